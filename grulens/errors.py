@@ -1,0 +1,90 @@
+"""Every error grulens raises, in one tree, so that one `except` can catch as much as a user means.
+
+    GrulensError
+    ├── ModelError                 something about the model
+    │   ├── NoGRUError             it holds no GRU
+    │   ├── UnsupportedGRUError    it holds one that cannot be opened (scripted, quantized, own forward)
+    │   └── DropoutMaskError       the kernel hides the dropout masks it drew (cuDNN)
+    ├── LayerError (KeyError)      a layer name that is not there
+    ├── RecordingError             a run that cannot be recorded
+    │   ├── EmptySequenceError     a sequence of no steps
+    │   └── WeightsChangedError    the weights moved under a recording that is part of a graph
+    ├── EditError (ValueError)     an edit that makes no sense by itself
+    │   ├── SignalError            a signal that is not r, z, n or h
+    │   ├── PositionError          units, times or rows out of range
+    │   └── SourceError            a patch from another length, layer or shape
+    ├── ReadoutError               a readout whose result cannot be shown or compared
+    └── DemoError                  the bundled models and their data
+
+    NonFiniteWarning (UserWarning) NaN or infinity entered a layer; it is recorded as it is
+"""
+
+from __future__ import annotations
+
+
+class GrulensError(Exception):
+    """The root of everything grulens raises on purpose."""
+
+
+class ModelError(GrulensError):
+    """Something about the user's model."""
+
+
+class NoGRUError(ModelError):
+    """The model holds no GRU."""
+
+
+class UnsupportedGRUError(ModelError):
+    """The model holds a GRU that cannot be opened; the message says what to use instead."""
+
+
+class DropoutMaskError(ModelError):
+    """The kernel drew dropout masks that nobody can see or draw again (cuDNN, training mode)."""
+
+
+class LayerError(GrulensError, KeyError):
+    """A layer name that is not there."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument: the message would stand in quotes
+        return str(self.args[0]) if self.args else ""
+
+
+class RecordingError(GrulensError):
+    """A run that cannot be recorded."""
+
+
+class EmptySequenceError(RecordingError):
+    """A GRU was called with a sequence of no steps."""
+
+
+class WeightsChangedError(RecordingError):
+    """A recording with a graph was read after its weights had been changed in place."""
+
+
+class EditError(GrulensError, ValueError):
+    """An edit that makes no sense by itself."""
+
+
+class SignalError(EditError):
+    """A signal that is not r, z, n or h."""
+
+
+class PositionError(EditError, IndexError):
+    """Units, times or rows that are out of range."""
+
+
+class SourceError(EditError):
+    """A patch whose source does not fit: another length, layer or shape."""
+
+
+class ReadoutError(GrulensError):
+    """A readout whose result cannot be shown or compared."""
+
+
+class DemoError(GrulensError):
+    """The bundled models and their data."""
+
+
+class NonFiniteWarning(UserWarning):
+    """NaN or infinity entered a layer; it is recorded as it is."""
