@@ -1,3 +1,71 @@
-"""grulens opens the gates of any PyTorch GRU inside a notebook."""
+"""grulens opens the gates of any PyTorch GRU inside a notebook.
+
+What is named here is the public interface, and nothing else; the widgets are loaded when they are
+first asked for, so that analysis code never pays for bokeh, ipywidgets or IPython.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from grulens import errors
+from grulens.gru.cell import Cell
+from grulens.models.find import layers
+from grulens.models.record import record
+from grulens.models.recording import LayerRecording, Recording
+from grulens.models.splice import editing
+from grulens.probing.edits import Edit, ablate, clamp, patch, scale, shift
+
+if TYPE_CHECKING:
+    from grulens.ipython import load_ipython_extension, unload_ipython_extension
+    from grulens.widgets.ablation_toggles import AblationToggles
+    from grulens.widgets.gate_sliders import GateSliders
+    from grulens.widgets.lens import Lens
+    from grulens.widgets.neuron_table import NeuronTable
+    from grulens.widgets.session import Session
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AblationToggles",
+    "Cell",
+    "Edit",
+    "GateSliders",
+    "LayerRecording",
+    "Lens",
+    "NeuronTable",
+    "Recording",
+    "Session",
+    "ablate",
+    "clamp",
+    "editing",
+    "errors",
+    "layers",
+    "load_ipython_extension",
+    "patch",
+    "record",
+    "scale",
+    "shift",
+    "unload_ipython_extension",
+]
+
+_LAZY = {
+    "AblationToggles": "grulens.widgets.ablation_toggles",
+    "GateSliders": "grulens.widgets.gate_sliders",
+    "Lens": "grulens.widgets.lens",
+    "NeuronTable": "grulens.widgets.neuron_table",
+    "Session": "grulens.widgets.session",
+    "load_ipython_extension": "grulens.ipython",
+    "unload_ipython_extension": "grulens.ipython",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'grulens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

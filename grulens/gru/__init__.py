@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The mathematics of a GRU: tensors in, tensors out; no module, no hook."""

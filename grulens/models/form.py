@@ -1,0 +1,139 @@
+"""The form in which a GRU was given its input, and the way from it to rows and back.
+
+A sequence comes batch first, time first, unbatched or packed. Everything grulens says is in rows
+(batch, time, feature) in the user's order; what the kernel reads is `body`: (time, batch, feature),
+or for a packed sequence its data. Dropout masks are drawn in the body's shape, so layers that are
+run one by one stay in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from grulens.gru.cell import Cell
+
+
+@runtime_checkable
+class Form(Protocol):
+    """How one call's sequences look."""
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """Row lengths (batch,), int64, or None when all rows are full."""
+
+    def enter(self, given: Any) -> Tensor:
+        """The body of what the module was given, or gave back."""
+
+    def rows(self, body: Tensor) -> Tensor:
+        """(batch, time, feature), zero on padding."""
+
+    def body(self, rows: Tensor) -> Tensor:
+        """The way back from `rows`."""
+
+    def leave(self, body: Tensor) -> Tensor | PackedSequence:
+        """What the module returns for `body`."""
+
+    def state(self, h_n: Tensor) -> Tensor:
+        """What the module returns for the last states (level and direction, batch, unit)."""
+
+    def kernel(self, body: Tensor, h_0: Tensor, cells: list[Cell], training: bool) -> Tensor:
+        """One layer, both directions if two cells are given, by torch's kernel: its body."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A tensor: batch first, time first, or without a batch."""
+
+    batch_first: bool
+    batched: bool
+
+    @property
+    def lengths(self) -> None:
+        return None
+
+    def enter(self, given: Any) -> Tensor:
+        tensor: Tensor = given
+        if not self.batched:
+            return tensor[:, None]
+        return tensor.transpose(0, 1) if self.batch_first else tensor
+
+    def rows(self, body: Tensor) -> Tensor:
+        return body.transpose(0, 1)
+
+    def body(self, rows: Tensor) -> Tensor:
+        return rows.transpose(0, 1)
+
+    def leave(self, body: Tensor) -> Tensor:
+        return self.enter(body) if self.batched else body[:, 0]
+
+    def state(self, h_n: Tensor) -> Tensor:
+        return h_n if self.batched else h_n[:, 0]
+
+    def kernel(self, body: Tensor, h_0: Tensor, cells: list[Cell], training: bool) -> Tensor:
+        weights = [tensor for cell in cells for tensor in cell.parameters]
+        biased = cells[0].bias_ih is not None
+        output, _ = torch._VF.gru(
+            body, h_0.contiguous(), weights, biased, 1, 0.0, training, len(cells) == 2, False
+        )
+        return output
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A PackedSequence: rows sorted by length, and their padding left out."""
+
+    batch_sizes: Tensor
+    sorted_indices: Tensor | None
+    unsorted_indices: Tensor | None
+
+    def enter(self, given: Any) -> Tensor:
+        data: Tensor = given.data
+        return data
+
+    @property
+    def lengths(self) -> Tensor:
+        index = self.unsorted_indices
+        present = self._present.sum(0)
+        return self._user(present if index is None else present.to(index.device), 0)
+
+    @property
+    def _present(self) -> Tensor:
+        """(time, sorted row), bool: which rows still run."""
+        return torch.arange(int(self.batch_sizes[0])) < self.batch_sizes[:, None]
+
+    def _user(self, tensor: Tensor, dim: int) -> Tensor:
+        index = self.unsorted_indices
+        return tensor if index is None else tensor.index_select(dim, index)
+
+    def sorted(self, tensor: Tensor, dim: int) -> Tensor:
+        """From the user's order of rows to the packed one."""
+        index = self.sorted_indices
+        return tensor if index is None else tensor.index_select(dim, index)
+
+    def rows(self, body: Tensor) -> Tensor:
+        present = self._present.to(body.device)
+        padded = body.new_zeros(*present.shape, body.shape[1])
+        return self._user(padded.masked_scatter(present[..., None], body), 1).transpose(0, 1)
+
+    def body(self, rows: Tensor) -> Tensor:
+        return self.sorted(rows.transpose(0, 1), 1)[self._present.to(rows.device)]
+
+    def leave(self, body: Tensor) -> PackedSequence:
+        return PackedSequence(body, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
+
+    def state(self, h_n: Tensor) -> Tensor:
+        return h_n
+
+    def kernel(self, body: Tensor, h_0: Tensor, cells: list[Cell], training: bool) -> Tensor:
+        weights = [tensor for cell in cells for tensor in cell.parameters]
+        biased = cells[0].bias_ih is not None
+        h_0 = self.sorted(h_0, 1).contiguous()
+        output, _ = torch._VF.gru(
+            body, self.batch_sizes, h_0, weights, biased, 1, 0.0, training, len(cells) == 2
+        )
+        return output

@@ -1,0 +1,69 @@
+"""Record a run of a model: one call, and nothing of the model is different afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from grulens.errors import RecordingError
+from grulens.models.place import EditLike
+from grulens.models.recording import Recording
+from grulens.models.splice import edits_in_force, watching
+from grulens.models.watch import Watch
+
+
+def record(
+    model: nn.Module,
+    *args: Any,
+    edits: EditLike | Sequence[EditLike] = (),
+    layers: str | Sequence[str] | None = None,
+    grad: bool = False,
+    **kwargs: Any,
+) -> Recording:
+    """Run `model(*args, **kwargs)` and keep what its GRU layers did.
+
+    The model's output is bit for bit what it is without recording. States are kept as they were;
+    gates are computed when they are first asked for.
+
+    Args:
+        model: any module that holds an nn.GRU or nn.GRUCell.
+        *args: the model's own arguments.
+        edits: what to change on the way, in order; see `editing`.
+        layers: names of the layers to keep; None keeps all.
+        grad: keep the graph: the recorded signals are then part of it.
+        **kwargs: the model's own keyword arguments.
+
+    Returns:
+        A `Recording`: a mapping from layer name to `LayerRecording`, and the model's output.
+
+    Raises:
+        NoGRUError, UnsupportedGRUError: there is nothing to record.
+        LayerError: a name that is not in this model.
+        EditError: an edit that does not fit.
+        EmptySequenceError: a sequence of no steps.
+        DropoutMaskError: training mode with dropout between layers on cuDNN.
+        RecordingError: none of its GRUs ran.
+
+    Warns:
+        NonFiniteWarning: NaN or infinity entered a layer.
+
+    >>> rnn = nn.GRU(3, 4, bidirectional=True, batch_first=True)
+    >>> recording = record(rnn, torch.zeros(2, 5, 3))
+    >>> recording
+    Recording(l0, l0_reverse)
+    >>> recording["l0_reverse"].h.shape
+    torch.Size([2, 5, 4])
+    """
+    wanted = () if layers is None else (layers,) if isinstance(layers, str) else tuple(layers)
+    chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
+    watch = Watch(model, chosen, keep=wanted, graph=grad)
+    with watching(watch), torch.enable_grad() if grad else torch.no_grad():
+        output = model(*args, **kwargs)
+        recording = watch.recording(output, edits_in_force(watch))
+    if not recording:
+        ran = ", ".join(name for all_ in watch.names.values() for name in all_.values())
+        raise RecordingError(f"none of the layers asked for ran in this forward ({ran})")
+    return recording

@@ -1,0 +1,149 @@
+"""Which units, times or rows an edit means: an int, a slice, a sequence or a bool mask.
+
+Negative numbers count from the end, and for times the end is each row's own. What cannot be right
+for any size is refused when the edit is made; what depends on a size, when it is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grulens.errors import PositionError
+
+Index = int | slice | tuple[int, ...] | tuple[bool, ...] | None
+
+
+def normal(index: Any, what: str) -> Index:
+    """An index as plain Python: hashable, comparable, and the same for arrays and lists.
+
+    >>> normal(np.array([3, 1, 3]), "units")
+    (3, 1, 3)
+    >>> normal(range(2), "units")
+    (0, 1)
+
+    Raises:
+        PositionError: it is nothing of the kind.
+    """
+    if isinstance(index, Tensor | np.ndarray):
+        index = index.tolist()
+    if index is None or (isinstance(index, int) and not isinstance(index, bool)):
+        return index
+    if isinstance(index, np.integer):
+        return int(index)
+    if isinstance(index, slice):
+        parts = (index.start, index.stop, index.step)
+        if all(part is None or isinstance(part, int) for part in parts) and index.step != 0:
+            return index
+    if isinstance(index, Sequence) and not isinstance(index, str):
+        items = tuple(i.item() if isinstance(i, np.generic) else i for i in index)
+        kinds = {type(item) for item in items}
+        if kinds <= {int} or kinds == {bool}:
+            return items
+    raise PositionError(
+        f"{what} must be an int, a slice, a sequence of int, a bool mask or None, got {index!r}"
+    )
+
+
+def is_relative(index: Index) -> bool:
+    """Whether an index counts from the end anywhere."""
+    if isinstance(index, slice):
+        return any(part is not None and part < 0 for part in (index.start, index.stop, index.step))
+    if isinstance(index, int):
+        return index < 0
+    return index is not None and any(item < 0 for item in index)
+
+
+def check(index: Index, size: int, what: str, where: str) -> None:
+    """Raise PositionError unless `index` fits `size` positions.
+
+    Args:
+        index: a normal index.
+        size: how many positions there are.
+        what: "unit", "time" or "row".
+        where: of what, in words.
+    """
+    if index is None or isinstance(index, slice):
+        return
+    if _is_mask(index):
+        if len(index) != size:
+            raise PositionError(
+                f"a bool mask of {len(index)} {what}s does not fit {where}, which has {size}"
+            )
+        return
+    for item in (index,) if isinstance(index, int) else index:
+        if not -size <= item < size:
+            raise PositionError(
+                f"{what} {item} is out of range for {where}, which has {size} {what}s "
+                f"(0 to {size - 1}, or -{size} to -1 from the end)"
+            )
+
+
+def mask(index: Index, size: int, length: int | None = None) -> Tensor:
+    """A bool mask (size,) of the positions meant, in a row that ends at `length` of them.
+
+    >>> mask((0, -1), 4).tolist()
+    [True, False, False, True]
+    >>> mask(-1, 4, length=2).tolist()
+    [False, True, False, False]
+    """
+    length = size if length is None else length
+    chosen = torch.zeros(size, dtype=torch.bool)
+    if _is_mask(index):
+        chosen[: len(index)] = torch.tensor(index)[:size]
+        chosen[length:] = False
+    elif index is None or isinstance(index, slice):
+        chosen[list(range(length)[index or slice(None)])] = True
+    else:
+        for item in (index,) if isinstance(index, int) else index:
+            if -length <= item < length:
+                chosen[item if item >= 0 else item + length] = True
+    return chosen
+
+
+def to_json(index: Index) -> Any:
+    """An index as JSON."""
+    if isinstance(index, slice):
+        return {"slice": [index.start, index.stop, index.step]}
+    return list(index) if isinstance(index, tuple) else index
+
+
+def from_json(value: Any, what: str) -> Index:
+    """The way back from `to_json`."""
+    if isinstance(value, dict) and set(value) == {"slice"} and len(value["slice"]) == 3:
+        return normal(slice(*value["slice"]), what)
+    return normal(value, what)
+
+
+def words(index: Index, what: str) -> str:
+    """An index as a person says it: "units 3, 7", "steps 2 to 5", "all units".
+
+    >>> words(None, "unit"), words((3, 7), "unit"), words(slice(2, 6), "step")
+    ('all units', 'units 3, 7', 'steps 2 to 5')
+    """
+    if index is None:
+        return f"all {what}s"
+    if isinstance(index, int):
+        return f"{what} {index}"
+    if isinstance(index, slice):
+        first, stop = index.start or 0, index.stop
+        if index.step not in (None, 1) or first < 0 or (stop is not None and stop < 0):
+            return f"{what}s {first}:{'' if stop is None else stop}:{index.step or 1}"
+        return f"{what}s from {first}" if stop is None else f"{what}s {first} to {stop - 1}"
+    if _is_mask(index):
+        index = tuple(i for i, chosen in enumerate(index) if chosen)
+    run = len(index) > 2 and index == tuple(range(index[0], index[0] + len(index)))
+    if run:
+        return f"{what}s {index[0]} to {index[-1]}"
+    shown = ", ".join(map(str, index[:6])) + (
+        f" and {len(index) - 6} more" if len(index) > 6 else ""
+    )
+    return f"{what}{'' if len(index) == 1 else 's'} {shown}"
+
+
+def _is_mask(index: Index) -> TypeGuard[tuple[bool, ...]]:
+    return isinstance(index, tuple) and bool(index) and isinstance(index[0], bool)
