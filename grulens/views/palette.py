@@ -1,12 +1,18 @@
 """One accent colour per signal, the same in every view, and the maps that values are drawn with.
 
 The accents are Okabe and Ito's colour-blind-safe set (2008): told apart with any of the common
-colour deficiencies, and readable on light and dark ground.
+colour deficiencies, and readable on light and dark ground. A signal's map grows out of its
+accent, so a picture says by its hue which signal it shows: r and z run from pale to deep, n and h
+from brown through almost white at zero to the accent, a difference from blue to red. Colours in
+between are mixed in OKLab (Ottosson 2020), where equal steps look equal.
 """
 
 from __future__ import annotations
 
 from typing import Final
+
+import numpy as np
+from jaxtyping import Float
 
 SIGNALS: Final = ("r", "z", "n", "h")
 
@@ -25,4 +31,109 @@ NAME: Final = {
     "z": "update gate",
     "n": "candidate",
     "h": "state",
+}
+
+#: What a signal can be: fixed, so that a colour means the same value in every picture.
+RANGE: Final = {"r": (0.0, 1.0), "z": (0.0, 1.0), "n": (-1.0, 1.0), "h": (-1.0, 1.0)}
+
+#: The output before and after the edits. Orange is the one Okabe-Ito colour no signal uses.
+BEFORE: Final = "#8C8C8C"
+AFTER: Final = "#E69F00"
+
+#: Yellow is in none of the maps: what is not a number cannot be taken for a value.
+NAN_COLOR: Final = "#F0E442"
+BLANK_COLOR: Final = "#00000000"
+
+#: A byte below LEVELS is a value; the last two say "not a number" and "no step here".
+LEVELS: Final = 254
+NAN_CODE: Final = 254
+BLANK_CODE: Final = 255
+
+_ANCHORS: Final = {
+    "r": ("#FFF4EA", "#F3A871", "#D55E00", "#551C00"),
+    "z": ("#EFF6FC", "#7DB7E2", "#0072B2", "#00253F"),
+    "n": ("#6E4300", "#C2934B", "#F7F5EF", "#35AE85", "#00573F"),
+    "h": ("#7F4300", "#DDA050", "#F7F4F6", "#CC79A7", "#7B1F57"),
+    "difference": ("#123C8C", "#5C9AE0", "#F5F5F5", "#E86F58", "#8E1420"),
+}
+
+_LMS: Final = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+_LAB: Final = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+
+Colors = Float[np.ndarray, "color 3"]
+
+
+def linear(colors: tuple[str, ...]) -> Colors:
+    """The light of sRGB colours, 0 to 1 a channel (IEC 61966-2-1).
+
+    >>> linear(("#FFFFFF", "#7F7F7F")).round(2).tolist()
+    [[1.0, 1.0, 1.0], [0.21, 0.21, 0.21]]
+    """
+    bytes_ = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colors]) / 255
+    light: Colors = np.where(bytes_ <= 0.04045, bytes_ / 12.92, ((bytes_ + 0.055) / 1.055) ** 2.4)
+    return light
+
+
+def to_oklab(light: Colors) -> Colors:
+    """Lightness 0 to 1 and two hue axes of linear sRGB (Ottosson 2020).
+
+    >>> to_oklab(linear(("#FFFFFF",))).round(2)[0, 0].item()
+    1.0
+    """
+    lab: Colors = np.cbrt(light @ _LMS.T) @ _LAB.T
+    return lab
+
+
+def _hex(lab: Colors) -> tuple[str, ...]:
+    light = ((lab @ np.linalg.inv(_LAB).T) ** 3) @ np.linalg.inv(_LMS).T
+    light = light.clip(0, 1)
+    srgb = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return tuple("#" + "".join(f"{c:02X}" for c in row) for row in (srgb * 255).round().astype(int))
+
+
+def _ramp(anchors: Colors, count: int) -> Colors:
+    """`count` colours along the anchors, equally far apart to the eye."""
+    along = np.r_[0, np.linalg.norm(np.diff(anchors, axis=0), axis=1).cumsum()]
+    at = np.linspace(0, along[-1], count)
+    return np.stack([np.interp(at, along, anchors[:, i]) for i in range(3)], axis=1)
+
+
+def _map(anchors: tuple[str, ...]) -> tuple[str, ...]:
+    lab = to_oklab(linear(anchors))
+    if len(anchors) == 4:
+        return _hex(_ramp(lab, LEVELS))
+    # a diverging map's arms are mixed apart, so that zero is exactly its middle
+    half = LEVELS // 2
+    low, high = _ramp(lab[:3], half + 1)[:-1], _ramp(lab[2:], half + 1)[1:]
+    return _hex(np.concatenate([low, high]))
+
+
+#: 254 colours for each signal, and for "difference".
+COLORS: Final = {name: _map(anchors) for name, anchors in _ANCHORS.items()}
+
+#: The same with the two special codes: what a byte image is drawn with.
+PALETTE: Final = {name: (*colors, NAN_COLOR, BLANK_COLOR) for name, colors in COLORS.items()}
+
+
+def _needs_white(colors: tuple[str, ...]) -> tuple[bool, ...]:
+    # WCAG 2.2 relative luminance: white gives the higher contrast below 0.179
+    light = linear(colors) @ np.array([0.2126, 0.7152, 0.0722])
+    return tuple(bool(y < 0.179) for y in light)
+
+
+#: For each byte, whether text on its colour is to be white (else black).
+WHITE_INK: Final = {
+    name: (*_needs_white(colors), False, False) for name, colors in COLORS.items()
 }

@@ -1,0 +1,56 @@
+"""In which order to show the units of a layer, so that a picture of them has a shape."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Order = Literal["index", "activity", "similarity"]
+ORDERS = ("index", "activity", "similarity")
+CLUSTERED = 4096
+
+
+def order_units(
+    values: Float[np.ndarray, "unit time"], by: Order = "index"
+) -> Int[np.ndarray, " unit"]:
+    """Units in the order in which to show them.
+
+    Args:
+        values: one signal (unit, time).
+        by: "index"; "activity", the most varying first; or "similarity", neighbours vary alike:
+            the leaves of an average-linkage tree over correlation distance (scipy's
+            `linkage(..., optimal_ordering=True)`, Bar-Joseph et al. 2001). Layers of more than
+            4,096 units are ordered by their projection on the first principal component instead,
+            since the tree's distances grow with the square of the units.
+
+    Returns:
+        (unit,), int64: the unit of each row.
+
+    >>> order_units(np.array([[0., 0.], [0., 9.], [0., 1.]], np.float32), "activity").tolist()
+    [1, 2, 0]
+    """
+    units = len(values)
+    if by == "index" or units < 2:
+        return np.arange(units)
+    values = np.nan_to_num(values.astype(np.float64))
+    centred = values - values.mean(1, keepdims=True)
+    spread = np.linalg.norm(centred, axis=1)
+    if by == "activity":
+        return np.argsort(-spread, kind="stable")
+    # a unit that never varies is like no other: it stays where its zero vector puts it
+    unit_vectors = centred / np.maximum(spread, 1e-12)[:, None]
+    if units > CLUSTERED:
+        _, _, axes = np.linalg.svd(unit_vectors, full_matrices=False)
+        return np.argsort(unit_vectors @ axes[0], kind="stable")
+    from scipy.cluster.hierarchy import leaves_list, linkage  # noqa: PLC0415 - slow to import
+    from scipy.spatial.distance import squareform  # noqa: PLC0415
+
+    distance = 1 - np.clip(unit_vectors @ unit_vectors.T, -1, 1)
+    np.fill_diagonal(distance, 0)
+    tree: Any = linkage(
+        squareform(distance, checks=False), "average", optimal_ordering=units <= CLUSTERED // 8
+    )
+    leaves: Int[np.ndarray, " unit"] = leaves_list(tree).astype(np.int64)
+    return leaves

@@ -1,0 +1,158 @@
+"""What a model answers, step by step, and how far two answers are apart.
+
+A readout takes the model's whole output and returns (batch, time, class), (batch, class) or
+(batch, time). How two of them are compared depends on what the numbers are: for logits and
+probabilities the Kullback-Leibler divergence KL(before ‖ after) in bits (Cover & Thomas 2006,
+eq. 2.26), for plain values the difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from grulens.errors import ReadoutError
+
+Readout = Callable[[Any], Tensor]
+Scale = Literal["logits", "probability", "value"]
+SCALES = ("logits", "probability", "value")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Answer:
+    """What a model answered for one row.
+
+    Attributes:
+        values: (time, class); a readout of (batch, time) has one class.
+        scale: what the numbers are: "logits", "probability" or "value".
+    """
+
+    values: Float[Tensor, "time klass"]
+    scale: Scale
+
+    def __repr__(self) -> str:
+        return f"Answer(time {len(self.values)}, class {self.values.shape[1]}, {self.scale})"
+
+    @property
+    def shown(self) -> Float[Tensor, "time klass"]:
+        """What is shown of it: probabilities of the classes, or the values."""
+        return self.values.softmax(-1) if self.scale == "logits" else self.values
+
+
+def first_tensor(output: Any) -> Tensor:
+    """The default readout: the first floating tensor of an output, however nested.
+
+    A packed sequence is padded, (batch, time, feature).
+
+    Raises:
+        ReadoutError: there is none.
+
+    >>> first_tensor({"loss": 3, "logits": (torch.zeros(2, 5),)}).shape
+    torch.Size([2, 5])
+    """
+    for tensor in _tensors(output):
+        if tensor.is_floating_point():
+            return tensor
+    raise ReadoutError(
+        f"the model's output ({type(output).__name__}) holds no floating tensor; give "
+        "readout=..., a function from the output to (batch, time, class)"
+    )
+
+
+def read(
+    output: Any, readout: Readout, scale: Scale | None, row: int, batch: int, steps: int
+) -> Answer:
+    """One row of a readout as an `Answer`.
+
+    Args:
+        output: the model's whole output.
+        readout: from the output to (batch, time, class), (batch, class) or (batch, time).
+        scale: what the numbers are; None tells probabilities (they sum to 1) from values.
+        row: which row of the batch.
+        batch: rows of the run.
+        steps: steps of the run; a (batch, time) readout of values has so many columns.
+
+    Raises:
+        ReadoutError: the result is no floating tensor of that shape.
+    """
+    values = readout(output)
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        raise ReadoutError(f"a readout must return a floating tensor, got {type(values).__name__}")
+    shape = tuple(values.shape)
+    if readout is first_tensor:
+        values = _batch_first(values, batch, steps)
+    if values.dim() not in (2, 3) or len(values) != batch or not values.numel():
+        raise ReadoutError(
+            f"a readout must return (batch, time, class), (batch, class) or (batch, time) for "
+            f"batch {batch}; it returned {shape}"
+        )
+    one = values[row].detach().float()
+    if one.dim() == 1:
+        over_time = len(one) == steps and scale in (None, "value")
+        one = one[:, None] if over_time else one[None]
+    if scale is None:
+        sums = one.sum(-1)
+        whole = one.shape[1] > 1 and bool((one >= 0).all() and ((sums - 1).abs() < 1e-3).all())
+        scale = "probability" if whole else "value"
+    return Answer(one, scale)
+
+
+def divergence(before: Answer, after: Answer) -> Float[Tensor, " time"]:
+    """How far two answers are apart at each step.
+
+    Returns:
+        (time,): KL(before ‖ after) in bits for logits and probabilities; for values the signed
+        difference where there is one class, else the Euclidean norm of the difference.
+
+    Raises:
+        ReadoutError: they are not of one shape and scale.
+
+    >>> even, sure = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])
+    >>> divergence(Answer(even, "probability"), Answer(sure, "probability"))
+    tensor([0.2075])
+    """
+    if before.values.shape != after.values.shape or before.scale != after.scale:
+        raise ReadoutError(f"cannot compare {before!r} with {after!r}")
+    if before.scale == "value":
+        change = after.values - before.values
+        return change[:, 0] if change.shape[1] == 1 else change.norm(dim=1)
+    if before.scale == "logits":
+        log_p, log_q = (answer.values.double().log_softmax(-1) for answer in (before, after))
+    else:
+        log_p, log_q = (answer.values.double().log() for answer in (before, after))
+    p = log_p.exp()
+    # a class of probability 0 before adds nothing, whatever it is after: 0 log 0 = 0
+    terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
+    return (terms.sum(-1) / math.log(2)).clamp(min=0).float()
+
+
+def _batch_first(values: Tensor, batch: int, steps: int) -> Tensor:
+    """The default readout's tensor with its batch first, as far as sizes tell."""
+    if values.dim() >= 2 and values.shape[:2] == (steps, batch) != (batch, steps):
+        return values.transpose(0, 1)
+    if batch == 1 and values.dim() <= 2 and values.shape[:1] in ((steps,), ()):
+        return values.reshape(1, *values.shape) if values.dim() else values.reshape(1, 1)
+    return values
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, PackedSequence):
+        yield pad_packed_sequence(value, batch_first=True)[0]
+    elif isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from _tensors(getattr(value, field.name))

@@ -1,0 +1,52 @@
+"""How a token is shown: every character visible, nothing interpreted.
+
+Tokens come from data nobody has checked. Bokeh draws glyph texts and tick labels as plain text
+and escapes what a hover tooltip quotes, so `<img onerror=…>` stays those characters there. Two
+things are left: text that a person could not see or that reorders its surroundings, and titles and
+axis labels, where Bokeh takes $$…$$, \\[…\\] and \\(…\\) for TeX.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+_SHOWN: Final = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
+_TEX: Final = re.compile(r"\$(?=\$)|\\(?=[\[\]()])")
+
+
+def visible_text(token: object, limit: int = 24) -> str:
+    r"""A token with its white space drawn and invisible or reordering characters spelled out.
+
+    >>> visible_text("if x:\n"), visible_text("\t"), visible_text("\u202e"), visible_text("\x00")
+    ('if␣x:⏎', '⇥', '\\u202e', '␀')
+    >>> visible_text("abcdef", limit=4)
+    'abc…'
+    """
+    text = str(token)
+    # long texts are cut before they are looked at: a token may be a whole file
+    shown = "".join(map(_character, text[: limit + 1])) if text else _SHOWN[""]
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _character(char: str) -> str:
+    if char in _SHOWN:
+        return _SHOWN[char]
+    code = ord(char)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if unicodedata.category(char)[0] in "CZ":
+        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return char
+
+
+def plain(text: str) -> str:
+    r"""Text for a title or an axis label that Bokeh cannot take for TeX.
+
+    A word joiner, which has no width, parts the delimiters.
+
+    >>> plain("$$x$$") == "$\u2060$x$\u2060$"
+    True
+    """
+    return _TEX.sub(lambda match: match[0] + "\u2060", text)

@@ -1,0 +1,56 @@
+"""What to call each step: texts that a user gave, or the labels of an input of class numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from grulens.errors import GrulensError
+
+Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
+
+
+def token_rows(
+    tokens: Tokens, labels: Sequence[str] | None, args: Sequence[Any], batch: int, steps: int
+) -> list[list[str]] | None:
+    """One list of texts a row, or None when steps have only numbers.
+
+    Args:
+        tokens: a text (one character a step), one list for all rows, or one list a row.
+        labels: names of the classes, for an input of class numbers (batch, time).
+        args: the model's arguments.
+        batch: rows of the run.
+        steps: steps of the run.
+
+    Raises:
+        GrulensError: there are more or fewer tokens than steps, or lists than rows.
+
+    >>> token_rows("abc", None, (), 2, 3)
+    [['a', 'b', 'c'], ['a', 'b', 'c']]
+    """
+    if tokens is None:
+        return _labelled(labels, args, batch, steps)
+    given: list[Any] = list(tokens)
+    nested = bool(given) and not isinstance(given[0], str) and isinstance(given[0], Sequence)
+    rows = [[str(token) for token in row] for row in given] if nested else [[str(t) for t in given]]
+    if nested and len(rows) != batch:
+        raise GrulensError(f"tokens for {len(rows)} rows were given; this run has {batch} rows")
+    for row in rows:
+        # rows of a padded batch end before the longest one
+        if len(row) > steps or (not nested and len(row) != steps):
+            raise GrulensError(f"{len(row)} tokens were given; this run has {steps} steps")
+    padded = [row + [""] * (steps - len(row)) for row in rows]
+    return padded if nested else padded * batch
+
+
+def _labelled(
+    labels: Sequence[str] | None, args: Sequence[Any], batch: int, steps: int
+) -> list[list[str]] | None:
+    ids = args[0] if args else None
+    if labels is None or not isinstance(ids, Tensor) or ids.is_floating_point():
+        return None
+    if ids.shape != (batch, steps) or int(ids.min()) < 0 or int(ids.max()) >= len(labels):
+        return None
+    return [[str(labels[i]) for i in row] for row in ids.tolist()]
