@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from bokeh.models import Range1d
+import numpy as np
+from bokeh.models import AdaptiveTicker, Range1d
+from bokeh.models.annotations import Legend, LegendItem
 from bokeh.plotting import figure
+from jaxtyping import Float
 
-LEFT: Final = 64
+LEFT: Final = 66
 RIGHT: Final = 84
 
 Positions = tuple[int, ...]
 Listener = Callable[[Positions], object]
 
 
-def frame(*, height: int, tools: Iterable[Any] = (), **options: Any) -> figure:
+def frame(*, height: int, tools: Iterable[Any] = (), **options: Any) -> Any:
     """An empty figure as wide as its place, `height` pixels tall, with the shared margins."""
     settings: dict[str, Any] = {
         "height": height,
@@ -29,7 +32,7 @@ def frame(*, height: int, tools: Iterable[Any] = (), **options: Any) -> figure:
         "output_backend": "canvas",
         **options,
     }
-    made = figure(tools=list(tools), **settings)
+    made: Any = figure(tools=list(tools), **settings)
     made.toolbar.logo = None
     made.grid.visible = False
     made.title.text_font_size = "13px"
@@ -44,7 +47,7 @@ def frame(*, height: int, tools: Iterable[Any] = (), **options: Any) -> figure:
 
 def steps(length: int = 1) -> Range1d:
     """The range of a time axis: step t lies from t - 0.5 to t + 0.5."""
-    made = Range1d(-0.5, length - 0.5, min_interval=2)
+    made = Range1d(start=-0.5, end=length - 0.5, min_interval=2)
     fit(made, length)
     return made
 
@@ -64,14 +67,16 @@ def fit(axis: Range1d, length: int, *, downwards: bool = False) -> bool:
     return True
 
 
-def inside(low: float, high: float, length: int) -> Positions:
+def inside(low: float | int, high: float | int, length: int) -> Positions:
     """The cells a drag from `low` to `high` chose: those it holds the middle of, at least one.
 
     >>> inside(1.2, 4.4, 10), inside(2.6, 2.9, 10), inside(-9, 99, 3)
     ((2, 3, 4), (3,), (0, 1, 2))
     """
     low, high = sorted((low, high))
-    chosen = tuple(i for i in range(max(0, round(low)), min(length, round(high) + 1)) if low <= i <= high)
+    chosen = tuple(
+        i for i in range(max(0, round(low)), min(length, round(high) + 1)) if low <= i <= high
+    )
     if chosen or not length:
         return chosen
     return (min(max(round((low + high) / 2), 0), length - 1),)
@@ -82,3 +87,46 @@ def tell(listeners: Iterable[Listener], positions: Iterable[int]) -> None:
     chosen = tuple(sorted({int(p) for p in positions}))
     for listener in tuple(listeners):
         listener(chosen)
+
+
+def tapped(event: Any, position: int, chosen: Iterable[int]) -> set[int]:
+    """What is chosen after a tap on `position`: that alone, or toggled with shift or ctrl held."""
+    held = event.modifiers or {}
+    if held.get("shift") or held.get("ctrl"):
+        return set(chosen) ^ {position}
+    return {position}
+
+
+def whole_steps(axis: Any) -> None:
+    """Let an axis name whole positions only."""
+    axis.ticker = AdaptiveTicker(min_interval=1, mantissas=[1, 2, 5], num_minor_ticks=0)
+
+
+def legend(items: list[LegendItem]) -> Any:
+    """One line of entries, to stand above a figure."""
+    made: Any = Legend(
+        items=items,
+        orientation="horizontal",
+        border_line_color=None,
+        background_fill_alpha=0,
+        glyph_height=12,
+        glyph_width=16,
+        label_height=14,
+        label_text_font_size="12px",
+        spacing=12,
+    )
+    made.update(padding=0, margin=0)
+    return made
+
+
+def stretch(
+    axis: Any, values: Float[np.ndarray, " any"], low: float | None, high: float | None
+) -> None:
+    """Fit an axis to values, at least from `low` to `high`, with a little air above."""
+    finite = np.asarray(values)[np.isfinite(values)]
+    ends = [end for end in (low, high) if end is not None] + (
+        [float(finite.min()), float(finite.max())] if finite.size else [0.0, 1.0]
+    )
+    first, last = min(ends), max(ends)
+    air = 0.06 * ((last - first) or 1.0)
+    axis.update(start=first if first == low == 0.0 else first - air, end=last + air)

@@ -12,65 +12,43 @@ Tap: one unit. Shift or ctrl and tap: add or take away. Drag: units × steps. Do
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from bokeh.events import DoubleTap, RangesUpdate, SelectionGeometry, Tap
 from bokeh.models import (
-    AdaptiveTicker,
     BoxSelectTool,
     BoxZoomTool,
-    ColorBar,
     ColumnDataSource,
-    CustomJSHover,
     CustomJSTickFormatter,
-    HoverTool,
     LinearColorMapper,
     PanTool,
     Range1d,
     ResetTool,
     WheelZoomTool,
 )
+from bokeh.models.annotations import ColorBar
 from jaxtyping import Bool, Float, Int
 
-from grulens.views import raster
-from grulens.views.canvas import Listener, Positions, fit, frame, inside, steps, tell
+from grulens.views import hover, raster
+from grulens.views.canvas import (
+    Listener,
+    Positions,
+    fit,
+    frame,
+    inside,
+    steps,
+    tapped,
+    tell,
+    whole_steps,
+)
+from grulens.views.marks import Marks, outlines
 from grulens.views.palette import COLORS, LEVELS, NAME, PALETTE
 from grulens.views.tokens import plain, visible_text
 
 HEIGHT: Final = 340
 
-#: A chosen row or column keeps at least this much room inside its outline, so it stays visible.
-_ROOM = 7
-
-# What a byte means, in the browser: one function for the picture and the token strip.
-VALUE_JS: Final = """
-const d = image.data;
-if (value == 255) return "no step";
-if (value == 254) return "NaN";
-const sign = value == 253 && d.over[0] ? "≥ " : value == 0 && d.under[0] ? "≤ " : "";
-const number = d.low[0] + value / 253 * (d.high[0] - d.low[0]);
-return sign + number.toFixed(d.digits[0]).replace("-", "−");
-"""
-_STEP_JS = """
-const d = image.data, block = d.column_block[0];
-const first = d.column[0] + Math.floor((special_vars.x + 0.5 - d.column[0]) / block) * block;
-const last = Math.min(first + block, d.steps[0]) - 1;
-return first == last ? `${first}` : `${first} – ${last}`;
-"""
-_TOKEN_JS = """
-const d = image.data;
-const i = Math.floor((special_vars.x + 0.5 - d.column[0]) / d.column_block[0]);
-return columns.data.token[i] ?? "";
-"""
-_UNIT_JS = """
-const d = image.data, block = d.row_block[0];
-const i = Math.floor((special_vars.y + 0.5 - d.row[0]) / block);
-const rest = Math.min(block, d.units[0] - d.row[0] - i * block) - 1;
-return `${rows.data.unit[i]}` + (rest ? ` and ${rest} more: zoom in` : "");
-"""
 _TICK_JS = """
 const d = image.data;
 if (tick < 0 || tick >= d.units[0] || tick != Math.round(tick)) return "";
@@ -87,9 +65,18 @@ class Heatmap:
         x_range: the time axis, to be shared with the views under it.
     """
 
-    def __init__(self, *, x_range: Range1d | None = None, height: int = HEIGHT) -> None:
-        self.x_range = x_range or steps()
-        self.y_range = Range1d(0.5, -0.5, min_interval=2)
+    def __init__(
+        self,
+        *,
+        x_range: Any = None,
+        height: int = HEIGHT,
+        columns: int = raster.COLUMNS,
+        rows: int = raster.ROWS,
+        live: bool = True,
+    ) -> None:
+        self._limits = rows, columns
+        self.x_range: Any = x_range or steps()
+        self.y_range: Any = Range1d(start=0.5, end=-0.5, min_interval=2)
         self._unit_listeners: list[Listener] = []
         self._time_listeners: list[Listener] = []
         self._values: Float[np.ndarray, "unit time"] = np.zeros((0, 0), np.float32)
@@ -105,13 +92,12 @@ class Heatmap:
         self.image = ColumnDataSource(none)
         self.rows = ColumnDataSource({"unit": np.arange(0)})
         self.columns = ColumnDataSource({"token": []})
-        edges: dict[str, Any] = {k: [] for k in ("left", "right", "top", "bottom")}
-        self.unit_marks, self.time_marks = ColumnDataSource(edges), ColumnDataSource(dict(edges))
         self.root = self._draw(height)
-        self.root.on_event(Tap, self._tapped)
-        self.root.on_event(DoubleTap, lambda _: tell(self._time_listeners, ()))
-        self.root.on_event(SelectionGeometry, self._dragged)
-        self.root.on_event(RangesUpdate, lambda event: self._zoomed(event))
+        if live:
+            self.root.on_event(Tap, self._tapped)
+            self.root.on_event(DoubleTap, lambda _: tell(self._time_listeners, ()))
+            self.root.on_event(SelectionGeometry, self._dragged)
+            self.root.on_event(RangesUpdate, self._zoomed)
 
     def on_units(self, listener: Listener) -> None:
         """Call `listener(units)` when a person chooses units; never from `select`."""
@@ -152,12 +138,12 @@ class Heatmap:
         fit(self.x_range, values.shape[1])
         if signal != self._signal:
             self._signal = signal
-            self._mapper.palette = PALETTE[signal]
-            self._bar_mapper.palette = COLORS[signal]
-        self._bar_mapper.update(low=self._ends[0], high=self._ends[1])
+            self.mapper.palette = PALETTE[signal]
+            self.bar_mapper.palette = COLORS[signal]
+        self.bar_mapper.update(low=self._ends[0], high=self._ends[1])
         name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
         low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
-        self._bar.title = f"{name}, {low} to {high}"
+        self.bar.title = f"{name}, {low} to {high}"
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
         self._paint(self.x_range.start, self.x_range.end, self.y_range.start, self.y_range.end)
         self._mark()
@@ -186,57 +172,41 @@ class Heatmap:
             y_axis_label="unit",
             title="",
         )
-        self._mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
+        self.mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
         picture = root.image(
-            "image", "x", "y", "dw", "dh", source=self.image, color_mapper=self._mapper
+            "image", "x", "y", "dw", "dh", source=self.image, color_mapper=self.mapper
         )
-        self._bar_mapper = LinearColorMapper(palette=COLORS["h"], low=-1, high=1)
-        self._bar = ColorBar(
-            color_mapper=self._bar_mapper,
+        self.bar_mapper = LinearColorMapper(palette=COLORS["h"], low=-1, high=1)
+        self.bar = ColorBar(
+            color_mapper=self.bar_mapper,
             width=12,
             padding=4,
             title_text_font_size="12px",
             title_text_font_style="normal",
             major_label_text_font_size="11px",
         )
-        root.add_layout(self._bar, "right")
-        for marks, dash in ((self.unit_marks, "solid"), (self.time_marks, "dashed")):
-            # white under black: seen on every colour of every map and on either ground
-            for color, width in (("white", 3.5), ("black", 1.5)):
-                root.quad(
-                    source=marks,
-                    fill_color=None,
-                    line_color=color,
-                    line_width=width,
-                    line_dash=dash if color == "black" else "solid",
-                )
-        root.yaxis.ticker = AdaptiveTicker(min_interval=1, mantissas=[1, 2, 5], num_minor_ticks=0)
-        root.xaxis.ticker = AdaptiveTicker(min_interval=1, mantissas=[1, 2, 5], num_minor_ticks=0)
+        root.add_layout(self.bar, "right")
+        self._unit_marks, self._time_marks = Marks(root, dash="solid"), Marks(root, dash="dashed")
+        self.unit_marks, self.time_marks = self._unit_marks.source, self._time_marks.source
+        whole_steps(root.xaxis)
+        whole_steps(root.yaxis)
         root.yaxis.formatter = CustomJSTickFormatter(
             args={"image": self.image, "rows": self.rows}, code=_TICK_JS
         )
-        args = {"image": self.image, "rows": self.rows, "columns": self.columns}
-        codes = {"@x": _TOKEN_JS, "@y": _STEP_JS, "@dw": _UNIT_JS, "@image": VALUE_JS}
-        root.add_tools(
-            HoverTool(
-                renderers=[picture],
-                tooltips=[
-                    ("token", "@x{custom}"),
-                    ("step", "@y{custom}"),
-                    ("unit", "@dw{custom}"),
-                    ("value", "@image{custom}"),
-                ],
-                formatters={
-                    field: CustomJSHover(args=args, code=code) for field, code in codes.items()
-                },
-            )
-        )
+        codes = {
+            "token": hover.TOKEN,
+            "step": hover.STEP,
+            "unit": hover.UNIT,
+            "value": hover.VALUE,
+        }
+        args = {"image": self.image, "rows": self.rows, "cells": self.columns}
+        root.add_tools(hover.hover(picture, codes, args))
         return root
 
-    def _paint(self, x0: float, x1: float, y0: float, y1: float) -> None:
+    def _paint(self, x0: float | int, x1: float | int, y0: float | int, y1: float | int) -> None:
         units, time = self._values.shape
-        columns = raster.with_margin(raster.visible(time, x0, x1, raster.COLUMNS), time)
-        rows = raster.with_margin(raster.visible(units, y0, y1, raster.ROWS), units)
+        columns = raster.with_margin(raster.visible(time, x0, x1, self._limits[1]), time)
+        rows = raster.with_margin(raster.visible(units, y0, y1, self._limits[0]), units)
         self._shown = rows, columns
         named = {"unit": self._units[rows.start : rows.stop : rows.block].astype(np.int32)}
         if not np.array_equal(named["unit"], self.rows.data["unit"]):
@@ -245,21 +215,11 @@ class Heatmap:
         if words != self.columns.data["token"]:
             self.columns.data = {"token": words}
         (left, right), (top, bottom) = columns.edges, rows.edges
-        low, high = self._ends
-        with np.errstate(invalid="ignore"):
-            over, under = bool((self._values > high).any()), bool((self._values < low).any())
         one = {
-            "low": low,
-            "high": high,
-            "over": over,
-            "under": under,
-            "digits": raster.digits(self._ends),
+            **hover.meaning(self._values, self._ends, columns, time),
             "row": rows.start,
             "row_block": rows.block,
             "units": units,
-            "column": columns.start,
-            "column_block": columns.block,
-            "steps": time,
             "in_order": bool((self._units == np.arange(units)).all()),
             "x": left,
             "y": top,
@@ -283,57 +243,37 @@ class Heatmap:
     def _mark(self) -> None:
         units, time = self._values.shape
         chosen = np.flatnonzero(np.isin(self._units, self.units)).tolist()
-        rows = self._outlines(chosen, self.y_range, self.root.height - 90)
-        columns = self._outlines([t for t in self.times if t < time], self.x_range, 700)
+        rows = outlines(chosen, self.y_range, self.root.height - 90)
+        columns = outlines([t for t in self.times if t < time], self.x_range, 700)
         steps_there = np.arange(time) if self._mask is None else np.flatnonzero(self._mask)
         last = int(steps_there[-1]) if steps_there.size else time - 1
         across, down = (-0.5, last + 0.5), (-0.5, units - 0.5)
-        _set(self.unit_marks, [(*across, low, high) for low, high in rows])
-        _set(self.time_marks, [(low, high, *down) for low, high in columns])
-
-    def _outlines(self, cells: list[int], axis: Range1d, pixels: int) -> list[tuple[float, float]]:
-        shown = abs(axis.end - axis.start) or 1.0
-        room = max(0.0, (_ROOM * shown / pixels - 1) / 2)
-        # neighbours closer than a pixel share an outline: their number has a bound too
-        joined = raster.runs(cells, max(1, math.ceil(shown / pixels)))
-        return [(first - 0.5 - room, last + 0.5 + room) for first, last in joined]
+        self._unit_marks.show([(*across, low, high) for low, high in rows])
+        self._time_marks.show([(low, high, *down) for low, high in columns])
 
     # ── what a person does ───────────────────────────────────────────────────────────────────
 
-    def _zoomed(self, event: RangesUpdate) -> None:
+    def _zoomed(self, event: Any) -> None:
         units, time = self._values.shape
         if None in (event.x0, event.x1, event.y0, event.y1) or not units or not time:
             return
-        columns = raster.visible(time, event.x0, event.x1, raster.COLUMNS)
-        rows = raster.visible(units, event.y0, event.y1, raster.ROWS)
+        columns = raster.visible(time, event.x0, event.x1, self._limits[1])
+        rows = raster.visible(units, event.y0, event.y1, self._limits[0])
         if not (self._shown[0].covers(rows) and self._shown[1].covers(columns)):
             self._paint(event.x0, event.x1, event.y0, event.y1)
         self._mark()
 
-    def _tapped(self, event: Tap) -> None:
+    def _tapped(self, event: Any) -> None:
         units, time = self._values.shape
         row, step = round(event.y), round(event.x)
         if not (0 <= row < units and 0 <= step < time):
             return
-        unit = int(self._units[row])
-        held: dict[str, bool] = dict(event.modifiers or {})
-        if held.get("shift") or held.get("ctrl"):
-            tell(self._unit_listeners, set(self.units) ^ {unit})
-        else:
-            tell(self._unit_listeners, (unit,))
+        tell(self._unit_listeners, tapped(event, int(self._units[row]), self.units))
 
-    def _dragged(self, event: SelectionGeometry) -> None:
+    def _dragged(self, event: Any) -> None:
         box = dict(event.geometry or {})
         if not event.final or box.get("type") != "rect" or not self._values.size:
             return
         rows = inside(box["y0"], box["y1"], self._values.shape[0])
-        tell(self._unit_listeners, self._units[list(rows)])
+        tell(self._unit_listeners, self._units[list(rows)].tolist())
         tell(self._time_listeners, inside(box["x0"], box["x1"], self._values.shape[1]))
-
-
-def _set(marks: ColumnDataSource, boxes: list[tuple[float, float, float, float]]) -> None:
-    data = {
-        name: [box[i] for box in boxes] for i, name in enumerate(("left", "right", "top", "bottom"))
-    }
-    if data != dict(marks.data):
-        marks.data = data

@@ -44,15 +44,16 @@ AFTER: Final = "#E69F00"
 NAN_COLOR: Final = "#F0E442"
 BLANK_COLOR: Final = "#00000000"
 
-#: A byte below LEVELS is a value; the last two say "not a number" and "no step here".
-LEVELS: Final = 254
-NAN_CODE: Final = 254
-BLANK_CODE: Final = 255
+#: A byte below LEVELS is a value, its middle exactly the middle of the range: zero stays zero.
+#: Two more say "not a number" and "no step here".
+LEVELS: Final = 253
+NAN_CODE: Final = 253
+BLANK_CODE: Final = 254
 
 _ANCHORS: Final = {
     "r": ("#FFF4EA", "#F3A871", "#D55E00", "#551C00"),
     "z": ("#EFF6FC", "#7DB7E2", "#0072B2", "#00253F"),
-    "n": ("#6E4300", "#C2934B", "#F7F5EF", "#35AE85", "#00573F"),
+    "n": ("#6A3A00", "#D08A2E", "#F7F5EF", "#1FA588", "#00574B"),
     "h": ("#7F4300", "#DDA050", "#F7F4F6", "#CC79A7", "#7B1F57"),
     "difference": ("#123C8C", "#5C9AE0", "#F5F5F5", "#E86F58", "#8E1420"),
 }
@@ -103,7 +104,7 @@ def _hex(lab: Colors) -> tuple[str, ...]:
     return tuple("#" + "".join(f"{c:02X}" for c in row) for row in (srgb * 255).round().astype(int))
 
 
-def _ramp(anchors: Colors, count: int) -> Colors:
+def _ramp(anchors: Float[np.ndarray, "anchor 3"], count: int) -> Colors:
     """`count` colours along the anchors, equally far apart to the eye."""
     along = np.r_[0, np.linalg.norm(np.diff(anchors, axis=0), axis=1).cumsum()]
     at = np.linspace(0, along[-1], count)
@@ -116,11 +117,11 @@ def _map(anchors: tuple[str, ...]) -> tuple[str, ...]:
         return _hex(_ramp(lab, LEVELS))
     # a diverging map's arms are mixed apart, so that zero is exactly its middle
     half = LEVELS // 2
-    low, high = _ramp(lab[:3], half + 1)[:-1], _ramp(lab[2:], half + 1)[1:]
+    low, high = _ramp(lab[:3], half + 1)[:-1], _ramp(lab[2:], half + 1)
     return _hex(np.concatenate([low, high]))
 
 
-#: 254 colours for each signal, and for "difference".
+#: 253 colours for each signal, and for "difference".
 COLORS: Final = {name: _map(anchors) for name, anchors in _ANCHORS.items()}
 
 #: The same with the two special codes: what a byte image is drawn with.
@@ -134,6 +135,4 @@ def _needs_white(colors: tuple[str, ...]) -> tuple[bool, ...]:
 
 
 #: For each byte, whether text on its colour is to be white (else black).
-WHITE_INK: Final = {
-    name: (*_needs_white(colors), False, False) for name, colors in COLORS.items()
-}
+WHITE_INK: Final = {name: (*_needs_white(colors), False, False) for name, colors in COLORS.items()}

@@ -62,8 +62,8 @@ class Span:
         return self.block == other.block and self.start <= other.start and other.stop <= self.stop
 
 
-def visible(length: int, low: float, high: float, limit: int) -> Span:
-    """The span of the cells between two axis positions, in blocks so that at most `limit` are drawn.
+def visible(length: int, low: float | int, high: float | int, limit: int) -> Span:
+    """The span of the cells between two axis positions, in blocks: at most `limit` of them.
 
     >>> visible(1000, -0.5, 999.5, 500)
     Span(start=0, stop=1000, block=2)
@@ -87,7 +87,7 @@ def with_margin(span: Span, length: int) -> Span:
     return Span(max(0, span.start - margin), min(length, span.stop + margin), span.block)
 
 
-def scale(signal: str, values: Float[np.ndarray, "..."]) -> tuple[float, float]:
+def scale(signal: str, values: Float[np.ndarray, "*shape"]) -> tuple[float, float]:
     """The values at the two ends of the signal's map.
 
     Fixed for a signal; for "difference" symmetric around zero and rounded up to 1, 2 or 5 times a
@@ -151,10 +151,10 @@ def reduce(
 def encode(
     values: Float[np.ndarray, "row column"], ends: tuple[float, float]
 ) -> UInt8[np.ndarray, "row column"]:
-    """Values as bytes 0 to 253 between the ends of the map; beyond them clipped; NaN as 254.
+    """Values as bytes 0 to 252 between the ends of the map; beyond them clipped; NaN as 253.
 
     >>> encode(np.array([[0.0, 1.0, 2.0, np.nan]]), (0.0, 1.0))
-    array([[  0, 253, 253, 254]], dtype=uint8)
+    array([[  0, 252, 252, 253]], dtype=uint8)
     """
     low, high = ends
     unit = (values - low) * ((LEVELS - 1) / (high - low))
@@ -174,7 +174,7 @@ def picture(
     """The bytes to draw: reduced, scaled, with blocks of nothing but padding blank.
 
     >>> picture(np.ones((1, 2)), Span(0, 1, 1), Span(0, 2, 1), (0.0, 1.0), np.array([True, False]))
-    array([[253, 255]], dtype=uint8)
+    array([[252, 254]], dtype=uint8)
     """
     middle = (ends[0] + ends[1]) / 2
     if mask is not None and not mask.all():

@@ -17,20 +17,17 @@ from bokeh.events import DoubleTap, RangesUpdate, SelectionGeometry, Tap
 from bokeh.models import (
     BoxSelectTool,
     ColumnDataSource,
-    CustomJSHover,
     CustomJSTicker,
     CustomJSTickFormatter,
     FixedTicker,
-    HoverTool,
     LinearAxis,
     LinearColorMapper,
-    Range1d,
 )
 from jaxtyping import Bool, Float
 
-from grulens.views import raster
-from grulens.views.canvas import Listener, Positions, fit, frame, inside, steps, tell
-from grulens.views.heatmap import VALUE_JS
+from grulens.views import hover, raster
+from grulens.views.canvas import Listener, Positions, fit, frame, inside, steps, tapped, tell
+from grulens.views.marks import Marks
 from grulens.views.palette import LEVELS, PALETTE, WHITE_INK
 from grulens.views.tokens import visible_text
 
@@ -57,15 +54,6 @@ let used = 1, n = 0;
 while (used + wide[n] <= room) used += wide[n++];
 return letters.slice(0, n).join("") + "…";
 """
-_TOKEN_JS = """
-const d = image.data;
-return cells.data.token[Math.floor((special_vars.x + 0.5 - d.column[0]) / d.column_block[0])] ?? "";
-"""
-_STEP_JS = """
-const d = image.data, block = d.column_block[0];
-const first = d.column[0] + Math.floor((special_vars.x + 0.5 - d.column[0]) / block) * block;
-return block == 1 ? `${first}` : `${first} – ${Math.min(first + block, d.steps[0]) - 1}`;
-"""
 
 
 class TokenStrip:
@@ -76,8 +64,11 @@ class TokenStrip:
         x_range: the time axis; pass a Heatmap's to move with it.
     """
 
-    def __init__(self, *, x_range: Range1d | None = None) -> None:
-        self.x_range = x_range or steps()
+    def __init__(
+        self, *, x_range: Any = None, columns: int = raster.COLUMNS, live: bool = True
+    ) -> None:
+        self._limit = columns
+        self.x_range: Any = x_range or steps()
         self._time_listeners: list[Listener] = []
         self._values: Float[np.ndarray, " time"] = np.zeros(0, np.float32)
         self._tokens: Sequence[object] | None = None
@@ -88,12 +79,12 @@ class TokenStrip:
         none: dict[str, Any] = {k: [] for k in ("image", "x", "dw", "name")}
         self.image = ColumnDataSource(none)
         self.cells = ColumnDataSource({"token": [], "white": []})
-        self.time_marks = ColumnDataSource({"left": [], "right": []})
         self.root = self._draw()
-        self.root.on_event(Tap, self._tapped)
-        self.root.on_event(DoubleTap, lambda _: tell(self._time_listeners, ()))
-        self.root.on_event(SelectionGeometry, self._dragged)
-        self.root.on_event(RangesUpdate, lambda event: self._zoomed(event))
+        if live:
+            self.root.on_event(Tap, self._tapped)
+            self.root.on_event(DoubleTap, lambda _: tell(self._time_listeners, ()))
+            self.root.on_event(SelectionGeometry, self._dragged)
+            self.root.on_event(RangesUpdate, self._zoomed)
 
     def on_times(self, listener: Listener) -> None:
         """Call `listener(times)` when a person chooses steps, () for all; never from `select`."""
@@ -122,14 +113,14 @@ class TokenStrip:
         >>> strip = TokenStrip()
         >>> strip.update(np.array([0.0, 1.0]), signal="z", tokens=["a", " "])
         >>> strip.cells.data["token"], strip.image.data["image"][0].tolist()
-        (['a', '␣'], [[0, 253]])
+        (['a', '␣'], [[0, 252]])
         """
         self._ends = ends or raster.scale(signal, values)
         self._values, self._tokens, self._mask, self._name = values, tokens, mask, name
         fit(self.x_range, len(values))
         if signal != self._signal:
             self._signal = signal
-            self._mapper.palette = PALETTE[signal]
+            self.mapper.palette = PALETTE[signal]
         self._paint(self.x_range.start, self.x_range.end)
         self._mark()
 
@@ -145,27 +136,13 @@ class TokenStrip:
         root = frame(
             height=HEIGHT, tools=[box], active_drag=box, x_range=self.x_range, y_range=(0, 1)
         )
-        self._mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
-        picture = root.image(
-            "image", "x", 0, "dw", 1, source=self.image, color_mapper=self._mapper
-        )
-        for color, width in (("white", 3.5), ("black", 1.5)):
-            root.quad(
-                left="left",
-                right="right",
-                top=0.97,
-                bottom=0.03,
-                source=self.time_marks,
-                fill_color=None,
-                line_color=color,
-                line_width=width,
-                line_dash="dashed" if color == "black" else "solid",
-            )
+        self.mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
+        picture = root.image("image", "x", 0, "dw", 1, source=self.image, color_mapper=self.mapper)
+        self._marks = Marks(root, dash="dashed")
+        self.time_marks = self._marks.source
         for white in (False, True):
             args = {"image": self.image, "cells": self.cells, "plot": root, "white": white}
             texts = LinearAxis(
-                ticker=CustomJSTicker(major_code=_TICKER_JS),
-                formatter=CustomJSTickFormatter(args=args, code=_TEXT_JS),
                 fixed_location=1,
                 major_label_standoff=6,
                 major_label_text_font="monospace",
@@ -176,6 +153,8 @@ class TokenStrip:
                 major_tick_out=0,
                 minor_tick_line_color=None,
             )
+            shown = CustomJSTickFormatter(args=args, code=_TEXT_JS)
+            texts.update(ticker=CustomJSTicker(major_code=_TICKER_JS), formatter=shown)
             root.add_layout(texts, "below")
         root.xaxis[0].visible = False
         root.yaxis.ticker = FixedTicker(ticks=[0.5])
@@ -183,28 +162,15 @@ class TokenStrip:
             args={"image": self.image}, code='return image.data.name[0] ?? ""'
         )
         root.yaxis.major_tick_line_color = None
+        codes = {"token": hover.TOKEN, "step": hover.STEP, "value": hover.VALUE}
         args = {"image": self.image, "cells": self.cells}
-        codes = {"@x": _TOKEN_JS, "@dw": _STEP_JS, "@image": VALUE_JS}
-        root.add_tools(
-            HoverTool(
-                renderers=[picture],
-                tooltips=[
-                    ("token", "@x{custom}"),
-                    ("step", "@dw{custom}"),
-                    ("value", "@image{custom}"),
-                ],
-                formatters={
-                    field: CustomJSHover(args=args, code=code) for field, code in codes.items()
-                },
-            )
-        )
+        root.add_tools(hover.hover(picture, codes, args))
         return root
 
-    def _paint(self, x0: float, x1: float) -> None:
+    def _paint(self, x0: float | int, x1: float | int) -> None:
         time = len(self._values)
-        span = raster.with_margin(raster.visible(time, x0, x1, raster.COLUMNS), time)
+        span = raster.with_margin(raster.visible(time, x0, x1, self._limit), time)
         self._shown = span
-        low, high = self._ends
         row = raster.Span(0, 1, 1)
         drawn = raster.picture(self._values[None], row, span, self._ends, self._mask)
         ink = WHITE_INK[self._signal]
@@ -217,14 +183,7 @@ class TokenStrip:
             self.cells.data = cells
         left, right = span.edges
         one = {
-            "low": low,
-            "high": high,
-            "over": bool((self._values > high).any()),
-            "under": bool((self._values < low).any()),
-            "digits": raster.digits(self._ends),
-            "column": span.start,
-            "column_block": span.block,
-            "steps": time,
+            **hover.meaning(self._values, self._ends, span, time),
             "x": left,
             "dw": right - left,
             "name": self._name,
@@ -233,33 +192,23 @@ class TokenStrip:
 
     def _mark(self) -> None:
         joined = raster.runs(t for t in self.times if t < len(self._values))
-        marks = {
-            "left": [first - 0.5 for first, _ in joined],
-            "right": [last + 0.5 for _, last in joined],
-        }
-        if marks != dict(self.time_marks.data):
-            self.time_marks.data = marks
+        self._marks.show((first - 0.5, last + 0.5, 0.97, 0.03) for first, last in joined)
 
     # ── what a person does ───────────────────────────────────────────────────────────────────
 
-    def _zoomed(self, event: RangesUpdate) -> None:
+    def _zoomed(self, event: Any) -> None:
         if event.x0 is None or event.x1 is None or not len(self._values):
             return
-        wanted = raster.visible(len(self._values), event.x0, event.x1, raster.COLUMNS)
+        wanted = raster.visible(len(self._values), event.x0, event.x1, self._limit)
         if not self._shown.covers(wanted):
             self._paint(event.x0, event.x1)
 
-    def _tapped(self, event: Tap) -> None:
+    def _tapped(self, event: Any) -> None:
         step = round(event.x)
-        if not 0 <= step < len(self._values):
-            return
-        held: dict[str, bool] = dict(event.modifiers or {})
-        if held.get("shift") or held.get("ctrl"):
-            tell(self._time_listeners, set(self.times) ^ {step})
-        else:
-            tell(self._time_listeners, (step,))
+        if 0 <= step < len(self._values):
+            tell(self._time_listeners, tapped(event, step, self.times))
 
-    def _dragged(self, event: SelectionGeometry) -> None:
+    def _dragged(self, event: Any) -> None:
         box = dict(event.geometry or {})
         if event.final and box.get("type") == "rect":
             tell(self._time_listeners, inside(box["x0"], box["x1"], len(self._values)))

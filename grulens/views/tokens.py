@@ -1,9 +1,9 @@
-"""How a token is shown: every character visible, nothing interpreted.
+r"""How a token is shown: every character visible, nothing interpreted.
 
 Tokens come from data nobody has checked. Bokeh draws glyph texts and tick labels as plain text
 and escapes what a hover tooltip quotes, so `<img onerror=…>` stays those characters there. Two
 things are left: text that a person could not see or that reorders its surroundings, and titles and
-axis labels, where Bokeh takes $$…$$, \\[…\\] and \\(…\\) for TeX.
+axis labels, where Bokeh takes $$…$$, \[…\] and \(…\) for TeX.
 """
 
 from __future__ import annotations

@@ -22,15 +22,21 @@ class History(Generic[State]):
         self.past: list[State] = []
         self.future: list[State] = []
         self._drag: tuple[int, float] | None = None
+        self._undone: list[State] = []
 
     def note(self, state: State, drag: int | None = None) -> None:
         """Remember the state that is being left; a drag's many changes leave only its first."""
         now = time.monotonic()
-        same = self._drag is not None and drag == self._drag[0]
-        if not (same and self._drag and now - self._drag[1] < DRAG_SECONDS):
+        if drag is None or not self._is_same_drag(drag, now):
             self.past.append(state)
         self._drag = None if drag is None else (drag, now)
-        self.future.clear()
+        self._undone, self.future = self.future, []
+
+    def forget(self, state: State) -> None:
+        """Take the last `note` back: the state was not left after all."""
+        if self.past and self.past[-1] is state:
+            self.past.pop()
+        self.future, self._drag = self._undone, None
 
     def back(self, state: State) -> State:
         """The state before `state`; itself if there is none."""
@@ -39,6 +45,11 @@ class History(Generic[State]):
     def forth(self, state: State) -> State:
         """The state that was taken back from `state`; itself if there is none."""
         return self._step(self.future, self.past, state)
+
+    def _is_same_drag(self, drag: int, now: float) -> bool:
+        return (
+            self._drag is not None and self._drag[0] == drag and now - self._drag[1] < DRAG_SECONDS
+        )
 
     def _step(self, source: list[State], target: list[State], state: State) -> State:
         self._drag = None

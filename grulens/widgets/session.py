@@ -7,9 +7,7 @@ works alone. A change that cannot be computed raises and changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import count
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,32 +19,15 @@ from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.splice import LOCK
 from grulens.probing.edit import Edit
-from grulens.probing.readout import Answer, Readout, Scale, divergence, first_tensor, read
-from grulens.widgets.history import History
+from grulens.probing.readout import Answer, Readout, Scale, divergence
+from grulens.widgets.answers import Answers, Array
+from grulens.widgets.edit_list import EditList, Slots
 from grulens.widgets.tokens import Tokens, token_rows
 
 Input = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Slot:
-    """One edit in the list, and whether it is on.
-
-    Attributes:
-        key: what it keeps while it is changed or moved.
-        edit: the edit.
-        on: whether it acts.
-    """
-
-    key: int
-    edit: Edit
-    on: bool = True
-
-
-Slots = tuple[Slot, ...]
-
-
-class Session(tl.HasTraits):
+class Session(EditList):
     """One model on one input, under any number of widgets.
 
     Args:
@@ -85,7 +66,6 @@ class Session(tl.HasTraits):
     times = tl.Tuple()
     row = tl.Int(0)
     step = tl.Int(0)
-    slots = tl.Tuple()
     baseline = tl.Instance(Recording)
     edited = tl.Instance(Recording)
     seconds = tl.Float(0.0)
@@ -104,13 +84,9 @@ class Session(tl.HasTraits):
         super().__init__()
         self.lock = LOCK
         self.model = model
-        self.readout = readout or first_tensor
-        self.scale = scale
         self.labels = labels if labels is not None else getattr(model, "labels", None)
-        self._keys = count()
-        self._history: History[Slots] = History()
+        self.answers = Answers(readout, scale, self.labels)
         self._random: Tensor = torch.get_rng_state()
-        self._answers: dict[int, tuple[Recording, int, Answer]] = {}
         layers(model)  # says at once, by name, why a model cannot be opened
         self.set_input(*args, tokens=tokens, layer=layer, **kwargs)
 
@@ -134,7 +110,7 @@ class Session(tl.HasTraits):
             names = list(baseline)
             wanted = layer or self.layer or names[0]
             check_layer(wanted, names, "did not run on this input; what ran is")
-            edited = self._record(given, self._on(self.slots)) or baseline
+            edited = self._record(given, self.on) if self.on else baseline
             batch, steps, _ = baseline[wanted].shape
             rows = token_rows(tokens, self.labels, args, batch, steps)
             self.args, self.kwargs = given
@@ -145,75 +121,15 @@ class Session(tl.HasTraits):
                 self.row = min(self.row, batch - 1)
                 self.times = tuple(t for t in self.times if t < steps)
                 self.baseline = baseline
-                self.edited = edited if self._on(self.slots) else baseline
+                self.edited = edited
 
-    # what is edited
-
-    def add(self, edit: Edit) -> None:
-        """Put an edit at the end of the list, switched on."""
-        self.set_slots((*self.slots, Slot(next(self._keys), edit)))
-
-    def put(self, old: Edit | None, new: Edit | None) -> None:
-        """Replace one edit by another in its place; None adds or removes. One drag is one undo."""
-        slot = next((s for s in self.slots if s.edit == old), None) if old is not None else None
-        if new is None:
-            if slot is not None:
-                self.remove(slot.key)
-        elif slot is None:
-            self.set_slots((*self.slots, Slot(key := next(self._keys), new)), drag=key)
-        else:
-            changed = tuple(
-                replace(s, edit=new, on=True) if s.key == slot.key else s for s in self.slots
-            )
-            self.set_slots(changed, drag=slot.key)
-
-    def remove(self, key: int) -> None:
-        """Take an edit out of the list."""
-        self.set_slots(tuple(slot for slot in self.slots if slot.key != key))
-
-    def switch(self, on: Callable[[Slot], bool]) -> None:
-        """Switch every edit on or off as `on(slot)` says."""
-        self.set_slots(tuple(replace(slot, on=on(slot)) for slot in self.slots))
-
-    def move(self, key: int, by: int) -> None:
-        """Move an edit up (negative) or down the list."""
-        slots = list(self.slots)
-        here = next(i for i, slot in enumerate(slots) if slot.key == key)
-        slots.insert(max(0, here + by), slots.pop(here))
-        self.set_slots(tuple(slots))
-
-    def undo(self) -> None:
-        """Take the last change of the edits back."""
-        self._travel(self._history.back)
-
-    def redo(self) -> None:
-        """Do again what was undone."""
-        self._travel(self._history.forth)
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is something to take back."""
-        return bool(self._history.past)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is something to do again."""
-        return bool(self._history.future)
-
-    def set_slots(self, slots: Slots, drag: int | None = None) -> None:
-        """Put a whole list of edits in force.
-
-        Args:
-            slots: the edits.
-            drag: the key of the edit that is under the hand; its changes are one undo.
-
-        Raises:
-            EditError, LayerError: an edit does not fit; the list stays as it was.
-        """
+    def enforce(self, slots: Slots) -> None:
+        """Run the model with a list of edits; a list that does not fit is refused."""
         with self.lock:
             edited = self._run(slots)
-            self._history.note(self.slots, drag)
-            self._show(slots, edited)
+            with self.hold_trait_notifications():
+                self.slots = slots
+                self.edited = edited
 
     # what came out
 
@@ -252,30 +168,32 @@ class Session(tl.HasTraits):
         """How far the output has moved at each step (time,): bits, or a plain difference."""
         return divergence(self.answer_before, self.answer_now)
 
+    def top(self, step: int, most: int = 8) -> tuple[list[str], Array, Array]:
+        """The classes that count most at a step of the output, in either run.
+
+        Returns:
+            Their names, and what is shown of them before and after, each (class,) float32; the
+            likeliest before comes first.
+        """
+        return self.answers.top(self.answer_before, self.answer_now, step, most)
+
     def code(self) -> str:
-        """The Python that makes the edits that are on, for a notebook cell."""
-        lines = [f"    {slot.edit!r}," for slot in self.slots if slot.on]
-        return "\n".join(["edits = [", *lines, "]", "run = grulens.record(model, x, edits=edits)"])
+        """The Python that makes the present run, for a notebook cell.
 
-    def _answer(self, recording: Recording) -> Answer:
-        held = self._answers.get(id(recording))
-        if held is None or held[0] is not recording or held[1] != self.row:
-            batch, steps, _ = self.before.shape
-            with torch.no_grad():
-                answer = read(recording.output, self.readout, self.scale, self.row, batch, steps)
-            named = self.labels is not None and len(self.labels) == answer.values.shape[1]
-            if self.scale is None and named and answer.scale == "value":
-                answer = replace(answer, scale="logits")
-            held = (recording, self.row, answer)
-            self._answers = {id(r[0]): r for r in self._answers.values() if r[0] is self.baseline}
-            self._answers[id(recording)] = held
-        return held[2]
+        `model` and `x` stand for the model and its input.
+        """
+        edits = self.on
+        names = sorted({"record", *(edit.kind for edit in edits)})
+        lines = [f"from grulens import {', '.join(names)}", "", "edits = ["]
+        lines += [f"    {edit!r}," for edit in edits]
+        return "\n".join([*lines, "]", "run = record(model, x, edits=edits)"])
 
-    def _on(self, slots: Slots) -> list[Edit]:
-        return [slot.edit for slot in slots if slot.on]
+    def _answer(self, run: Recording) -> Answer:
+        batch, steps, _ = self.before.shape
+        return self.answers.of(run, self.row, batch, steps)
 
     def _run(self, slots: Slots) -> Recording:
-        edits = self._on(slots)
+        edits = [slot.edit for slot in slots if slot.on]
         return self._record((self.args, self.kwargs), edits) if edits else self.baseline
 
     def _record(self, given: Input, edits: Sequence[Edit]) -> Recording:
@@ -287,16 +205,6 @@ class Session(tl.HasTraits):
             recording = record(self.model, *args, edits=edits, **kwargs)
         self.seconds = time.perf_counter() - began
         return recording
-
-    def _travel(self, way: Callable[[Slots], Slots]) -> None:
-        with self.lock:
-            slots = way(self.slots)
-            self._show(slots, self._run(slots))
-
-    def _show(self, slots: Slots, edited: Recording) -> None:
-        with self.hold_trait_notifications():
-            self.slots = slots
-            self.edited = edited
 
     @tl.validate("layer")
     def _valid_layer(self, proposal: Any) -> str:
@@ -315,5 +223,5 @@ class Session(tl.HasTraits):
         return tuple(sorted({int(i) for i in proposal["value"]}))
 
     def __repr__(self) -> str:
-        edits = f"{len(self._on(self.slots))} of {len(self.slots)} edits on"
+        edits = f"{len(self.on)} of {len(self.slots)} edits on"
         return f"Session({type(self.model).__name__}, {self.layer}, {edits})"

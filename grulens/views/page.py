@@ -1,0 +1,211 @@
+"""The whole lens as one HTML file: no kernel, no network, and still alive under the mouse.
+
+The same views as in the notebook, with every signal of both runs in the page as byte pictures and
+a few lines of JavaScript where the notebook asks Python: choose a signal, tap units, tap steps.
+Nothing is hidden in the scripts: they are constants; all data comes as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Final
+
+import numpy as np
+from bokeh.embed import file_html
+from bokeh.events import SelectionGeometry, Tap
+from bokeh.layouts import column, row
+from bokeh.models import ColumnDataSource, CustomJS
+from bokeh.models.widgets import Div, Select
+from bokeh.resources import INLINE
+from jaxtyping import Bool, Float
+
+from grulens.views import page_scripts, raster
+from grulens.views.heatmap import Heatmap
+from grulens.views.output_chart import OutputChart
+from grulens.views.palette import COLORS, NAME, PALETTE, SIGNALS, WHITE_INK
+from grulens.views.token_strip import TokenStrip
+from grulens.views.tokens import plain, visible_text
+from grulens.views.unit_table import UnitTable
+
+RUNS: Final = ("edited", "baseline", "edited − baseline")
+
+#: Cells of a picture: a page cannot ask for detail later, so it holds what a large screen shows.
+COLUMNS, ROWS = 2 * raster.COLUMNS, 2 * raster.ROWS
+
+
+def page(
+    baseline: Mapping[str, Float[np.ndarray, "unit time"]],
+    edited: Mapping[str, Float[np.ndarray, "unit time"]] | None = None,
+    *,
+    tokens: Sequence[object] | None = None,
+    mask: Bool[np.ndarray, " time"] | None = None,
+    layer: str = "",
+    columns: Mapping[str, Any] | None = None,
+    divergence: Float[np.ndarray, " time"] | None = None,
+    measure: str = "bits",
+    labels: Sequence[Sequence[object]] = (),
+    before: Float[np.ndarray, "time top"] | None = None,
+    after: Float[np.ndarray, "time top"] | None = None,
+    quantity: str = "probability",
+    values: tuple[Float[np.ndarray, " time"], Float[np.ndarray, " time"]] | None = None,
+    edits: Sequence[str] = (),
+    title: str = "grulens",
+    units: Sequence[int] = (),
+    step: int | None = None,
+) -> str:
+    """A standalone interactive page of one recorded run, or of it and its edited twin.
+
+    Args:
+        baseline: r, z, n, h to (unit, time), in the order of the units.
+        edited: the same of the edited run; None is a page without edits.
+        tokens: (time,), what to call each step.
+        mask: (time,), False where there is no step (padding).
+        layer: named in the titles.
+        columns: for the table, name to (unit,) as UnitTable takes them.
+        divergence: (time,), how far the output moved; None leaves the chart away.
+        measure: "bits" or "difference".
+        labels: (time, top), the names of each step's top classes.
+        before: (time, top), their readout in the unedited run.
+        after: (time, top), in the edited run.
+        quantity: what the readout measures.
+        values: readout (time,) before and after, of a model without classes.
+        edits: the edits in force, one a line.
+        title: of the page.
+        units: selected when the page opens.
+        step: whose output is shown first; None is the last one.
+
+    >>> html = page({"z": np.zeros((2, 3))}, title="a <b>")
+    >>> "a &lt;b&gt;" in html, "<script src=" in html
+    (True, False)
+    """
+    signals = [signal for signal in SIGNALS if signal in baseline]
+    count, time = baseline[signals[-1]].shape
+    heat = Heatmap(columns=COLUMNS, rows=ROWS, live=False)
+    strip = TokenStrip(x_range=heat.x_range, columns=COLUMNS, live=False)
+    chart = OutputChart(x_range=heat.x_range, live=False)
+    table = UnitTable(live=False)
+    rows = raster.visible(count, 0, count - 1, ROWS)
+    span = raster.visible(time, 0, time - 1, COLUMNS)
+    runs = {"baseline": dict(baseline)}
+    if edited is not None:
+        difference = {signal: edited[signal] - baseline[signal] for signal in signals}
+        runs = {"edited": dict(edited), **runs, "edited − baseline": difference}
+    pictures = _store(runs, signals, rows, span, mask, layer)
+
+    shown = "h" if "h" in signals else signals[-1]
+    first = next(iter(runs.values()))[shown]
+    heat.update(first, signal=shown, units=np.arange(count), tokens=tokens, mask=mask, layer=layer)
+    heat.root.title.text = pictures["title"][pictures["key"].index(f"{next(iter(runs))} {shown}")]
+    chosen = [unit for unit in units if 0 <= unit < count] or [0]
+    strip.update(first[chosen[0]], signal=shown, tokens=tokens, mask=mask, name=f"unit {chosen[0]}")
+    heat.select(units)
+    table.update(columns or {}, units=np.arange(count), h=next(iter(runs.values())).get("h"))
+    table.select(units)
+
+    outputs: list[Any] = []
+    if step is None:
+        step = time - 1 if mask is None else int(np.flatnonzero(mask)[-1])
+    if divergence is not None:
+        chart.update(divergence, measure=measure, mask=mask)
+        outputs = [chart.root]
+    if before is not None and after is not None and len(labels):
+        chart.show_step(step, labels[step], before[step], after[step], quantity=quantity)
+        outputs = [chart.root]
+    elif values is not None:
+        chart.update_values(*values, mask=mask, quantity=quantity)
+        outputs = [chart.root]
+    top = before.shape[1] if before is not None else 0
+    answers = _answers(labels, before, after)
+
+    names: list[Any] = [(s, f"{NAME[s]} {s}") for s in signals]
+    signal = Select(title="signal", value=shown, options=names)
+    choices: list[Any] = list(runs)
+    run = Select(title="run", value=choices[0], options=choices)
+    shared: dict[str, Any] = {
+        "image": heat.image, "rows": heat.rows, "table": table.source, "signal": signal, "run": run,
+        "runs": RUNS, "palettes": PALETTE, "ink": WHITE_INK, "cells": strip.cells,
+        "strip": strip.image, "strip_mapper": strip.mapper, "unit_marks": heat.unit_marks,
+    }  # fmt: skip
+    follow = CustomJS(args=shared, code=page_scripts.FOLLOW)
+    show = CustomJS(
+        args={
+            **shared, "store": ColumnDataSource(pictures), "colors": COLORS,
+            "mapper": heat.mapper, "bar": heat.bar,
+            "bar_mapper": heat.bar_mapper, "title": heat.root.title,
+        },
+        code=page_scripts.SHOW,
+    )  # fmt: skip
+    for select in (signal, run):
+        select.js_on_change("value", show)
+    heat.image.js_on_change("data", follow)
+    table.source.selected.js_on_change("indices", follow)
+    tap_step = CustomJS(
+        args={
+            "image": heat.image, "outputs": answers, "count": top, "mark": chart.mark,
+            "bars": chart.classes.source, "title": chart.classes.root.title,
+        },
+        code=page_scripts.TAP_STEP,
+    )  # fmt: skip
+    heat.root.js_on_event(Tap, CustomJS(args=shared, code=page_scripts.TAP_UNIT), tap_step)
+    heat.root.js_on_event(SelectionGeometry, CustomJS(args=shared, code=page_scripts.DRAG))
+    for figure in (strip.root, *chart.along_time):
+        figure.js_on_event(Tap, tap_step)
+    head = row(signal, run, sizing_mode="stretch_width")
+    root = column(
+        Div(text=_head(title, edits), disable_math=True),
+        head, heat.root, strip.root, *outputs, table.root,
+        sizing_mode="stretch_width", styles={"max-width": "1000px", "margin": "0 auto"},
+    )  # fmt: skip
+    return file_html(root, INLINE, title=title)
+
+
+def _store(
+    runs: Mapping[str, Mapping[str, Any]],
+    signals: Sequence[str],
+    rows: raster.Span,
+    span: raster.Span,
+    mask: Bool[np.ndarray, " time"] | None,
+    layer: str,
+) -> dict[str, list[Any]]:
+    """Every signal of every run as a picture, with what the views say about it."""
+    data: dict[str, list[Any]] = {}
+    for run, recorded in runs.items():
+        for signal in signals:
+            values = recorded[signal]
+            drawn_as = "difference" if run == RUNS[2] else signal
+            low, high = ends = raster.scale(drawn_as, values)
+            name = f"{NAME[signal]} {signal}"
+            words = f"{name}, {run}" + (f" · {layer}" if layer else "")
+            entry = {
+                "key": f"{run} {signal}",
+                "image": raster.picture(values, rows, span, ends, mask),
+                "low": low,
+                "high": high,
+                "over": bool((values > high).any()),
+                "under": bool((values < low).any()),
+                "digits": raster.digits(ends),
+                "bar": f"{name}, {low:g} to {high:g}".replace("-", "−"),
+                "title": plain(words),
+            }
+            for key, value in entry.items():
+                data.setdefault(key, []).append(value)
+    return data
+
+
+def _answers(labels: Sequence[Sequence[object]], before: Any, after: Any) -> ColumnDataSource:
+    there = len(labels) > 0 and before is not None and after is not None
+    return ColumnDataSource(
+        {
+            "label": [visible_text(name, 16) for names in labels for name in names]
+            if there
+            else [],
+            "before": np.ravel(before).tolist() if there else [],
+            "after": np.ravel(after).tolist() if there else [],
+        }
+    )
+
+
+def _head(title: str, edits: Sequence[str]) -> str:
+    lines = "".join(f"<li><code>{escape(line)}</code></li>" for line in edits)
+    return f"<h2>{escape(title)}</h2>" + (f"edits<ul>{lines}</ul>" if lines else "")

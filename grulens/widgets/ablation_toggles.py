@@ -1,0 +1,185 @@
+"""Every edit as a line that can be switched, and the selection switched off at a touch.
+
+[ablate selection] to [zero|mean]                 output moved by 0.42 bits a step
+[all on] [all off] [invert]  [undo] [redo]
+☑ state of unit 3 set to 0                        0.31 bits   [↑] [↓] [remove]
+☐ update gate of unit 7 times 0.5, steps 2 to 9   0.11 bits   [↑] [↓] [remove]
+▸ the same as code
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import ipywidgets as W
+import traitlets as tl
+from torch import nn
+
+from grulens.probing.edits import ablate
+from grulens.views.palette import ACCENT
+from grulens.widgets.edit_list import Slot
+from grulens.widgets.panel import Panel, button, choice, close_parts, row
+from grulens.widgets.session import Session
+
+
+class AblationToggles(Panel):
+    """The list of edits: on and off, order, undo; and units switched off.
+
+    Args:
+        model: the model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+
+    Attributes:
+        to: what "ablate selection" sets the units to: "zero" or "mean".
+        lines: one line an edit, in order.
+
+    >>> import torch
+    >>> from grulens import AblationToggles
+    >>> screen = AblationToggles(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
+    >>> screen.session.units = (1, 2)
+    >>> screen.ablate.click()
+    >>> screen.session.slots[0].edit
+    ablate('l0', [1, 2], to=0.0)
+    """
+
+    to = tl.Enum(("zero", "mean"), "zero")
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        session, guard = self.session, self.guard
+
+        # controls
+        self.ablate = button(
+            "ablate selection", "switch the selected units off at the selected steps",
+            guard(self._on_ablate), icon="ban", button_style="",
+        )  # fmt: skip
+        to, self._to = choice(
+            "to", [("zero", "zero"), ("its mean", "mean")],
+            ["set the state to 0", "set the state to its mean over the unedited run"],
+        )  # fmt: skip
+        W.link((self, "to"), (self._to, "value"))
+        self.all_on = button("all on", "switch every edit on", guard(self._switch(True)))
+        self.all_off = button("all off", "switch every edit off", guard(self._switch(False)))
+        self.invert = button("invert", "switch what is off on and the other way round",
+                             guard(lambda _: session.switch(lambda slot: not slot.on)))  # fmt: skip
+        self.undo = button("undo", "take the last change back", guard(lambda _: session.undo()))
+        self.redo = button("redo", "do it again", guard(lambda _: session.redo()))
+        self._moved = W.HTML()
+        self._empty = W.HTML(
+            '<span class="grulens-quiet">No edits yet: move a slider, or select units and '
+            "ablate them.</span>"
+        )
+        self._code = W.HTML()
+        self._code.add_class("grulens-code")
+        self.lines: list[Line] = []
+        self._list = W.VBox()
+
+        # layout
+        self.fill(
+            row(self.ablate, to, self._to, self._moved),
+            row(self.all_on, self.all_off, self.invert, self.undo, self.redo),
+            self._list,
+            self._code,
+        )
+
+        self.follow(self._on_slots, "slots")
+        self.follow(self._on_run, "edited", "row", "layer")
+        self._on_slots()
+        self._on_run()
+
+    # what a change does
+
+    def _on_slots(self) -> None:
+        session = self.session
+        slots: tuple[Slot, ...] = session.slots
+        held = {line.key: line for line in self.lines}
+        gone = held.keys() - {slot.key for slot in slots}
+        # lines are kept while their edit is: a slider changes one many times a second
+        self.lines = [held.get(slot.key) or Line(self, slot.key) for slot in slots]
+        for place, (line, slot) in enumerate(zip(self.lines, slots, strict=True)):
+            line.show(slot, first=place == 0, last=place == len(slots) - 1)
+        self._list.children = tuple(self.lines) or (self._empty,)
+        for key in gone:
+            held[key].close()
+        for control in (self.all_on, self.all_off, self.invert):
+            control.disabled = not slots
+        self.undo.disabled, self.redo.disabled = not session.can_undo, not session.can_redo
+        code = escape(session.code())
+        self._code.value = (
+            f"<details><summary>the same as code</summary><pre>{code}</pre></details>"
+        )
+
+    def _on_run(self) -> None:
+        session = self.session
+        before = session.answer_before
+        moved = session.divergence.abs()
+        if len(moved) == session.before.shape[1]:
+            moved = moved[session.before.mask[session.row].cpu()]
+        unit = "" if before.scale == "value" else " bits"
+        self._moved.value = (
+            f'<span role="status">output moved by <b>{float(moved.mean()):.3g}{unit}</b> a step, '
+            f"{float(moved.max()):.3g} at most</span>"
+        )
+
+    def _on_ablate(self, _: Any) -> None:
+        session = self.session
+        to: Any = "mean" if self.to == "mean" else 0.0
+        units, times = list(session.units) or None, list(session.times) or None
+        session.add(ablate(session.layer, units, to=to, at=times))
+
+    def _switch(self, on: bool) -> Any:
+        return lambda _: self.session.switch(lambda _slot: on)
+
+    def close(self) -> None:
+        """Close the screen with its parts, also the one that may not be shown."""
+        close_parts(self._empty)
+        self._empty.close()
+        super().close()
+
+
+class Line(W.HBox):
+    """One edit: its switch, what it does in words, and what can be done with it."""
+
+    def __init__(self, panel: AblationToggles, key: int) -> None:
+        self.key = key
+        self._panel = panel
+        self._showing = False
+        session, guard = panel.session, panel.guard
+        self.on = W.Checkbox(indent=False, layout=W.Layout(width="24px"))
+        self.on.observe(guard(self._on_switch), "value")
+        self.words = W.HTML()
+        self.words.add_class("grulens-words")
+        self.up = button("↑", "act earlier", guard(lambda _: session.move(key, -1)))
+        self.down = button("↓", "act later", guard(lambda _: session.move(key, 1)))
+        self.remove = button("remove", "take this edit away", guard(lambda _: session.remove(key)))
+        super().__init__([self.on, self.words, self.up, self.down, self.remove])
+        self.add_class("grulens-line")
+
+    def show(self, slot: Slot, *, first: bool, last: bool) -> None:
+        """Show the edit as it is now."""
+        self._showing = True
+        try:
+            self.on.value = slot.on
+            text = slot.edit.words()
+            self.on.tooltip = f"on: {text}"
+            color = ACCENT[slot.edit.signal]
+            self.words.value = (
+                f'<span style="color:{color}" aria-hidden="true">■</span> {escape(text)} '
+                f'<span class="grulens-quiet">· {escape(slot.edit.layer)}</span>'
+            )
+            self.up.disabled, self.down.disabled = first, last
+            (self.remove_class if slot.on else self.add_class)("grulens-off")
+        finally:
+            self._showing = False
+
+    def _on_switch(self, change: Any) -> None:
+        if not self._showing:
+            key, on = self.key, change["new"]
+            self._panel.session.switch(lambda slot: on if slot.key == key else slot.on)
+
+    def close(self) -> None:
+        """Close the line with its controls."""
+        close_parts(self)
+        super().close()

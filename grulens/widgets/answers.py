@@ -1,0 +1,65 @@
+"""What the model answers in each run, read once: the part of a session that faces the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from grulens.models.recording import Recording
+from grulens.probing.readout import Answer, Readout, Scale, first_tensor, read
+
+Array = Float[np.ndarray, " klass"]
+
+
+class Answers:
+    """Reads runs through one readout.
+
+    Args:
+        readout: from the model's output to (batch, time, class), (batch, class) or (batch, time).
+        scale: what the numbers are; None takes named classes for logits.
+        labels: names of the classes.
+    """
+
+    def __init__(
+        self, readout: Readout | None, scale: Scale | None, labels: Sequence[str] | None
+    ) -> None:
+        self.readout = readout or first_tensor
+        self.scale = scale
+        self.labels = labels
+        self._held: list[tuple[Recording, int, Answer]] = []
+
+    def of(self, run: Recording, row: int, batch: int, steps: int) -> Answer:
+        """The answer of one row of a run."""
+        for other, of_row, answer in self._held:
+            if other is run and of_row == row:
+                return answer
+        with torch.no_grad():
+            answer = read(run.output, self.readout, self.scale, row, batch, steps)
+        if self.scale is None and answer.scale == "value" and self._names(answer.values.shape[1]):
+            answer = replace(answer, scale="logits")
+        # the baseline and the last few edited runs: what a slider goes back and forth between
+        self._held = [*self._held[-3:], (run, row, answer)]
+        return answer
+
+    def top(
+        self, before: Answer, now: Answer, step: int, most: int = 8
+    ) -> tuple[list[str], Array, Array]:
+        """The classes that count most at a step, in either answer.
+
+        Returns:
+            Their names, and what is shown of them before and after, each (class,) float32; the
+            likeliest before comes first.
+        """
+        was, is_ = before.shown[step], now.shown[step]
+        best = torch.maximum(was.abs(), is_.abs()).topk(min(most, len(was))).indices
+        best = best[was[best].argsort(descending=True)]
+        labels = self._names(len(was))
+        names = [str(labels[i]) if labels else f"class {i}" for i in best.tolist()]
+        return names, was[best].numpy(), is_[best].numpy()
+
+    def _names(self, classes: int) -> Sequence[str] | None:
+        return self.labels if self.labels is not None and len(self.labels) == classes else None

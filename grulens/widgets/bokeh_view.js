@@ -1,0 +1,284 @@
+// A Bokeh document between Python and the page: one BokehJS document per view.
+//
+// view -> Python   need {part}           a part of BokehJS; once per page
+//                  open {view}           the document, as it is now
+//                  patch {view, content} what a person changed; one in flight
+//                  gone {view}
+// Python -> views  js {part}, doc {view}, patch {skip}, ack {view}, error {title, traceback}
+//
+// BokehJS' internal names used here: require("document"), create_json_patch, apply_json_patch,
+// embed.add_document_standalone, Bokeh.documents.
+
+// Shared by every view of the page, whichever notebook or version it came from.
+const page = (globalThis[Symbol.for("grulens.bokehjs")] ??= {
+  scope: {}, // BokehJS defines `Bokeh` here, not on the window
+  parts: new Map(), // name -> promise
+  arrived: new Map(), // name -> function that takes the gzipped source
+});
+
+const PATIENCE = 5000; // ms until a second view asks its own kernel for BokehJS
+const IN_FLIGHT = 10000; // ms until a patch without an answer is taken for lost
+
+// ---- BokehJS, from Python, once per page
+
+async function evaluate(gzipped) {
+  const unzipped = new Blob([gzipped]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const source = await new Response(unzipped).text();
+  const scope = 'globalThis[Symbol.for("grulens.bokehjs")].scope';
+  const parts = ["(function () {", source, `\n}).call(${scope});`];
+  const url = URL.createObjectURL(new Blob(parts, { type: "text/javascript" }));
+  try {
+    await import(url);
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
+
+async function load(model, part) {
+  const ask = () => model.send({ kind: "need", part });
+  let loading = page.parts.get(part);
+  if (!loading) {
+    loading = new Promise((resolve, reject) => {
+      page.arrived.set(part, (gzipped) => {
+        page.arrived.delete(part);
+        evaluate(gzipped).then(resolve, reject);
+      });
+    });
+    page.parts.set(part, loading);
+    loading.catch(() => page.parts.delete(part)); // the next view may try again
+    ask();
+    return loading;
+  }
+  // whoever asked first may have lost its kernel meanwhile
+  const again = setTimeout(() => page.arrived.has(part) && ask(), PATIENCE);
+  return loading.finally(() => clearTimeout(again));
+}
+
+const bytes = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
+const byId = (ids, buffers) => new Map((ids ?? []).map((id, i) => [id, bytes(buffers[i])]));
+
+// ---- keys: Notebook 7 takes arrows in the capture phase, before a slider sees them. Lumino leaves
+// alone what carries this attribute, and a listener on the window comes before its own.
+
+const KEYS = new Set([
+  "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", " ",
+  "Enter", "Escape",
+]);
+
+if (!page.keys) {
+  page.keys = true;
+  const listener = (event) => {
+    const target = event.target;
+    if (!(target instanceof Element) || !target.closest(".grulens")) return;
+    const ours = KEYS.has(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey;
+    target.toggleAttribute("data-lm-suppress-shortcuts", ours);
+    if (ours) target.setAttribute("data-lm-suppress-shortcuts", "true");
+  };
+  window.addEventListener("keydown", listener, true);
+}
+
+// ---- what a person changed, on its way to Python: one patch in flight, the newest value wins
+
+const FLOWING = new Set(["mousemove", "rangesupdate", "selectiongeometry"]);
+
+function replaces(next, queued) {
+  if (next.kind !== queued.kind) return false;
+  if (next.kind === "ModelChanged") return next.model === queued.model && next.attr === queued.attr;
+  if (next.kind !== "MessageSent" || next.msg_type !== "bokeh_event") return false;
+  const [now, then] = [next.msg_data, queued.msg_data];
+  const sameEvent = now.event_name === then.event_name && now.origin === then.origin;
+  return sameEvent && FLOWING.has(now.event_name) && then.final !== true;
+}
+
+class Outbox {
+  constructor(post) {
+    this.post = post;
+    this.queue = [];
+    this.inFlight = null;
+    this.scheduled = false;
+  }
+
+  add(event) {
+    const events = event.events ?? [event];
+    if (event.events && event.sync === false) return;
+    for (const e of events) {
+      if (!e.sync) continue; // came from Python, or is a theme colour
+      this.queue = this.queue.filter((queued) => !replaces(e, queued));
+      this.queue.push(e);
+    }
+    this.schedule();
+  }
+
+  schedule() {
+    if (this.scheduled || this.inFlight || !this.queue.length) return;
+    this.scheduled = true;
+    setTimeout(() => {
+      this.scheduled = false;
+      if (this.inFlight || !this.queue.length) return;
+      const events = this.queue;
+      this.queue = [];
+      this.inFlight = setTimeout(() => this.acknowledge(), IN_FLIGHT);
+      this.post(events);
+    }, 0);
+  }
+
+  acknowledge() {
+    clearTimeout(this.inFlight);
+    this.inFlight = null;
+    this.schedule();
+  }
+
+  close() {
+    clearTimeout(this.inFlight);
+    this.queue = [];
+  }
+}
+
+// ---- Python's errors; everything in them is text
+
+function showError(el, { title, traceback }) {
+  let box = el.querySelector(":scope > .grulens-error");
+  if (!title) return box?.remove();
+  if (!box) {
+    box = document.createElement("details");
+    box.className = "grulens-error";
+    box.setAttribute("role", "alert");
+    el.prepend(box);
+  }
+  const summary = document.createElement("summary");
+  const pre = document.createElement("pre");
+  summary.textContent = title;
+  pre.textContent = traceback;
+  box.replaceChildren(summary, pre);
+}
+
+// BokehJS 3.9 redraws a table only when the rows it shows change, not for new values in them
+function redrawTables(doc, events) {
+  const changed = new Set();
+  for (const { kind, attr, model } of events) {
+    const data = attr === "data" || kind === "ColumnsPatched" || kind === "ColumnsStreamed";
+    if (data && model) changed.add(model.id);
+  }
+  if (!changed.size) return;
+  for (const model of doc.all_models) {
+    if (/^Data(Table|Cube)$/.test(model.type) && changed.has(model.source.id)) {
+      model.view.change.emit();
+    }
+  }
+}
+
+// ---- one view
+
+class View {
+  constructor(model, el) {
+    this.model = model;
+    this.el = el;
+    this.id = crypto.getRandomValues(new Uint32Array(4)).join("-");
+    this.host = document.createElement("div");
+    this.host.className = "grulens-bokeh";
+    this.gone = false;
+    this.turn = Promise.resolve(); // messages are handled in order, though loading takes time
+    this.outbox = new Outbox((events) => this.sendPatch(events));
+    this.changed = (event) => this.outbox.add(event);
+    el.classList.add("grulens");
+    el.appendChild(this.host);
+  }
+
+  received(message, buffers) {
+    if (message.kind === "js") return page.arrived.get(message.part)?.(bytes(buffers[0]));
+    if (message.kind === "ack") {
+      if (message.view === this.id) this.outbox.acknowledge();
+      return;
+    }
+    this.turn = this.turn.then(() => this.handle(message, buffers)).catch((error) => {
+      console.error(error);
+      showError(this.el, { title: String(error), traceback: error.stack ?? "" });
+    });
+  }
+
+  async handle(message, buffers) {
+    if (this.gone) return;
+    const { kind } = message;
+    if (kind === "error") showError(this.el, message);
+    else if (kind === "doc" && message.view === this.id) await this.open(message, buffers);
+    else if (kind === "patch" && message.skip !== this.id && this.doc) {
+      await this.apply(message, buffers);
+    }
+  }
+
+  async loaded(parts) {
+    for (const part of parts) await load(this.model, part);
+    return page.scope.Bokeh;
+  }
+
+  async open(message, buffers) {
+    this.bokeh = await this.loaded(message.parts);
+    if (this.gone) return;
+    this.dispose();
+    const { Document } = this.bokeh.require("document");
+    const content = JSON.parse(message.content);
+    this.doc = Document.from_json(content, undefined, byId(message.ids, buffers));
+    paint(this.doc);
+    this.doc.on_change(this.changed, true);
+    this.views = await this.bokeh.embed.add_document_standalone(this.doc, this.host);
+    if (this.gone) this.dispose();
+  }
+
+  async apply(message, buffers) {
+    await this.loaded(message.parts);
+    if (this.gone || !this.doc) return;
+    const patch = JSON.parse(message.content);
+    this.doc.apply_json_patch(patch, byId(message.ids, buffers));
+    if (message.content.includes('"type":"object"')) paint(this.doc); // models that are new here
+    redrawTables(this.doc, patch.events);
+  }
+
+  sendPatch(events) {
+    if (!this.doc) return;
+    const patch = this.doc.create_json_patch(events);
+    const buffers = [];
+    const content = JSON.stringify(patch, (_, value) => {
+      if (typeof value?.to_base64 !== "function") return value;
+      buffers.push(value.buffer);
+      return { id: String(buffers.length - 1) };
+    });
+    this.model.send({ kind: "patch", view: this.id, content }, undefined, buffers);
+  }
+
+  dispose() {
+    if (!this.doc) return;
+    this.doc.remove_on_change(this.changed);
+    this.views?.clear();
+    this.doc.clear({ sync: false });
+    const at = this.bokeh.documents.indexOf(this.doc);
+    if (at >= 0) this.bokeh.documents.splice(at, 1);
+    this.doc = this.views = undefined;
+    this.host.replaceChildren();
+  }
+
+  close() {
+    this.gone = true;
+    this.outbox.close();
+    this.dispose();
+    try {
+      this.model.send({ kind: "gone", view: this.id });
+    } catch {
+      // the kernel is gone first
+    }
+  }
+}
+
+function render({ model, el }) {
+  const view = new View(model, el);
+  const received = (message, buffers) => view.received(message, buffers);
+  const forget = onThemeChange(() => view.doc && paint(view.doc));
+  model.on("msg:custom", received);
+  model.send({ kind: "open", view: view.id });
+  return () => {
+    forget();
+    model.off("msg:custom", received);
+    view.close();
+  };
+}
+
+export default { render };

@@ -1,0 +1,135 @@
+"""The list of edits: in which order they act, which are on, and what was done before.
+
+The list is a tuple that is replaced, never changed, so every earlier one can come back. Whoever
+holds a list says what it means for it to be in force; a list that cannot be is refused, and the
+one before stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count
+
+import traitlets as tl
+
+from grulens.probing.edit import Edit
+from grulens.widgets.history import History
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One edit in the list, and whether it is on.
+
+    Attributes:
+        key: what it keeps while it is changed or moved.
+        edit: the edit.
+        on: whether it acts.
+    """
+
+    key: int
+    edit: Edit
+    on: bool = True
+
+
+Slots = tuple[Slot, ...]
+
+
+class EditList(tl.HasTraits):
+    """Edits in the order in which they act.
+
+    Attributes:
+        slots: the edits, each with its switch.
+    """
+
+    slots = tl.Tuple()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys = count()
+        self._history: History[Slots] = History()
+
+    def enforce(self, slots: Slots) -> None:
+        """Put a list in force: here it is only shown; raise to refuse it."""
+        self.slots = slots
+
+    @property
+    def on(self) -> list[Edit]:
+        """The edits that are on."""
+        return [slot.edit for slot in self.slots if slot.on]
+
+    def set_slots(self, slots: Slots, drag: int | None = None) -> None:
+        """Put a whole list in force.
+
+        Args:
+            slots: the edits.
+            drag: the key of the edit that is under the hand; its many changes are one undo.
+
+        Raises:
+            EditError, LayerError: an edit does not fit; the list stays as it was.
+        """
+        left = self.slots
+        self._history.note(left, drag)
+        try:
+            self.enforce(slots)
+        except BaseException:
+            self._history.forget(left)
+            raise
+
+    def add(self, edit: Edit) -> None:
+        """Put an edit at the end of the list, switched on."""
+        self.set_slots((*self.slots, Slot(next(self._keys), edit)))
+
+    def put(self, old: Edit | None, new: Edit | None) -> None:
+        """Replace one edit by another in its place; None adds or removes. One drag is one undo."""
+        slot = next((s for s in self.slots if s.edit == old), None) if old is not None else None
+        if new is None:
+            if slot is not None:
+                self.remove(slot.key)
+        elif slot is None:
+            self.set_slots((*self.slots, Slot(key := next(self._keys), new)), drag=key)
+        else:
+            changed = Slot(slot.key, new)
+            slots = tuple(changed if s.key == slot.key else s for s in self.slots)
+            self.set_slots(slots, drag=slot.key)
+
+    def remove(self, key: int) -> None:
+        """Take an edit out of the list."""
+        self.set_slots(tuple(slot for slot in self.slots if slot.key != key))
+
+    def switch(self, on: Callable[[Slot], bool]) -> None:
+        """Switch every edit on or off as `on(slot)` says."""
+        self.set_slots(tuple(replace(slot, on=on(slot)) for slot in self.slots))
+
+    def move(self, key: int, by: int) -> None:
+        """Move an edit up (negative) or down the list."""
+        slots = list(self.slots)
+        here = next(i for i, slot in enumerate(slots) if slot.key == key)
+        slots.insert(max(0, here + by), slots.pop(here))
+        self.set_slots(tuple(slots))
+
+    def undo(self) -> None:
+        """Take the last change of the edits back."""
+        self._travel(self._history.back, self._history.forth)
+
+    def redo(self) -> None:
+        """Do again what was undone."""
+        self._travel(self._history.forth, self._history.back)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is something to take back."""
+        return bool(self._history.past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is something to do again."""
+        return bool(self._history.future)
+
+    def _travel(self, way: Callable[[Slots], Slots], back: Callable[[Slots], Slots]) -> None:
+        slots = way(self.slots)
+        try:
+            self.enforce(slots)
+        except BaseException:
+            back(slots)
+            raise

@@ -1,0 +1,164 @@
+"""The sliders of the three gates: what a hand on them does to the selected units and times.
+
+A slider shows the edit that the list holds for exactly this selection and mode, or rests where it
+changes nothing. So selecting other units never loses what was done to the last ones.
+
+    act by [scale | set | shift]
+    r reset gate   ───●─── 1.00 [reset]
+    z update gate  ───●─── 1.00 [reset]
+    n candidate    ───●─── 1.00 [reset]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, Final
+
+import ipywidgets as W
+
+from grulens.probing.edit import Edit
+from grulens.probing.edits import clamp, scale, shift
+from grulens.views.palette import ACCENT, NAME
+from grulens.widgets.latest import Latest
+from grulens.widgets.panel import button, choice, row
+from grulens.widgets.session import Session
+
+GATES: Final = ("r", "z", "n")
+MODES: Final = {
+    "scale": "multiply the gate",
+    "set": "hold the gate at a value",
+    "shift": "add before the activation: the gate leans one way",
+}
+KIND: Final = {"scale": "scale", "set": "clamp", "shift": "shift"}
+
+
+class GateControls:
+    """Mode, sliders and resets.
+
+    Args:
+        session: what they act on.
+        guard: makes a callback whose errors are seen.
+        failed: shows the error of a computation in the background.
+        succeeded: takes it away again.
+
+    Attributes:
+        box: the controls.
+        mode: "scale", "set" or "shift".
+        sliders: by gate.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        guard: Callable[[Callable[..., None]], Callable[..., None]],
+        failed: Callable[[Exception], None],
+        succeeded: Callable[[], None],
+    ) -> None:
+        self.session = session
+        # the thread that sets sliders to what is in force, and the slider under the hand
+        self._syncing: int | None = None
+        self._moving: str | None = None
+        act, self.mode = choice("Act by", [(mode, mode) for mode in MODES], list(MODES.values()))
+        self.sliders = {gate: self._slider(gate) for gate in GATES}
+        self.resets = {
+            gate: button("reset", f"take the {NAME[gate]}'s edit of this selection away", guard(
+                lambda _, gate=gate: self._reset(gate)))
+            for gate in GATES
+        }  # fmt: skip
+        for gate, slider in self.sliders.items():
+            latest = Latest(self._mover(gate), failed, succeeded, lock=session.lock)
+            slider.observe(latest, "value")
+        self.mode.observe(guard(lambda _: self.sync()), "value")
+        lines = [row(self.sliders[gate], self.resets[gate]) for gate in GATES]
+        self.box = W.VBox([row(act, self.mode), *lines])
+        self.sync()
+
+    def sync(self) -> None:
+        """Let the sliders show what is in force for this selection."""
+        mode = self.mode.value
+        self._syncing = get_ident()
+        try:
+            for gate, slider in self.sliders.items():
+                held = self._held(gate)
+                self.resets[gate].disabled = held is None
+                if gate == self._moving:
+                    continue  # it may be further than the run that has just ended
+                low, high, rest = self._span(gate)
+                value = rest if held is None else held.amount
+                with slider.hold_sync(), slider.hold_trait_notifications():
+                    slider.max = max(high, slider.value)
+                    slider.min = min(low, slider.value)
+                    slider.value = min(max(value, low), high)
+                    slider.min, slider.max = low, high
+                slider.tooltip = f"{mode} the {NAME[gate]}: {MODES[mode]}"
+        finally:
+            self._syncing = None
+
+    def _slider(self, gate: str) -> W.FloatSlider:
+        slider = W.FloatSlider(
+            min=0,
+            max=2,
+            value=1,
+            step=0.01,
+            description=f"{gate}  {NAME[gate]}",
+            readout_format=".2f",
+            layout=W.Layout(width="min(440px, 100%)"),
+            style={"description_width": "120px", "handle_color": ACCENT[gate]},
+        )
+        slider.add_class(f"grulens-{gate}")
+        return slider
+
+    def _span(self, gate: str) -> tuple[float, float, float]:
+        """Lowest and highest value of a slider, and where it rests."""
+        if self.mode.value == "scale":
+            return 0.0, 2.0, 1.0
+        if self.mode.value == "shift":
+            return -8.0, 8.0, 0.0
+        # there is no value that changes nothing: it rests at the selection's mean
+        recording = self.session.before
+        values = recording.signal(gate)[self.session.row].detach().float()
+        values = values[recording.mask[self.session.row]]
+        units = list(self.session.units)
+        mean = float((values[:, units] if units else values).mean())
+        return (-1.0 if gate == "n" else 0.0), 1.0, round(mean, 2)
+
+    def _edit(self, gate: str, value: float) -> Edit:
+        session = self.session
+        units = list(session.units) or None
+        at: Any = list(session.times) or None
+        if at and at == list(range(at[0], at[-1] + 1)):
+            at = slice(at[0], at[-1] + 1)
+        if self.mode.value == "scale":
+            return scale(session.layer, gate, units, by=value, at=at)
+        if self.mode.value == "shift":
+            return shift(session.layer, gate, units, by=value, at=at)
+        return clamp(session.layer, gate, units, value=value, at=at)
+
+    def _held(self, gate: str) -> Edit | None:
+        """The edit in the list that this slider made, if there is one."""
+        like = self._edit(gate, 0.0)
+        for slot in self.session.slots:
+            edit: Edit = slot.edit
+            if isinstance(edit.amount, float) and edit == self._with(like, edit.amount):
+                return edit
+        return None
+
+    @staticmethod
+    def _with(edit: Edit, amount: float) -> Edit:
+        return Edit(edit.kind, edit.layer, edit.signal, edit.units, amount, edit.at, edit.rows)
+
+    def _mover(self, gate: str) -> Callable[[float], None]:
+        def move(value: float) -> None:
+            if self._syncing == get_ident():
+                return
+            self._moving = gate
+            try:
+                self.session.put(self._held(gate), self._edit(gate, value))
+            finally:
+                self._moving = None
+
+        return move
+
+    def _reset(self, gate: str) -> None:
+        self.session.put(self._held(gate), None)

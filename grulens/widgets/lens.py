@@ -1,0 +1,128 @@
+"""The linked whole: gates, units and edits of one model on one input, on one screen.
+
+CharacterModel   layer [rnn.l0 ▾]  row [0]      192 units × 80 steps · residual 1e-07 · 12 ms
+input [def f(x): …                                                              ] [run]
+── gates ─────────────────────────────────────────────────────────────────────────
+── edits ─────────────────────────────────────────────────────────────────────────
+── units ─────────────────────────────────────────────────────────────────────────
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as W
+import torch
+from torch import nn
+
+from grulens.views.page import page
+from grulens.widgets.ablation_toggles import AblationToggles
+from grulens.widgets.gate_sliders import GateSliders
+from grulens.widgets.neuron_table import NeuronTable
+from grulens.widgets.panel import Panel, button, row
+from grulens.widgets.picture import page_arrays
+from grulens.widgets.session import Session
+
+
+class Lens(Panel):
+    """Gates, units and edits, linked.
+
+    Args:
+        model: any module that holds an nn.GRU or nn.GRUCell, or a `Session` to share.
+        *args: the model's own arguments; one text is encoded where the model has `encode`.
+        tokens: what to call each step.
+        readout: from the model's output to (batch, time, class), (batch, class) or (batch, time).
+        layer: which layer to begin with.
+        scale: what the readout's numbers are: "logits", "probability" or "value".
+        labels: names of the classes.
+        **kwargs: the model's own keyword arguments.
+
+    Attributes:
+        gates: the `GateSliders`.
+        table: the `NeuronTable`.
+        toggles: the `AblationToggles`.
+        session: what they share.
+
+    >>> from grulens import Lens
+    >>> lens = Lens(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
+    >>> lens
+    Lens(GRU, l0, 0 of 0 edits on)
+    """
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        session = self.session
+
+        # controls
+        self._title = W.HTML(
+            f'<span class="grulens-title">{escape(type(session.model).__name__)}</span>'
+        )
+        self.layer = W.Dropdown(
+            options=tuple(session.baseline), value=session.layer, description="layer",
+            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        self.row = W.BoundedIntText(
+            min=0, max=len(session.before.h) - 1, value=session.row, description="row",
+            style={"description_width": "auto"}, layout=W.Layout(width="110px"),
+        )  # fmt: skip
+        self._about = W.HTML()
+        self.text = W.Textarea(
+            value="".join(session.tokens or ()), description="input", rows=3,
+            style={"description_width": "auto"}, layout=W.Layout(width="100%", margin="0"),
+        )  # fmt: skip
+        self.run = button("run", "run the model on this text; the edits stay",
+                          self.guard(self._on_text))  # fmt: skip
+        self.tie("layer", self.layer)
+        self.tie("row", self.row)
+
+        # layout
+        self.gates = GateSliders(session)
+        self.toggles = AblationToggles(session)
+        self.table = NeuronTable(session)
+        parts: list[W.Widget] = [row(self._title, self.layer, self.row, self._about)]
+        if callable(getattr(session.model, "encode", None)):
+            parts += [self.text, row(self.run)]
+        self.fill(*parts, self.gates, self.toggles, self.table)
+
+        self.follow(self._on_run, "edited", "baseline", "layer", "row")
+        self._on_run()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the present state as a page that works without kernel and network.
+
+        Args:
+            path: where to; an existing file is replaced.
+
+        Returns:
+            The path.
+        """
+        path = Path(path)
+        path.write_text(page(**page_arrays(self.session)), encoding="utf-8")
+        return path
+
+    def still(self) -> str:
+        """The present state as HTML that needs no kernel and no network."""
+        return self.gates.still()
+
+    # what a change does
+
+    def _on_run(self) -> None:
+        session = self.session
+        if self.layer.options != tuple(session.baseline):
+            self.layer.options = tuple(session.baseline)
+        self.row.max = len(session.before.h) - 1
+        self.row.layout.display = None if self.row.max else "none"
+        with torch.no_grad():
+            residual = session.now.residual
+        _, _, units = session.before.shape
+        self._about.value = (
+            f'<span class="grulens-quiet">{units} units × {session.steps} steps · '
+            '<span title="max |(1 − z) n + z h_prev − h|: how exactly the gates explain the '
+            f'states">residual {residual:.0e}</span> · '
+            f"last run {session.seconds * 1e3:.0f} ms</span>"
+        )
+
+    def _on_text(self, _: Any) -> None:
+        self.session.set_input(self.text.value)

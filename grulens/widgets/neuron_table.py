@@ -1,0 +1,124 @@
+"""One row a unit: what it does over the run, sorted, filtered, selected in step with the rest.
+
+find [3-8, 27]   where [mean z ▾] from [0.8] to [    ]   [clear]     12 of 192 units
+unit  mean h  sd h  mean z  half-life  r<0.1 r>0.9 z<0.1 z>0.9  last h  h over time
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as W
+import numpy as np
+import torch
+from torch import nn
+
+from grulens.probing.neurons import Neurons, neurons
+from grulens.views.unit_table import COLUMNS, UnitTable
+from grulens.widgets.bokeh_view import BokehView
+from grulens.widgets.panel import Panel, button, row
+from grulens.widgets.session import Session
+
+
+class NeuronTable(Panel):
+    """A table of the units of the layer shown.
+
+    Args:
+        model: the model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+
+    >>> from grulens import NeuronTable
+    >>> screen = NeuronTable(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
+    >>> screen.to_frame().shape
+    (4, 9)
+    """
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        session = self.session
+
+        # controls
+        self.find = W.Text(
+            description="Find", placeholder="3, 8-12", continuous_update=True,
+            tooltip="unit numbers and ranges, or a text", layout=W.Layout(width="170px"),
+            style={"description_width": "auto"},
+        )  # fmt: skip
+        titles = [(column.title, name) for name, column in COLUMNS.items() if name != "effect"]
+        self.column = W.Dropdown(
+            options=titles, value="mean_z", description="where",
+            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        self.low, self.high = (
+            W.Text(description=word, placeholder="any", layout=W.Layout(width="110px"),
+                   style={"description_width": "auto"})
+            for word in ("from", "to")
+        )  # fmt: skip
+        self._clear = button("clear", "show all units", self.guard(self._on_clear))
+        self._count = W.HTML()
+
+        # layout
+        self._table = UnitTable()
+        self._picture = BokehView(self._table.root, lock=session.lock, retire=False)
+        self.fill(
+            row(self.find, self.column, self.low, self.high, self._clear, self._count),
+            self._picture,
+        )
+
+        # both ways
+        for control in (self.find, self.column, self.low, self.high):
+            control.observe(self.guard(lambda _: self._on_filter()), "value")
+        self._table.on_units(lambda units: setattr(session, "units", units))
+        self.follow(self._on_run, "edited", "layer", "row")
+        self.follow(self._on_units, "units")
+        self._on_run()
+        self._on_units()
+
+    def to_frame(self) -> Any:
+        """The numbers as a pandas DataFrame, one row a unit; needs pandas."""
+        return self._neurons().to_frame()
+
+    # what a change does
+
+    def _on_run(self) -> None:
+        session, now = self.session, self.session.now
+        h = now.h[session.row].detach().float().cpu().numpy().T
+        with self._picture.batch():
+            self._table.update(
+                self._neurons().columns(),
+                units=np.arange(len(h)),
+                h=h,
+                mask=now.mask[session.row].cpu().numpy(),
+            )
+        self._on_filter()
+
+    def _on_units(self) -> None:
+        with self._picture.batch():
+            self._table.select(self.session.units)
+
+    def _on_filter(self) -> None:
+        low, high = (_number(box) for box in (self.low, self.high))
+        ranges = {} if low is None and high is None else {self.column.value: (low, high)}
+        with self._picture.batch():
+            self._table.filter(text=self.find.value, ranges=ranges)
+        shown, total = len(self._table.shown), self.session.now.shape[2]
+        self._count.value = f'<span role="status">{shown} of {total} units</span>'
+
+    def _on_clear(self, _: Any) -> None:
+        for box in (self.find, self.low, self.high):
+            box.value = ""
+
+    def _neurons(self) -> Neurons:
+        with torch.no_grad():
+            return neurons(self.session.now, self.session.row)
+
+
+def _number(box: W.Text) -> float | None:
+    """The number in a text box; nothing is None."""
+    text = box.value.strip().replace("−", "-").replace(",", ".")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f'"{box.description}" must be a number or empty, got {text!r}') from None

@@ -1,0 +1,151 @@
+"""What every screen has around its controls: a session, an error box, a still picture, an end."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anywidget
+import ipywidgets as W
+import traitlets as tl
+from torch import nn
+
+from grulens.widgets.callbacks import guarded
+from grulens.widgets.rerun import RERUN
+from grulens.widgets.session import Session
+
+
+class Style(anywidget.AnyWidget):
+    """Nothing to see: the style sheet of the panels, wherever they are shown."""
+
+    _esm = "export default { render() {} }"
+    _css = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
+
+
+class Panel(W.VBox):
+    """A screen on a session.
+
+    Args:
+        model: the user's model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+    """
+
+    name: ClassVar[str] = "panel"
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        self.session = model if isinstance(model, Session) else Session(model, *args, **options)
+        self._observed: list[tuple[Callable[[Any], None], tuple[str, ...]]] = []
+        self._ties: list[tl.link] = []
+        self._errors = W.HTML(layout=W.Layout(display="none"))
+        super().__init__()
+        self.add_class("grulens")
+        self.add_class("grulens-panel")
+        self.layout.width = "100%"
+        self._style = Style()
+        RERUN.replace(self)
+
+    def fill(self, *children: W.Widget) -> None:
+        """Set what the screen shows, under its error box."""
+        self.children = (self._style, self._errors, *children)
+
+    def follow(self, do: Callable[[], None], *traits: str) -> None:
+        """Call `do` when one of these traits of the session changes, until the panel is closed."""
+        shown = self.guard(do)
+
+        def changed(_: Any) -> None:
+            shown()
+
+        self.session.observe(changed, traits)
+        self._observed.append((changed, traits))
+
+    def tie(self, trait: str, control: W.Widget) -> None:
+        """Keep a trait of the session and a control's value equal, until the panel is closed."""
+        self._ties.append(tl.link((self.session, trait), (control, "value")))
+
+    def guard(self, do: Callable[..., None]) -> Callable[..., None]:
+        """A callback whose error shows in the panel; without this it would vanish."""
+        return guarded(do, self.show_error, self.clear_error)
+
+    def show_error(self, error: BaseException) -> None:
+        """Say in the panel what went wrong; the traceback is one click away."""
+        title = escape(f"{type(error).__name__}: {error}")
+        trace = escape("".join(traceback.format_exception(error)))
+        self._errors.value = (
+            f'<details class="grulens-failed" role="alert"><summary>{title}</summary>'
+            f"<pre>{trace}</pre></details>"
+        )
+        self._errors.layout.display = None
+
+    def clear_error(self) -> None:
+        """Take the error away."""
+        if self._errors.value:
+            self._errors.value = ""
+            self._errors.layout.display = "none"
+
+    def still(self) -> str:
+        """The present state as HTML that needs no kernel and no network."""
+        return f"<p>{escape(repr(self))}</p>"
+
+    def close(self) -> None:
+        """Close the panel and all its parts; a second time does nothing."""
+        for changed, traits in self._observed:
+            self.session.unobserve(changed, traits)
+        for tie in self._ties:
+            tie.unlink()
+        self._observed.clear()
+        self._ties.clear()
+        close_parts(self)
+        super().close()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data["text/plain"] = repr(self)
+        data["text/html"] = self.still()
+        return bundle
+
+    def __repr__(self) -> str:
+        session = self.session
+        edits = f"{sum(slot.on for slot in session.slots)} of {len(session.slots)} edits on"
+        return f"{type(self).__name__}({type(session.model).__name__}, {session.layer}, {edits})"
+
+
+def row(*children: W.Widget) -> W.HBox:
+    """Controls beside each other, going on to the next line where it is narrow."""
+    box = W.HBox(children)
+    box.add_class("grulens-row")
+    return box
+
+
+def choice(
+    word: str, options: list[tuple[str, str]], tips: list[str]
+) -> tuple[W.HTML, W.ToggleButtons]:
+    """Buttons of which one is down, and the word before them."""
+    label = W.HTML(f'<span class="grulens-label">{escape(word)}</span>')
+    buttons = W.ToggleButtons(options=options, tooltips=tips)
+    buttons.style.button_width = "auto"
+    return label, buttons
+
+
+def button(text: str, tip: str, do: Callable[..., None], **options: Any) -> W.Button:
+    """A small labelled button."""
+    made = W.Button(description=text, tooltip=tip, layout=W.Layout(width="auto"), **options)
+    made.on_click(do)
+    return made
+
+
+def close_parts(widget: W.Widget) -> None:
+    """Close everything a widget is made of; ipywidgets itself leaves layouts and styles behind."""
+    for child in getattr(widget, "children", ()):
+        close_parts(child)
+        child.close()
+    for name in ("layout", "style"):
+        part = getattr(widget, name, None)
+        if isinstance(part, W.Widget):
+            part.close()

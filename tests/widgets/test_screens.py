@@ -1,0 +1,308 @@
+"""Each screen without a browser: set what a person would set, look at what is drawn."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from bokeh.events import SelectionGeometry, Tap
+from ipywidgets.widgets.widget import _instances
+from torch import nn
+
+from grulens import AblationToggles, GateSliders, Lens, NeuronTable, Session, ablate, clamp, scale
+from grulens.probing.edit import Edit
+
+
+@pytest.fixture
+def gates(session: Session) -> GateSliders:
+    return GateSliders(session)
+
+
+@pytest.fixture
+def toggles(session: Session) -> AblationToggles:
+    return AblationToggles(session)
+
+
+def drawn(gates: GateSliders) -> np.ndarray:
+    return np.array(gates._heat.image.data["image"][0])
+
+
+def edits(session: Session) -> list[Edit]:
+    return [slot.edit for slot in session.slots]
+
+
+def error_of(panel: object) -> str:
+    value: str = panel._errors.value  # type: ignore[attr-defined]
+    return value
+
+
+# gates
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "edit"),
+    [
+        ("scale", 0.5, scale("rnn.l0", "z", [1, 3], by=0.5, at=slice(2, 4))),
+        ("set", 1.0, clamp("rnn.l0", "z", [1, 3], value=1.0, at=slice(2, 4))),
+    ],
+)
+def test_a_slider_edits_the_selection(
+    gates: GateSliders, session: Session, mode: str, value: float, edit: Edit
+) -> None:
+    session.units, session.times = (3, 1), (2, 3)
+    before = drawn(gates)
+    gates.controls.mode.value = mode
+    gates.controls.sliders["z"].value = value
+    assert edits(session) == [edit]
+    assert not np.array_equal(before, drawn(gates))
+    assert gates._output.along.data["divergence"].sum() > 0
+
+
+def test_shift_leans_the_gate(gates: GateSliders, session: Session) -> None:
+    gates.controls.mode.value = "shift"
+    gates.controls.sliders["r"].value = -8.0
+    assert float(session.now.r.max()) < 0.01
+
+
+def test_a_second_move_replaces_the_first_and_reset_takes_it_away(
+    gates: GateSliders, session: Session
+) -> None:
+    slider, reset = gates.controls.sliders["n"], gates.controls.resets["n"]
+    assert reset.disabled
+    slider.value = 0.5
+    slider.value = 0.25
+    assert edits(session) == [scale("rnn.l0", "n", by=0.25)]
+    assert not reset.disabled
+    reset.click()
+    assert session.edited is session.baseline
+    assert slider.value == 1.0
+
+
+def test_another_selection_keeps_the_first_edit(gates: GateSliders, session: Session) -> None:
+    slider = gates.controls.sliders["z"]
+    session.units = (0,)
+    slider.value = 0.5
+    session.units = (1,)
+    assert slider.value == 1.0
+    slider.value = 0.25
+    assert [edit.units for edit in edits(session)] == [(0,), (1,)]
+    session.units = (0,)
+    assert slider.value == 0.5
+
+
+def test_set_rests_at_the_mean(gates: GateSliders, session: Session) -> None:
+    gates.controls.mode.value = "set"
+    expected = float(session.before.z.mean())
+    assert gates.controls.sliders["z"].value == pytest.approx(expected, abs=0.006)
+    assert not session.slots
+
+
+def test_signal_difference_and_order_are_drawn(gates: GateSliders, session: Session) -> None:
+    session.add(ablate("rnn.l0", 2))
+    pictures = [drawn(gates)]
+    gates.signal = "r"
+    pictures.append(drawn(gates))
+    gates.order = "index"
+    pictures.append(drawn(gates))
+    gates.difference = True
+    pictures.append(drawn(gates))
+    for one, other in pairwise(pictures):
+        assert not np.array_equal(one, other)
+    assert gates._heat.root.title.text.startswith("edited − baseline")
+    gates.order = "similarity"
+    assert sorted(gates._heat.rows.data["unit"]) == list(range(6))
+
+
+def test_a_tap_selects_a_unit_and_a_drag_units_and_steps(
+    gates: GateSliders, session: Session
+) -> None:
+    gates.order = "index"
+    gates._heat.root._trigger_event(Tap(gates._heat.root, x=1, y=4))
+    assert session.units == (4,)
+    box = {"type": "rect", "x0": 0.6, "x1": 3.2, "y0": -0.4, "y1": 2.2}
+    gates._heat.root._trigger_event(SelectionGeometry(gates._heat.root, geometry=box, final=True))
+    assert (session.units, session.times) == ((0, 1, 2), (1, 2, 3))
+    gates._clear.click()
+    assert (session.units, session.times) == ((), ())
+
+
+def test_the_step_tapped_shows_its_classes(gates: GateSliders, session: Session) -> None:
+    session.step = 2
+    names, was, _ = session.top(2)
+    assert list(gates._output.classes.source.data["label"]) == names
+    np.testing.assert_allclose(gates._output.classes.source.data["before"], was)
+    assert was.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+# table
+
+
+def test_the_table_selects_both_ways(session: Session) -> None:
+    table = NeuronTable(session)
+    session.units = (2, 5)
+    assert table._table.source.selected.indices == [2, 5]
+    table._table.source.selected.indices = [1]
+    assert session.units == (1,)
+
+
+def test_the_table_filters(session: Session) -> None:
+    table = NeuronTable(session)
+    mean_z = session.now.z[0].mean(0)
+    table.low.value = f"{float(mean_z.median()):.6f}"
+    assert len(table._table.shown) < 6
+    assert "of 6 units" in table._count.value
+    table._clear.click()
+    assert len(table._table.shown) == 6
+    table.find.value = "2-4"
+    assert table._table.shown == (2, 3, 4)
+    table.low.value = "many"
+    assert "must be a number or empty" in error_of(table)
+    table.low.value = ""
+    assert not error_of(table)
+
+
+def test_the_table_follows_the_edits_and_gives_a_frame(session: Session) -> None:
+    table = NeuronTable(session)
+    session.add(ablate("rnn.l0", 3))
+    assert table._table.source.data["spread_h"][3] == 0
+    frame = table.to_frame()
+    assert frame.index.name == "unit"
+    assert frame.loc[3, "mean_h"] == 0
+    assert list(frame.columns[:3]) == ["mean_h", "spread_h", "mean_z"]
+
+
+# toggles
+
+
+def test_ablate_selection(toggles: AblationToggles, session: Session) -> None:
+    session.units, session.times = (1,), (0, 1, 2)
+    toggles.ablate.click()
+    toggles.to = "mean"
+    toggles.ablate.click()
+    assert edits(session) == [
+        ablate("rnn.l0", [1], at=[0, 1, 2]),
+        ablate("rnn.l0", [1], to="mean", at=[0, 1, 2]),
+    ]
+    assert "bits" in toggles._moved.value
+
+
+def test_switches_order_and_removal(toggles: AblationToggles, session: Session) -> None:
+    for unit in range(3):
+        session.add(ablate("rnn.l0", unit))
+    first, second, third = toggles.lines
+    second.on.value = False
+    assert [slot.on for slot in session.slots] == [True, False, True]
+    toggles.invert.click()
+    assert [line.on.value for line in toggles.lines] == [False, True, False]
+    third.up.click()
+    assert [edit.units for edit in edits(session)] == [0, 2, 1]
+    first.remove.click()
+    assert [edit.units for edit in edits(session)] == [2, 1]
+    toggles.all_off.click()
+    assert session.edited is session.baseline
+    toggles.all_on.click()
+    toggles.undo.click()
+    assert session.edited is session.baseline
+    toggles.redo.click()
+    assert all(slot.on for slot in session.slots)
+
+
+def test_a_slider_keeps_its_line(toggles: AblationToggles, session: Session) -> None:
+    gates = GateSliders(session)
+    gates.controls.sliders["z"].value = 0.5
+    line = toggles.lines[0]
+    gates.controls.sliders["z"].value = 0.75
+    assert toggles.lines == [line]
+    assert "times 0.75" in line.words.value
+
+
+def test_buttons_that_do_nothing_are_disabled(toggles: AblationToggles, session: Session) -> None:
+    controls = (toggles.undo, toggles.redo, toggles.all_on, toggles.all_off, toggles.invert)
+    assert all(control.disabled for control in controls)
+    session.add(ablate("rnn.l0", 0))
+    assert not toggles.undo.disabled
+    assert toggles.redo.disabled
+
+
+# all of them
+
+
+def test_an_error_shows_and_goes(session: Session) -> None:
+    lens = Lens(session)
+    session.add(ablate("rnn.l0", 0, at=5))
+    lens.text.value = "abc"
+    lens.run.click()
+    assert "time 5 is out of range" in error_of(lens)
+    assert "<pre>Traceback" in error_of(lens)
+    assert session.tokens == list("abcdab")
+    session.remove(session.slots[0].key)
+    lens.run.click()
+    assert session.tokens == list("abc")
+    assert not error_of(lens)
+
+
+def test_texts_are_escaped() -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    torch.manual_seed(0)
+    model = nn.GRU(3, 4, batch_first=True)
+    labels = [hostile, "b", "c", "d"]
+    lens = Lens(model, torch.ones(1, 2, 3), tokens=[hostile, "y"], labels=labels)
+    assert hostile not in lens.still()
+    assert "&lt;img" in lens.still()
+    lens.gates.show_error(ValueError(hostile))
+    assert hostile not in error_of(lens.gates)
+
+
+def test_layer_and_row_choosers(model: nn.Module) -> None:
+    lens = Lens(model, torch.tensor([[0, 1, 2], [3, 2, 1]]))
+    lens.layer.value = "rnn.l1"
+    assert lens.session.layer == "rnn.l1"
+    lens.row.value = 1
+    assert lens.session.tokens == ["d", "c", "b"]
+    lens.session.layer = "rnn.l0"
+    assert lens.layer.value == "rnn.l0"
+
+
+def test_saved_page_and_still_show_the_state(session: Session, tmp_path: object) -> None:
+    lens = Lens(session)
+    plain = lens.still()
+    session.add(ablate("rnn.l0", 2))
+    assert "state of unit 2 set to 0" in lens.still()
+    assert plain != lens.still()
+    path = lens.save(f"{tmp_path}/lens.html")
+    html = path.read_text()
+    assert "ablate(" in html
+    assert "<script src=" not in html
+
+
+def test_repr_is_short_and_stable(session: Session) -> None:
+    lens = Lens(session)
+    assert repr(lens) == "Lens(Tagger, rnn.l0, 0 of 0 edits on)"
+    data = lens._repr_mimebundle_()
+    assert data["text/plain"] == repr(lens)
+    assert "data:image/png" in data["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+@pytest.mark.parametrize("screen", [GateSliders, NeuronTable, AblationToggles, Lens])
+def test_close_leaves_nothing(model: nn.Module, screen: type) -> None:
+    session = Session(model, "abcd")
+    before = set(_instances)
+    made = screen(session)
+    session.add(ablate("rnn.l0", 0))
+    session.add(ablate("rnn.l0", 1))
+    session.undo()
+    made.close()
+    made.close()
+    assert set(_instances) == before
+    watchers = session._trait_notifiers
+    own = Session(model, "abcd")._trait_notifiers
+    assert {n: len(v["change"]) for n, v in watchers.items() if v.get("change")} == {
+        n: len(v["change"]) for n, v in own.items() if v.get("change")
+    }
+
+
+@pytest.mark.parametrize("screen", [GateSliders, NeuronTable, AblationToggles])
+def test_each_stands_alone(model: nn.Module, screen: type) -> None:
+    made = screen(model, "abcd", layer="rnn.l1")
+    assert made.session.layer == "rnn.l1"

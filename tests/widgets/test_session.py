@@ -1,0 +1,195 @@
+"""The session: what the widgets share, without any widget."""
+
+import pytest
+import torch
+from torch import nn
+
+from grulens import Session, ablate, clamp, record, scale
+from grulens.errors import GrulensError, LayerError, NoGRUError, PositionError, ReadoutError
+
+
+def test_text_is_encoded_and_names_the_steps(session: Session) -> None:
+    assert session.tokens == list("abcdab")
+    assert session.steps == 6
+    assert session.step == 5
+    assert session.layer == "rnn.l0"
+    assert session.answer_before.scale == "logits"
+
+
+def test_numbers_are_named_by_labels(model: nn.Module) -> None:
+    session = Session(model, torch.tensor([[3, 0], [1, 2]]))
+    assert session.tokens == ["d", "a"]
+    session.row = 1
+    assert session.tokens == ["b", "c"]
+
+
+def test_edits_change_the_run_and_off_brings_the_baseline_back(session: Session) -> None:
+    session.add(ablate("rnn.l0", 2))
+    assert float(session.now.h[..., 2].abs().max()) == 0
+    assert float(session.divergence.sum()) > 0
+    session.switch(lambda slot: False)
+    assert session.edited is session.baseline
+    assert float(session.divergence.sum()) == 0
+
+
+def test_edits_act_in_the_order_of_the_list(session: Session) -> None:
+    session.add(clamp("rnn.l0", "h", 0, value=0.5))
+    session.add(scale("rnn.l0", "h", 0, by=0.5))
+    assert float(session.now.h[0, 0, 0]) == 0.25
+    session.move(session.slots[1].key, -1)
+    assert [slot.edit.kind for slot in session.slots] == ["scale", "clamp"]
+    assert float(session.now.h[0, 0, 0]) == 0.5
+
+
+def test_undo_and_redo(session: Session) -> None:
+    first = ablate("rnn.l0", 0)
+    session.add(first)
+    session.add(ablate("rnn.l1", 1))
+    session.undo()
+    assert [slot.edit for slot in session.slots] == [first]
+    session.undo()
+    assert not session.slots
+    assert not session.can_undo
+    session.redo()
+    session.redo()
+    assert len(session.slots) == 2
+    assert not session.can_redo
+    session.undo()
+    session.add(first)
+    assert not session.can_redo
+
+
+def test_a_drag_is_one_undo(session: Session) -> None:
+    held = None
+    for value in (0.1, 0.2, 0.3):
+        new = scale("rnn.l0", "z", by=value)
+        session.put(held, new)
+        held = new
+    assert [slot.edit for slot in session.slots] == [held]
+    session.undo()
+    assert not session.slots
+
+
+def test_put_none_removes(session: Session) -> None:
+    edit = scale("rnn.l0", "z", by=0.5)
+    session.put(None, edit)
+    session.put(edit, None)
+    assert not session.slots
+    session.put(edit, None)  # there is nothing to remove: nothing happens
+    assert not session.slots
+
+
+@pytest.mark.parametrize(
+    ("edit", "error"),
+    [
+        (ablate("rnn.l9"), LayerError),
+        (ablate("rnn.l0", 99), PositionError),
+        (ablate("rnn.l0", at=99), PositionError),
+    ],
+)
+def test_a_bad_edit_changes_nothing(session: Session, edit: object, error: type) -> None:
+    session.add(ablate("rnn.l0", 0))
+    slots, edited = session.slots, session.edited
+    with pytest.raises(error):
+        session.add(edit)
+    assert session.slots == slots
+    assert session.edited is edited
+    session.undo()
+    assert not session.slots
+
+
+def test_an_input_that_an_edit_does_not_fit_is_refused(session: Session) -> None:
+    session.add(ablate("rnn.l0", 0, at=5))
+    baseline = session.baseline
+    with pytest.raises(PositionError, match="time 5 is out of range"):
+        session.set_input("abc")
+    assert session.baseline is baseline
+    assert session.tokens == list("abcdab")
+
+
+def test_another_input_keeps_the_edits(session: Session) -> None:
+    session.units, session.times = (4, 1, 1), (5, 2)
+    assert session.units == (1, 4)
+    session.add(ablate("rnn.l0", 0))
+    session.set_input("abcd")
+    assert session.times == (2,)
+    assert session.step == 3
+    assert float(session.now.h[..., 0].abs().max()) == 0
+
+
+def test_layers_can_be_chosen_by_name_only(session: Session) -> None:
+    session.units = (1,)
+    session.layer = "rnn.l1"
+    assert session.units == ()
+    with pytest.raises(
+        LayerError, match=r"did not run on this input; what ran is rnn\.l0, rnn\.l1"
+    ):
+        session.layer = "rnn.l7"
+    assert session.layer == "rnn.l1"
+
+
+def test_dropout_draws_the_same_masks_before_and_after() -> None:
+    torch.manual_seed(0)
+    rnn = nn.GRU(3, 4, num_layers=2, dropout=0.5, batch_first=True).train()
+    state = torch.get_rng_state()
+    session = Session(rnn, torch.ones(1, 6, 3))
+    session.add(scale("l0", "z", by=1.0))
+    assert float((session.edited["l1"].h - session.baseline["l1"].h).abs().max()) < 1e-6
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_code_makes_the_same_run(session: Session, model: nn.Module) -> None:
+    session.add(ablate("rnn.l0", [1, 3], to="mean", at=slice(1, 4)))
+    session.add(clamp("rnn.l1", "z", 2, value=0.75))
+    session.add(scale("rnn.l1", "r", by=0.5))
+    session.switch(lambda slot: slot.edit.kind != "scale")
+    names = {"model": model, "x": session.args[0]}
+    exec(session.code(), names)
+    assert torch.equal(names["run"].output, session.edited.output)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ("ab", "2 tokens were given; this run has 6 steps"),
+        ([["a"], ["b"], ["c"]], "tokens for 3 rows were given; this run has 1 rows"),
+    ],
+)
+def test_tokens_must_fit(model: nn.Module, tokens: object, message: str) -> None:
+    with pytest.raises(GrulensError, match=message):
+        Session(model, "abcdab", tokens=tokens)
+
+
+def test_a_model_without_a_gru_is_refused_by_name() -> None:
+    with pytest.raises(NoGRUError, match=r"holds no nn\.GRU"):
+        Session(nn.Linear(2, 2), torch.ones(1, 2))
+
+
+def test_readouts(model: nn.Module) -> None:
+    ids = torch.tensor([[0, 1, 2]])
+    last = Session(model, ids, readout=lambda out: out[:, -1])
+    assert last.answer_before.values.shape == (1, 4)
+    value = Session(model, ids, readout=lambda out: out[..., 0], scale="value")
+    assert value.answer_before.values.shape == (3, 1)
+    value.add(ablate("rnn.l0"))
+    change = value.answer_now.values - value.answer_before.values
+    assert torch.equal(value.divergence, change[:, 0])
+    sure = Session(model, ids, readout=lambda out: out.softmax(-1))
+    assert sure.answer_before.scale == "probability"
+    with pytest.raises(ReadoutError, match="must return a floating tensor, got int"):
+        _ = Session(model, ids, readout=lambda out: 3).answer_before
+
+
+def test_kl_equals_its_formula(session: Session) -> None:
+    session.add(ablate("rnn.l0"))
+    p = session.answer_before.values.double().softmax(-1)
+    q = session.answer_now.values.double().softmax(-1)
+    expected = (p * (p / q).log2()).sum(-1)
+    torch.testing.assert_close(session.divergence.double(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_time_first_output_is_turned(model: nn.Module) -> None:
+    rnn = nn.GRU(3, 4)
+    session = Session(rnn, torch.randn(7, 2, 3))
+    session.row = 1
+    torch.testing.assert_close(session.answer_before.values, record(rnn, *session.args)["l0"].h[1])
