@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -18,7 +19,9 @@ from torch import nn
 
 from grulens.probing.edits import ablate
 from grulens.views.palette import ACCENT
+from grulens.widgets.copy_code import CopyCode
 from grulens.widgets.edit_list import Slot
+from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, choice, close_parts, row
 from grulens.widgets.session import Session
 
@@ -74,14 +77,17 @@ class AblationToggles(Panel):
         self._code = W.HTML()
         self._code.add_class("grulens-code")
         self.lines: list[Line] = []
+        # each edit alone costs a run: in the background, and only for the newest list
+        self._effects = Latest(self._show_effects, self.show_error, lock=session.lock)
         self._list = W.VBox()
+        self.copy = CopyCode()
 
         # layout
         self.fill(
             row(self.ablate, to, self._to, self._moved),
             row(self.all_on, self.all_off, self.invert, self.undo, self.redo),
             self._list,
-            self._code,
+            row(self.copy, self._code),
         )
 
         self.follow(self._on_slots, "slots")
@@ -112,16 +118,21 @@ class AblationToggles(Panel):
         )
 
     def _on_run(self) -> None:
-        session = self.session
-        before = session.answer_before
-        moved = session.divergence.abs()
-        if len(moved) == session.before.shape[1]:
-            moved = moved[session.before.mask[session.row].cpu()]
-        unit = "" if before.scale == "value" else " bits"
+        moved = self.session.moved
         self._moved.value = (
-            f'<span role="status">output moved by <b>{float(moved.mean()):.3g}{unit}</b> a step, '
-            f"{float(moved.max()):.3g} at most</span>"
+            f'<span role="status">output moved by <b>{self._amount(float(moved.mean()))}</b> a '
+            f"step, {float(moved.max()):.3g} at most</span>"
         )
+        self._effects.later(self.lines)
+
+    def _show_effects(self, lines: Sequence[Line]) -> None:
+        for line, slot in zip(lines, self.session.slots, strict=False):
+            if line.key == slot.key:
+                line.effect.value = self._amount(self.session.effect(slot.edit))
+
+    def _amount(self, moved: float) -> str:
+        value = self.session.answer_before.scale == "value"
+        return f"{moved:.3g}" if value else f"{moved:.3g} bits"
 
     def _on_ablate(self, _: Any) -> None:
         session = self.session
@@ -151,10 +162,12 @@ class Line(W.HBox):
         self.on.observe(guard(self._on_switch), "value")
         self.words = W.HTML()
         self.words.add_class("grulens-words")
+        self.effect = W.HTML()
+        self.effect.add_class("grulens-effect")
         self.up = button("↑", "act earlier", guard(lambda _: session.move(key, -1)))
         self.down = button("↓", "act later", guard(lambda _: session.move(key, 1)))
         self.remove = button("remove", "take this edit away", guard(lambda _: session.remove(key)))
-        super().__init__([self.on, self.words, self.up, self.down, self.remove])
+        super().__init__([self.on, self.words, self.effect, self.up, self.down, self.remove])
         self.add_class("grulens-line")
 
     def show(self, slot: Slot, *, first: bool, last: bool) -> None:

@@ -25,7 +25,6 @@ const CANVAS_COLORS = {
   grid_line_color: FAINT,
   label_text_color: TEXT,
   title_text_color: TEXT,
-  border_line_color: LINE,
 };
 const HAS_GROUND = /^(Figure|Plot|GridPlot|.*Axis|Grid|Legend|.*ColorBar|ScaleBar)$/;
 const IS_TEXT = /^(Title|Label|LabelSet|Text)$/;
@@ -91,6 +90,7 @@ function paintModel(model, color) {
   if (HAS_GROUND.test(model.type)) {
     for (const [attr, variable] of Object.entries(CANVAS_COLORS)) wish(attr, variable);
   }
+  if (model.type === "Legend") wish("border_line_color", LINE);
   if (IS_TEXT.test(model.type)) wish("text_color", TEXT);
   if ("stylesheets" in model.properties && !model.stylesheets.includes(SHADOW_CSS)) {
     // before the user's own sheets, which then have the last word

@@ -3,6 +3,7 @@
 // view -> Python   need {part}           a part of BokehJS; once per page
 //                  open {view}           the document, as it is now
 //                  patch {view, content} what a person changed; one in flight
+//                  settled {}           nothing has changed for a while
 //                  gone {view}
 // Python -> views  js {part}, doc {view}, patch {skip}, ack {view}, error {title, traceback}
 //
@@ -17,6 +18,7 @@ const page = (globalThis[Symbol.for("grulens.bokehjs")] ??= {
 });
 
 const PATIENCE = 5000; // ms until a second view asks its own kernel for BokehJS
+const SETTLED = 1500; // ms without a change
 const IN_FLIGHT = 10000; // ms until a patch without an answer is taken for lost
 
 // ---- BokehJS, from Python, once per page
@@ -231,6 +233,12 @@ class View {
     this.doc.apply_json_patch(patch, byId(message.ids, buffers));
     if (message.content.includes('"type":"object"')) paint(this.doc); // models that are new here
     redrawTables(this.doc, patch.events);
+    this.unsettle();
+  }
+
+  unsettle() {
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.model.send({ kind: "settled" }), SETTLED);
   }
 
   sendPatch(events) {
@@ -243,6 +251,7 @@ class View {
       return { id: String(buffers.length - 1) };
     });
     this.model.send({ kind: "patch", view: this.id, content }, undefined, buffers);
+    this.unsettle();
   }
 
   dispose() {
@@ -258,6 +267,7 @@ class View {
 
   close() {
     this.gone = true;
+    clearTimeout(this.settling);
     this.outbox.close();
     this.dispose();
     try {

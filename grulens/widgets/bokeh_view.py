@@ -31,7 +31,9 @@ from bokeh.model import Model
 from bokeh.protocol import Protocol
 
 from grulens.widgets.bokeh_js import PARTS, VIEW_CSS, VIEW_JS, gzipped, parts
+from grulens.widgets.callbacks import guarded
 from grulens.widgets.rerun import RERUN
+from grulens.widgets.still import Still
 
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -77,11 +79,15 @@ class BokehView(anywidget.AnyWidget):
         retire: bool = True,
         **traits: Any,
     ) -> None:
+        if retire:
+            RERUN.replace(self)  # first: the earlier view gives the models away
         self.document = Document()
-        for root in roots:
-            self.document.add_root(root)
+        self._roots: Sequence[Model] = roots
         self.lock: Any = lock or threading.RLock()
-        self._still, self._text = still, text
+        self._draw, self._text = still, text
+        self._still = Still(self._html)
+        self._unsettled = False
+        self._settled: list[Callable[[], object]] = [self._still.refresh]
         self._views: set[str] = set()
         self._held: list[DocumentPatchedEvent] | None = None
         self._error: Message | None = None
@@ -89,8 +95,6 @@ class BokehView(anywidget.AnyWidget):
         super().__init__(**traits)
         self.document.on_change(self._changed)
         self.on_msg(self._received)
-        if retire:
-            RERUN.replace(self)
 
     # ------------------------------------------------------------------ Python to the page
 
@@ -120,6 +124,7 @@ class BokehView(anywidget.AnyWidget):
                 self._send_patch([event])
 
     def _send_patch(self, events: Sequence[DocumentPatchedEvent]) -> None:
+        self._unsettled = self._unsettled or bool(events)
         if not self._views:
             # nobody listens, and the next `open` sends everything: nothing is new any more
             self.document.models.flush_synced()
@@ -154,7 +159,12 @@ class BokehView(anywidget.AnyWidget):
                         self.send(self._error)
             case "gone":
                 self._views.discard(view)
+            case "settled" if self._unsettled:
+                self._unsettled = False
+                for callback in self._settled:
+                    guarded(callback, self.show_error)()
             case "patch":
+                self._unsettled = True
                 try:
                     with self.lock:
                         self._apply(view, message["content"], buffers)
@@ -184,6 +194,10 @@ class BokehView(anywidget.AnyWidget):
         elif answered:
             self.clear_error()
 
+    def on_settled(self, callback: Callable[[], object]) -> None:
+        """Call `callback()` when a page saw changes, and then none for a second or two."""
+        self._settled.append(callback)
+
     def _is_answered(self, event: Message) -> bool:
         """Whether a callback answers: a mere change of size is no success that clears an error."""
         if event["kind"] == "MessageSent":
@@ -211,33 +225,40 @@ class BokehView(anywidget.AnyWidget):
     def open(self) -> None:
         """Make the widget known to the page; a closed one comes back in its present state."""
         if self._closed:
-            self._closed = False
+            self._closed, self._model_id = False, None
             self.set_trait("layout", ipywidgets.Layout())
+        for root in self._roots:
+            self.document.add_root(root)
         super().open()
 
     def close(self) -> None:
-        """Remove every view and forget the widget; calling it again does nothing."""
+        """Remove every view and let the models go; calling it again does nothing."""
         if self.comm is None:
             return
         self._closed = True
         super().close()
         self.layout.close()
-        self._views.clear()
+        with self.lock:
+            self._views.clear()
+            self._roots = self.document.roots
+            self.document.clear()
         # ipywidgets puts None before the method: a closed view could not be shown again
         self.__dict__.pop("_repr_mimebundle_", None)
 
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.comm is None:
-            self._model_id = None
             self.open()
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {"text/plain": repr(self), "text/html": self._html(), WIDGET_VIEW: view}, {}
 
+    def _ipython_display_(self) -> None:
+        self._still.show(self._repr_mimebundle_()[0])
+
     def _html(self) -> str:
-        if self._still is not None:
+        if self._draw is not None:
             try:
                 with self.lock:
-                    return self._still()
+                    return self._draw()
             except Exception as error:
                 # a picture that cannot be drawn must not take the live view with it
                 self.show_error(error)
@@ -246,5 +267,5 @@ class BokehView(anywidget.AnyWidget):
     def __repr__(self) -> str:
         if self._text is not None:
             return self._text()
-        roots = len(self.document.roots)
-        return f"BokehView({roots} root{'s' if roots != 1 else ''})"
+        count = len(self.document.roots or self._roots)
+        return f"BokehView({count} root{'s' if count != 1 else ''})"

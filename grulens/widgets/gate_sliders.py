@@ -69,6 +69,7 @@ class GateSliders(Panel):
             [(f"{s} {NAME[s]}", s) for s in signals],
             [f"show the {NAME[s]}" for s in signals],
         )
+        self._signal.add_class("grulens-signals")
         self._difference = W.ToggleButton(
             description="edited − baseline",
             tooltip="show what the edits changed in this signal",

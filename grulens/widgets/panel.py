@@ -46,6 +46,7 @@ class Panel(W.VBox):
         self.add_class("grulens-panel")
         self.layout.width = "100%"
         self._style = Style()
+        self.follow(self._on_busy, "busy")
         RERUN.replace(self)
 
     def fill(self, *children: W.Widget) -> None:
@@ -89,6 +90,9 @@ class Panel(W.VBox):
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
         return f"<p>{escape(repr(self))}</p>"
+
+    def _on_busy(self) -> None:
+        (self.add_class if self.session.busy else self.remove_class)("grulens-busy")
 
     def close(self) -> None:
         """Close the panel and all its parts; a second time does nothing."""

@@ -6,25 +6,30 @@ works alone. A change that cannot be computed raises and changes nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import traitlets as tl
 from torch import Tensor, nn
 
 from grulens.models.find import check_layer, layers
-from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.splice import LOCK
 from grulens.probing.edit import Edit
 from grulens.probing.readout import Answer, Readout, Scale, divergence
 from grulens.widgets.answers import Answers, Array
 from grulens.widgets.edit_list import EditList, Slots
+from grulens.widgets.runs import Input, Runs
 from grulens.widgets.tokens import Tokens, token_rows
 
-Input = tuple[tuple[Any, ...], dict[str, Any]]
+
+class Positions(tl.Tuple):
+    """Units or steps: any collection of them is taken, sorted, each once."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        """The collection as a sorted tuple."""
+        positions = {int(i) for i in value}
+        return super().validate(obj, tuple(sorted(positions)))
 
 
 class Session(EditList):
@@ -49,7 +54,7 @@ class Session(EditList):
         slots: the edits, in the order in which they act.
         baseline: the run without them.
         edited: the run with those that are on; `baseline` itself when none is.
-        seconds: how long the last run took.
+        busy: whether the model runs right now.
 
     >>> from grulens import Session, ablate
     >>> session = Session(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
@@ -62,13 +67,13 @@ class Session(EditList):
     """
 
     layer = tl.Unicode()
-    units = tl.Tuple()
-    times = tl.Tuple()
+    units = Positions()
+    times = Positions()
     row = tl.Int(0)
     step = tl.Int(0)
     baseline = tl.Instance(Recording)
     edited = tl.Instance(Recording)
-    seconds = tl.Float(0.0)
+    busy = tl.Bool(False)
 
     def __init__(
         self,
@@ -86,7 +91,8 @@ class Session(EditList):
         self.model = model
         self.labels = labels if labels is not None else getattr(model, "labels", None)
         self.answers = Answers(readout, scale, self.labels)
-        self._random: Tensor = torch.get_rng_state()
+        self._runs = Runs(model)
+        self._effects: dict[Edit, float] = {}
         layers(model)  # says at once, by name, why a model cannot be opened
         self.set_input(*args, tokens=tokens, layer=layer, **kwargs)
 
@@ -106,14 +112,15 @@ class Session(EditList):
             args = (encode(args[0]),)
         given = (args, kwargs)
         with self.lock:
-            baseline = self._record(given, ())
+            baseline = self._compute(given)
             names = list(baseline)
             wanted = layer or self.layer or names[0]
             check_layer(wanted, names, "did not run on this input; what ran is")
-            edited = self._record(given, self.on) if self.on else baseline
+            edited = self._compute(given, self.on) if self.on else baseline
             batch, steps, _ = baseline[wanted].shape
             rows = token_rows(tokens, self.labels, args, batch, steps)
-            self.args, self.kwargs = given
+            self._given = given
+            self._effects.clear()
             self.token_rows = rows
             with self.hold_trait_notifications():
                 self.step = min(self.step, steps - 1) if self.layer else steps - 1
@@ -130,6 +137,11 @@ class Session(EditList):
             with self.hold_trait_notifications():
                 self.slots = slots
                 self.edited = edited
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The model's arguments."""
+        return self._given[0]
 
     # what came out
 
@@ -168,6 +180,25 @@ class Session(EditList):
         """How far the output has moved at each step (time,): bits, or a plain difference."""
         return divergence(self.answer_before, self.answer_now)
 
+    @property
+    def seconds(self) -> float:
+        """How long the last run took."""
+        return self._runs.seconds
+
+    @property
+    def moved(self) -> Tensor:
+        """How far the output has moved at each valid step, without its sign (time,)."""
+        return self._valid(self.divergence)
+
+    def effect(self, edit: Edit) -> float:
+        """What one edit does alone: how far it moves the output of the row shown, mean a step."""
+        with self.lock:
+            if edit not in self._effects:
+                alone = self.edited if self.on == [edit] else self._compute(self._given, [edit])
+                change = divergence(self.answer_before, self._answer(alone))
+                self._effects[edit] = float(self._valid(change).mean())
+            return self._effects[edit]
+
     def top(self, step: int, most: int = 8) -> tuple[list[str], Array, Array]:
         """The classes that count most at a step of the output, in either run.
 
@@ -188,23 +219,24 @@ class Session(EditList):
         lines += [f"    {edit!r}," for edit in edits]
         return "\n".join([*lines, "]", "run = record(model, x, edits=edits)"])
 
+    def _valid(self, change: Tensor) -> Tensor:
+        mask = self.before.mask[self.row].cpu()
+        return change.abs()[mask] if len(change) == len(mask) else change.abs()
+
     def _answer(self, run: Recording) -> Answer:
         batch, steps, _ = self.before.shape
         return self.answers.of(run, self.row, batch, steps)
 
     def _run(self, slots: Slots) -> Recording:
         edits = [slot.edit for slot in slots if slot.on]
-        return self._record((self.args, self.kwargs), edits) if edits else self.baseline
+        return self._compute(self._given, edits) if edits else self.baseline
 
-    def _record(self, given: Input, edits: Sequence[Edit]) -> Recording:
-        began = time.perf_counter()
-        args, kwargs = given
-        # the same random numbers in every run: what differs is what the edits did
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self._random)
-            recording = record(self.model, *args, edits=edits, **kwargs)
-        self.seconds = time.perf_counter() - began
-        return recording
+    def _compute(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
+        self.busy = True
+        try:
+            return self._runs(given, edits)
+        finally:
+            self.busy = False
 
     @tl.validate("layer")
     def _valid_layer(self, proposal: Any) -> str:
@@ -213,14 +245,14 @@ class Session(EditList):
             check_layer(name, list(self.baseline), "did not run on this input; what ran is")
         return name
 
+    @tl.observe("row")
+    def _on_row(self, _: Any) -> None:
+        self._effects.clear()
+
     @tl.observe("layer")
     def _on_layer(self, change: Any) -> None:
         if change["old"]:
             self.units, self.times = (), ()
-
-    @tl.validate("units", "times")
-    def _valid_positions(self, proposal: Any) -> tuple[int, ...]:
-        return tuple(sorted({int(i) for i in proposal["value"]}))
 
     def __repr__(self) -> str:
         edits = f"{len(self.on)} of {len(self.slots)} edits on"
