@@ -112,7 +112,8 @@ class AblationToggles(Panel):
         for control in (self.all_on, self.all_off, self.invert):
             control.disabled = not slots
         self.undo.disabled, self.redo.disabled = not session.can_undo, not session.can_redo
-        code = escape(session.code())
+        self.copy.code = session.code()
+        code = escape(self.copy.code)
         self._code.value = (
             f"<details><summary>the same as code</summary><pre>{code}</pre></details>"
         )

@@ -216,6 +216,25 @@ def test_a_slider_keeps_its_line(toggles: AblationToggles, session: Session) -> 
     assert "times 0.75" in line.words.value
 
 
+def test_the_code_follows_the_edits(toggles: AblationToggles, session: Session) -> None:
+    session.add(ablate("rnn.l0", 3))
+    assert toggles.copy.code == session.code()
+    assert "ablate(&#x27;rnn.l0&#x27;, 3, to=0.0)" in toggles._code.value
+
+
+def test_each_line_says_what_its_edit_does_alone(
+    toggles: AblationToggles, session: Session
+) -> None:
+    for unit in (0, 1):
+        session.add(ablate("rnn.l0", unit))
+    assert toggles._effects.wait(10)
+    alone = Session(session.model, "abcdab")
+    for line, edit in zip(toggles.lines, edits(session), strict=True):
+        alone.set_slots(())
+        alone.add(edit)
+        assert line.effect.value == f"{float(alone.divergence.mean()):.3g} bits"
+
+
 def test_buttons_that_do_nothing_are_disabled(toggles: AblationToggles, session: Session) -> None:
     controls = (toggles.undo, toggles.redo, toggles.all_on, toggles.all_off, toggles.invert)
     assert all(control.disabled for control in controls)
