@@ -15,7 +15,8 @@ from grulens.models.find import layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.splice import editing
-from grulens.probing.edits import Edit, ablate, clamp, patch, scale, shift
+from grulens.probing.edit import Edit
+from grulens.probing.edits import ablate, clamp, patch, scale, shift
 
 if TYPE_CHECKING:
     from grulens.ipython import load_ipython_extension, unload_ipython_extension

@@ -1,22 +1,22 @@
 """Every error grulens raises, in one tree, so that one `except` can catch as much as a user means.
 
-    GrulensError
-    ├── ModelError                 something about the model
-    │   ├── NoGRUError             it holds no GRU
-    │   ├── UnsupportedGRUError    it holds one that cannot be opened (scripted, quantized, own forward)
-    │   └── DropoutMaskError       the kernel hides the dropout masks it drew (cuDNN)
-    ├── LayerError (KeyError)      a layer name that is not there
-    ├── RecordingError             a run that cannot be recorded
-    │   ├── EmptySequenceError     a sequence of no steps
-    │   └── WeightsChangedError    the weights moved under a recording that is part of a graph
-    ├── EditError (ValueError)     an edit that makes no sense by itself
-    │   ├── SignalError            a signal that is not r, z, n or h
-    │   ├── PositionError          units, times or rows out of range
-    │   └── SourceError            a patch from another length, layer or shape
-    ├── ReadoutError               a readout whose result cannot be shown or compared
-    └── DemoError                  the bundled models and their data
+GrulensError
+├── ModelError                 something about the model
+│   ├── NoGRUError             it holds no GRU
+│   ├── UnsupportedGRUError    it holds one that cannot be opened (scripted, quantized, own forward)
+│   └── DropoutMaskError       the kernel hides the dropout masks it drew (cuDNN)
+├── LayerError (KeyError)      a layer name that is not there
+├── RecordingError             a run that cannot be recorded
+│   ├── EmptySequenceError     a sequence of no steps
+│   └── WeightsChangedError    the weights moved under a recording that is part of a graph
+├── EditError (ValueError)     an edit that makes no sense by itself
+│   ├── SignalError            a signal that is not r, z, n or h
+│   ├── PositionError          units, times or rows out of range
+│   └── SourceError            a patch from another length, layer or shape
+├── ReadoutError               a readout whose result cannot be shown or compared
+└── DemoError                  the bundled models and their data
 
-    NonFiniteWarning (UserWarning) NaN or infinity entered a layer; it is recorded as it is
+NonFiniteWarning (UserWarning) NaN or infinity entered a layer; it is recorded as it is
 """
 
 from __future__ import annotations

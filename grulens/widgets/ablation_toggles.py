@@ -86,6 +86,7 @@ class AblationToggles(Panel):
         self.fill(
             row(self.ablate, to, self._to, self._moved),
             row(self.all_on, self.all_off, self.invert, self.undo, self.redo),
+            self._empty,
             self._list,
             row(self.copy, self._code),
         )
@@ -106,7 +107,8 @@ class AblationToggles(Panel):
         self.lines = [held.get(slot.key) or Line(self, slot.key) for slot in slots]
         for place, (line, slot) in enumerate(zip(self.lines, slots, strict=True)):
             line.show(slot, first=place == 0, last=place == len(slots) - 1)
-        self._list.children = tuple(self.lines) or (self._empty,)
+        self._list.children = tuple(self.lines)
+        self._empty.layout.display = "none" if self.lines else None
         for key in gone:
             held[key].close()
         for control in (self.all_on, self.all_off, self.invert):
@@ -143,12 +145,6 @@ class AblationToggles(Panel):
 
     def _switch(self, on: bool) -> Any:
         return lambda _: self.session.switch(lambda _slot: on)
-
-    def close(self) -> None:
-        """Close the screen with its parts, also the one that may not be shown."""
-        close_parts(self._empty)
-        self._empty.close()
-        super().close()
 
 
 class Line(W.HBox):

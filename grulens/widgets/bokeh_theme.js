@@ -109,6 +109,20 @@ function paint(doc) {
   for (const model of doc.all_models) paintModel(model, color);
 }
 
+// BokehJS paints over what it painted before; where a figure ends between two pixels, the former
+// theme's ground would shine through
+function wipe(root) {
+  for (const el of root.querySelectorAll("*")) {
+    if (el.shadowRoot) wipe(el.shadowRoot);
+    const context = el instanceof HTMLCanvasElement && el.getContext("2d");
+    if (!context) continue;
+    context.save();
+    context.resetTransform();
+    context.clearRect(0, 0, el.width, el.height);
+    context.restore();
+  }
+}
+
 function onThemeChange(callback) {
   const observer = new MutationObserver(() => requestAnimationFrame(callback));
   const attributeFilter = ["data-jp-theme-name", "data-jp-theme-light"];

@@ -238,7 +238,17 @@ class View {
 
   unsettle() {
     clearTimeout(this.settling);
-    this.settling = setTimeout(() => this.model.send({ kind: "settled" }), SETTLED);
+    this.settling = setTimeout(() => this.tell({ kind: "settled" }), SETTLED);
+  }
+
+  // false when the kernel is gone
+  tell(message, buffers = []) {
+    try {
+      this.model.send({ view: this.id, ...message }, undefined, buffers);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   sendPatch(events) {
@@ -250,8 +260,8 @@ class View {
       buffers.push(value.buffer);
       return { id: String(buffers.length - 1) };
     });
-    this.model.send({ kind: "patch", view: this.id, content }, undefined, buffers);
-    this.unsettle();
+    if (this.tell({ kind: "patch", content }, buffers)) this.unsettle();
+    else showError(this.el, { title: "The kernel is gone: run the cell again.", traceback: "" });
   }
 
   dispose() {
@@ -270,18 +280,18 @@ class View {
     clearTimeout(this.settling);
     this.outbox.close();
     this.dispose();
-    try {
-      this.model.send({ kind: "gone", view: this.id });
-    } catch {
-      // the kernel is gone first
-    }
+    this.tell({ kind: "gone" });
   }
 }
 
 function render({ model, el }) {
   const view = new View(model, el);
   const received = (message, buffers) => view.received(message, buffers);
-  const forget = onThemeChange(() => view.doc && paint(view.doc));
+  const forget = onThemeChange(() => {
+    if (!view.doc) return;
+    wipe(view.host);
+    paint(view.doc);
+  });
   model.on("msg:custom", received);
   model.send({ kind: "open", view: view.id });
   return () => {

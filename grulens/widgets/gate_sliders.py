@@ -96,7 +96,7 @@ class GateSliders(Panel):
         answers = len(session.answer_before.values) == session.before.shape[1]
         self._output = OutputChart(x_range=self._heat.x_range if answers else None)
         views = (self._heat, self._strip, self._output)
-        self._picture = BokehView(
+        self.picture = BokehView(
             column([view.root for view in views], sizing_mode="stretch_width"),
             lock=session.lock,
             retire=False,
@@ -105,8 +105,10 @@ class GateSliders(Panel):
             row(show, self._signal, self._difference, self._order),
             row(self._chosen, self._clear),
             self.controls.box,
-            self._picture,
+            self.picture,
         )
+
+        self.settles_with(self.picture)
 
         # both ways
         self._heat.on_units(lambda units: setattr(session, "units", units))
@@ -128,11 +130,11 @@ class GateSliders(Panel):
 
     @tl.observe("signal", "difference", "order")
     def _on_view(self, _: Any) -> None:
-        if hasattr(self, "_picture"):
+        if hasattr(self, "picture"):
             self.guard(self._draw)()
 
     def _on_run(self) -> None:
-        with self._picture.batch():
+        with self.picture.batch():
             self._draw()
             self._draw_output()
 
@@ -142,13 +144,13 @@ class GateSliders(Panel):
         times = words(session.times, "step") if session.times else "all steps"
         self._chosen.value = f'<span class="grulens-quiet">Selected:</span> {units} · {times}'
         self._clear.disabled = not (session.units or session.times)
-        with self._picture.batch():
+        with self.picture.batch():
             self._heat.select(session.units, session.times)
             self._strip.select(session.times)
             self._draw_strip(self._values())
 
     def _on_step(self) -> None:
-        with self._picture.batch():
+        with self.picture.batch():
             self._show_step()
 
     def _on_clear(self, _: Any) -> None:
@@ -160,7 +162,7 @@ class GateSliders(Panel):
         session = self.session
         units = order_units(rows(session.before.h, session.row), self.order)
         values = self._values()
-        with self._picture.batch():
+        with self.picture.batch():
             self._heat.update(
                 values[units],
                 signal=self._shown,
@@ -187,7 +189,7 @@ class GateSliders(Panel):
     def _draw_output(self) -> None:
         session = self.session
         before, now = session.answer_before, session.answer_now
-        with self._picture.batch():
+        with self.picture.batch():
             measure = "difference" if before.scale == "value" else "bits"
             mask = self._mask() if len(before.values) == session.before.shape[1] else None
             self._output.update(session.divergence.numpy(), measure=measure, mask=mask)

@@ -86,6 +86,8 @@ class Lens(Panel):
             parts += [self.text, row(self.run)]
         self.fill(*parts, self.gates, self.toggles, self.table)
 
+        for view in (self.gates.picture, self.table.picture):
+            self.settles_with(view)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
         self._on_run()
 

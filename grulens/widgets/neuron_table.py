@@ -59,11 +59,13 @@ class NeuronTable(Panel):
 
         # layout
         self._table = UnitTable()
-        self._picture = BokehView(self._table.root, lock=session.lock, retire=False)
+        self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
         self.fill(
             row(self.find, self.column, self.low, self.high, self._clear, self._count),
-            self._picture,
+            self.picture,
         )
+
+        self.settles_with(self.picture)
 
         # both ways
         for control in (self.find, self.column, self.low, self.high):
@@ -83,7 +85,7 @@ class NeuronTable(Panel):
     def _on_run(self) -> None:
         session, now = self.session, self.session.now
         h = now.h[session.row].detach().float().cpu().numpy().T
-        with self._picture.batch():
+        with self.picture.batch():
             self._table.update(
                 self._neurons().columns(),
                 units=np.arange(len(h)),
@@ -93,13 +95,13 @@ class NeuronTable(Panel):
         self._on_filter()
 
     def _on_units(self) -> None:
-        with self._picture.batch():
+        with self.picture.batch():
             self._table.select(self.session.units)
 
     def _on_filter(self) -> None:
         low, high = (_number(box) for box in (self.low, self.high))
         ranges = {} if low is None and high is None else {self.column.value: (low, high)}
-        with self._picture.batch():
+        with self.picture.batch():
             self._table.filter(text=self.find.value, ranges=ranges)
         shown, total = len(self._table.shown), self.session.now.shape[2]
         self._count.value = f'<span role="status">{shown} of {total} units</span>'

@@ -13,9 +13,11 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
+from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
 from grulens.widgets.rerun import RERUN
 from grulens.widgets.session import Session
+from grulens.widgets.still import Still
 
 
 class Style(anywidget.AnyWidget):
@@ -37,11 +39,12 @@ class Panel(W.VBox):
     name: ClassVar[str] = "panel"
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
-        self.session = model if isinstance(model, Session) else Session(model, *args, **options)
         self._observed: list[tuple[Callable[[Any], None], tuple[str, ...]]] = []
         self._ties: list[tl.link] = []
+        self.session = model if isinstance(model, Session) else Session(model, *args, **options)
         self._errors = W.HTML(layout=W.Layout(display="none"))
         super().__init__()
+        self._still = Still(self.still)
         self.add_class("grulens")
         self.add_class("grulens-panel")
         self.layout.width = "100%"
@@ -102,8 +105,16 @@ class Panel(W.VBox):
             tie.unlink()
         self._observed.clear()
         self._ties.clear()
-        close_parts(self)
-        super().close()
+        if self.comm is not None:
+            close_parts(self)
+            super().close()
+
+    def settles_with(self, view: BokehView) -> None:
+        """Bring the still picture up to date whenever this view has come to rest."""
+        view.on_settled(self._still.refresh)
+
+    def _ipython_display_(self) -> None:
+        self._still.show(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)

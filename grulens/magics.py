@@ -1,0 +1,217 @@
+"""The %grulens magic: from a name in the notebook to a screen, and one line when that fails."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
+from IPython.display import display
+from torch import nn
+
+from grulens.errors import GrulensError, ModelError
+from grulens.models.find import Layers, layers
+from grulens.models.summary import html_table
+
+VIEWS = {
+    "lens": ("grulens.widgets.lens", "Lens"),
+    "gates": ("grulens.widgets.gate_sliders", "GateSliders"),
+    "neurons": ("grulens.widgets.neuron_table", "NeuronTable"),
+    "ablation": ("grulens.widgets.ablation_toggles", "AblationToggles"),
+}
+
+
+class Models(dict[str, Layers]):
+    """The models of a notebook that hold a GRU, by name, and their layers."""
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no model with a GRU in this notebook yet"
+        return "\n".join(f"{name}: {_names(found)}" for name, found in self.items())
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, layer.name, layer.kind, layer.input_size, layer.hidden_size, layer.direction)
+            for name, found in self.items()
+            for layer in found
+        ]
+        head = ("model", "layer", "kind", "input", "hidden", "direction")
+        return html_table(head, rows) if rows else f"<p>{self!r}</p>"
+
+
+def models_in(namespace: Mapping[str, Any]) -> Models:
+    """The models with a GRU among the public names of a namespace.
+
+    >>> models_in({"net": nn.GRU(2, 3), "_hidden": nn.GRU(2, 3), "x": 1})
+    net: l0
+    """
+    found = Models()
+    for name, value in list(namespace.items()):
+        if isinstance(value, nn.Module) and not name.startswith("_"):
+            try:
+                found[name] = layers(value)
+            except ModelError:
+                continue
+    return found
+
+
+def lookup(expression: str, namespace: Mapping[str, Any]) -> Any:
+    """What a name, a path of attributes or subscripts, or a literal stands for.
+
+    Nothing else is evaluated: no call, no operator.
+
+    >>> lookup("batch['x'][-1]", {"batch": {"x": [1, 2]}}), lookup("'text'", {})
+    (2, 'text')
+
+    Raises:
+        UsageError: it is none of these, or not there.
+    """
+    try:
+        return _value(ast.parse(expression, mode="eval").body, namespace)
+    except SyntaxError as error:
+        raise UsageError(f"{expression!r} is no name, attribute, subscript or literal") from error
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        raise UsageError(f"{expression!r}: {type(error).__name__}: {error}") from error
+
+
+@magics_class
+class GrulensMagics(Magics):
+    """%grulens and %%grulens."""
+
+    shell: Any
+
+    @magic_arguments("%grulens")
+    @argument("model", nargs="?", help="the model: a name, or a path such as parts.encoder")
+    @argument(
+        "inputs",
+        nargs="*",
+        help="the model's arguments: names, paths, or a text in quotes if the model has encode",
+    )
+    @argument("--layer", help="the layer to begin with; the first one that runs if left out")
+    @argument("--tokens", help="a name: what to call each step (a text, or a list of texts)")
+    @argument("--view", choices=tuple(VIEWS), default="lens", help="the screen; lens if left out")
+    @argument("--as", dest="name", metavar="NAME", help="keep the screen under this name")
+    @line_cell_magic
+    def grulens(self, line: str, cell: str | None = None) -> Models | Layers | None:
+        """See into the GRUs of this notebook.
+
+        %grulens                  the models with a GRU, and their layers
+        %grulens MODEL            the layers of one
+        %grulens MODEL INPUT ...  a screen on MODEL(INPUT, ...)
+        %%grulens MODEL           run the cell, then the screen on the last MODEL(...) in it
+        """
+        options = parse_argstring(self.grulens, line)
+        try:
+            return self._answer(options, cell)
+        except GrulensError as error:
+            raise UsageError(str(error)) from error
+
+    def _answer(self, options: Any, cell: str | None) -> Models | Layers | None:
+        names = self.shell.user_ns
+        if options.model is None:
+            if cell is not None:
+                raise UsageError(f"%%grulens needs a model; {self._here()}")
+            return models_in(names)
+        model = self._model(options.model)
+        if cell is None and not options.inputs:
+            return layers(model)
+        if cell is None:
+            self._show(model, [lookup(text, names) for text in options.inputs], {}, options)
+            return None
+        if options.inputs:
+            raise UsageError("%%grulens takes the input from the cell; give only the model")
+        layers(model)  # says why it cannot be opened before the cell runs
+        call = self._run(model, options.model, cell)
+        if call is not None:
+            self._show(model, *call, options)
+        return None
+
+    def _model(self, expression: str) -> nn.Module:
+        root = re.split(r"[.\[]", expression, maxsplit=1)[0]
+        if root.isidentifier() and root not in self.shell.user_ns:
+            raise UsageError(f"no {root!r} in this notebook; {self._here()}")
+        model = lookup(expression, self.shell.user_ns)
+        if not isinstance(model, nn.Module):
+            kind = type(model).__name__
+            raise UsageError(f"{expression!r} is a {kind}, not a model; {self._here()}")
+        return model
+
+    def _here(self) -> str:
+        found = models_in(self.shell.user_ns)
+        listed = ", ".join(f"{name} ({_names(held)})" for name, held in found.items())
+        return f"models with a GRU here: {listed}" if found else repr(found)
+
+    def _run(self, model: nn.Module, name: str, cell: str) -> tuple[tuple[Any, ...], Any] | None:
+        """Run a cell; the arguments of the last forward of the model in it, if it ran."""
+        with forwards(model) as calls:
+            result = self.shell.run_cell(cell, store_history=False)
+        if not result.success:
+            return None
+        if not calls:
+            raise UsageError(
+                f"the cell ran, but not the forward of {name!r}: call {name}(...) in it"
+            )
+        if len(calls) > 1:
+            print(f"{name} ran {len(calls)} times in this cell; the last run is shown")
+        return calls[-1]
+
+    def _show(self, model: nn.Module, args: Iterable[Any], kwargs: Any, options: Any) -> None:
+        from importlib import import_module  # noqa: PLC0415 - the widgets only when asked for
+
+        module, kind = VIEWS[options.view]
+        tokens = lookup(options.tokens, self.shell.user_ns) if options.tokens else None
+        make = getattr(import_module(module), kind)
+        screen = make(model, *args, tokens=tokens, layer=options.layer, **kwargs)
+        if options.name:
+            self.shell.user_ns[options.name] = screen
+        # shown here, not returned: IPython would keep every one of them in Out
+        display(screen)
+
+
+@contextmanager
+def forwards(model: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+    """Note the arguments of every forward of a model."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append((args, kwargs))
+
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def _names(found: Layers) -> str:
+    return ", ".join(layer.name for layer in found)
+
+
+def _value(node: ast.AST, namespace: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Name(id=name):
+            if name not in namespace:
+                raise UsageError(f"no {name!r} in this notebook")
+            return namespace[name]
+        case ast.Attribute(value=inner, attr=name):
+            return getattr(_value(inner, namespace), name)
+        case ast.Subscript(value=inner, slice=index):
+            return _value(inner, namespace)[_index(index)]
+    return _index(node)
+
+
+def _index(node: ast.AST) -> Any:
+    if isinstance(node, ast.Slice):
+        parts = (node.lower, node.upper, node.step)
+        return slice(*(None if part is None else _index(part) for part in parts))
+    if isinstance(node, ast.Tuple):
+        return tuple(_index(item) for item in node.elts)
+    try:
+        return ast.literal_eval(ast.unparse(node))
+    except (ValueError, SyntaxError) as error:
+        raise UsageError(f"{ast.unparse(node)!r} is no name, path or literal") from error
