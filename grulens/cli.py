@@ -1,0 +1,103 @@
+"""The `grulens` command: the tour in JupyterLab, or the same tour as a page without a browser."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from grulens import __version__
+
+NAME = "01_tour.ipynb"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+INSTALL = "pip install 'grulens[lab]'"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: its arguments; None takes the process's own.
+
+    Returns:
+        The exit code: 0, 1 for what failed (said in one line), 2 for a call that makes no sense.
+    """
+    parser = argparse.ArgumentParser(prog="grulens", description="Open the gates of any GRU.")
+    parser.add_argument("--version", action="version", version=f"grulens {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="the tour of the bundled model")
+    demo.add_argument("--html", type=Path, metavar="PAGE", help="run the tour and leave a page")
+    demo.add_argument("--fresh", action="store_true", help="replace the copy you may have changed")
+    demo.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    demo.add_argument(
+        "--dir", type=Path, default=Path("grulens-tour"), help="where your copy is kept"
+    )
+    options = parser.parse_args(argv)
+    wanted = ("nbconvert", "ipykernel") if options.html else ("jupyterlab",)
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        print(f"{' and '.join(missing)} not installed: {INSTALL}", file=sys.stderr)
+        return 1
+    if options.html:
+        return _page(options.html)
+    return _lab(options.dir, fresh=options.fresh, browser=not options.no_browser)
+
+
+def tour() -> Path:
+    """The tour: in the package where it was installed, in the repository where it is developed."""
+    package = Path(__file__).parent
+    for folder in (package / "demo", package.parent / "notebooks"):
+        if (folder / NAME).is_file():
+            return folder / NAME
+    raise FileNotFoundError(f"{NAME} is neither in the package nor in the repository")
+
+
+def copy_tour(folder: Path, *, fresh: bool = False) -> Path:
+    """The user's own copy of the tour; one that is there already stays unless `fresh`."""
+    copy = folder / NAME
+    if copy.exists() and not fresh:
+        print(f"opening your copy of the tour, {copy}; --fresh makes a new one")
+        return copy
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tour(), copy)
+    return copy
+
+
+def _lab(folder: Path, *, fresh: bool, browser: bool) -> int:
+    command = [sys.executable, "-m", "jupyterlab", str(copy_tour(folder, fresh=fresh))]
+    command += [] if browser else ["--no-browser"]
+    try:
+        return subprocess.call(command)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _page(path: Path) -> int:
+    """Run the tour in a fresh kernel and write it as one page that asks the network for nothing."""
+    # the converters are slow to import, and only this needs them
+    import nbformat  # noqa: PLC0415
+    from nbconvert import HTMLExporter  # noqa: PLC0415
+    from nbconvert.preprocessors import ExecutePreprocessor  # noqa: PLC0415
+
+    notebook: Any = nbformat.read(tour(), as_version=4)
+    print("running the tour ...", flush=True)
+    ExecutePreprocessor(timeout=600, kernel_name="python3").preprocess(notebook)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            # without a kernel a live view is an empty place; the still picture stands beside it
+            output.get("data", {}).pop(WIDGET_VIEW, None)
+    notebook.metadata.pop("widgets", None)
+    remote = {name: "" for name in HTMLExporter.class_trait_names() if name.endswith("_url")}
+    body, _ = HTMLExporter(embed_images=True, **remote).from_notebook_node(notebook)
+    path.write_text(body, encoding="utf-8")
+    print(f"the tour is in {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
