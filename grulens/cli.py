@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from grulens import __version__
 
 NAME = "01_tour.ipynb"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 for what failed (said in one line), 2 for a call that makes no sense.
     """
     parser = argparse.ArgumentParser(prog="grulens", description="Open the gates of any GRU.")
-    parser.add_argument("--version", action="version", version=f"grulens {__version__}")
+    parser.add_argument("--version", action="version", version=f"grulens {version('grulens')}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="the tour of the bundled model")
     demo.add_argument("--html", type=Path, metavar="PAGE", help="run the tour and leave a page")

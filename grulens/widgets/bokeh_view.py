@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import anywidget
+import bokeh.io.doc
 import ipywidgets
 from bokeh.core.json_encoder import serialize_json
 from bokeh.core.serialization import Buffer, Serialized
@@ -185,10 +186,13 @@ class BokehView(anywidget.AnyWidget):
         setter: Any = view  # only handed back in what the patch changes, see _changed
         for event in events:
             answered = answered or self._is_answered(event)
+            depth = len(bokeh.io.doc._PATCHED_CURDOCS)
             try:
                 self.document.apply_json_patch(Serialized({"events": [event]}, data), setter=setter)
             except Exception as error:
                 errors.append(error)
+                # a callback that raises leaves its document the current one, for good: Bokeh 3.9
+                del bokeh.io.doc._PATCHED_CURDOCS[depth:]
         if errors:
             self.show_error(errors[0])
         elif answered:

@@ -47,6 +47,7 @@ class GateSliders(Panel):
         order: how units are ordered: "index", "activity" or "similarity".
         controls: mode, sliders and resets.
 
+    >>> import torch
     >>> from grulens import GateSliders
     >>> screen = GateSliders(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
     >>> screen.controls.sliders["z"].value = 0.5

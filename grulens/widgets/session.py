@@ -56,6 +56,7 @@ class Session(EditList):
         edited: the run with those that are on; `baseline` itself when none is.
         busy: whether the model runs right now.
 
+    >>> import torch
     >>> from grulens import Session, ablate
     >>> session = Session(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
     >>> session.add(ablate("l0", 2))

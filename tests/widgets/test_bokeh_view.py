@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from bokeh.events import Tap
+from bokeh.io import curdoc
 from bokeh.models import ColumnDataSource, DataTable, Slider, TableColumn
 from bokeh.plotting import figure
 
@@ -182,6 +183,7 @@ def test_an_error_is_shown_until_a_callback_succeeds(page: Page, slider: Slider)
     assert (slider.value, slider.title) == (8, "also")  # the error lost no other change
     assert page.events()[0][0] == ("ModelChanged", "value", 8)  # nor the sibling's
     assert page.heard("ack")
+    assert curdoc() is not slider.document  # Bokeh goes on as if there had been no error
 
     page.say("open", view="c")  # a view that opens later shows it too
     assert page.heard("error") == [error, error]

@@ -227,7 +227,7 @@ def test_each_line_says_what_its_edit_does_alone(
 ) -> None:
     for unit in (0, 1):
         session.add(ablate("rnn.l0", unit))
-    assert toggles._effects.wait(10)
+    assert toggles._effects.wait(10.0)
     alone = Session(session.model, "abcdab")
     for line, edit in zip(toggles.lines, edits(session), strict=True):
         alone.set_slots(())
