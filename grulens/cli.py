@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-
 NAME = "01_tour.ipynb"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 INSTALL = "pip install 'grulens[lab]'"

@@ -63,10 +63,10 @@ class Cell:
     (3, 2, True)
     """
 
-    weight_ih: Float[Tensor, "gates input"]
-    weight_hh: Float[Tensor, "gates unit"]
-    bias_ih: Float[Tensor, " gates"] | None
-    bias_hh: Float[Tensor, " gates"] | None
+    weight_ih: Float[Tensor, "_ input"]
+    weight_hh: Float[Tensor, "_ unit"]
+    bias_ih: Float[Tensor, _] | None
+    bias_hh: Float[Tensor, _] | None
     reset_after: bool = True
     gate: Activation = torch.sigmoid
     candidate: Activation = torch.tanh

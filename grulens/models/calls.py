@@ -8,7 +8,7 @@ the kernel computed them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -87,6 +87,11 @@ class Run:
     programs: dict[Key, Program] = field(default_factory=dict)
     body: Tensor = field(default_factory=lambda: torch.empty(0))
     h_n: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def keep_copies(self, graph: bool) -> None:
+        """Hold copies, so that nothing the model or the user does to these tensors moves them."""
+        self.inputs = [kept(rows, graph) for rows in self.inputs]
+        self.states = {key: kept(h, graph) for key, h in self.states.items()}
 
 
 class SequenceCall:
@@ -175,13 +180,13 @@ class Replay:
     cells: dict[Key, Cell]
     output: Tensor
     rng: Tensor | None
+    trained: bool
     _run: Run | None = None
 
-    def keep_copies(self) -> None:
-        """Hold copies, so that nothing the user does to these tensors later moves the recording."""
-        self.call.body = self.call.body.detach().clone()
-        self.call.h_0 = self.call.h_0.detach().clone()
-        self.output = self.output.detach().clone()
+    def keep_copies(self, graph: bool) -> None:
+        """Hold copies, so that nothing the model or the user does to these tensors moves them."""
+        self.call.body = kept(self.call.body, graph)
+        self.output = kept(self.output, graph)
 
     def inputs(self, key: Key) -> Tensor:
         """Input rows of one level."""
@@ -198,7 +203,8 @@ class Replay:
             with torch.no_grad(), torch.random.fork_rng(devices=[], enabled=self.rng is not None):
                 if self.rng is not None:
                     torch.set_rng_state(self.rng)
-                self._run = self.call.run(self.cells)
+                cells = {key: _like_live(c, self.trained) for key, c in self.cells.items()}
+                self._run = self.call.run(cells)
         return self._run
 
 
@@ -221,6 +227,21 @@ def cells_of(module: GRU, *, copy: bool) -> dict[Key, Cell]:
         for level in range(module.num_layers)
         for direction in range(directions)
     }
+
+
+def _like_live(cell: Cell, trained: bool) -> Cell:
+    """The same weights, marked as the module's own: the kernel rounds another way for others."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    held: dict[str, Any] = {name: getattr(cell, name) for name in names}
+    marked: dict[str, Any] = {
+        n: None if t is None else t.detach().requires_grad_(trained) for n, t in held.items()
+    }
+    return replace(cell, **marked)
+
+
+def kept(tensor: Tensor, graph: bool) -> Tensor:
+    """A copy to keep, in the graph or out of it."""
+    return tensor.clone() if graph else tensor.detach().clone()
 
 
 def check_masks(call: SequenceCall, name: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,60 +14,11 @@ from torch import Tensor
 
 from grulens.errors import SignalError, WeightsChangedError
 from grulens.gru.cell import Cell, Gates
-from grulens.gru.changes import Program, reverse
-from grulens.gru.gates import gates
 from grulens.models.find import check_layer
+from grulens.models.segment import Segment, version
 from grulens.models.summary import html_table
 
 SIGNALS = ("x", "h_prev", "r", "z", "n", "h")
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """One layer in one call: its part of the time axis.
-
-    Attributes:
-        cell: the weights that ran.
-        inputs: gives its input rows (batch, time, input).
-        states: gives its state rows (batch, time, unit).
-        h_0: the state before its first step (batch, unit).
-        steps: how many steps it has.
-        lengths: row lengths, or None.
-        reverse: whether it read its rows from their ends.
-        program: what an edit changed, or None.
-    """
-
-    cell: Cell
-    inputs: Callable[[], Tensor]
-    states: Callable[[], Tensor]
-    h_0: Tensor
-    steps: int
-    lengths: Tensor | None
-    reverse: bool
-    program: Program | None
-
-    def before(self, h: Tensor) -> Tensor:
-        """The state before each step, from the states after them."""
-        if not self.reverse:
-            return self._valid(torch.cat([self.h_0[:, None], h[:, :-1]], 1))
-        h = reverse(h, self.lengths)
-        h_prev = reverse(torch.cat([self.h_0[:, None], h[:, :-1]], 1), self.lengths)
-        return self._valid(h_prev)
-
-    def _valid(self, value: Tensor) -> Tensor:
-        return value if self.lengths is None else value.masked_fill(~self.mask[..., None], 0)
-
-    @property
-    def mask(self) -> Tensor:
-        """(batch, time), bool: False on padding."""
-        time = torch.arange(self.steps, device=self.h_0.device)
-        if self.lengths is None:
-            return torch.ones(len(self.h_0), self.steps, dtype=torch.bool, device=time.device)
-        return time < self.lengths.to(time.device)[:, None]
-
-    def gates(self, x: Tensor, h_prev: Tensor) -> Gates:
-        """r, z, n of these steps, zero on padding."""
-        return Gates(*(self._valid(g) for g in gates(self.cell, x, h_prev, self.program)))
 
 
 class LayerRecording:
@@ -93,7 +43,7 @@ class LayerRecording:
     def __init__(self, name: str, segments: Sequence[Segment]) -> None:
         self.name = name
         self._segments = tuple(segments)
-        self._versions = [[t._version for t in s.cell.parameters] for s in segments]
+        self._versions = [[version(t) for t in s.cell.parameters] for s in segments]
         starts = np.cumsum([0, *(segment.steps for segment in segments)]).tolist()
         self.calls = tuple(starts[:-1])
         self.shape = (len(segments[0].h_0), starts[-1], segments[0].cell.hidden_size)
@@ -122,7 +72,7 @@ class LayerRecording:
     @cached_property
     def _gates(self) -> Gates:
         for segment, versions in zip(self._segments, self._versions, strict=True):
-            if [t._version for t in segment.cell.parameters] != versions:
+            if [version(t) for t in segment.cell.parameters] != versions:
                 raise WeightsChangedError(
                     f"the weights of layer {self.name!r} were changed in place after this "
                     "recording was made with grad=True, so its gates can no longer be computed; "
@@ -171,7 +121,7 @@ class LayerRecording:
                 touched = segment.program.touched("h") if segment.program else None
                 if touched is not None:
                     part.masked_fill_(touched, 0)
-            return float(error.max())
+            return float(error.max()) if error.numel() else 0.0
 
     def mean(self) -> Float[Tensor, " unit"]:
         """The mean state (unit,) over valid steps and rows."""

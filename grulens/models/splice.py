@@ -13,6 +13,7 @@ from torch import nn
 from grulens.models.place import EditLike
 from grulens.models.recording import Recording
 from grulens.models.tap import Tap
+from grulens.models.untouched import untouched
 from grulens.models.watch import Watch
 
 LOCK = threading.RLock()
@@ -24,11 +25,13 @@ def watching(watch: Watch) -> Iterator[Watch]:
     """Open a watch on its model; whatever happens inside, the model is afterwards as it was."""
     with LOCK, ExitStack() as undo:
         for module in watch.modules.values():
-            tap = Tap.on(module)
-            undo.callback(tap.leave, watch)
-            tap.watches.append(watch)
+            # first how to undo it, then the deed: Ctrl-C may come in between
+            undo.callback(Tap.leave, module, watch)
+            Tap.on(module).watches.append(watch)
         if watch.edits:
-            undo.callback(_follow(watch))
+            follower = _Follower(watch)
+            undo.callback(follower.leave)
+            follower.follow()
         yield watch
 
 
@@ -37,7 +40,8 @@ def editing(model: nn.Module, *edits: EditLike) -> Iterator[None]:
     """Run the model's own forward with the edits inside its recurrence.
 
     Inside the block every call of `model` is edited; gradients flow through it and follow torch's
-    own grad mode. Blocks nest: the outer edits act first.
+    own grad mode. Blocks nest: the outer edits act first. A copy of the model made inside the
+    block, by `copy.deepcopy` or pickle, is not edited.
 
     Args:
         model: any module that holds an nn.GRU or nn.GRUCell.
@@ -47,6 +51,7 @@ def editing(model: nn.Module, *edits: EditLike) -> Iterator[None]:
         LayerError: an edit's layer is not in this model, or did not run.
         PositionError: an edit's units, times or rows are out of range.
         SourceError: the source of a patch does not fit.
+        RecordingError: a GRU ran under `torch.autocast`.
 
     >>> from grulens import ablate
     >>> rnn = nn.GRU(2, 3)
@@ -61,54 +66,70 @@ def editing(model: nn.Module, *edits: EditLike) -> Iterator[None]:
 
 def edits_in_force(watch: Watch) -> list[EditLike]:
     """The edits of every watch that is open on the same modules, the outer ones first."""
-    found: dict[int, Watch] = {}
-    for module in watch.modules.values():
-        found |= {id(other): other for other in Tap.on(module).watches if not other.paused}
-    return [edit for other in found.values() for edit in other.edits]
+    return [edit for other in _open_on_the_same(watch) for edit in other.edits]
 
 
 def unedited_run(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
-    """The run that relative edits refer to; random numbers and buffers stay as they were."""
-    model = watch.model
-    buffers = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
-    devices = {p.device.index for p in model.parameters() if p.is_cuda}
-    recorder = Watch(model, keep=())
-    watch.paused = True
+    """The run that relative edits refer to, of which nothing else remains."""
+    recorder = Watch(watch.model, keep=[edit.layer for edit in watch.edits if edit.relative])
+    others = [other for other in _open_on_the_same(watch) if not other.paused]
+    for other in others:
+        other.paused = True
     try:
-        with torch.no_grad(), torch.random.fork_rng(list(devices)), watching(recorder):
-            model(*args, **kwargs)
+        with torch.no_grad(), untouched(watch.model), watching(recorder):
+            watch.model(*args, **kwargs)
     finally:
-        watch.paused = False
-        with torch.no_grad():
-            for buffer, version, before in buffers:
-                if buffer._version != version:
-                    buffer.copy_(before)
+        for other in others:
+            other.paused = False
     return recorder.recording(None, ())
 
 
-def _follow(watch: Watch) -> Callable[[], None]:
-    """Follow the forwards of the model itself; returns what ends that."""
-    thread = threading.get_ident()
-    relative = any(edit.relative for edit in watch.edits)
+def _open_on_the_same(watch: Watch) -> list[Watch]:
+    found: dict[int, Watch] = {}
+    for module in watch.modules.values():
+        found |= {id(other): other for other in Tap.on(module).watches}
+    return list(found.values())
 
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if watch.paused or threading.get_ident() != thread:
-            return
-        if relative:
-            watch.unedited = unedited_run(watch, args, kwargs)
-        watch.begin()
 
-    def after(_: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        if not watch.paused and threading.get_ident() == thread:
+class _Follower:
+    """Follows the forwards of the model itself, and tells its watch when one begins and ends."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        self.watch = watch
+        self.thread = threading.get_ident()
+        self._undo: list[Callable[[], None]] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Follower, (None,)  # in a copy of the model it follows nothing
+
+    def follow(self) -> None:
+        """Begin."""
+        if self.watch:
+            hooks = self.watch.model
+            before = hooks.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
+            self._undo.append(before.remove)
+            self._undo.append(hooks.register_forward_hook(self._after).remove)
+
+    def leave(self) -> None:
+        """End."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        watch = self._watch_here()
+        if watch:
+            if any(edit.relative for edit in watch.edits):
+                watch.unedited = unedited_run(watch, args, kwargs)
+            watch.begin()
+
+    def _after(self, _: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        watch = self._watch_here()
+        if watch:
             watch.finish()
 
-    handles = [
-        watch.model.register_forward_pre_hook(before, prepend=True, with_kwargs=True),
-        watch.model.register_forward_hook(after),
-    ]
-
-    def end() -> None:
-        for handle in handles:
-            handle.remove()
-
-    return end
+    def _watch_here(self) -> Watch | None:
+        """The watch, unless this is another thread's call, or the unedited run."""
+        watch = self.watch
+        return (
+            watch if watch and not watch.paused and threading.get_ident() == self.thread else None
+        )

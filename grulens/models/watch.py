@@ -14,7 +14,8 @@ from grulens.gru.changes import Change
 from grulens.models.calls import Inside, Key
 from grulens.models.find import GRU, check_layer, find, names
 from grulens.models.place import EditLike, Place
-from grulens.models.recording import LayerRecording, Recording, Segment
+from grulens.models.recording import LayerRecording, Recording
+from grulens.models.segment import Segment
 
 
 class Watch:
@@ -48,6 +49,7 @@ class Watch:
         self.modules: dict[str, GRU] = find(model)
         self.names = {module: names(path, module) for path, module in self.modules.items()}
         self.weights: dict[GRU, tuple[object, Cell]] = {}
+        self._warned: set[GRU] = set()
         self._steps: dict[str, int] = {}
         self._segments: dict[str, list[Segment]] = {}
         self._by_layer: dict[str, list[EditLike]] = {}
@@ -68,6 +70,10 @@ class Watch:
         """The edits of one level and direction of a module."""
         return () if self.paused else self._by_layer.get(self.names[module][key], ())
 
+    def edits_here(self, module: GRU) -> bool:
+        """Whether any layer of a module is edited."""
+        return bool(self._by_layer) and any(self.edits_at(module, k) for k in self.names[module])
+
     def changes(self, module: GRU, inside: Inside) -> list[Change]:
         """What its edits change in one layer of the call under way."""
         edits = self.edits_at(module, inside.key)
@@ -77,7 +83,7 @@ class Watch:
         batch, steps, _ = inside.x.shape
         start = self._steps.get(name, 0)
         total, lengths, mean = start + steps, inside.lengths, inside.mean
-        before = self.unedited and self.unedited[name]
+        before = self.unedited.get(name) if self.unedited else None
         if before and len(before.calls) > 1:
             # a module called several times has one time axis, known from the unedited run
             total, lengths = before.shape[1], None
@@ -129,13 +135,15 @@ class Watch:
 
     def warn_nonfinite(self, module: GRU, x: Tensor) -> None:
         """Say where NaN or infinity entered a module, once a watch."""
-        name = next(iter(self.names[module].values()))
-        if name in self._segments:
+        if module in self._warned:
             return
+        self._warned.add(module)
+        name = next(iter(self.names[module].values()))
         bad = (~torch.isfinite(x)).any(2).nonzero()
         where = "its weights or its first state"
         if len(bad):
-            where = f"its input, first at row {int(bad[0, 0])}, step {int(bad[0, 1])}"
+            row, step = bad[0].tolist()
+            where = f"its input, first at row {row}, step {self._steps.get(name, 0) + step}"
         warnings.warn(
             f"layer {name!r}: NaN or infinity in {where}; it is recorded as it is, and so are the "
             "states that it spoils",

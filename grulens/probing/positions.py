@@ -133,9 +133,13 @@ def words(index: Index, what: str) -> str:
         first, stop = index.start or 0, index.stop
         if index.step not in (None, 1) or first < 0 or (stop is not None and stop < 0):
             return f"{what}s {first}:{'' if stop is None else stop}:{index.step or 1}"
-        return f"{what}s from {first}" if stop is None else f"{what}s {first} to {stop - 1}"
+        if stop is None:
+            return f"{what}s from {first}"
+        index = tuple(range(first, stop))
     if _is_mask(index):
         index = tuple(i for i, chosen in enumerate(index) if chosen)
+    if not index:
+        return f"no {what}"
     run = len(index) > 2 and index == tuple(range(index[0], index[0] + len(index)))
     if run:
         return f"{what}s {index[0]} to {index[-1]}"

@@ -1,0 +1,43 @@
+"""Whether the arguments of a call fit a module: what does not fit is torch's own to refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from grulens.models.find import GRU
+
+
+def fits(module: GRU, given: Any, hx: Any) -> bool:
+    """Whether torch would run this call.
+
+    An edited run takes other ways than torch's kernel, on which a wrong shape would fail with
+    another message, or broadcast and not fail.
+
+    >>> import torch
+    >>> fits(nn.GRU(3, 4), torch.zeros(5, 2, 3), None), fits(nn.GRUCell(3, 4), torch.zeros(7), None)
+    (True, False)
+    """
+    weight = module.weight_hh if isinstance(module, nn.GRUCell) else module.weight_hh_l0
+    packed = isinstance(given, PackedSequence)
+    data = given.data if packed else given
+    if not isinstance(data, Tensor) or data.dtype != weight.dtype or not data.dim():
+        return False
+    if data.shape[-1] != module.input_size:
+        return False
+    dims, units = data.dim(), module.hidden_size
+    if isinstance(module, nn.GRUCell):
+        expected = (*data.shape[:-1], units)
+        fit = dims in (1, 2) and not packed
+    else:
+        count = module.num_layers * (2 if module.bidirectional else 1)
+        batch = () if dims == 2 else (data.shape[0 if module.batch_first else 1],)
+        if packed:
+            batch = (int(given.batch_sizes[0]),)
+        expected = (count, *batch, units)
+        fit = dims == 2 if packed else dims in (2, 3)
+    if hx is None or not fit:
+        return fit
+    return isinstance(hx, Tensor) and hx.dtype == weight.dtype and hx.shape == expected

@@ -1,0 +1,51 @@
+"""Run a model once more as if it had not run: what relative edits refer to is such a run.
+
+A forward may draw random numbers, count batches, keep its last state: the run after it must not see
+any of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Afterwards the model's buffers and attributes and torch's random numbers are as before.
+
+    >>> norm = nn.BatchNorm1d(2)
+    >>> with untouched(norm):
+    ...     _ = norm(torch.ones(3, 2))
+    >>> norm.running_mean, int(norm.num_batches_tracked)
+    (tensor([0., 0.]), 0)
+    """
+    # attributes may be given a new value or, where they are buffers, changed in place
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
+    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {tensor.device.index for tensor in model.parameters() if tensor.is_cuda}
+    try:
+        with torch.random.fork_rng(list(devices)):
+            yield
+    finally:
+        for module, before in attributes:
+            _restore(vars(module), before)
+        for held, kept in buffers:
+            _restore(held, kept)
+        with torch.no_grad():
+            for buffer, value in values:
+                # by value: batch norm's kernel counts no change; and only then, since a copy counts
+                # as one, and an earlier graph may hold the buffer
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _restore(held: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in held.keys() - before.keys():
+        del held[name]
+    held.update(before)
