@@ -83,8 +83,10 @@ def values(amount: Amount, place: Place, keyword: str) -> Tensor:
         value = amount.values(place)
     elif isinstance(amount, str):
         value = place.mean()
+    elif isinstance(amount, float):
+        value = torch.tensor(amount, dtype=torch.float64)
     else:
-        value = torch.as_tensor(amount)
+        value = amount
         if value.dim() == 3 and len(value) not in (1, place.batch):
             raise PositionError(
                 f"{keyword} of shape {tuple(value.shape)} has {len(value)} rows; this run of layer "
