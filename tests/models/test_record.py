@@ -1,5 +1,7 @@
 """Recording: the output is untouched, and what is recorded is what the formulas say."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -229,8 +231,7 @@ def test_to_numpy_gives_every_signal():
 
 
 def test_reprs_are_short_and_escape_what_they_show():
-    model = nn.ModuleDict({"<b>": nn.GRU(3, 4)})
-    model.forward = model["<b>"]
+    model = nn.Sequential(OrderedDict({"<b>": nn.GRU(3, 4)}))
     recording = grulens.record(model, torch.randn(5, 2, 3))
     assert repr(recording) == "Recording(<b>.l0)"
     assert repr(recording["<b>.l0"]) == "LayerRecording('<b>.l0', batch 2, time 5, unit 4)"

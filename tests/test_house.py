@@ -1,0 +1,65 @@
+"""The house: its public names, its error tree, what an import costs, which way imports go."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import grulens
+from grulens import errors
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    assert grulens.__all__ == sorted(grulens.__all__)
+    for name in grulens.__all__:
+        assert getattr(grulens, name).__doc__, name
+    assert set(grulens.__all__) <= set(dir(grulens))
+    with pytest.raises(AttributeError, match="module 'grulens' has no attribute 'gates'"):
+        _ = grulens.gates
+
+
+def test_importing_it_loads_no_notebook_library() -> None:
+    code = (
+        "import sys, grulens\n"
+        "heavy = {'bokeh', 'ipywidgets', 'IPython', 'anywidget', 'scipy', 'pandas'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+        "grulens.Lens\n"
+        "print({'bokeh', 'ipywidgets'} <= set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split("\n")[:2] == ["[]", "True"]
+
+
+def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
+    drawn = set(re.findall(r"^\s*(?:[│ ]*[├└]── )?(\w+(?:Error|Warning))\b", errors.__doc__, re.M))
+    real = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and value.__module__ == errors.__name__
+    }
+    assert drawn == real
+    for name in real - {"NonFiniteWarning"}:
+        assert issubclass(getattr(errors, name), errors.GrulensError)
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    env = {"PYTHONPATH": str(folder), "PATH": str(Path(sys.executable).parent)}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def test_imports_point_down_only_and_the_check_can_fail(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "grulens"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    kept = lint(tmp_path)
+    assert kept.returncode == 0, kept.stdout
+    (tmp_path / "grulens/gru/upwards.py").write_text("import grulens.models.record\n")
+    broken = lint(tmp_path)
+    assert broken.returncode != 0
+    assert "grulens.gru is not allowed to import grulens.models" in broken.stdout
