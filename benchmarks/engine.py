@@ -1,0 +1,80 @@
+"""What recording and editing cost, as ratios to the plain forward in the same process.
+
+python -m benchmarks.engine
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+
+import torch
+from torch import nn
+
+import grulens
+from benchmarks.measure import interleaved, ratios
+
+SIZES = [(1, 200, 64, 128), (32, 200, 128, 256), (32, 512, 256, 512), (256, 100, 64, 128)]
+UNITS = 256  # from here up an edited run has a goal
+
+
+def cell_loop(cell: nn.GRUCell, x: torch.Tensor) -> list[torch.Tensor]:
+    """What people write by hand: a loop of cells that keeps its gates."""
+    h = x.new_zeros(len(x), cell.hidden_size)
+    kept = []
+    for t in range(x.shape[1]):
+        i = x[:, t] @ cell.weight_ih.t() + cell.bias_ih
+        g = h @ cell.weight_hh.t() + cell.bias_hh
+        i_r, i_z, i_n = i.chunk(3, 1)
+        h_r, h_z, h_n = g.chunk(3, 1)
+        r, z = torch.sigmoid(i_r + h_r), torch.sigmoid(i_z + h_z)
+        n = torch.tanh(i_n + r * h_n)
+        h = (1 - z) * n + z * h
+        kept.append(torch.stack([r, z, n, h]))
+    return kept
+
+
+def measure(batch: int, time: int, inputs: int, hidden: int) -> None:
+    """Print one line a candidate."""
+    torch.manual_seed(0)
+    model = nn.GRU(inputs, hidden, batch_first=True).eval()
+    cell = nn.GRUCell(inputs, hidden)
+    x = torch.randn(batch, time, inputs)
+    edit = grulens.scale("l0", "z", [0, 1, 2], by=0.5)
+    candidates = {
+        "plain forward": lambda: model(x),
+        "record": lambda: grulens.record(model, x),
+        "record and all gates": lambda: grulens.record(model, x)["l0"].z,
+        "edited run": lambda: grulens.record(model, x, edits=edit),
+        "loop of cells": lambda: cell_loop(cell, x),
+    }
+    goals = {
+        "record": 1.05,
+        "record and all gates": 1.3 if batch == 1 else 1.9,
+        "edited run": 1.3 if hidden >= UNITS else None,
+    }
+    with torch.no_grad():
+        times = interleaved(candidates, seconds=8.0)
+    base = statistics.median(times["plain forward"])
+    print(f"\nbatch {batch}, time {time}, input {inputs}, hidden {hidden}: "
+          f"plain forward {base * 1e3:.1f} ms, {len(times['record'])} rounds")  # fmt: skip
+    for name, (low, middle, high) in ratios(times, "plain forward").items():
+        goal = goals.get(name)
+        said = "" if goal is None else f"goal {goal:.2f} {'met' if middle <= goal else 'MISSED'}"
+        if name != "plain forward":
+            print(f"  {name:22s} {middle:6.2f} x   ({low:.2f} to {high:.2f})   {said}")
+
+
+def main() -> None:
+    """Print the versions and every size."""
+    torch.set_num_threads(2)
+    print(f"grulens {grulens.__version__}, torch {torch.__version__}, Python "
+          f"{platform.python_version()}, {torch.get_num_threads()} threads, float32")  # fmt: skip
+    for size in SIZES:
+        measure(*size)
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
