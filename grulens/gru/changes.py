@@ -41,6 +41,7 @@ class _Affine:
         self.factor = like.new_ones(1, 1, 1)
         self.offset = like.new_zeros(1, 1, 1)
         self.touched = torch.zeros(1, 1, 1, dtype=torch.bool, device=like.device)
+        self.is_set: Tensor | None = None
 
     def then(self, change: Change) -> None:
         self.touched = self.touched | change.where
@@ -48,6 +49,11 @@ class _Affine:
             change.where, change.factor * self.offset + change.offset, self.offset
         )
         self.factor = torch.where(change.where, change.factor * self.factor, self.factor)
+
+    def settle(self) -> None:
+        """Find out once, not at every step, where the value that was there does not count."""
+        is_set = self.factor == 0
+        self.is_set = is_set if bool(is_set.any()) else None
 
 
 class Program:
@@ -80,6 +86,8 @@ class Program:
                 self._before[change.signal] = added if so_far is None else so_far + added
             else:
                 self._after.setdefault(change.signal, _Affine(like)).then(change)
+        for map_ in self._after.values():
+            map_.settle()
         where = touched.nonzero().flatten().tolist()
         self.first: int = where[0] if where else steps
         self.stop: int = where[-1] + 1 if where else steps
@@ -94,9 +102,17 @@ class Program:
         map_ = self._after.get(signal)
         if map_ is None:
             return value
-        factor, offset = (_part(t, start, value.shape[1]) for t in (map_.factor, map_.offset))
+        steps = value.shape[1]
+        factor, offset = _part(map_.factor, start, steps), _part(map_.offset, start, steps)
+        changed = torch.addcmul(offset, factor, value)
+        if map_.is_set is None:
+            return changed
         # where a signal is set, what it was does not count, not even NaN
-        return torch.where(factor == 0, offset, torch.addcmul(offset, factor, value))
+        return torch.where(_part(map_.is_set, start, steps), offset, changed)
+
+    def shifts(self, signal: str) -> bool:
+        """Whether something is added before the activation of a signal."""
+        return signal in self._before
 
     def touched(self, signal: str) -> Bool[Tensor, "#batch #time #unit"] | None:
         """Where `signal` itself is changed, or None."""
@@ -112,7 +128,8 @@ class Program:
         for signal, map_ in self._after.items():
             flipped = back._after[signal] = object.__new__(_Affine)
             for name, tensor in vars(map_).items():
-                setattr(flipped, name, reverse(tensor, lengths, self.steps))
+                turned = None if tensor is None else reverse(tensor, lengths, self.steps)
+                setattr(flipped, name, turned)
         if lengths is None:
             back.first, back.stop = self.steps - self.stop, self.steps - self.first
         else:  # rows of several lengths move apart; padding is masked by the run

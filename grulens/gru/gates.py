@@ -1,7 +1,7 @@
 """The gates of a run, from its inputs and states, all steps at once.
 
 Once h_prev is known at every step, no step waits for another: r, z and n are two matrix products
-and three activations. They are done in blocks of about 512 rows, so that a block's
+and three activations. They are done in blocks of about 1,000 rows, so that a block's
 pre-activations are still in the cache when the activations read them: on two cores 0.8 x the
 plain forward instead of 1.1 to 1.4 x in one piece.
 """
@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 from grulens.gru.cell import Activation, Cell, Gates
 from grulens.gru.changes import Program
 
-BLOCK_ROWS = 512
+BLOCK_ROWS = 1024
 
 
 def gates(
@@ -58,12 +58,17 @@ def gates(
     packed = x.new_empty(steps, batch, 3 * units)
     x, h_prev = x.transpose(0, 1), h_prev.transpose(0, 1)
     weight_ih, weight_hh = cell.weight_ih.t(), cell.weight_hh.t()
+    weight_rz, weight_n = weight_hh[:, : 2 * units], weight_hh[:, 2 * units :]
+    bias_i, bias_n = _biases(cell)
     for start in range(0, steps, block):
-        rows = packed[start : start + block].view(-1, 3 * units)
-        _product(x[start : start + block], weight_ih, cell.bias_ih, out=rows)
-        recurrent = _product(h_prev[start : start + block], weight_hh, cell.bias_hh)
-        rows[:, : 2 * units].add_(recurrent[:, : 2 * units]).sigmoid_()
-        rows[:, 2 * units :].addcmul_(rows[:, :units], recurrent[:, 2 * units :]).tanh_()
+        rows, inputs, states = (
+            tensor[start : start + block].flatten(0, 1) for tensor in (packed, x, h_prev)
+        )
+        _product(inputs, weight_ih, bias_i, out=rows)
+        # added onto the input's product inside the matrix product: one pass of memory less
+        rows[:, : 2 * units].addmm_(states, weight_rz).sigmoid_()
+        recurrent = _product(states, weight_n, bias_n)
+        rows[:, 2 * units :].addcmul_(rows[:, :units], recurrent).tanh_()
     return Gates(*torch.split(packed.transpose(0, 1), units, 2))
 
 
@@ -113,10 +118,18 @@ def _products(cell: Cell, x: Tensor) -> Tensor:
     return linear(x, cell.weight_ih, cell.bias_ih)
 
 
+def _biases(cell: Cell) -> tuple[Tensor | None, Tensor | None]:
+    """What is added to the input's product, and to the candidate's recurrent one."""
+    if cell.bias_ih is None or cell.bias_hh is None:
+        return None, None
+    bias_i, bias_n = cell.bias_ih.clone(), cell.bias_hh[2 * cell.hidden_size :]
+    bias_i[: 2 * cell.hidden_size] += cell.bias_hh[: 2 * cell.hidden_size]
+    return bias_i, bias_n
+
+
 def _product(
     rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None = None
 ) -> Tensor:
-    rows = rows.reshape(-1, weight.shape[0])
     if bias is None:
         return torch.mm(rows, weight, out=out)
     return torch.addmm(bias, rows, weight, out=out)

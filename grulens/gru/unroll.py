@@ -135,16 +135,20 @@ class _Step:
         units, bias, program = self.units, self.cell.bias_hh, self.program
         recurrent = h @ self.weight if bias is None else torch.addmm(bias, h, self.weight)
         pre = product[:, : 2 * units] + recurrent[:, : 2 * units]
+        if program is not None and (program.shifts("r") or program.shifts("z")):
+            r, z = torch.split(pre, units, 1)
+            r, z = program.shift("r", r[:, None], t), program.shift("z", z[:, None], t)
+            pre = torch.cat([r, z], 2)[:, 0]
+        # in place where the graph does not need what was there
+        r, z = torch.split(pre.sigmoid_(), units, 1)
+        if program is not None:
+            r = program.apply("r", r[:, None], t)[:, 0]
+            z = program.apply("z", z[:, None], t)[:, 0]
+        n = torch.addcmul(product[:, 2 * units :], r, recurrent[:, 2 * units :])
         if program is None:
-            r, z = torch.split(pre.sigmoid(), units, 1)
-            n = torch.addcmul(product[:, 2 * units :], r, recurrent[:, 2 * units :]).tanh()
-            return z, n
-        r, z = torch.split(pre, units, 1)
-        r = program.apply("r", program.shift("r", r[:, None], t).sigmoid(), t)[:, 0]
-        z = program.apply("z", program.shift("z", z[:, None], t).sigmoid(), t)[:, 0]
-        pre_n = torch.addcmul(product[:, 2 * units :], r, recurrent[:, 2 * units :])
-        n = program.apply("n", program.shift("n", pre_n[:, None], t).tanh(), t)[:, 0]
-        return z, n
+            return z, n.tanh_()
+        n = program.shift("n", n[:, None], t).tanh_()
+        return z, program.apply("n", n, t)[:, 0]
 
 
 def _held(

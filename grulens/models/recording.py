@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class LayerRecording:
         self.name = name
         self._segments = tuple(segments)
         self._versions = [[version(t) for t in s.cell.parameters] for s in segments]
-        starts = np.cumsum([0, *(segment.steps for segment in segments)]).tolist()
+        starts = [0, *accumulate(segment.steps for segment in segments)]
         self.calls = tuple(starts[:-1])
         self.shape = (len(segments[0].h_0), starts[-1], segments[0].cell.hidden_size)
 
