@@ -6,14 +6,13 @@ python -m benchmarks.engine
 from __future__ import annotations
 
 import platform
-import statistics
 import sys
 
 import torch
 from torch import nn
 
 import grulens
-from benchmarks.measure import interleaved, ratios
+from benchmarks.measure import ratio
 
 SIZES = [(1, 200, 64, 128), (32, 200, 128, 256), (32, 512, 256, 512), (256, 100, 64, 128)]
 UNITS = 256  # from here up an edited run has a goal
@@ -43,7 +42,6 @@ def measure(batch: int, time: int, inputs: int, hidden: int) -> None:
     x = torch.randn(batch, time, inputs)
     edit = grulens.scale("l0", "z", [0, 1, 2], by=0.5)
     candidates = {
-        "plain forward": lambda: model(x),
         "record": lambda: grulens.record(model, x),
         "record and all gates": lambda: grulens.record(model, x)["l0"].z,
         "edited run": lambda: grulens.record(model, x, edits=edit),
@@ -54,16 +52,16 @@ def measure(batch: int, time: int, inputs: int, hidden: int) -> None:
         "record and all gates": 1.3 if batch == 1 else 1.9,
         "edited run": 1.3 if hidden >= UNITS else None,
     }
-    with torch.no_grad():
-        times = interleaved(candidates, seconds=8.0)
-    base = statistics.median(times["plain forward"])
-    print(f"\nbatch {batch}, time {time}, input {inputs}, hidden {hidden}: "
-          f"plain forward {base * 1e3:.1f} ms, {len(times['record'])} rounds")  # fmt: skip
-    for name, (low, middle, high) in ratios(times, "plain forward").items():
+    print(f"\nbatch {batch}, time {time}, input {inputs}, hidden {hidden}")
+    for name, candidate in candidates.items():
+        with torch.no_grad():
+            low, middle, high, base = ratio(candidate, lambda: model(x), seconds=4.0)
         goal = goals.get(name)
         said = "" if goal is None else f"goal {goal:.2f} {'met' if middle <= goal else 'MISSED'}"
-        if name != "plain forward":
-            print(f"  {name:22s} {middle:6.2f} x   ({low:.2f} to {high:.2f})   {said}")
+        print(
+            f"  {name:22s} {middle:6.2f} x   ({low:.2f} to {high:.2f})   "
+            f"plain forward {base * 1e3:6.1f} ms   {said}"
+        )
 
 
 def main() -> None:

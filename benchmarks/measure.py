@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 
-def interleaved(
-    candidates: Mapping[str, Callable[[], object]], *, seconds: float = 6.0, least: int = 9
-) -> dict[str, list[float]]:
-    """Seconds of every call; each round calls each candidate once, beginning with another."""
-    names = list(candidates)
-    for call in candidates.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in names}
+def ratio(
+    candidate: Callable[[], object], base: Callable[[], object], *, seconds: float, least: int = 9
+) -> tuple[float, float, float, float]:
+    """A candidate's time over that of `base`, called in turn: A B A B.
+
+    Each pair has a run of its own, so that no third candidate has filled the caches in between.
+
+    Returns:
+        Lower quartile, median and upper quartile of the ratios of the rounds, and the median
+        seconds of `base`.
+    """
+    over, plain = [], []
+    base(), candidate()
     end = time.perf_counter() + seconds
-    rounds = 0
-    while rounds < least or time.perf_counter() < end:
-        for name in names[rounds % len(names) :] + names[: rounds % len(names)]:
-            began = time.perf_counter()
-            candidates[name]()
-            times[name].append(time.perf_counter() - began)
-        rounds += 1
-    return times
-
-
-def ratios(times: Mapping[str, list[float]], base: str) -> dict[str, tuple[float, float, float]]:
-    """Median and quartiles of each candidate's time over `base`'s of the same round."""
-    found = {}
-    for name, values in times.items():
-        over = [one / other for one, other in zip(values, times[base], strict=True)]
-        low, middle, high = statistics.quantiles(over, n=4)
-        found[name] = (low, middle, high)
-    return found
+    while len(over) < least or time.perf_counter() < end:
+        began = time.perf_counter()
+        base()
+        between = time.perf_counter()
+        candidate()
+        over.append((time.perf_counter() - between) / (between - began))
+        plain.append(between - began)
+    low, middle, high = statistics.quantiles(over, n=4)
+    return low, middle, high, statistics.median(plain)

@@ -40,10 +40,9 @@ class Segment:
     def before(self, h: Tensor) -> Tensor:
         """The state before each step, from the states after them."""
         if not self.reverse:
-            return self._valid(torch.cat([self.h_0[:, None], h[:, :-1]], 1))
-        h = reverse(h, self.lengths)
-        h_prev = reverse(torch.cat([self.h_0[:, None], h[:, :-1]], 1), self.lengths)
-        return self._valid(h_prev)
+            return self._valid(_delayed(self.h_0, h))
+        delayed = _delayed(self.h_0, reverse(h, self.lengths))
+        return self._valid(reverse(delayed, self.lengths))
 
     @property
     def mask(self) -> Tensor:
@@ -59,6 +58,11 @@ class Segment:
 
     def _valid(self, value: Tensor) -> Tensor:
         return value if self.lengths is None else value.masked_fill(~self.mask[..., None], 0)
+
+
+def _delayed(h_0: Tensor, h: Tensor) -> Tensor:
+    """`h` a step later, `h_0` before it; time first in memory, as the kernel leaves its output."""
+    return torch.cat([h_0[None], h.transpose(0, 1)[:-1]]).transpose(0, 1)
 
 
 def version(tensor: Tensor) -> int | None:

@@ -6,148 +6,29 @@ resolver knows no host but this one, so everything here is also a test of workin
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
-import os
-import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nbformat
 import pytest
 
-SHOTS = Path(__file__).parent / "shots"
-NO_CHROMIUM = "no Chromium found: `apt-get install chromium`, or set CHROMIUM to where one is"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-]
-# Notebook 7 logs these by itself, the first whenever any ipywidget is shown
-KNOWN_ERRORS = ("reading 'schema'", "'filebrowser:open-path' not registered")
-SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "docmanager-extension/plugin": {"autosave": False},
-}
-# the notebook in front, in either front end
-PANEL = "window.jupyterapp.shell.currentWidget"
+from tests.browser.jupyter import Notebook, Server, chromium, serve
 
 _names = (f"t{i}.ipynb" for i in itertools.count())
 
 
-class Server(NamedTuple):
-    """A running Jupyter server: where it listens, its token, the folder it serves."""
-
-    url: str
-    token: str
-    root: Path
-
-    def ask(self, path: str, method: str = "GET") -> Any:
-        """Ask its REST interface."""
-        request = urllib.request.Request(
-            f"{self.url}/{path}", method=method, headers={"Authorization": f"token {self.token}"}
-        )
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            text = answer.read()
-        return json.loads(text) if text else None
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
-    for name, values in SETTINGS.items():
-        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
-    folders = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTER_DATA_DIR": "data",
-        "IPYTHONDIR": "ipython",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-    }
-    # the kernels must not wait for each other's threads on a small machine
-    env = os.environ | {name: str(home / folder) for name, folder in folders.items()}
-    env |= {"OMP_NUM_THREADS": "1"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    token = secrets.token_hex(16)
-    command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser"),
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        "--ServerApp.ip=127.0.0.1",
-        f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={root}",
-        "--LabApp.expose_app_in_browser=True",
-        "--JupyterNotebookApp.expose_app_in_browser=True",
-        "--LabApp.extension_manager=readonly",
-        "--ServerApp.log_level=WARN",
-    ]
-    if hasattr(os, "getuid") and os.getuid() == 0:
-        command.append("--allow-root")
-    made = Server(f"http://127.0.0.1:{port}", token, root)
-    log = home / "server.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=out, cwd=root)
-        try:
-            wait_until(lambda: answers(made, process, log), 60, "the Jupyter server")
-            yield made
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def answers(server: Server, process: subprocess.Popen[bytes], log: Path) -> bool:
-    if process.poll() is not None:
-        pytest.fail(f"the Jupyter server ended:\n{log.read_text()[-3000:]}")
-    with contextlib.suppress(OSError):
-        server.ask("api/status")
-        return True
-    return False
-
-
-def wait_until(reached: Callable[[], object], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > end:
-            pytest.fail(f"{what}: not within {seconds} s")
-        time.sleep(0.1)
+    with serve(tmp_path_factory.mktemp("served")) as made:
+        yield made
 
 
 # a browser a module: playwright's event loop must not be running when nbval's turn comes
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if chromium is None or not Path(chromium).exists():
-        if os.environ.get("GRULENS_REQUIRE_BROWSER") == "1":
-            pytest.fail(NO_CHROMIUM)
-        pytest.skip(NO_CHROMIUM)
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+    with chromium() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(params=["lab", "notebook"])
@@ -155,132 +36,6 @@ def flavour(request: pytest.FixtureRequest) -> str:
     """Which front end; a test that asks for it runs in both."""
     name: str = request.param
     return name
-
-
-class Notebook:
-    """A notebook open in a page, with its kernel.
-
-    Attributes:
-        page: playwright's page.
-        errors: what the page raised, without what is known of Notebook 7.
-        outside: the requests that left this machine, or tried to.
-    """
-
-    def __init__(self, server: Server, browser: Any, flavour: str, path: str, **options: Any):
-        self.server, self.flavour, self.path = server, flavour, path
-        self.page = browser.new_page(viewport={"width": 1200, "height": 900}, **options)
-        self.page.set_default_timeout(20_000)
-        self.errors: list[str] = []
-        self.outside: list[str] = []
-        self.page.on("pageerror", self._failed)
-        self.page.on("request", self._requested)
-        self._themed = False
-        self.load()
-
-    def _failed(self, error: Any) -> None:
-        if not any(known in str(error) for known in KNOWN_ERRORS):
-            self.errors.append(str(error))
-
-    def _requested(self, request: Any) -> None:
-        if not request.url.startswith((self.server.url, "data:", "blob:", "ws://127.0.0.1")):
-            self.outside.append(request.url)
-
-    def load(self) -> None:
-        """Open the page, or load it again; the kernel, once there, is kept."""
-        place = {"lab": "lab/tree", "notebook": "notebooks"}[self.flavour]
-        reset = "&reset" if self.flavour == "lab" else ""
-        self.page.goto(f"{self.server.url}/{place}/{self.path}?token={self.server.token}{reset}")
-        self.page.wait_for_function(f"window.jupyterapp && {PANEL}", timeout=60_000)
-        self.page.evaluate("window.jupyterapp.restored.then(() => null)")
-        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        self.ready()
-
-    def ready(self) -> None:
-        """Wait for a kernel with nothing to do."""
-        status = f"{PANEL}?.context?.sessionContext?.session?.kernel?.status"
-        self.page.wait_for_function(f"{status} === 'idle'", timeout=60_000)
-
-    def command(self, name: str, **args: Any) -> None:
-        """One of the front end's own commands."""
-        self.page.evaluate(
-            "async ([name, args]) => { await window.jupyterapp.commands.execute(name, args) }",
-            [name, args],
-        )
-
-    def run_all(self) -> None:
-        """Run every cell, and wait for the last."""
-        self.command("notebook:run-all-cells")
-        self.ready()
-
-    def run_cell(self, index: int) -> None:
-        """Run one cell, and wait for it."""
-        self.page.evaluate(f"i => {{ {PANEL}.content.activeCellIndex = i }}", index)
-        self.command("notebook:run-cell")
-        self.ready()
-
-    def save(self) -> Any:
-        """Save, and return the notebook as it is on disk."""
-        self.command("docmanager:save")
-        return nbformat.read(self.server.root / self.path, as_version=4)
-
-    def cell(self, index: int) -> Any:
-        """The locator of a cell."""
-        return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
-
-    def kernel(self, code: str) -> str:
-        """What `code` prints in the notebook's kernel, or the error it raises there."""
-        out: str = self.page.evaluate(
-            f"""async code => {{
-              const kernel = {PANEL}.context.sessionContext.session.kernel;
-              const future = kernel.requestExecute({{ code, store_history: false }});
-              let out = '';
-              future.onIOPub = ({{ header, content }}) => {{
-                if (header.msg_type === 'stream') out += content.text;
-                if (header.msg_type === 'error') out += content.ename + ': ' + content.evalue;
-              }};
-              await future.done;
-              return out;
-            }}""",
-            code,
-        )
-        return out.strip()
-
-    def until(self, code: str, want: str, seconds: float = 10) -> None:
-        """Run `code` in the kernel until it prints `want`."""
-        end = time.monotonic() + seconds
-        while (got := self.kernel(code)) != want:
-            assert time.monotonic() < end, f"{code!r} prints {got!r}, not {want!r}"
-            self.page.wait_for_timeout(50)
-
-    def restart(self) -> None:
-        """Restart the kernel."""
-        self.page.evaluate(
-            f"async () => {{ await {PANEL}.context.sessionContext.session.kernel.restart() }}"
-        )
-        self.ready()
-
-    def theme(self, name: str) -> None:
-        """Change to the "light" or the "dark" theme."""
-        title = f"JupyterLab {name.title()}"
-        self._themed = True
-        self.command("apputils:change-theme", theme=title)
-        self.page.wait_for_function(f"document.body.dataset.jpThemeName === {title!r}")
-
-    def screenshot(self, name: str, of: Any = None) -> bytes:
-        """A picture of the page, or of a locator in it; kept in tests/browser/shots."""
-        SHOTS.mkdir(exist_ok=True)
-        png: bytes = (of or self.page).screenshot(path=str(SHOTS / f"{name}-{self.flavour}.png"))
-        return png
-
-    def close(self) -> None:
-        """Close the page and end its kernel."""
-        if self._themed:
-            with contextlib.suppress(Exception):
-                self.theme("light")
-        self.page.close()
-        for session in self.server.ask("api/sessions"):
-            if session["path"] == self.path:
-                self.server.ask(f"api/sessions/{session['id']}", "DELETE")
 
 
 Open = Callable[..., Notebook]

@@ -1,0 +1,74 @@
+"""A person without a mouse: every control is reached with Tab, has a name, and works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SETUP = """
+import grulens
+from grulens.demo import load
+model, encode, decode = load()
+lens = grulens.Lens(model, "def f(x):\\n    return x\\n")
+session = lens.session
+session.units = (3,)
+session.add(grulens.ablate("rnn.l0", 3))
+lens
+"""
+FOCUSED = """() => {
+  let el = document.activeElement;
+  while (el?.shadowRoot?.activeElement) el = el.shadowRoot.activeElement;
+  const within = document.querySelector(".grulens-panel").contains(document.activeElement);
+  const label = el.labels?.[0] ?? el.closest(".widget-inline-hbox")?.querySelector("label");
+  const name = el.getAttribute("aria-label") || el.textContent.trim().slice(0, 40)
+    || label?.textContent || el.placeholder || el.title || "";
+  return { within, name, tag: el.tagName.toLowerCase(), role: el.getAttribute("role") };
+}"""
+EXPECTED = {
+    "run", "h state", "r reset gate", "z update gate", "n candidate", "edited − baseline", "clear",
+    "scale", "set", "shift", "ablate selection", "zero", "its mean", "all on", "all off", "invert",
+    "undo", "remove", "copy as code", "into a new cell", "the same as code",
+}  # fmt: skip
+LABELLED = {"layer", "input", "Order units by", "Find", "where", "from", "to"}
+
+
+def test_every_control_by_keyboard(open_notebook: Any) -> None:
+    notebook = open_notebook(SETUP)
+    notebook.run_all()
+    page = notebook.page
+    page.locator(".grulens-panel canvas").first.wait_for()
+    page.set_viewport_size({"width": 1200, "height": 1600})
+    page.locator(".grulens-panel select").first.focus()
+    seen = [page.evaluate(FOCUSED)]
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        here = page.evaluate(FOCUSED)
+        if not here["within"]:
+            break
+        seen.append(here)
+    names = {stop["name"] for stop in seen}
+    assert not EXPECTED - names
+    assert not {word for word in LABELLED if not any(word in name for name in names)}
+    assert sum(stop["role"] == "slider" for stop in seen) == 3
+    nameless = [stop for stop in seen if not stop["name"] and stop["role"] != "slider"]
+    assert not nameless
+
+    # and they do what they say
+    page.get_by_role("button", name="invert", exact=True).first.focus()
+    page.keyboard.press("Enter")
+    notebook.until("print(session.edited is session.baseline)", "True")
+    page.get_by_role("button", name="undo", exact=True).first.focus()
+    page.keyboard.press(" ")
+    notebook.until("print(session.edited is session.baseline)", "False")
+    page.locator(".grulens-line input").first.focus()
+    page.keyboard.press(" ")
+    notebook.until("print(session.edited is session.baseline)", "True")
+    page.locator(".grulens-n .noUi-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    notebook.until("print(session.slots[-1].edit)", "scale('rnn.l0', 'n', [3], by=1.01)")
+    page.get_by_label("Find").first.focus()
+    page.keyboard.type("5-7")
+    notebook.until("print(lens.table._table.shown)", "(5, 6, 7)")
