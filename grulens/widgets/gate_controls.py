@@ -12,6 +12,7 @@ changes nothing. So selecting other units never loses what was done to the last 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isclose
 from threading import get_ident
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ MODES: Final = {
     "set": "hold the gate at a value",
     "shift": "add before the activation: the gate leans one way",
 }
+SPAN: Final = {"scale": (0.0, 2.0), "set": (0.0, 1.0), "shift": (-8.0, 8.0)}
+REST: Final = {"scale": 1.0, "set": 0.5, "shift": 0.0}
 KIND: Final = {"scale": "scale", "set": "clamp", "shift": "shift"}
 
 
@@ -45,7 +48,6 @@ class GateControls:
     Attributes:
         box: the controls.
         mode: "scale", "set" or "shift".
-        sliders: by gate.
     """
 
     def __init__(
@@ -59,49 +61,57 @@ class GateControls:
         # the thread that sets sliders to what is in force, and the slider under the hand
         self._syncing: int | None = None
         self._moving: str | None = None
+        # what each slider is known to show: a page may send back what it was told
+        self._known: dict[str, float] = {}
         act, self.mode = choice("Act by", [(mode, mode) for mode in MODES], list(MODES.values()))
-        self.sliders = {gate: self._slider(gate) for gate in GATES}
+        # a slider each for every mode: a page that is told another range clamps to the old one
+        # first and sends that back, as if a person had moved it
+        self._all = {(mode, gate): self._slider(mode, gate) for mode in MODES for gate in GATES}
         self.resets = {
             gate: button("reset", f"take the {NAME[gate]}'s edit of this selection away", guard(
                 lambda _, gate=gate: self._reset(gate)))
             for gate in GATES
         }  # fmt: skip
-        for gate, slider in self.sliders.items():
+        for (_, gate), slider in self._all.items():
             latest = Latest(self._mover(gate), failed, succeeded, lock=session.lock)
             slider.observe(latest, "value")
         self.mode.observe(guard(lambda _: self.sync()), "value")
-        lines = [row(self.sliders[gate], self.resets[gate]) for gate in GATES]
+        lines = [
+            row(*(self._all[mode, gate] for mode in MODES), self.resets[gate]) for gate in GATES
+        ]
         self.box = W.VBox([row(act, self.mode), *lines])
         self.sync()
 
     def sync(self) -> None:
         """Let the sliders show what is in force for this selection."""
-        mode = self.mode.value
         self._syncing = get_ident()
         try:
+            for (mode, _), slider in self._all.items():
+                slider.layout.display = None if mode == self.mode.value else "none"
             for gate, slider in self.sliders.items():
                 held = self._held(gate)
                 self.resets[gate].disabled = held is None
                 if gate == self._moving:
                     continue  # it may be further than the run that has just ended
-                low, high, rest = self._span(gate)
-                value = rest if held is None else held.amount
-                with slider.hold_sync(), slider.hold_trait_notifications():
-                    slider.max = max(high, slider.value)
-                    slider.min = min(low, slider.value)
-                    slider.value = min(max(value, low), high)
-                    slider.min, slider.max = low, high
-                slider.tooltip = f"{mode} the {NAME[gate]}: {MODES[mode]}"
+                value = self._rest(gate) if held is None else held.amount
+                slider.value = self._known[gate] = min(max(value, slider.min), slider.max)
         finally:
             self._syncing = None
 
-    def _slider(self, gate: str) -> W.FloatSlider:
+    @property
+    def sliders(self) -> dict[str, W.FloatSlider]:
+        """The sliders of the present mode, by gate."""
+        return {gate: self._all[self.mode.value, gate] for gate in GATES}
+
+    def _slider(self, mode: str, gate: str) -> W.FloatSlider:
+        low, high = SPAN[mode]
         slider = W.FloatSlider(
-            min=0,
-            max=2,
-            value=1,
+            min=-1.0 if (mode, gate) == ("set", "n") else low,
+            max=high,
+            value=REST[mode],
             step=0.01,
             description=f"{gate}  {NAME[gate]}",
+            tooltip=f"{mode} the {NAME[gate]}: {MODES[mode]}",
             readout_format=".2f",
             layout=W.Layout(width="min(440px, 100%)"),
             style={"description_width": "120px", "handle_color": ACCENT[gate]},
@@ -109,19 +119,15 @@ class GateControls:
         slider.add_class(f"grulens-{gate}")
         return slider
 
-    def _span(self, gate: str) -> tuple[float, float, float]:
-        """Lowest and highest value of a slider, and where it rests."""
-        if self.mode.value == "scale":
-            return 0.0, 2.0, 1.0
-        if self.mode.value == "shift":
-            return -8.0, 8.0, 0.0
-        # there is no value that changes nothing: it rests at the selection's mean
+    def _rest(self, gate: str) -> float:
+        """Where a slider stands while it changes nothing; to set, at the selection's mean."""
+        if self.mode.value != "set":
+            return REST[self.mode.value]
         recording = self.session.before
         values = recording.signal(gate)[self.session.row].detach().float()
         values = values[recording.mask[self.session.row]]
         units = list(self.session.units)
-        mean = float((values[:, units] if units else values).mean())
-        return (-1.0 if gate == "n" else 0.0), 1.0, round(mean, 2)
+        return round(float((values[:, units] if units else values).mean()), 2)
 
     def _edit(self, gate: str, value: float) -> Edit:
         session = self.session
@@ -150,8 +156,9 @@ class GateControls:
 
     def _mover(self, gate: str) -> Callable[[float], None]:
         def move(value: float) -> None:
-            if self._syncing == get_ident():
+            if self._syncing == get_ident() or isclose(value, self._known[gate], abs_tol=1e-6):
                 return
+            self._known[gate] = value
             self._moving = gate
             try:
                 self.session.put(self._held(gate), self._edit(gate, value))

@@ -22,9 +22,10 @@ FOCUSED = """() => {
   let el = document.activeElement;
   while (el?.shadowRoot?.activeElement) el = el.shadowRoot.activeElement;
   const within = document.querySelector(".grulens-panel").contains(document.activeElement);
+  if (el.closest(".bk-Canvas")) return { within, name: "a figure", tag: "canvas", role: null };
   const label = el.labels?.[0] ?? el.closest(".widget-inline-hbox")?.querySelector("label");
-  const name = el.getAttribute("aria-label") || el.textContent.trim().slice(0, 40)
-    || label?.textContent || el.placeholder || el.title || "";
+  const name = el.getAttribute("aria-label") || label?.textContent
+    || el.textContent.trim().slice(0, 40) || el.placeholder || el.title || "";
   return { within, name, tag: el.tagName.toLowerCase(), role: el.getAttribute("role") };
 }"""
 EXPECTED = {
@@ -39,8 +40,9 @@ def test_every_control_by_keyboard(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP)
     notebook.run_all()
     page = notebook.page
-    page.locator(".grulens-panel canvas").first.wait_for()
     page.set_viewport_size({"width": 1200, "height": 1600})
+    page.locator(".grulens-panel canvas").first.wait_for()
+    page.wait_for_timeout(1000)
     page.locator(".grulens-panel select").first.focus()
     seen = [page.evaluate(FOCUSED)]
     for _ in range(80):
@@ -66,7 +68,7 @@ def test_every_control_by_keyboard(open_notebook: Any) -> None:
     page.locator(".grulens-line input").first.focus()
     page.keyboard.press(" ")
     notebook.until("print(session.edited is session.baseline)", "True")
-    page.locator(".grulens-n .noUi-handle").first.focus()
+    page.locator(".grulens-n .noUi-handle:visible").first.focus()
     page.keyboard.press("ArrowRight")
     notebook.until("print(session.slots[-1].edit)", "scale('rnn.l0', 'n', [3], by=1.01)")
     page.get_by_label("Find").first.focus()
