@@ -171,6 +171,24 @@ function redrawTables(doc, events) {
 
 // ---- one view
 
+// A table takes the focus when its rows are drawn anew, from whichever slider the person is at. So
+// for a moment after a patch the focus comes in only by a person's own key or pointer.
+function keepFocusElsewhere(view) {
+  const STOLEN = 500; // ms after a patch
+  let acted = -Infinity;
+  for (const kind of ["keydown", "pointerdown"]) {
+    window.addEventListener(kind, (event) => {
+      if (kind === "pointerdown" ? view.host.contains(event.target) : event.key === "Tab")
+        acted = performance.now();
+    }, { capture: true, signal: view.ended.signal });
+  }
+  view.host.addEventListener("focusin", (event) => {
+    const from = event.relatedTarget, now = performance.now();
+    if (!from?.isConnected || view.host.contains(from)) return;
+    if (now - view.patched < STOLEN && now - acted > STOLEN) from.focus({ preventScroll: true });
+  });
+}
+
 class View {
   constructor(model, el) {
     this.model = model;
@@ -178,6 +196,8 @@ class View {
     this.id = crypto.getRandomValues(new Uint32Array(4)).join("-");
     this.host = document.createElement("div");
     this.host.className = "grulens-bokeh";
+    this.ended = new AbortController();
+    keepFocusElsewhere(this);
     this.gone = false;
     this.turn = Promise.resolve(); // messages are handled in order, though loading takes time
     this.outbox = new Outbox((events) => this.sendPatch(events));
@@ -230,6 +250,7 @@ class View {
     await this.loaded(message.parts);
     if (this.gone || !this.doc) return;
     const patch = JSON.parse(message.content);
+    this.patched = performance.now();
     this.doc.apply_json_patch(patch, byId(message.ids, buffers));
     if (message.content.includes('"type":"object"')) paint(this.doc); // models that are new here
     redrawTables(this.doc, patch.events);
@@ -277,6 +298,7 @@ class View {
 
   close() {
     this.gone = true;
+    this.ended.abort();
     clearTimeout(this.settling);
     this.outbox.close();
     this.dispose();
