@@ -22,7 +22,8 @@ FOCUSED = """() => {
   let el = document.activeElement;
   while (el?.shadowRoot?.activeElement) el = el.shadowRoot.activeElement;
   const within = document.querySelector(".grulens-panel").contains(document.activeElement);
-  if (el.closest(".bk-Canvas")) return { within, name: "a figure", tag: "canvas", role: null };
+  // inside a figure or table the stops are Bokeh's own
+  if (el !== document.activeElement) return { within, name: "Bokeh", tag: "", role: null };
   const label = el.labels?.[0] ?? el.closest(".widget-inline-hbox")?.querySelector("label");
   const name = el.getAttribute("aria-label") || label?.textContent
     || el.textContent.trim().slice(0, 40) || el.placeholder || el.title || "";
