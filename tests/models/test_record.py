@@ -252,3 +252,12 @@ def test_inner_layers_are_bit_for_bit_what_the_kernel_computed(size, trained):
     recording = grulens.record(module, x)
     assert torch.equal(recording["l0"].h, below(x)[0])
     assert torch.equal(recording["l1"].x, recording["l0"].h)
+
+
+def test_reading_a_recording_later_draws_no_random_number():
+    module = nn.GRU(3, 4, num_layers=2, dropout=0.5).train()
+    recording = grulens.record(module, torch.randn(5, 2, 3))
+    torch.manual_seed(99)  # the user goes on
+    before = torch.get_rng_state()
+    assert recording["l0"].h.shape == (2, 5, 4)
+    assert torch.equal(torch.get_rng_state(), before)

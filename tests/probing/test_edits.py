@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import grulens
 from grulens import Edit, ablate, clamp, patch, scale, shift
@@ -289,3 +290,20 @@ def test_a_source_must_fit() -> None:
             grulens.record(module, x, edits=patch("l0", "h", source=source))
     run = grulens.record(module, x, edits=patch("l0", "h", source=two["l1"]))
     assert torch.equal(run["l0"].h, two["l1"].h)
+
+
+def test_shifts_add_up() -> None:
+    module, x = nn.GRU(3, 4).double(), torch.randn(5, 2, 3).double()
+    one = grulens.record(module, x, edits=[shift("l0", "z", by=0.5), shift("l0", "z", 1, by=0.25)])
+    by = torch.tensor([0.5, 0.75, 0.5, 0.5], dtype=torch.float64)
+    other = grulens.record(module, x, edits=shift("l0", "z", by=by))
+    torch.testing.assert_close(one["l0"].h, other["l0"].h)
+
+
+def test_the_mean_leaves_padding_out() -> None:
+    module = nn.GRU(3, 4, batch_first=True)
+    packed = pack_padded_sequence(torch.randn(2, 6, 3), [6, 1], batch_first=True)
+    before = grulens.record(module, packed)["l0"]
+    run = grulens.record(module, packed, edits=ablate("l0", to="mean"))["l0"]
+    valid = run.h[run.mask]
+    torch.testing.assert_close(valid, before.h[before.mask].mean(0).expand_as(valid))
