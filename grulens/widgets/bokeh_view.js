@@ -172,7 +172,7 @@ function redrawTables(doc, events) {
 // ---- one view
 
 // A table takes the focus when its rows are drawn anew, from whichever slider the person is at. So
-// for a moment after a patch the focus comes in only by a person's own key or pointer.
+// for a moment after a patch it comes into a table only by a person's own key or pointer.
 function keepFocusElsewhere(view) {
   const STOLEN = 500; // ms after a patch
   let acted = -Infinity;
@@ -184,7 +184,8 @@ function keepFocusElsewhere(view) {
   }
   view.host.addEventListener("focusin", (event) => {
     const from = event.relatedTarget, now = performance.now();
-    if (!from?.isConnected || view.host.contains(from)) return;
+    const table = event.composedPath().some((el) => el.classList?.contains("bk-DataTable"));
+    if (!table || !from?.isConnected || view.host.contains(from)) return;
     if (now - view.patched < STOLEN && now - acted > STOLEN) from.focus({ preventScroll: true });
   });
 }
