@@ -14,6 +14,10 @@ from typing import Any
 
 NAME = "01_tour.ipynb"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+LAB_OPTIONS = {
+    "--no-browser": "do not open a browser window",
+    "--allow-root": "run JupyterLab as root, which it refuses otherwise",
+}
 INSTALL = "pip install 'grulens[lab]'"
 
 
@@ -32,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="the tour of the bundled model")
     demo.add_argument("--html", type=Path, metavar="PAGE", help="run the tour and leave a page")
     demo.add_argument("--fresh", action="store_true", help="replace the copy you may have changed")
-    demo.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    for name, why in LAB_OPTIONS.items():
+        demo.add_argument(name, dest="lab", action="append_const", const=name, help=why)
     demo.add_argument(
         "--dir", type=Path, default=Path("grulens-tour"), help="where your copy is kept"
     )
@@ -42,9 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing:
         print(f"{' and '.join(missing)} not installed: {INSTALL}", file=sys.stderr)
         return 1
-    if options.html:
-        return _page(options.html)
-    return _lab(options.dir, fresh=options.fresh, browser=not options.no_browser)
+    try:
+        if options.html:
+            return _page(options.html)
+        return _lab(copy_tour(options.dir, fresh=options.fresh), options.lab or [])
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def tour() -> Path:
@@ -67,32 +76,45 @@ def copy_tour(folder: Path, *, fresh: bool = False) -> Path:
     return copy
 
 
-def _lab(folder: Path, *, fresh: bool, browser: bool) -> int:
-    command = [sys.executable, "-m", "jupyterlab", str(copy_tour(folder, fresh=fresh))]
-    command += [] if browser else ["--no-browser"]
-    try:
-        return subprocess.call(command)
-    except KeyboardInterrupt:
-        return 0
+def _lab(notebook: Path, options: Sequence[str]) -> int:
+    # the address that JupyterLab prints is all there is when it opens no browser
+    address = f"--LabApp.default_url=/lab/tree/{notebook.name}"
+    command = [sys.executable, "-m", "jupyterlab", str(notebook), address, *options]
+    with subprocess.Popen(command) as lab:
+        while True:
+            try:
+                return lab.wait()
+            except KeyboardInterrupt:
+                # JupyterLab got it too: it asks whether it was meant, then stops its kernels
+                continue
 
 
 def _page(path: Path) -> int:
     """Run the tour in a fresh kernel and write it as one page that asks the network for nothing."""
     # the converters are slow to import, and only this needs them
     import nbformat  # noqa: PLC0415
+    from nbclient.exceptions import CellExecutionError  # noqa: PLC0415
     from nbconvert import HTMLExporter  # noqa: PLC0415
     from nbconvert.preprocessors import ExecutePreprocessor  # noqa: PLC0415
 
+    if path.is_dir() or not path.parent.is_dir():
+        print(f"cannot write {path}: give a file in a folder that exists", file=sys.stderr)
+        return 1
     notebook: Any = nbformat.read(tour(), as_version=4)
     print("running the tour ...", flush=True)
-    ExecutePreprocessor(timeout=600, kernel_name="python3").preprocess(notebook)
+    try:
+        ExecutePreprocessor(timeout=600, kernel_name="python3").preprocess(notebook)
+    except CellExecutionError as error:
+        print(f"the tour failed: {error.ename}: {error.evalue}", file=sys.stderr)
+        return 1
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             # without a kernel a live view is an empty place; the still picture stands beside it
             output.get("data", {}).pop(WIDGET_VIEW, None)
     notebook.metadata.pop("widgets", None)
     remote = {name: "" for name in HTMLExporter.class_trait_names() if name.endswith("_url")}
-    body, _ = HTMLExporter(embed_images=True, **remote).from_notebook_node(notebook)
+    title = {"metadata": {"name": "grulens: the tour"}}
+    body, _ = HTMLExporter(embed_images=True, **remote).from_notebook_node(notebook, title)
     path.write_text(body, encoding="utf-8")
     print(f"the tour is in {path}")
     return 0

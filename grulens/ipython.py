@@ -5,10 +5,18 @@ Unloading takes everything back: the shell is as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
-from IPython.core.error import TryNext, UsageError
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
+from IPython.core.error import UsageError
 from torch import nn
 
 from grulens.errors import GrulensError
@@ -16,8 +24,8 @@ from grulens.magics import VIEWS, GrulensMagics, lookup, models_in
 from grulens.models.find import layers
 from grulens.models.summary import html_table
 
-OPTIONS = ("--layer", "--tokens", "--view", "--as")
 COMMANDS = ("%grulens", "%%grulens")
+OPTIONS = ("--layer", "--tokens", "--view", "--as")
 _loaded: dict[int, Callable[[], None]] = {}
 
 
@@ -42,39 +50,54 @@ def unload_ipython_extension(shell: Any) -> None:
         unload()
 
 
-def complete(shell: Any, line: str, symbol: str) -> list[str]:
-    """What can follow in a %grulens line.
+def complete(line: str, namespace: Mapping[str, Any]) -> list[str]:
+    """What can stand at the end of a %grulens line; nothing where IPython knows better.
 
     Args:
-        shell: the IPython shell.
-        line: the text so far.
-        symbol: the word under the cursor.
+        line: the text up to the cursor.
+        namespace: the user's names.
+
+    >>> complete("%grulens net --layer l", {"net": nn.GRU(2, 3, num_layers=2)})
+    ['l0', 'l1']
     """
-    words = line.split()[1:]
-    before = words[:-1] if symbol and words and words[-1] == symbol else words
-    last = before[-1] if before else ""
-    models = models_in(shell.user_ns)
-    if last == "--view":
-        return list(VIEWS)
-    if last == "--layer":
-        try:
-            return [layer.name for layer in layers(lookup(before[0], shell.user_ns))]
-        except (GrulensError, UsageError):
-            return []
-    if symbol.startswith("-"):
-        return list(OPTIONS)
-    if not before:
-        return [*models]
-    return [*OPTIONS] if not symbol else []
+    words, begun = _split(line)
+    if not words or words[0] not in COMMANDS:
+        return []
+    given = [
+        word
+        for before, word in pairwise(words)
+        if before not in OPTIONS and not word.startswith("-")
+    ]
+    names = [name for name in namespace if not name.startswith("_")]
+    found: Iterable[str]
+    match words[-1]:
+        case "--view":
+            found = VIEWS
+        case "--layer":
+            found = _layer_names(given[:1], namespace)
+        case "--tokens":
+            found = names
+        case "--as":
+            found = ()  # a new name
+        case _ if begun.startswith("-"):
+            found = OPTIONS
+        case _ if not given:
+            found = models_in(namespace)
+        case _:
+            found = (*OPTIONS, *names)
+    return [word for word in found if word.startswith(begun)]
 
 
-def gru_html(module: nn.GRU | nn.GRUCell) -> str:
-    """A GRU module as a small table.
+def gru_html(module: nn.GRU | nn.GRUCell) -> str | None:
+    """A GRU module as a small table; None, torch's own text, for one that cannot be opened.
 
     >>> gru_html(nn.GRU(3, 4)).count("<tr>")
     2
     """
-    found = layers(module)
+    try:
+        found = layers(module)
+    except GrulensError:
+        return None
     count = sum(parameter.numel() for parameter in module.parameters())
     rows = [(layer.name, layer.input_size, layer.hidden_size, layer.direction) for layer in found]
     kind = "GRUCell" if isinstance(module, nn.GRUCell) else "GRU"
@@ -104,25 +127,23 @@ def _magic(shell: Any) -> Callable[[], None]:
 
 
 def _completion(shell: Any) -> Callable[[], None]:
-    def answer(_: Any, event: Any) -> list[str]:
-        found = [w for w in complete(shell, event.line, event.symbol) if w.startswith(event.symbol)]
-        if not found:
-            raise TryNext
-        return found
+    # a matcher, not a "complete_command" hook: IPython mixes what it takes for Python with the
+    # answers of hooks, and has no way to take a hook back
+    @context_matcher(identifier="grulens")
+    def answer(context: CompletionContext) -> SimpleMatcherResult:
+        line, hidden = context.text_until_cursor, shell.user_ns_hidden
+        shown = {name: value for name, value in shell.user_ns.items() if name not in hidden}
+        found = complete(line, shown)
+        return SimpleMatcherResult(
+            completions=[SimpleCompletion(word) for word in found],
+            matched_fragment=_split(line)[1],
+            ordered=True,
+            suppress=bool(found),
+        )
 
-    for command in COMMANDS:
-        shell.set_hook("complete_command", answer, str_key=command)
-
-    def undo() -> None:
-        # IPython has no way to take a hook back
-        table = shell.strdispatchers["complete_command"].strs
-        for command in COMMANDS:
-            chain = table[command].chain
-            chain[:] = [entry for entry in chain if entry[1].__func__ is not answer]
-            if not chain:
-                del table[command]
-
-    return undo
+    matchers = shell.Completer.custom_matchers
+    matchers.append(answer)
+    return lambda: matchers.remove(answer)
 
 
 def _summary(shell: Any, kind: type[nn.Module]) -> Callable[[], None]:
@@ -135,3 +156,16 @@ def _summary(shell: Any, kind: type[nn.Module]) -> Callable[[], None]:
             formatter.for_type(kind, before)
 
     return undo
+
+
+def _split(line: str) -> tuple[list[str], str]:
+    """The finished words of a line and the one that is begun; `--view=gates` is two words."""
+    *words, begun = re.split(r"[\s=]+", line.lstrip())
+    return words, begun
+
+
+def _layer_names(model: list[str], namespace: Mapping[str, Any]) -> list[str]:
+    try:
+        return [layer.name for name in model for layer in layers(lookup(name, namespace))]
+    except (GrulensError, UsageError):
+        return []

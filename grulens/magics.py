@@ -6,10 +6,12 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from tokenize import TokenError
 from typing import Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 from torch import nn
@@ -74,7 +76,9 @@ def lookup(expression: str, namespace: Mapping[str, Any]) -> Any:
     try:
         return _value(ast.parse(expression, mode="eval").body, namespace)
     except SyntaxError as error:
-        raise UsageError(f"{expression!r} is no name, attribute, subscript or literal") from error
+        raise UsageError(
+            f"{expression!r} is no name, attribute, subscript or literal (a space ends it)"
+        ) from error
     except (KeyError, IndexError, AttributeError, TypeError) as error:
         raise UsageError(f"{expression!r}: {type(error).__name__}: {error}") from error
 
@@ -85,6 +89,8 @@ class GrulensMagics(Magics):
 
     shell: Any
 
+    # IPython would evaluate every {…} and $… in the line, and an input text may hold them
+    @no_var_expand
     @magic_arguments("%grulens")
     @argument("model", nargs="?", help="the model: a name, or a path such as parts.encoder")
     @argument(
@@ -109,7 +115,7 @@ class GrulensMagics(Magics):
         try:
             return self._answer(options, cell)
         except GrulensError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(str(error).partition("\n")[0]) from error
 
     def _answer(self, options: Any, cell: str | None) -> Models | Layers | None:
         names = self.shell.user_ns
@@ -126,9 +132,8 @@ class GrulensMagics(Magics):
         if options.inputs:
             raise UsageError("%%grulens takes the input from the cell; give only the model")
         layers(model)  # says why it cannot be opened before the cell runs
-        call = self._run(model, options.model, cell)
-        if call is not None:
-            self._show(model, *call, options)
+        ran = self._run(model, options.model, cell)
+        self._show(model, ran.args, ran.kwargs, options)
         return None
 
     def _model(self, expression: str) -> nn.Module:
@@ -146,19 +151,27 @@ class GrulensMagics(Magics):
         listed = ", ".join(f"{name} ({_names(held)})" for name, held in found.items())
         return f"models with a GRU here: {listed}" if found else repr(found)
 
-    def _run(self, model: nn.Module, name: str, cell: str) -> tuple[tuple[Any, ...], Any] | None:
-        """Run a cell; the arguments of the last forward of the model in it, if it ran."""
-        with forwards(model) as calls:
-            result = self.shell.run_cell(cell, store_history=False)
+    def _run(self, model: nn.Module, name: str, cell: str) -> Ran:
+        """Run a cell, and note the last forward of the model in it."""
+        with forwards(model) as ran:
+            result = self.shell.run_cell(cell, store_history=False, silent=self._silenced(cell))
         if not result.success:
-            return None
-        if not calls:
+            # its traceback stands above; without an error of its own, Run All would go on
+            raise UsageError("the cell failed, so there is nothing to show")
+        if not ran.times:
             raise UsageError(
                 f"the cell ran, but not the forward of {name!r}: call {name}(...) in it"
             )
-        if len(calls) > 1:
-            print(f"{name} ran {len(calls)} times in this cell; the last run is shown")
-        return calls[-1]
+        if ran.times > 1:
+            print(f"{name} ran {ran.times} times in this cell; the last run is shown")
+        return ran
+
+    def _silenced(self, cell: str) -> bool:
+        """Whether the cell ends in a semicolon; IPython looks for it in the history only."""
+        try:
+            return bool(self.shell.displayhook.semicolon_at_end_of_expression(cell))
+        except (TokenError, SyntaxError):  # running it says what is wrong
+            return False
 
     def _show(self, model: nn.Module, args: Iterable[Any], kwargs: Any, options: Any) -> None:
         from importlib import import_module  # noqa: PLC0415 - the widgets only when asked for
@@ -173,17 +186,27 @@ class GrulensMagics(Magics):
         display(screen)
 
 
+@dataclass
+class Ran:
+    """How often a model ran, and the arguments of the last time; the earlier ones are let go."""
+
+    times: int = 0
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
 @contextmanager
-def forwards(model: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
-    """Note the arguments of every forward of a model."""
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+def forwards(model: nn.Module) -> Iterator[Ran]:
+    """Note the forwards of a model, as their callers made them."""
+    ran = Ran()
 
     def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append((args, kwargs))
+        ran.times, ran.args, ran.kwargs = ran.times + 1, args, kwargs
 
-    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    # before the model's own pre-hooks: they act again when the screen runs the model
+    handle = model.register_forward_pre_hook(note, with_kwargs=True, prepend=True)
     try:
-        yield calls
+        yield ran
     finally:
         handle.remove()
 

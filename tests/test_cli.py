@@ -5,9 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from grulens import __version__, cli
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> list[list[str]]:
+    """Run this code where JupyterLab would be started; the commands that would have started it."""
+    commands: list[list[str]] = []
+    popen = subprocess.Popen
+
+    class Popen(popen):  # type: ignore[misc, valid-type]
+        def __init__(self, command: list[str]) -> None:
+            commands.append(command)
+            super().__init__([sys.executable, "-c", code])
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    return commands
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,16 +51,68 @@ def test_a_changed_copy_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_it_opens_jupyterlab_on_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[list[str]] = []
+    lab = stand_in(monkeypatch, "raise SystemExit(7)")
+    assert cli.main(["demo", "--dir", str(tmp_path)]) == 7
+    assert cli.main(["demo", "--no-browser", "--allow-root", "--dir", str(tmp_path)]) == 7
+    tour, address = str(tmp_path / "01_tour.ipynb"), "--LabApp.default_url=/lab/tree/01_tour.ipynb"
+    command = [sys.executable, "-m", "jupyterlab", tour, address]
+    assert lab == [command, [*command, "--no-browser", "--allow-root"]]
 
-    def call(command: list[str]) -> int:
-        called.append(command)
-        return 0
 
-    monkeypatch.setattr(subprocess, "call", call)
-    assert cli.main(["demo", "--no-browser", "--dir", str(tmp_path)]) == 0
-    tour = str(tmp_path / "01_tour.ipynb")
-    assert called == [[sys.executable, "-m", "jupyterlab", tour, "--no-browser"]]
+def test_ctrl_c_leaves_jupyterlab_the_time_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it gets the terminal's Ctrl-C itself, asks, and stops its kernels: that takes a while
+    stand_in(monkeypatch, "import time; time.sleep(1); raise SystemExit(7)")
+    wait, interrupts = subprocess.Popen.wait, iter([True, True, False])
+
+    def interrupted(lab: "subprocess.Popen[bytes]", timeout: float | None = None) -> int:
+        if next(interrupts, False):
+            raise KeyboardInterrupt
+        return wait(lab, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    assert cli.main(["demo", "--dir", str(tmp_path)]) == 7
+    assert next(interrupts, "all used") == "all used"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert cli.main(["demo", "--dir", str(tmp_path / "file" / "tour")]) == 1
+    said = capsys.readouterr().err
+    assert "Not a directory" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("page", [".", "nowhere/tour.html"])
+def test_a_page_that_cannot_be_written_is_said_before_the_tour_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["demo", "--html", page]) == 1
+    said = capsys.readouterr()
+    assert said.err == f"cannot write {page}: give a file in a folder that exists\n"
+    assert "running" not in said.out
+
+
+def test_a_tour_that_fails_leaves_no_page(tmp_path: Path) -> None:
+    # in a process of its own: a kernel's event loop must not meet nbval's
+    broken = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
+    nbformat.write(broken, tmp_path / cli.NAME)
+    code = (
+        "import pathlib; from grulens import cli; cli.tour = lambda: pathlib.Path(cli.NAME); "
+        "raise SystemExit(cli.main(['demo', '--html', 'page.html']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    # the kernel writes here too, and when it likes
+    assert "the tour failed: ZeroDivisionError: division by zero" in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "page.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -67,6 +134,7 @@ def test_the_page_needs_no_network(tmp_path: Path) -> None:
     html = page.read_text(encoding="utf-8")
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']?https?:", html)
     assert "cdnjs" not in html
+    assert "<title>grulens: the tour</title>" in html
     assert 'class="grulens-still"' in html
     assert "0.72 -&gt; 0.05" in html
     assert "widget-view+json" not in html
