@@ -2,16 +2,21 @@
 
     python -m benchmarks.latency
 
-The parts: `edited forward`, the model's own edited run; `Python`, all that the kernel does for one
-value (that run, readout, statistics, patches); `whole`, from the key press to the next frame after
-the patch has been applied, in the browser. What is over the edited forward is the front end's.
+One value, moment by moment, on one clock (the page and the kernel share a machine):
+
+    key ─ browser, transport ─→ kernel ─ Python ─→ [edited forward] ─ Python ─→ patch sent
+        ─ transport ─→ page ─ drawing ─→ the heatmap is painted
+
+"Python, after" is what the kernel does once the picture is on its way: table, lines, effects.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -38,34 +43,78 @@ torch.manual_seed(0)
 lens = grulens.Lens(model, *given)
 session, slider = lens.session, lens.gates.controls.sliders["z"]
 session.units = (3,)
-runs, python = [], []
-inner, outer = session._runs.__call__, session.put
-class Timed(type(session._runs)):
+stamps = []
+def watched(owner, name, before=None, after=None):
+    inner = getattr(owner, name)
+    def call(*a, **k):
+        if before:
+            stamps.append((before, time.time() * 1e3))
+        try:
+            return inner(*a, **k)
+        finally:
+            if after:
+                stamps.append((after, time.time() * 1e3))
+    setattr(owner, name, call)
+watched(slider, "set_state", before="kernel")
+watched(session, "put", after="done")
+watched(lens.gates.picture, "_post", after="sent")
+runs = session._runs
+class Timed(type(runs)):
     def __call__(self, *a):
-        result = super().__call__(*a)
-        runs.append(self.seconds)
-        return result
-session._runs.__class__ = Timed
-def timed(*a):
-    began = time.perf_counter()
-    outer(*a)
-    python.append(time.perf_counter() - began)
-session.put = timed
+        stamps.append(("run", time.time() * 1e3))
+        try:
+            return super().__call__(*a)
+        finally:
+            stamps.append(("ran", time.time() * 1e3))
+runs.__class__ = Timed
 lens
 """
-PRESS = """async () => {
-  const shared = globalThis[Symbol.for("grulens.bokehjs")];
-  const doc = shared.scope.Bokeh.documents[0];
-  const painted = new Promise((resolve) => {
-    const heard = () => { doc.remove_on_change(heard); requestAnimationFrame(() =>
-      requestAnimationFrame(() => resolve(performance.now()))); };
-    doc.on_change(heard);
-  });
-  const handle = document.querySelector(".grulens-z .noUi-handle");
-  const began = performance.now();
-  handle.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
-  return (await painted) - began;
+# every paint of a figure and every patch that arrives leaves its time
+WATCH = """() => {
+  const { Bokeh } = globalThis[Symbol.for("grulens.bokehjs")].scope;
+  const doc = Bokeh.documents.find((doc) => doc.all_models.size && [...doc.all_models].some(
+    (model) => model.type === "ColorBar"));
+  const heat = [...doc.all_models].find((m) => m.type === "Figure" && m.right.length);
+  globalThis.stamps = [];
+  const now = () => performance.timeOrigin + performance.now();
+  doc.on_change(() => stamps.push(["arrived", now()]));
+  const { PlotView } = Bokeh.require("models/plots/plot_canvas");
+  const paint = PlotView.prototype._actual_paint;
+  PlotView.prototype._actual_paint = function () {
+    paint.call(this);
+    if (this.model === heat) stamps.push(["painted", now()]);
+  };
 }"""
+PRESS = """async () => {
+  const handle = [...document.querySelectorAll(".grulens-z .noUi-handle")]
+    .find((handle) => handle.offsetParent);
+  stamps.length = 0;
+  stamps.push(["key", performance.timeOrigin + performance.now()]);
+  handle.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  return stamps;
+}"""
+
+
+def parts(page: list[Any], kernel: list[Any]) -> dict[str, float]:
+    """The milliseconds between the moments of one press."""
+    first: dict[str, float] = {}
+    for name, at in sorted(page + kernel, key=lambda stamp: float(stamp[1])):
+        # a paint counts once the new picture has arrived
+        if name != "painted" or "arrived" in first:
+            first.setdefault(name, at)
+    whole, run = first["painted"] - first["key"], first["ran"] - first["run"]
+    return {
+        "whole": whole,
+        "edited forward": run,
+        "over the edited forward": whole - run,
+        "browser and transport, there": first["kernel"] - first["key"],
+        "Python, before": first["run"] - first["kernel"],
+        "Python, to the picture": first["sent"] - first["ran"],
+        "transport, back": first["arrived"] - first["sent"],
+        "drawing": first["painted"] - first["arrived"],
+        "Python, after": first["done"] - first["sent"],
+    }
 
 
 def measure(name: str, setup: str) -> None:
@@ -82,18 +131,19 @@ def measure(name: str, setup: str) -> None:
         notebook.run_all()
         notebook.page.locator(".grulens-panel canvas").first.wait_for()
         notebook.page.wait_for_timeout(2000)
-        whole = []
+        notebook.page.evaluate(WATCH)
+        presses = []
         for _ in range(PRESSES):
-            whole.append(notebook.page.evaluate(PRESS))
-            notebook.page.wait_for_timeout(300)
-        medians = "print(*(sorted(v)[len(v) // 2] * 1e3 for v in (runs, python)))"
-        run, python = map(float, notebook.kernel(medians).split())
+            notebook.kernel("stamps.clear()")
+            notebook.page.wait_for_timeout(1800)  # the still picture has been drawn
+            page = notebook.page.evaluate(PRESS)
+            kernel = json.loads(notebook.kernel("import json; print(json.dumps(stamps))"))
+            presses.append(parts(page, kernel))
         notebook.close()
-    total = statistics.median(whole)
-    low, _, high = statistics.quantiles(whole, n=4)
-    print(f"{name}: whole {total:.0f} ms ({low:.0f} to {high:.0f}) = edited forward {run:.0f} + "
-          f"rest of Python {python - run:.0f} + transport, drawing and frame {total - python:.0f}; "
-          f"over the edited forward {total - run:.0f} ms, goal 60")  # fmt: skip
+    print(f"\n{name} (ms, median and quartiles of {PRESSES})")
+    for part in presses[0]:
+        low, middle, high = statistics.quantiles([press[part] for press in presses], n=4)
+        print(f"  {part:30}{middle:6.0f}   {low:4.0f} to {high:.0f}")
 
 
 def main() -> None:

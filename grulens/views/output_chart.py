@@ -212,7 +212,9 @@ class OutputChart:
     def _mark(self, step: int | None) -> None:
         self.step = step
         marked = [] if step is None else [step]
-        self.mark.data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
+        data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
+        if data != dict(self.mark.data):
+            self.mark.data = data
 
     # ── what a person does ───────────────────────────────────────────────────────────────────
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import bokeh
 from bokeh.document import Document
+from bokeh.models import Plot
 
 PARTS: Final = {
     "bokeh": "bokeh.min.js",
@@ -63,6 +64,8 @@ def parts(document: Document) -> list[str]:
         needed.append("widgets")
     if any(name.startswith("bokeh.models.widgets.tables") for name in modules):
         needed.append("tables")
-    if any(getattr(model, "output_backend", None) == "webgl" for model in document.models):
+    # only plots have a backend, and a Bokeh model takes milliseconds to say what it has not
+    plots = (model for model in document.models if isinstance(model, Plot))
+    if any(plot.output_backend == "webgl" for plot in plots):
         needed.append("gl")
     return needed

@@ -17,7 +17,7 @@ import ipywidgets as W
 import numpy as np
 import traitlets as tl
 from bokeh.layouts import column
-from torch import nn
+from torch import Tensor, nn
 
 from grulens.probing.order import ORDERS, order_units
 from grulens.probing.positions import words
@@ -62,6 +62,8 @@ class GateSliders(Panel):
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
         session = self.session
+
+        self._order_of: tuple[Tensor, tuple[int, str], np.ndarray] | None = None
 
         # controls
         signals = ("h", "r", "z", "n")
@@ -161,7 +163,7 @@ class GateSliders(Panel):
 
     def _draw(self) -> None:
         session = self.session
-        units = order_units(rows(session.before.h, session.row), self.order)
+        units = self._ordered()
         values = self._values()
         with self.picture.batch():
             self._heat.update(
@@ -217,6 +219,13 @@ class GateSliders(Panel):
             quantity="value" if before.scale == "value" else "probability",
             title=f"output at {at}",
         )
+
+    def _ordered(self) -> np.ndarray:
+        # the order is the unedited run's: it stays while a slider moves, and so does the picture
+        h, wanted = self.session.before.h, (self.session.row, self.order)
+        if self._order_of is None or self._order_of[0] is not h or self._order_of[1] != wanted:
+            self._order_of = h, wanted, order_units(rows(h, wanted[0]), self.order)
+        return self._order_of[2]
 
     @property
     def _shown(self) -> str:
