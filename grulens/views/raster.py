@@ -27,6 +27,9 @@ from grulens.views.palette import BLANK_CODE, LEVELS, NAN_CODE, RANGE
 COLUMNS: Final = 500
 ROWS: Final = 250
 
+#: Blocks up to this wide are reduced cell by cell, which is quicker for them.
+NARROW: Final = 16
+
 #: Below this a difference is not stretched to full colour: noise must not look like an effect.
 DIFFERENCE_FLOOR: Final = 0.05
 
@@ -142,10 +145,24 @@ def reduce(
     high, low = part, part
     for axis, span in ((0, rows), (1, columns)):
         if span.block > 1:
-            at = np.arange(0, span.stop - span.start, span.block)
-            high = np.maximum.reduceat(high, at, axis=axis)
-            low = np.minimum.reduceat(low, at, axis=axis)
+            high = _extreme(np.maximum, high, axis, span.block)
+            low = _extreme(np.minimum, low, axis, span.block)
     return np.where(high - middle >= middle - low, high, low)
+
+
+def _extreme(
+    choose: np.ufunc, values: Float[np.ndarray, "row column"], axis: int, block: int
+) -> Float[np.ndarray, "rows columns"]:
+    """The largest or smallest value of each block along one axis."""
+    if block > NARROW:
+        return choose.reduceat(values, np.arange(0, values.shape[axis], block), axis=axis)
+    # numpy's reduceat takes ten times as long where blocks are narrow
+    values = np.moveaxis(values, axis, 0)
+    chosen = values[::block].copy()
+    for i in range(1, block):
+        others = values[i::block]
+        choose(chosen[: len(others)], others, out=chosen[: len(others)])
+    return np.moveaxis(chosen, 0, axis)
 
 
 def encode(

@@ -119,6 +119,7 @@ class AblationToggles(Panel):
         self._code.value = (
             f"<details><summary>the same as code</summary><pre>{code}</pre></details>"
         )
+        self._effects.later(self.lines)
 
     def _on_run(self) -> None:
         moved = self.session.moved

@@ -85,6 +85,8 @@ class Lens(Panel):
         if callable(getattr(session.model, "encode", None)):
             parts += [self.text, row(self.run)]
         self.fill(*parts, self.gates, self.toggles, self.table)
+        for part in (self.gates, self.toggles, self.table):
+            part.leave("busy")  # one mark for the whole is enough
 
         for view in (self.gates.picture, self.table.picture):
             self.settles_with(view)

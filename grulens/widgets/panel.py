@@ -66,6 +66,12 @@ class Panel(W.VBox):
         self.session.observe(changed, traits)
         self._observed.append((changed, traits))
 
+    def leave(self, *traits: str) -> None:
+        """Follow these traits of the session no longer."""
+        for pair in [pair for pair in self._observed if pair[1] == traits]:
+            self.session.unobserve(*pair)
+            self._observed.remove(pair)
+
     def tie(self, trait: str, control: W.Widget) -> None:
         """Keep a trait of the session and a control's value equal, until the panel is closed."""
         self._ties.append(tl.link((self.session, trait), (control, "value")))

@@ -136,8 +136,8 @@ class Session(EditList):
         with self.lock:
             edited = self._run(slots)
             with self.hold_trait_notifications():
+                self.edited = edited  # told first: the picture goes out before the words
                 self.slots = slots
-                self.edited = edited
 
     @property
     def args(self) -> tuple[Any, ...]:
