@@ -94,7 +94,10 @@ class ClassBars:
 
     def _draw(self) -> Any:
         y_range = Range1d(start=0.5, end=-0.5)
-        root = frame(height=94, x_range=(0, 1), y_range=y_range, title="", visible=False)
+        root = frame(
+            height=94, x_range=(0, 1), y_range=y_range, title="", visible=False,
+            name="classes before and after",
+        )  # fmt: skip
         args = {"bars": self.source}
         root.yaxis.ticker = FixedTicker(ticks=[])
         root.yaxis.formatter = CustomJSTickFormatter(args=args, code=_LABEL_JS)

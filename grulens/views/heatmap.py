@@ -171,6 +171,7 @@ class Heatmap:
             x_axis_label="step",
             y_axis_label="unit",
             title="",
+            name="units by steps",
         )
         self.mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
         picture = root.image(

@@ -148,7 +148,10 @@ class OutputChart:
     # ── drawing ──────────────────────────────────────────────────────────────────────────────
 
     def _draw_time(self) -> Any:
-        root = frame(height=150, x_range=self.x_range, y_range=(0, 1), x_axis_label="step")
+        root = frame(
+            height=150, x_range=self.x_range, y_range=(0, 1), x_axis_label="step",
+            name="how far the output moved, by step",
+        )  # fmt: skip
         whole_steps(root.xaxis)
         bars = root.vbar(
             x="middle", top="divergence", width="width", source=self.along,
@@ -166,8 +169,9 @@ class OutputChart:
 
     def _draw_values(self) -> Any:
         root = frame(
-            height=190, x_range=self.x_range, y_range=(0, 1), x_axis_label="step", visible=False
-        )
+            height=190, x_range=self.x_range, y_range=(0, 1), x_axis_label="step", visible=False,
+            name="the output before and after, by step",
+        )  # fmt: skip
         whole_steps(root.xaxis)
         items = []
         for name, color, dash in (("before", BEFORE, "solid"), ("after", AFTER, "solid")):

@@ -134,8 +134,9 @@ class TokenStrip:
     def _draw(self) -> Any:
         box = BoxSelectTool(renderers=[], dimensions="width", description="drag: choose steps")
         root = frame(
-            height=HEIGHT, tools=[box], active_drag=box, x_range=self.x_range, y_range=(0, 1)
-        )
+            height=HEIGHT, tools=[box], active_drag=box, x_range=self.x_range, y_range=(0, 1),
+            name="tokens, coloured by one unit",
+        )  # fmt: skip
         self.mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
         picture = root.image("image", "x", 0, "dw", 1, source=self.image, color_mapper=self.mapper)
         self._marks = Marks(root, dash="dashed")

@@ -49,7 +49,7 @@ COLUMNS: Final = {
 BARS: Final = 40
 _LEVELS: Final = 28
 _ZERO: Final = ord("A") + _LEVELS
-_BARS_WIDTH: Final = 170
+_BARS_WIDTH: Final = 225
 
 # One letter a bar, A to y, its middle zero; a blank is no step, "!" is NaN.
 _TEMPLATE = f"""<%

@@ -52,6 +52,7 @@ class UnitTable:
         self.source = ColumnDataSource({"unit": np.arange(0)})
         self.filter_model = IndexFilter(indices=None)
         self.root = DataTable(
+            name="table of units",
             source=self.source,
             view=CDSView(filter=self.filter_model),
             columns=[],

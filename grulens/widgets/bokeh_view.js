@@ -169,6 +169,18 @@ function redrawTables(doc, events) {
   }
 }
 
+// a canvas tells a screen reader nothing: every figure and table has a name
+function nameParts(doc) {
+  for (const model of doc.all_models) {
+    const role = { Figure: "figure", DataTable: "group" }[model.type];
+    const el = role && doc.views_manager?.find_one(model)?.el;
+    if (!el) continue;
+    const title = typeof model.title?.text === "string" ? model.title.text : "";
+    el.setAttribute("role", role);
+    el.setAttribute("aria-label", [model.name, title].filter(Boolean).join(": "));
+  }
+}
+
 // ---- one view
 
 // A table takes the focus when its rows are drawn anew, from whichever slider the person is at. So
@@ -245,6 +257,7 @@ class View {
     this.doc.on_change(this.changed, true);
     this.views = await this.bokeh.embed.add_document_standalone(this.doc, this.host);
     if (this.gone) this.dispose();
+    else nameParts(this.doc);
   }
 
   async apply(message, buffers) {
@@ -255,6 +268,7 @@ class View {
     this.doc.apply_json_patch(patch, byId(message.ids, buffers));
     if (message.content.includes('"type":"object"')) paint(this.doc); // models that are new here
     redrawTables(this.doc, patch.events);
+    if (message.content.includes('"attr":"text"')) nameParts(this.doc); // a title is another
     this.unsettle();
   }
 

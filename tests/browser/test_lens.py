@@ -199,7 +199,9 @@ def test_two_displays_are_equal_and_rerunning_leaves_nothing(open_notebook: Any)
     notebook.page.set_viewport_size({"width": 1200, "height": 1500})
     views = notebook.page.locator(".grulens-bokeh")
     views.nth(2).locator("canvas").first.wait_for()
-    first = notebook.kernel(counts)
+    views.nth(3).locator(".slick-row").first.wait_for()
+    documents = 'globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents.length'
+    first, shown = notebook.kernel(counts), notebook.page.evaluate(documents)
     notebook.kernel("session.units = (137,); lens.gates.controls.sliders['z'].value = 0.5")
     notebook.page.wait_for_timeout(1000)
     one, other = (canvases(views.nth(i)) for i in (0, 2))
@@ -207,7 +209,19 @@ def test_two_displays_are_equal_and_rerunning_leaves_nothing(open_notebook: Any)
     assert one == other
     for _ in range(20):
         notebook.run_cell(0)
+        notebook.run_cell(1)
     assert notebook.kernel(counts) == first
+    views.nth(3).locator("canvas, .slick-row").first.wait_for()
+    assert notebook.page.evaluate(documents) == shown == 4
+
+
+def test_figures_and_table_have_names(lens: Any) -> None:
+    for name in ("units by steps: state h · rnn.l0", "tokens, coloured by one unit"):
+        lens.page.get_by_role("figure", name=name, exact=True).wait_for()
+    lens.page.get_by_role("group", name="table of units", exact=True).wait_for()
+    lens.kernel("lens.gates.signal = 'z'")
+    name = "units by steps: update gate z · rnn.l0"
+    lens.page.get_by_role("figure", name=name, exact=True).wait_for()
 
 
 def test_a_hostile_token_is_text(open_notebook: Any) -> None:
@@ -246,7 +260,11 @@ def test_it_is_drawn_in_both_themes_and_when_narrow(lens: Any, theme: str) -> No
         shots = Path(__file__).parent / "shots"
         docs = Path(__file__).parents[2] / "docs"
         shutil.copy(shots / "lens-light-lab.png", docs / "lens.png")
-    lens.page.set_viewport_size({"width": 620, "height": 2300})
+    lens.page.set_viewport_size({"width": 868, "height": 2300})
+    lens.page.wait_for_timeout(400)
+    # what stands beside the notebook is of one width
+    beside = 868 - round(shown.bounding_box()["width"])
+    lens.page.set_viewport_size({"width": beside + 500, "height": 2300})
     lens.page.wait_for_timeout(800)
     lens.screenshot(f"lens-{theme}-narrow", of=shown)
     width = shown.evaluate("e => [e.scrollWidth, e.clientWidth]")
