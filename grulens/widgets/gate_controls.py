@@ -113,7 +113,7 @@ class GateControls:
             description=f"{gate}  {NAME[gate]}",
             tooltip=f"{mode} the {NAME[gate]}: {MODES[mode]}",
             readout_format=".2f",
-            layout=W.Layout(width="min(440px, 100%)"),
+            layout=W.Layout(width="min(440px, calc(100% - 90px))"),
             style={"description_width": "120px", "handle_color": ACCENT[gate]},
         )
         slider.add_class(f"grulens-{gate}")
