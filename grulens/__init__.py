@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from grulens import errors
 from grulens.gru.cell import Cell
+from grulens.models.adapters import SequenceAdapter, StepAdapter
 from grulens.models.find import layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
+from grulens.models.register import register
 from grulens.models.splice import editing
+from grulens.models.stack import GRUStack
 from grulens.probing.edit import Edit
 from grulens.probing.edits import ablate, clamp, patch, scale, shift
 
@@ -32,12 +35,15 @@ __all__ = [
     "AblationToggles",
     "Cell",
     "Edit",
+    "GRUStack",
     "GateSliders",
     "LayerRecording",
     "Lens",
     "NeuronTable",
     "Recording",
+    "SequenceAdapter",
     "Session",
+    "StepAdapter",
     "ablate",
     "clamp",
     "editing",
@@ -46,6 +52,7 @@ __all__ = [
     "load_ipython_extension",
     "patch",
     "record",
+    "register",
     "scale",
     "shift",
     "unload_ipython_extension",

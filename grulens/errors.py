@@ -3,8 +3,10 @@
 GrulensError
 ├── ModelError                 something about the model
 │   ├── NoGRUError             it holds no GRU
-│   ├── UnsupportedGRUError    it holds one that cannot be opened (scripted, quantized, own forward)
+│   ├── UnsupportedGRUError    it holds one that cannot be opened (scripted, quantized, unknown)
+│   ├── AdapterError           what an adapter says of a module is not what the module does
 │   └── DropoutMaskError       the kernel hides the dropout masks it drew (cuDNN)
+├── CellError (ValueError)     weights that make no cell, or cells that do not fit together
 ├── LayerError (KeyError)      a layer name that is not there
 ├── RecordingError             a run that cannot be recorded
 │   ├── EmptySequenceError     a sequence of no steps
@@ -38,8 +40,16 @@ class UnsupportedGRUError(ModelError):
     """The model holds a GRU that cannot be opened; the message says what to use instead."""
 
 
+class AdapterError(ModelError):
+    """What an adapter says of a module is not what the module does."""
+
+
 class DropoutMaskError(ModelError):
     """The kernel drew dropout masks that nobody can see or draw again (cuDNN, training mode)."""
+
+
+class CellError(GrulensError, ValueError):
+    """Weights that make no cell, or cells that do not fit together."""
 
 
 class LayerError(GrulensError, KeyError):

@@ -7,8 +7,8 @@ weights belongs to cannot be seen from the weights, so a `Cell` says it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -94,7 +94,21 @@ class Cell:
     @property
     def is_torch(self) -> bool:
         """Whether torch's fused kernel computes this cell."""
-        return self.reset_after and self.gate is torch.sigmoid and self.candidate is torch.tanh
+        alike = (self.bias_ih is None) == (self.bias_hh is None)
+        standard = self.gate is torch.sigmoid and self.candidate is torch.tanh
+        return self.reset_after and alike and standard
+
+    def over(self, change: Callable[[Tensor], Tensor]) -> Cell:
+        """The same cell over changed weights; `change` is asked for each that is there."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        held = {name: getattr(self, name) for name in names}
+        changed: dict[str, Any] = {n: None if t is None else change(t) for n, t in held.items()}
+        return replace(self, **changed)
+
+    @property
+    def convention(self) -> str:
+        """Where its reset gate acts, in words."""
+        return f"reset {'after' if self.reset_after else 'before'} the product"
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -105,6 +119,4 @@ class Cell:
     def __repr__(self) -> str:
         sizes = f"input {self.input_size}, hidden {self.hidden_size}"
         dtype = str(self.weight_hh.dtype).removeprefix("torch.")
-        return (
-            f"Cell({sizes}, {dtype}, reset {'after' if self.reset_after else 'before'} the product)"
-        )
+        return f"Cell({sizes}, {dtype}, {self.convention})"

@@ -1,4 +1,4 @@
-"""One call of a GRU module, and its layers run one by one through the same kernel.
+"""One call of a GRU module, and its layers run one by one, where torch's by the same kernel.
 
 torch returns the states of the last layer only. Run layer by layer, in the body's own shape and
 with the dropout masks drawn where the kernel would draw them, the others come out bit for bit as
@@ -8,20 +8,17 @@ the kernel computed them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import dropout
-from torch.nn.utils.rnn import PackedSequence
 
-from grulens.errors import DropoutMaskError, EmptySequenceError
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Program, reverse
 from grulens.gru.unroll import run
-from grulens.models.find import GRU
-from grulens.models.form import Dense, Form, Packed
+from grulens.models.form import Form
 
 Key = tuple[int, int]  # level, direction (1 is the reverse one)
 
@@ -94,32 +91,34 @@ class Run:
         self.states = {key: kept(h, graph) for key, h in self.states.items()}
 
 
-class SequenceCall:
-    """A call of `nn.GRU`: its arguments in one form, checked as torch checks them."""
+@dataclass(eq=False)
+class Call:
+    """One call of a module, in one form whatever the module is.
 
-    def __init__(self, module: nn.GRU, given: Any, hx: Tensor | None, name: str) -> None:
-        self.dropout = module.dropout if module.training and module.num_layers > 1 else 0.0
-        self.levels = module.num_layers
-        self.directions = 2 if module.bidirectional else 1
-        self.form: Form = (
-            Packed(given.batch_sizes, given.sorted_indices, given.unsorted_indices)
-            if isinstance(given, PackedSequence)
-            else Dense(module.batch_first, given.dim() == 3)
-        )
-        self.body = self.form.enter(given)
-        if isinstance(given, PackedSequence):
-            self.steps, batch = len(given.batch_sizes), int(given.batch_sizes[0])
-        else:
-            self.steps, batch = self.body.shape[:2]
-        if not self.steps:
-            raise EmptySequenceError(
-                f"layer {name!r} was called with a sequence of no steps: input of shape "
-                f"{tuple(given.shape)}; expected at least one"
-            )
-        if hx is None:
-            count = self.levels * self.directions
-            hx = self.body.new_zeros(count, batch, module.hidden_size)
-        self.h_0 = hx if hx.dim() == 3 else hx[:, None]
+    Attributes:
+        form: how its sequences look.
+        body: its input.
+        h_0: (level and direction, batch, unit).
+        levels: how many layers lie one upon the other.
+        directions: 2 when each reads forwards and backwards.
+        enter: the body of the last level's states, from what the module returned.
+        leave: what the module returns for a run of its layers.
+        dropout: between the levels, as it acts in this call.
+    """
+
+    form: Form
+    body: Tensor
+    h_0: Tensor
+    levels: int
+    directions: int
+    enter: Callable[[Any], Tensor]
+    leave: Callable[[Run], Any]
+    dropout: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """How many steps it has, padding included."""
+        return self.form.steps(self.body)
 
     def state_of(self, key: Key) -> Tensor:
         """h_0 (batch, unit) of one level and direction."""
@@ -139,7 +138,7 @@ class SequenceCall:
             ]
             programs = {i.key: p for i in insides if make_program and (p := make_program(i))}
             done.programs |= programs
-            if programs:
+            if programs or not all(inside.cell.is_torch for inside in insides):
                 results = [inside.states(programs.get(inside.key)) for inside in insides]
                 # in the memory order of the kernel's own output: dropout draws its mask along it
                 body = self.form.body(torch.cat([h for h, _ in results], 2)).contiguous()
@@ -148,7 +147,7 @@ class SequenceCall:
             else:
                 body = self._fused(body, insides)
                 states = list(self.form.rows(body).chunk(count, 2))
-                last += [self._last(h, bool(d)) for d, h in enumerate(states)]
+                last += self.last(body)
             done.states |= {inside.key: h for inside, h in zip(insides, states, strict=True)}
             if self.dropout and level < levels - 1:
                 body = dropout(body, self.dropout, training=True)
@@ -159,13 +158,16 @@ class SequenceCall:
         h_0 = torch.stack([inside.h_0 for inside in insides])
         return self.form.kernel(body, h_0, [i.cell for i in insides], torch.is_grad_enabled())
 
-    def _last(self, h: Tensor, reverse_way: bool) -> Tensor:
+    def last(self, body: Tensor) -> Tensor:
+        """The last states (direction, batch, unit) of one level, from its body."""
+        forward, *backward = self.form.rows(body).chunk(self.directions, 2)
         lengths = self.form.lengths
-        if reverse_way:
-            return h[:, 0]
         if lengths is None:
-            return h[:, -1]
-        return h[torch.arange(len(h), device=h.device), lengths.to(h.device) - 1]
+            last = forward[:, -1]
+        else:
+            rows = torch.arange(len(forward), device=forward.device)
+            last = forward[rows, lengths.to(forward.device) - 1]
+        return torch.stack([last, *(h[:, 0] for h in backward)])
 
 
 @dataclass(eq=False)
@@ -176,7 +178,7 @@ class Replay:
     call's own input and output.
     """
 
-    call: SequenceCall
+    call: Call
     cells: dict[Key, Cell]
     output: Tensor
     rng: Tensor | None
@@ -208,47 +210,11 @@ class Replay:
         return self._run
 
 
-def cells_of(module: GRU, *, copy: bool) -> dict[Key, Cell]:
-    """The cells of a module: its own parameters, or copies that later training does not move."""
-
-    def cell(suffix: str) -> Cell:
-        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        found: list[Any] = [getattr(module, kind + suffix, None) for kind in kinds]
-        if copy:
-            found = [t if t is None else t.detach().clone() for t in found]
-        weight_ih, weight_hh, bias_ih, bias_hh = found
-        return Cell(weight_ih, weight_hh, bias_ih, bias_hh)
-
-    if isinstance(module, nn.GRUCell):
-        return {(0, 0): cell("")}
-    directions = 2 if module.bidirectional else 1
-    return {
-        (level, direction): cell(f"_l{level}{'_reverse' if direction else ''}")
-        for level in range(module.num_layers)
-        for direction in range(directions)
-    }
-
-
 def _like_live(cell: Cell, trained: bool) -> Cell:
     """The same weights, marked as the module's own: the kernel rounds another way for others."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    held: dict[str, Any] = {name: getattr(cell, name) for name in names}
-    marked: dict[str, Any] = {
-        n: None if t is None else t.detach().requires_grad_(trained) for n, t in held.items()
-    }
-    return replace(cell, **marked)
+    return cell.over(lambda tensor: tensor.detach().requires_grad_(trained))
 
 
 def kept(tensor: Tensor, graph: bool) -> Tensor:
     """A copy to keep, in the graph or out of it."""
     return tensor.clone() if graph else tensor.detach().clone()
-
-
-def check_masks(call: SequenceCall, name: str) -> None:
-    """Refuse to record what only the kernel knows: cuDNN draws its dropout masks itself."""
-    if call.dropout and call.body.is_cuda:
-        raise DropoutMaskError(
-            f"layer {name!r} runs in training mode with dropout {call.dropout} between its layers; "
-            "cuDNN draws those masks where nobody can see them. Record in model.eval(), with "
-            "dropout 0, or on the CPU"
-        )

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from grulens.errors import LayerError, ModelError, NoGRUError, UnsupportedGRUError
+from grulens.gru.cell import Cell
+from grulens.models.adapters import Adapter
+from grulens.models.calls import Key
+from grulens.models.lookalike import how_to_register
+from grulens.models.register import adapter_of
 from grulens.models.summary import html_table
-
-GRU = nn.GRU | nn.GRUCell
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,13 @@ class Layer:
     """One direction of one GRU layer.
 
     Attributes:
-        name: the module's dotted path and torch's own suffix; for a cell its path alone.
-        kind: "GRU" or "GRUCell".
+        name: the module's dotted path and torch's own suffix; for a module that is called step by
+            step its path alone.
+        kind: the module's class.
         input_size: number of inputs.
         hidden_size: number of units.
         direction: "forward" or "reverse".
-        convention: where the reset gate acts.
+        convention: where the reset gate acts, and activations that are not torch's.
     """
 
     name: str
@@ -58,7 +62,9 @@ def layers(model: nn.Module) -> Layers:
 
     Raises:
         NoGRUError: the model holds none; the message says what it holds.
-        UnsupportedGRUError: it holds only GRUs that cannot be opened.
+        UnsupportedGRUError: it holds only GRUs that cannot be opened, or a class that looks like a
+            GRU and is not registered.
+        AdapterError: the adapter of a registered class does not fit it.
         ModelError: it is no `torch.nn.Module`.
 
     >>> layers(nn.GRU(3, 4, num_layers=2))
@@ -67,34 +73,45 @@ def layers(model: nn.Module) -> Layers:
     >>> [layer.name for layer in layers(nn.ModuleDict({"rnn": nn.GRU(3, 4, bidirectional=True)}))]
     ['rnn.l0', 'rnn.l0_reverse']
     """
-    found = []
-    for path, module in find(model).items():
-        kind = "GRUCell" if isinstance(module, nn.GRUCell) else "GRU"
-        for (level, direction), name in names(path, module).items():
-            width = module.input_size
-            if level:
-                width = module.hidden_size * _directions(module)
-            way = "reverse" if direction else "forward"
-            found.append(Layer(name, kind, width, module.hidden_size, way))
-    return Layers(found)
+    return Layers(
+        Layer(
+            name,
+            type(module).__name__,
+            cell.input_size,
+            cell.hidden_size,
+            "reverse" if key[1] else "forward",
+            cell.convention,
+        )
+        for path, module in find(model).items()
+        for key, (name, cell) in named(path, module).items()
+    )
 
 
-def find(model: nn.Module) -> dict[str, GRU]:
-    """The modules of a model that hold GRU weights, by dotted path ("" is the model itself)."""
+def find(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of a model that hold a GRU, by dotted path ("" is the model itself)."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    found: dict[str, GRU] = {}
-    refused = []
+    found: dict[str, nn.Module] = {}
+    refused, parts = [], set[nn.Module]()
     for path, module in model.named_modules():
-        why = _refusal(module)
-        if why:
-            refused.append(f"{path or 'the model itself'!r} is {why}")
-        elif isinstance(module, nn.GRU | nn.GRUCell):
+        adapter = adapter_of(module)
+        if module in parts:
+            continue
+        if adapter is not None and not (why := _refusal(module)):
             found[path] = module
+            if not adapter.vouched:
+                # what a registered module holds is a part of it, and does not run when it is edited
+                parts.update(module.modules())
+        elif why := _refusal(module):
+            refused.append(f"{path or 'the model itself'!r} is {why}")
     if found:
         return found
     if refused:
         raise UnsupportedGRUError("; ".join(refused))
+    for path, module in model.named_modules():
+        lines = how_to_register(path, module)
+        if lines:
+            raise UnsupportedGRUError(lines)
     kinds = Counter(type(module).__name__ for module in model.modules() if module is not model)
     inside = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6)) or "no other module"
     raise NoGRUError(
@@ -102,26 +119,31 @@ def find(model: nn.Module) -> dict[str, GRU]:
     )
 
 
-def names(path: str, module: GRU) -> dict[tuple[int, int], str]:
-    """The layer names of one module, by (level, direction); direction 1 is the reverse one."""
-    if isinstance(module, nn.GRUCell):
-        return {(0, 0): path or "cell"}
+def named(path: str, module: nn.Module) -> dict[Key, tuple[str, Cell]]:
+    """The layers of one module, name and cell, by (level, direction); direction 1 is reverse."""
+    adapter = known(module)
+    cells = adapter.cells_of(module)
+    if not adapter.sequence:
+        return {key: (path or "cell", cell) for key, cell in cells.items()}
     prefix = f"{path}." if path else ""
     return {
-        (level, direction): f"{prefix}l{level}{'_reverse' if direction else ''}"
-        for level in range(module.num_layers)
-        for direction in range(_directions(module))
+        (level, direction): (f"{prefix}l{level}{'_reverse' if direction else ''}", cell)
+        for (level, direction), cell in cells.items()
     }
+
+
+def known(module: nn.Module) -> Adapter:
+    """The adapter of a module that `find` found."""
+    adapter = adapter_of(module)
+    if adapter is None:
+        raise UnsupportedGRUError(f"{type(module).__name__} is not registered (any more)")
+    return adapter
 
 
 def check_layer(name: str, known: list[str], where: str = "is not in this model; it has") -> None:
     """Raise LayerError unless `name` is one of `known`."""
     if name not in known:
         raise LayerError(f"layer {name!r} {where} {', '.join(known) or 'none'}")
-
-
-def _directions(module: GRU) -> int:
-    return 2 if isinstance(module, nn.GRU) and module.bidirectional else 1
 
 
 def _refusal(module: nn.Module) -> str | None:
@@ -136,10 +158,12 @@ def _refusal(module: nn.Module) -> str | None:
     kind = type(module)
     if kind.__module__.startswith("torch.ao.") and kind.__name__ in ("GRU", "GRUCell"):
         return "a quantized GRU, whose weights are integers: use the float model it was made from"
-    for base in (nn.GRU, nn.GRUCell):
-        if isinstance(module, base) and kind.forward is not base.forward:
-            return (
-                f"a {kind.__name__}, a subclass of nn.{base.__name__} with a forward of its own, "
-                "which may compute something else: use the plain class"
-            )
+    if adapter_of(module) is None:
+        for base in (nn.GRU, nn.GRUCell):
+            if isinstance(module, base):
+                return (
+                    f"a {kind.__name__}, a subclass of nn.{base.__name__} with a forward of its "
+                    "own, which may compute something else: use the plain class, or say what it "
+                    "computes with grulens.register"
+                )
     return None

@@ -1,4 +1,4 @@
-"""Whether the arguments of a call fit a module: what does not fit is torch's own to refuse."""
+"""Whether the arguments of a call fit torch's modules: what does not is torch's own to refuse."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from grulens.models.find import GRU
 
-
-def fits(module: GRU, given: Any, hx: Any) -> bool:
+def fits(module: Any, given: Any, hx: Any) -> bool:
     """Whether torch would run this call.
 
     An edited run takes other ways than torch's kernel, on which a wrong shape would fail with

@@ -26,6 +26,9 @@ class Form(Protocol):
     def lengths(self) -> Tensor | None:
         """Row lengths (batch,), int64, or None when all rows are full."""
 
+    def steps(self, body: Tensor) -> int:
+        """How many steps a body has."""
+
     def enter(self, given: Any) -> Tensor:
         """The body of what the module was given, or gave back."""
 
@@ -55,6 +58,9 @@ class Dense:
     @property
     def lengths(self) -> None:
         return None
+
+    def steps(self, body: Tensor) -> int:
+        return len(body)
 
     def enter(self, given: Any) -> Tensor:
         tensor: Tensor = given
@@ -90,6 +96,9 @@ class Packed:
     batch_sizes: Tensor
     sorted_indices: Tensor | None
     unsorted_indices: Tensor | None
+
+    def steps(self, body: Tensor) -> int:
+        return len(self.batch_sizes)
 
     def enter(self, given: Any) -> Tensor:
         data: Tensor = given.data

@@ -27,7 +27,7 @@ def watching(watch: Watch) -> Iterator[Watch]:
         for module in watch.modules.values():
             # first how to undo it, then the deed: Ctrl-C may come in between
             undo.callback(Tap.leave, module, watch)
-            Tap.on(module).watches.append(watch)
+            Tap.on(module, watch.adapters[module]).watches.append(watch)
         if watch.edits:
             follower = _Follower(watch)
             undo.callback(follower.leave)
@@ -87,7 +87,8 @@ def unedited_run(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def _open_on_the_same(watch: Watch) -> list[Watch]:
     found: dict[int, Watch] = {}
     for module in watch.modules.values():
-        found |= {id(other): other for other in Tap.on(module).watches}
+        tap = Tap.on(module, watch.adapters[module])
+        found |= {id(other): other for other in tap.watches}
     return list(found.values())
 
 

@@ -14,23 +14,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from grulens.errors import RecordingError
+from grulens.errors import AdapterError, DropoutMaskError, EmptySequenceError, RecordingError
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Program
-from grulens.models.calls import Inside, Key, Replay, SequenceCall, cells_of, check_masks, kept
-from grulens.models.find import GRU
-from grulens.models.fits import fits
+from grulens.models.adapters import Adapter
+from grulens.models.agreement import agreed, compare
+from grulens.models.calls import Call, Inside, Key, Replay, kept
 from grulens.models.segment import Segment, version
+from grulens.models.untouched import untouched
 from grulens.models.watch import Watch
 
 
 class Tap:
     """Stands in for the forward of one module; shared by all watches that are open on it."""
 
-    def __init__(self, module: GRU) -> None:
+    def __init__(self, module: nn.Module, adapter: Adapter) -> None:
         self.module = module
+        self.adapter = adapter
         self.thread = threading.get_ident()
         self.original: Callable[..., Any] = module.forward
         self.watches: list[Watch] = []
@@ -38,13 +39,13 @@ class Tap:
         module.__dict__["forward"] = self
 
     @classmethod
-    def on(cls, module: GRU) -> Tap:
+    def on(cls, module: nn.Module, adapter: Adapter) -> Tap:
         """The tap of a module, a new one if there is none."""
         present = module.__dict__.get("forward")
-        return present if isinstance(present, Tap) else cls(module)
+        return present if isinstance(present, Tap) else cls(module, adapter)
 
     @staticmethod
-    def leave(module: GRU, watch: Watch) -> None:
+    def leave(module: nn.Module, watch: Watch) -> None:
         """Take a watch off a module; with the last one the module is as it was."""
         tap = module.__dict__.get("forward")
         if not isinstance(tap, Tap):
@@ -61,22 +62,34 @@ class Tap:
         # a copy of the module gets the forward that is its own
         return getattr, (self.module, "forward")
 
-    def __call__(self, input: Any, hx: Tensor | None = None) -> Any:
-        module = self.module
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        module, adapter = self.module, self.adapter
         keeping = [watch for watch in self.watches if watch.keeps(module)]
         edited = any(watch.edits_here(module) for watch in self.watches)
-        here = threading.get_ident() == self.thread
-        if not here or not fits(module, input, hx):
-            return self.original(input, hx)  # which says what does not fit
-        if keeping or edited:
-            self._refuse_autocast()
-        if isinstance(module, nn.GRUCell):
-            steps = 1
-            result = self._cell(module, input, hx, keeping, edited)
-        else:
-            result, steps = self._sequence(module, input, hx, keeping, edited)
+        if threading.get_ident() != self.thread or not (keeping or edited):
+            return self.original(*args, **kwargs)
+        try:
+            call = adapter.open(module, args, kwargs)
+        except AdapterError:
+            self.original(*args, **kwargs)  # what the module itself refuses, it refuses first
+            raise
+        if call is None:
+            return self.original(*args, **kwargs)  # which says what does not fit
+        self._refuse_autocast()
+        if not call.steps:
+            raise EmptySequenceError(
+                f"layer {self.name!r} was called with a sequence of no steps: input of shape "
+                f"{tuple(call.body.shape)} (time, batch, input); expected at least one"
+            )
+        if call.dropout and call.body.is_cuda:
+            raise DropoutMaskError(
+                f"layer {self.name!r} runs in training mode with dropout {call.dropout} between "
+                "its layers; cuDNN draws those masks where nobody can see them. Record in "
+                "model.eval(), with dropout 0, or on the CPU"
+            )
+        result = self._run(call, args, kwargs, keeping, edited)
         for watch in self.watches:
-            watch.passed(module, steps)
+            watch.passed(module, call.steps)
         return result
 
     @property
@@ -97,91 +110,66 @@ class Tap:
         changes = [c for watch in self.watches for c in watch.changes(self.module, inside)]
         return Program(changes, inside.x.shape[1], inside.x) if changes else None
 
-    def _sequence(
-        self, module: nn.GRU, given: Any, hx: Tensor | None, keeping: list[Watch], edited: bool
-    ) -> tuple[Any, int]:
-        call = SequenceCall(module, given, hx, self.name)
+    def _run(
+        self,
+        call: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        keeping: list[Watch],
+        edited: bool,
+    ) -> Any:
+        module, adapter = self.module, self.adapter
         graph = any(watch.graph for watch in keeping)
         programs: dict[Key, Program] = {}
-        result: tuple[Tensor | PackedSequence, Tensor]
-        if edited or (graph and module.num_layers > 1):
-            check_masks(call, self.name)
-            done = call.run(cells_of(module, copy=False), self._program)
+        if edited and not agreed(adapter, module):
+            with torch.no_grad(), untouched(module):
+                compare(adapter, module, call, self.original(*args, **kwargs), self.name)
+        if edited or (graph and call.levels > 1):
+            done = call.run(adapter.cells_of(module), self._program)
             programs = done.programs
-            result = call.form.leave(done.body), call.form.state(done.h_n)
+            result, body = call.leave(done), done.body
             if keeping:
                 done.keep_copies(graph)
-            cells = cells_of(module, copy=not graph) if keeping else {}
             inputs: Callable[[Key], Tensor] = lambda key: done.inputs[key[0]]  # noqa: E731
             states: Callable[[Key], Tensor] = done.states.__getitem__
-        elif keeping:
-            check_masks(call, self.name)
+        else:
             rng = torch.get_rng_state() if call.dropout else None
-            result = self.original(given, hx)
-            cells = cells_of(module, copy=not graph)
+            result = self.original(*args, **kwargs)
+            if not agreed(adapter, module):
+                compare(adapter, module, call, result, self.name)
+            body = call.enter(result)
             trained = any(parameter.requires_grad for parameter in module.parameters())
-            replay = Replay(call, cells, call.form.enter(result[0]), rng, trained)
+            replay = Replay(call, self._cells(keeping[0], graph), body, rng, trained)
             replay.keep_copies(graph)
             inputs, states = replay.inputs, replay.states
-        else:
-            return self.original(given, hx), call.steps
         if keeping:
+            finite = _finite(call.body) and _finite(body)
             call.h_0 = kept(call.h_0, graph)
             segments = {
                 key: Segment(
                     cell, partial(inputs, key), partial(states, key), call.state_of(key),
                     call.steps, call.form.lengths, bool(key[1]), programs.get(key),
                 )
-                for key, cell in cells.items()
+                for key, cell in self._cells(keeping[0], graph).items()
             }  # fmt: skip
-            self._keep(keeping, segments, call.body, result[1])
-        return result, call.steps
-
-    def _cell(
-        self, module: nn.GRUCell, x: Tensor, hx: Tensor | None, keeping: list[Watch], edited: bool
-    ) -> Tensor:
-        graph = any(watch.graph for watch in keeping)
-        rows = x if x.dim() == 2 else x[None]
-        h_0 = rows.new_zeros(len(rows), module.hidden_size) if hx is None else hx
-        h_0 = h_0 if h_0.dim() == 2 else h_0[None]
-        program = None
-        if edited:
-            inside = Inside((0, 0), cells_of(module, copy=False)[0, 0], rows[:, None], h_0, None)
-            program = self._program(inside)
-            h = inside.states(program)[1]
-            result = h if x.dim() == 2 else h[0]
-        else:
-            result = self.original(x, hx)
-            h = result if x.dim() == 2 else result[None]
-        if keeping:
-            rows, h, h_0 = (kept(tensor, graph) for tensor in (rows, h, h_0))
-            cell = self._cell_weights(module, keeping[0], graph)
-            segment = Segment(
-                cell, lambda: rows[:, None], lambda: h[:, None], h_0, 1, None, False, program
-            )
-            self._keep(keeping, {(0, 0): segment}, rows, h)
+            for watch in keeping:
+                if not finite:
+                    watch.warn_nonfinite(module, segments[0, 0].inputs())
+                watch.add(module, segments)
         return result
 
-    def _cell_weights(self, module: nn.GRUCell, watch: Watch, graph: bool) -> Cell:
-        """One copy of the weights for all steps of a loop, unless they moved between two."""
-        live = cells_of(module, copy=False)[0, 0]
+    def _cells(self, watch: Watch, graph: bool) -> dict[Key, Cell]:
+        """Its cells; without a graph one copy for all calls, unless the weights moved between."""
+        module = self.module
+        live = self.adapter.cells_of(module)
         if graph:
             return live
-        versions = [(tensor.data_ptr(), version(tensor)) for tensor in live.parameters]
-        held, cell = watch.weights.get(module, (None, live))
+        versions = [(t.data_ptr(), version(t)) for cell in live.values() for t in cell.parameters]
+        held, cells = watch.weights.get(module, (None, live))
         if held != versions:
-            cell = cells_of(module, copy=True)[0, 0]
-            watch.weights[module] = versions, cell
-        return cell
-
-    def _keep(
-        self, keeping: list[Watch], segments: dict[Key, Segment], given: Tensor, last: Tensor
-    ) -> None:
-        finite = _finite(given) and _finite(last)
-        for watch in keeping:
-            if not finite:
-                watch.warn_nonfinite(self.module, segments[0, 0].inputs())
-            watch.add(self.module, segments)
+            cells = {k: cell.over(lambda t: t.detach().clone()) for k, cell in live.items()}
+            watch.weights[module] = versions, cells
+        return cells
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -12,7 +12,7 @@ from grulens.errors import LayerError, NonFiniteWarning, RecordingError
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Change
 from grulens.models.calls import Inside, Key
-from grulens.models.find import GRU, check_layer, find, names
+from grulens.models.find import check_layer, find, known, named
 from grulens.models.place import EditLike, Place
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.segment import Segment
@@ -46,35 +46,39 @@ class Watch:
         self.graph = graph
         self.paused = False
         self.unedited: Recording | None = None
-        self.modules: dict[str, GRU] = find(model)
-        self.names = {module: names(path, module) for path, module in self.modules.items()}
-        self.weights: dict[GRU, tuple[object, Cell]] = {}
-        self._warned: set[GRU] = set()
+        self.modules: dict[str, nn.Module] = find(model)
+        self.adapters = {module: known(module) for module in self.modules.values()}
+        layers = {module: named(path, module) for path, module in self.modules.items()}
+        self.names = {
+            m: {key: name for key, (name, _) in all_.items()} for m, all_ in layers.items()
+        }
+        self.weights: dict[nn.Module, tuple[object, dict[Key, Cell]]] = {}
+        self._warned: set[nn.Module] = set()
         self._steps: dict[str, int] = {}
         self._segments: dict[str, list[Segment]] = {}
         self._by_layer: dict[str, list[EditLike]] = {}
-        units = {name: m.hidden_size for m, all_ in self.names.items() for name in all_.values()}
+        units = {n: cell.hidden_size for all_ in layers.values() for n, cell in all_.values()}
         for name in (*(edit.layer for edit in self.edits), *(keep or ())):
             check_layer(name, list(units))
         for edit in self.edits:
             edit.check_units(units[edit.layer])
             self._by_layer.setdefault(edit.layer, []).append(edit)
 
-    def keeps(self, module: GRU) -> bool:
+    def keeps(self, module: nn.Module) -> bool:
         """Whether calls of this module are recorded."""
         if self.keep is None or self.paused:
             return False
         return not self.keep or any(name in self.keep for name in self.names[module].values())
 
-    def edits_at(self, module: GRU, key: Key) -> Sequence[EditLike]:
+    def edits_at(self, module: nn.Module, key: Key) -> Sequence[EditLike]:
         """The edits of one level and direction of a module."""
         return () if self.paused else self._by_layer.get(self.names[module][key], ())
 
-    def edits_here(self, module: GRU) -> bool:
+    def edits_here(self, module: nn.Module) -> bool:
         """Whether any layer of a module is edited."""
         return bool(self._by_layer) and any(self.edits_at(module, k) for k in self.names[module])
 
-    def changes(self, module: GRU, inside: Inside) -> list[Change]:
+    def changes(self, module: nn.Module, inside: Inside) -> list[Change]:
         """What its edits change in one layer of the call under way."""
         edits = self.edits_at(module, inside.key)
         if not edits:
@@ -93,7 +97,7 @@ class Watch:
         )
         return [edit.change(place) for edit in edits]
 
-    def add(self, module: GRU, segments: dict[Key, Segment]) -> None:
+    def add(self, module: nn.Module, segments: dict[Key, Segment]) -> None:
         """Record one call of a module."""
         for key, segment in segments.items():
             name = self.names[module][key]
@@ -108,7 +112,7 @@ class Watch:
                 )
             parts.append(segment)
 
-    def passed(self, module: GRU, steps: int) -> None:
+    def passed(self, module: nn.Module, steps: int) -> None:
         """Move the time axis of a module's layers on."""
         if not self.paused:
             for name in self.names[module].values():
@@ -133,7 +137,7 @@ class Watch:
         layers = {name: LayerRecording(name, parts) for name, parts in self._segments.items()}
         return Recording(layers, output, edits)
 
-    def warn_nonfinite(self, module: GRU, x: Tensor) -> None:
+    def warn_nonfinite(self, module: nn.Module, x: Tensor) -> None:
         """Say where NaN or infinity entered a module, once a watch."""
         if module in self._warned:
             return

@@ -13,7 +13,7 @@ from grulens.gru import unroll as unroll_file
 from grulens.gru.changes import Change, Program, reverse
 from grulens.gru.gates import gates
 from grulens.gru.unroll import fused, run, unroll
-from grulens.models.calls import cells_of
+from grulens.models.torch_gru import OfSequence
 from tests import reference
 from tests.drawn import Case, cases, flat
 
@@ -125,7 +125,7 @@ def test_nothing_before_the_first_touched_step_moves_by_a_bit():
 def test_fused_is_the_kernel_itself():
     module, x = nn.GRU(3, 4, batch_first=True), torch.randn(2, 5, 3)
     # the module's own weights: the kernel rounds another way for weights that need no gradient
-    cell = cells_of(module, copy=False)[0, 0]
+    cell = OfSequence().cells_of(module)[0, 0]
     assert torch.equal(fused(cell, x, torch.zeros(2, 4)), module(x)[0])
 
 
