@@ -75,7 +75,7 @@ class Tap:
             raise
         if call is None:
             return self.original(*args, **kwargs)  # which says what does not fit
-        self._refuse_autocast()
+        self._refuse_autocast(call.body.device.type)
         if not call.steps:
             raise EmptySequenceError(
                 f"layer {self.name!r} was called with a sequence of no steps: input of shape "
@@ -97,8 +97,7 @@ class Tap:
         """The module's first layer, for messages."""
         return next(iter(self.watches[-1].names[self.module].values()))
 
-    def _refuse_autocast(self) -> None:
-        kind = next(self.module.parameters()).device.type
+    def _refuse_autocast(self, kind: str) -> None:
         if torch.is_autocast_enabled(kind):
             raise RecordingError(
                 f"layer {self.name!r} runs under torch.autocast, which rounds inside the kernel "
@@ -121,11 +120,13 @@ class Tap:
         module, adapter = self.module, self.adapter
         graph = any(watch.graph for watch in keeping)
         programs: dict[Key, Program] = {}
+        live = adapter.cells_of(module)
+        cells = live if graph or not keeping else self._copied(live, keeping[0])
         if edited and not agreed(adapter, module):
             with torch.no_grad(), untouched(module):
                 compare(adapter, module, call, self.original(*args, **kwargs), self.name)
         if edited or (graph and call.levels > 1):
-            done = call.run(adapter.cells_of(module), self._program)
+            done = call.run(live, self._program)
             programs = done.programs
             result, body = call.leave(done), done.body
             if keeping:
@@ -138,8 +139,8 @@ class Tap:
             if not agreed(adapter, module):
                 compare(adapter, module, call, result, self.name)
             body = call.enter(result)
-            trained = any(parameter.requires_grad for parameter in module.parameters())
-            replay = Replay(call, self._cells(keeping[0], graph), body, rng, trained)
+            trained = any(t.requires_grad for cell in live.values() for t in cell.parameters)
+            replay = Replay(call, cells, body, rng, trained)
             replay.keep_copies(graph)
             inputs, states = replay.inputs, replay.states
         if keeping:
@@ -150,7 +151,7 @@ class Tap:
                     cell, partial(inputs, key), partial(states, key), call.state_of(key),
                     call.steps, call.form.lengths, bool(key[1]), programs.get(key),
                 )
-                for key, cell in self._cells(keeping[0], graph).items()
+                for key, cell in cells.items()
             }  # fmt: skip
             for watch in keeping:
                 if not finite:
@@ -158,17 +159,13 @@ class Tap:
                 watch.add(module, segments)
         return result
 
-    def _cells(self, watch: Watch, graph: bool) -> dict[Key, Cell]:
-        """Its cells; without a graph one copy for all calls, unless the weights moved between."""
-        module = self.module
-        live = self.adapter.cells_of(module)
-        if graph:
-            return live
+    def _copied(self, live: dict[Key, Cell], watch: Watch) -> dict[Key, Cell]:
+        """One copy of the weights for all calls, unless they moved between two."""
         versions = [(t.data_ptr(), version(t)) for cell in live.values() for t in cell.parameters]
-        held, cells = watch.weights.get(module, (None, live))
+        held, cells = watch.weights.get(self.module, (None, live))
         if held != versions:
             cells = {k: cell.over(lambda t: t.detach().clone()) for k, cell in live.items()}
-            watch.weights[module] = versions, cells
+            watch.weights[self.module] = versions, cells
         return cells
 
 
