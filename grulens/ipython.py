@@ -22,6 +22,7 @@ from torch import nn
 from grulens.errors import GrulensError
 from grulens.magics import VIEWS, GrulensMagics, lookup, models_in
 from grulens.models.find import layers
+from grulens.models.stack import GRUStack
 from grulens.models.summary import html_table
 
 COMMANDS = ("%grulens", "%%grulens")
@@ -34,7 +35,7 @@ def load_ipython_extension(shell: Any) -> None:
     if id(shell) in _loaded:
         return
     undo = [_magic(shell), _completion(shell)]
-    undo += [_summary(shell, kind) for kind in (nn.GRU, nn.GRUCell)]
+    undo += [_summary(shell, kind) for kind in (nn.GRU, nn.GRUCell, GRUStack)]
 
     def unload() -> None:
         for step in reversed(undo):
@@ -88,7 +89,7 @@ def complete(line: str, namespace: Mapping[str, Any]) -> list[str]:
     return [word for word in found if word.startswith(begun)]
 
 
-def gru_html(module: nn.GRU | nn.GRUCell) -> str | None:
+def gru_html(module: nn.Module) -> str | None:
     """A GRU module as a small table; None, torch's own text, for one that cannot be opened.
 
     >>> gru_html(nn.GRU(3, 4)).count("<tr>")
@@ -100,8 +101,7 @@ def gru_html(module: nn.GRU | nn.GRUCell) -> str | None:
         return None
     count = sum(parameter.numel() for parameter in module.parameters())
     rows = [(layer.name, layer.input_size, layer.hidden_size, layer.direction) for layer in found]
-    kind = "GRUCell" if isinstance(module, nn.GRUCell) else "GRU"
-    caption = f"{kind} · {count:,} parameters · {found[0].convention}"
+    caption = f"{found[0].kind} · {count:,} parameters · {found[0].convention}"
     return html_table(("layer", "input", "hidden", "direction"), rows, caption)
 
 
