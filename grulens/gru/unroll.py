@@ -11,11 +11,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.gru.cell import Cell
+from grulens.gru.cell import Activation, Cell
 from grulens.gru.changes import Program
-from grulens.gru.gates import general_gates
 
 BLOCK_ROWS = 4096
+
+# where the graph needs the result only, a step writes it over the pre-activation
+IN_PLACE: list[tuple[Activation, Activation]] = [
+    (torch.sigmoid, torch.sigmoid_),
+    (torch.tanh, torch.tanh_),
+    (torch.relu, torch.relu_),
+]
 
 
 def run(
@@ -96,13 +102,13 @@ def unroll(
         start: the step of the run (of `program` and `lengths`) at which `x` begins.
     """
     batch, steps, _ = x.shape
-    loop = _Step(cell, program)
+    loop, bias = _Step(cell, program), _input_bias(cell)
     states = []
     h = h_0
     block = max(1, BLOCK_ROWS // max(1, batch))
     for begin in range(0, steps, block):
         # the input's product does not wait for the state: one product for many steps
-        products = linear(x[:, begin : begin + block].transpose(0, 1), cell.weight_ih, cell.bias_ih)
+        products = linear(x[:, begin : begin + block].transpose(0, 1), cell.weight_ih, bias)
         for offset, product in enumerate(products.unbind(0)):
             t = start + begin + offset
             new = loop(product, h, t)
@@ -112,43 +118,60 @@ def unroll(
 
 
 class _Step:
-    """One step of the recurrence: short where nothing is changed, general where something is."""
+    """One step of the recurrence, of any convention; it asks a program only where there is one."""
 
     def __init__(self, cell: Cell, program: Program | None) -> None:
-        self.cell = cell
         self.program = program
-        self.units = cell.hidden_size
+        self.units = units = cell.hidden_size
+        self.reset_after = cell.reset_after
+        self.gate = _in_place(cell.gate)
+        self.candidate = _in_place(cell.candidate)
         # the transpose, once and in one piece: 1.5 x faster per step than a view of it
-        self.weight = cell.weight_hh.t().contiguous()
+        weight = cell.weight_hh.t()
+        if cell.reset_after:
+            self.weight, self.bias = weight.contiguous(), cell.bias_hh
+        else:
+            # nothing stands between these products and the input's: the bias goes in there
+            self.weight_rz = weight[:, : 2 * units].contiguous()
+            self.weight_n = weight[:, 2 * units :].contiguous()
 
     def __call__(self, product: Tensor, h: Tensor, t: int) -> Tensor:
-        program = self.program
-        if self.cell.is_torch:
-            z, n = self._torch(product, h, t)
+        units, program = self.units, self.program
+        in_rz, in_n = product[:, : 2 * units], product[:, 2 * units :]
+        if self.reset_after:
+            bias, weight = self.bias, self.weight
+            recurrent = h @ weight if bias is None else torch.addmm(bias, h, weight)
+            pre = in_rz + recurrent[:, : 2 * units]
         else:
-            _, z, n = general_gates(self.cell, product[:, None], h[:, None], program, t)
-            z, n = z[:, 0], n[:, 0]
-        new = torch.lerp(n, h, z)
-        return new if program is None else program.apply("h", new[:, None], t)[:, 0]
-
-    def _torch(self, product: Tensor, h: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        units, bias, program = self.units, self.cell.bias_hh, self.program
-        recurrent = h @ self.weight if bias is None else torch.addmm(bias, h, self.weight)
-        pre = product[:, : 2 * units] + recurrent[:, : 2 * units]
+            pre = torch.addmm(in_rz, h, self.weight_rz)
         if program is not None and (program.shifts("r") or program.shifts("z")):
             r, z = torch.split(pre, units, 1)
             r, z = program.shift("r", r[:, None], t), program.shift("z", z[:, None], t)
             pre = torch.cat([r, z], 2)[:, 0]
-        # in place where the graph does not need what was there
-        r, z = torch.split(pre.sigmoid_(), units, 1)
+        r, z = torch.split(self.gate(pre), units, 1)
         if program is not None:
             r = program.apply("r", r[:, None], t)[:, 0]
             z = program.apply("z", z[:, None], t)[:, 0]
-        n = torch.addcmul(product[:, 2 * units :], r, recurrent[:, 2 * units :])
+        if self.reset_after:
+            pre = torch.addcmul(in_n, r, recurrent[:, 2 * units :])
+        else:
+            pre = torch.addmm(in_n, r * h, self.weight_n)
         if program is None:
-            return z, n.tanh_()
-        n = program.shift("n", n[:, None], t).tanh_()
-        return z, program.apply("n", n, t)[:, 0]
+            return torch.lerp(self.candidate(pre), h, z)
+        n = self.candidate(program.shift("n", pre[:, None], t))
+        n = program.apply("n", n, t)[:, 0]
+        return program.apply("h", torch.lerp(n, h, z)[:, None], t)[:, 0]
+
+
+def _in_place(activation: Activation) -> Activation:
+    return next((other for known, other in IN_PLACE if known is activation), activation)
+
+
+def _input_bias(cell: Cell) -> Tensor | None:
+    """What is added to the input's product: all of the bias, if r does not come in between."""
+    if cell.reset_after or cell.bias_hh is None:
+        return cell.bias_ih
+    return cell.bias_hh if cell.bias_ih is None else cell.bias_ih + cell.bias_hh
 
 
 def _held(
