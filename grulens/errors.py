@@ -7,6 +7,7 @@ GrulensError
 │   ├── AdapterError           what an adapter says of a module is not what the module does
 │   └── DropoutMaskError       the kernel hides the dropout masks it drew (cuDNN)
 ├── CellError (ValueError)     weights that make no cell, or cells that do not fit together
+│   └── ConventionError        a convention that no Cell holds exactly, or that was not said
 ├── LayerError (KeyError)      a layer name that is not there
 ├── RecordingError             a run that cannot be recorded
 │   ├── EmptySequenceError     a sequence of no steps
@@ -16,7 +17,8 @@ GrulensError
 │   ├── PositionError          units, times or rows out of range
 │   └── SourceError            a patch from another length, layer or shape
 ├── ReadoutError               a readout whose result cannot be shown or compared
-└── DemoError                  the bundled models and their data
+├── DemoError                  the bundled models and their data
+└── MissingPackageError (ImportError)  an optional package that is not installed
 
 NonFiniteWarning (UserWarning) NaN or infinity entered a layer; it is recorded as it is
 """
@@ -50,6 +52,10 @@ class DropoutMaskError(ModelError):
 
 class CellError(GrulensError, ValueError):
     """Weights that make no cell, or cells that do not fit together."""
+
+
+class ConventionError(CellError):
+    """A convention that no Cell holds exactly, or one that was not said and is never guessed."""
 
 
 class LayerError(GrulensError, KeyError):
@@ -94,6 +100,10 @@ class ReadoutError(GrulensError):
 
 class DemoError(GrulensError):
     """The bundled models and their data."""
+
+
+class MissingPackageError(GrulensError, ImportError):
+    """An optional package that is not installed; the message says how to get it."""
 
 
 class NonFiniteWarning(UserWarning):

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Activation = Callable[[Tensor], Tensor]
+from grulens.errors import CellError, ConventionError
+from grulens.gru.activations import Activation, name_of
 
 
 class Gates(NamedTuple):
@@ -50,11 +51,12 @@ class Cell:
         bias_hh: (3 unit,) or None.
         reset_after: where the reset gate acts: after the recurrent product (torch, cuDNN) or
             before it (Cho's paper).
-        gate: the activation of r and z.
-        candidate: the activation of n.
+        gate: the activation of r and z, an elementwise function on tensors: torch's own, or one of
+            `grulens.gru.activations`, which has the three functions called hard sigmoid.
+        candidate: the activation of n, likewise.
 
     Raises:
-        ValueError: the shapes do not fit together.
+        CellError: the shapes or dtypes do not fit together, or an activation is no function.
 
     >>> cell = Cell(torch.zeros(6, 3), torch.zeros(6, 2), None, None)
     >>> cell
@@ -72,14 +74,133 @@ class Cell:
     candidate: Activation = torch.tanh
 
     def __post_init__(self) -> None:
-        rows = 3 * self.weight_hh.shape[1]
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        rows = 3 * self.weight_hh.shape[-1]
+        dtype = self.weight_hh.dtype
+        for name, rank in (("weight_ih", 2), ("weight_hh", 2), ("bias_ih", 1), ("bias_hh", 1)):
             value = getattr(self, name)
-            if value is not None and value.shape[0] != rows:
-                raise ValueError(
-                    f"{name} has {value.shape[0]} rows; a cell of {rows // 3} units packs r, z and "
-                    f"n in 3 x {rows // 3} = {rows}"
+            if value is None:
+                continue
+            if value.dim() != rank or value.shape[0] != rows:
+                raise CellError(
+                    f"{name} has shape {tuple(value.shape)}; a cell of {rows // 3} units packs r, "
+                    f"z and n in 3 x {rows // 3} = {rows} rows"
                 )
+            if value.dtype != dtype:
+                raise CellError(f"{name} is {value.dtype}, weight_hh is {dtype}")
+        for name in ("gate", "candidate"):
+            if not callable(getattr(self, name)):
+                raise CellError(
+                    f"{name} must be a function on tensors (torch.sigmoid, torch.nn.functional."
+                    f"hardsigmoid, one of grulens.gru.activations), got {getattr(self, name)!r}"
+                )
+
+    @classmethod
+    def from_keras(
+        cls,
+        weights: Any,
+        *,
+        reset_after: bool = True,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        keras_version: Any = None,
+    ) -> Cell:
+        """The cell of a Keras GRU layer, from what `layer.get_weights()` gives.
+
+        The options and their defaults are those of `keras.layers.GRU`. The weights of a
+        Bidirectional layer are the forward cell's and then the reverse one's::
+
+            w = layer.get_weights()
+            pair = Cell.from_keras(w[:3]), Cell.from_keras(w[3:])
+
+        Args:
+            weights: kernel (input, 3 unit), recurrent kernel (unit, 3 unit), and the bias,
+                (2, 3 unit) with `reset_after` and (3 unit,) without, or none; gates packed z, r, n.
+            reset_after: where the reset gate acts. Keras' GRU has True since 2.3, before it False.
+            activation: of the candidate: Keras' name for it, None, or a function on tensors.
+            recurrent_activation: of the gates, likewise.
+            keras_version: 2 or 3; needed for "hard_sigmoid", which is another function in each.
+
+        Raises:
+            CellError: the arrays are not those of one GRU layer.
+            ConventionError: an activation that is not known, a hard sigmoid of an unknown Keras, or
+                a bias that belongs to the other `reset_after`.
+
+        >>> import numpy as np
+        >>> kernel, recurrent, bias = np.zeros((2, 9)), np.zeros((3, 9)), np.zeros(9)
+        >>> Cell.from_keras([kernel, recurrent, bias], reset_after=False)
+        Cell(input 2, hidden 3, float64, reset before the product)
+        """
+        from grulens.gru.keras import keras_cell  # noqa: PLC0415 - it builds a Cell
+
+        return keras_cell(
+            weights,
+            reset_after=reset_after,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            keras_version=keras_version,
+        )
+
+    @classmethod
+    def from_onnx(cls, path: Any, *, node: Any = None, direction: Any = "forward") -> Cell:
+        """The cell of a GRU node in an ONNX file, with the convention the node states.
+
+        Where the reset gate acts, the activations and their clip come from the node. Its layout,
+        sequence_lens and initial_h say how it is called, and are no part of the cell.
+
+        Args:
+            path: a .onnx file, or an `onnx.ModelProto`. The package onnx must be installed.
+            node: the name of the GRU node, or of its first output where it has none; None for the
+                only one.
+            direction: "forward" or "reverse"; a bidirectional node has both.
+
+        Raises:
+            CellError: the model has no such node, or its weights are no constants.
+            ConventionError: the node does not run in this direction, or has an activation or
+                attribute whose meaning is not settled.
+            MissingPackageError: onnx is not installed.
+            OSError: the file cannot be opened.
+
+        >>> import numpy as np
+        >>> from onnx import helper, numpy_helper
+        >>> arrays = {"W": np.zeros((1, 9, 2)), "R": np.zeros((1, 9, 3))}
+        >>> constants = [numpy_helper.from_array(a, name) for name, a in arrays.items()]
+        >>> gru = helper.make_node("GRU", ["X", "W", "R"], ["Y"], hidden_size=3)
+        >>> model = helper.make_model(helper.make_graph([gru], "one", [], [], constants))
+        >>> Cell.from_onnx(model)
+        Cell(input 2, hidden 3, float64, reset before the product)
+        """
+        from grulens.gru.onnx import onnx_cell  # noqa: PLC0415 - it builds a Cell
+
+        return onnx_cell(path, node=node, direction=direction)
+
+    def z_swapped(self) -> Cell:
+        """The same cell with z and 1 - z swapped, for weights whose z lets the candidate in.
+
+        A `Cell`'s z keeps the memory. In other papers and libraries (Chung et al. 2014,
+        arXiv:1412.3555) it lets the candidate in, h = z n + (1 - z) h_prev. Their weights, held as
+        they are, make the cell that this method swaps: as 1 - gate(a) = gate(-a), the rows of z
+        change sign.
+
+        Raises:
+            ConventionError: for this gate 1 - gate(a) is not gate(-a).
+
+        >>> cell = Cell(torch.ones(3, 1), torch.ones(3, 1), None, None)
+        >>> cell.z_swapped().weight_hh.flatten()
+        tensor([ 1., -1.,  1.])
+        """
+        grid = torch.linspace(-20, 20, 4001, dtype=torch.float64, device=self.weight_hh.device)
+        off = float((self.gate(grid) + self.gate(-grid) - 1).abs().max())
+        if not off < 1e-9:
+            raise ConventionError(
+                f"z and 1 - z cannot be swapped exactly: it needs 1 - gate(a) = gate(-a), and for "
+                f"{name_of(self.gate)} they differ by up to {off:.2g}"
+            )
+        units = self.hidden_size
+
+        def negated(rows: Tensor) -> Tensor:
+            return torch.cat([rows[:units], -rows[units : 2 * units], rows[2 * units :]])
+
+        return self.over(negated)
 
     @property
     def input_size(self) -> int:
@@ -107,8 +228,13 @@ class Cell:
 
     @property
     def convention(self) -> str:
-        """Where its reset gate acts, in words."""
-        return f"reset {'after' if self.reset_after else 'before'} the product"
+        """Where its reset gate acts, and its activations that are not torch's, in words."""
+        words = [f"reset {'after' if self.reset_after else 'before'} the product"]
+        if self.gate is not torch.sigmoid:
+            words.append(f"gate {name_of(self.gate)}")
+        if self.candidate is not torch.tanh:
+            words.append(f"candidate {name_of(self.candidate)}")
+        return ", ".join(words)
 
     @property
     def parameters(self) -> list[Tensor]:

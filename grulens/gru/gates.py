@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.gru.cell import Activation, Cell, Gates
+from grulens.gru.activations import Activation
+from grulens.gru.cell import Cell, Gates
 from grulens.gru.changes import Program
 
 BLOCK_ROWS = 1024

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.gru.cell import Activation, Cell
+from grulens.gru.activations import Activation
+from grulens.gru.cell import Cell
 from grulens.gru.changes import Program
 
 BLOCK_ROWS = 4096

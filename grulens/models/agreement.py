@@ -18,7 +18,8 @@ from torch.nn.functional import hardsigmoid
 from torch.utils._pytree import tree_flatten
 
 from grulens.errors import AdapterError
-from grulens.gru.cell import Activation, Cell
+from grulens.gru.activations import Activation
+from grulens.gru.cell import Cell
 from grulens.models.adapters import Adapter
 from grulens.models.calls import Call, Key
 from grulens.models.segment import Segment
