@@ -14,11 +14,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import hardsigmoid
 from torch.utils._pytree import tree_flatten
 
-from grulens.errors import AdapterError
-from grulens.gru.activations import Activation
+from grulens.errors import AdapterError, ConventionError
+from grulens.gru.activations import HARD_SIGMOID_KERAS2, HARD_SIGMOID_KERAS3, Activation
 from grulens.gru.cell import Cell
 from grulens.models.adapters import Adapter
 from grulens.models.calls import Call, Key
@@ -89,7 +88,10 @@ def _mismatch(
         part = call
     best = torch.inf
     for words, change in _alternatives(cells[0, 0]):
-        other = _off(part, {key: change(cell) for key, cell in cells.items()}, x, h)
+        try:
+            other = _off(part, {key: change(cell) for key, cell in cells.items()}, x, h)
+        except ConventionError:
+            continue  # a gate for which z cannot be swapped
         if other <= limit:
             return f"{text}. What fits is {words} (a difference of {other:.0e})"
         best = min(best, other)
@@ -111,8 +113,8 @@ def _alternatives(cell: Cell) -> Iterator[tuple[str, Callable[[Cell], Cell]]]:
     ]
     gates: dict[str, Activation] = {
         "gate=torch.sigmoid": torch.sigmoid,
-        "gate=Keras 2's hard sigmoid, 0.2 x + 0.5": lambda a: (0.2 * a + 0.5).clamp(0, 1),
-        "gate=Keras 3's hard sigmoid, x / 6 + 0.5": hardsigmoid,
+        "gate=Keras 2's hard sigmoid, 0.2 x + 0.5": HARD_SIGMOID_KERAS2,
+        "gate=Keras 3's hard sigmoid, x / 6 + 0.5": HARD_SIGMOID_KERAS3,
     }
     candidates: dict[str, Activation] = {
         "candidate=torch.tanh": torch.tanh,
@@ -132,10 +134,10 @@ def _alternatives(cell: Cell) -> Iterator[tuple[str, Callable[[Cell], Cell]]]:
     ]
     options = [
         [same, *rows],
-        [same, ("z and 1 - z swapped (negate the rows of z)", _swap)],
         [same, (flip, lambda c: replace(c, reset_after=not c.reset_after))],
         [same, *other_gates],
         [same, *other_candidates],
+        [same, ("z and 1 - z swapped (Cell.z_swapped)", Cell.z_swapped)],
     ]
     every = [[part for part in choice if part[0]] for choice in product(*options)]
     for parts in sorted(every, key=len):
@@ -158,14 +160,6 @@ def _reorder(order: str) -> Callable[[Cell], Cell]:
         return torch.cat([blocks[order.index(gate)] for gate in "rzn"])
 
     return lambda cell: cell.over(rows)
-
-
-def _swap(cell: Cell) -> Cell:
-    def rows(tensor: Tensor) -> Tensor:
-        r, z, n = tensor.chunk(3)
-        return torch.cat([r, -z, n])
-
-    return cell.over(rows)
 
 
 def _compare_results(module: nn.Module, made: Any, result: Any, limit: float, name: str) -> None:

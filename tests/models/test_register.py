@@ -142,7 +142,7 @@ def test_an_edit_acts_in_it(taught: Any, reset_after: bool) -> None:
     ("options", "said"),
     [
         ({"reset_after": False}, "side of the product (reset_after=False)"),
-        ({"swapped": True}, "z and 1 - z swapped (negate the rows of z)"),
+        ({"swapped": True}, "z and 1 - z swapped (Cell.z_swapped)"),
         ({"order": "zrn"}, "rows in the order z, r, n"),
         (
             {"order": "nzr", "reset_after": False},
