@@ -22,6 +22,7 @@ from grulens.gru.cell import Cell
 from grulens.models.adapters import Adapter
 from grulens.models.calls import Call, Key
 from grulens.models.segment import Segment
+from grulens.models.whole import grads
 
 _settled: WeakKeyDictionary[nn.Module, Adapter] = WeakKeyDictionary()
 ROWS, STEPS = 4, 64
@@ -39,7 +40,7 @@ def compare(adapter: Adapter, module: nn.Module, call: Call, result: Any, name: 
     Raises:
         AdapterError: they differ; the message says by how much, and which convention would fit.
     """
-    with torch.no_grad():
+    with grads(False):
         cells = adapter.cells_of(module)
         body = call.enter(result)
         run = call.run(cells)

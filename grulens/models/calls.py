@@ -19,6 +19,7 @@ from grulens.gru.cell import Cell
 from grulens.gru.changes import Program, reverse
 from grulens.gru.unroll import run
 from grulens.models.form import Form
+from grulens.models.whole import grads, random_kept
 
 Key = tuple[int, int]  # level, direction (1 is the reverse one)
 
@@ -202,7 +203,7 @@ class Replay:
 
     def _all(self) -> Run:
         if self._run is None:
-            with torch.no_grad(), torch.random.fork_rng(devices=[], enabled=self.rng is not None):
+            with grads(False), random_kept():
                 if self.rng is not None:
                     torch.set_rng_state(self.rng)
                 cells = {key: _like_live(c, self.trained) for key, c in self.cells.items()}

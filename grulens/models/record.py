@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from grulens.errors import RecordingError
@@ -13,6 +12,7 @@ from grulens.models.place import EditLike
 from grulens.models.recording import Recording
 from grulens.models.splice import edits_in_force, watching
 from grulens.models.watch import Watch
+from grulens.models.whole import grads
 
 
 def record(
@@ -50,6 +50,7 @@ def record(
     Warns:
         NonFiniteWarning: NaN or infinity entered a layer.
 
+    >>> import torch
     >>> rnn = nn.GRU(3, 4, bidirectional=True, batch_first=True)
     >>> recording = record(rnn, torch.zeros(2, 5, 3))
     >>> recording
@@ -60,7 +61,7 @@ def record(
     wanted = () if layers is None else (layers,) if isinstance(layers, str) else tuple(layers)
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
     watch = Watch(model, chosen, keep=wanted, graph=grad)
-    with watching(watch), torch.enable_grad() if grad else torch.no_grad():
+    with watching(watch), grads(grad):
         output = model(*args, **kwargs)
         recording = watch.recording(output, edits_in_force(watch))
     if not recording:

@@ -17,6 +17,7 @@ from grulens.gru.cell import Cell, Gates
 from grulens.models.find import check_layer
 from grulens.models.segment import Segment, version
 from grulens.models.summary import html_table
+from grulens.models.whole import grads
 
 SIGNALS = ("x", "h_prev", "r", "z", "n", "h")
 
@@ -79,7 +80,7 @@ class LayerRecording:
                     "read them before the optimizer steps, or record with grad=False, which keeps "
                     "a copy"
                 )
-        with torch.set_grad_enabled(self.h.requires_grad):
+        with grads(self.h.requires_grad):
             parts = [
                 segment.gates(x, h_prev)
                 for segment, x, h_prev in zip(
@@ -114,7 +115,7 @@ class LayerRecording:
 
         It says how exactly the recorded gates explain the recorded states; about 1e-7 in float32.
         """
-        with torch.no_grad():
+        with grads(False):
             error = torch.lerp(self.n, self.h_prev, self.z).sub_(self.h).abs_()
             error.masked_fill_(~self.mask[..., None], 0)
             for segment, part in zip(self._segments, self._split(error), strict=True):

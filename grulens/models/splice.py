@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
-import torch
 from torch import nn
 
 from grulens.models.place import EditLike
@@ -15,28 +14,35 @@ from grulens.models.recording import Recording
 from grulens.models.tap import Tap
 from grulens.models.untouched import untouched
 from grulens.models.watch import Watch
+from grulens.models.whole import Whole, acquire, grads
 
 LOCK = threading.RLock()
 """Guards every model and its taps; held while a watch is open."""
 
 
-@contextmanager
-def watching(watch: Watch) -> Iterator[Watch]:
+class watching(Whole):  # noqa: N801 - called as a function is, in a `with`
     """Open a watch on its model; whatever happens inside, the model is afterwards as it was."""
-    with LOCK, ExitStack() as undo:
-        for module in watch.modules.values():
-            # first how to undo it, then the deed: Ctrl-C may come in between
-            undo.callback(Tap.leave, module, watch)
-            Tap.on(module, watch.adapters[module]).watches.append(watch)
-        if watch.edits:
-            follower = _Follower(watch)
-            undo.callback(follower.leave)
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._undo = ExitStack()
+
+    def begin(self) -> None:
+        acquire(LOCK)
+        self._undo.callback(LOCK.release)
+        for module, adapter in self.watch.adapters.items():
+            self._undo.callback(Tap.leave, module, self.watch)
+            Tap.on(module, adapter).watches.append(self.watch)
+        if self.watch.edits:
+            follower = _Follower(self.watch)
+            self._undo.callback(follower.leave)
             follower.follow()
-        yield watch
+
+    def end(self) -> None:
+        self._undo.close()
 
 
-@contextmanager
-def editing(model: nn.Module, *edits: EditLike) -> Iterator[None]:
+def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object]:
     """Run the model's own forward with the edits inside its recurrence.
 
     Inside the block every call of `model` is edited; gradients flow through it and follow torch's
@@ -53,6 +59,7 @@ def editing(model: nn.Module, *edits: EditLike) -> Iterator[None]:
         SourceError: the source of a patch does not fit.
         RecordingError: a GRU ran under `torch.autocast`.
 
+    >>> import torch
     >>> from grulens import ablate
     >>> rnn = nn.GRU(2, 3)
     >>> with editing(rnn, ablate("l0", 1)):
@@ -60,8 +67,7 @@ def editing(model: nn.Module, *edits: EditLike) -> Iterator[None]:
     >>> output[:, 1]
     tensor([0., 0., 0., 0.], grad_fn=<SelectBackward0>)
     """
-    with watching(Watch(model, edits)):
-        yield
+    return watching(Watch(model, edits))
 
 
 def edits_in_force(watch: Watch) -> list[EditLike]:
@@ -73,15 +79,24 @@ def unedited_run(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     """The run that relative edits refer to, of which nothing else remains."""
     recorder = Watch(watch.model, keep=[edit.layer for edit in watch.edits if edit.relative])
     others = [other for other in _open_on_the_same(watch) if not other.paused]
-    for other in others:
-        other.paused = True
-    try:
-        with torch.no_grad(), untouched(watch.model), watching(recorder):
-            watch.model(*args, **kwargs)
-    finally:
-        for other in others:
-            other.paused = False
+    with _Paused(others), grads(False), untouched(watch.model), watching(recorder):
+        watch.model(*args, **kwargs)
     return recorder.recording(None, ())
+
+
+class _Paused(Whole):
+    """Watches that look away for a while."""
+
+    def __init__(self, watches: list[Watch]) -> None:
+        self.watches = watches
+
+    def begin(self) -> None:
+        for watch in self.watches:
+            watch.paused = True
+
+    def end(self) -> None:
+        for watch in self.watches:
+            watch.paused = False
 
 
 def _open_on_the_same(watch: Watch) -> list[Watch]:

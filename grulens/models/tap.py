@@ -24,6 +24,7 @@ from grulens.models.calls import Call, Inside, Key, Replay, kept
 from grulens.models.segment import Segment, version
 from grulens.models.untouched import untouched
 from grulens.models.watch import Watch
+from grulens.models.whole import grads
 
 
 class Tap:
@@ -123,7 +124,7 @@ class Tap:
         live = adapter.cells_of(module)
         cells = live if graph or not keeping else self._copied(live, keeping[0])
         if edited and not agreed(adapter, module):
-            with torch.no_grad(), untouched(module):
+            with grads(False), untouched(module):
                 compare(adapter, module, call, self.original(*args, **kwargs), self.name)
         if edited or (graph and call.levels > 1):
             done = call.run(live, self._program)

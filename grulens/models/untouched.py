@@ -6,16 +6,15 @@ any of that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from grulens.models.whole import Whole, random_kept
 
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+
+class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
     """Afterwards the model's buffers and attributes and torch's random numbers are as before.
 
     >>> norm = nn.BatchNorm1d(2)
@@ -24,21 +23,25 @@ def untouched(model: nn.Module) -> Iterator[None]:
     >>> norm.running_mean, int(norm.num_batches_tracked)
     (tensor([0., 0.]), 0)
     """
-    # attributes may be given a new value or, where they are buffers, changed in place
-    attributes = [(module, dict(vars(module))) for module in model.modules()]
-    buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = {tensor.device.index for tensor in model.parameters() if tensor.is_cuda}
-    try:
-        with torch.random.fork_rng(list(devices)):
-            yield
-    finally:
-        for module, before in attributes:
+
+    def __init__(self, model: nn.Module) -> None:
+        # attributes may be given a new value or, where they are buffers, changed in place
+        self.attributes = [(module, dict(vars(module))) for module in model.modules()]
+        self.buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
+        self.values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        self.random = random_kept({p.device.index for p in model.parameters() if p.is_cuda})
+
+    def begin(self) -> None:
+        self.random.begin()
+
+    def end(self) -> None:
+        self.random.end()
+        for module, before in self.attributes:
             _restore(vars(module), before)
-        for held, kept in buffers:
+        for held, kept in self.buffers:
             _restore(held, kept)
         with torch.no_grad():
-            for buffer, value in values:
+            for buffer, value in self.values:
                 # by value: batch norm's kernel counts no change; and only then, since a copy counts
                 # as one, and an earlier graph may hold the buffer
                 if not torch.equal(buffer, value):

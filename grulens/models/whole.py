@@ -1,0 +1,171 @@
+"""What Ctrl-C must not tear apart: the beginning and the end of a block that changes something.
+
+Python raises KeyboardInterrupt between any two steps, also inside the code that puts things back;
+a `finally` does not help there, nor does a generator in a `with`. So while a `Whole` block is
+open, an interrupt that comes in its beginning or its end waits until that is done. One that comes
+in between is raised at once, as always.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import torch
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class _CtrlC:
+    """Stands in for the handler of Ctrl-C while blocks are open in the main thread."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.waiting = False
+        self.before: Handler = signal.default_int_handler
+
+    def enter(self) -> None:
+        if not self.open:
+            self.waiting = False
+            present = signal.getsignal(signal.SIGINT)
+            if callable(present) and present is not self:
+                self.before = present
+                signal.signal(signal.SIGINT, self)
+        self.open += 1
+
+    def leave(self) -> None:
+        """End a block; what has waited is raised, unless a larger block is in its end, too."""
+        self.open -= 1
+        here: object = signal.getsignal(signal.SIGINT)
+        # somebody may have put another handler in its place meanwhile: that one stays
+        if not self.open and here is self:
+            signal.signal(signal.SIGINT, self.before)
+        if self.due():
+            self.waiting = False
+            self.before(signal.SIGINT, None)
+
+    def due(self) -> bool:
+        """Whether what has waited may be raised: no block but this one is in its begin or end."""
+        return self.waiting and _wholes(sys._getframe()) <= 1
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if _wholes(frame):
+            self.waiting = True
+        else:
+            self.before(number, frame)
+
+
+_ctrl_c = _CtrlC()
+
+
+class Whole:
+    """A block whose `begin` and `end` run to their ends; `end` also follows a `begin` that failed.
+
+    >>> class Counted(Whole):
+    ...     count = 0
+    ...     def begin(self): Counted.count += 1
+    ...     def end(self): Counted.count -= 1
+    >>> with Counted():
+    ...     Counted.count
+    1
+    >>> Counted.count
+    0
+    """
+
+    _main = False
+
+    def begin(self) -> None:
+        """Change something."""
+
+    def end(self) -> None:
+        """Put it back, as far as `begin` has come."""
+
+    def __enter__(self) -> Any:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            _ctrl_c.enter()
+        try:
+            self.begin()
+        except BaseException:
+            self._close()
+            raise
+        if self._main and _ctrl_c.due():
+            self._close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self.end()
+        finally:
+            if self._main:
+                _ctrl_c.leave()
+
+
+# unwrapped: where annotations are checked at run time, something else stands around them
+_CODES = {inspect.unwrap(method).__code__ for method in (Whole.__enter__, Whole.__exit__)}
+
+
+def _wholes(frame: FrameType | None) -> int:
+    """How many blocks are in their begin or end."""
+    count = 0
+    while frame is not None:
+        count += frame.f_code in _CODES
+        frame = frame.f_back
+    return count
+
+
+def acquire(lock: Any) -> None:
+    """Wait for a lock in the beginning of a block; Ctrl-C ends the waiting."""
+    while not lock.acquire(timeout=0.1):
+        if _ctrl_c.waiting:
+            raise KeyboardInterrupt
+
+
+class grads(Whole):  # noqa: N801 - called as torch.set_grad_enabled is
+    """torch's grad mode inside a block.
+
+    >>> with grads(False):
+    ...     torch.is_grad_enabled()
+    False
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = mode
+        self.before = torch.is_grad_enabled()
+
+    def begin(self) -> None:
+        self.before = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(self.mode)
+
+    def end(self) -> None:
+        torch._C._set_grad_enabled(self.before)
+
+
+class random_kept(Whole):  # noqa: N801 - called as torch.random.fork_rng is
+    """Afterwards torch's random numbers go on as if nothing had been drawn inside the block.
+
+    >>> with random_kept():
+    ...     inside = torch.rand(1)
+    >>> bool(torch.rand(1) == inside)
+    True
+    """
+
+    def __init__(self, devices: set[int] | None = None) -> None:
+        self.devices = devices or set()
+
+    def begin(self) -> None:
+        self.cpu = torch.get_rng_state()
+        self.cuda = {index: torch.cuda.get_rng_state(index) for index in self.devices}
+
+    def end(self) -> None:
+        torch.set_rng_state(self.cpu)
+        for index, state in self.cuda.items():
+            torch.cuda.set_rng_state(state, index)
