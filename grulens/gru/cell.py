@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.errors import CellError, ConventionError
-from grulens.gru.activations import Activation, name_of
+from grulens.gru.activations import name_of
 
 
 class Gates(NamedTuple):
@@ -70,8 +70,9 @@ class Cell:
     bias_ih: Float[Tensor, _] | None
     bias_hh: Float[Tensor, _] | None
     reset_after: bool = True
-    gate: Activation = torch.sigmoid
-    candidate: Activation = torch.tanh
+    # each an Activation; Any, so that a name given instead is refused in words of ours
+    gate: Any = torch.sigmoid
+    candidate: Any = torch.tanh
 
     def __post_init__(self) -> None:
         rows = 3 * self.weight_hh.shape[-1]

@@ -189,7 +189,8 @@ def _constant(
             opset_imports=proto.opset_import,
             ir_version=proto.ir_version,
         )
-        return ReferenceEvaluator(part).run(None, {})[0]
+        computed: Any = ReferenceEvaluator(part).run(None, {})
+        return computed[0]
     except Exception as error:
         kinds = ", ".join(sorted({node.op_type for node in nodes})) or "a constant"
         raise CellError(

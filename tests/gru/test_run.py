@@ -10,6 +10,13 @@ from torch import nn
 import grulens
 from grulens.gru import gates as gates_file
 from grulens.gru import unroll as unroll_file
+from grulens.gru.activations import (
+    HARD_SIGMOID_KERAS2,
+    HARD_SIGMOID_KERAS3,
+    Clipped,
+    HardSigmoid,
+    LeakyRelu,
+)
 from grulens.gru.changes import Change, Program, reverse
 from grulens.gru.gates import gates
 from grulens.gru.unroll import fused, run, unroll
@@ -17,18 +24,25 @@ from grulens.models.torch_gru import OfSequence
 from tests import reference
 from tests.drawn import Case, cases, flat
 
-
-def hard_sigmoid(v):
-    return torch.clamp(v / 6 + 0.5, 0, 1)
-
-
 ACTIVATIONS = {
     "torch": (torch.sigmoid, reference.sigmoid, torch.tanh, np.tanh),
-    "hard": (
-        hard_sigmoid,
+    "keras 3": (
+        HARD_SIGMOID_KERAS3,
         lambda v: np.clip(v / 6 + 0.5, 0, 1),
         torch.nn.functional.softsign,
         lambda v: v / (1 + abs(v)),
+    ),
+    "keras 2": (
+        HARD_SIGMOID_KERAS2,
+        lambda v: np.clip(0.2 * v + 0.5, 0, 1),
+        torch.relu,
+        lambda v: np.maximum(v, 0),
+    ),
+    "onnx": (
+        Clipped(HardSigmoid(0.4, 0.3), 0.8),
+        lambda v: np.clip(0.4 * np.clip(v, -0.8, 0.8) + 0.3, 0, 1),
+        LeakyRelu(0.1),
+        lambda v: np.where(v > 0, v, 0.1 * v),
     ),
 }
 
@@ -89,6 +103,31 @@ def test_run_and_gates_equal_the_reference(made, block, packed):
         cell.weight_hh.requires_grad_(False)
 
 
+@given(made=cells())
+def test_the_gates_make_the_states_again(made):
+    cell, _, _ = made
+    x, h_0 = torch.randn(3, 6, 3).double(), torch.randn(3, 4).double()
+    h = run(cell, x, h_0)
+    h_prev = torch.cat([h_0[:, None], h[:, :-1]], 1)
+    _, z, n = gates(cell, x, h_prev)
+    torch.testing.assert_close((1 - z) * n + z * h_prev, h)
+
+
+@given(made=cells(), edited=st.booleans())
+def test_the_loop_has_the_gradient_of_what_it_computes(made, edited):
+    """Activations are written over their argument: the graph must not need what was there."""
+    cell, _, _ = made
+    x, h_0 = torch.randn(2, 3, 3).double(), torch.randn(2, 4).double()
+    one = torch.ones(1, 1, 1).double()
+    where = torch.ones(1, 1, 1, dtype=torch.bool)
+    changes = [Change(s, where, one, 0.1 * one, before) for s in "rzn" for before in (True, False)]
+    program = Program(changes, 3, x) if edited else None
+    weights = [t.requires_grad_() for t in (*cell.parameters, x, h_0)]
+    assert torch.autograd.gradcheck(
+        lambda *_: unroll(cell, x, h_0, program), weights, eps=1e-7, atol=1e-4
+    )
+
+
 @given(made=cells(), first=st.integers(0, 5), last=st.integers(0, 5), packed=st.booleans())
 def test_a_run_that_is_changed_for_some_steps_equals_the_loop_over_all(made, first, last, packed):
     cell, _, _ = made
@@ -141,14 +180,3 @@ def test_a_set_signal_forgets_even_nan():
     where = torch.ones(1, 1, 1, dtype=torch.bool)
     program = Program([Change("h", where, 0 * one, 5 * one)], 1, one)
     assert program.apply("h", torch.full((1, 1, 2), torch.nan)).tolist() == [[[5.0, 5.0]]]
-
-
-def test_a_cell_says_which_of_its_weights_does_not_fit():
-    with pytest.raises(ValueError, match=r"bias_hh has shape \(5,\); a cell of 2 units"):
-        grulens.Cell(torch.zeros(6, 3), torch.zeros(6, 2), None, torch.zeros(5))
-
-
-def test_a_cell_tells_its_convention():
-    before = grulens.Cell(torch.zeros(6, 3), torch.zeros(6, 2), None, None, reset_after=False)
-    assert repr(before) == "Cell(input 3, hidden 2, float32, reset before the product)"
-    assert not before.is_torch
