@@ -113,6 +113,8 @@ class Cell:
             w = layer.get_weights()
             pair = Cell.from_keras(w[:3]), Cell.from_keras(w[3:])
 
+        A layer with `go_backwards=True` is a reverse cell: flip what it reads.
+
         Args:
             weights: kernel (input, 3 unit), recurrent kernel (unit, 3 unit), and the bias,
                 (2, 3 unit) with `reset_after` and (3 unit,) without, or none; gates packed z, r, n.
@@ -146,7 +148,8 @@ class Cell:
         """The cell of a GRU node in an ONNX file, with the convention the node states.
 
         Where the reset gate acts, the activations and their clip come from the node. Its layout,
-        sequence_lens and initial_h say how it is called, and are no part of the cell.
+        sequence_lens and initial_h say how it is called, and are no part of the cell. A node that
+        runs in reverse only gives a reverse cell: flip what it reads.
 
         Args:
             path: a .onnx file, or an `onnx.ModelProto`. The package onnx must be installed.
@@ -190,7 +193,8 @@ class Cell:
         tensor([ 1., -1.,  1.])
         """
         grid = torch.linspace(-20, 20, 4001, dtype=torch.float64, device=self.weight_hh.device)
-        off = float((self.gate(grid) + self.gate(-grid) - 1).abs().max())
+        with torch.no_grad():
+            off = float((self.gate(grid) + self.gate(-grid) - 1).abs().max())
         if not off < 1e-9:
             raise ConventionError(
                 f"z and 1 - z cannot be swapped exactly: it needs 1 - gate(a) = gate(-a), and for "

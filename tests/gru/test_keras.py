@@ -14,9 +14,7 @@ from grulens.gru.activations import HARD_SIGMOID_KERAS2, HARD_SIGMOID_KERAS3
 from grulens.gru.keras import BY_NAME
 
 # keras 3.15 with numpy 2: its variables do not know __array__(copy=...)
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 UNITS, INPUTS = 4, 3
 
 
