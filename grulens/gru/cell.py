@@ -125,13 +125,12 @@ class Cell:
 
         Raises:
             CellError: the arrays are not those of one GRU layer.
-            ConventionError: an activation that is not known, a hard sigmoid of an unknown Keras, or
-                a bias that belongs to the other `reset_after`.
+            ConventionError: an activation that is not known, a hard sigmoid of no said version, a
+                bias that belongs to the other `reset_after`.
 
-        >>> import numpy as np
-        >>> kernel, recurrent, bias = np.zeros((2, 9)), np.zeros((3, 9)), np.zeros(9)
+        >>> kernel, recurrent, bias = torch.zeros(2, 9), torch.zeros(3, 9), torch.zeros(9)
         >>> Cell.from_keras([kernel, recurrent, bias], reset_after=False)
-        Cell(input 2, hidden 3, float64, reset before the product)
+        Cell(input 2, hidden 3, float32, reset before the product)
         """
         from grulens.gru.keras import keras_cell  # noqa: PLC0415 - it builds a Cell
 
@@ -153,14 +152,13 @@ class Cell:
 
         Args:
             path: a .onnx file, or an `onnx.ModelProto`. The package onnx must be installed.
-            node: the name of the GRU node, or of its first output where it has none; None for the
-                only one.
+            node: the GRU node's name, or its first output if it has none; None for the only one.
             direction: "forward" or "reverse"; a bidirectional node has both.
 
         Raises:
             CellError: the model has no such node, or its weights are no constants.
-            ConventionError: the node does not run in this direction, or has an activation or
-                attribute whose meaning is not settled.
+            ConventionError: the node does not run in this direction, or an activation or attribute
+                of it is not settled.
             MissingPackageError: onnx is not installed.
             OSError: the file cannot be opened.
 
@@ -180,10 +178,9 @@ class Cell:
     def z_swapped(self) -> Cell:
         """The same cell with z and 1 - z swapped, for weights whose z lets the candidate in.
 
-        A `Cell`'s z keeps the memory. In other papers and libraries (Chung et al. 2014,
-        arXiv:1412.3555) it lets the candidate in, h = z n + (1 - z) h_prev. Their weights, held as
-        they are, make the cell that this method swaps: as 1 - gate(a) = gate(-a), the rows of z
-        change sign.
+        A `Cell`'s z keeps the memory; elsewhere (Chung et al. 2014, arXiv:1412.3555) it lets the
+        candidate in, h = z n + (1 - z) h_prev. Make a cell of such weights as they are, and swap
+        it: as 1 - gate(a) = gate(-a), the rows of z change sign.
 
         Raises:
             ConventionError: for this gate 1 - gate(a) is not gate(-a).
