@@ -118,7 +118,7 @@ class Cell:
         Args:
             weights: kernel (input, 3 unit), recurrent kernel (unit, 3 unit), and the bias,
                 (2, 3 unit) with `reset_after` and (3 unit,) without, or none; gates packed z, r, n.
-            reset_after: where the reset gate acts. Keras' GRU has True since 2.3, before it False.
+            reset_after: where the reset gate acts; False was the default of TensorFlow 1.
             activation: of the candidate: Keras' name for it, None, or a function on tensors.
             recurrent_activation: of the gates, likewise.
             keras_version: 2 or 3; needed for "hard_sigmoid", which is another function in each.
