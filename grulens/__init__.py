@@ -20,6 +20,8 @@ from grulens.models.splice import editing
 from grulens.models.stack import GRUStack
 from grulens.probing.edit import Edit
 from grulens.probing.edits import ablate, clamp, patch, scale, shift
+from grulens.probing.sweep import sweep
+from grulens.probing.swept import Sweep
 
 if TYPE_CHECKING:
     from grulens.ipython import load_ipython_extension, unload_ipython_extension
@@ -44,6 +46,7 @@ __all__ = [
     "SequenceAdapter",
     "Session",
     "StepAdapter",
+    "Sweep",
     "ablate",
     "clamp",
     "editing",
@@ -55,6 +58,7 @@ __all__ = [
     "register",
     "scale",
     "shift",
+    "sweep",
     "unload_ipython_extension",
 ]
 

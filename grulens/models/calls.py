@@ -127,33 +127,49 @@ class Call:
 
     def run(self, cells: dict[Key, Cell], make_program: MakeProgram | None = None) -> Run:
         """The layers one by one; those for which `make_program` gives a program, changed."""
-        count, levels = self.directions, self.levels
         done = Run()
         body, last = self.body, []
-        for level in range(levels):
-            rows = self.form.rows(body)
-            done.inputs.append(rows)
-            insides = [
-                Inside(key, cells[key], rows, self.state_of(key), self.form.lengths)
-                for key in ((level, direction) for direction in range(count))
-            ]
-            programs = {i.key: p for i in insides if make_program and (p := make_program(i))}
-            done.programs |= programs
-            if programs or not all(inside.cell.is_torch for inside in insides):
-                results = [inside.states(programs.get(inside.key)) for inside in insides]
-                # in the memory order of the kernel's own output: dropout draws its mask along it
-                body = self.form.body(torch.cat([h for h, _ in results], 2)).contiguous()
-                states = [h for h, _ in results]
-                last += [h_n for _, h_n in results]
-            else:
-                body = self._fused(body, insides)
-                states = list(self.form.rows(body).chunk(count, 2))
-                last += self.last(body)
-            done.states |= {inside.key: h for inside, h in zip(insides, states, strict=True)}
-            if self.dropout and level < levels - 1:
-                body = dropout(body, self.dropout, training=True)
+        for level in range(self.levels):
+            body, h_n = self.level(level, body, cells, done, make_program)
+            last += h_n
+            body = self.dropped(level, body)
         done.body, done.h_n = body, torch.stack(last)
         return done
+
+    def level(
+        self,
+        level: int,
+        body: Tensor,
+        cells: dict[Key, Cell],
+        done: Run,
+        make_program: MakeProgram | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One level on a body: its own body, and the last state (batch, unit) of each direction."""
+        rows = self.form.rows(body)
+        done.inputs.append(rows)
+        insides = [
+            Inside(key, cells[key], rows, self.state_of(key), self.form.lengths)
+            for key in ((level, direction) for direction in range(self.directions))
+        ]
+        programs = {i.key: p for i in insides if make_program and (p := make_program(i))}
+        done.programs |= programs
+        if programs or not all(inside.cell.is_torch for inside in insides):
+            results = [inside.states(programs.get(inside.key)) for inside in insides]
+            # in the memory order of the kernel's own output: dropout draws its mask along it
+            body = self.form.body(torch.cat([h for h, _ in results], 2)).contiguous()
+            states, last = [h for h, _ in results], [h_n for _, h_n in results]
+        else:
+            body = self._fused(body, insides)
+            states = list(self.form.rows(body).chunk(self.directions, 2))
+            last = list(self.last(body))
+        done.states |= {inside.key: h for inside, h in zip(insides, states, strict=True)}
+        return body, last
+
+    def dropped(self, level: int, body: Tensor) -> Tensor:
+        """The body that the level above gets: with dropout, as far as it acts in this call."""
+        if self.dropout and level < self.levels - 1:
+            return dropout(body, self.dropout, training=True)
+        return body
 
     def _fused(self, body: Tensor, insides: list[Inside]) -> Tensor:
         h_0 = torch.stack([inside.h_0 for inside in insides])

@@ -127,7 +127,7 @@ class Tap:
             with grads(False), untouched(module):
                 compare(adapter, module, call, self.original(*args, **kwargs), self.name)
         if edited or (graph and call.levels > 1):
-            done = call.run(live, self._program)
+            done = self.watches[-1].run(module, call, live, self._program)
             programs = done.programs
             result, body = call.leave(done), done.body
             if keeping:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from grulens.errors import LayerError, NonFiniteWarning, RecordingError
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Change
-from grulens.models.calls import Inside, Key
+from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
 from grulens.models.find import check_layer, find, known, named
 from grulens.models.place import EditLike, Place
 from grulens.models.recording import LayerRecording, Recording
@@ -96,6 +96,12 @@ class Watch:
             name, batch, steps, inside.cell.hidden_size, start, total, lengths, inside.x, mean
         )
         return [edit.change(place) for edit in edits]
+
+    def run(
+        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+    ) -> Run:
+        """The layers of a call; asked of the watch that was opened last, if any changes them."""
+        return call.run(cells, make_program)
 
     def add(self, module: nn.Module, segments: dict[Key, Segment]) -> None:
         """Record one call of a module."""

@@ -1,0 +1,172 @@
+"""Watches under which one layer runs with given states: the two ways of a sweep to run a model.
+
+In both the layer's unedited run is known. `DirectRun` puts an edit on its states one step at a
+time, each step from the unedited run's state before it. `CopiesRun` runs a model whose input was
+repeated, so that each copy of it carries changes of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from grulens.gru.cell import Cell
+from grulens.gru.changes import reverse
+from grulens.gru.copies import Side, direct, edited
+from grulens.gru.gates import gates
+from grulens.gru.stacked import Stacked
+from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
+from grulens.models.place import EditLike
+from grulens.models.recording import LayerRecording, Recording
+from grulens.models.watch import Watch
+
+
+class NoCopiesError(Exception):
+    """The rows of this run are no copies of each other. No user sees it: another way is taken."""
+
+
+class _KnownRun(Watch):
+    """A watch under which one layer of a module does not run by itself.
+
+    Args:
+        model: the user's model.
+        layer: the layer.
+        known: its module's layers as they run unedited.
+        edits: what is changed, where programs say it.
+    """
+
+    def __init__(
+        self, model: nn.Module, layer: str, known: Recording, edits: Sequence[EditLike] = ()
+    ) -> None:
+        super().__init__(model, edits, keep=None)
+        self.layer, self.known = layer, known
+        places = ((m, key) for m, names in self.names.items() for key in names)
+        self.module, self.key = next((m, k) for m, k in places if self.names[m][k] == layer)
+
+    def edits_here(self, module: nn.Module) -> bool:
+        return module is self.module and not self.paused
+
+    def run(
+        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+    ) -> Run:
+        start = self._steps.get(self.layer, 0)
+        if module is not self.module or start + call.steps > self.known[self.layer].shape[1]:
+            return call.run(cells, make_program)
+        done = Run()
+        body, last = call.body, list[Tensor]()
+        for level in range(call.levels):
+            if level == self.key[0]:
+                body, h_n = self._given(call, cells, body, start, make_program)
+            else:
+                body, h_n = call.level(level, body, cells, done)
+            last += h_n
+            body = call.dropped(level, body)
+        done.body, done.h_n = body, torch.stack(last)
+        return done
+
+    def _given(
+        self,
+        call: Call,
+        cells: dict[Key, Cell],
+        body: Tensor,
+        start: int,
+        make_program: MakeProgram,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The level of the layer: its states given, those of the other direction run."""
+        rows, lengths = call.form.rows(body), call.form.lengths
+        parts = []
+        for direction in range(call.directions):
+            key = (self.key[0], direction)
+            inside = Inside(key, cells[key], rows, call.state_of(key), lengths)
+            h = self.states(inside, start, make_program) if key == self.key else None
+            h = inside.states(None)[0] if h is None else h
+            if lengths is not None:
+                time = torch.arange(h.shape[1], device=h.device)
+                h = h.masked_fill((time >= lengths.to(h.device)[:, None])[..., None], 0)
+            parts.append(h)
+        h = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        body = call.form.body(h).contiguous()
+        return body, list(call.last(body))
+
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
+        """The layer's states (batch, time, unit) in this call, at the positions of its input."""
+        raise NotImplementedError
+
+
+class DirectRun(_KnownRun):
+    """One run in which every step of a layer starts from the unedited run's state before it."""
+
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
+        steps = slice(start, start + inside.x.shape[1])
+        layer = self.known[self.layer]
+        h = layer.h[:, steps]
+        program = make_program(inside)
+        if program is None:
+            return h
+        if any(program.shifts(s) or program.touched(s) is not None for s in "rzn"):
+            x, h_prev = layer.x[:, steps], layer.h_prev[:, steps]
+            _, z, n = gates(inside.cell, x, h_prev, program)
+            h = torch.lerp(n, h_prev, z)
+        return program.apply("h", h)
+
+
+class CopiesRun(_KnownRun):
+    """One run of repeated rows (batch, copy), each copy with changes of its own.
+
+    Args:
+        model: the user's model.
+        layer: the layer that is changed.
+        known: its module's layers as they run unedited, one copy.
+        changes: what each copy changes, copies in the order of their first touched step; by the
+            order in which the layer reads its input, or by position for direct runs.
+        is_direct: whether every step starts from the unedited run's state before it.
+    """
+
+    def __init__(
+        self, model: nn.Module, layer: str, known: Recording, changes: Stacked, is_direct: bool
+    ) -> None:
+        super().__init__(model, layer, known)
+        self.stacked, self.is_direct = changes, is_direct
+        self._side: Side | None = None
+
+    def run(
+        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+    ) -> Run:
+        layer: LayerRecording = self.known[self.layer]
+        start = self._steps.get(self.layer, 0)
+        end = start + call.steps
+        if call.h_0.shape[1] != layer.shape[0] * self.stacked.copies or end > layer.shape[1]:
+            raise NoCopiesError("a call of other rows or steps than the unedited run's")
+        return super().run(module, call, cells, make_program)
+
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
+        layer: LayerRecording = self.known[self.layer]
+        copies, batch = self.stacked.copies, layer.shape[0]
+        steps = slice(start, start + inside.x.shape[1])
+        if self._side is None:
+            self._side = Side(inside.cell, copies, batch, layer.h)
+        if self.is_direct:
+            x, h_prev, h = (s[:, steps] for s in (layer.x, layer.h_prev, layer.h))
+            return _rows(direct(self._side, x, h_prev, h, self.stacked, start=start))
+        lengths = inside.lengths if inside.lengths is None else inside.lengths[::copies]
+        turn: Callable[[Tensor], Tensor] = lambda t: t  # noqa: E731
+        if self.key[1]:
+            turn = lambda t: reverse(t, lengths if len(t) == batch else inside.lengths)  # noqa: E731
+        if start <= self.stacked.first[0]:
+            # until a copy is touched, it is the unedited run, and so is what it reads
+            h = edited(
+                self._side, turn(layer.x[:, steps]), inside.h_0[::copies], self.stacked,
+                known=turn(layer.h[:, steps]), lengths=lengths, start=start,
+            )  # fmt: skip
+        else:
+            h = edited(
+                self._side, turn(inside.x), inside.h_0, self.stacked, lengths=lengths, start=start
+            )
+        return turn(_rows(h))
+
+
+def _rows(h: Tensor) -> Tensor:
+    """(time, batch, copy, unit) as rows (batch and copy, time, unit)."""
+    return h.flatten(1, 2).transpose(0, 1)

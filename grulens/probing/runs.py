@@ -1,0 +1,260 @@
+"""The runs of a sweep, done one after another or many side by side, with the same results.
+
+Each run begins from the model as it was: its buffers, attributes and random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grulens.errors import ReadoutError
+from grulens.gru.changes import Change, reverse
+from grulens.gru.stacked import Stacked, first_step
+from grulens.models.copies import CopiesRun, DirectRun
+from grulens.models.place import EditLike, Place
+from grulens.models.recording import LayerRecording, Recording
+from grulens.models.splice import LOCK, editing, edits_in_force, unedited_run, watching
+from grulens.models.untouched import untouched
+from grulens.models.watch import Watch
+from grulens.models.whole import Whole, acquire, grads
+from grulens.probing.readout import Readout
+from grulens.probing.tiles import Guess, guesses, repeated, taken_apart
+
+Answer = tuple[int, Tensor, Tensor]
+"""Which run, its readout when it is edited, and when the edit is put on the layer's output."""
+
+Edits = Callable[[int], Sequence[EditLike]]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of a model, and how it answers unedited.
+
+    Attributes:
+        model: the user's model.
+        given: its arguments, (args, kwargs).
+        layer: the layer that is edited.
+        reverse: whether that layer reads its input from the end.
+        readout: from the model's output to a tensor.
+        known: the layers of that layer's module as they run unedited.
+        baseline: the readout of the unedited run.
+    """
+
+    model: nn.Module
+    given: tuple[tuple[Any, ...], dict[str, Any]]
+    layer: str
+    reverse: bool
+    readout: Readout
+    known: Recording
+    baseline: Tensor
+
+    @property
+    def recording(self) -> LayerRecording:
+        """The layer, unedited."""
+        return self.known[self.layer]
+
+    @cached_property
+    def place(self) -> Place:
+        """Its whole time axis, as edits are asked for their changes."""
+        layer = self.recording
+        batch, steps, units = layer.shape
+        lengths = None if layer.mask.all() else layer.mask.sum(1).cpu()
+        mean = cache(layer.mean)
+        return Place(self.layer, batch, steps, units, 0, steps, lengths, layer.x, mean)
+
+    def ask(self, output: Any) -> Tensor:
+        """The readout of an output."""
+        return floating(self.readout(output))
+
+    def answer(self, output: Any, edits: Sequence[EditLike]) -> Tensor:
+        """The readout of an edited run.
+
+        Raises:
+            ReadoutError: it is no tensor of the unedited run's shape.
+        """
+        values = self.ask(output)
+        if values.shape != self.baseline.shape:
+            said = ", ".join(map(repr, edits)) or "no edit"
+            raise ReadoutError(
+                f"the readout returned {tuple(self.baseline.shape)} for the unedited run and "
+                f"{tuple(values.shape)} for {said}; it must return one shape"
+            )
+        return values
+
+
+def floating(values: Any) -> Tensor:
+    """What a readout returned.
+
+    Raises:
+        ReadoutError: it is no floating tensor.
+    """
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise ReadoutError(f"a readout must return a floating tensor, got {kind}")
+    return values.detach()
+
+
+class as_it_was(Whole):  # noqa: N801 - called as a function is, in a `with`
+    """A run that leaves nothing behind, and that no other thread disturbs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._undo = ExitStack()
+
+    def begin(self) -> None:
+        acquire(LOCK)
+        self._undo.callback(LOCK.release)
+        self._undo.enter_context(grads(False))
+        self._undo.enter_context(untouched(self.model))
+
+    def end(self) -> None:
+        self._undo.close()
+
+
+def one_by_one(question: Question, runs: Sequence[int], edits: Edits) -> Iterator[Answer]:
+    """Each run by itself."""
+    for run in runs:
+        chosen = edits(run)
+        yield run, edited_alone(question, chosen), _direct_alone(question, chosen)
+
+
+def edited_alone(question: Question, edits: Sequence[EditLike]) -> Tensor:
+    """The readout of one edited run."""
+    args, kwargs = question.given
+    with as_it_was(question.model):
+        with editing(question.model, *edits):
+            output = question.model(*args, **kwargs)
+        return question.answer(output, edits)
+
+
+def _direct_alone(question: Question, edits: Sequence[EditLike]) -> Tensor:
+    args, kwargs = question.given
+    watch = DirectRun(question.model, question.layer, question.known, edits)
+    with as_it_was(question.model):
+        with watching(watch):
+            if any(edit.relative for edit in edits):
+                watch.unedited = unedited_run(watch, args, kwargs)
+            output = question.model(*args, **kwargs)
+        return question.answer(output, edits)
+
+
+class SideBySide:
+    """Many runs at once, as repeated rows.
+
+    Args:
+        question: what is asked.
+        plain: the model's output unedited.
+    """
+
+    def __init__(self, question: Question, plain: Any) -> None:
+        self.question, self.plain = question, plain
+        self.guess: Guess | None = None
+
+    def first(self, runs: Sequence[int], edits: Edits) -> list[Answer] | None:
+        """The answers of the first runs, compared with ordinary runs; None if that fails.
+
+        Compared are the copy that nothing is changed in, and the one with the largest effect: a
+        model that couples its rows, or draws random numbers, or means something else by a
+        dimension, shows in these.
+        """
+        question = self.question
+        if self._others() or (len(question.recording.calls) > 1 and self._padded()):
+            return None
+        batch = question.recording.shape[0]
+        for guess in guesses(question.given, batch):
+            self.guess = guess
+            try:
+                answers = list(self.answers([*runs, -1], lambda r: () if r < 0 else edits(r)))
+            except Exception:
+                continue
+            if self._holds(answers, edits):
+                return [answer for answer in answers if answer[0] >= 0]
+        self.guess = None
+        return None
+
+    def answers(self, runs: Sequence[int], edits: Edits) -> Iterator[Answer]:
+        """The answers of some runs."""
+        question = self.question
+        chosen = {run: edits(run) for run in runs}
+        changes = {run: [e.change(question.place) for e in chosen[run]] for run in runs}
+        read = {run: [self._as_read(c) for c in changes[run]] for run in runs}
+        steps = question.place.steps
+        begins = {r: min((first_step(c, steps) for c in read[r]), default=steps) for r in runs}
+        order = sorted(runs, key=begins.__getitem__)
+        outputs = [
+            self._outputs(Stacked([kind[run] for run in order], *self._sizes), is_direct)
+            for kind, is_direct in ((read, False), (changes, True))
+        ]
+        for run, *pair in zip(order, *outputs, strict=True):
+            edited, direct = (question.answer(output, chosen[run]) for output in pair)
+            # a view would hold the outputs of all copies
+            yield run, edited.clone(), direct.clone()
+
+    def _outputs(self, stacked: Stacked, is_direct: bool) -> Iterator[Any]:
+        question = self.question
+        args, kwargs = repeated(question.given, self.guess or (), stacked.copies)
+        watch = CopiesRun(question.model, question.layer, question.known, stacked, is_direct)
+        with as_it_was(question.model), watching(watch):
+            output = question.model(*args, **kwargs)
+        return taken_apart(output, self.plain, stacked.copies)
+
+    @property
+    def _sizes(self) -> tuple[int, int, int, Tensor]:
+        place = self.question.place
+        return place.batch, place.units, place.steps, place.like
+
+    def _as_read(self, change: Change) -> Change:
+        """A change at the steps at which a reverse layer reads its positions."""
+        if not self.question.reverse:
+            return change
+        place, calls = self.question.place, self.question.recording.calls
+        ends = [*calls[1:], place.steps]
+
+        def turned(tensor: Tensor) -> Tensor:
+            if tensor.shape[1] == 1:
+                return tensor
+            parts = [
+                reverse(tensor[:, start:end], place.lengths)
+                for start, end in zip(calls, ends, strict=True)
+            ]
+            return torch.cat(parts, 1)
+
+        return Change(
+            change.signal,
+            turned(change.where),
+            turned(change.factor),
+            turned(change.offset),
+            change.before_activation,
+        )
+
+    def _holds(self, answers: Sequence[Answer], edits: Edits) -> bool:
+        question, baseline = self.question, self.question.baseline
+        by_run = {run: edited for run, edited, _ in answers}
+        unedited = by_run.pop(-1)
+        moved = {run: float((edited - baseline).abs().sum()) for run, edited in by_run.items()}
+        most = max(moved, key=moved.__getitem__)
+        alone = edited_alone(question, edits(most))
+        return _close(unedited, baseline) and _close(by_run[most], alone)
+
+    def _others(self) -> bool:
+        """Whether somebody else edits this model just now."""
+        watch = Watch(self.question.model)
+        with watching(watch):
+            return bool(edits_in_force(watch))
+
+    def _padded(self) -> bool:
+        return not bool(self.question.recording.mask.all())
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Whether two answers differ by no more than rounding in sums of another order."""
+    limit = min(1000 * torch.finfo(one.dtype).eps, 0.05)
+    size = float(other.abs().nan_to_num(posinf=0).max()) if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=limit, atol=limit * size, equal_nan=True)
