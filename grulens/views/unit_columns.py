@@ -43,7 +43,15 @@ COLUMNS: Final = {
     "z_low": Column("z < 0.1", "share of steps with the update gate below 0.1", "0%"),
     "z_high": Column("z > 0.9", "share of steps with the update gate above 0.9", "0%"),
     "last_h": Column("last h", "state at the last valid step"),
-    "effect": Column("effect", "change of the readout when the unit is switched off", "0.000"),
+    "effect": Column(
+        "effect", "how far the output moves, mean a step, when the unit is switched off", "0.000"
+    ),
+    "direct": Column(
+        "direct", "the same if only what leaves the layer is switched off, not its memory", "0.000"
+    ),
+    "recurrent": Column(
+        "recurrent", "effect less direct: what came through the memory", "0.000", 74
+    ),
 }
 
 BARS: Final = 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +38,17 @@ class Answers:
         for other, of_row, answer in self._held:
             if other is run and of_row == row:
                 return answer
-        with torch.no_grad():
-            answer = read(run.output, self.readout, self.scale, row, batch, steps)
-        if self.scale is None and answer.scale == "value" and self._names(answer.values.shape[1]):
-            answer = replace(answer, scale="logits")
+        answer = self.read(run.output, row, batch, steps)
         # the baseline and the last few edited runs: what a slider goes back and forth between
         self._held = [*self._held[-3:], (run, row, answer)]
+        return answer
+
+    def read(self, output: Any, row: int, batch: int, steps: int) -> Answer:
+        """The answer of one row of an output."""
+        with torch.no_grad():
+            answer = read(output, self.readout, self.scale, row, batch, steps)
+        if self.scale is None and answer.scale == "value" and self._names(answer.values.shape[1]):
+            answer = replace(answer, scale="logits")
         return answer
 
     def top(

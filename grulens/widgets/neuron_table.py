@@ -1,11 +1,13 @@
 """One row a unit: what it does over the run, sorted, filtered, selected in step with the rest.
 
 find [3-8, 27]   where [mean z ▾] from [0.8] to [    ]   [clear]     12 of 192 units
-unit  mean h  sd h  mean z  half-life  r<0.1 r>0.9 z<0.1 z>0.9  last h  h over time
+[measure effects]   measured 64 of 192 units
+unit  mean h  sd h  mean z  half-life  r<0.1 r>0.9 z<0.1 z>0.9  last h  effect  h over time
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as W
@@ -16,8 +18,12 @@ from torch import nn
 from grulens.probing.neurons import Neurons, neurons
 from grulens.views.unit_table import COLUMNS, UnitTable
 from grulens.widgets.bokeh_view import BokehView
+from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.session import Session
+from grulens.widgets.unit_effects import PATHS, UnitEffects
+
+MEASURE, STOP = "measure effects", "stop"
 
 
 class NeuronTable(Panel):
@@ -44,9 +50,8 @@ class NeuronTable(Panel):
             tooltip="unit numbers and ranges, or a text", layout=W.Layout(width="170px"),
             style={"description_width": "auto"},
         )  # fmt: skip
-        titles = [(column.title, name) for name, column in COLUMNS.items() if name != "effect"]
         self.column = W.Dropdown(
-            options=titles, value="mean_z", description="where",
+            options=_titles(without=PATHS), value="mean_z", description="where",
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.low, self.high = (
@@ -56,12 +61,20 @@ class NeuronTable(Panel):
         )  # fmt: skip
         self._clear = button("clear", "show all units", self.guard(self._on_clear))
         self._count = W.HTML()
+        self.measure = button(
+            MEASURE, "switch each unit off in a run of its own, without the edits, and see how far "
+            "the output moves", self.guard(self._on_measure),
+        )  # fmt: skip
+        self._measured = W.HTML()
+        self._effects = UnitEffects(session)
+        self._measuring = Latest(self._measure, self.show_error, self.clear_error)
 
         # layout
         self._table = UnitTable()
         self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
         self.fill(
             row(self.find, self.column, self.low, self.high, self._clear, self._count),
+            row(self.measure, self._measured),
             self.picture,
         )
 
@@ -71,23 +84,65 @@ class NeuronTable(Panel):
         for control in (self.find, self.column, self.low, self.high):
             control.observe(self.guard(lambda _: self._on_filter()), "value")
         self._table.on_units(lambda units: setattr(session, "units", units))
+        self.follow(self._on_asked, "baseline", "layer", "row")
         self.follow(self._on_run, "edited", "layer", "row")
         self.follow(self._on_units, "units")
         self._on_run()
         self._on_units()
 
     def to_frame(self) -> Any:
-        """The numbers as a pandas DataFrame, one row a unit; needs pandas."""
-        return self._neurons().to_frame()
+        """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
+        return self._neurons().to_frame().assign(**self._effects.columns)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until no effects are being measured; whether that was reached in time."""
+        return self._measuring.wait(timeout)
+
+    def close(self) -> None:
+        """Measure no further, and close the panel."""
+        self._effects.stop()
+        super().close()
 
     # what a change does
+
+    def _on_asked(self) -> None:
+        self._effects.clear()
+        self._show_measured()
+
+    def _on_measure(self, _: Any) -> None:
+        if self.measure.description == MEASURE:
+            self.measure.description, self.measure.icon = STOP, "stop"
+            self._measuring.later(None)
+        else:
+            self._effects.stop()
+
+    def _measure(self, _: None) -> None:
+        try:
+            self._effects.measure(self.guard(self._on_part))
+        finally:
+            self.measure.description, self.measure.icon = MEASURE, ""
+            self._show_measured()
+
+    def _on_part(self) -> None:
+        with self.session.lock:
+            self._on_run()
+        self._show_measured()
+
+    def _show_measured(self) -> None:
+        done, units = self._effects.done, self.session.before.shape[2]
+        shown = self.column.value
+        self.column.options = _titles(without=() if done else PATHS)
+        self.column.value = shown if done or shown not in PATHS else "mean_z"
+        measure = "" if self.session.answer_before.scale == "value" else ", in bits a step"
+        text = f"measured {done} of {units} units{measure}" if done else ""
+        self._measured.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def _on_run(self) -> None:
         session, now = self.session, self.session.now
         h = now.h[session.row].detach().float().cpu().numpy().T
         with self.picture.batch():
             self._table.update(
-                self._neurons().columns(),
+                self._neurons().columns() | self._effects.columns,
                 units=np.arange(len(h)),
                 h=h,
                 mask=now.mask[session.row].cpu().numpy(),
@@ -113,6 +168,11 @@ class NeuronTable(Panel):
     def _neurons(self) -> Neurons:
         with torch.no_grad():
             return neurons(self.session.now, self.session.row)
+
+
+def _titles(without: Sequence[str]) -> list[tuple[str, str]]:
+    """The columns that can be filtered by, title and name."""
+    return [(column.title, name) for name, column in COLUMNS.items() if name not in without]
 
 
 def _number(box: W.Text) -> float | None:

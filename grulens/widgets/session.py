@@ -54,6 +54,7 @@ class Session(EditList):
         slots: the edits, in the order in which they act.
         baseline: the run without them.
         edited: the run with those that are on; `baseline` itself when none is.
+        given: the model's own arguments, (args, kwargs).
         busy: whether the model runs right now.
 
     >>> import torch
@@ -120,7 +121,7 @@ class Session(EditList):
             edited = self._compute(given, self.on) if self.on else baseline
             batch, steps, _ = baseline[wanted].shape
             rows = token_rows(tokens, self.labels, args, batch, steps)
-            self._given = given
+            self.given = given
             self._effects.clear()
             self.token_rows = rows
             with self.hold_trait_notifications():
@@ -142,7 +143,7 @@ class Session(EditList):
     @property
     def args(self) -> tuple[Any, ...]:
         """The model's arguments."""
-        return self._given[0]
+        return self.given[0]
 
     # what came out
 
@@ -189,15 +190,15 @@ class Session(EditList):
     @property
     def moved(self) -> Tensor:
         """How far the output has moved at each valid step, without its sign (time,)."""
-        return self._valid(self.divergence)
+        return self.valid(self.divergence)
 
     def effect(self, edit: Edit) -> float:
         """What one edit does alone: how far it moves the output of the row shown, mean a step."""
         with self.lock:
             if edit not in self._effects:
-                alone = self.edited if self.on == [edit] else self._compute(self._given, [edit])
+                alone = self.edited if self.on == [edit] else self._compute(self.given, [edit])
                 change = divergence(self.answer_before, self._answer(alone))
-                self._effects[edit] = float(self._valid(change).mean())
+                self._effects[edit] = float(self.valid(change).mean())
             return self._effects[edit]
 
     def top(self, step: int, most: int = 8) -> tuple[list[str], Array, Array]:
@@ -220,7 +221,8 @@ class Session(EditList):
         lines += [f"    {edit!r}," for edit in edits]
         return "\n".join([*lines, "]", "run = record(model, x, edits=edits)"])
 
-    def _valid(self, change: Tensor) -> Tensor:
+    def valid(self, change: Tensor) -> Tensor:
+        """A change of the output at the valid steps of the row shown, without its sign."""
         mask = self.before.mask[self.row].cpu()
         return change.abs()[mask] if len(change) == len(mask) else change.abs()
 
@@ -230,7 +232,7 @@ class Session(EditList):
 
     def _run(self, slots: Slots) -> Recording:
         edits = [slot.edit for slot in slots if slot.on]
-        return self._compute(self._given, edits) if edits else self.baseline
+        return self._compute(self.given, edits) if edits else self.baseline
 
     def _compute(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
         self.busy = True

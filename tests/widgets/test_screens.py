@@ -325,3 +325,86 @@ def test_close_leaves_nothing(model: nn.Module, screen: type) -> None:
 def test_each_stands_alone(model: nn.Module, screen: type) -> None:
     made = screen(model, "abcd", layer="rnn.l1")
     assert made.session.layer == "rnn.l1"
+
+
+def test_the_table_measures_what_each_unit_does(session: Session) -> None:
+    table = NeuronTable(session)
+    names = [column.field for column in table._table.root.columns]
+    assert "effect" not in names
+    assert "effect" not in dict(table.column.options).values()
+    session.add(ablate("rnn.l0", 1))
+    table.measure.click()
+    assert table.wait(30.0)
+    frame = table.to_frame()
+    # the edits of the session are not in it
+    alone = [session.effect(ablate(session.layer, unit)) for unit in range(6)]
+    assert frame["effect"].to_numpy() == pytest.approx(alone, abs=1e-6)
+    assert (frame["effect"] - frame["direct"]).to_numpy() == pytest.approx(
+        frame["recurrent"].to_numpy(), abs=1e-6
+    )
+    assert frame["recurrent"].abs().max() > 1e-5
+    assert [column.field for column in table._table.root.columns][-4:] == [
+        "effect", "direct", "recurrent", "bars",
+    ]  # fmt: skip
+    assert "measured 6 of 6 units, in bits a step" in table._measured.value
+    assert table.measure.description == "measure effects"
+    table.column.value, table.low.value = "effect", f"{frame['effect'].median():.6f}"
+    assert len(table._table.shown) == 3
+
+
+def test_another_input_row_or_layer_takes_the_effects_away(session: Session) -> None:
+    table = NeuronTable(session)
+    table.measure.click()
+    assert table.wait(30.0)
+    session.add(ablate(session.layer, 2))
+    assert "effect" in table.to_frame()
+    table.column.value = "effect"
+    session.layer = "rnn.l1"
+    assert "effect" not in table.to_frame()
+    assert table.column.value == "mean_z"
+    assert "measured" not in table._measured.value
+    table.measure.click()
+    assert table.wait(30.0)
+    session.set_input("ab")
+    assert "effect" not in table.to_frame()
+
+
+def test_measuring_can_be_stopped_and_keeps_what_is_done(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grulens.widgets.unit_effects.PART", 2)
+    table = NeuronTable(session)
+    measured = table._effects._part
+    parts = []
+
+    def part(units: list[int]) -> object:
+        parts.append(units)
+        if len(parts) == 2:
+            assert table.measure.description == "stop"
+            table.measure.click()
+        return measured(units)
+
+    monkeypatch.setattr(table._effects, "_part", part)
+    table.measure.click()
+    assert table.wait(30.0)
+    assert parts == [[0, 1], [2, 3]]
+    assert table.to_frame()["effect"].notna().tolist() == [True] * 4 + [False] * 2
+    assert "measured 4 of 6 units" in table._measured.value
+    assert table.measure.description == "measure effects"
+
+
+def test_an_error_while_measuring_shows(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = NeuronTable(session)
+
+    def fails(units: object) -> object:
+        raise RuntimeError("no such unit")
+
+    monkeypatch.setattr(table._effects, "_part", fails)
+    table.measure.click()
+    assert table.wait(30.0)
+    assert "no such unit" in table._errors.value
+    assert table.measure.description == "measure effects"
+    monkeypatch.undo()
+    table.measure.click()
+    assert table.wait(30.0)
+    assert table._errors.value == ""
