@@ -2,7 +2,7 @@
 
 find [3-8, 27]   where [mean z ▾] from [0.8] to [    ]   [clear]     12 of 192 units
 [measure effects]   measured 64 of 192 units
-unit  mean h  sd h  mean z  half-life  r<0.1 r>0.9 z<0.1 z>0.9  last h  effect  h over time
+unit  effect direct recurrent  mean h  sd h  mean z  half-life  r<0.1 …  last h  h over time
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class NeuronTable(Panel):
         h = now.h[session.row].detach().float().cpu().numpy().T
         with self.picture.batch():
             self._table.update(
-                self._neurons().columns() | self._effects.columns,
+                self._effects.columns | self._neurons().columns(),  # what was asked for, first
                 units=np.arange(len(h)),
                 h=h,
                 mask=now.mask[session.row].cpu().numpy(),

@@ -343,9 +343,8 @@ def test_the_table_measures_what_each_unit_does(session: Session) -> None:
         frame["recurrent"].to_numpy(), abs=1e-6
     )
     assert frame["recurrent"].abs().max() > 1e-5
-    assert [column.field for column in table._table.root.columns][-4:] == [
-        "effect", "direct", "recurrent", "bars",
-    ]  # fmt: skip
+    names = [column.field for column in table._table.root.columns]
+    assert names[:5] == ["unit", "effect", "direct", "recurrent", "mean_h"]
     assert "measured 6 of 6 units, in bits a step" in table._measured.value
     assert table.measure.description == "measure effects"
     table.column.value, table.low.value = "effect", f"{frame['effect'].median():.6f}"
