@@ -34,7 +34,10 @@ class Adapter(Protocol):
         """Whether it needs no comparison with the module."""
 
     def cells_of(self, module: Any) -> dict[Key, Cell]:
-        """Its cells by level and direction, over its live weights."""
+        """Its cells by level and direction, over the weights that its next forward would read."""
+
+    def ran(self, module: Any) -> dict[Key, Cell]:
+        """The same, over the weights that its last forward has read."""
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """A call of it; None if the module is to refuse these arguments in its own words."""
@@ -91,6 +94,8 @@ class StepAdapter:
                 "that is called step by step has one (SequenceAdapter takes several)"
             )
         return by_key
+
+    ran = cells_of
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         cell = self.cells_of(module)[0, 0]
@@ -150,6 +155,8 @@ class SequenceAdapter:
 
     def cells_of(self, module: Any) -> dict[Key, Cell]:
         return _cells(self, module)
+
+    ran = cells_of
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         by_key = self.cells_of(module)

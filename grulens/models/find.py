@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from grulens.errors import LayerError, ModelError, NoGRUError, UnsupportedGRUError
@@ -13,6 +12,8 @@ from grulens.gru.cell import Cell
 from grulens.models.adapters import Adapter
 from grulens.models.calls import Key
 from grulens.models.lookalike import how_to_register
+from grulens.models.parametrized import only_looked_at
+from grulens.models.refused import why_closed
 from grulens.models.register import adapter_of
 from grulens.models.summary import html_table
 
@@ -29,6 +30,7 @@ class Layer:
         hidden_size: number of units.
         direction: "forward" or "reverse".
         convention: where the reset gate acts, and activations that are not torch's.
+        also: the other names that it would have, where a model holds its module at several places.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Layer:
     hidden_size: int
     direction: str
     convention: str = "reset after the product"
+    also: str = ""
 
 
 class Layers(tuple[Layer, ...]):
@@ -47,13 +50,13 @@ class Layers(tuple[Layer, ...]):
     def __repr__(self) -> str:
         lines = [
             f"{layer.name}: {layer.kind}, input {layer.input_size}, hidden {layer.hidden_size}, "
-            f"{layer.direction}, {layer.convention}"
+            f"{layer.direction}, {layer.convention}{layer.also and f'; also {layer.also}'}"
             for layer in self
         ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        head = ("layer", "kind", "input", "hidden", "direction", "convention")
+        head = ("layer", "kind", "input", "hidden", "direction", "convention", "also")
         return html_table(head, [tuple(vars(layer).values()) for layer in self])
 
 
@@ -73,6 +76,7 @@ def layers(model: nn.Module) -> Layers:
     >>> [layer.name for layer in layers(nn.ModuleDict({"rnn": nn.GRU(3, 4, bidirectional=True)}))]
     ['rnn.l0', 'rnn.l0_reverse']
     """
+    places = _places(model)
     return Layers(
         Layer(
             name,
@@ -81,6 +85,7 @@ def layers(model: nn.Module) -> Layers:
             cell.hidden_size,
             "reverse" if key[1] else "forward",
             cell.convention,
+            ", ".join(named(other, module)[key][0] for other in places[module][1:]),
         )
         for path, module in find(model).items()
         for key, (name, cell) in named(path, module).items()
@@ -93,7 +98,7 @@ def find(model: nn.Module) -> dict[str, nn.Module]:
         raise ModelError(f"expected a torch.nn.Module, got {type(model).__name__}")
     found: dict[str, nn.Module] = {}
     refused, parts = [], set[nn.Module]()
-    for path, module in model.named_modules():
+    for module, (path, *_) in _places(model).items():
         adapter = adapter_of(module)
         if module in parts:
             continue
@@ -104,6 +109,8 @@ def find(model: nn.Module) -> dict[str, nn.Module]:
                 parts.update(module.modules())
         elif why := _refusal(module):
             refused.append(f"{path or 'the model itself'!r} is {why}")
+            if isinstance(module, nn.DataParallel):
+                parts.update(module.modules())
     if found:
         return found
     if refused:
@@ -122,7 +129,8 @@ def find(model: nn.Module) -> dict[str, nn.Module]:
 def named(path: str, module: nn.Module) -> dict[Key, tuple[str, Cell]]:
     """The layers of one module, name and cell, by (level, direction); direction 1 is reverse."""
     adapter = known(module)
-    cells = adapter.cells_of(module)
+    with only_looked_at(module):
+        cells = adapter.cells_of(module)
     if not adapter.sequence:
         return {key: (path or "cell", cell) for key, cell in cells.items()}
     prefix = f"{path}." if path else ""
@@ -140,24 +148,45 @@ def known(module: nn.Module) -> Adapter:
     return adapter
 
 
-def check_layer(name: str, known: list[str], where: str = "is not in this model; it has") -> None:
-    """Raise LayerError unless `name` is one of `known`."""
+def check_layer(
+    name: str,
+    known: list[str],
+    where: str = "is not in this model; it has",
+    model: nn.Module | None = None,
+) -> None:
+    """Raise LayerError unless `name` is one of `known`; with a `model`, say if it is another's."""
     if name not in known:
+        if model is not None and (other := other_name(model, name)):
+            raise LayerError(
+                f"layer {name!r} is layer {other!r}: the model holds one module at both places; "
+                "use that name"
+            )
         raise LayerError(f"layer {name!r} {where} {', '.join(known) or 'none'}")
+
+
+def other_name(model: nn.Module, name: str) -> str | None:
+    """The name by which a layer goes that a model holds at `name` too, or None."""
+    for layer in layers(model):
+        if name in layer.also.split(", "):
+            return layer.name
+    return None
+
+
+def _places(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every module of a model, and its dotted paths, the first one first."""
+    found: dict[nn.Module, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        # what torch.compile puts around a module is none of the model's own places
+        plain = ".".join(part for part in path.split(".") if part != "_orig_mod")
+        found.setdefault(module, []).append(plain)
+    return found
 
 
 def _refusal(module: nn.Module) -> str | None:
     """Why this module looks like a GRU and cannot be opened, or None."""
-    if isinstance(module, torch.jit.ScriptModule):
-        if getattr(module, "original_name", "") in ("GRU", "GRUCell"):
-            return (
-                "a scripted GRU, whose code no longer runs in Python: use the model as it was "
-                "before torch.jit.script or torch.jit.trace"
-            )
-        return None
+    if why := why_closed(module):
+        return why
     kind = type(module)
-    if kind.__module__.startswith("torch.ao.") and kind.__name__ in ("GRU", "GRUCell"):
-        return "a quantized GRU, whose weights are integers: use the float model it was made from"
     if adapter_of(module) is None:
         for base in (nn.GRU, nn.GRUCell):
             if isinstance(module, base):

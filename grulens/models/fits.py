@@ -18,7 +18,7 @@ def fits(module: Any, given: Any, hx: Any) -> bool:
     >>> fits(nn.GRU(3, 4), torch.zeros(5, 2, 3), None), fits(nn.GRUCell(3, 4), torch.zeros(7), None)
     (True, False)
     """
-    weight = module.weight_hh if isinstance(module, nn.GRUCell) else module.weight_hh_l0
+    weight = _weight(module)
     packed = isinstance(given, PackedSequence)
     data = given.data if packed else given
     if not isinstance(data, Tensor) or data.dtype != weight.dtype or not data.dim():
@@ -39,3 +39,12 @@ def fits(module: Any, given: Any, hx: Any) -> bool:
     if hx is None or not fit:
         return fit
     return isinstance(hx, Tensor) and hx.dtype == weight.dtype and hx.shape == expected
+
+
+def _weight(module: Any) -> Tensor:
+    """A tensor of its weights' dtype and device; a parametrized weight would be computed."""
+    found = next(module.parameters(), None)
+    if found is None:
+        found = module.weight_hh if isinstance(module, nn.GRUCell) else module.weight_hh_l0
+    weight: Tensor = found
+    return weight

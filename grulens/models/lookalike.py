@@ -11,6 +11,7 @@ import inspect
 import re
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 STATE = re.compile(r"^(h|hx|h_?0|h_?prev|prev_?h|h_?t?m?1|h_?last|hid|hidden.*|state.*|init.*)$")
@@ -33,6 +34,8 @@ takes a state. If it is one, say so:
     with its rows in the order r, z, n; SequenceAdapter, if it takes whole sequences. What you say \
 is compared with what it computes.
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        return None  # it has no forward that could be looked at
     takes = list(inspect.signature(type(module).forward).parameters)[2:]
     if not any(STATE.match(name.lower()) for name in takes):
         return None

@@ -26,7 +26,9 @@ def record(
     """Run `model(*args, **kwargs)` and keep what its GRU layers did.
 
     The model's output is bit for bit what it is without recording. States are kept as they were;
-    gates are computed when they are first asked for.
+    gates are computed when they are first asked for. A model that torch.compile made fast runs as
+    it was written (its output is that of the uncompiled model), and is compiled as before
+    afterwards; its layers are named as if it were not compiled.
 
     Args:
         model: any module that holds an nn.GRU or nn.GRUCell.

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from grulens.models.compiler import eagerly
 from grulens.models.place import EditLike
 from grulens.models.recording import Recording
 from grulens.models.tap import Tap
@@ -30,6 +31,7 @@ class watching(Whole):  # noqa: N801 - called as a function is, in a `with`
     def begin(self) -> None:
         acquire(LOCK)
         self._undo.callback(LOCK.release)
+        self._undo.enter_context(eagerly())
         for module, adapter in self.watch.adapters.items():
             self._undo.callback(Tap.leave, module, self.watch)
             Tap.on(module, adapter).watches.append(self.watch)
@@ -47,7 +49,8 @@ def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object
 
     Inside the block every call of `model` is edited; gradients flow through it and follow torch's
     own grad mode. Blocks nest: the outer edits act first. A copy of the model made inside the
-    block, by `copy.deepcopy` or pickle, is not edited.
+    block, by `copy.deepcopy` or pickle, is not edited. Inside it nothing runs as torch.compile made
+    it, but as it was written.
 
     Args:
         model: any module that holds an nn.GRU or nn.GRUCell.

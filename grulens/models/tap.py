@@ -21,6 +21,7 @@ from grulens.gru.changes import Program
 from grulens.models.adapters import Adapter
 from grulens.models.agreement import agreed, compare
 from grulens.models.calls import Call, Inside, Key, Replay, kept
+from grulens.models.parametrized import computed_once
 from grulens.models.segment import Segment, version
 from grulens.models.untouched import untouched
 from grulens.models.watch import Watch
@@ -121,12 +122,12 @@ class Tap:
         module, adapter = self.module, self.adapter
         graph = any(watch.graph for watch in keeping)
         programs: dict[Key, Program] = {}
-        live = adapter.cells_of(module)
-        cells = live if graph or not keeping else self._copied(live, keeping[0])
         if edited and not agreed(adapter, module):
             with grads(False), untouched(module):
                 compare(adapter, module, call, self.original(*args, **kwargs), self.name)
         if edited or (graph and call.levels > 1):
+            live = adapter.cells_of(module)
+            cells = live if graph or not keeping else self._copied(live, keeping[0])
             done = self.watches[-1].run(module, call, live, self._program)
             programs = done.programs
             result, body = call.leave(done), done.body
@@ -136,11 +137,14 @@ class Tap:
             states: Callable[[Key], Tensor] = done.states.__getitem__
         else:
             rng = torch.get_rng_state() if call.dropout else None
-            result = self.original(*args, **kwargs)
-            if not agreed(adapter, module):
-                compare(adapter, module, call, result, self.name)
+            with computed_once(module):
+                result = self.original(*args, **kwargs)
+                live = adapter.ran(module)
+                if not agreed(adapter, module):
+                    compare(adapter, module, call, result, self.name)
             body = call.enter(result)
             trained = any(t.requires_grad for cell in live.values() for t in cell.parameters)
+            cells = live if graph else self._copied(live, keeping[0])
             replay = Replay(call, cells, body, rng, trained)
             replay.keep_copies(graph)
             inputs, states = replay.inputs, replay.states
@@ -162,11 +166,13 @@ class Tap:
 
     def _copied(self, live: dict[Key, Cell], watch: Watch) -> dict[Key, Cell]:
         """One copy of the weights for all calls, unless they moved between two."""
-        versions = [(t.data_ptr(), version(t)) for cell in live.values() for t in cell.parameters]
-        held, cells = watch.weights.get(self.module, (None, live))
-        if held != versions:
+        tensors = [tensor for cell in live.values() for tensor in cell.parameters]
+        states = [(id(tensor), tensor.data_ptr(), version(tensor)) for tensor in tensors]
+        held, _, cells = watch.weights.get(self.module, (None, tensors, live))
+        if held != states:
             cells = {k: cell.over(lambda t: t.detach().clone()) for k, cell in live.items()}
-            watch.weights[self.module] = versions, cells
+            # the tensors too: let go, another could come to lie where one of them lay
+            watch.weights[self.module] = states, tensors, cells
         return cells
 
 

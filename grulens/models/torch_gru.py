@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from grulens.gru.cell import Cell
@@ -22,9 +22,15 @@ class OfSequence:
     vouched = True
 
     def cells_of(self, module: Any) -> dict[Key, Cell]:
+        module._update_flat_weights()  # as its forward does before all else
+        return self.ran(module)
+
+    def ran(self, module: Any) -> dict[Key, Cell]:
+        # the list that the kernel reads; a parametrized weight, asked for by name, is another one
+        held = dict(zip(module._flat_weights_names, module._flat_weights, strict=True))
         directions = 2 if module.bidirectional else 1
         return {
-            (level, direction): _cell(module, f"_l{level}{'_reverse' if direction else ''}")
+            (level, direction): _cell(held, f"_l{level}{'_reverse' if direction else ''}")
             for level in range(module.num_layers)
             for direction in range(directions)
         }
@@ -62,6 +68,8 @@ class OfStack(OfSequence):
         cells: dict[Key, Cell] = module.cells
         return cells
 
+    ran = cells_of
+
 
 class OfCell:
     """nn.GRUCell: one step, (batch, input) or (input,); state -> state."""
@@ -70,7 +78,10 @@ class OfCell:
     vouched = True
 
     def cells_of(self, module: Any) -> dict[Key, Cell]:
-        return {(0, 0): _cell(module, "")}
+        held = {name: getattr(module, name) for name in WEIGHTS}
+        return {(0, 0): _cell(held, "")}
+
+    ran = cells_of
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         x, hx = _arguments(*args, **kwargs)
@@ -95,9 +106,6 @@ def _arguments(input: Any, hx: Any = None) -> tuple[Any, Any]:
     return input, hx
 
 
-def _cell(module: nn.Module, suffix: str) -> Cell:
-    found: list[Tensor | None] = [getattr(module, kind + suffix, None) for kind in WEIGHTS]
-    weight_ih, weight_hh, bias_ih, bias_hh = found
-    if weight_ih is None or weight_hh is None:
-        raise AttributeError(f"{type(module).__name__} has no weights {suffix!r}")
-    return Cell(weight_ih, weight_hh, bias_ih, bias_hh)
+def _cell(held: dict[str, Tensor], suffix: str) -> Cell:
+    weight_ih, weight_hh = held[f"weight_ih{suffix}"], held[f"weight_hh{suffix}"]
+    return Cell(weight_ih, weight_hh, held.get(f"bias_ih{suffix}"), held.get(f"bias_hh{suffix}"))

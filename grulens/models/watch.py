@@ -52,14 +52,14 @@ class Watch:
         self.names = {
             m: {key: name for key, (name, _) in all_.items()} for m, all_ in layers.items()
         }
-        self.weights: dict[nn.Module, tuple[object, dict[Key, Cell]]] = {}
+        self.weights: dict[nn.Module, tuple[object, list[Tensor], dict[Key, Cell]]] = {}
         self._warned: set[nn.Module] = set()
         self._steps: dict[str, int] = {}
         self._segments: dict[str, list[Segment]] = {}
         self._by_layer: dict[str, list[EditLike]] = {}
         units = {n: cell.hidden_size for all_ in layers.values() for n, cell in all_.values()}
         for name in (*(edit.layer for edit in self.edits), *(keep or ())):
-            check_layer(name, list(units))
+            check_layer(name, list(units), model=model)
         for edit in self.edits:
             edit.check_units(units[edit.layer])
             self._by_layer.setdefault(edit.layer, []).append(edit)
