@@ -95,7 +95,8 @@ class Program:
     def shift(self, signal: str, pre: Tensor, start: int = 0) -> Tensor:
         """`pre` (batch, time, unit), the pre-activation of steps `start`..., with what is added."""
         added = self._before.get(signal)
-        return pre if added is None else pre + _part(added, start, pre.shape[1])
+        # under autocast a signal may have less precision than states, which a program is made for
+        return pre if added is None else (pre + _part(added, start, pre.shape[1])).to(pre.dtype)
 
     def apply(self, signal: str, value: Tensor, start: int = 0) -> Tensor:
         """`value` (batch, time, unit), `signal` at steps `start`..., after its changes."""
@@ -106,9 +107,9 @@ class Program:
         factor, offset = _part(map_.factor, start, steps), _part(map_.offset, start, steps)
         changed = torch.addcmul(offset, factor, value)
         if map_.is_set is None:
-            return changed
+            return changed.to(value.dtype)
         # where a signal is set, what it was does not count, not even NaN
-        return torch.where(_part(map_.is_set, start, steps), offset, changed)
+        return torch.where(_part(map_.is_set, start, steps), offset, changed).to(value.dtype)
 
     def shifts(self, signal: str) -> bool:
         """Whether something is added before the activation of a signal."""

@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 from grulens.gru.activations import Activation
 from grulens.gru.cell import Cell, Gates
 from grulens.gru.changes import Program
+from grulens.gru.precision import autocast
 
 BLOCK_ROWS = 1024
 
@@ -47,7 +48,7 @@ def gates(
     units = cell.hidden_size
     block = max(1, BLOCK_ROWS // max(1, batch))
     graph = torch.is_grad_enabled() and any(t.requires_grad for t in (x, h_prev, *cell.parameters))
-    if program is not None or graph or not cell.is_torch:
+    if program is not None or graph or not cell.is_torch or autocast(x.device):
         parts = [
             general_gates(
                 cell, _products(cell, x[:, s : s + block]), h_prev[:, s : s + block], program, s

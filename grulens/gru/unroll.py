@@ -158,10 +158,17 @@ class _Step:
         else:
             pre = torch.addmm(in_n, r * h, self.weight_n)
         if program is None:
-            return torch.lerp(self.candidate(pre), h, z)
+            return _mix(self.candidate(pre), h, z)
         n = self.candidate(program.shift("n", pre[:, None], t))
         n = program.apply("n", n, t)[:, 0]
-        return program.apply("h", torch.lerp(n, h, z)[:, None], t)[:, 0]
+        return program.apply("h", _mix(n, h, z)[:, None], t)[:, 0]
+
+
+def _mix(n: Tensor, h: Tensor, z: Tensor) -> Tensor:
+    """(1 - z) n + z h; under autocast states may have more precision than gates."""
+    if n.dtype != h.dtype:
+        n, z = n.to(h.dtype), z.to(h.dtype)
+    return torch.lerp(n, h, z)
 
 
 def _in_place(activation: Activation) -> Activation:

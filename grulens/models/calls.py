@@ -17,6 +17,7 @@ from torch.nn.functional import dropout
 
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Program, reverse
+from grulens.gru.precision import Precision, present
 from grulens.gru.unroll import run
 from grulens.models.form import Form
 from grulens.models.whole import grads, random_kept
@@ -105,6 +106,7 @@ class Call:
         enter: the body of the last level's states, from what the module returned.
         leave: what the module returns for a run of its layers.
         dropout: between the levels, as it acts in this call.
+        precision: the autocast under which it runs.
     """
 
     form: Form
@@ -115,6 +117,10 @@ class Call:
     enter: Callable[[Any], Tensor]
     leave: Callable[[Run], Any]
     dropout: float = 0.0
+    precision: Precision = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.precision = present(self.body.device)
 
     @property
     def steps(self) -> int:
@@ -219,7 +225,7 @@ class Replay:
 
     def _all(self) -> Run:
         if self._run is None:
-            with grads(False), random_kept():
+            with grads(False), random_kept(), self.call.precision():
                 if self.rng is not None:
                     torch.set_rng_state(self.rng)
                 cells = {key: _like_live(c, self.trained) for key, c in self.cells.items()}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+
+from grulens.gru.precision import autocast
 
 
 def fits(module: Any, given: Any, hx: Any) -> bool:
@@ -21,7 +24,7 @@ def fits(module: Any, given: Any, hx: Any) -> bool:
     weight = _weight(module)
     packed = isinstance(given, PackedSequence)
     data = given.data if packed else given
-    if not isinstance(data, Tensor) or data.dtype != weight.dtype or not data.dim():
+    if not isinstance(data, Tensor) or not _goes_with(data, weight) or not data.dim():
         return False
     if data.shape[-1] != module.input_size:
         return False
@@ -38,7 +41,15 @@ def fits(module: Any, given: Any, hx: Any) -> bool:
         fit = dims == 2 if packed else dims in (2, 3)
     if hx is None or not fit:
         return fit
-    return isinstance(hx, Tensor) and hx.dtype == weight.dtype and hx.shape == expected
+    return isinstance(hx, Tensor) and _goes_with(hx, weight) and hx.shape == expected
+
+
+def _goes_with(tensor: Tensor, weight: Tensor) -> bool:
+    """Whether the kernel takes them together: autocast makes products of what it can round."""
+    if not autocast(tensor.device):
+        return tensor.dtype == weight.dtype
+    rounded = (torch.float32, torch.float16, torch.bfloat16)
+    return tensor.dtype == weight.dtype or {tensor.dtype, weight.dtype} <= set(rounded)
 
 
 def _weight(module: Any) -> Tensor:

@@ -28,7 +28,8 @@ def record(
     The model's output is bit for bit what it is without recording. States are kept as they were;
     gates are computed when they are first asked for. A model that torch.compile made fast runs as
     it was written (its output is that of the uncompiled model), and is compiled as before
-    afterwards; its layers are named as if it were not compiled.
+    afterwards; its layers are named as if it were not compiled. Under `torch.autocast` the gates
+    are as exact as the precision to which it rounds them.
 
     Args:
         model: any module that holds an nn.GRU or nn.GRUCell.
@@ -47,7 +48,9 @@ def record(
         EditError: an edit that does not fit.
         EmptySequenceError: a sequence of no steps.
         DropoutMaskError: training mode with dropout between layers on cuDNN.
-        RecordingError: none of its GRUs ran.
+        RecordingError: none of its GRUs ran; or one ran where it cannot be recorded: its weights
+            and its input on different devices, inside torch.vmap, or with `grad=True` inside
+            torch.utils.checkpoint.
 
     Warns:
         NonFiniteWarning: NaN or infinity entered a layer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from grulens.gru.cell import Cell, Gates
 from grulens.gru.changes import Program, reverse
 from grulens.gru.gates import gates
+from grulens.gru.precision import Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,7 @@ class Segment:
         lengths: row lengths, or None.
         reverse: whether it read its rows from their ends.
         program: what an edit changed, or None.
+        precision: the autocast under which it ran.
     """
 
     cell: Cell
@@ -36,6 +39,7 @@ class Segment:
     lengths: Tensor | None
     reverse: bool
     program: Program | None
+    precision: Precision = nullcontext
 
     def before(self, h: Tensor) -> Tensor:
         """The state before each step, from the states after them."""
@@ -53,8 +57,10 @@ class Segment:
         return time < self.lengths.to(time.device)[:, None]
 
     def gates(self, x: Tensor, h_prev: Tensor) -> Gates:
-        """r, z, n of these steps, zero on padding."""
-        return Gates(*(self._valid(g) for g in gates(self.cell, x, h_prev, self.program)))
+        """r, z, n of these steps in the states' dtype, zero on padding."""
+        with self.precision():
+            found = gates(self.cell, x, h_prev, self.program)
+        return Gates(*(self._valid(gate.to(h_prev.dtype)) for gate in found))
 
     def _valid(self, value: Tensor) -> Tensor:
         return value if self.lengths is None else value.masked_fill(~self.mask[..., None], 0)

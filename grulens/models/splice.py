@@ -60,7 +60,8 @@ def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object
         LayerError: an edit's layer is not in this model, or did not run.
         PositionError: an edit's units, times or rows are out of range.
         SourceError: the source of a patch does not fit.
-        RecordingError: a GRU ran under `torch.autocast`.
+        RecordingError: a GRU ran where no edit can follow: inside torch.vmap, or with gradients
+            inside torch.utils.checkpoint, which runs it again in backward.
 
     >>> import torch
     >>> from grulens import ablate

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grulens.errors import AdapterError, DropoutMaskError, EmptySequenceError, RecordingError
+from grulens.errors import AdapterError
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Program
 from grulens.models.adapters import Adapter
@@ -24,6 +24,7 @@ from grulens.models.calls import Call, Inside, Key, Replay, kept
 from grulens.models.parametrized import computed_once
 from grulens.models.segment import Segment, version
 from grulens.models.untouched import untouched
+from grulens.models.unwatchable import check_call
 from grulens.models.watch import Watch
 from grulens.models.whole import grads
 
@@ -77,18 +78,9 @@ class Tap:
             raise
         if call is None:
             return self.original(*args, **kwargs)  # which says what does not fit
-        self._refuse_autocast(call.body.device.type)
-        if not call.steps:
-            raise EmptySequenceError(
-                f"layer {self.name!r} was called with a sequence of no steps: input of shape "
-                f"{tuple(call.body.shape)} (time, batch, input); expected at least one"
-            )
-        if call.dropout and call.body.is_cuda:
-            raise DropoutMaskError(
-                f"layer {self.name!r} runs in training mode with dropout {call.dropout} between "
-                "its layers; cuDNN draws those masks where nobody can see them. Record in "
-                "model.eval(), with dropout 0, or on the CPU"
-            )
+        with_grad = torch.is_grad_enabled() or any(watch.grad for watch in self.watches)
+        differentiated = any(watch.graph for watch in keeping) or (edited and with_grad)
+        check_call(call, module, self.name, vouched=adapter.vouched, differentiated=differentiated)
         result = self._run(call, args, kwargs, keeping, edited)
         for watch in self.watches:
             watch.passed(module, call.steps)
@@ -99,17 +91,9 @@ class Tap:
         """The module's first layer, for messages."""
         return next(iter(self.watches[-1].names[self.module].values()))
 
-    def _refuse_autocast(self, kind: str) -> None:
-        if torch.is_autocast_enabled(kind):
-            raise RecordingError(
-                f"layer {self.name!r} runs under torch.autocast, which rounds inside the kernel "
-                "where nobody can follow it; record and edit outside of it, with "
-                "model.to(torch.bfloat16) if that is the precision wanted"
-            )
-
     def _program(self, inside: Inside) -> Program | None:
         changes = [c for watch in self.watches for c in watch.changes(self.module, inside)]
-        return Program(changes, inside.x.shape[1], inside.x) if changes else None
+        return Program(changes, inside.x.shape[1], inside.h_0) if changes else None
 
     def _run(
         self,
@@ -154,7 +138,7 @@ class Tap:
             segments = {
                 key: Segment(
                     cell, partial(inputs, key), partial(states, key), call.state_of(key),
-                    call.steps, call.form.lengths, bool(key[1]), programs.get(key),
+                    call.steps, call.form.lengths, bool(key[1]), programs.get(key), call.precision,
                 )
                 for key, cell in cells.items()
             }  # fmt: skip

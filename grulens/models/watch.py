@@ -44,6 +44,7 @@ class Watch:
         self.edits = tuple(edits)
         self.keep = keep
         self.graph = graph
+        self.grad = False
         self.paused = False
         self.unedited: Recording | None = None
         self.modules: dict[str, nn.Module] = find(model)
@@ -93,7 +94,7 @@ class Watch:
             total, lengths = before.shape[1], None
             mean = before.mean
         place = Place(
-            name, batch, steps, inside.cell.hidden_size, start, total, lengths, inside.x, mean
+            name, batch, steps, inside.cell.hidden_size, start, total, lengths, inside.h_0, mean
         )
         return [edit.change(place) for edit in edits]
 
@@ -126,6 +127,7 @@ class Watch:
 
     def begin(self) -> None:
         """A forward of the model begins: so does every time axis."""
+        self.grad = torch.is_grad_enabled()
         self._steps.clear()
 
     def finish(self) -> None:

@@ -379,11 +379,6 @@ def test_a_wrong_shape_gets_torchs_own_error_also_when_edited(args: Any) -> None
         assert not isinstance(raised.value, GrulensError)
 
 
-def test_autocast_is_refused_rather_than_read_wrongly() -> None:
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(RecordingError, match="autocast"):
-        record(nn.GRU(3, 4), torch.randn(5, 2, 3))
-
-
 def test_layers_names_every_direction() -> None:
     model = nn.ModuleDict({"enc": nn.GRU(3, 4, 2, bidirectional=True), "dec": nn.GRUCell(4, 5)})
     found = grulens.layers(model)
