@@ -269,3 +269,20 @@ def test_it_is_drawn_in_both_themes_and_when_narrow(lens: Any, theme: str) -> No
     lens.screenshot(f"lens-{theme}-narrow", of=shown)
     width = shown.evaluate("e => [e.scrollWidth, e.clientWidth]")
     assert width[0] <= width[1] + 1, "nothing sticks out at the side"
+
+
+def test_the_table_measures_effects_at_a_click(lens: Any) -> None:
+    page = lens.page
+    button = page.get_by_role("button", name="measure effects")
+    button.scroll_into_view_if_needed()
+    button.click()
+    status = page.locator("[role=status]", has_text="measured 192 of 192 units, in bits a step")
+    status.wait_for(timeout=60000)
+    effect = page.locator(".slick-header-column", has_text="effect").first
+    effect.wait_for()
+    effect.click()  # falling
+    page.wait_for_timeout(500)
+    top = int(page.locator(".slick-row").first.locator(".slick-cell").first.inner_text())
+    strongest = "print(int(lens.table.to_frame()['effect'].idxmax()))"
+    assert str(top) == lens.kernel(strongest)
+    assert button.inner_text().strip() == "measure effects"
