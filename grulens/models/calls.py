@@ -8,6 +8,7 @@ the kernel computed them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,9 +226,9 @@ class Replay:
 
     def _all(self) -> Run:
         if self._run is None:
-            with grads(False), random_kept(), self.call.precision():
-                if self.rng is not None:
-                    torch.set_rng_state(self.rng)
+            # torch's generator is global: it is touched only where masks were drawn from it
+            random = nullcontext() if self.rng is None else random_kept(self.rng)
+            with grads(False), random, self.call.precision():
                 cells = {key: _like_live(c, self.trained) for key, c in self.cells.items()}
                 self._run = self.call.run(cells)
         return self._run

@@ -29,7 +29,7 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
         self.attributes = [(module, dict(vars(module))) for module in model.modules()]
         self.buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
         self.values = [(buffer, buffer.clone()) for buffer in model.buffers()]
-        self.random = random_kept({p.device.index for p in model.parameters() if p.is_cuda})
+        self.random = random_kept(devices={p.device.index for p in model.parameters() if p.is_cuda})
 
     def begin(self) -> None:
         self.random.begin()

@@ -12,11 +12,12 @@ import inspect
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -152,18 +153,25 @@ class grads(Whole):  # noqa: N801 - called as torch.set_grad_enabled is
 class random_kept(Whole):  # noqa: N801 - called as torch.random.fork_rng is
     """Afterwards torch's random numbers go on as if nothing had been drawn inside the block.
 
+    Args:
+        state: where the processor's generator begins inside; None is where it stands.
+        devices: the CUDA devices whose generators are kept, too.
+
     >>> with random_kept():
     ...     inside = torch.rand(1)
     >>> bool(torch.rand(1) == inside)
     True
     """
 
-    def __init__(self, devices: set[int] | None = None) -> None:
-        self.devices = devices or set()
+    def __init__(self, state: Tensor | None = None, devices: Iterable[int] = ()) -> None:
+        self.state = state
+        self.devices = tuple(devices)
 
     def begin(self) -> None:
         self.cpu = torch.get_rng_state()
         self.cuda = {index: torch.cuda.get_rng_state(index) for index in self.devices}
+        if self.state is not None:
+            torch.set_rng_state(self.state)
 
     def end(self) -> None:
         torch.set_rng_state(self.cpu)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from grulens.models.record import record
 from grulens.models.recording import Recording
+from grulens.models.whole import Whole
 from grulens.probing.edit import Edit
 
 Input = tuple[tuple[Any, ...], dict[str, Any]]
@@ -24,24 +25,36 @@ class Runs:
 
     Attributes:
         seconds: how long the last run took.
+        random: where torch's random numbers stood before the first run that drew any.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.seconds = 0.0
-        self._random: Tensor | None = None
+        self.random: Tensor | None = None
 
     def __call__(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run."""
         args, kwargs = given
-        before = torch.get_rng_state()
-        if self._random is not None:
-            torch.set_rng_state(self._random)
-        began = time.perf_counter()
-        try:
-            return record(self.model, *args, edits=edits, **kwargs)
-        finally:
+        with _SameNumbers(self):
+            began = time.perf_counter()
+            done = record(self.model, *args, edits=edits, **kwargs)
             self.seconds = time.perf_counter() - began
-            if not torch.equal(torch.get_rng_state(), before):
-                self._random = before if self._random is None else self._random
-                torch.set_rng_state(before)
+        return done
+
+
+class _SameNumbers(Whole):
+    """Random numbers from where the first run that drew any began."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+
+    def begin(self) -> None:
+        self.before = torch.get_rng_state()
+        if self.runs.random is not None:
+            torch.set_rng_state(self.runs.random)
+
+    def end(self) -> None:
+        if not torch.equal(torch.get_rng_state(), self.before):
+            self.runs.random = self.before if self.runs.random is None else self.runs.random
+            torch.set_rng_state(self.before)
