@@ -60,15 +60,18 @@ def at_line(number: int, action: Callable[[], object]) -> tuple[list[str], bool]
     return lines, False
 
 
-def everywhere(action: Callable[[], object], stride: int = 15) -> Iterator[Place]:
+def everywhere(
+    action: Callable[[], object], stride: int = 15, often: tuple[str, ...] = OPENING
+) -> Iterator[Place]:
     """Interrupt an action at one line after the other; after each the caller looks around.
 
-    Every line where something is opened and closed; of the others one in `stride`.
+    Every line of the files `often`, where things are opened and closed; of the others one in
+    `stride`.
     """
     action()  # what is computed once and kept
     lines, _ = at_line(0, action)
     for number, line in enumerate(lines, 1):
-        if number % stride and not line.startswith(OPENING):
+        if number % stride and not line.startswith(often):
             continue
         seen, raised = at_line(number, action)
         if len(seen) >= number:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import StepAdapter, ablate, clamp, editing, record, register
+from grulens import StepAdapter, Sweep, ablate, clamp, editing, record, register, sweep
 from grulens.models.splice import LOCK
 from tests.interrupts import everywhere
 from tests.models.test_register import Loop, Step, of_step
@@ -210,3 +210,26 @@ def test_a_generator_that_is_left_open_lets_go_when_it_is_closed() -> None:
     running.close()
     assert state(model) == before
     assert lock_is_free()
+
+
+def test_a_sweep_that_is_interrupted_gives_what_is_done() -> None:
+    model = Model().eval()
+    before = state(model)
+
+    def swept() -> Sweep:
+        return sweep(model, X, layer="rnn.l0", memory=1, progress=False)  # a chunk a run
+
+    whole, found = swept(), []
+    places = 0
+    for place in everywhere(lambda: found.append(swept()), stride=211, often=()):
+        places += 1
+        assert state(model) == before, f"left behind at {place.where}"
+        if place.raised:
+            continue  # before the first run, or after the last
+        part = found.pop()
+        assert torch.equal(part.effect[part.done], whole.effect[part.done]), place.where
+        assert part.effect[~part.done].isnan().all()
+        found.append(part)
+    assert lock_is_free()
+    assert places > 20
+    assert {int(part.done.sum()) for part in found} >= {0, 1, 2, 3}
