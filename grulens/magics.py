@@ -16,7 +16,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from IPython.display import display
 from torch import nn
 
-from grulens.errors import GrulensError, ModelError
+from grulens.errors import GrulensError, ModelError, NoGRUError
 from grulens.models.find import Layers, layers
 from grulens.models.summary import html_table
 
@@ -29,20 +29,28 @@ VIEWS = {
 
 
 class Models(dict[str, Layers]):
-    """The models of a notebook that hold a GRU, by name, and their layers."""
+    """The models of a notebook that hold a GRU, by name, and their layers.
+
+    Attributes:
+        closed: of those that cannot be opened, by name, why.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        if not self:
-            return "no model with a GRU in this notebook yet"
-        return "\n".join(f"{name}: {_names(found)}" for name, found in self.items())
+        lines = [f"{name}: {_names(found)}" for name, found in self.items()]
+        lines += [f"{name} cannot be opened: {why}" for name, why in self.closed.items()]
+        return "\n".join(lines) or "no model with a GRU in this notebook yet"
 
     def _repr_html_(self) -> str:
-        rows = [
-            (name, layer.name, layer.kind, layer.input_size, layer.hidden_size, layer.direction)
-            for name, found in self.items()
-            for layer in found
-        ]
+        rows: list[tuple[object, ...]] = [
+            (name, one.name, one.kind, one.input_size, one.hidden_size, one.direction)
+            for name, found in self.items() for one in found
+        ]  # fmt: skip
         head = ("model", "layer", "kind", "input", "hidden", "direction")
+        rows += [(name, why, "cannot be opened", "", "", "") for name, why in self.closed.items()]
         return html_table(head, rows) if rows else f"<p>{self!r}</p>"
 
 
@@ -57,8 +65,10 @@ def models_in(namespace: Mapping[str, Any]) -> Models:
         if isinstance(value, nn.Module) and not name.startswith("_"):
             try:
                 found[name] = layers(value)
-            except ModelError:
+            except NoGRUError:
                 continue
+            except ModelError as error:
+                found.closed[name] = str(error).partition("\n")[0]
     return found
 
 

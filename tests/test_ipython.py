@@ -1,5 +1,6 @@
 """The extension in a real IPython shell."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 import grulens
 from grulens import AblationToggles, GateSliders, Lens, NeuronTable
-from grulens.magics import VIEWS, forwards
+from grulens.magics import VIEWS, forwards, models_in
 
 
 @pytest.fixture
@@ -116,7 +117,19 @@ def test_the_shells_own_commands_load_and_reload(shell: InteractiveShell) -> Non
 
 def test_without_arguments_it_lists_the_models(loaded: InteractiveShell) -> None:
     assert run(loaded, "%grulens").endswith("model: l0, l1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        loaded.user_ns["fast"] = torch.jit.script(nn.Sequential(nn.GRU(3, 4)))
+    loaded.user_ns["no_gru"] = nn.Linear(3, 4)
+    said = "fast cannot be opened: '0' is a scripted GRU, whose code no longer runs in Python: use"
+    shown = run(loaded, "%grulens")
+    assert "model: l0, l1\n" in shown
+    assert said in shown
+    assert "no_gru" not in shown
+    assert "&#x27;0&#x27; is a scripted GRU" in models_in(loaded.user_ns)._repr_html_()
     del loaded.user_ns["model"]
+    assert said in run(loaded, "%grulens nothing")
+    del loaded.user_ns["fast"]
     assert run(loaded, "%grulens").endswith("no model with a GRU in this notebook yet")
 
 
