@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from grulens.gru.precision import present
 from grulens.models.record import record
 from grulens.models.recording import Recording
 from grulens.models.whole import Whole
@@ -20,23 +21,29 @@ Input = tuple[tuple[Any, ...], dict[str, Any]]
 class Runs:
     """Records a model, every time with the same random numbers, and leaves torch's own alone.
 
+    Autocast, too, is every time as it was when this was made: it belongs to a thread, and a widget
+    computes in threads of its own.
+
     The generator is global, and a widget may compute while a cell runs: it is touched only for a
     model that draws from it.
 
     Attributes:
         seconds: how long the last run took.
         random: where torch's random numbers stood before the first run that drew any.
+        precision: gives the autocast under which this was made, for a block.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.seconds = 0.0
         self.random: Tensor | None = None
+        # a callback runs on another thread, where no autocast is on
+        self.precision = present(next(model.parameters(), torch.empty(0)).device)
 
     def __call__(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run."""
         args, kwargs = given
-        with _SameNumbers(self):
+        with _SameNumbers(self), self.precision():
             began = time.perf_counter()
             done = record(self.model, *args, edits=edits, **kwargs)
             self.seconds = time.perf_counter() - began

@@ -55,6 +55,7 @@ class Session(EditList):
         baseline: the run without them.
         edited: the run with those that are on; `baseline` itself when none is.
         given: the model's own arguments, (args, kwargs).
+        runs: what runs the model.
         busy: whether the model runs right now.
 
     >>> import torch
@@ -93,7 +94,7 @@ class Session(EditList):
         self.model = model
         self.labels = labels if labels is not None else getattr(model, "labels", None)
         self.answers = Answers(readout, scale, self.labels)
-        self._runs = Runs(model)
+        self.runs = Runs(model)
         self._effects: dict[Edit, float] = {}
         layers(model)  # says at once, by name, why a model cannot be opened
         self.set_input(*args, tokens=tokens, layer=layer, **kwargs)
@@ -185,7 +186,7 @@ class Session(EditList):
     @property
     def seconds(self) -> float:
         """How long the last run took."""
-        return self._runs.seconds
+        return self.runs.seconds
 
     @property
     def moved(self) -> Tensor:
@@ -237,7 +238,7 @@ class Session(EditList):
     def _compute(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
         self.busy = True
         try:
-            return self._runs(given, edits)
+            return self.runs(given, edits)
         finally:
             self.busy = False
 

@@ -76,8 +76,9 @@ class UnitEffects:
             after = session.answers.read(output, session.row, batch, steps)
             return session.valid(divergence(before, after)).mean()
 
-        found = sweep(
-            session.model, *args, layer=session.layer, readout=moved, units=units,
-            progress=False, **kwargs,
-        )  # fmt: skip
+        with session.runs.precision():
+            found = sweep(
+                session.model, *args, layer=session.layer, readout=moved, units=units,
+                progress=False, **kwargs,
+            )  # fmt: skip
         return {name: getattr(found, name).numpy() for name in PATHS}

@@ -1,4 +1,4 @@
-"""Models as they are met: compiled, wrapped, shared, and no modules any more."""
+"""Models as they are met: compiled, wrapped, shared, in training, in any dtype."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import grulens
 from grulens import ablate, clamp, editing, record
-from grulens.errors import LayerError, NoGRUError, UnsupportedGRUError
+from grulens.errors import LayerError, UnsupportedGRUError
 
 
 class Both(nn.Module):
@@ -199,62 +199,60 @@ def test_a_module_at_two_places_has_one_name_and_one_time_axis(x: Tensor) -> Non
         record(model, x, layers="third.l0")
 
 
-# what no longer runs as a module
+# as it is met in training
 
 
-def quiet(make: Any) -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scripting and dynamic quantization are deprecated
-        return make()
-
-
-def looped() -> nn.Module:
-    class Loop(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cell = nn.GRUCell(3, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.cell(x)
-
-    return Loop().eval()
+def test_a_recorded_step_of_training_is_the_plain_one(x: Tensor) -> None:
+    grads = []
+    for recorded in (True, False):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"rnn": nn.GRU(3, 4, 2, batch_first=True, dropout=0.5)}).train()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            rnn = model["rnn"]
+            output = record(rnn, x, grad=True).output[0] if recorded else rnn(x)[0]
+            output.pow(2).mean().backward()
+            optimizer.step()
+        grads.append([*model.parameters()])
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: torch.jit.script(looped()), "'cell' is a scripted GRU"),
-        (lambda: torch.jit.script(nn.GRU(3, 4)), "'the model itself' is a scripted GRU"),
-        (lambda: torch.jit.trace(nn.GRU(3, 4), torch.randn(5, 2, 3)), "itself' is a scripted GRU"),
-        (lambda: torch.jit.freeze(torch.jit.script(looped())), "'the model itself' is a scripted"),
-        (lambda: torch.export.export(looped(), (torch.randn(2, 3),)).module(),
-         "'the model itself' is an exported graph, in which the GRU is an operation"),
-        (lambda: torch.ao.quantization.quantize_dynamic(looped(), {nn.GRUCell}),
-         "'cell' is a quantized GRU"),
-    ],
-)  # fmt: skip
-def test_a_gru_that_is_no_module_any_more_is_refused_by_name(make: Any, said: str) -> None:
-    model = quiet(make)
-    for use in (grulens.layers, lambda m: record(m, torch.randn(2, 3))):
-        with pytest.raises(UnsupportedGRUError, match=said) as raised:
-            use(model)
-        assert "use the " in str(raised.value)
+def test_an_edited_model_is_trained_around_its_edit(x: Tensor) -> None:
+    model = Both()
+    with editing(model, ablate("cell", [0, 1, 2])):
+        model(x).sum().backward()
+    head = model.head.weight.grad
+    assert head is not None
+    assert head[:, :3].eq(0).all()
+    assert head[:, 3].ne(0).all()
+    assert model.rnn.weight_ih_l0.grad is not None
+    assert model.rnn.weight_ih_l0.grad.ne(0).any()
 
 
-def test_scripted_and_exported_models_without_a_gru_hold_none() -> None:
-    linear, x = nn.Sequential(nn.Linear(3, 3)), torch.randn(2, 3)
-    for make in (
-        lambda: torch.jit.script(linear),
-        lambda: torch.export.export(linear, (x,)).module(),
-    ):
-        with pytest.raises(NoGRUError):
-            grulens.layers(quiet(make))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_other_dtypes(dtype: torch.dtype, x: Tensor) -> None:
+    model = Both().to(dtype)
+    run = record(model, x.to(dtype))
+    assert torch.equal(run.output, model(x.to(dtype)))
+    assert run.residual < 4 * torch.finfo(dtype).eps
+    assert run["cell"].z.dtype == dtype
+    edited = record(model, x.to(dtype), edits=ablate("rnn.l0", 1, to="mean"))
+    assert edited["rnn.l0"].h[..., 1].std() <= torch.finfo(dtype).eps
 
 
-def test_a_graph_of_fx_holds_the_modules_themselves(x: Tensor) -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.GRU(3, 4, batch_first=True))
-    run = record(torch.fx.symbolic_trace(model), x)
+class Titled(nn.GRU):
+    """A subclass that adds no forward."""
+
+
+def test_a_subclass_without_a_forward_of_its_own_is_a_gru(x: Tensor) -> None:
+    model = Titled(3, 4, batch_first=True)
+    assert grulens.layers(model)[0].kind == "Titled"
+    assert torch.equal(record(model, x).output[0], model(x)[0])
+
+
+def test_a_lazy_module_before_a_gru_is_made_by_the_recorded_run(x: Tensor) -> None:
+    model = nn.Sequential(nn.LazyLinear(3), nn.GRU(3, 4, batch_first=True))
+    run = record(model, x)
     assert torch.equal(run.output[0], model(x)[0])
-    assert run["1.l0"].residual < 1e-6
