@@ -34,34 +34,39 @@ class Touch:
     def key(self) -> tuple[str, bool]:
         return self.signal, self.before_activation
 
-    def places(self, batch: int, units: int) -> Places:
+    def places(self, copies: int, batch: int, units: int) -> Places:
         row = self.copy * batch + self.row
         gate = {"r": 0, "z": units}.get(self.signal)
         index = row * units + self.unit if gate is None else row * 3 * units + gate + self.unit
         is_set = self.factor == 0
         scaled = None if bool(is_set.all()) else self.factor
         keeps = None if scaled is None or not bool(is_set.any()) else is_set
-        return Places(self.key, index, self.offset, scaled, keeps)
+        inside = (self.row * copies + self.copy) * units + self.unit
+        return Places(self.key, index, inside, self.offset, scaled, keeps)
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """A touch as indices into the memory of its signal."""
+    """A touch as indices into the memory of its signal, (copy, batch, unit) in one piece.
+
+    `inside` is the index where the copies of a row lie next to each other, (batch, copy, unit).
+    """
 
     key: tuple[str, bool]
     index: Tensor
+    inside: Tensor
     offset: Tensor
     factor: Tensor | None
     is_set: Tensor | None
 
-    def act(self, memory: Tensor) -> None:
+    def act(self, memory: Tensor, index: Tensor) -> None:
         values = self.offset
         if self.factor is not None:
-            values = torch.addcmul(values, self.factor, memory[self.index])
+            values = torch.addcmul(values, self.factor, memory[index])
             if self.is_set is not None:
                 # where a signal is set, what it was does not count, not even NaN
                 values = torch.where(self.is_set, self.offset, values)
-        memory.index_copy_(0, self.index, values)
+        memory.index_copy_(0, index, values)
 
 
 class Stacked:
@@ -142,7 +147,7 @@ class Stacked:
 
     def _merged(self, touches: Sequence[tuple[int, Touch]]) -> list[Places]:
         ordered = sorted(touches, key=lambda item: item[0])
-        return [touch.places(self.batch, self.units) for _, touch in ordered]
+        return [touch.places(self.copies, self.batch, self.units) for _, touch in ordered]
 
     def at(self, step: int) -> list[Places]:
         """What is changed at a step, in the order in which it acts."""
@@ -153,9 +158,17 @@ class Stacked:
             self._made[step] = self._merged([*self._always, *here])
         return self._made[step]
 
-    def act_on_h(self, step: int, h: Tensor) -> None:
-        """Change the states of a step, (copy, batch, unit) in one piece of memory."""
-        act(self.at(step), h.view(-1), ("h", False))
+    def act_on_h(self, step: int, memory: Tensor, *, copies_inside: bool = False) -> None:
+        """Change the states of a step.
+
+        Args:
+            step: the step.
+            memory: (copy, batch, unit) in one piece.
+            copies_inside: whether it is (batch, copy, unit) instead.
+        """
+        for place in self.at(step):
+            if place.key == ("h", False):
+                place.act(memory, place.inside if copies_inside else place.index)
 
 
 def first_step(change: Change, steps: int) -> int:
@@ -182,4 +195,4 @@ def act(places: Sequence[Places], memory: Tensor, *keys: tuple[str, bool]) -> No
     """Apply those places that belong to one of the signals `keys` to their memory."""
     for place in places:
         if place.key in keys:
-            place.act(memory)
+            place.act(memory.view(-1), place.index)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from grulens.gru.cell import Cell
 from grulens.gru.changes import reverse
-from grulens.gru.copies import Side, direct, edited
+from grulens.gru.copies import direct, edited
 from grulens.gru.gates import gates
+from grulens.gru.room import Room
+from grulens.gru.side import Side
 from grulens.gru.stacked import Stacked
 from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
 from grulens.models.place import EditLike
@@ -122,12 +124,20 @@ class CopiesRun(_KnownRun):
         changes: what each copy changes, copies in the order of their first touched step; by the
             order in which the layer reads its input, or by position for direct runs.
         is_direct: whether every step starts from the unedited run's state before it.
+        room: memory for the states.
     """
 
     def __init__(
-        self, model: nn.Module, layer: str, known: Recording, changes: Stacked, is_direct: bool
+        self,
+        model: nn.Module,
+        layer: str,
+        known: Recording,
+        changes: Stacked,
+        is_direct: bool,
+        room: Room,
     ) -> None:
         super().__init__(model, layer, known)
+        self.room = room
         self.stacked, self.is_direct = changes, is_direct
         self._side: Side | None = None
 
@@ -146,7 +156,7 @@ class CopiesRun(_KnownRun):
         copies, batch = self.stacked.copies, layer.shape[0]
         steps = slice(start, start + inside.x.shape[1])
         if self._side is None:
-            self._side = Side(inside.cell, copies, batch, layer.h)
+            self._side = Side(inside.cell, copies, batch, layer.h, self.room)
         if self.is_direct:
             x, h_prev, h = (s[:, steps] for s in (layer.x, layer.h_prev, layer.h))
             return _rows(direct(self._side, x, h_prev, h, self.stacked, start=start))

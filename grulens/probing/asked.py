@@ -67,6 +67,10 @@ class Asked:
         each = 1 if self.times is None else len(self.times)
         return [unit * each + time for time in range(each) for unit in range(len(self.units))]
 
+    def index(self, run: int) -> tuple[int, ...]:
+        """Where a run stands in `shape`."""
+        return (run,) if self.times is None else divmod(run, len(self.times))
+
     def edits(self, run: int) -> tuple[EditLike, ...]:
         """The edits of one run.
 

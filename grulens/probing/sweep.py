@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from grulens.errors import EditError
 from grulens.models.find import check_layer, find, named
 from grulens.models.record import record
 from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate
+from grulens.probing.gradient import Estimates, kinds_of, rank_correlation
 from grulens.probing.readout import Readout, first_tensor
 from grulens.probing.runs import Answer, Question, SideBySide, as_it_was, floating, one_by_one
-from grulens.probing.swept import Method, Sweep
+from grulens.probing.swept import Sweep
 from grulens.probing.tiles import bytes_of
 
 METHODS = ("exact", "gradient")
@@ -36,9 +37,9 @@ def sweep(
     make_edit: Callable[..., Any] = ablate,
     units: Any = None,
     times: Any = None,
-    method: Method = "exact",
-    sample: int = 16,
-    memory: int = 256 * 2**20,
+    method: Any = "exact",
+    sample: Any = 16,
+    memory: Any = 256 * 2**20,
     progress: bool = True,
     **kwargs: Any,
 ) -> Sweep:
@@ -89,7 +90,9 @@ def sweep(
             raise EditError(f"{name} must be a positive int, got {value!r}")
     question, plain = ask(model, (args, kwargs), layer, readout)
     asked = Asked.of(question.recording, units, times, make_edit)
-    return exact(question, plain, asked, memory, progress)
+    if method == "gradient":
+        return _estimated(question, plain, asked, sample, memory, progress)
+    return _exact(question, plain, asked, memory, progress)
 
 
 def ask(
@@ -110,47 +113,98 @@ def ask(
     return Question(model, given, layer, backwards, readout, known, baseline), known.output
 
 
-def exact(question: Question, plain: Any, asked: Asked, memory: int, progress: bool) -> Sweep:
-    """A sweep of edited runs."""
+def _exact(question: Question, plain: Any, asked: Asked, memory: int, progress: bool) -> Sweep:
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    side_by_side = SideBySide(question, plain)
+    at_once = runs_at_once(question, plain, memory)
+    _fill(found, _answers(question, side_by_side, asked, asked.runs, at_once), asked.runs, progress)
+    batched = side_by_side.guess is not None
+    return _result(question, asked, found, method="exact", batched=batched)
+
+
+def _estimated(
+    question: Question, plain: Any, asked: Asked, sample: int, memory: int, progress: bool
+) -> Sweep:
+    runs = sorted(asked.runs)
+    kinds = kinds_of(question, map(asked.edits, runs))
+    estimates = Estimates(question, kinds)
+    found = {}
+    for run in runs:
+        effect, direct = estimates.of(asked.edits(run))
+        found[run] = question.baseline + effect, question.baseline + direct
+    places = torch.linspace(0, len(runs) - 1, min(sample, len(runs))).round().long().tolist()
+    measured: dict[int, tuple[Tensor, Tensor]] = {}
+    side_by_side = SideBySide(question, plain)
+    at_once = runs_at_once(question, plain, memory)
+    chosen = [runs[place] for place in places]
+    _fill(measured, _answers(question, side_by_side, asked, chosen, at_once), chosen, progress)
+    sampled = sorted(measured)
+    pairs = [torch.stack([of[run][0] for run in sampled]) - question.baseline
+             for of in (found, measured)] if sampled else []  # fmt: skip
+    return _result(
+        question, asked, found, method="gradient", batched=side_by_side.guess is not None,
+        rank_correlation=rank_correlation(*pairs) if pairs else float("nan"),
+        sample=tuple(asked.index(run) for run in sampled),
+    )  # fmt: skip
+
+
+def _fill(
+    found: dict[int, tuple[Tensor, Tensor]],
+    answers: Iterator[Answer],
+    runs: Sequence[int],
+    progress: bool,
+) -> None:
+    """Take answers until they end or the user has had enough."""
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
-    baseline, count = question.baseline, len(asked.runs)
-    edited = baseline.new_full((count, *baseline.shape), float("nan"))
-    direct = edited.clone()
-    done = torch.zeros(count, dtype=torch.bool)
-    side_by_side = SideBySide(question, plain)
-    with tqdm(total=count, desc=f"sweep of {question.layer}", disable=not progress) as bar:
+    with tqdm(total=len(runs), desc="sweep", unit="run", disable=not progress) as bar:
         try:
-            at_once = runs_at_once(question, plain, memory)
-            for run, *answers in _answers(question, side_by_side, asked, at_once):
-                edited[run], direct[run] = answers
-                done[run] = True
+            for run, edited, direct in answers:
+                found[run] = edited, direct
                 bar.update()
         except KeyboardInterrupt:
             pass
-    runs = (*asked.shape, *baseline.shape)
+
+
+def _result(
+    question: Question, asked: Asked, found: dict[int, tuple[Tensor, Tensor]], **more: Any
+) -> Sweep:
+    baseline = question.baseline
+    blank = torch.full_like(baseline, float("nan"))
+    runs = range(len(asked.runs))
+    shape = (*asked.shape, *baseline.shape)
+    edited, direct = (
+        torch.stack([found.get(run, (blank, blank))[way] for run in runs]).reshape(shape)
+        if runs
+        else baseline.new_empty(shape)
+        for way in (0, 1)
+    )
     return Sweep(
         layer=question.layer,
         units=asked.units,
         times=asked.times,
         baseline=baseline,
-        effect=(edited - baseline).reshape(runs),
-        direct=(direct - baseline).reshape(runs),
-        recurrent=(edited - direct).reshape(runs),
-        done=done.reshape(asked.shape),
-        batched=side_by_side.guess is not None,
+        effect=edited - baseline,
+        direct=direct - baseline,
+        recurrent=edited - direct,
+        done=torch.tensor([run in found for run in runs], dtype=torch.bool).reshape(asked.shape),
+        **more,
     )
 
 
 def _answers(
-    question: Question, side_by_side: SideBySide, asked: Asked, at_once: int
+    question: Question,
+    side_by_side: SideBySide,
+    asked: Asked,
+    runs: Sequence[int],
+    at_once: int,
 ) -> Iterator[Answer]:
-    chunks = _even(asked.runs, at_once)
+    chunks = _even(runs, at_once)
     for number, chunk in enumerate(chunks):
         if number == 0:
             first = side_by_side.first(chunk, asked.edits)
             if first is None:
-                yield from one_by_one(question, asked.runs, asked.edits)
+                yield from one_by_one(question, runs, asked.edits)
                 return
             yield from first
         else:

@@ -67,7 +67,9 @@ class Sweep:
         if by not in PATHS:
             raise EditError(f"by must be one of {', '.join(PATHS)}, got {by!r}")
         values: Tensor = getattr(self, by)
-        return values.detach().double().abs().flatten(self.done.dim()).mean(-1)
+        return (
+            values.detach().double().abs().reshape(*self.done.shape, self.baseline.numel()).mean(-1)
+        )
 
     def order(self, by: str = "effect") -> tuple[Any, ...]:
         """The units by falling mean absolute size of their effects; those not done come last.

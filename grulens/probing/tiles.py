@@ -101,12 +101,13 @@ def repeated(given: Any, guess: Guess, copies: int) -> Any:
     return mapped(given, repeat)
 
 
-def taken_apart(output: Any, plain: Any, copies: int) -> Iterator[Any]:
+def taken_apart(output: Any, plain: Any, batch: int, copies: int) -> Iterator[Any]:
     """The output of each copy, as an ordinary run returns it.
 
     Args:
         output: what the model returned for repeated rows.
         plain: what it returned for the rows themselves.
+        batch: how many rows these are.
         copies: how often they were repeated.
 
     Raises:
@@ -117,7 +118,7 @@ def taken_apart(output: Any, plain: Any, copies: int) -> Iterator[Any]:
     whole, single = leaves(output), leaves(plain)
     if len(whole) != len(single):
         raise ValueError("outputs of another structure")
-    parts = [_parts(many, one, copies) for many, one in zip(whole, single, strict=True)]
+    parts = [_parts(many, one, batch, copies) for many, one in zip(whole, single, strict=True)]
     if isinstance(output, Tensor):
         return iter(parts[0])
     return (_with(output, [part[c] for part in parts]) for c in range(copies))
@@ -128,7 +129,7 @@ def _with(output: Any, new: list[Any]) -> Any:
     return mapped(output, lambda _: next(rest))
 
 
-def _parts(many: Any, one: Any, copies: int) -> Any:
+def _parts(many: Any, one: Any, batch: int, copies: int) -> Any:
     if isinstance(many, PackedSequence):
         rows, lengths = pad_packed_sequence(many, batch_first=True)
         return [_packed(rows[c::copies], lengths[c::copies], one) for c in range(copies)]
@@ -139,11 +140,13 @@ def _parts(many: Any, one: Any, copies: int) -> Any:
     if many.shape == one.shape:
         return [many] * copies
     differ = [d for d, (a, b) in enumerate(zip(many.shape, one.shape, strict=True)) if a != b]
-    if len(differ) != 1 or many.shape[differ[0]] != copies * one.shape[differ[0]]:
+    (dim,) = differ  # raises ValueError if there are several
+    size = one.shape[dim]
+    if size % batch or many.shape[dim] != copies * size:
         raise ValueError(f"shapes {tuple(many.shape)} and {tuple(one.shape)}")
-    (dim,) = differ
-    shape = (*one.shape[: dim + 1], copies, *one.shape[dim + 1 :])
-    return many.reshape(shape).unbind(dim + 1)
+    # rows may have been flattened with what lies behind them, (batch and time, class)
+    shape = (*one.shape[:dim], batch, copies, size // batch, *one.shape[dim + 1 :])
+    return [part.reshape(one.shape) for part in many.reshape(shape).unbind(dim + 1)]
 
 
 def _packed(rows: Tensor, lengths: Tensor, like: PackedSequence) -> PackedSequence:

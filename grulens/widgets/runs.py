@@ -37,7 +37,6 @@ class Runs:
         self.model = model
         self.seconds = 0.0
         self.random: Tensor | None = None
-        # a callback runs on another thread, where no autocast is on
         self.precision = present(next(model.parameters(), torch.empty(0)).device)
 
     def __call__(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:

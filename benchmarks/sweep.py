@@ -1,0 +1,135 @@
+"""What a sweep costs: against a loop of single edited runs, and against the machine itself.
+
+    python -m benchmarks.sweep
+
+The loop is what one writes without `sweep`: one recorded, edited run a unit. The machine's own
+speed is that of its best matrix product, measured in the same process, in turn with the sweep; the
+useful work of a sweep is its recurrent products alone, 2 x 3 x unit x unit x batch x time a run.
+Peak memory is that of a process of its own, less what it was after a sweep of one unit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from torch import nn
+
+import grulens
+from benchmarks.measure import ratio
+
+SIZES = [(1, 100, 64, 128), (1, 200, 64, 512), (8, 100, 64, 256)]
+FASTER = {128: 30, 512: 8, 256: 4}
+PEAK, PEAK_UNITS = 0.8, 256
+BOUND = 2**28
+BEST = (512, 1024, 2048)
+
+
+class Model(nn.Module):
+    """A GRU and a small head on its last state."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(inputs, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def prepared(batch: int, steps: int, inputs: int, hidden: int) -> tuple[Model, torch.Tensor]:
+    torch.manual_seed(0)
+    return Model(inputs, hidden).eval(), torch.randn(batch, steps, inputs)
+
+
+def swept(model: Model, x: torch.Tensor, units: object = None) -> grulens.Sweep:
+    found = grulens.sweep(
+        model, x, layer="rnn.l0", units=units, memory=BOUND, progress=False
+    )  # fmt: skip
+    if not found.batched:
+        raise SystemExit("the runs were not batched")
+    return found
+
+
+def product_speed(size: int) -> float:
+    """FLOP a second of one square matrix product."""
+    one, other, out = (torch.randn(size, size) for _ in range(3))
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        torch.mm(one, other, out=out)
+        took.append(time.perf_counter() - began)
+    return 2 * size**3 / min(took)
+
+
+def measure(batch: int, steps: int, inputs: int, hidden: int, seconds: float) -> None:
+    model, x = prepared(batch, steps, inputs, hidden)
+    few = max(1, hidden // 32)
+
+    def loop() -> None:
+        for unit in range(few):
+            grulens.record(model, x, edits=grulens.ablate("rnn.l0", unit))
+
+    with torch.no_grad():
+        low, middle, high, _ = ratio(lambda: swept(model, x), loop, seconds=seconds)
+    low, middle, high = (hidden / few / value for value in (high, middle, low))
+    work = 2 * 3 * hidden * hidden * batch * steps * hidden
+    shares, speeds = [], []
+    end = time.perf_counter() + seconds
+    while len(shares) < 5 or time.perf_counter() < end:
+        best = max(product_speed(size) for size in BEST)
+        began = time.perf_counter()
+        swept(model, x)
+        speed = work / (time.perf_counter() - began)
+        shares.append(speed / best)
+        speeds.append(speed)
+    share = statistics.median(shares)
+    used = memory(batch, steps, inputs, hidden)
+    goal = FASTER[hidden]
+    said = f"goal {PEAK:.0%} {'met' if share >= PEAK else 'MISSED'}" if hidden >= PEAK_UNITS else ""
+    print(f"\nbatch {batch}, time {steps}, hidden {hidden}: {hidden} runs")
+    print(f"  against a loop    {middle:6.1f} x   ({low:.1f} to {high:.1f})   "
+          f"goal {goal} {'met' if middle >= goal else 'MISSED'}")  # fmt: skip
+    print(f"  of the product    {share:6.0%}     {statistics.median(speeds) / 1e9:.0f} GFLOP/s"
+          f"   {said}")  # fmt: skip
+    print(f"  peak memory       {used / 2**20:6.0f} MB  bound {BOUND / 2**20:.0f} MB  "
+          f"{'held' if used <= BOUND else 'EXCEEDED'}")  # fmt: skip
+
+
+def memory(batch: int, steps: int, inputs: int, hidden: int) -> int:
+    """Bytes a sweep holds beyond the model and a sweep of one unit, from a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.sweep", "--memory"]
+    sizes = map(str, (batch, steps, inputs, hidden))
+    out = subprocess.run([*command, *sizes], capture_output=True, text=True, check=True)
+    return int(out.stdout)
+
+
+def main() -> None:
+    """Print the versions and every size."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure each")
+    parser.add_argument("--memory", type=int, nargs=4, help="print bytes for one size, and no more")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    if options.memory:
+        model, x = prepared(*options.memory)
+        swept(model, x, [0])
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        swept(model, x)
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+        return
+    print(f"grulens {grulens.__version__}, torch {torch.__version__}, Python "
+          f"{platform.python_version()}, {torch.get_num_threads()} threads, float32")  # fmt: skip
+    for size in SIZES:
+        measure(*size, options.seconds)
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
