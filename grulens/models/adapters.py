@@ -14,11 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from grulens.errors import AdapterError, CellError
+from grulens.errors import AdapterError
 from grulens.gru.cell import Cell
 from grulens.models.calls import Call, Key, Run
 from grulens.models.form import Dense, Form, Packed
-from grulens.models.stack import keyed
+from grulens.models.said import asked, cells_said, check, pair
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ class StepAdapter:
     vouched = False
 
     def cells_of(self, module: Any) -> dict[Key, Cell]:
-        by_key = _cells(self, module)
+        by_key = cells_said(self, module)
         if len(by_key) > 1:
             raise AdapterError(
                 f"the StepAdapter of {type(module).__name__} gives {len(by_key)} cells; a module "
@@ -99,20 +99,20 @@ class StepAdapter:
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         cell = self.cells_of(module)[0, 0]
-        given = _asked(self, module, "arguments", self.arguments or _two, *args, **kwargs)
-        x, h = _pair(self, module, given)
-        _check(module, "x", x, (None, cell.input_size), "(batch, input)", cell)
+        given = asked(self, module, "arguments", self.arguments or _two, *args, **kwargs)
+        x, h = pair(self, module, given)
+        check(module, "x", x, (None, cell.input_size), "(batch, input)", cell)
         if h is None:
             h = x.new_zeros(len(x), cell.hidden_size)
-        _check(module, "h_prev", h, (len(x), cell.hidden_size), "(batch, unit)", cell)
+        check(module, "h_prev", h, (len(x), cell.hidden_size), "(batch, unit)", cell)
 
         def enter(result: Any) -> Tensor:
-            state = _asked(self, module, "state", self.state or _itself, result)
-            _check(module, "state", state, (len(x), cell.hidden_size), "(batch, unit)", cell)
+            state = asked(self, module, "state", self.state or _itself, result)
+            check(module, "state", state, (len(x), cell.hidden_size), "(batch, unit)", cell)
             return state[None]  # type: ignore[no-any-return]
 
         def leave(done: Run) -> Any:
-            return _asked(self, module, "result", self.result or _itself, done.h_n[0])
+            return asked(self, module, "result", self.result or _itself, done.h_n[0])
 
         return Call(Dense(True, True), x[None], h[None], 1, 1, enter, leave)
 
@@ -154,46 +154,44 @@ class SequenceAdapter:
     vouched = False
 
     def cells_of(self, module: Any) -> dict[Key, Cell]:
-        return _cells(self, module)
+        return cells_said(self, module)
 
     ran = cells_of
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         by_key = self.cells_of(module)
         cell, directions = by_key[0, 0], 2 if (0, 1) in by_key else 1
-        given = _asked(
-            self, module, "arguments", self.arguments or self._first_two, *args, **kwargs
-        )
-        x, h_0 = _pair(self, module, given)
+        given = asked(self, module, "arguments", self.arguments or self._first_two, *args, **kwargs)
+        x, h_0 = pair(self, module, given)
         form: Form = Dense(batch_first=True, batched=True)
         if isinstance(x, PackedSequence):
             form = Packed(x.batch_sizes, x.sorted_indices, x.unsorted_indices)
-            _check(module, "x", x.data, (None, cell.input_size), "(batch and time, input)", cell)
+            check(module, "x", x.data, (None, cell.input_size), "(batch and time, input)", cell)
             batch = int(x.batch_sizes[0])
         else:
-            _check(module, "x", x, (None, None, cell.input_size), "(batch, time, input)", cell)
+            check(module, "x", x, (None, None, cell.input_size), "(batch, time, input)", cell)
             batch = len(x)
         body = form.enter(x)
         size = (len(by_key), batch, cell.hidden_size)
         if h_0 is None:
             h_0 = body.new_zeros(size)
-        _check(module, "h_0", h_0, size, "(level and direction, batch, unit)", cell)
+        check(module, "h_0", h_0, size, "(level and direction, batch, unit)", cell)
 
         def enter(result: Any) -> Tensor:
-            states = _asked(self, module, "states", self.states or self._output, result)
+            states = asked(self, module, "states", self.states or self._output, result)
             if isinstance(states, PackedSequence) != isinstance(form, Packed):
                 raise AdapterError(
                     f"the adapter of {type(module).__name__} gives x as {type(x).__name__} and "
                     f"states as {type(states).__name__}; expected the same kind"
                 )
             out = form.enter(states)
-            _check(module, "states", out, (*body.shape[:-1], directions * cell.hidden_size),
+            check(module, "states", out, (*body.shape[:-1], directions * cell.hidden_size),
                    "as x, with (direction and unit)", cell)  # fmt: skip
             return out
 
         def leave(done: Run) -> Any:
             out = self.result or self._both
-            return _asked(self, module, "result", out, form.leave(done.body), done.h_n)
+            return asked(self, module, "result", out, form.leave(done.body), done.h_n)
 
         return Call(form, body, h_0, len(by_key) // directions, directions, enter, leave)
 
@@ -218,57 +216,3 @@ def _two(module: Any, x: Any, h: Any = None) -> tuple[Any, Any]:
 
 def _itself(module: Any, value: Any) -> Any:
     return value
-
-
-def _asked(
-    adapter: Any, module: Any, what: str, function: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    """What a user's function gives; what it raises is a mistake in the adapter."""
-    try:
-        return function(module, *args, **kwargs)
-    except Exception as error:
-        raise AdapterError(
-            f"{what!r} of the {type(adapter).__name__} of {type(module).__name__} failed with "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _cells(adapter: Any, module: Any) -> dict[Key, Cell]:
-    cells = _asked(adapter, module, "cells", adapter.cells)
-    try:
-        return keyed(cells)
-    except CellError as error:
-        raise AdapterError(
-            f"'cells' of the {type(adapter).__name__} of {type(module).__name__}: {error}"
-        ) from error
-
-
-def _pair(adapter: Any, module: Any, given: Any) -> tuple[Any, Any]:
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise AdapterError(
-            f"'arguments' of the {type(adapter).__name__} of {type(module).__name__} must give "
-            f"the input and the first state (or None), got {type(given).__name__}"
-        )
-    return given[0], given[1]
-
-
-def _check(
-    module: Any, name: str, value: Any, shape: tuple[int | None, ...], words: str, cell: Cell
-) -> None:
-    """Raise AdapterError unless a value has a shape and the weights' dtype."""
-    dtype = cell.weight_hh.dtype
-    expected = ", ".join("any" if size is None else str(size) for size in shape)
-    if not isinstance(value, Tensor):
-        came = type(value).__name__
-    elif (
-        value.dim() == len(shape)
-        and all(want in (None, size) for want, size in zip(shape, value.shape, strict=True))
-        and value.dtype == dtype
-    ):
-        return
-    else:
-        came = f"{tuple(value.shape)} in {value.dtype}"
-    raise AdapterError(
-        f"the adapter of {type(module).__name__} gives {name} as {came}; its cells need {words} = "
-        f"({expected}) in {dtype}"
-    )
