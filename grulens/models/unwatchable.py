@@ -56,12 +56,8 @@ def check_call(
             "its layers; cuDNN draws those masks where nobody can see them. Record in "
             "model.eval(), with dropout 0, or on the CPU"
         )
-    if autocast(where) and (where.type not in ("cpu", "cuda") or not vouched):
-        kind = f"on {where.type}" if vouched else f"and {type(module).__name__} is registered"
-        raise RecordingError(
-            f"layer {name!r} runs under torch.autocast {kind}: what is rounded in it is not known. "
-            "Run it without autocast, with model.to(torch.bfloat16) if that is the precision wanted"
-        )
+    if autocast(where):
+        check_rounding(where.type, name, "" if vouched else type(module).__name__)
     if any(level.key() == TransformType.Vmap for level in get_interpreter_stack() or ()):
         raise RecordingError(
             f"layer {name!r} runs inside torch.vmap, where tensors cannot be looked at: give it "
@@ -73,6 +69,27 @@ def check_call(
             "backward, where no edit and no recording follows: switch the checkpointing off for "
             "this run, or run it without gradients"
         )
+
+
+def check_rounding(device: str, name: str, registered: str = "") -> None:
+    """Raise RecordingError unless it is known what autocast rounds in a call.
+
+    Elsewhere than on the CPU it is not: cuDNN's GRU rounds weights and input to float16, whatever
+    precision autocast names, and torch's own kernel there does otherwise.
+
+    Args:
+        device: the kind of device.
+        name: the layer, for messages.
+        registered: the module's class, if it is a registered one.
+    """
+    if device == "cpu" and not registered:
+        return
+    where = f"on {device}" if device != "cpu" else f"and {registered} is a registered class"
+    raise RecordingError(
+        f"layer {name!r} runs under torch.autocast {where}: what is rounded in it is not known. "
+        f"Run it in torch.autocast({device!r}, enabled=False), or with model.to(torch.bfloat16) if "
+        "that is the precision wanted"
+    )
 
 
 def _checkpointed() -> bool:

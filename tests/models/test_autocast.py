@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import grulens
 from grulens import Cell, GRUStack, ablate, clamp, editing, record, register, scale, shift
 from grulens.errors import RecordingError
+from grulens.models.unwatchable import check_rounding
 from tests import reference
 from tests.drawn import same_bits
 
@@ -170,11 +171,17 @@ def test_a_registered_class_is_refused_by_name(x: Tensor) -> None:
 
     register(Mine, grulens.StepAdapter(cell))
     try:
-        said = "layer 'cell' runs under torch.autocast and Mine is registered: what is rounded in"
+        said = "layer 'cell' runs under torch.autocast and Mine is a registered class: what is"
         with torch.autocast("cpu"), pytest.raises(RecordingError, match=said):
             record(Mine(), x[:, 0])
     finally:
         register(Mine, None)
+
+
+def test_other_devices_are_refused_by_name() -> None:
+    said = r"'rnn.l0' runs under torch.autocast on cuda: .* torch.autocast\('cuda', enabled=False\)"
+    with pytest.raises(RecordingError, match=said):
+        check_rounding("cuda", "rnn.l0")
 
 
 def test_integers_are_torchs_own_to_refuse() -> None:
