@@ -172,7 +172,9 @@ class Stacked:
 
 
 def first_step(change: Change, steps: int) -> int:
-    """The first step that a change touches; `steps` if it touches none."""
+    """The first step that a change may touch; `steps` if it touches none."""
+    if change.where.shape[1] == 1:
+        return 0
     touched = change.where.any(2).any(0)
     return int(touched.to(torch.uint8).argmax()) if bool(touched.any()) else steps
 

@@ -13,6 +13,7 @@ from grulens.errors import EditError, PositionError
 from grulens.models.place import EditLike
 from grulens.models.recording import LayerRecording
 from grulens.probing import positions
+from grulens.probing.edit import Edit
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,8 @@ class Asked:
     def _checked(self, made: Any, call: str) -> tuple[EditLike, ...]:
         edits = tuple(made) if isinstance(made, Sequence) else (made,)
         for edit in edits:
-            if not isinstance(edit, EditLike):
+            # to ask for a protocol takes longer than to make an edit
+            if not isinstance(edit, Edit) and not isinstance(edit, EditLike):
                 raise EditError(
                     f"{call} must give an edit (ablate, clamp, ...) or a sequence of them, got "
                     f"{made!r}"

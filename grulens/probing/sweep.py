@@ -19,11 +19,14 @@ from grulens.models.record import record
 from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate
 from grulens.probing.gradient import Estimates, kinds_of, rank_correlation
+from grulens.probing.held import Held
 from grulens.probing.readout import Readout, first_tensor
 from grulens.probing.runs import Answer, Question, SideBySide, as_it_was, floating, one_by_one
 from grulens.probing.swept import Sweep
 from grulens.probing.tiles import bytes_of
 
+SURE = 4
+"""So much less than `memory` what is known to be needed must be, to leave the rest unmeasured."""
 METHODS = ("exact", "gradient")
 STEP_BYTES = 3 * 2**19
 """What the gates of one step may take; more, and they leave the cache before they are used."""
@@ -216,12 +219,18 @@ def runs_at_once(question: Question, plain: Any, memory: int) -> int:
     layer = question.recording
     batch, steps, units = layer.shape
     value = layer.h.element_size()
-    fast = max(1, STEP_BYTES // (3 * units * value), 128) // batch
-    # its states and their copy in the model's layout, what goes into the model, and what comes out
-    # of it twice, edited and direct
-    states = batch * steps * units * value
-    each = 3 * states + bytes_of(question.given) + 3 * bytes_of(plain)
-    return max(1, min(fast, memory // each))
+    fast = max(1, max(STEP_BYTES // (3 * units * value), 128) // batch)
+    # the states and a copy of them in the model's own layout; what goes into the model, and what
+    # comes out of it: it is kept twice, edited and direct
+    each = 3 * batch * steps * units * value + bytes_of(question.given) + 2 * bytes_of(plain)
+    inside = bytes_of(plain)
+    if SURE * fast * (each + inside) > memory:
+        args, kwargs = question.given
+        with as_it_was(question.model), Held() as held:
+            question.model(*args, **kwargs)
+        inside = held.peak
+    # one copy more than runs: the one in which nothing is changed
+    return max(1, min(fast, memory // (each + inside) - 1))
 
 
 def _even(runs: Sequence[int], at_once: int) -> list[Sequence[int]]:
