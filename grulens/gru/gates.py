@@ -48,16 +48,23 @@ def gates(
     units = cell.hidden_size
     block = max(1, BLOCK_ROWS // max(1, batch))
     graph = torch.is_grad_enabled() and any(t.requires_grad for t in (x, h_prev, *cell.parameters))
-    if program is not None or graph or not cell.is_torch or autocast(x.device):
-        parts = [
-            general_gates(
-                cell, _products(cell, x[:, s : s + block]), h_prev[:, s : s + block], program, s
-            )
-            for s in range(0, steps, block)
-        ]
+    general = program is not None or not cell.is_torch or autocast(x.device)
+
+    def part(start: int) -> Gates:
+        here = slice(start, start + block)
+        return general_gates(cell, _products(cell, x[:, here]), h_prev[:, here], program, start)
+
+    if graph:
+        parts = [part(start) for start in range(0, steps, block)]
         return Gates(*(torch.cat(signal, 1) for signal in zip(*parts, strict=True)))
     # time first, as torch's kernel leaves its output: a block is then one piece of memory
     packed = x.new_empty(steps, batch, 3 * units)
+    signals = Gates(*torch.split(packed.transpose(0, 1), units, 2))
+    if general:
+        for start in range(0, steps, block):
+            for whole, signal in zip(signals, part(start), strict=True):
+                whole[:, start : start + block] = signal
+        return signals
     x, h_prev = x.transpose(0, 1), h_prev.transpose(0, 1)
     weight_ih, weight_hh = cell.weight_ih.t(), cell.weight_hh.t()
     weight_rz, weight_n = weight_hh[:, : 2 * units], weight_hh[:, 2 * units :]
@@ -71,7 +78,7 @@ def gates(
         rows[:, : 2 * units].addmm_(states, weight_rz).sigmoid_()
         recurrent = _product(states, weight_n, bias_n)
         rows[:, 2 * units :].addcmul_(rows[:, :units], recurrent).tanh_()
-    return Gates(*torch.split(packed.transpose(0, 1), units, 2))
+    return signals
 
 
 def general_gates(

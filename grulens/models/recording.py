@@ -67,6 +67,12 @@ class LayerRecording:
     @cached_property
     def h_prev(self) -> Float[Tensor, "batch time unit"]:
         """State before the step; h_0 at the first step of each call."""
+        return self._delayed()
+
+    def _delayed(self) -> Tensor:
+        """`h_prev`, which is kept only for whoever asks for it: it is as large as the states."""
+        if "h_prev" in vars(self):
+            return self.h_prev
         parts = self._split(self.h)
         return self._joined([s.before(h) for s, h in zip(self._segments, parts, strict=True)])
 
@@ -84,7 +90,7 @@ class LayerRecording:
             parts = [
                 segment.gates(x, h_prev)
                 for segment, x, h_prev in zip(
-                    self._segments, self._split(self.x), self._split(self.h_prev), strict=True
+                    self._segments, self._split(self.x), self._split(self._delayed()), strict=True
                 )
             ]
             return Gates(*(self._joined(list(signal)) for signal in zip(*parts, strict=True)))
@@ -116,7 +122,7 @@ class LayerRecording:
         It says how exactly the recorded gates explain the recorded states; about 1e-7 in float32.
         """
         with grads(False):
-            error = torch.lerp(self.n, self.h_prev, self.z).sub_(self.h).abs_()
+            error = torch.lerp(self.n, self._delayed(), self.z).sub_(self.h).abs_()
             error.masked_fill_(~self.mask[..., None], 0)
             for segment, part in zip(self._segments, self._split(error), strict=True):
                 touched = segment.program.touched("h") if segment.program else None

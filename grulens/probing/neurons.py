@@ -88,7 +88,16 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
     """
     rows = slice(None) if row is None else slice(row, row + 1)
     mask = layer.mask[rows]
-    h, r, z = (s[rows].detach().float().cpu()[mask.cpu()] for s in (layer.h, layer.r, layer.z))
+
+    def valid(signal: Tensor) -> Float[Tensor, "step unit"]:
+        part = signal[rows].detach()
+        # a long run's signals are large: copied only where there is something to leave out
+        return (part.flatten(0, 1) if bool(mask.all()) else part[mask]).float().cpu()
+
+    def share(where: Tensor) -> Float[Tensor, " unit"]:
+        return where.sum(0) / len(where)
+
+    h, r, z = valid(layer.h), valid(layer.r), valid(layer.z)
     ends = layer.mask[rows].sum(1) - 1
     last = layer.h[rows].detach()[torch.arange(len(ends), device=ends.device), ends].float().cpu()
     mean_z = z.mean(0)
@@ -98,9 +107,9 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
         mean_z=mean_z,
         # z = 1 forgets nothing: infinite; z = 0 forgets at once: zero
         half_life=math.log(2) / -mean_z.clamp(min=0).log(),
-        r_low=(r < LOW).float().mean(0),
-        r_high=(r > HIGH).float().mean(0),
-        z_low=(z < LOW).float().mean(0),
-        z_high=(z > HIGH).float().mean(0),
+        r_low=share(r < LOW),
+        r_high=share(r > HIGH),
+        z_low=share(z < LOW),
+        z_high=share(z > HIGH),
         last_h=last.mean(0),
     )

@@ -34,13 +34,12 @@ def order_units(
     units = len(values)
     if by == "index" or units < 2:
         return np.arange(units)
-    values = np.nan_to_num(values.astype(np.float64))
-    centred = values - values.mean(1, keepdims=True)
-    spread = np.linalg.norm(centred, axis=1)
     if by == "activity":
-        return np.argsort(-spread, kind="stable")
+        # a unit at a time: a long run's signal is large, and here it would be copied twice
+        return np.argsort([-np.linalg.norm(_centred(unit)) for unit in values], kind="stable")
+    unit_vectors = _centred(values)
     # a unit that never varies is like no other: it stays where its zero vector puts it
-    unit_vectors = centred / np.maximum(spread, 1e-12)[:, None]
+    unit_vectors /= np.maximum(np.linalg.norm(unit_vectors, axis=1), 1e-12)[:, None]
     if units > CLUSTERED:
         _, _, axes = np.linalg.svd(unit_vectors, full_matrices=False)
         return np.argsort(unit_vectors @ axes[0], kind="stable")
@@ -54,3 +53,11 @@ def order_units(
     )
     leaves: Int[np.ndarray, " unit"] = leaves_list(tree).astype(np.int64)
     return leaves
+
+
+def _centred(values: Float[np.ndarray, "*unit time"]) -> Float[np.ndarray, "*unit time"]:
+    """A float64 copy less its mean over time; NaN counts as 0."""
+    copy = values.astype(np.float64)
+    np.nan_to_num(copy, copy=False)
+    copy -= copy.mean(-1, keepdims=True)
+    return copy
