@@ -1,4 +1,4 @@
-"""Wide layers and long runs in every widget: they show, they answer, and what they send is bounded."""
+"""Wide layers and long runs in every widget: they show, answer, and send what has a bound."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_gate_sliders(wide: Session, order: str) -> None:
     screen = GateSliders(wide)
     screen.order = order
     rows, columns = screen._heat.image.data["image"][0].shape
-    assert (rows, columns) <= (2 * raster.ROWS, 40)
+    assert rows <= 2 * raster.ROWS
+    assert columns == 40
     wide.units = (3, 2047)
     screen.controls.sliders["z"].value = 0.5
     assert wide.slots[0].edit.units == (3, 2047)
-    assert torch.equal(wide.now.z[..., 2047], wide.now.z[..., 2047])
     assert not torch.equal(wide.now.z[..., 2047], wide.before.z[..., 2047])
     assert not errors(screen)
     screen.close()
@@ -81,9 +81,7 @@ def test_ablation_toggles(wide: Session) -> None:
     wide.units = tuple(range(UNITS))
     screen.ablate.click()
     assert float(wide.now.h.abs().max()) == 0
-    assert (
-        "states" in screen.lines[0].words.value or "state of units" in screen.lines[0].words.value
-    )
+    assert "state of units 0 to 2047 set to 0" in screen.lines[0].words.value
     assert len(screen.lines[0].words.value) < 500
     assert not errors(screen)
     screen.close()
