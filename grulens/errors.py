@@ -108,3 +108,16 @@ class MissingPackageError(GrulensError, ImportError):
 
 class NonFiniteWarning(UserWarning):
     """NaN or infinity entered a layer; it is recorded as it is."""
+
+
+def shown(value: object, most: int = 300) -> str:
+    """`repr(value)` for a message: bounded, and of anything, even of what cannot show itself.
+
+    >>> shown("l0"), shown([1] * 9, most=7)
+    ("'l0'", '[1, 1, …')
+    """
+    try:
+        text = repr(value)
+    except Exception:  # whatever goes wrong in there, the message to be made matters more
+        text = f"<{type(value).__name__} that cannot be shown>"
+    return text if len(text) <= most else f"{text[:most]}…"

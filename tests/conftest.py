@@ -23,6 +23,14 @@ settings.register_profile(
 settings.load_profile("search" if "GRULENS_EXAMPLES" in os.environ else "grulens")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests marked `unchecked` to the run without checks, which test_unchecked.py starts."""
+    if config.getoption("jaxtyping_packages", None):
+        here = [item for item in items if "unchecked" not in item.keywords]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(here)])
+        items[:] = here
+
+
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grulens.errors import CellError, ConventionError
+from grulens.errors import CellError, ConventionError, shown
 from grulens.gru.activations import name_of
 
 
@@ -75,9 +75,21 @@ class Cell:
     candidate: Any = torch.tanh
 
     def __post_init__(self) -> None:
-        rows = 3 * self.weight_hh.shape[-1]
+        ranks = {"weight_hh": 2, "weight_ih": 2, "bias_ih": 1, "bias_hh": 1}
+        for name, rank in ranks.items():
+            value = getattr(self, name)
+            if value is None and rank == 1:
+                continue
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                came = value.dtype if isinstance(value, Tensor) else shown(value)
+                raise CellError(f"{name} must be a floating tensor, got {came}")
         dtype = self.weight_hh.dtype
-        for name, rank in (("weight_ih", 2), ("weight_hh", 2), ("bias_ih", 1), ("bias_hh", 1)):
+        rows = 3 * (self.weight_hh.shape[-1] if self.weight_hh.dim() else 0)
+        if not rows:
+            raise CellError(
+                f"weight_hh has shape {tuple(self.weight_hh.shape)}; a cell has at least one unit"
+            )
+        for name, rank in ranks.items():
             value = getattr(self, name)
             if value is None:
                 continue
@@ -88,11 +100,14 @@ class Cell:
                 )
             if value.dtype != dtype:
                 raise CellError(f"{name} is {value.dtype}, weight_hh is {dtype}")
+        if not isinstance(self.reset_after, bool):
+            raise CellError(f"reset_after must be True or False, got {shown(self.reset_after)}")
         for name in ("gate", "candidate"):
             if not callable(getattr(self, name)):
                 raise CellError(
                     f"{name} must be a function on tensors (torch.sigmoid, torch.nn.functional."
-                    f"hardsigmoid, one of grulens.gru.activations), got {getattr(self, name)!r}"
+                    "hardsigmoid, one of grulens.gru.activations), got "
+                    f"{shown(getattr(self, name))}"
                 )
 
     @classmethod

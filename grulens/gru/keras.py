@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from grulens.errors import CellError, ConventionError
+from grulens.errors import CellError, ConventionError, shown
 from grulens.gru.activations import (
     HARD_SIGMOID_KERAS2,
     HARD_SIGMOID_KERAS3,
@@ -135,13 +135,14 @@ def _arrays(weights: Any) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def _activation(argument: str, given: Any, keras_version: Any) -> Activation:
-    if keras_version not in (None, 2, 3):
-        raise ConventionError(f"keras_version must be 2 or 3, got {keras_version!r}")
+    known = keras_version is None or isinstance(keras_version, int)
+    if not known or keras_version not in (None, 2, 3):
+        raise ConventionError(f"keras_version must be 2 or 3, got {shown(keras_version)}")
     if given is None:
         return identity
     if callable(given):
         return given  # type: ignore[no-any-return]
-    if given == "hard_sigmoid":
+    if isinstance(given, str) and given == "hard_sigmoid":
         if keras_version is None:
             raise ConventionError(
                 f"{argument}='hard_sigmoid' is 0.2 x + 0.5 in Keras 2 and x / 6 + 0.5 in Keras 3: "
@@ -151,7 +152,7 @@ def _activation(argument: str, given: Any, keras_version: Any) -> Activation:
     if not isinstance(given, str) or given not in BY_NAME:
         names = ", ".join(sorted([*BY_NAME, "hard_sigmoid"]))
         raise ConventionError(
-            f"{argument}={given!r} is not known; pass an elementwise function on tensors, or one "
-            f"of {names}"
+            f"{argument}={shown(given)} is not known; pass an elementwise function on tensors, or "
+            f"one of {names}"
         )
     return BY_NAME[given]

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from grulens.errors import CellError, ConventionError, MissingPackageError
+from grulens.errors import CellError, ConventionError, MissingPackageError, shown
 from grulens.gru.cell import Cell
 from grulens.gru.onnx_activations import activations
 from grulens.gru.zrn import rzn, tensor
@@ -37,7 +37,7 @@ def onnx_cell(model: Any, *, node: Any, direction: Any) -> Cell:
     if direction not in directions:
         raise ConventionError(
             f"the GRU node {name} runs {' and '.join(directions)}: pass direction="
-            f"{' or '.join(map(repr, directions))}, got {direction!r}"
+            f"{' or '.join(map(repr, directions))}, got {shown(direction)}"
         )
     index = directions.index(direction)
     given = dict(zip(("X", "W", "R", "B"), found.input, strict=False))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from grulens.errors import LayerError, ModelError, NoGRUError, UnsupportedGRUError
+from grulens.errors import LayerError, ModelError, NoGRUError, UnsupportedGRUError, shown
 from grulens.gru.cell import Cell
 from grulens.models.adapters import Adapter
 from grulens.models.calls import Key
@@ -149,19 +150,19 @@ def known(module: nn.Module) -> Adapter:
 
 
 def check_layer(
-    name: str,
+    name: Any,
     known: list[str],
     where: str = "is not in this model; it has",
     model: nn.Module | None = None,
 ) -> None:
     """Raise LayerError unless `name` is one of `known`; with a `model`, say if it is another's."""
-    if name not in known:
-        if model is not None and (other := other_name(model, name)):
+    if not isinstance(name, str) or name not in known:
+        if isinstance(name, str) and model is not None and (other := other_name(model, name)):
             raise LayerError(
                 f"layer {name!r} is layer {other!r}: the model holds one module at both places; "
                 "use that name"
             )
-        raise LayerError(f"layer {name!r} {where} {', '.join(known) or 'none'}")
+        raise LayerError(f"layer {shown(name)} {where} {', '.join(known) or 'none'}")
 
 
 def other_name(model: nn.Module, name: str) -> str | None:

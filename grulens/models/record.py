@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from grulens.errors import RecordingError
-from grulens.models.place import EditLike
 from grulens.models.recording import Recording
 from grulens.models.splice import edits_in_force, watching
 from grulens.models.watch import Watch
@@ -18,8 +17,8 @@ from grulens.models.whole import grads
 def record(
     model: nn.Module,
     *args: Any,
-    edits: EditLike | Sequence[EditLike] = (),
-    layers: str | Sequence[str] | None = None,
+    edits: Any = (),
+    layers: Any = None,
     grad: bool = False,
     **kwargs: Any,
 ) -> Recording:
@@ -63,7 +62,8 @@ def record(
     >>> recording["l0_reverse"].h.shape
     torch.Size([2, 5, 4])
     """
-    wanted = () if layers is None else (layers,) if isinstance(layers, str) else tuple(layers)
+    several = isinstance(layers, Sequence) and not isinstance(layers, str)
+    wanted = () if layers is None else tuple(layers) if several else (layers,)
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
     watch = Watch(model, chosen, keep=wanted, graph=grad)
     with watching(watch), grads(grad):

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grulens.errors import SignalError, WeightsChangedError
+from grulens.errors import SignalError, WeightsChangedError, shown
 from grulens.gru.cell import Cell, Gates
 from grulens.models.find import check_layer
 from grulens.models.segment import Segment, version
@@ -134,10 +134,10 @@ class LayerRecording:
         """The mean state (unit,) over valid steps and rows."""
         return self.h[self.mask].mean(0)
 
-    def signal(self, name: str) -> Tensor:
+    def signal(self, name: Any) -> Tensor:
         """A signal by its name: x, h_prev, r, z, n or h."""
-        if name not in SIGNALS:
-            raise SignalError(f"signal {name!r} is none of {', '.join(SIGNALS)}")
+        if not isinstance(name, str) or name not in SIGNALS:
+            raise SignalError(f"signal {shown(name)} is none of {', '.join(SIGNALS)}")
         value: Tensor = getattr(self, name)
         return value
 
@@ -180,7 +180,7 @@ class Recording(Mapping[str, LayerRecording]):
         self.output = output
         self.edits = tuple(edits)
 
-    def __getitem__(self, name: str) -> LayerRecording:
+    def __getitem__(self, name: Any) -> LayerRecording:
         check_layer(name, list(self._layers), "is not in this recording; it has")
         return self._layers[name]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from grulens.errors import AdapterError
+from grulens.errors import AdapterError, shown
 from grulens.models.adapters import Adapter, SequenceAdapter, StepAdapter
 from grulens.models.stack import GRUStack
 from grulens.models.torch_gru import OfCell, OfSequence, OfStack
@@ -64,7 +64,7 @@ def register(module_type: Any, adapter: Any) -> None:
     if not isinstance(adapter, StepAdapter | SequenceAdapter):
         raise AdapterError(
             f"the adapter of {module_type.__name__} must be a StepAdapter or a SequenceAdapter, "
-            f"got {adapter!r}"
+            f"got {shown(adapter)}"
         )
     _registered[module_type] = adapter
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from grulens.errors import CellError
+from grulens.errors import CellError, shown
 from grulens.gru.cell import Cell
 from grulens.models.calls import Key
 from grulens.models.torch_gru import WEIGHTS, OfStack
@@ -26,14 +26,16 @@ def keyed(cells: Any) -> dict[Key, Cell]:
     ([(0, 0)], [(0, 0), (0, 1)])
     """
     given = [cells] if isinstance(cells, Cell) else cells
-    if not isinstance(given, Sequence) or not given:
-        raise CellError(f"expected a Cell or a sequence of Cells, one a level, got {cells!r}")
+    given = list(given) if isinstance(given, Sequence) else given
+    if not isinstance(given, list) or not given:
+        raise CellError(f"expected a Cell or a sequence of Cells, one a level, got {shown(cells)}")
     levels = [(level,) if isinstance(level, Cell) else level for level in given]
     for index, level in enumerate(levels):
         one_or_two = isinstance(level, Sequence) and len(level) in (1, 2)
         if not one_or_two or not all(isinstance(cell, Cell) for cell in level):
             raise CellError(
-                f"level {index} must be a Cell, or a pair of them (forward, reverse), got {level!r}"
+                f"level {index} must be a Cell, or a pair of them (forward, reverse), got "
+                f"{shown(level)}"
             )
         if len(level) != len(levels[0]):
             raise CellError(f"level {index} has {len(level)} directions, level 0 {len(levels[0])}")
@@ -127,12 +129,10 @@ class GRUStack(nn.Module):
         call = OfStack().open(self, (input, hx), {})
         if call is None or not call.steps:
             data = input.data if isinstance(input, PackedSequence) else input
-            shape = tuple(data.shape)
-            state = None if hx is None else tuple(hx.shape)
             raise CellError(
                 f"{self!r} takes {self.input_size} inputs over at least one step and states of "
-                f"{self.hidden_size} units in {self.weight_hh_l0.dtype}; got an input of shape "
-                f"{shape}, h_0 of shape {state}"
+                f"{self.hidden_size} units in {self.weight_hh_l0.dtype}; got an input "
+                f"{_came(data)}, h_0 {_came(hx)}"
             )
         result: tuple[Tensor | PackedSequence, Tensor] = call.leave(call.run(self.cells))
         return result
@@ -144,6 +144,10 @@ class GRUStack(nn.Module):
         parts += [] if self.batch_first else ["batch_first=False"]
         kinds = dict.fromkeys(cell.convention for cell in self.cells.values())
         return ", ".join(parts + list(kinds))
+
+
+def _came(value: Any) -> str:
+    return f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
 
 
 def _suffix(key: Key) -> str:

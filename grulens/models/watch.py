@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from grulens.errors import LayerError, NonFiniteWarning, RecordingError
+from grulens.errors import EditError, LayerError, NonFiniteWarning, RecordingError, shown
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Change
 from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
@@ -58,6 +58,11 @@ class Watch:
         self._steps: dict[str, int] = {}
         self._segments: dict[str, list[Segment]] = {}
         self._by_layer: dict[str, list[EditLike]] = {}
+        for edit in self.edits:
+            if not isinstance(edit, EditLike):
+                raise EditError(
+                    f"an edit is what ablate, clamp, scale, shift and patch make, got {shown(edit)}"
+                )
         units = {n: cell.hidden_size for all_ in layers.values() for n, cell in all_.values()}
         for name in (*(edit.layer for edit in self.edits), *(keep or ())):
             check_layer(name, list(units), model=model)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grulens.errors import EditError, PositionError
+from grulens.errors import EditError, PositionError, shown
 from grulens.models.place import Place
 from grulens.probing.sources import Source
 
@@ -31,7 +31,7 @@ def normal(amount: Any, keyword: str, *, mean: bool) -> float | str | Tensor:
     if mean and isinstance(amount, str) and amount == MEAN:
         return amount
     kinds = 'a number, "mean"' if mean else "a number"
-    expected = f"{keyword} must be {kinds} or a tensor, got {amount!r}"
+    expected = f"{keyword} must be {kinds} or a tensor, got {shown(amount)}"
     if isinstance(amount, bool | str) or amount is None:
         raise EditError(expected)
     try:
@@ -44,7 +44,7 @@ def normal(amount: Any, keyword: str, *, mean: bool) -> float | str | Tensor:
     if tensor.is_complex() or tensor.dtype is torch.bool:
         raise EditError(expected)
     if not finite:
-        raise EditError(f"{keyword} must be finite, got {amount!r}")
+        raise EditError(f"{keyword} must be finite, got {shown(amount)}")
     if tensor.requires_grad:
         return tensor  # an amount that is learned stays what the optimizer moves
     if tensor.dim() == 0:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grulens.errors import EditError, SignalError
+from grulens.errors import EditError, SignalError, shown
 from grulens.gru.changes import Change
 from grulens.models.place import Place
 from grulens.probing import amounts, positions
@@ -54,11 +54,13 @@ class Edit:
     rows: Any = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KEYWORDS:
-            raise EditError(f"kind {self.kind!r} is none of {', '.join(KEYWORDS)}")
-        if self.signal not in SIGNALS:
+        if not isinstance(self.kind, str) or self.kind not in KEYWORDS:
+            raise EditError(f"kind {shown(self.kind)} is none of {', '.join(KEYWORDS)}")
+        if not isinstance(self.layer, str):
+            raise EditError(f"layer must be the name of a layer, got {shown(self.layer)}")
+        if not isinstance(self.signal, str) or self.signal not in SIGNALS:
             raise SignalError(
-                f"signal {self.signal!r} cannot be edited; it must be one of r, z, n, h"
+                f"signal {shown(self.signal)} cannot be edited; it must be one of r, z, n, h"
             )
         if self.kind == "ablate" and self.signal != "h":
             raise SignalError(f"ablate sets the state h, got signal {self.signal!r}: use clamp")
@@ -190,7 +192,7 @@ class Edit:
         except EditError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise EditError(f"this describes no edit ({error!r}): {data!r}") from error
+            raise EditError(f"this describes no edit ({shown(error)}): {shown(data)}") from error
 
 
 def _code(index: Index) -> str:

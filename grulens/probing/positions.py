@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grulens.errors import PositionError
+from grulens.errors import PositionError, shown
 
 Index = int | slice | tuple[int, ...] | tuple[bool, ...] | None
 
@@ -29,8 +29,12 @@ def normal(index: Any, what: str) -> Index:
     Raises:
         PositionError: it is nothing of the kind.
     """
+    given = index
     if isinstance(index, Tensor | np.ndarray):
-        index = index.tolist()
+        try:
+            index = index.tolist()
+        except RuntimeError as error:  # a tensor without values to look at: meta, sparse
+            raise PositionError(f"{what} cannot be read from {shown(given)}: {error}") from error
     if index is None or (isinstance(index, int) and not isinstance(index, bool)):
         return index
     if isinstance(index, np.integer):
@@ -45,7 +49,8 @@ def normal(index: Any, what: str) -> Index:
         if kinds <= {int} or kinds == {bool}:
             return items
     raise PositionError(
-        f"{what} must be an int, a slice, a sequence of int, a bool mask or None, got {index!r}"
+        f"{what} must be an int, a slice, a sequence of int, a bool mask or None, got "
+        f"{shown(given)}"
     )
 
 
