@@ -124,7 +124,7 @@ class Stacked:
         for number, change in group:
             tensors = (change.where, change.factor, change.offset)
             if always:
-                parts.setdefault(None, []).append((number, *(t[:, 0] for t in tensors)))
+                parts.setdefault(None, []).append((number, *tensors))
                 continue
             touched = change.where.any(2).any(0).expand(self.steps)
             for t in touched.nonzero().flatten().tolist():
@@ -132,9 +132,9 @@ class Stacked:
                 parts.setdefault(t, []).append((number, *here))
         for step, entries in parts.items():
             copies = torch.tensor([entry[0] for entry in entries], device=self.like.device)
+            stacked = [_stacked([entry[i] for entry in entries]) for i in (1, 2, 3)]
             where, factor, offset = (
-                _stacked([entry[i] for entry in entries]).expand(-1, self.batch, self.units)
-                for i in (1, 2, 3)
+                (t[:, :, 0] if always else t).expand(-1, self.batch, self.units) for t in stacked
             )
             copy, row, unit = where.nonzero().unbind(1)
             touch = Touch(
@@ -185,7 +185,7 @@ def _is_constant(change: Change, steps: int) -> bool:
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors (batch or 1, unit or 1) stacked, (copy, batch or 1, unit or 1)."""
+    """Tensors that broadcast to one shape, stacked: (copy, ...)."""
     shapes = {tensor.shape for tensor in tensors}
     if len(shapes) > 1:
         shape = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]

@@ -90,9 +90,12 @@ class Edit:
 
     def change(self, place: Place) -> Change:
         """The change it makes in one call of its layer."""
-        where = (
-            self._rows(place)[:, None, None] & self._times(place)[..., None] & self._units(place)
-        ).to(place.like.device)
+        where = self._units(place)[None, None]
+        if self.at is not None:
+            where = self._times(place)[..., None] & where
+        if self.rows is not None:
+            where = self._rows(place)[:, None, None] & where
+        where = where.to(place.like.device)
         amount = amounts.values(self.amount, place, self._keyword)
         zero, one = amount.new_zeros(1, 1, 1), amount.new_ones(1, 1, 1)
         if self.kind == "scale":
@@ -107,15 +110,11 @@ class Edit:
         return positions.mask(self.units, place.units)
 
     def _rows(self, place: Place) -> Tensor:
-        if self.rows is None:
-            return torch.ones(1, dtype=torch.bool)
         positions.check(self.rows, place.batch, "row", f"this batch of layer {self.layer!r}")
         return positions.mask(self.rows, place.batch)
 
     def _times(self, place: Place) -> Tensor:
-        """(row or 1, time or 1), bool: the part of its times that lies in this call."""
-        if self.at is None:
-            return torch.ones(1, 1, dtype=torch.bool)
+        """(row or 1, time), bool: the part of its times that lies in this call."""
         end = place.start + place.steps
         part = slice(place.start, end)
         if not positions.is_relative(self.at):

@@ -64,7 +64,8 @@ def sweep(
             pass for each number of the readout.
         sample: how many exact runs a gradient's estimates are compared with.
         memory: bytes that the runs done at a time may hold, beyond the model, one run of it and
-            the result. One run is always done.
+            the result; what the system's allocator keeps in reserve comes on top. One run is always
+            done.
         progress: whether to show a progress bar.
         **kwargs: the model's own keyword arguments.
 
@@ -220,9 +221,10 @@ def runs_at_once(question: Question, plain: Any, memory: int) -> int:
     batch, steps, units = layer.shape
     value = layer.h.element_size()
     fast = max(1, max(STEP_BYTES // (3 * units * value), 128) // batch)
-    # the states and a copy of them in the model's own layout; what goes into the model, and what
-    # comes out of it: it is kept twice, edited and direct
-    each = 3 * batch * steps * units * value + bytes_of(question.given) + 2 * bytes_of(plain)
+    # the states, a copy of them in the model's own layout and a mask; what goes into the model, and
+    # what comes out of it: it is kept twice, edited and direct
+    states = batch * steps * units
+    each = (3 * value + 1) * states + bytes_of(question.given) + 2 * bytes_of(plain)
     inside = bytes_of(plain)
     if SURE * fast * (each + inside) > memory:
         args, kwargs = question.given
