@@ -22,6 +22,8 @@ from grulens.probing.edit import Edit
 from grulens.probing.edits import ablate, clamp, patch, scale, shift
 from grulens.probing.sweep import sweep
 from grulens.probing.swept import Sweep
+from grulens.probing.trace import trace_patch
+from grulens.probing.traced import Trace
 
 if TYPE_CHECKING:
     from grulens.ipython import load_ipython_extension, unload_ipython_extension
@@ -47,6 +49,7 @@ __all__ = [
     "Session",
     "StepAdapter",
     "Sweep",
+    "Trace",
     "ablate",
     "clamp",
     "editing",
@@ -59,6 +62,7 @@ __all__ = [
     "scale",
     "shift",
     "sweep",
+    "trace_patch",
     "unload_ipython_extension",
 ]
 

@@ -83,6 +83,7 @@ class Heatmap:
         self._units: Int[np.ndarray, " unit"] = np.arange(0)
         self._mask: Bool[np.ndarray, " time"] | None = None
         self._tokens: Sequence[object] | None = None
+        self._labels: Sequence[str] | None = None
         self._signal, self._ends = "h", (-1.0, 1.0)
         self._shown = raster.Span(0, 0, 1), raster.Span(0, 0, 1)
         self.units: Positions = ()
@@ -116,6 +117,9 @@ class Heatmap:
         tokens: Sequence[object] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
         layer: str = "",
+        name: str | None = None,
+        ends: tuple[float, float] | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
         """Show other values.
 
@@ -126,13 +130,17 @@ class Heatmap:
             tokens: what to call each step; None is its number alone.
             mask: (time,), False where there is no step (padding): left blank.
             layer: named in the title.
+            name: what the values are, if they are no signal of a layer but drawn like one.
+            ends: the values at the ends of the map, else those of the signal.
+            labels: (unit,), what to call the rows, if they are more than a unit each.
 
         >>> view = Heatmap()
         >>> view.update(np.zeros((4, 9), np.float32), signal="z", units=np.arange(4))
         >>> view.image.data["image"][0].shape, view.root.title.text
         ((4, 9), 'update gate z')
         """
-        self._ends = raster.scale(signal, values)
+        self._ends = ends or raster.scale(signal, values)
+        self._labels = labels
         self._values, self._units, self._mask, self._tokens = values, units, mask, tokens
         fit(self.y_range, values.shape[0], downwards=True)
         fit(self.x_range, values.shape[1])
@@ -141,7 +149,8 @@ class Heatmap:
             self.mapper.palette = PALETTE[signal]
             self.bar_mapper.palette = COLORS[signal]
         self.bar_mapper.update(low=self._ends[0], high=self._ends[1])
-        name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
+        if name is None:
+            name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
         low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
         self.bar.title = f"{name}, {low} to {high}"
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
@@ -209,7 +218,10 @@ class Heatmap:
         columns = raster.with_margin(raster.visible(time, x0, x1, self._limits[1]), time)
         rows = raster.with_margin(raster.visible(units, y0, y1, self._limits[0]), units)
         self._shown = rows, columns
-        named = {"unit": self._units[rows.start : rows.stop : rows.block].astype(np.int32)}
+        part = slice(rows.start, rows.stop, rows.block)
+        named: dict[str, Any] = {"unit": self._units[part].astype(np.int32)}
+        if self._labels is not None:
+            named["unit"] = np.array(self._labels[part])
         if not np.array_equal(named["unit"], self.rows.data["unit"]):
             self.rows.data = named
         words = self._words(columns)
@@ -221,7 +233,7 @@ class Heatmap:
             "row": rows.start,
             "row_block": rows.block,
             "units": units,
-            "in_order": bool((self._units == np.arange(units)).all()),
+            "in_order": self._labels is None and bool((self._units == np.arange(units)).all()),
             "x": left,
             "y": top,
             "dw": right - left,

@@ -40,6 +40,10 @@ RANGE: Final = {"r": (0.0, 1.0), "z": (0.0, 1.0), "n": (-1.0, 1.0), "h": (-1.0, 
 BEFORE: Final = "#8C8C8C"
 AFTER: Final = "#E69F00"
 
+#: The two paths of an effect. Grey and blue of one another's lightness would be one grey in print.
+DIRECT: Final = "#6F6F6F"
+RECURRENT: Final = "#3A9BD9"
+
 #: Yellow is in none of the maps: what is not a number cannot be taken for a value.
 NAN_COLOR: Final = "#F0E442"
 BLANK_COLOR: Final = "#00000000"

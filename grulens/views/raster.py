@@ -110,8 +110,17 @@ def scale(signal: str, values: Float[np.ndarray, "*shape"]) -> tuple[float, floa
         return RANGE[signal]
     if signal != "difference":
         raise SignalError(f"signal {signal!r} cannot be drawn; there is r, z, n, h, difference")
+    return symmetric(values, DIFFERENCE_FLOOR)
+
+
+def symmetric(values: Float[np.ndarray, "*shape"], floor: float) -> tuple[float, float]:
+    """Ends around zero that hold the values: 1, 2 or 5 times a power of ten, `floor` at least.
+
+    >>> symmetric(np.array([3e-4, -1e-4]), floor=1e-9)
+    (-0.0005, 0.0005)
+    """
     size = np.abs(values, where=np.isfinite(values), out=np.zeros(values.shape, values.dtype))
-    top = max(DIFFERENCE_FLOOR, float(size.max(initial=0.0)))
+    top = max(floor, float(size.max(initial=0.0)))
     power = 10.0 ** math.floor(math.log10(top))
     # the factor forgives 0.05 stored as float32
     end = next(m * power for m in (1, 2, 5, 10) if m * power * (1 + 1e-6) >= top)

@@ -51,30 +51,35 @@ def heatmap(
     values: Float[np.ndarray, "unit time"],
     *,
     signal: str,
-    units: Int[np.ndarray, " unit"],
+    units: Sequence[object] | Int[np.ndarray, " unit"],
     mask: Bool[np.ndarray, " time"] | None = None,
     layer: str = "",
     selected: Iterable[int] = (),
     times: Iterable[int] = (),
+    name: str | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> str:
     """One signal of a layer as a picture with axes, a colour bar and what is selected.
 
     Args:
         values: (unit, time), in the order they are to be drawn.
         signal: "r", "z", "n", "h" or "difference"; an unknown one raises SignalError.
-        units: (unit,), which unit each row is.
+        units: (unit,), which unit each row is, or what it is called.
         mask: (time,), False where there is no step (padding): left transparent.
         layer: named in the title.
         selected: units named under the picture.
         times: steps named under the picture; none is all.
+        name: what the values are, if they are no signal of a layer but drawn like one.
+        ends: the values at the ends of the map, else those of the signal.
 
     >>> still = heatmap(np.zeros((2, 3)), signal="z", units=np.arange(2), layer="<rnn>")
     >>> "update gate z · &lt;rnn&gt;" in still, "data:image/png;base64," in still
     (True, True)
     """
     count, time = values.shape
-    ends = raster.scale(signal, values)
-    name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
+    ends = ends or raster.scale(signal, values)
+    if name is None:
+        name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
     title = f"{name} · {layer}" if layer else name
     columns = raster.visible(time, 0, time - 1, 2 * raster.COLUMNS)
     rows = raster.visible(count, 0, count - 1, 2 * raster.ROWS)
@@ -84,7 +89,7 @@ def heatmap(
     style = f"width:100%;height:{height}px;image-rendering:pixelated;display:block;margin:0"
     low, high = (f"{end:g}".replace("-", "−") for end in ends)
     middle = f"{(ends[0] + ends[1]) / 2:g}"
-    ends_of = f"{int(units[0])}", f"{int(units[-1])}"
+    ends_of = escape(str(units[0])), escape(str(units[-1]))
     chosen = _chosen("unit", selected) + _chosen("step", times)
     return (
         f'<b>{escape(title)}</b><div style="{_GRID}">'

@@ -98,16 +98,29 @@ class UnitTable:
             data[name] = column_of(values)
         if h is not None:
             data["bars"] = bars(h, mask)
-        names = list(data)
-        if names != [column.field for column in self.root.columns]:
-            self.root.columns = [described(name, data[name]) for name in names]
         same = np.array_equal(units, self._units)
         self._units = np.asarray(units)
         if not same:
             # positions of other rows: the browser would carry them over
             self._point(())
-        self.source.data = data
-        self._refresh()
+        self._show(data)
+
+    def put(self, columns: Mapping[str, Any]) -> None:
+        """Set some columns of the rows there are, in front of the others; other columns stay.
+
+        Args:
+            columns: name to (unit,), as for `update`; None takes a column away.
+
+        >>> table = UnitTable()
+        >>> table.update({"mean_h": np.array([0.5, -0.5])}, units=np.array([7, 9]))
+        >>> table.put({"effect": np.array([0.25, 1.0])})
+        >>> list(table.source.data)
+        ['unit', 'effect', 'mean_h']
+        """
+        old: dict[str, Any] = dict(self.source.data)
+        new = {name: column_of(values) for name, values in columns.items() if values is not None}
+        rest = {name: values for name, values in old.items() if name not in columns}
+        self._show({"unit": old["unit"], **new, **rest})
 
     def select(self, units: Iterable[int] = ()) -> None:
         """Select these units; those a filter hides are remembered; tells no listener."""
@@ -139,6 +152,13 @@ class UnitTable:
         """The units that pass the filter, in the order of the rows."""
         rows = self.filter_model.indices
         return tuple(self._units.tolist() if rows is None else self._units[rows].tolist())
+
+    def _show(self, data: dict[str, Any]) -> None:
+        names = list(data)
+        if names != [column.field for column in self.root.columns]:
+            self.root.columns = [described(name, data[name]) for name in names]
+        self.source.data = data
+        self._refresh()
 
     # ── rows and units ───────────────────────────────────────────────────────────────────────
 

@@ -103,12 +103,14 @@ class Lens(Panel):
             The path.
         """
         path = Path(path)
-        path.write_text(page(**page_arrays(self.session)), encoding="utf-8")
+        shown = page_arrays(self.session) | {"columns": self.table.columns()}
+        path.write_text(page(**shown), encoding="utf-8")
         return path
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
-        return self.gates.still()
+        measured = self.table.still() if self.table.measured else ""
+        return self.gates.still() + measured
 
     # what a change does
 

@@ -1,12 +1,13 @@
 """One row a unit: what it does over the run, sorted, filtered, selected in step with the rest.
 
 find [3-8, 27]   where [mean z ▾] from [0.8] to [    ]   [clear]     12 of 192 units
-[measure effects]   measured 64 of 192 units
+[measure effects]  ▓▓▓░░░░░░  measured 64 of 192 units
 unit  effect direct recurrent  mean h  sd h  mean z  half-life  r<0.1 …  last h  h over time
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,14 +17,19 @@ import torch
 from torch import nn
 
 from grulens.probing.neurons import Neurons, neurons
+from grulens.views.still import compose
+from grulens.views.still_sweep import effects
 from grulens.views.unit_table import COLUMNS, UnitTable
 from grulens.widgets.bokeh_view import BokehView
+from grulens.widgets.callbacks import guarded
 from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.session import Session
-from grulens.widgets.unit_effects import PATHS, UnitEffects
+from grulens.widgets.unit_effects import PATHS, Job, UnitEffects
 
 MEASURE, STOP = "measure effects", "stop"
+#: A page is told this often at most, in seconds.
+TELL = 0.3
 
 
 class NeuronTable(Panel):
@@ -61,12 +67,15 @@ class NeuronTable(Panel):
         )  # fmt: skip
         self._clear = button("clear", "show all units", self.guard(self._on_clear))
         self._count = W.HTML()
+        # not cleared after the click: what it starts may have failed by then
         self.measure = button(
             MEASURE, "switch each unit off in a run of its own, without the edits, and see how far "
-            "the output moves", self.guard(self._on_measure),
+            "the output moves", guarded(self._on_measure, self.show_error),
         )  # fmt: skip
+        self._bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
         self._measured = W.HTML()
         self._effects = UnitEffects(session)
+        self._told = 0.0
         self._measuring = Latest(self._measure, self.show_error, self.clear_error)
 
         # layout
@@ -74,7 +83,7 @@ class NeuronTable(Panel):
         self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
         self.fill(
             row(self.find, self.column, self.low, self.high, self._clear, self._count),
-            row(self.measure, self._measured),
+            row(self.measure, self._bar, self._measured),
             self.picture,
         )
 
@@ -90,6 +99,15 @@ class NeuronTable(Panel):
         self._on_run()
         self._on_units()
 
+    @property
+    def measured(self) -> bool:
+        """Whether there are effects of the input, row and layer shown."""
+        return bool(self._effects.columns)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The numbers by name, each (unit,): effects if measured, and what the units do."""
+        return self._effects.columns | self._neurons().columns()  # what was asked for, first
+
     def to_frame(self) -> Any:
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
         return self._neurons().to_frame().assign(**self._effects.columns)
@@ -103,6 +121,15 @@ class NeuronTable(Panel):
         self._effects.stop()
         super().close()
 
+    def still(self) -> str:
+        """The strongest units, if measured, as HTML that needs no kernel and no network."""
+        found = self._effects.columns
+        if not found:
+            return super().still()
+        title = f"effect of switching a unit off · {self.session.layer}"
+        units = range(len(found["effect"]))
+        return compose(effects(units, *(found[name] for name in PATHS), title=title))
+
     # what a change does
 
     def _on_asked(self) -> None:
@@ -112,37 +139,56 @@ class NeuronTable(Panel):
     def _on_measure(self, _: Any) -> None:
         if self.measure.description == MEASURE:
             self.measure.description, self.measure.icon = STOP, "stop"
-            self._measuring.later(None)
+            self._show_measured()
+            self._measuring.later(self._effects.begin())
         else:
             self._effects.stop()
 
-    def _measure(self, _: None) -> None:
+    def _measure(self, job: Job) -> None:
         try:
-            self._effects.measure(self.guard(self._on_part))
+            self._effects.measure(job, self._on_turn)
         finally:
             self.measure.description, self.measure.icon = MEASURE, ""
-            self._show_measured()
+            with self.session.lock:
+                self._show_effects()
 
-    def _on_part(self) -> None:
-        with self.session.lock:
-            self._on_run()
+    def _on_turn(self) -> None:
+        if time.monotonic() - self._told > TELL:
+            self._told = time.monotonic()
+            self._show_effects()
+
+    def _show_effects(self) -> None:
+        with self.picture.batch():
+            self._table.put({name: self._effects.columns.get(name) for name in PATHS})
         self._show_measured()
+        self._on_filter()
 
     def _show_measured(self) -> None:
         done, units = self._effects.done, self.session.before.shape[2]
-        shown = self.column.value
-        self.column.options = _titles(without=() if done else PATHS)
-        self.column.value = shown if done or shown not in PATHS else "mean_z"
-        measure = "" if self.session.answer_before.scale == "value" else ", in bits a step"
-        text = f"measured {done} of {units} units{measure}" if done else ""
-        self._measured.value = f'<span role="status" class="grulens-quiet">{text}</span>'
+        shown, titles = self.column.value, _titles(without=() if done else PATHS)
+        if list(self.column.options) != titles:
+            # given other options, ipywidgets chooses the first
+            self.column.options = titles
+            self.column.value = shown if done or shown not in PATHS else "mean_z"
+        running = self.measure.description == STOP
+        self._bar.max, self._bar.value = units, done
+        self._bar.layout.display = None if running else "none"
+        text = ""
+        if running:
+            # in tenths, unlike the bar: a screen reader says every change
+            text = f"measuring, {done * 10 // units * 10} %"
+        elif done:
+            value = self.session.answer_before.scale == "value"
+            text = f"measured {done} of {units} units{'' if value else ', in bits a step'}"
+        said = f'<span role="status" class="grulens-quiet">{text}</span>'
+        self._measured.value = said
 
     def _on_run(self) -> None:
         session, now = self.session, self.session.now
         h = now.h[session.row].detach().float().cpu().numpy().T
         with self.picture.batch():
             self._table.update(
-                self._effects.columns | self._neurons().columns(),  # what was asked for, first
+                self.columns(),
                 units=np.arange(len(h)),
                 h=h,
                 mask=now.mask[session.row].cpu().numpy(),

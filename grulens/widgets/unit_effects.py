@@ -1,24 +1,29 @@
-"""What each unit does to the output, measured part by part so that it can be watched and stopped.
+"""What each unit does to the output, measured turn by turn so that it can be watched and stopped.
 
 A sweep of a whole layer may take longer than a person likes to wait, and it holds the model's lock.
-Between two parts the lock is free: a slider moved meanwhile is answered.
+Between two turns the lock is free: a slider moved meanwhile is answered.
 """
 
 from __future__ import annotations
 
-import math
+import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
 
-from grulens.probing.readout import divergence
-from grulens.probing.sweep import sweep
+from grulens.probing.readout import Answer, divergence
+from grulens.probing.turns import Turns
 from grulens.widgets.session import Session
 
-PART = 64
-PATHS = ("effect", "direct", "recurrent")
+PATHS: Final = ("effect", "direct", "recurrent")
+#: Others wait for the lock while a turn runs; a pause lets one of them have it.
+PAUSE: Final = 0.002
+
+#: One measurement; set once it is to end.
+Job = threading.Event
 
 
 class UnitEffects:
@@ -28,7 +33,7 @@ class UnitEffects:
 
     Attributes:
         columns: "effect", "direct" and "recurrent", each (unit,) float32, NaN where a unit is not
-            measured; empty before the first part is there.
+            measured; empty before the first turn is done.
         done: how many units are measured.
     """
 
@@ -36,49 +41,53 @@ class UnitEffects:
         self.session = session
         self.columns: dict[str, np.ndarray] = {}
         self.done = 0
-        self._stopped = False
+        self._job = Job()
 
     def clear(self) -> None:
         """Forget what was measured, of another input, row or layer; and stop measuring."""
-        self._stopped = True
+        self.stop()
         self.columns, self.done = {}, 0
 
     def stop(self) -> None:
-        """Measure no further part; what is measured stays."""
-        self._stopped = True
+        """Measure no further turn; what is measured stays."""
+        self._job.set()
 
-    def measure(self, on_part: Callable[[], object]) -> None:
-        """Measure every unit; `on_part` is called after each part, with the lock free."""
+    def begin(self) -> Job:
+        """Stop what is being measured, and say what the next measurement is known by."""
+        self.stop()
+        self._job = Job()
+        return self._job
+
+    def measure(self, job: Job, on_turn: Callable[[], object]) -> None:
+        """Measure every unit; `on_turn` is called after each turn, with the lock held."""
         session = self.session
-        self._stopped = False
-        asked = session.baseline, session.layer, session.row
-        units = session.before.shape[2]
-        columns = {name: np.full(units, math.nan, np.float32) for name in PATHS}
-        self.done = 0
-        for start in range(0, units, PART):
-            part = list(range(start, min(start + PART, units)))
-            with session.lock:
-                if self._stopped or asked != (session.baseline, session.layer, session.row):
-                    return
-                found = self._part(part)
-                for name, values in found.items():
-                    columns[name][part] = values
-                self.columns = {name: values.copy() for name, values in columns.items()}
-                self.done = part[-1] + 1
-            on_part()
+        with session.lock:
+            if job.is_set():
+                return
+            self.columns, self.done = {}, 0
+            layer, row, given = session.before, session.row, session.given
+            batch, steps, units = layer.shape
+            scale, mask = session.answer_before.scale, layer.mask[row].cpu()
 
-    def _part(self, units: list[int]) -> dict[str, Any]:
-        session = self.session
-        before, (batch, steps, _) = session.answer_before, session.before.shape
-        args, kwargs = session.given
+        def values(output: Any) -> Tensor:
+            return session.answers.read(output, row, batch, steps).values
 
-        def moved(output: Any) -> Tensor:
-            after = session.answers.read(output, session.row, batch, steps)
-            return session.valid(divergence(before, after)).mean()
+        def moved(after: Tensor) -> float:
+            change = divergence(before, Answer(after, scale)).abs()
+            return float((change[mask] if len(change) == len(mask) else change).mean())
 
+        found = {name: np.full(units, np.nan, np.float32) for name in PATHS}
         with session.runs.precision():
-            found = sweep(
-                session.model, *args, layer=session.layer, readout=moved, units=units,
-                progress=False, **kwargs,
-            )  # fmt: skip
-        return {name: getattr(found, name).numpy() for name in PATHS}
+            turns = Turns(session.model, given, layer.name, values)
+            before = Answer(turns.baseline, scale)
+            for turn in turns:
+                with session.lock:
+                    if job.is_set() or session.before is not layer or session.row != row:
+                        return
+                    for unit, edited, direct in turn:
+                        found["effect"][unit], found["direct"][unit] = moved(edited), moved(direct)
+                    found["recurrent"] = found["effect"] - found["direct"]
+                    self.columns = {name: column.copy() for name, column in found.items()}
+                    self.done += len(turn)
+                    on_turn()
+                time.sleep(PAUSE)
