@@ -202,6 +202,17 @@ function keepFocusElsewhere(view) {
   });
 }
 
+// Tab goes on to the next control. The table itself would take it from cell to cell through all of
+// its rows, choosing each on the way; within it the arrow keys do that.
+function letTabLeaveTables(view) {
+  view.host.addEventListener("keydown", (event) => {
+    if (event.key !== "Tab") return;
+    if (event.composedPath().some((el) => el.classList?.contains("bk-DataTable"))) {
+      event.stopPropagation();
+    }
+  }, { capture: true });
+}
+
 class View {
   constructor(model, el) {
     this.model = model;
@@ -211,6 +222,7 @@ class View {
     this.host.className = "grulens-bokeh";
     this.ended = new AbortController();
     keepFocusElsewhere(this);
+    letTabLeaveTables(this);
     this.gone = false;
     this.turn = Promise.resolve(); // messages are handled in order, though loading takes time
     this.outbox = new Outbox((events) => this.sendPatch(events));

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any
 
 import traitlets as tl
 
+from grulens.errors import EditError, shown
 from grulens.probing.edit import Edit
 from grulens.widgets.history import History
 
@@ -35,6 +37,14 @@ class Slot:
 Slots = tuple[Slot, ...]
 
 
+def check_edit(edit: Any) -> None:
+    """Raise EditError unless it is an edit."""
+    if not isinstance(edit, Edit):
+        raise EditError(
+            f"an edit is what ablate, clamp, scale, shift and patch make, got {shown(edit)}"
+        )
+
+
 class EditList(tl.HasTraits):
     """Edits in the order in which they act.
 
@@ -42,7 +52,8 @@ class EditList(tl.HasTraits):
         slots: the edits, each with its switch.
     """
 
-    slots = tl.Tuple()
+    # read-only: a list is put in force, and not only shown
+    slots = tl.Tuple(read_only=True)
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +62,7 @@ class EditList(tl.HasTraits):
 
     def enforce(self, slots: Slots) -> None:
         """Put a list in force: here it is only shown; raise to refuse it."""
-        self.slots = slots
+        self.set_trait("slots", slots)
 
     @property
     def on(self) -> list[Edit]:
@@ -62,12 +73,14 @@ class EditList(tl.HasTraits):
         """Put a whole list in force.
 
         Args:
-            slots: the edits.
+            slots: the edits, a tuple of `Slot`.
             drag: the key of the edit that is under the hand; its many changes are one undo.
 
         Raises:
             EditError, LayerError: an edit does not fit; the list stays as it was.
         """
+        if not isinstance(slots, tuple) or not all(isinstance(slot, Slot) for slot in slots):
+            raise EditError(f"slots must be a tuple of Slot, got {shown(slots)}")
         left = self.slots
         self._history.note(left, drag)
         try:
@@ -78,11 +91,15 @@ class EditList(tl.HasTraits):
 
     def add(self, edit: Edit) -> None:
         """Put an edit at the end of the list, switched on."""
+        check_edit(edit)
         self.set_slots((*self.slots, Slot(next(self._keys), edit)))
 
     def put(self, old: Edit | None, new: Edit | None) -> None:
         """Replace one edit by another in its place; None adds or removes. One drag is one undo."""
-        slot = next((s for s in self.slots if s.edit == old), None) if old is not None else None
+        if new is not None:
+            check_edit(new)
+        held = isinstance(old, Edit)
+        slot = next((s for s in self.slots if s.edit == old), None) if held else None
         if new is None:
             if slot is not None:
                 self.remove(slot.key)
@@ -95,18 +112,27 @@ class EditList(tl.HasTraits):
 
     def remove(self, key: int) -> None:
         """Take an edit out of the list."""
+        self._place(key)
         self.set_slots(tuple(slot for slot in self.slots if slot.key != key))
 
     def switch(self, on: Callable[[Slot], bool]) -> None:
         """Switch every edit on or off as `on(slot)` says."""
-        self.set_slots(tuple(replace(slot, on=on(slot)) for slot in self.slots))
+        self.set_slots(tuple(replace(slot, on=bool(on(slot))) for slot in self.slots))
 
     def move(self, key: int, by: int) -> None:
         """Move an edit up (negative) or down the list."""
-        slots = list(self.slots)
-        here = next(i for i, slot in enumerate(slots) if slot.key == key)
-        slots.insert(max(0, here + by), slots.pop(here))
+        if not isinstance(by, int):
+            raise EditError(f"an edit moves by a whole number of places, got {shown(by)}")
+        slots, here = list(self.slots), self._place(key)
+        slots.insert(min(max(0, here + by), len(slots)), slots.pop(here))
         self.set_slots(tuple(slots))
+
+    def _place(self, key: Any) -> int:
+        """Where in the list the edit of this key is."""
+        keys = [slot.key for slot in self.slots]
+        if not isinstance(key, int) or key not in keys:
+            raise EditError(f"no edit has the key {shown(key)}; there are {keys or 'none'}")
+        return keys.index(key)
 
     def undo(self) -> None:
         """Take the last change of the edits back."""

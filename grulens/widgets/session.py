@@ -12,15 +12,17 @@ from typing import Any
 import traitlets as tl
 from torch import Tensor, nn
 
+from grulens.errors import PositionError, shown
 from grulens.models.find import check_layer, layers
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.splice import LOCK
+from grulens.probing import positions
 from grulens.probing.edit import Edit
 from grulens.probing.readout import Answer, Readout, Scale, divergence
 from grulens.widgets.answers import Answers, Array
-from grulens.widgets.edit_list import EditList, Slots
+from grulens.widgets.edit_list import EditList, Slots, check_edit
 from grulens.widgets.runs import Input, Runs
-from grulens.widgets.tokens import Tokens, token_rows
+from grulens.widgets.tokens import Tokens, names_of, token_rows
 
 
 class Positions(tl.Tuple):
@@ -28,8 +30,11 @@ class Positions(tl.Tuple):
 
     def validate(self, obj: Any, value: Any) -> Any:
         """The collection as a sorted tuple."""
-        positions = {int(i) for i in value}
-        return super().validate(obj, tuple(sorted(positions)))
+        try:
+            numbers = {int(i) for i in value}
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise tl.TraitError(f"{self.name} takes whole numbers, got {shown(value)}") from error
+        return super().validate(obj, tuple(sorted(numbers)))
 
 
 class Session(EditList):
@@ -92,7 +97,10 @@ class Session(EditList):
         super().__init__()
         self.lock = LOCK
         self.model = model
-        self.labels = labels if labels is not None else getattr(model, "labels", None)
+        own = getattr(model, "labels", None)
+        # a model's attribute of that name may be anything; what is given must be names
+        given = own if labels is None and isinstance(own, list | tuple) else labels
+        self.labels = names_of(given)
         self.answers = Answers(readout, scale, self.labels)
         self.runs = Runs(model)
         self._effects: dict[Edit, float] = {}
@@ -117,7 +125,7 @@ class Session(EditList):
         with self.lock:
             baseline = self._compute(given)
             names = list(baseline)
-            wanted = layer or self.layer or names[0]
+            wanted = layer if layer is not None else self.layer or names[0]
             check_layer(wanted, names, "did not run on this input; what ran is")
             edited = self._compute(given, self.on) if self.on else baseline
             batch, steps, _ = baseline[wanted].shape
@@ -139,7 +147,7 @@ class Session(EditList):
             edited = self._run(slots)
             with self.hold_trait_notifications():
                 self.edited = edited  # told first: the picture goes out before the words
-                self.slots = slots
+                self.set_trait("slots", slots)
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -195,6 +203,7 @@ class Session(EditList):
 
     def effect(self, edit: Edit) -> float:
         """What one edit does alone: how far it moves the output of the row shown, mean a step."""
+        check_edit(edit)
         with self.lock:
             if edit not in self._effects:
                 alone = self.edited if self.on == [edit] else self._compute(self.given, [edit])
@@ -209,6 +218,10 @@ class Session(EditList):
             Their names, and what is shown of them before and after, each (class,) float32; the
             likeliest before comes first.
         """
+        place, size = positions.normal(step, "step"), len(self.answer_now.values)
+        if not isinstance(place, int):
+            raise PositionError(f"step must be an int, got {shown(step)}")
+        positions.check(place, size, "step", "this output")
         return self.answers.top(self.answer_before, self.answer_now, step, most)
 
     def code(self) -> str:
@@ -248,6 +261,21 @@ class Session(EditList):
         if self.layer:
             check_layer(name, list(self.baseline), "did not run on this input; what ran is")
         return name
+
+    @tl.validate("units", "times", "row")
+    def _valid_positions(self, proposal: Any) -> Any:
+        name, value = proposal["trait"].name, proposal["value"]
+        if self.layer:
+            batch, steps, units = self.before.shape
+            size = {"units": units, "times": steps, "row": batch}[name]
+            for position in value if isinstance(value, tuple) else (value,):
+                if not 0 <= position < size:
+                    word = name.removesuffix("s")
+                    raise PositionError(
+                        f"{word} {shown(position)} is not in this run of layer {self.layer!r}, "
+                        f"which has {size} {word}s (0 to {size - 1})"
+                    )
+        return value
 
     @tl.observe("row")
     def _on_row(self, _: Any) -> None:

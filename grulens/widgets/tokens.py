@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from grulens.errors import GrulensError
+from grulens.errors import GrulensError, shown
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
 
@@ -32,9 +32,9 @@ def token_rows(
     """
     if tokens is None:
         return _labelled(labels, args, batch, steps)
-    given: list[Any] = list(tokens)
+    given = _listed(tokens, "tokens")
     nested = bool(given) and not isinstance(given[0], str) and isinstance(given[0], Sequence)
-    rows = [[str(token) for token in row] for row in given] if nested else [[str(t) for t in given]]
+    rows = [_texts(row) for row in given] if nested else [_texts(given)]
     if nested and len(rows) != batch:
         raise GrulensError(f"tokens for {len(rows)} rows were given; this run has {batch} rows")
     for row in rows:
@@ -43,6 +43,35 @@ def token_rows(
             raise GrulensError(f"{len(row)} tokens were given; this run has {steps} steps")
     padded = [row + [""] * (steps - len(row)) for row in rows]
     return padded if nested else padded * batch
+
+
+def names_of(labels: Any) -> list[str] | None:
+    """The names of the classes as texts; None if there are none.
+
+    Raises:
+        GrulensError: they are no list.
+
+    >>> names_of(("a", 3))
+    ['a', '3']
+    """
+    return None if labels is None else _texts(labels, "labels")
+
+
+def _texts(given: Any, what: str = "tokens") -> list[str]:
+    texts = []
+    for item in _listed(given, what):
+        try:
+            texts.append(str(item))
+        except Exception:  # an object of the user's that cannot be shown: its kind is its name
+            texts.append(shown(item))
+    return texts
+
+
+def _listed(given: Any, what: str) -> list[Any]:
+    try:
+        return list(given)
+    except Exception as error:
+        raise GrulensError(f"{what} must be a list of texts, got {shown(given)}") from error
 
 
 def _labelled(
