@@ -6,6 +6,8 @@ The loop is what one writes without `sweep`: one recorded, edited run a unit. Th
 speed is that of its best matrix product, measured in the same process, in turn with the sweep; the
 useful work of a sweep is its recurrent products alone, 2 x 3 x unit x unit x batch x time a run.
 Peak memory is that of a process of its own, less what it was after a sweep of one unit.
+
+On a busy machine two threads wait for each other: `--busy` takes one thread and processor time.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 import grulens
-from benchmarks.measure import ratio
 
 SIZES = [(1, 100, 64, 128), (1, 200, 64, 512), (8, 100, 64, 256)]
 FASTER = {128: 30, 512: 8, 256: 4}
@@ -57,18 +59,22 @@ def swept(model: Model, x: torch.Tensor, units: object = None) -> grulens.Sweep:
     return found
 
 
-def product_speed(size: int) -> float:
+Clock = Callable[[], float]
+
+
+def took(run: Callable[[], object], clock: Clock) -> float:
+    began = clock()
+    run()
+    return clock() - began
+
+
+def product_speed(size: int, clock: Clock) -> float:
     """FLOP a second of one square matrix product."""
     one, other, out = (torch.randn(size, size) for _ in range(3))
-    took = []
-    for _ in range(5):
-        began = time.perf_counter()
-        torch.mm(one, other, out=out)
-        took.append(time.perf_counter() - began)
-    return 2 * size**3 / min(took)
+    return 2 * size**3 / min(took(lambda: torch.mm(one, other, out=out), clock) for _ in range(5))
 
 
-def measure(batch: int, steps: int, inputs: int, hidden: int, seconds: float) -> None:
+def measure(batch: int, steps: int, inputs: int, hidden: int, seconds: float, clock: Clock) -> None:
     model, x = prepared(batch, steps, inputs, hidden)
     few = max(1, hidden // 32)
 
@@ -76,19 +82,18 @@ def measure(batch: int, steps: int, inputs: int, hidden: int, seconds: float) ->
         for unit in range(few):
             grulens.record(model, x, edits=grulens.ablate("rnn.l0", unit))
 
-    with torch.no_grad():
-        low, middle, high, _ = ratio(lambda: swept(model, x), loop, seconds=seconds)
-    low, middle, high = (hidden / few / value for value in (high, middle, low))
     work = 2 * 3 * hidden * hidden * batch * steps * hidden
-    shares, speeds = [], []
+    swept(model, x), loop()
+    faster, shares, speeds = [], [], []
     end = time.perf_counter() + seconds
     while len(shares) < 5 or time.perf_counter() < end:
-        best = max(product_speed(size) for size in BEST)
-        began = time.perf_counter()
-        swept(model, x)
-        speed = work / (time.perf_counter() - began)
-        shares.append(speed / best)
-        speeds.append(speed)
+        alone = took(loop, clock) * hidden / few
+        together = took(lambda: swept(model, x), clock)
+        best = max(product_speed(size, clock) for size in BEST)
+        faster.append(alone / together)
+        speeds.append(work / together)
+        shares.append(work / together / best)
+    low, middle, high = statistics.quantiles(faster, n=4)
     share = statistics.median(shares)
     used = memory(batch, steps, inputs, hidden)
     goal = FASTER[hidden]
@@ -120,9 +125,11 @@ def main() -> None:
     """Print the versions and every size."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure each")
+    parser.add_argument("--busy", action="store_true", help="one thread, processor time")
     parser.add_argument("--memory", type=int, nargs=4, help="print bytes for one size, and no more")
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if options.busy else 2)
+    clock = time.process_time if options.busy else time.perf_counter
     if options.memory:
         model, x = prepared(*options.memory)
         swept(model, x, [0])
@@ -134,7 +141,7 @@ def main() -> None:
     print(f"grulens {grulens.__version__}, torch {torch.__version__}, Python "
           f"{platform.python_version()}, {torch.get_num_threads()} threads, float32")  # fmt: skip
     for size in SIZES:
-        measure(*size, options.seconds)
+        measure(*size, options.seconds, clock)
         sys.stdout.flush()
 
 
