@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from grulens.widgets.gate_sliders import GateSliders
     from grulens.widgets.lens import Lens
     from grulens.widgets.neuron_table import NeuronTable
+    from grulens.widgets.plot import plot
     from grulens.widgets.session import Session
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ __all__ = [
     "layers",
     "load_ipython_extension",
     "patch",
+    "plot",
     "record",
     "register",
     "scale",
@@ -71,6 +73,7 @@ _LAZY = {
     "GateSliders": "grulens.widgets.gate_sliders",
     "Lens": "grulens.widgets.lens",
     "NeuronTable": "grulens.widgets.neuron_table",
+    "plot": "grulens.widgets.plot",
     "Session": "grulens.widgets.session",
     "load_ipython_extension": "grulens.ipython",
     "unload_ipython_extension": "grulens.ipython",

@@ -1,0 +1,194 @@
+"""The figure of a sweep or a trace, live in a notebook and still in a saved one.
+
+What was found is a plain result and knows no figure; this puts the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from bokeh.model import Model
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from grulens.errors import PositionError, ReadoutError
+from grulens.probing import positions
+from grulens.probing.swept import PATHS, Sweep
+from grulens.probing.traced import Trace
+from grulens.views import raster, still, still_sweep
+from grulens.views.step_map import largest, step_map
+from grulens.views.sweep_chart import SweepChart
+from grulens.widgets.bokeh_view import BokehView
+
+#: A trace's colours always reach a whole share, so that a faint one looks faint.
+WHOLE = 1.0
+
+
+def plot(
+    found: Sweep | Trace, *, tokens: Sequence[object] | str | None = None, output: Any = None
+) -> BokehView:
+    """Show a sweep or a trace as a figure.
+
+    A sweep of units is a chart of them by falling effect, a bar for the direct and one for the
+    recurrent part; a sweep over times, or a trace, is a picture of units by steps over the tokens,
+    and a line where there is one row of them.
+
+    Args:
+        found: what `sweep` or `trace_patch` returned.
+        tokens: what to call each step: a text, or a sequence of (time,).
+        output: which number of the readout is shown, an index into it (an int, or a tuple of int).
+            None shows the only one; of several, the mean size of their effects, or a trace's mean
+            share.
+
+    Returns:
+        A widget: end a cell with it.
+
+    Raises:
+        ReadoutError: `output` names no number of the readout.
+        PositionError: times that count from each row's end cannot share an axis.
+
+    >>> import torch
+    >>> from grulens import plot, sweep
+    >>> rnn = torch.nn.GRU(3, 4, batch_first=True)
+    >>> plot(sweep(rnn, torch.ones(1, 5, 3), layer="l0", readout=lambda out: out[0][0, -1, 0],
+    ...            progress=False))
+    plot of Sweep('l0', 4 units, readout ())
+    """
+    if isinstance(found, Trace):
+        root, draw = _trace(found, _words(tokens), output)
+    elif found.times is None:
+        root, draw = _units(found, output)
+    else:
+        values, _, measure = _shown(found, output)
+        root, draw = _over_time(
+            values["effect"], found.units, found.times, _words(tokens), measure=measure,
+            layer=_title(found),
+        )  # fmt: skip
+    return BokehView(root, still=draw, text=lambda: f"plot of {found!r}")
+
+
+Figure = tuple[Model, Callable[[], str]]
+
+
+def _units(found: Sweep, output: Any) -> Figure:
+    values, adds, measure = _shown(found, output)
+    names = [_name(unit) for unit in found.units]
+    title = f"effect of each unit · {_title(found)}"
+    chart = SweepChart()
+    chart.update(names, **values, adds=adds, measure=measure, title=title)
+    return chart.root, lambda: still.compose(still_sweep.effects(names, **values, title=title))
+
+
+def _trace(found: Trace, tokens: Sequence[object] | None, output: Any) -> Figure:
+    share = _array(_chosen(found.share, 2, output))
+    if share.ndim > 2:
+        share = np.nanmean(share, tuple(range(2, share.ndim)))
+    return _over_time(
+        share, found.units, found.times, tokens, measure="recovered share", layer=found.layer,
+        floor=WHOLE, guides=(WHOLE,),
+    )  # fmt: skip
+
+
+def _over_time(
+    values: Float[np.ndarray, "row time"],
+    units: Sequence[Any],
+    times: Sequence[int],
+    tokens: Sequence[object] | None,
+    *,
+    measure: str,
+    layer: str,
+    floor: float = 1e-9,
+    guides: Sequence[float] = (),
+) -> Figure:
+    values, mask = _placed(values, times, tokens)
+    names = [_name(unit) for unit in units]
+    root: Model = step_map(
+        values, rows=names, tokens=tokens, mask=mask, floor=floor, guides=guides, measure=measure,
+        layer=layer,
+    )  # fmt: skip
+
+    def draw() -> str:
+        ends = raster.symmetric(values, floor)
+        parts = [
+            still.heatmap(
+                values, signal="difference", units=names, mask=mask, layer=layer, name=measure,
+                ends=ends,
+            )
+        ]  # fmt: skip
+        if tokens is not None:
+            parts.append(
+                still.tokens(
+                    largest(values), signal="difference", tokens=tokens, mask=mask,
+                    name="the largest of each step", ends=ends,
+                )
+            )  # fmt: skip
+        return still.compose(*parts)
+
+    return root, draw
+
+
+def _shown(found: Sweep, output: Any) -> tuple[dict[str, Float[np.ndarray, "*runs"]], bool, str]:
+    """One number a run for each path, whether they add up, and what they are."""
+    runs = found.done.dim()
+    chosen = {name: _chosen(getattr(found, name), runs, output) for name in PATHS}
+    if all(values[(0,) * runs].numel() == 1 for values in chosen.values()):
+        one = {
+            name: _array(values.reshape(*values.shape[:runs], -1)[..., 0])
+            for name, values in chosen.items()
+        }
+        return one, True, "change of the readout"
+    sizes = {
+        name: _array(v.abs().reshape(*v.shape[:runs], -1).mean(-1)) for name, v in chosen.items()
+    }
+    return sizes, False, "mean size of the readout's change"
+
+
+def _chosen(values: Tensor, runs: int, output: Any) -> Tensor:
+    if output is None:
+        return values
+    index = output if isinstance(output, tuple) else (output,)
+    shape = tuple(values.shape[runs:])
+    whole = all(isinstance(i, int) and not isinstance(i, bool) for i in index)
+    fits = len(index) <= len(shape) and all(
+        -n <= i < n for i, n in zip(index, shape, strict=False) if whole
+    )
+    if not whole or not fits:
+        raise ReadoutError(f"output={output!r} names no number of a readout of shape {shape}")
+    return values[(slice(None),) * runs + index]
+
+
+def _placed(
+    values: Float[np.ndarray, "row some"], times: Sequence[int], tokens: Sequence[object] | None
+) -> tuple[Float[np.ndarray, "row time"], Bool[np.ndarray, " time"] | None]:
+    """The values on the whole time axis, and a mask of the steps that have one."""
+    if min(times) < 0:
+        raise PositionError(
+            f"times {tuple(times)} count from each row's own end, and rows of several lengths "
+            "share no axis: sweep one row at a time, or times counted from the start"
+        )
+    steps = max(max(times) + 1, len(tokens or ()))
+    mask = np.isin(np.arange(steps), times)
+    if mask.all() and list(times) == list(range(steps)):
+        return values, None
+    placed = np.zeros((len(values), steps), values.dtype)
+    placed[:, list(times)] = values
+    return placed, None if mask.all() else mask
+
+
+def _words(tokens: Sequence[object] | str | None) -> Sequence[object] | None:
+    return None if tokens is None else list(tokens)
+
+
+def _name(unit: Any) -> str:
+    return str(unit) if isinstance(unit, int) else positions.words(unit, "unit")
+
+
+def _title(found: Sweep) -> str:
+    return found.layer + (f" ({found.note})" if found.note else "")
+
+
+def _array(values: Tensor) -> Float[np.ndarray, "*shape"]:
+    array: Float[np.ndarray, "*shape"] = values.detach().cpu().double().numpy()
+    return array

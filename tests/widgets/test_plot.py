@@ -1,0 +1,120 @@
+"""A result becomes a figure: every number where it belongs, and a picture for a saved notebook."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import grulens
+from grulens import ablate, sweep, trace_patch
+from grulens.errors import PositionError, ReadoutError
+
+
+@pytest.fixture
+def rnn() -> nn.GRU:
+    torch.manual_seed(0)
+    return nn.GRU(3, 5, batch_first=True)
+
+
+X = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+
+
+def bars(view: Any) -> Any:
+    return view.document.roots[0].renderers[0].data_source.data
+
+
+def picture(view: Any) -> Any:
+    figure = view.document.roots[0].children[0]
+    return next(r for r in figure.renderers if "image" in r.data_source.data).data_source.data
+
+
+def test_one_number_is_shown_with_its_sign(rnn: nn.GRU) -> None:
+    found = sweep(rnn, X, layer="l0", readout=lambda out: out[0][0, -1, 0], progress=False)
+    view = grulens.plot(found)
+    assert bars(view)["unit"] == [str(unit) for unit in found.order()]
+    at = found.effect[list(found.order())].double().numpy()
+    np.testing.assert_allclose(bars(view)["effect"], at)
+    assert repr(view) == "plot of Sweep('l0', 5 units, readout ())"
+    html = view._repr_mimebundle_()[0]["text/html"]
+    assert "effect of each unit · l0" in html
+    assert f">{found.order()[0]}<" in html
+    view.close()
+
+
+def test_of_several_numbers_the_mean_size_or_the_one_asked_for(rnn: nn.GRU) -> None:
+    found = sweep(rnn, X, layer="l0", readout=lambda out: out[0][:, -1], progress=False)
+    view = grulens.plot(found)
+    assert bars(view)["unit"] == [str(unit) for unit in found.order()]
+    np.testing.assert_allclose(bars(view)["effect"], np.sort(found.size())[::-1])
+    assert (bars(view)["recurrent_from"] == 0).all(), "sizes do not add: none follows another"
+    one = grulens.plot(found, output=(1, 2))
+    want = found.effect[:, 1, 2].double().numpy()
+    np.testing.assert_allclose(sorted(bars(one)["effect"]), sorted(want))
+    for output in (2, (0, 5), (0, 0, 0), 1.5, True):
+        with pytest.raises(ReadoutError, match=r"names no number of a readout of shape \(2, 5\)"):
+            grulens.plot(found, output=output)
+
+
+def test_groups_are_named(rnn: nn.GRU) -> None:
+    found = sweep(rnn, X, layer="l0", units=[[0, 1, 2], [4, 3], None], progress=False)
+    assert set(bars(grulens.plot(found))["unit"]) == {"units 0 to 2", "units 4, 3", "all units"}
+
+
+def test_over_time_each_value_stands_at_its_step(rnn: nn.GRU) -> None:
+    found = sweep(
+        rnn, X, layer="l0", readout=lambda out: out[0][0, -1, 0], times=[4, 1], progress=False
+    )
+    view = grulens.plot(found, tokens="abcdef")
+    drawn = picture(view)
+    image = drawn["image"][0]
+    assert (image == 254).all(0).tolist() == [True, False, True, True, False, True]
+    values = drawn["low"][0] + image / 252 * (drawn["high"][0] - drawn["low"][0])
+    half = (drawn["high"][0] - drawn["low"][0]) / 252
+    np.testing.assert_allclose(values[:, [4, 1]], found.effect.numpy(), atol=half)
+    html = view._html()
+    assert "data:image/png" in html
+    assert all(f">{token}<" in html for token in "be")
+
+
+def test_times_from_each_rows_end_have_no_axis(rnn: nn.GRU) -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(X, [6, 3], batch_first=True)
+    found = sweep(rnn, packed, layer="l0", times=[-1], make_edit=ablate, progress=False)
+    with pytest.raises(PositionError, match="count from each row's own end"):
+        grulens.plot(found)
+
+
+def test_a_trace_of_one_block_is_a_line_and_of_several_a_picture(rnn: nn.GRU) -> None:
+    def last(output: Any) -> torch.Tensor:
+        return output[1][0].sum(1)
+
+    one = trace_patch(rnn, X, X.flip(1), "l0", last, progress=False)
+    line = grulens.plot(one, tokens=list("abcdef")).document.roots[0].children[0]
+    shown = line.renderers[0].data_source.data["value"]
+    np.testing.assert_allclose(shown, one.share.mean(2)[0], rtol=1e-5)
+    row = grulens.plot(one, output=1).document.roots[0].children[0]
+    np.testing.assert_allclose(row.renderers[0].data_source.data["value"], one.share[0, :, 1])
+    several = trace_patch(rnn, X, X.flip(1), "l0", last, block=2, progress=False)
+    drawn = picture(grulens.plot(several))
+    assert drawn["image"][0].shape == (3, 6)
+    assert drawn["high"][0] >= 1.0, "a whole share is never beyond the colours"
+
+
+def test_what_an_interrupt_left_is_not_drawn(rnn: nn.GRU) -> None:
+    seen = 0
+
+    def readout(output: Any) -> torch.Tensor:
+        nonlocal seen
+        seen += 1
+        if seen > 30:
+            raise KeyboardInterrupt
+        return output[0][0, -1, 0]
+
+    found = sweep(
+        rnn, X, layer="l0", readout=readout, units=list(range(5)) * 8, memory=1, progress=False
+    )
+    assert 0 < int(found.done.sum()) < 40
+    view = grulens.plot(found)
+    assert len(bars(view)["unit"]) == int(found.done.sum())
+    assert "interrupted" in view.document.roots[0].title.text
