@@ -73,6 +73,7 @@ def trace_patch(
         SourceError: the runs have different lengths, or rows that do not fit.
         LayerError, PositionError, EditError: as for `sweep`.
 
+    >>> _ = torch.manual_seed(0)
     >>> rnn = nn.GRU(1, 4, batch_first=True)
     >>> one, other = torch.ones(1, 5, 1), torch.ones(1, 5, 1)
     >>> other[0, 2] = -1.0
@@ -80,8 +81,8 @@ def trace_patch(
     ...                     progress=False)
     >>> found, found.share.shape
     (Trace('l0', 1 block, 5 steps), torch.Size([1, 5, 1]))
-    >>> found.share[0, :, 0].round(decimals=3).tolist()
-    [0.0, 0.0, 1.0, 1.0, 1.0]
+    >>> (found.share[0, :, 0] > 0.5).tolist()
+    [False, False, True, True, True]
     """
     args, kwargs = _arguments(clean)
     known = record(model, *args, layers=layer, **kwargs)
