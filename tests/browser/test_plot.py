@@ -1,0 +1,63 @@
+"""A sweep and a trace as figures, in real JupyterLab and Notebook 7."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SETUP = """
+import grulens, torch
+from grulens.demo import load
+model, encode, decode = load()
+text, other = "def f(name):\\n    print(name)\\n", "def f(word):\\n    print(name)\\n"
+found = grulens.sweep(model, encode(text), layer="rnn.l0",
+                      readout=lambda out: out[0, 20, 5], progress=False)
+traced = grulens.trace_patch(model, encode(text), encode(other), "rnn.l0",
+                             lambda out: out[:, 22, 5], block=64, progress=False)
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_figures_have_names_and_the_chart_is_dragged_to_the_rest(
+    open_notebook: Any, theme: str
+) -> None:
+    notebook = open_notebook(SETUP + "\nview = grulens.plot(found)\nview",
+                             "grulens.plot(traced, tokens=other)")  # fmt: skip
+    notebook.run_all()
+    notebook.theme(theme)
+    page = notebook.page
+    page.set_viewport_size({"width": 968, "height": 1900})
+    name = "effect of every unit: effect of each unit · rnn.l0"
+    chart = page.get_by_role("figure", name=name, exact=True)
+    chart.wait_for()
+    for name in (
+        "recovered share by unit and step: recovered share · rnn.l0",
+        "tokens, coloured by the largest of each step",
+    ):
+        page.get_by_role("figure", name=name, exact=True).wait_for()
+    page.wait_for_timeout(800)
+    notebook.screenshot(f"plot-{theme}", of=notebook.cell(0))
+    notebook.screenshot(f"trace-{theme}", of=notebook.cell(1))
+    top = "print(round(view.document.roots[0].y_range.end, 1))"
+    assert notebook.kernel(top) == "-0.5"
+    box = chart.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y + 150)
+    page.mouse.down()
+    for step in range(1, 6):
+        page.mouse.move(x, y + 150 - 50 * step)
+    page.mouse.up()
+    notebook.until(f"{top[:-1]} > 3)", "True")
+
+
+def test_a_saved_notebook_keeps_the_picture(open_notebook: Any) -> None:
+    notebook = open_notebook(SETUP + "\ngrulens.plot(found)")
+    notebook.run_all()
+    saved = notebook.save().cells[0].outputs
+    html = "".join(output.data.get("text/html", "") for output in saved)
+    assert "effect of each unit · rnn.l0" in html
+    strongest = notebook.kernel("print(found.order()[0])")
+    assert f">{strongest}<" in html
