@@ -149,10 +149,11 @@ class Heatmap:
             self.mapper.palette = PALETTE[signal]
             self.bar_mapper.palette = COLORS[signal]
         self.bar_mapper.update(low=self._ends[0], high=self._ends[1])
+        low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
+        self.bar.title = f"{low} to {high}"  # any name may be too long for a low figure
         if name is None:
             name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
-        low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
-        self.bar.title = f"{name}, {low} to {high}"
+            self.bar.title = f"{name}, {low} to {high}"
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
         self._paint(self.x_range.start, self.x_range.end, self.y_range.start, self.y_range.end)
         self._mark()

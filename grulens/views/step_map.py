@@ -103,7 +103,7 @@ def _heat(
     measure: str,
     layer: str,
 ) -> Any:
-    heat = Heatmap(x_range=x_range, height=min(380, max(170, 110 + 14 * len(rows))))
+    heat = Heatmap(x_range=x_range, height=min(380, max(190, 110 + 14 * len(rows))))
     heat.root.name = f"{measure} by unit and step"
     _no_choosing(heat.root)
     units = np.arange(len(rows))

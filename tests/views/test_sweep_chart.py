@@ -82,6 +82,7 @@ def test_many_rows_are_a_picture_over_the_tokens() -> None:
     root = step_map(values, rows=["units 0 to 3", "unit 4"], tokens=list("a b"), layer="rnn.l0")
     heat, strip = root.children
     assert heat.title.text == "effect · rnn.l0"
+    assert [bar.title for bar in heat.right] == ["−0.5 to 0.5"]
     picture = next(r for r in heat.renderers if "image" in r.data_source.data).data_source.data
     assert picture["low"] == [-0.5]
     assert picture["image"][0].dtype == np.uint8
