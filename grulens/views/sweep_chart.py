@@ -118,7 +118,7 @@ class SweepChart:
 
     def _fit(self, rows: int, values: Float[np.ndarray, " any"]) -> None:
         shown = max(1, min(rows, TOP))
-        self.root.height = 118 + ROW * shown
+        self.root.height = (118 if rows <= shown else 148) + ROW * shown
         axis = self.root.y_range
         fit(axis, rows, downwards=True)
         axis.update(start=shown - 0.5, end=-0.5, reset_start=shown - 0.5, reset_end=-0.5)
@@ -140,6 +140,8 @@ class SweepChart:
             active_drag=pan,
             active_scroll=wheel,
             toolbar_location="above",
+            # beside the title, BokehJS folds the tools away when the page's theme changes
+            toolbar_sticky=False,
             title="",
             name="effect of every unit",
         )
