@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -243,8 +244,11 @@ class SideBySide:
     def _holds(self, answers: Sequence[Answer], edits: Edits) -> bool:
         question, baseline = self.question, self.question.baseline
         by_run = {run: pair for run, *pair in answers}
+        # a readout may be 0 for the unedited run by its meaning, a difference to it: what is
+        # rounding is said by all answers together
+        size = max(_size(answer) for answer in (baseline, *chain(*by_run.values())))
         for unedited in by_run.pop(-1):
-            if not _close(unedited, baseline):
+            if not _close(unedited, baseline, size):
                 return False
         moved = {
             run: [float((answer - baseline).abs().nan_to_num().sum()) for answer in pair]
@@ -254,8 +258,8 @@ class SideBySide:
         # what lies behind the layer shows in either kind of run, and a direct one costs less; a
         # layer that is called again reads what lies behind it
         if len(question.recording.calls) == 1 and moved[direct][1] > moved[most][0] / 8:
-            return _close(by_run[direct][1], direct_alone(question, edits(direct)))
-        return _close(by_run[most][0], edited_alone(question, edits(most)))
+            return _close(by_run[direct][1], direct_alone(question, edits(direct)), size)
+        return _close(by_run[most][0], edited_alone(question, edits(most)), size)
 
     def _others(self) -> bool:
         """Whether somebody else edits this model just now."""
@@ -267,8 +271,11 @@ class SideBySide:
         return not bool(self.question.recording.mask.all())
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    """Whether two answers differ by no more than rounding in sums of another order."""
+def _size(answer: Tensor) -> float:
+    return float(answer.abs().nan_to_num(posinf=0).max()) if answer.numel() else 0.0
+
+
+def _close(one: Tensor, other: Tensor, size: float) -> bool:
+    """Whether two answers of about a size differ by no more than sums of another order round."""
     limit = min(1000 * torch.finfo(one.dtype).eps, 0.05)
-    size = float(other.abs().nan_to_num(posinf=0).max()) if other.numel() else 0.0
     return torch.allclose(one, other, rtol=limit, atol=limit * size, equal_nan=True)

@@ -665,3 +665,19 @@ def test_each_edit_is_made_once() -> None:
     for run in (0, 1, 0, 1):
         asked.edits(run)
     assert made == [0, 1]
+
+
+def test_a_readout_that_is_zero_unedited_is_no_reason_to_go_one_by_one() -> None:
+    """A divergence from the unedited answer: what is left of it there is rounding."""
+    model = nn.Sequential(nn.GRU(6, 64, batch_first=True))
+    x = torch.randn(3, 40, 6)
+    with torch.no_grad():
+        before = model(x)[0].log_softmax(-1)
+
+    def divergence(output: Any) -> Tensor:
+        after = output[0].log_softmax(-1)
+        return (before.exp() * (before - after)).sum(-1).mean()
+
+    found = sweep(model, x, layer="0.l0", readout=divergence)
+    assert found.batched
+    assert found.effect.min() > 0
