@@ -669,15 +669,23 @@ def test_each_edit_is_made_once() -> None:
 
 def test_a_readout_that_is_zero_unedited_is_no_reason_to_go_one_by_one() -> None:
     """A divergence from the unedited answer: what is left of it there is rounding."""
-    model = nn.Sequential(nn.GRU(6, 64, batch_first=True))
-    x = torch.randn(3, 40, 6)
+
+    class Headed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.GRU(6, 96, batch_first=True), nn.Linear(96, 50)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0]).log_softmax(-1)
+
+    model, x = Headed(), torch.randn(1, 41, 6)
     with torch.no_grad():
-        before = model(x)[0].log_softmax(-1)
+        before = model(x)
 
-    def divergence(output: Any) -> Tensor:
-        after = output[0].log_softmax(-1)
-        return (before.exp() * (before - after)).sum(-1).mean()
+    def divergence(after: Tensor) -> Tensor:
+        return (before.exp() * (before - after)).sum(-1).abs().mean()
 
-    found = sweep(model, x, layer="0.l0", readout=divergence)
+    found = sweep(model, x, layer="rnn.l0", readout=divergence)
+    assert found.baseline == 0
     assert found.batched
     assert found.effect.min() > 0
