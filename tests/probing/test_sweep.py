@@ -689,3 +689,8 @@ def test_a_readout_that_is_zero_unedited_is_no_reason_to_go_one_by_one() -> None
     assert found.baseline == 0
     assert found.batched
     assert found.effect.min() > 0
+    # here the copy's rounding may be that of the run alone; where it is not, the effects say
+    # what is large
+    rounded, zero = torch.tensor(1e-9), torch.tensor(0.0)
+    assert runs_file._close(rounded, zero, float(found.effect.max()))
+    assert not runs_file._close(rounded, zero, 0.0)
