@@ -31,6 +31,7 @@ class LayerRecording:
     Attributes:
         name: the layer.
         calls: the step at which each call began; (0,) for an ordinary run.
+        segments: its part of each call, in order.
         cell: the weights that ran (those of the last call).
 
     >>> from grulens import record
@@ -43,7 +44,7 @@ class LayerRecording:
 
     def __init__(self, name: str, segments: Sequence[Segment]) -> None:
         self.name = name
-        self._segments = tuple(segments)
+        self.segments = tuple(segments)
         self._versions = [[version(t) for t in s.cell.parameters] for s in segments]
         starts = [0, *accumulate(segment.steps for segment in segments)]
         self.calls = tuple(starts[:-1])
@@ -52,17 +53,17 @@ class LayerRecording:
     @property
     def cell(self) -> Cell:
         """The weights that ran."""
-        return self._segments[-1].cell
+        return self.segments[-1].cell
 
     @cached_property
     def x(self) -> Float[Tensor, "batch time input"]:
         """Input (batch, time, input)."""
-        return self._joined([segment.inputs() for segment in self._segments])
+        return self._joined([segment.inputs() for segment in self.segments])
 
     @cached_property
     def h(self) -> Float[Tensor, "batch time unit"]:
         """State after the step."""
-        return self._joined([segment.states() for segment in self._segments])
+        return self._joined([segment.states() for segment in self.segments])
 
     @cached_property
     def h_prev(self) -> Float[Tensor, "batch time unit"]:
@@ -74,11 +75,11 @@ class LayerRecording:
         if "h_prev" in vars(self):
             return self.h_prev
         parts = self._split(self.h)
-        return self._joined([s.before(h) for s, h in zip(self._segments, parts, strict=True)])
+        return self._joined([s.before(h) for s, h in zip(self.segments, parts, strict=True)])
 
     @cached_property
     def _gates(self) -> Gates:
-        for segment, versions in zip(self._segments, self._versions, strict=True):
+        for segment, versions in zip(self.segments, self._versions, strict=True):
             if [version(t) for t in segment.cell.parameters] != versions:
                 raise WeightsChangedError(
                     f"the weights of layer {self.name!r} were changed in place after this "
@@ -90,7 +91,7 @@ class LayerRecording:
             parts = [
                 segment.gates(x, h_prev)
                 for segment, x, h_prev in zip(
-                    self._segments, self._split(self.x), self._split(self._delayed()), strict=True
+                    self.segments, self._split(self.x), self._split(self._delayed()), strict=True
                 )
             ]
             return Gates(*(self._joined(list(signal)) for signal in zip(*parts, strict=True)))
@@ -113,7 +114,7 @@ class LayerRecording:
     @cached_property
     def mask(self) -> Bool[Tensor, "batch time"]:
         """False on padding."""
-        return torch.cat([segment.mask for segment in self._segments], 1)
+        return torch.cat([segment.mask for segment in self.segments], 1)
 
     @cached_property
     def residual(self) -> float:
@@ -124,11 +125,17 @@ class LayerRecording:
         with grads(False):
             error = torch.lerp(self.n, self._delayed(), self.z).sub_(self.h).abs_()
             error.masked_fill_(~self.mask[..., None], 0)
-            for segment, part in zip(self._segments, self._split(error), strict=True):
+            for segment, part in zip(self.segments, self._split(error), strict=True):
                 touched = segment.program.touched("h") if segment.program else None
                 if touched is not None:
                     part.masked_fill_(touched, 0)
             return float(error.max()) if error.numel() else 0.0
+
+    @property
+    def state_edited(self) -> bool:
+        """Whether an edit changed the state itself, after the step that made it."""
+        programs = [segment.program for segment in self.segments]
+        return any(program and program.touched("h") is not None for program in programs)
 
     def mean(self) -> Float[Tensor, " unit"]:
         """The mean state (unit,) over valid steps and rows."""
@@ -153,7 +160,7 @@ class LayerRecording:
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _split(self, value: Tensor) -> Sequence[Tensor]:
-        return torch.split(value, [segment.steps for segment in self._segments], 1)
+        return torch.split(value, [segment.steps for segment in self.segments], 1)
 
     def __repr__(self) -> str:
         batch, time, unit = self.shape

@@ -1,0 +1,238 @@
+"""Where a GRU stands still: states that a step leaves as they are, and how it moves near them.
+
+A step moves the state by (1 - z)(n - h). As long as z < 1 it stands still exactly where n(h) = h,
+so that is what is solved. Searching h' = h instead also stops where the update gate is merely
+almost closed: points that are slow, not fixed, and may lie where no state can be. A solution of
+n(h) = h lies in the range of the candidate by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.errors import CellError
+from grulens.gru.cell import Cell
+from grulens.gru.jacobian import Slopes, fit
+
+STEPS = 200
+"""Levenberg-Marquardt steps a start is given; ten are usual."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedPoints:
+    """The fixed points that were found, the nearest to a stable one first; float64.
+
+    Attributes:
+        states: (point, unit).
+        residual: norm of F(h) - h at each, (point,); at most `tol`.
+        jacobian: d F / d h at each, (point, unit, unit).
+        eigenvalues: its eigenvalues, largest modulus first, (point, unit), complex.
+        count: how many starts arrived at each, (point,).
+        converged: which starts arrived at a fixed point, (start,), bool; False as well for starts
+            that an interrupt left undone.
+        speed: norm of F(h) - h where each start ended, (start,); NaN where it was left undone.
+        ends: where each start ended, (start, unit): fixed or, where its speed is above `tol`, a
+            point from which the search found no way to a slower one.
+    """
+
+    states: Float[Tensor, "point unit"]
+    residual: Float[Tensor, " point"]
+    jacobian: Float[Tensor, "point unit unit"]
+    eigenvalues: Any
+    count: Int[Tensor, " point"]
+    converged: Bool[Tensor, " start"]
+    speed: Float[Tensor, " start"]
+    ends: Float[Tensor, "start unit"]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def unstable_dims(self) -> Int[Tensor, " point"]:
+        """In how many directions a small displacement grows: eigenvalues of modulus above 1."""
+        found: Tensor = (self.eigenvalues.abs() > 1).sum(1)
+        return found
+
+    @property
+    def stable(self) -> Bool[Tensor, " point"]:
+        """Whether every small displacement dies away: all eigenvalues of modulus below 1."""
+        found: Tensor = (self.eigenvalues.abs() < 1).all(1)
+        return found
+
+    @property
+    def time_constants(self) -> Float[Tensor, "point unit"]:
+        """Steps in which each mode changes by e: 1 / |ln |eigenvalue||."""
+        found: Tensor = 1 / self.eigenvalues.abs().log().abs()
+        return found
+
+    def slow(self, speed: float, unique: float = 1e-5) -> Float[Tensor, "point unit"]:
+        """Slow points: ends that are not fixed, where a step moves the state by at most `speed`."""
+        some = ~self.converged & (self.speed <= speed)
+        return self.ends[some][_distinct(self.ends[some], self.speed[some], unique)[0]]
+
+    def __repr__(self) -> str:
+        stable = int(self.stable.sum())
+        share = float(self.converged.double().mean()) if len(self.converged) else 0.0
+        return (
+            f"FixedPoints({len(self)} points, {stable} stable, from {len(self.converged)} starts, "
+            f"{share:.0%} converged)"
+        )
+
+
+def find_fixed_points(
+    cell: Cell,
+    *,
+    x: Tensor | None = None,
+    starts: Tensor,
+    tol: float = 1e-10,
+    unique: float = 1e-5,
+    memory: int = 2**30,
+    progress: bool = True,
+) -> FixedPoints:
+    """States that a step with a constant input leaves as they are.
+
+    n(h) - h = 0 is solved by Levenberg-Marquardt (Marquardt 1963, J. SIAM 11:431) with the
+    closed-form Jacobian, in float64, for many starts at once. Sussillo and Barak 2013 (Neural
+    Comput. 25:626) brought fixed points to trained recurrent networks; they minimise the speed of
+    h instead.
+
+    Args:
+        cell: the cell, of any convention; it is read in float64.
+        x: the input that stays, (input,); None is zero.
+        starts: where to search from, (start, unit); states of a recorded run serve well.
+        tol: the largest norm of F(h) - h at a fixed point.
+        unique: points nearer to each other than this are one.
+        memory: bytes that the search may hold; it takes as many starts at once as fit.
+        progress: whether to show a bar.
+
+    Returns:
+        `FixedPoints`. Interrupted, it holds what was found so far.
+
+    Raises:
+        CellError: x or the starts do not fit the cell, or are not finite.
+
+    >>> cell = Cell(torch.zeros(3, 1), torch.tensor([[0.], [0.], [4.]]), None, None)
+    >>> find_fixed_points(cell, starts=torch.tensor([[-1.], [0.], [1.]]), progress=False)
+    FixedPoints(3 points, 2 stable, from 3 starts, 100% converged)
+    """
+    cell = cell.over(lambda weight: weight.detach().double())
+    like = cell.weight_hh
+    x = like.new_zeros(cell.input_size) if x is None else x.detach().to(like)
+    starts = starts.detach().to(like)
+    if starts.dim() != 2:
+        raise CellError(f"starts must be (start, unit), got {tuple(starts.shape)}")
+    fit(cell, x, starts)
+    if not bool(torch.isfinite(starts).all() and torch.isfinite(x).all()):
+        raise CellError("x and the starts must be finite")
+    with torch.no_grad():
+        product = linear(x, cell.weight_ih, cell.bias_ih)
+        ends, left = _search(cell, product, starts, tol, memory, progress)
+        parts = Slopes.at(cell, product.expand(len(ends), -1), ends)
+        speed = ((1 - parts.z) * (parts.n - ends)).norm(dim=1)
+        # n = h as well, and not only a gate that is almost closed
+        converged = (speed <= tol) & ((parts.n - ends).norm(dim=1) <= tol**0.5) & ~left
+        speed[left] = torch.nan
+        some = converged.nonzero()[:, 0]
+        chosen, count = _distinct(ends[some], speed[some], unique)
+        states = ends[some[chosen]]
+        jacobian = total(cell, product, states)
+        values = (
+            torch.linalg.eigvals(jacobian) if len(states) else jacobian[..., 0].to(torch.cdouble)
+        )
+        values = values.gather(1, values.abs().argsort(1, descending=True))
+        order = sorted(range(len(states)), key=lambda i: float(values[i, 0].abs()))
+        return FixedPoints(
+            states[order], speed[some[chosen]][order], jacobian[order], values[order],
+            count[order], converged, speed, ends,
+        )  # fmt: skip
+
+
+def total(cell: Cell, product: Tensor, h: Tensor) -> Tensor:
+    """D F / d h (state, unit, unit) for one product of the input."""
+    parts = Slopes.at(cell, product.expand(len(h), -1), h)
+    w_z = cell.weight_hh.chunk(3)[1]
+    by_candidate = parts.by_candidate() + parts.by_reset()
+    moved = ((h - parts.n) * parts.dz)[..., None] * w_z + (1 - parts.z)[..., None] * by_candidate
+    return moved + torch.diag_embed(parts.z)
+
+
+def _search(
+    cell: Cell, product: Tensor, starts: Tensor, tol: float, memory: int, progress: bool
+) -> tuple[Tensor, Tensor]:
+    """Where each start ends (start, unit), and which were left undone by an interrupt."""
+    from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
+
+    units = cell.hidden_size
+    # six matrices a start: two Jacobians, their products, the factors of the solve
+    chunk = max(1, memory // (6 * 8 * units * units))
+    ends, left = starts.clone(), torch.ones(len(starts), dtype=torch.bool, device=starts.device)
+    with tqdm(total=len(starts), unit="start", disable=not progress, leave=False) as bar:
+        try:
+            for begin in range(0, len(starts), chunk):
+                part = slice(begin, begin + chunk)
+                ends[part] = _levenberg_marquardt(cell, product, starts[part], tol, bar.update)
+                left[part] = False
+        except KeyboardInterrupt:
+            pass
+    return ends, left
+
+
+def _levenberg_marquardt(
+    cell: Cell, product: Tensor, h: Tensor, tol: float, done: Callable[[int], object]
+) -> Tensor:
+    """Solve n(h) - h = 0 from every row of h; rows that have arrived are left alone."""
+    ends = h.clone()
+    running = torch.arange(len(h), device=h.device)
+    parts = Slopes.at(cell, product.expand(len(h), -1), h)
+    off = parts.n - h
+    damping = torch.full((len(h), 1, 1), 1e-3, dtype=h.dtype, device=h.device)
+    eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+    for _ in range(STEPS):
+        slope = parts.by_candidate() + parts.by_reset() - eye
+        gradient = (slope.mT @ off[..., None])[..., 0]
+        step = -torch.linalg.solve(slope.mT @ slope + damping * eye, gradient)
+        tried = h + step
+        other = Slopes.at(cell, product.expand(len(tried), -1), tried)
+        new = other.n - tried
+        better = new.norm(dim=1) < off.norm(dim=1)
+        h = torch.where(better[:, None], tried, h)
+        off = torch.where(better[:, None], new, off)
+        damping = torch.where(better[:, None, None], damping / 10, damping * 10).clamp(1e-15, 1e15)
+        ends[running] = h
+        # far below tol: the last digits cost one step, and keep duplicates together
+        arrived = off.norm(dim=1) <= 1e-3 * tol
+        stuck = (step.norm(dim=1) <= 1e-14) | (damping[:, 0, 0] >= 1e15)
+        keep = ~(arrived | stuck)
+        if not bool(keep.all()):
+            done(int((~keep).sum()))
+            running, h, off, damping = running[keep], h[keep], off[keep], damping[keep]
+        if not len(h):
+            break
+        parts = Slopes.at(cell, product.expand(len(h), -1), h)
+    else:
+        done(len(h))
+    return ends
+
+
+def _distinct(points: Tensor, worth: Tensor, unique: float) -> tuple[Tensor, Tensor]:
+    """The best of each cluster of points (index into them), and how many it stands for."""
+    order = worth.argsort()
+    chosen: list[int] = []
+    count: list[int] = []
+    for index in order.tolist():
+        if chosen:
+            near = torch.linalg.vector_norm(points[chosen] - points[index], dim=1)
+            closest = int(near.argmin())
+            if float(near[closest]) <= unique:
+                count[closest] += 1
+                continue
+        chosen.append(index)
+        count.append(1)
+    return torch.tensor(chosen, dtype=torch.long), torch.tensor(count, dtype=torch.long)

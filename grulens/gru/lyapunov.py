@@ -1,0 +1,91 @@
+"""How fast neighbouring trajectories of a driven GRU part: its Lyapunov exponents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.errors import CellError
+from grulens.gru.cell import Cell
+from grulens.gru.fixed_points import total
+from grulens.gru.jacobian import fit
+from grulens.gru.unroll import unroll
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Lyapunov:
+    """The spectrum of a trajectory.
+
+    Attributes:
+        exponents: (unit,), descending, natural logarithm per step, float64.
+        band: how far the running means still moved in the second half of the trajectory: half the
+            distance between their highest and lowest value, (unit,).
+    """
+
+    exponents: Float[Tensor, " unit"]
+    band: Float[Tensor, " unit"]
+
+    def __repr__(self) -> str:
+        first, width = float(self.exponents[0]), float(self.band[0])
+        return (
+            f"Lyapunov({len(self.exponents)} exponents, largest {first:.4f} ± {width:.4f} a step)"
+        )
+
+
+def lyapunov(
+    cell: Cell,
+    x: Tensor,
+    h: Tensor | None = None,
+    *,
+    skip: int | None = None,
+) -> Lyapunov:
+    """The Lyapunov spectrum along a driven trajectory, by QR of the products of its Jacobians.
+
+    Benettin et al. 1980 (Meccanica 15:9); Vogt et al. 2022 (Front. Appl. Math. Stat. 8:818799) for
+    recurrent networks.
+
+    Args:
+        cell: the cell, of any convention; it is read in float64.
+        x: input that drives it (time, input).
+        h: state before the first step (unit,); None is zero.
+        skip: steps at the start that turn the axes and are not counted; None is a tenth.
+
+    Raises:
+        CellError: x or h does not fit the cell, or there are no steps to count.
+
+    >>> cell = Cell(torch.zeros(6, 1), torch.zeros(6, 2), None, None)          # h' = h / 2
+    >>> lyapunov(cell, torch.zeros(50, 1)).exponents
+    tensor([-0.6931, -0.6931], dtype=torch.float64)
+    """
+    cell = cell.over(lambda weight: weight.detach().double())
+    like = cell.weight_hh
+    x = x.detach().to(like)
+    h = like.new_zeros(cell.hidden_size) if h is None else h.detach().to(like)
+    if x.dim() != 2 or h.dim() != 1:
+        raise CellError(
+            f"x must be (time, input) and h (unit,), got {tuple(x.shape)} and {tuple(h.shape)}"
+        )
+    fit(cell, x, h)
+    skip = len(x) // 10 if skip is None else skip
+    if not 0 <= skip < len(x):
+        raise CellError(f"{len(x)} steps of which {skip} are skipped leave none to count")
+    with torch.no_grad():
+        states = torch.cat([h[None], unroll(cell, x[None], h[None])[0, :-1]])
+        products = linear(x, cell.weight_ih, cell.bias_ih)
+        axes = torch.eye(len(h), dtype=like.dtype, device=like.device)
+        growth = []
+        for t, state in enumerate(states):
+            axes, r = torch.linalg.qr(total(cell, products[t], state[None])[0] @ axes)
+            if t >= skip:
+                growth.append(r.diagonal().abs().log())
+        logs = torch.stack(growth)
+    steps = torch.arange(1, len(logs) + 1, dtype=like.dtype, device=like.device)[:, None]
+    running = logs.cumsum(0) / steps
+    late = running[len(running) // 2 :]
+    order = running[-1].argsort(descending=True)
+    band = (late.max(0).values - late.min(0).values) / 2
+    return Lyapunov(running[-1][order], band[order])

@@ -1,0 +1,159 @@
+"""Fixed points whose number and place are known, and the bounds that every one must keep."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grulens import Cell
+from grulens.errors import CellError
+from grulens.gru import fixed_points
+from grulens.gru.fixed_points import find_fixed_points
+from grulens.gru.jacobian import jacobian
+from grulens.gru.lyapunov import lyapunov
+from grulens.gru.unroll import unroll
+from tests.gru.test_jacobian import drawn
+
+
+def switches(units: int, a: float = 2.0) -> Cell:
+    """Every unit for itself: n = tanh(a h), three fixed points each."""
+    weight = torch.zeros(3 * units, units, dtype=torch.float64)
+    weight[2 * units :] = a * torch.eye(units)
+    bias = torch.zeros(3 * units, dtype=torch.float64)
+    bias[:units] = 20
+    zeros = torch.zeros(3 * units, dtype=torch.float64)
+    return Cell(torch.zeros(3 * units, 1, dtype=torch.float64), weight, bias, zeros)
+
+
+@pytest.mark.parametrize("units", [2, 3, 4])
+def test_all_that_there_are_and_no_other(units: int) -> None:
+    grid = torch.tensor(list(product([-1.0, -0.6, 0.0, 0.6, 1.0], repeat=units))).double()
+    found = find_fixed_points(switches(units), starts=grid + 0.01, progress=False)
+    assert len(found) == 3**units
+    assert int(found.stable.sum()) == 2**units
+    sizes = found.states.abs()
+    assert torch.minimum(sizes, (sizes - 0.95750402).abs()).max() < 1e-8
+    zeros = (sizes < 1e-6).sum(1)
+    assert torch.equal(found.unstable_dims, zeros)
+    assert found.residual.max() <= 1e-10
+    assert int(found.count.sum()) == int(found.converged.sum()) == 5**units
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 9999), st.integers(1, 6), st.booleans())
+def test_a_step_leaves_every_one_where_it_is(seed: int, units: int, after: bool) -> None:
+    cell = drawn(seed, 2, units, True, reset_after=after)
+    torch.manual_seed(seed)
+    x, starts = torch.randn(2).double(), torch.rand(40, units).double() * 2 - 1
+    found = find_fixed_points(cell, x=x, starts=starts, progress=False)
+    assert len(found) >= 1  # tanh maps the cube into itself: there is one (Brouwer)
+    step = unroll(cell, x.expand(len(found), 1, 2), found.states)[:, 0]
+    assert torch.allclose(step, found.states, atol=1e-9)
+    assert found.states.abs().max() < 1
+    distances = torch.cdist(found.states, found.states) + torch.eye(len(found)).double()
+    assert distances.min() > 1e-5
+    for point, slope in zip(found.states, found.jacobian, strict=True):
+        expected = torch.autograd.functional.jacobian(
+            lambda h: unroll(cell, x[None, None], h[None])[0, 0], point
+        )
+        assert torch.allclose(slope, expected, atol=1e-10)
+
+
+def test_a_gate_that_is_almost_closed_is_slow_and_not_fixed() -> None:
+    """z is nearly 1 everywhere: every state is slow, and only n(h) = h is fixed."""
+    cell = switches(2)
+    cell.bias_ih[2:4] = 16.0  # 1 - z is 1e-7
+    starts = torch.rand(50, 2, generator=torch.Generator().manual_seed(0)).double() * 2 - 1
+    found = find_fixed_points(cell, starts=starts, progress=False)
+    sizes = found.states.abs()
+    assert torch.minimum(sizes, (sizes - 0.95750402).abs()).max() < 1e-6
+
+
+def test_slow_points_are_asked_for_and_called_that() -> None:
+    """n = tanh(h + 0.01) has lost its fixed point at 0 and keeps a slow place there."""
+    weight = torch.tensor([[0.0], [0.0], [1.0]]).double()
+    bias = torch.tensor([20.0, 0.0, 0.0]).double()
+    cell = Cell(torch.tensor([[0.0], [0.0], [1.0]]).double(), weight, bias, None)
+    starts = torch.tensor([[-0.3], [-0.1]]).double()
+    found = find_fixed_points(cell, x=torch.tensor([0.01]).double(), starts=starts, progress=False)
+    assert found.slow(1e-12).shape == (0, 1)
+    assert (found.speed[~found.converged] > 1e-10).all()
+    assert len(found.slow(0.1)) <= len(starts)
+
+
+def test_an_interrupt_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, calls = fixed_points._levenberg_marquardt, []
+
+    def some(*args: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return search(*args)
+
+    monkeypatch.setattr(fixed_points, "_levenberg_marquardt", some)
+    starts = torch.rand(40, 2).double()
+    found = find_fixed_points(switches(2), starts=starts, memory=6 * 8 * 4 * 10, progress=False)
+    assert int(found.converged.sum()) == 20
+    assert found.speed.isnan().sum() == 20
+    assert len(found) >= 1
+
+
+def test_memory_says_how_many_starts_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, sizes = fixed_points._levenberg_marquardt, []
+
+    def sized(cell: Cell, product: Any, h: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(len(h))
+        return search(cell, product, h, *rest)
+
+    monkeypatch.setattr(fixed_points, "_levenberg_marquardt", sized)
+    find_fixed_points(switches(2), starts=torch.rand(25, 2), memory=6 * 8 * 4 * 10, progress=False)
+    assert sizes == [10, 10, 5]
+
+
+def test_no_starts_no_points() -> None:
+    found = find_fixed_points(switches(2), starts=torch.zeros(0, 2), progress=False)
+    assert repr(found) == "FixedPoints(0 points, 0 stable, from 0 starts, 0% converged)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"starts": torch.zeros(3, 5)}, r"h must be \(batch, unit\) = \(any, 2\)"),
+        ({"starts": torch.zeros(2)}, r"starts must be \(start, unit\), got \(2,\)"),
+        ({"starts": torch.full((1, 2), torch.nan)}, "must be finite"),
+        ({"starts": torch.zeros(1, 2), "x": torch.zeros(3)}, r"x must be \(batch, input\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(CellError, match=message):
+        find_fixed_points(switches(2), **arguments)
+
+
+def test_lyapunov_of_a_leak_is_its_logarithm() -> None:
+    bias = torch.tensor([0.0, 0.0, 0.0, -1.0, 0.5, 2.0, 0.0, 0.0, 0.0]).double()
+    cell = Cell(torch.zeros(9, 2).double(), torch.zeros(9, 3).double(), bias, None)
+    found = lyapunov(cell, torch.randn(200, 2))
+    expected = torch.sigmoid(torch.tensor([2.0, 0.5, -1.0]).double()).log()
+    assert torch.allclose(found.exponents, expected, atol=1e-12)
+    assert found.band.max() < 1e-12
+
+
+def test_lyapunov_sums_to_the_mean_log_volume() -> None:
+    """The exponents add up to the mean of ln |det J|, whatever the axes are."""
+    cell = drawn(3, 2, 5, True, reset_after=False)
+    x, h = torch.randn(400, 2).double(), torch.rand(5).double()
+    found = lyapunov(cell, x, h, skip=0)
+    assert (found.exponents[:-1] >= found.exponents[1:]).all()
+    states = torch.cat([h[None], unroll(cell, x[None], h[None])[0, :-1]])
+    volume = torch.linalg.slogdet(jacobian(cell, x, states).total).logabsdet.mean()
+    assert torch.allclose(found.exponents.sum(), volume, atol=1e-9)
+    assert (found.band > 0).all()
+    with pytest.raises(CellError, match="400 steps of which 400 are skipped leave none"):
+        lyapunov(cell, x, skip=400)
+    with pytest.raises(CellError, match=r"x must be \(time, input\)"):
+        lyapunov(cell, x[None])
