@@ -7,6 +7,7 @@ does not change what the user's own cell computes meanwhile.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -163,4 +164,4 @@ class Tap:
 def _finite(tensor: Tensor) -> bool:
     # a sum is quicker than a look at every value, which only a sum that overflows still needs
     tensor = tensor.detach()
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+    return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
