@@ -77,6 +77,7 @@ def layers(model: nn.Module) -> Layers:
     >>> [layer.name for layer in layers(nn.ModuleDict({"rnn": nn.GRU(3, 4, bidirectional=True)}))]
     ['rnn.l0', 'rnn.l0_reverse']
     """
+    held = find(model)
     places = _places(model)
     return Layers(
         Layer(
@@ -88,7 +89,7 @@ def layers(model: nn.Module) -> Layers:
             cell.convention,
             ", ".join(named(other, module)[key][0] for other in places[module][1:]),
         )
-        for path, module in find(model).items()
+        for path, module in held.items()
         for key, (name, cell) in named(path, module).items()
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,11 +38,13 @@ def normal(amount: Any, keyword: str, *, mean: bool) -> float | str | Tensor:
     try:
         # a Python number has float64's digits, and repr must give them back
         exact = torch.float64 if isinstance(amount, int | float) else None
-        tensor = torch.as_tensor(amount, dtype=exact)
+        # torch warns of an array that it could write to by way of the tensor: a copy is our own
+        given = np.array(amount) if isinstance(amount, np.ndarray) else amount
+        tensor = torch.as_tensor(given, dtype=exact)
         finite = bool(torch.isfinite(tensor).all())
     except (TypeError, ValueError, RuntimeError) as error:
         raise EditError(expected) from error
-    if tensor.is_complex() or tensor.dtype is torch.bool:
+    if tensor.is_complex() or tensor.dtype is torch.bool or not tensor.numel():
         raise EditError(expected)
     if not finite:
         raise EditError(f"{keyword} must be finite, got {shown(amount)}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from grulens.errors import EditError, PositionError
+from grulens.errors import EditError, PositionError, shown
 from grulens.models.place import EditLike
 from grulens.models.recording import LayerRecording
 from grulens.probing import positions
@@ -98,7 +98,7 @@ class Asked:
             if not isinstance(edit, Edit) and not isinstance(edit, EditLike):
                 raise EditError(
                     f"{call} must give an edit (ablate, clamp, ...) or a sequence of them, got "
-                    f"{made!r}"
+                    f"{shown(made)}"
                 )
             if edit.layer != self.layer:
                 raise EditError(f"{call} gave {edit!r}, of another layer; expected {self.layer!r}")

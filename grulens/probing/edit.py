@@ -6,6 +6,7 @@ length, prints as the call that makes it, and travels as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -178,12 +179,17 @@ class Edit:
         return what | {"amount": amounts.to_json(self.amount)} | where
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> Edit:
+    def from_dict(data: Any) -> Edit:
         """The edit that `to_dict` described.
+
+        Args:
+            data: the dict that `to_dict` gave, or what JSON made of it.
 
         Raises:
             EditError: it is no such description.
         """
+        if not isinstance(data, Mapping):
+            raise EditError(f"an edit is described by a dict, got {shown(data)}")
         try:
             units, at, rows = (positions.from_json(data[name], name) for name in WHERE)
             amount = amounts.from_json(data["amount"])

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from grulens.errors import ReadoutError
+from grulens.errors import ReadoutError, shown
 
 Readout = Callable[[Any], Tensor]
 Scale = Literal["logits", "probability", "value"]
@@ -44,6 +44,12 @@ class Answer:
     def shown(self) -> Float[Tensor, "time klass"]:
         """What is shown of it: probabilities of the classes, or the values."""
         return self.values.softmax(-1) if self.scale == "logits" else self.values
+
+
+def check_readout(readout: Any) -> None:
+    """Raise ReadoutError unless it is a function."""
+    if not callable(readout):
+        raise ReadoutError(f"readout must be a function of the output, got {shown(readout)}")
 
 
 def first_tensor(output: Any) -> Tensor:
@@ -84,7 +90,11 @@ def read(
     """
     values = readout(output)
     if not isinstance(values, Tensor) or not values.is_floating_point():
-        raise ReadoutError(f"a readout must return a floating tensor, got {type(values).__name__}")
+        came = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise ReadoutError(f"a readout must return a floating tensor, got {came}")
+    if values.layout is not torch.strided or values.is_meta:
+        where = "on the meta device" if values.is_meta else f"of layout {values.layout}"
+        raise ReadoutError(f"a readout must return a dense tensor with values, got one {where}")
     shape = tuple(values.shape)
     if readout is first_tensor:
         values = _batch_first(values, batch, steps)

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grulens.errors import EditError
+from grulens.errors import EditError, shown
 from grulens.models.find import check_layer, find, named
 from grulens.models.record import record
 from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate
 from grulens.probing.gradient import Estimates, kinds_of, rank_correlation
 from grulens.probing.held import Held
-from grulens.probing.readout import Readout, first_tensor
+from grulens.probing.readout import Readout, check_readout, first_tensor
 from grulens.probing.runs import Answer, Question, SideBySide, as_it_was, floating, one_by_one
 from grulens.probing.swept import Sweep
 from grulens.probing.tiles import bytes_of
@@ -87,11 +87,13 @@ def sweep(
     >>> found.effect.shape, found.batched
     (torch.Size([4, 1, 4]), True)
     """
-    if method not in METHODS:
-        raise EditError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if not isinstance(method, str) or method not in METHODS:
+        raise EditError(f"method must be one of {', '.join(METHODS)}, got {shown(method)}")
+    if not callable(make_edit):
+        raise EditError(f"make_edit must be a function of layer and unit, got {shown(make_edit)}")
     for name, value in (("memory", memory), ("sample", sample)):
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-            raise EditError(f"{name} must be a positive int, got {value!r}")
+            raise EditError(f"{name} must be a positive int, got {shown(value)}")
     question, plain = ask(model, (args, kwargs), layer, readout)
     asked = Asked.of(question.recording, units, times, make_edit)
     if method == "gradient":
@@ -103,6 +105,7 @@ def ask(
     model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]], layer: str, readout: Readout
 ) -> tuple[Question, Any]:
     """The unedited run: the question with its baseline, and the model's output."""
+    check_readout(readout)
     modules = [named(path, module) for path, module in find(model).items()]
     check_layer(layer, [name for names in modules for name, _ in names.values()])
     names, backwards = next(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from grulens.errors import EditError
+from grulens.errors import EditError, shown
 from grulens.probing import positions
 
 Method = Literal["exact", "gradient"]
@@ -64,8 +64,8 @@ class Sweep:
         Raises:
             EditError: `by` is none of them.
         """
-        if by not in PATHS:
-            raise EditError(f"by must be one of {', '.join(PATHS)}, got {by!r}")
+        if not isinstance(by, str) or by not in PATHS:
+            raise EditError(f"by must be one of {', '.join(PATHS)}, got {shown(by)}")
         values: Tensor = getattr(self, by)
         return (
             values.detach().double().abs().reshape(*self.done.shape, self.baseline.numel()).mean(-1)

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grulens.errors import EditError, PositionError, ReadoutError, SourceError
+from grulens.errors import EditError, PositionError, ReadoutError, SourceError, shown
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording
 from grulens.probing import positions
 from grulens.probing.edit import Edit
 from grulens.probing.edits import patch
-from grulens.probing.readout import Readout
+from grulens.probing.readout import Readout, check_readout
 from grulens.probing.runs import floating
 from grulens.probing.sources import Source
 from grulens.probing.sweep import sweep
@@ -84,6 +84,7 @@ def trace_patch(
     >>> (found.share[0, :, 0] > 0.5).tolist()
     [False, False, True, True, True]
     """
+    check_readout(readout)
     args, kwargs = _arguments(clean)
     known = record(model, *args, layers=layer, **kwargs)
     source, answer = known[layer], _numbers(readout(known.output))
@@ -180,7 +181,7 @@ def _check_lengths(clean: LayerRecording, corrupted: LayerRecording) -> None:
 
 def _blocks(units: Any, block: Any, layer: LayerRecording) -> list[Any]:
     if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):
-        raise EditError(f"block must be a positive int or None, got {block!r}")
+        raise EditError(f"block must be a positive int or None, got {shown(block)}")
     if units is None and block is None:
         return [None]
     index = positions.normal(units, "units")

@@ -107,13 +107,15 @@ def page(
     if step is None:
         step = time - 1 if mask is None else int(np.flatnonzero(mask)[-1])
     if divergence is not None:
-        chart.update(divergence, measure=measure, mask=mask)
+        chart.update(divergence, measure=measure, mask=mask if len(divergence) == time else None)
         outputs = [chart.root]
     if before is not None and after is not None and len(labels):
         chart.show_step(step, labels[step], before[step], after[step], quantity=quantity)
         outputs = [chart.root]
     elif values is not None:
-        chart.update_values(*values, mask=mask, quantity=quantity)
+        chart.update_values(
+            *values, mask=mask if len(values[0]) == time else None, quantity=quantity
+        )
         outputs = [chart.root]
     top = before.shape[1] if before is not None else 0
     answers = _answers(labels, before, after)

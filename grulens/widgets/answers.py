@@ -10,8 +10,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from grulens.errors import ReadoutError, shown
 from grulens.models.recording import Recording
-from grulens.probing.readout import Answer, Readout, Scale, first_tensor, read
+from grulens.probing.readout import (
+    SCALES,
+    Answer,
+    Readout,
+    Scale,
+    check_readout,
+    first_tensor,
+    read,
+)
 
 Array = Float[np.ndarray, " klass"]
 
@@ -23,12 +32,19 @@ class Answers:
         readout: from the model's output to (batch, time, class), (batch, class) or (batch, time).
         scale: what the numbers are; None takes named classes for logits.
         labels: names of the classes.
+
+    Raises:
+        ReadoutError: `readout` is no function, or `scale` is not one of these.
     """
 
     def __init__(
         self, readout: Readout | None, scale: Scale | None, labels: Sequence[str] | None
     ) -> None:
-        self.readout = readout or first_tensor
+        if readout is not None:
+            check_readout(readout)
+        if scale is not None and (not isinstance(scale, str) or scale not in SCALES):
+            raise ReadoutError(f"scale must be one of {', '.join(SCALES)}, got {shown(scale)}")
+        self.readout = first_tensor if readout is None else readout
         self.scale = scale
         self.labels = labels
         self._held: list[tuple[Recording, int, Answer]] = []

@@ -118,7 +118,8 @@ class NeuronTable(Panel):
 
     def close(self) -> None:
         """Measure no further, and close the panel."""
-        self._effects.stop()
+        if hasattr(self, "_effects"):  # a panel that could not be made is closed too
+            self._effects.stop()
         super().close()
 
     def still(self) -> str:

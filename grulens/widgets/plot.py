@@ -13,7 +13,7 @@ from bokeh.model import Model
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from grulens.errors import PositionError, ReadoutError
+from grulens.errors import GrulensError, PositionError, ReadoutError, shown
 from grulens.probing import positions
 from grulens.probing.swept import PATHS, Sweep
 from grulens.probing.traced import Trace
@@ -21,6 +21,7 @@ from grulens.views import raster, still, still_sweep
 from grulens.views.step_map import largest, step_map
 from grulens.views.sweep_chart import SweepChart
 from grulens.widgets.bokeh_view import BokehView
+from grulens.widgets.tokens import texts
 
 #: A trace's colours always reach a whole share, so that a faint one looks faint.
 WHOLE = 1.0
@@ -46,6 +47,7 @@ def plot(
         A widget: end a cell with it.
 
     Raises:
+        GrulensError: `found` is neither, or `tokens` are no texts.
         ReadoutError: `output` names no number of the readout.
         PositionError: times that count from each row's end cannot share an axis.
 
@@ -56,6 +58,8 @@ def plot(
     ...            progress=False))
     plot of Sweep('l0', 4 units, readout ())
     """
+    if not isinstance(found, Sweep | Trace):
+        raise GrulensError(f"plot shows what sweep or trace_patch returned, got {shown(found)}")
     if isinstance(found, Trace):
         root, draw = _trace(found, _words(tokens), output)
     elif found.times is None:
@@ -155,7 +159,7 @@ def _chosen(values: Tensor, runs: int, output: Any) -> Tensor:
         -n <= i < n for i, n in zip(index, shape, strict=False) if whole
     )
     if not whole or not fits:
-        raise ReadoutError(f"output={output!r} names no number of a readout of shape {shape}")
+        raise ReadoutError(f"output={shown(output)} names no number of a readout of shape {shape}")
     return values[(slice(None),) * runs + index]
 
 
@@ -178,7 +182,7 @@ def _placed(
 
 
 def _words(tokens: Sequence[object] | str | None) -> Sequence[object] | None:
-    return None if tokens is None else list(tokens)
+    return None if tokens is None else texts(tokens)
 
 
 def _name(unit: Any) -> str:

@@ -277,6 +277,12 @@ class Session(EditList):
                     )
         return value
 
+    @tl.validate("step")
+    def _valid_step(self, proposal: Any) -> Any:
+        if proposal["value"] < 0:  # a step past the end is the last one: outputs differ in length
+            raise PositionError(f"step must be 0 or more, got {shown(proposal['value'])}")
+        return proposal["value"]
+
     @tl.observe("row")
     def _on_row(self, _: Any) -> None:
         self._effects.clear()

@@ -34,7 +34,7 @@ def token_rows(
         return _labelled(labels, args, batch, steps)
     given = _listed(tokens, "tokens")
     nested = bool(given) and not isinstance(given[0], str) and isinstance(given[0], Sequence)
-    rows = [_texts(row) for row in given] if nested else [_texts(given)]
+    rows = [texts(row) for row in given] if nested else [texts(given)]
     if nested and len(rows) != batch:
         raise GrulensError(f"tokens for {len(rows)} rows were given; this run has {batch} rows")
     for row in rows:
@@ -54,17 +54,22 @@ def names_of(labels: Any) -> list[str] | None:
     >>> names_of(("a", 3))
     ['a', '3']
     """
-    return None if labels is None else _texts(labels, "labels")
+    return None if labels is None else texts(labels, "labels")
 
 
-def _texts(given: Any, what: str = "tokens") -> list[str]:
-    texts = []
+def texts(given: Any, what: str = "tokens") -> list[str]:
+    """Each item as a text.
+
+    Raises:
+        GrulensError: they are no list.
+    """
+    found = []
     for item in _listed(given, what):
         try:
-            texts.append(str(item))
+            found.append(str(item))
         except Exception:  # an object of the user's that cannot be shown: its kind is its name
-            texts.append(shown(item))
-    return texts
+            found.append(shown(item))
+    return found
 
 
 def _listed(given: Any, what: str) -> list[Any]:

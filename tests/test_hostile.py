@@ -1,0 +1,538 @@
+"""Hostile input for every public name: each call gives a documented error or a right answer.
+
+Run without the checks of annotations, as users have it. An error is documented if it is one of
+grulens' own tree; if it is what the user's own function or torch raised, which the call cannot
+know better; or if it is what traitlets says of a value that a trait cannot hold.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import traitlets as tl
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+from IPython.testing.globalipapp import start_ipython
+from torch import nn
+
+import grulens
+from grulens import (
+    Cell,
+    Edit,
+    GRUStack,
+    Lens,
+    SequenceAdapter,
+    Session,
+    StepAdapter,
+    ablate,
+    editing,
+    errors,
+    layers,
+    record,
+    register,
+    scale,
+)  # fmt: skip
+from grulens.errors import EditError, GrulensError, NonFiniteWarning, shown
+from tests.intact import Intact
+from tests.junk import TEXTS, Mute, Thing, things
+
+pytestmark = pytest.mark.unchecked
+
+Draw = Callable[[Any], Thing]
+EDITS = {"ablate": "to", "clamp": "value", "scale": "by", "shift": "by", "patch": "source"}
+
+
+class Tagger(nn.Module):
+    """A text or class numbers in, logits out."""
+
+    labels = tuple("abcd")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(4, 3)
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+        self.out = nn.Linear(4, 4)
+
+    def encode(self, text: str) -> torch.Tensor:
+        return torch.tensor([["abcd".index(c) for c in text]])
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.out(self.rnn(self.embed(ids))[0])
+
+
+torch.manual_seed(0)
+RNN, X = nn.GRU(3, 4, batch_first=True), torch.randn(2, 5, 3)
+TAGGER = Tagger().eval()
+SOURCE = record(RNN, X)
+STATES = SOURCE["l0"].h.clone()
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NonFiniteWarning)
+        yield
+
+
+def documented(call: Callable[[], Any], *also: type[Exception], drawn: Any = ()) -> Any:
+    """What a call gives; None if it raised an error that is documented for it."""
+    try:
+        return call()
+    except GrulensError as error:
+        words = str(error)
+    except also:
+        return None
+    except Exception as error:
+        raise AssertionError(f"{type(error).__name__} is not documented for {drawn}") from error
+    assert 10 < len(words) < 2500  # it says something, and no more than can be read
+    return None
+
+
+# a person's part: what is tried on each public name
+
+
+def an_edit(kind: str) -> Callable[[Draw], None]:
+    def attempt(draw: Draw) -> None:
+        layer, signal = draw(things(l0="l0", x="nope")), draw(things(z="z", h="h"))
+        units, at = draw(things(one=1, all=None)), draw(things(last=-1, all=None))
+        rows, amount = draw(things(first=0)), draw(things(half=0.5, mean="mean", source=SOURCE))
+        given = (layer, signal, units, at, rows, amount)
+        where = {"units": units.value, "at": at.value, "rows": rows.value}
+        args = (layer.value,) if kind == "ablate" else (layer.value, signal.value)
+        make = getattr(grulens, kind)
+        edit = documented(lambda: make(*args, **{EDITS[kind]: amount.value}, **where), drawn=given)
+        if edit is not None:
+            is_right(edit)
+
+    return attempt
+
+
+def is_right(edit: Edit) -> None:
+    again = Edit.from_dict(json.loads(json.dumps(edit.to_dict())))
+    assert again == edit
+    assert hash(again) == hash(edit)
+    assert edit.layer in edit._repr_html_() or edit.layer != "l0"
+    assert isinstance(edit.words(), str)
+    intact = Intact(RNN)
+    run = documented(lambda: record(RNN, X, edits=edit))
+    assert intact.broken() == []
+    if run is None:
+        return
+    with torch.no_grad(), editing(RNN, edit):
+        assert torch.equal(RNN(X)[0], run.output[0]) or run.output[0].isnan().any()
+    if run.output[0].isfinite().all() and run["l0"].n.isfinite().all():
+        assert run.residual < 1e-4 * max(1.0, float(run["l0"].n.abs().max()))
+
+
+def a_stored_edit(draw: Draw) -> None:
+    anything = draw(things())
+    documented(lambda: Edit.from_dict(anything.value), drawn=anything)
+    held = ablate("l0", [1], at=slice(1, 3)).to_dict()
+    key = draw(st.sampled_from(sorted(held)))
+    edit = documented(lambda: Edit.from_dict(held | {key: anything.value}), drawn=(key, anything))
+    if edit is not None:
+        is_right(edit)
+
+
+def a_recording(draw: Draw) -> None:
+    x, h_0 = draw(things(x=X, rows=X[:0], half=X.half())), draw(things(none=None))
+    layer, edits = draw(things(none=None, l0="l0")), draw(things(none=(), one=ablate("l0", 1)))
+    try:
+        plain, refused = RNN(x.value, h_0.value), None
+    except Exception as error:
+        plain, refused = None, type(error)
+    also = () if refused is None else (refused,)
+    intact = Intact(RNN)
+    given = (x, h_0, layer, edits)
+    options = {"layers": layer.value, "edits": edits.value}
+    run = documented(lambda: record(RNN, x.value, h_0.value, **options), *also, drawn=given)
+    assert intact.broken() == []
+    if run is None:
+        return
+    assert plain is not None
+    assert run.residual < 1e-5 or not run.output[0].isfinite().all()
+    if not run.edits:
+        assert torch.equal(run.output[0], plain[0]) or plain[0].isnan().any()
+
+
+def a_model(draw: Draw) -> None:
+    model = draw(things())
+    intact = Intact(RNN)
+    documented(lambda: layers(model.value), drawn=model)
+    documented(lambda: record(model.value, X), drawn=model)
+    assert intact.broken() == []
+
+
+def a_block(draw: Draw) -> None:
+    edits = [draw(things(one=ablate("l0", 1))) for _ in range(2)]
+    intact = Intact(RNN)
+
+    def use() -> None:
+        with editing(RNN, *(edit.value for edit in edits)):
+            RNN(X)
+
+    documented(use, drawn=edits)
+    assert intact.broken() == []
+    assert torch.equal(RNN(X)[0], STATES)
+
+
+def a_look(draw: Draw) -> None:
+    name = draw(things(l0="l0", z="z"))
+    documented(lambda: SOURCE[name.value], drawn=name)
+    documented(lambda: SOURCE["l0"].signal(name.value), drawn=name)
+    assert torch.equal(SOURCE["l0"].h, STATES)
+
+
+def a_cell(draw: Draw) -> None:
+    weights = [draw(things(right=torch.zeros(12, n))) for n in (3, 4)]
+    biases = [draw(things(none=None, right=torch.zeros(12))) for _ in range(2)]
+    # a function of the user's own may raise what it likes, so those that fit are drawn alone
+    good = st.sampled_from([torch.sigmoid, torch.tanh]).map(lambda f: Thing("function", f))
+    bad = things().filter(lambda thing: not callable(thing.value))
+    gate, after = draw(good | bad), draw(things(true=True, false=False))
+    given = (*weights, *biases, gate, after)
+    values = [thing.value for thing in (*weights, *biases)]
+    cell = documented(lambda: Cell(*values, gate=gate.value, reset_after=after.value), drawn=given)
+    if cell is not None:
+        assert (cell.input_size, cell.hidden_size) == tuple(w.value.shape[1] for w in weights)
+        documented(cell.z_swapped)
+        x = torch.zeros(1, 2, cell.input_size, dtype=cell.weight_hh.dtype)
+        assert GRUStack(cell)(x)[0].shape == (1, 2, cell.hidden_size)
+    array, option = draw(things()), draw(bad)
+    documented(lambda: Cell.from_keras(array.value), drawn=array)
+    documented(lambda: Cell.from_keras([array.value] * 3), drawn=array)
+    kernels = [torch.zeros(3, 12), torch.zeros(4, 12)]
+    for name in ("activation", "recurrent_activation", "keras_version", "reset_after"):
+        documented(lambda n=name: Cell.from_keras(kernels, **{n: option.value}), drawn=option)
+    documented(lambda: Cell.from_onnx(array.value), OSError, drawn=array)
+
+
+def a_stack(draw: Draw) -> None:
+    cell = Cell(torch.zeros(12, 3), torch.zeros(12, 4), None, None, reset_after=False)
+    anything = draw(things(cell=cell))
+    for cells in (anything.value, [anything.value], [(cell, anything.value)]):
+        documented(lambda cells=cells: GRUStack(cells), drawn=anything)
+    documented(lambda: GRUStack(cell)(anything.value), drawn=anything)
+    documented(lambda: GRUStack(cell)(X, anything.value), drawn=anything)
+
+
+def an_adapter(kind: type) -> Callable[[Draw], None]:
+    def attempt(draw: Draw) -> None:
+        class Mine(nn.Linear):
+            pass
+
+        cells, part, given = draw(things()), draw(things()), draw(st.booleans())
+        options = {"arguments": lambda *_, **__: part.value} if given else {}
+        made = cells.value if draw(st.booleans()) else lambda _: cells.value
+        adapter = documented(lambda: kind(made, **options), drawn=(cells, part))
+        module = Mine(3, 4)
+        try:
+            documented(lambda: register(Mine, adapter), drawn=(cells, part))
+            intact = Intact(module)
+            documented(lambda: record(module, X), drawn=(cells, part))
+            assert intact.broken() == []
+        finally:
+            register(Mine, None)
+
+    return attempt
+
+
+def a_registration(draw: Draw) -> None:
+    one, other = draw(things(linear=nn.Linear)), draw(things())
+    documented(lambda: register(one.value, other.value), drawn=(one, other))
+    register(nn.Linear, None)
+
+
+READOUTS: dict[str, Any] = {
+    "itself": lambda out: out,
+    "last": lambda out: out[:, -1],
+    "one": lambda out: out[..., 0],
+    "nan": lambda out: out * float("nan"),
+    "infinite": lambda out: out * float("inf"),
+    "negative": lambda out: -out.softmax(-1),
+    "half": lambda out: out.half(),
+    "bfloat16": lambda out: out.bfloat16(),
+    "with a graph": lambda out: out.clone().requires_grad_(),
+    "longer": lambda out: out.repeat(1, 3, 1),
+    "wide": lambda out: out[..., :1].expand(-1, -1, 9),
+    "int": lambda out: out.long(),
+    "bool": lambda out: out > 0,
+    "complex": lambda out: out.to(torch.complex64),
+    "no step": lambda out: out[:, :0],
+    "no class": lambda out: out[..., :0],
+    "number": lambda out: out.sum(),
+    "4-d": lambda out: out[None],
+    "list": lambda out: [out],
+    "None": lambda out: None,
+    "rows": lambda out: out.repeat(3, 1, 1),
+    "meta": lambda out: out.to("meta"),
+    "sparse": lambda out: out.to_sparse(),
+}
+
+
+def a_widget(name: str) -> Callable[[Draw], None]:
+    def attempt(draw: Draw) -> None:
+        kind = getattr(grulens, name)
+        text = draw(st.sampled_from(sorted(TEXTS)))
+        several = {"tokens": [TEXTS[text]] * 6, "labels": [TEXTS[text]] * 4}
+        scales = things(logits="logits", probability="probability", value="value")
+        # as above: any other function may raise what it likes
+        readout = things(**READOUTS).filter(lambda t: t.name in READOUTS or not callable(t.value))
+        choices = {
+            "tokens": things(texts=several["tokens"]), "labels": things(texts=several["labels"]),
+            "readout": readout, "scale": scales, "layer": things(name="rnn.l0"),
+        }  # fmt: skip
+        asked = draw(st.lists(st.sampled_from(sorted(choices)), max_size=3, unique=True))
+        drawn = {option: draw(choices[option]) for option in asked}
+        options = {option: thing.value for option, thing in drawn.items()}
+        intact = Intact(TAGGER)
+        made = documented(lambda: kind(TAGGER, "abcdab", **options), drawn=(text, drawn))
+        assert intact.broken() == []
+        if made is not None:
+            documented(lambda: it_works(made), drawn=(text, drawn))
+            getattr(made, "close", lambda: None)()
+
+    return attempt
+
+
+def it_works(made: Any) -> None:
+    session = made if isinstance(made, Session) else made.session
+    session.add(ablate("rnn.l0", 1))
+    assert float(session.now.h[..., 1].abs().max()) == 0
+    session.moved, session.top(0), session.code(), session.effect(session.on[0])
+    if made is session:
+        return
+    pages = [made.still(), str(made._repr_mimebundle_())]
+    if isinstance(made, Lens):
+        panels = (made, made.gates, made.table, made.toggles)
+        assert [panel._errors.value for panel in panels] == [""] * 4
+        path = Path(pytest.temporary) / "lens.html"  # type: ignore[attr-defined]
+        pages.append(made.save(path).read_text(encoding="utf-8"))
+    for page in pages:
+        assert "<script>alert" not in page
+        assert "<img src=x onerror" not in page
+
+
+def last(out: Any) -> torch.Tensor:
+    return out[0][:, -1].sum(1)
+
+
+SWEEP = grulens.sweep(RNN, X, layer="l0", readout=last, progress=False)
+TRACE = grulens.trace_patch(RNN, X, X.flip(1), "l0", last, progress=False)
+
+
+def a_sweep(draw: Draw) -> None:
+    good = {
+        "layer": {"l0": "l0"}, "units": {"all": None, "groups": [[0, 1], 2]},
+        "times": {"none": None, "last": -1}, "method": {"exact": "exact", "gradient": "gradient"},
+        "sample": {"two": 2}, "memory": {"little": 1}, "x": {"x": X, "half": X.half()},
+    }  # fmt: skip
+    drawn = {name: draw(things(**fit)) for name, fit in good.items()}
+    # as above: a function of one's own may raise what it likes
+    for name in ("make_edit", "readout"):
+        drawn[name] = draw(things().filter(lambda thing: not callable(thing.value)))
+        if draw(st.booleans()):
+            fit = ablate if name == "make_edit" else last
+            drawn[name] = Thing("one that fits", fit)
+    if draw(st.booleans()):
+        drawn["make_edit"] = Thing("gives", lambda *_, v=drawn["sample"].value, **__: v)
+    options = {name: thing.value for name, thing in drawn.items()}
+    x = options.pop("x")
+    also = refused(x)
+    intact = Intact(RNN)
+    found = documented(lambda: grulens.sweep(RNN, x, progress=False, **options), *also, drawn=drawn)
+    assert intact.broken() == []
+    if found is not None:
+        assert bool(found.done.all())
+        assert torch.equal(found.baseline, last(RNN(x)))
+        assert torch.allclose(found.direct + found.recurrent, found.effect, equal_nan=True)
+
+
+def a_trace(draw: Draw) -> None:
+    good = {"clean": {"x": X}, "corrupted": {"x": X.flip(1)}, "layer": {"l0": "l0"},
+            "readout": {"last": last}}  # fmt: skip
+    drawn = {name: draw(things(**fit)) for name, fit in good.items()}
+    if callable(drawn["readout"].value):
+        drawn["readout"] = Thing("last", last)
+    more = {name: draw(things(none=None)) for name in ("units", "times", "block")}
+    more |= {"signal": draw(things(z="z")), "memory": draw(things(some=2**20))}
+    values = {name: thing.value for name, thing in (drawn | more).items()}
+    also = (*refused(values["clean"]), *refused(values["corrupted"]))
+    intact = Intact(RNN)
+    documented(
+        lambda: grulens.trace_patch(RNN, **values, progress=False), *also, drawn=(drawn, more)
+    )
+    assert intact.broken() == []
+
+
+def refused(x: Any) -> tuple[type[Exception], ...]:
+    """What torch itself raises for an input, if it does."""
+    args = x if type(x) is tuple else (x,)
+    try:
+        RNN(*args, **{}) if not isinstance(x, dict) else RNN(**x)
+    except Exception as error:
+        return (type(error),)
+    return ()
+
+
+def a_sweeps_use(draw: Draw) -> None:
+    anything = draw(things(effect="effect"))
+    documented(lambda: SWEEP.size(anything.value), drawn=anything)
+    documented(lambda: SWEEP.order(anything.value), drawn=anything)
+
+
+def a_plot(draw: Draw) -> None:
+    found, tokens, output = draw(things(sweep=SWEEP, trace=TRACE)), draw(things()), draw(things())
+    if draw(st.booleans()):
+        tokens, output = Thing("none", None), Thing("none", None)
+    made = documented(
+        lambda: grulens.plot(found.value, tokens=tokens.value, output=output.value),
+        drawn=(found, tokens, output),
+    )
+    if made is not None:
+        assert "<script>alert" not in str(made._repr_mimebundle_())
+        made.close()
+
+
+def an_error(draw: Draw) -> None:
+    anything = draw(things())
+    assert len(shown(anything.value)) <= 301
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, GrulensError):
+            assert TEXTS["html"] in str(kind(TEXTS["html"]))
+
+
+def an_extension(draw: Draw) -> None:
+    shell = start_ipython() or get_ipython()  # type: ignore[name-defined]
+    anything = draw(things())
+    grulens.unload_ipython_extension(anything.value)  # what was not loaded is not there to unload
+    grulens.load_ipython_extension(shell)
+    grulens.load_ipython_extension(shell)
+    grulens.unload_ipython_extension(shell)
+    assert "grulens" not in shell.magics_manager.magics["line"]
+
+
+ATTEMPTS: dict[str, Callable[[Draw], None]] = {
+    **{kind: an_edit(kind) for kind in EDITS},
+    **{name: a_widget(name) for name in
+       ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles")},
+    "Cell": a_cell,
+    "Edit": a_stored_edit,
+    "GRUStack": a_stack,
+    "LayerRecording": a_look,
+    "Recording": a_look,
+    "SequenceAdapter": an_adapter(SequenceAdapter),
+    "Sweep": a_sweeps_use,
+    "Trace": a_plot,
+    "plot": a_plot,
+    "sweep": a_sweep,
+    "trace_patch": a_trace,
+    "StepAdapter": an_adapter(StepAdapter),
+    "editing": a_block,
+    "errors": an_error,
+    "layers": a_model,
+    "load_ipython_extension": an_extension,
+    "record": a_recording,
+    "register": a_registration,
+    "unload_ipython_extension": an_extension,
+}  # fmt: skip
+
+
+def test_every_public_name_is_tried() -> None:
+    assert sorted(ATTEMPTS) == sorted(grulens.__all__)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytest, "temporary", tmp_path, raising=False)
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_documented_or_right(name: str) -> None:
+    examples = 150 if name in EDITS else 30 if name in ("Lens", "GateSliders") else 60
+
+    @settings(max_examples=max(examples, settings.default.max_examples))  # type: ignore[union-attr]
+    @given(data=st.data())
+    def attempt(data: st.DataObject) -> None:
+        ATTEMPTS[name](data.draw)
+
+    attempt()
+
+
+# nothing is lost: after an error the edits, the runs and the selection are those of before
+
+
+ACTS: dict[str, Callable[[Lens, Any], object]] = {
+    "add": lambda lens, v: lens.session.add(v),
+    "put": lambda lens, v: lens.session.put(None, v),
+    "put for": lambda lens, v: lens.session.put(v, v),
+    "remove": lambda lens, v: lens.session.remove(v),
+    "move": lambda lens, v: lens.session.move(v, 1),
+    "move by": lambda lens, v: lens.session.move(lens.session.slots[0].key, v),
+    "set slots": lambda lens, v: lens.session.set_slots(v),
+    "effect": lambda lens, v: lens.session.effect(v),
+    "top": lambda lens, v: lens.session.top(v),
+    "tokens": lambda lens, v: lens.session.set_input("abcdab", tokens=v),
+    "layer of input": lambda lens, v: lens.session.set_input("abcdab", layer=v),
+    **{f"session.{trait}": (lambda lens, v, t=trait: setattr(lens.session, t, v))  # type: ignore[misc]
+       for trait in ("slots", "layer", "units", "times", "row", "step")},
+    **{f"gates.{trait}": (lambda lens, v, t=trait: setattr(lens.gates, t, v))  # type: ignore[misc]
+       for trait in ("signal", "difference", "order")},
+    "toggles.to": lambda lens, v: setattr(lens.toggles, "to", v),
+    "slider": lambda lens, v: setattr(lens.gates.controls.sliders["z"], "value", v),
+    "find": lambda lens, v: setattr(lens.table.find, "value", v),
+    "low": lambda lens, v: setattr(lens.table.low, "value", v),
+    "row box": lambda lens, v: setattr(lens.row, "value", v),
+    "text": lambda lens, v: (setattr(lens.text, "value", v), lens.run.click()),
+}  # fmt: skip
+MUTE_OR_ARRAY = ("mute", "numpy", "tensor", "packed")
+"""Things that traitlets itself trips over when it compares or prints them."""
+
+
+def state(session: Session) -> tuple[Any, ...]:
+    return (session.slots, id(session.edited), id(session.baseline), session.layer, session.units,
+            session.times, session.row, session.step)  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(act=st.sampled_from(sorted(ACTS)), thing=things())
+def test_an_error_loses_nothing(act: str, thing: Thing) -> None:
+    lens = Lens(TAGGER, "abcdab")
+    session = lens.session
+    session.add(ablate("rnn.l0", 1))
+    session.add(scale("rnn.l0", "z", by=0.5))
+    session.units, session.times = (2,), (1, 2)
+    before, intact = state(session), Intact(TAGGER)
+    strange = thing.name.startswith(MUTE_OR_ARRAY)
+    also = (tl.TraitError, *((ValueError, RuntimeError, TypeError) if strange else ()))
+    done = documented(lambda: [ACTS[act](lens, thing.value)], *also, drawn=(act, thing))
+    note(f"{act} {thing}: {'done' if done else 'refused'}")
+    if done is None:
+        assert state(session) == before
+    assert intact.broken() == []
+    # whatever came of it, the screen lives and the way back is there
+    assert isinstance(lens.still(), str)
+    assert float(session.divergence.sum()) >= 0
+    if session.slots == before[0]:
+        session.undo()
+        assert session.on == [ablate("rnn.l0", 1)]
+        session.undo()
+        assert session.edited is session.baseline
+        session.redo()
+    session.add(ablate("rnn.l0", 3))
+    assert float(session.now.h[..., 3].abs().max()) == 0
+    lens.close()
+
+
+def test_the_helper_finds_what_is_not_documented() -> None:
+    with pytest.raises(AssertionError, match="KeyError is not documented for <mute>"):
+        documented(lambda: {}["x"], drawn=Thing("mute", Mute()))
+    assert documented(lambda: Edit.from_dict({})) is None
+    with pytest.raises(EditError, match="Mute that cannot be shown"):
+        ablate("l0", to=Mute())

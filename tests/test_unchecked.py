@@ -1,0 +1,19 @@
+"""Some tests must meet grulens as users have it: without the checks of annotations.
+
+beartype refuses many a wrong argument before grulens sees it, but only in tests: what users see is
+grulens' own error, or none. These tests are marked `unchecked` and run here, in a process of their
+own.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_what_is_marked_unchecked_passes() -> None:
+    command = [sys.executable, "-m", "pytest", "tests", "-m", "unchecked", "-q", "-ra"]
+    options = ["-o", "addopts=--strict-markers --strict-config --import-mode=importlib"]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)  # noqa: PLW1510
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
