@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +42,7 @@ class Panel(W.VBox):
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         self._observed: list[tuple[Callable[[Any], None], tuple[str, ...]]] = []
         self._ties: list[tl.link] = []
+        self._failed: dict[object, str] = {}
         self.session = model if isinstance(model, Session) else Session(model, *args, **options)
         self._errors = W.HTML(layout=W.Layout(display="none"))
         super().__init__()
@@ -58,7 +60,10 @@ class Panel(W.VBox):
 
     def follow(self, do: Callable[[], None], *traits: str) -> None:
         """Call `do` when one of these traits of the session changes, until the panel is closed."""
-        shown = self.guard(do)
+        # an error of its own: what else succeeds in answer to the same change is no cure for it
+        source = object()
+        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
+        shown = guarded(do, show, clear)
 
         def changed(_: Any) -> None:
             shown()
@@ -80,21 +85,29 @@ class Panel(W.VBox):
         """A callback whose error shows in the panel; without this it would vanish."""
         return guarded(do, self.show_error, self.clear_error)
 
-    def show_error(self, error: BaseException) -> None:
-        """Say in the panel what went wrong; the traceback is one click away."""
+    def show_error(self, error: BaseException, source: object = None) -> None:
+        """Say in the panel what went wrong; the traceback is one click away.
+
+        Args:
+            error: what went wrong.
+            source: what must succeed to clear it; None is anything that a person does.
+        """
         title = escape(f"{type(error).__name__}: {error}")
         trace = escape("".join(traceback.format_exception(error)))
-        self._errors.value = (
+        self._failed[source] = (
             f'<details class="grulens-failed" role="alert"><summary>{title}</summary>'
             f"<pre>{trace}</pre></details>"
         )
-        self._errors.layout.display = None
+        self._show_failed()
 
-    def clear_error(self) -> None:
-        """Take the error away."""
-        if self._errors.value:
-            self._errors.value = ""
-            self._errors.layout.display = "none"
+    def clear_error(self, source: object = None) -> None:
+        """Take the error of a source away."""
+        if self._failed.pop(source, None) is not None:
+            self._show_failed()
+
+    def _show_failed(self) -> None:
+        self._errors.value = next(reversed(self._failed.values()), "")
+        self._errors.layout.display = None if self._failed else "none"
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
