@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import chain
 from typing import Any
 
 import torch
@@ -243,23 +242,32 @@ class SideBySide:
 
     def _holds(self, answers: Sequence[Answer], edits: Edits) -> bool:
         question, baseline = self.question, self.question.baseline
-        by_run = {run: pair for run, *pair in answers}
+        runs = [run for run, *_ in answers]
+        # of all runs at once: one by one these small numbers would cost as much as the runs
+        edited = torch.stack([answer for _, answer, _ in answers])
+        direct = torch.stack([answer for *_, answer in answers])
         # a readout may be 0 for the unedited run by its meaning, a difference to it: what is
         # rounding is said by all answers together
-        size = max(_size(answer) for answer in (baseline, *chain(*by_run.values())))
-        for unedited in by_run.pop(-1):
-            if not _close(unedited, baseline, size):
-                return False
-        moved = {
-            run: [float((answer - baseline).abs().nan_to_num().sum()) for answer in pair]
-            for run, pair in by_run.items()
-        }
-        most, direct = (max(moved, key=lambda run: moved[run][way]) for way in (0, 1))
+        size = _size(torch.stack([edited, direct]))
+        unedited = runs.index(-1)
+        if not all(_close(way[unedited], baseline, size) for way in (edited, direct)):
+            return False
+        moved, moved_directly = (
+            (way - baseline).abs().nan_to_num().reshape(len(runs), -1).sum(1)
+            for way in (edited, direct)
+        )
+        most, nearest = int(moved.argmax()), int(moved_directly.argmax())
         # what lies behind the layer shows in either kind of run, and a direct one costs less; a
         # layer that is called again reads what lies behind it
-        if len(question.recording.calls) == 1 and moved[direct][1] > moved[most][0] / 8:
-            return _close(by_run[direct][1], direct_alone(question, edits(direct)), size)
-        return _close(by_run[most][0], edited_alone(question, edits(most)), size)
+        once = len(question.recording.calls) == 1
+        if once and moved_directly[nearest] > moved[most] / 8:
+            return _close(
+                direct[nearest], direct_alone(question, self._alone(runs[nearest], edits)), size
+            )
+        return _close(edited[most], edited_alone(question, self._alone(runs[most], edits)), size)
+
+    def _alone(self, run: int, edits: Edits) -> Sequence[EditLike]:
+        return () if run < 0 else edits(run)
 
     def _others(self) -> bool:
         """Whether somebody else edits this model just now."""

@@ -28,7 +28,7 @@ from grulens.probing.tiles import bytes_of
 SURE = 4
 """So much less than `memory` what is known to be needed must be, to leave the rest unmeasured."""
 METHODS = ("exact", "gradient")
-STEP_BYTES = 3 * 2**19
+STEP_BYTES = 3 * 2**20
 """What the gates of one step may take; more, and they leave the cache before they are used."""
 
 
@@ -42,7 +42,7 @@ def sweep(
     times: Any = None,
     method: Any = "exact",
     sample: Any = 16,
-    memory: Any = 256 * 2**20,
+    memory: Any = 512 * 2**20,
     progress: bool = True,
     **kwargs: Any,
 ) -> Sweep:

@@ -26,7 +26,7 @@ from grulens.probing.sources import Source
 from grulens.probing.sweep import sweep
 from grulens.probing.traced import Trace
 
-MEMORY = 256 * 2**20
+MEMORY = 512 * 2**20
 
 
 def trace_patch(
