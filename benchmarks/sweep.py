@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 import grulens
+from benchmarks.measure import status
 
 SIZES = [(1, 100, 64, 128), (1, 200, 64, 512), (8, 100, 64, 256)]
 FASTER = {128: 30, 512: 8, 256: 4}
@@ -113,12 +114,6 @@ def memory(batch: int, steps: int, inputs: int, hidden: int) -> int:
     sizes = map(str, (batch, steps, inputs, hidden))
     out = subprocess.run([*command, *sizes], capture_output=True, text=True, check=True)
     return int(out.stdout)
-
-
-def status(name: str) -> int:
-    """Bytes, by Linux' own account of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
 def main() -> None:

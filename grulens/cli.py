@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 NAME = "01_tour.ipynb"
@@ -93,20 +94,26 @@ def _page(path: Path) -> int:
     """Run the tour in a fresh kernel and write it as one page that asks the network for nothing."""
     # the converters are slow to import, and only this needs them
     import nbformat  # noqa: PLC0415
-    from nbclient.exceptions import CellExecutionError  # noqa: PLC0415
+    from nbclient import NotebookClient  # noqa: PLC0415
+    from nbclient.exceptions import CellExecutionError, DeadKernelError  # noqa: PLC0415
     from nbconvert import HTMLExporter  # noqa: PLC0415
-    from nbconvert.preprocessors import ExecutePreprocessor  # noqa: PLC0415
 
     if path.is_dir() or not path.parent.is_dir():
         print(f"cannot write {path}: give a file in a folder that exists", file=sys.stderr)
         return 1
     notebook: Any = nbformat.read(tour(), as_version=4)
     print("running the tour ...", flush=True)
-    try:
-        ExecutePreprocessor(timeout=600, kernel_name="python3").preprocess(notebook)
-    except CellExecutionError as error:
-        print(f"the tour failed: {error.ename}: {error.evalue}", file=sys.stderr)
-        return 1
+    # a kernel writes what went wrong while it ended, which means something only where it dies
+    with TemporaryFile("w+", encoding="utf-8") as log:
+        try:
+            NotebookClient(notebook, timeout=600, kernel_name="python3").execute(stderr=log)
+        except CellExecutionError as error:
+            print(f"the tour failed: {error.ename}: {error.evalue}", file=sys.stderr)
+            return 1
+        except DeadKernelError as error:
+            log.seek(0)
+            print(f"{log.read()}the tour failed: {error}", file=sys.stderr)
+            return 1
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             # without a kernel a live view is an empty place; the still picture stands beside it

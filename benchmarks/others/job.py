@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.measure import status
+
 PINNED = {"torchlens": "2.36.1", "captum": "0.9.0", "pyvene": "0.1.8"}
 MB = 2**20
 # glibc gives large blocks back at once: what was freed on the way is then not counted as in use
@@ -91,10 +93,10 @@ def peak(candidate: Candidate, size: Size) -> float:
     with torch.no_grad():
         candidate.prepare(size._replace(time=2))()
         call = candidate.prepare(size)
-        before = _status("VmRSS")
+        before = status("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
         call()
-        return max(0.0, (_status("VmHWM") - before) / MB)
+        return max(0.0, (status("VmHWM") - before) / MB)
 
 
 def peak_in_a_fresh_process(job: str, row: int, size: Size, threads: int) -> str:
@@ -107,10 +109,3 @@ def peak_in_a_fresh_process(job: str, row: int, size: Size, threads: int) -> str
         command, check=True, capture_output=True, text=True, env=os.environ | MALLOC
     )
     return done.stdout.splitlines()[-1]  # a package may print on import
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(field)

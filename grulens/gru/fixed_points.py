@@ -142,7 +142,7 @@ def find_fixed_points(
         some = converged.nonzero()[:, 0]
         chosen, count = _distinct(ends[some], speed[some], unique)
         states = ends[some[chosen]]
-        jacobian = total(cell, product, states)
+        jacobian = Slopes.at(cell, product.expand(len(states), -1), states).jacobian().total
         values = (
             torch.linalg.eigvals(jacobian) if len(states) else jacobian[..., 0].to(torch.cdouble)
         )
@@ -152,15 +152,6 @@ def find_fixed_points(
             states[order], speed[some[chosen]][order], jacobian[order], values[order],
             count[order], converged, speed, ends,
         )  # fmt: skip
-
-
-def total(cell: Cell, product: Tensor, h: Tensor) -> Tensor:
-    """D F / d h (state, unit, unit) for one product of the input."""
-    parts = Slopes.at(cell, product.expand(len(h), -1), h)
-    w_z = cell.weight_hh.chunk(3)[1]
-    by_candidate = parts.by_candidate() + parts.by_reset()
-    moved = ((h - parts.n) * parts.dz)[..., None] * w_z + (1 - parts.z)[..., None] * by_candidate
-    return moved + torch.diag_embed(parts.z)
 
 
 def _search(
@@ -199,8 +190,7 @@ def _levenberg_marquardt(
         gradient = (slope.mT @ off[..., None])[..., 0]
         step = -torch.linalg.solve(slope.mT @ slope + damping * eye, gradient)
         tried = h + step
-        other = Slopes.at(cell, product.expand(len(tried), -1), tried)
-        new = other.n - tried
+        new = Slopes.at(cell, product.expand(len(tried), -1), tried).n - tried
         better = new.norm(dim=1) < off.norm(dim=1)
         h = torch.where(better[:, None], tried, h)
         off = torch.where(better[:, None], new, off)

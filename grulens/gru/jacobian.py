@@ -69,14 +69,7 @@ def jacobian(cell: Cell, x: Tensor, h: Tensor) -> Jacobian:
              [0.0000, 0.5000]]])
     """
     fit(cell, x, h)
-    parts = Slopes.at(cell, linear(x, cell.weight_ih, cell.bias_ih), h)
-    _, w_z, _ = cell.weight_hh.chunk(3)
-    return Jacobian(
-        leak=torch.diag_embed(parts.z),
-        update=((h - parts.n) * parts.dz)[..., None] * w_z,
-        candidate=(1 - parts.z)[..., None] * parts.by_candidate(),
-        reset=(1 - parts.z)[..., None] * parts.by_reset(),
-    )
+    return Slopes.at(cell, linear(x, cell.weight_ih, cell.bias_ih), h).jacobian()
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +99,16 @@ class Slopes:
         inner = linear(h if cell.reset_after else r * h, cell.weight_hh[2 * units :], b_n)
         n, dn = with_slope(cell.candidate, in_n + (r * inner if cell.reset_after else inner))
         return cls(cell, h, r, z, n, dr, dz, dn, inner)
+
+    def jacobian(self) -> Jacobian:
+        """D h / d h_prev in its four parts."""
+        w_z = self.cell.weight_hh.chunk(3)[1]
+        return Jacobian(
+            leak=torch.diag_embed(self.z),
+            update=((self.h - self.n) * self.dz)[..., None] * w_z,
+            candidate=(1 - self.z)[..., None] * self.by_candidate(),
+            reset=(1 - self.z)[..., None] * self.by_reset(),
+        )
 
     def by_candidate(self) -> Tensor:
         """D n / d h_prev with the reset gate held, (batch, unit, unit)."""

@@ -141,7 +141,8 @@ def _activation(argument: str, given: Any, keras_version: Any) -> Activation:
     if given is None:
         return identity
     if callable(given):
-        return given  # type: ignore[no-any-return]
+        function: Activation = given
+        return function
     if isinstance(given, str) and given == "hard_sigmoid":
         if keras_version is None:
             raise ConventionError(

@@ -11,8 +11,7 @@ from torch.nn.functional import linear
 
 from grulens.errors import CellError
 from grulens.gru.cell import Cell
-from grulens.gru.fixed_points import total
-from grulens.gru.jacobian import fit
+from grulens.gru.jacobian import Slopes, fit
 from grulens.gru.unroll import unroll
 
 
@@ -79,7 +78,8 @@ def lyapunov(
         axes = torch.eye(len(h), dtype=like.dtype, device=like.device)
         growth = []
         for t, state in enumerate(states):
-            axes, r = torch.linalg.qr(total(cell, products[t], state[None])[0] @ axes)
+            slope = Slopes.at(cell, products[t][None], state[None]).jacobian().total[0]
+            axes, r = torch.linalg.qr(slope @ axes)
             if t >= skip:
                 growth.append(r.diagonal().abs().log())
         logs = torch.stack(growth)

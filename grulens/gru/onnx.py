@@ -128,7 +128,7 @@ def _chosen(proto: onnx.ModelProto, wanted: Any) -> tuple[onnx.NodeProto, dict[s
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    from onnx.helper import get_attribute_value  # noqa: PLC0415
+    from onnx.helper import get_attribute_value  # noqa: PLC0415 - onnx is optional
 
     said: dict[str, Any] = {
         "activations": [],
@@ -161,8 +161,8 @@ def _constant(
     proto: onnx.ModelProto, value: str, made: dict[str, Any], which: str, name: str
 ) -> Any:
     """The array of a value, if nothing but constants goes into it."""
-    import onnx  # noqa: PLC0415
-    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+    import onnx  # noqa: PLC0415 - onnx is optional
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - onnx is optional
 
     needed, left = set(), [value]
     while left:

@@ -7,7 +7,7 @@ the kernel computed them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,10 +54,14 @@ class Inside:
         last = h[:, -1]
         if self.key[1]:
             h = reverse(h, self.lengths)
-        if self.lengths is not None:
-            time = torch.arange(h.shape[1], device=h.device)
-            h = h.masked_fill((time >= self.lengths[:, None])[..., None], 0)
-        return h, last
+        return self.valid(h), last
+
+    def valid(self, h: Tensor) -> Tensor:
+        """States (batch, time, unit) at the positions of the input, zero on padding."""
+        if self.lengths is None:
+            return h
+        time = torch.arange(h.shape[1], device=h.device)
+        return h.masked_fill((time >= self.lengths.to(h.device)[:, None])[..., None], 0)
 
     def mean(self) -> Tensor:
         """The mean unedited state (unit,) over valid steps and rows."""
@@ -68,6 +72,8 @@ class Inside:
 
 
 MakeProgram = Callable[[Inside], Program | None]
+Level = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+"""From the body of a level's input to its own, and the last state of each direction."""
 
 
 @dataclass
@@ -132,24 +138,39 @@ class Call:
         """h_0 (batch, unit) of one level and direction."""
         return self.h_0[key[0] * self.directions + key[1]]
 
-    def run(self, cells: dict[Key, Cell], make_program: MakeProgram | None = None) -> Run:
-        """The layers one by one; those for which `make_program` gives a program, changed."""
+    def run(
+        self,
+        cells: dict[Key, Cell],
+        make_program: MakeProgram | None = None,
+        instead: Mapping[int, Level] | None = None,
+    ) -> Run:
+        """The layers one by one.
+
+        Args:
+            cells: by level and direction.
+            make_program: those for which it gives a program are changed.
+            instead: levels that do not run by themselves: what gives their body and last states.
+        """
         done = Run()
-        body, last = self.body, []
+        body, last = self.body, list[Tensor]()
         for level in range(self.levels):
-            body, h_n = self.level(level, body, cells, done, make_program)
+            if instead and level in instead:
+                body, h_n = instead[level](body)
+            else:
+                body, h_n = self._level(level, body, cells, done, make_program)
             last += h_n
-            body = self.dropped(level, body)
+            if self.dropout and level < self.levels - 1:
+                body = dropout(body, self.dropout, training=True)
         done.body, done.h_n = body, torch.stack(last)
         return done
 
-    def level(
+    def _level(
         self,
         level: int,
         body: Tensor,
         cells: dict[Key, Cell],
         done: Run,
-        make_program: MakeProgram | None = None,
+        make_program: MakeProgram | None,
     ) -> tuple[Tensor, list[Tensor]]:
         """One level on a body: its own body, and the last state (batch, unit) of each direction."""
         rows = self.form.rows(body)
@@ -171,12 +192,6 @@ class Call:
             last = list(self.last(body))
         done.states |= {inside.key: h for inside, h in zip(insides, states, strict=True)}
         return body, last
-
-    def dropped(self, level: int, body: Tensor) -> Tensor:
-        """The body that the level above gets: with dropout, as far as it acts in this call."""
-        if self.dropout and level < self.levels - 1:
-            return dropout(body, self.dropout, training=True)
-        return body
 
     def _fused(self, body: Tensor, insides: list[Inside]) -> Tensor:
         h_0 = torch.stack([inside.h_0 for inside in insides])

@@ -7,6 +7,7 @@ repeated, so that each copy of it carries changes of its own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -29,7 +30,7 @@ class NoCopiesError(Exception):
     """The rows of this run are no copies of each other. No user sees it: another way is taken."""
 
 
-class _KnownRun(Watch):
+class _KnownRun(Watch, ABC):
     """A watch under which one layer of a module does not run by itself.
 
     Args:
@@ -56,17 +57,11 @@ class _KnownRun(Watch):
         start = self._steps.get(self.layer, 0)
         if module is not self.module or start + call.steps > self.known[self.layer].shape[1]:
             return call.run(cells, make_program)
-        done = Run()
-        body, last = call.body, list[Tensor]()
-        for level in range(call.levels):
-            if level == self.key[0]:
-                body, h_n = self._given(call, cells, body, start, make_program)
-            else:
-                body, h_n = call.level(level, body, cells, done)
-            last += h_n
-            body = call.dropped(level, body)
-        done.body, done.h_n = body, torch.stack(last)
-        return done
+
+        def given(body: Tensor) -> tuple[Tensor, list[Tensor]]:
+            return self._given(call, cells, body, start, make_program)
+
+        return call.run(cells, instead={self.key[0]: given})
 
     def _given(
         self,
@@ -82,19 +77,17 @@ class _KnownRun(Watch):
         for direction in range(call.directions):
             key = (self.key[0], direction)
             inside = Inside(key, cells[key], rows, call.state_of(key), lengths)
-            h = self.states(inside, start, make_program) if key == self.key else None
-            h = inside.states(None)[0] if h is None else h
-            if lengths is not None:
-                time = torch.arange(h.shape[1], device=h.device)
-                h = h.masked_fill((time >= lengths.to(h.device)[:, None])[..., None], 0)
-            parts.append(h)
+            if key == self.key:
+                parts.append(inside.valid(self.states(inside, start, make_program)))
+            else:
+                parts.append(inside.states(None)[0])
         h = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
         body = call.form.body(h).contiguous()
         return body, list(call.last(body))
 
+    @abstractmethod
     def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
         """The layer's states (batch, time, unit) in this call, at the positions of its input."""
-        raise NotImplementedError
 
 
 class DirectRun(_KnownRun):

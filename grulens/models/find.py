@@ -101,17 +101,16 @@ def find(model: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     refused, parts = [], set[nn.Module]()
     for module, (path, *_) in _places(model).items():
-        adapter = adapter_of(module)
         if module in parts:
             continue
-        if adapter is not None and not (why := _refusal(module)):
+        if why := _refusal(module):
+            refused.append(f"{path or 'the model itself'!r} is {why}")
+            if isinstance(module, nn.DataParallel):
+                parts.update(module.modules())
+        elif adapter := adapter_of(module):
             found[path] = module
             if not adapter.vouched:
                 # what a registered module holds is a part of it, and does not run when it is edited
-                parts.update(module.modules())
-        elif why := _refusal(module):
-            refused.append(f"{path or 'the model itself'!r} is {why}")
-            if isinstance(module, nn.DataParallel):
                 parts.update(module.modules())
     if found:
         return found

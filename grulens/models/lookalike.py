@@ -66,11 +66,11 @@ def _weights(module: nn.Module) -> dict[str, tuple[int, int]]:
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             found[f"m.{name}.weight"] = child.weight
-    shapes = {}
+    shapes, transposed = {}, _transposed(found)
     for name, weight in found.items():
         rows, columns = weight.shape
         turned = rows != 3 * columns and columns == 3 * rows
-        turned = turned or (rows, columns) in _transposed(found)
+        turned = turned or (rows, columns) in transposed
         shapes[name + (".t()" if turned else "")] = (columns, rows) if turned else (rows, columns)
     return shapes
 

@@ -23,10 +23,8 @@ from grulens.errors import ReadoutError
 from grulens.gru.changes import Change
 from grulens.models.copies import DirectRun
 from grulens.models.place import EditLike, Place
-from grulens.models.splice import LOCK, editing, watching
-from grulens.models.untouched import untouched
-from grulens.models.whole import grads
-from grulens.probing.runs import Question
+from grulens.models.splice import editing, watching
+from grulens.probing.question import Question, as_it_was
 
 Kind = tuple[str, bool]
 """A signal, and whether it is its pre-activation."""
@@ -67,10 +65,10 @@ class Estimates:
         zeros = {kind: torch.zeros_like(layer.h).requires_grad_() for kind in kinds}
         nudges = [_Nudge(question.layer, kind, zero) for kind, zero in zeros.items()]
         args, kwargs = question.given
-        with LOCK, untouched(question.model), grads(True), editing(question.model, *nudges):
+        with as_it_was(question.model, grad=True), editing(question.model, *nudges):
             self._total = self._gradients(question.model(*args, **kwargs), zeros)
         direct = DirectRun(question.model, question.layer, question.known, nudges)
-        with LOCK, untouched(question.model), grads(True), watching(direct):
+        with as_it_was(question.model, grad=True), watching(direct):
             self._direct = self._gradients(question.model(*args, **kwargs), zeros)
 
     def _gradients(self, output: Any, zeros: dict[Kind, Tensor]) -> dict[Kind, Tensor]:

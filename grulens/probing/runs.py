@@ -1,122 +1,27 @@
-"""The runs of a sweep, done one after another or many side by side, with the same results.
-
-Each run begins from the model as it was: its buffers, attributes and random numbers.
-"""
+"""The runs of a sweep, done one after another or many side by side, with the same results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cache, cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from grulens.errors import ReadoutError
 from grulens.gru.changes import Change, reverse
 from grulens.gru.room import Room
 from grulens.gru.stacked import Stacked, first_step
 from grulens.models.copies import CopiesRun, DirectRun
-from grulens.models.place import EditLike, Place
-from grulens.models.recording import LayerRecording, Recording
-from grulens.models.splice import LOCK, editing, edits_in_force, unedited_run, watching
-from grulens.models.untouched import untouched
+from grulens.models.place import EditLike
+from grulens.models.splice import editing, edits_in_force, unedited_run, watching
 from grulens.models.watch import Watch
-from grulens.models.whole import Whole, acquire, grads
-from grulens.probing.readout import Readout
+from grulens.probing.question import Question, as_it_was
 from grulens.probing.tiles import Guess, guesses, repeated, taken_apart
 
 Answer = tuple[int, Tensor, Tensor]
 """Which run, its readout when it is edited, and when the edit is put on the layer's output."""
 
 Edits = Callable[[int], Sequence[EditLike]]
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What is asked of a model, and how it answers unedited.
-
-    Attributes:
-        model: the user's model.
-        given: its arguments, (args, kwargs).
-        layer: the layer that is edited.
-        reverse: whether that layer reads its input from the end.
-        readout: from the model's output to a tensor.
-        known: the layers of that layer's module as they run unedited.
-        baseline: the readout of the unedited run.
-    """
-
-    model: nn.Module
-    given: tuple[tuple[Any, ...], dict[str, Any]]
-    layer: str
-    reverse: bool
-    readout: Readout
-    known: Recording
-    baseline: Tensor
-
-    @property
-    def recording(self) -> LayerRecording:
-        """The layer, unedited."""
-        return self.known[self.layer]
-
-    @cached_property
-    def place(self) -> Place:
-        """Its whole time axis, as edits are asked for their changes."""
-        layer = self.recording
-        batch, steps, units = layer.shape
-        lengths = None if layer.mask.all() else layer.mask.sum(1).cpu()
-        mean = cache(layer.mean)
-        return Place(self.layer, batch, steps, units, 0, steps, lengths, layer.x, mean)
-
-    def ask(self, output: Any) -> Tensor:
-        """The readout of an output."""
-        return floating(self.readout(output))
-
-    def answer(self, output: Any, edits: Sequence[EditLike]) -> Tensor:
-        """The readout of an edited run.
-
-        Raises:
-            ReadoutError: it is no tensor of the unedited run's shape.
-        """
-        values = self.ask(output)
-        if values.shape != self.baseline.shape:
-            said = ", ".join(map(repr, edits)) or "no edit"
-            raise ReadoutError(
-                f"the readout returned {tuple(self.baseline.shape)} for the unedited run and "
-                f"{tuple(values.shape)} for {said}; it must return one shape"
-            )
-        return values
-
-
-def floating(values: Any) -> Tensor:
-    """What a readout returned.
-
-    Raises:
-        ReadoutError: it is no floating tensor.
-    """
-    if not isinstance(values, Tensor) or not values.is_floating_point():
-        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
-        raise ReadoutError(f"a readout must return a floating tensor, got {kind}")
-    return values.detach()
-
-
-class as_it_was(Whole):  # noqa: N801 - called as a function is, in a `with`
-    """A run that leaves nothing behind, and that no other thread disturbs."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self._undo = ExitStack()
-
-    def begin(self) -> None:
-        acquire(LOCK)
-        self._undo.callback(LOCK.release)
-        self._undo.enter_context(grads(False))
-        self._undo.enter_context(untouched(self.model))
-
-    def end(self) -> None:
-        self._undo.close()
 
 
 def one_by_one(question: Question, runs: Sequence[int], edits: Edits) -> Iterator[Answer]:

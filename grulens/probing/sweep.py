@@ -20,8 +20,9 @@ from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate
 from grulens.probing.gradient import Estimates, kinds_of, rank_correlation
 from grulens.probing.held import Held
+from grulens.probing.question import Question, as_it_was, floating
 from grulens.probing.readout import Readout, check_readout, first_tensor
-from grulens.probing.runs import Answer, Question, SideBySide, as_it_was, floating, one_by_one
+from grulens.probing.runs import Answer, SideBySide, one_by_one
 from grulens.probing.swept import Sweep
 from grulens.probing.tiles import bytes_of
 

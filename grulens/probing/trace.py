@@ -20,8 +20,8 @@ from grulens.models.recording import LayerRecording
 from grulens.probing import positions
 from grulens.probing.edit import Edit
 from grulens.probing.edits import patch
+from grulens.probing.question import floating
 from grulens.probing.readout import Readout, check_readout
-from grulens.probing.runs import floating
 from grulens.probing.sources import Source
 from grulens.probing.sweep import sweep
 from grulens.probing.traced import Trace

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from grulens.probing.neurons import Neurons, neurons
+from grulens.probing.swept import PATHS
 from grulens.views.still import compose
 from grulens.views.still_sweep import effects
 from grulens.views.unit_table import COLUMNS, UnitTable
@@ -25,7 +26,7 @@ from grulens.widgets.callbacks import guarded
 from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.session import Session
-from grulens.widgets.unit_effects import PATHS, Job, UnitEffects
+from grulens.widgets.unit_effects import Job, UnitEffects
 
 MEASURE, STOP = "measure effects", "stop"
 #: A page is told this often at most, in seconds.
@@ -181,8 +182,7 @@ class NeuronTable(Panel):
         elif done:
             value = self.session.answer_before.scale == "value"
             text = f"measured {done} of {units} units{'' if value else ', in bits a step'}"
-        said = f'<span role="status" class="grulens-quiet">{text}</span>'
-        self._measured.value = said
+        self._measured.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def _on_run(self) -> None:
         session, now = self.session, self.session.now

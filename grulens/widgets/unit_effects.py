@@ -15,10 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from grulens.probing.readout import Answer, divergence
+from grulens.probing.swept import PATHS
 from grulens.probing.turns import Turns
 from grulens.widgets.session import Session
 
-PATHS: Final = ("effect", "direct", "recurrent")
 #: Others wait for the lock while a turn runs; a pause lets one of them have it.
 PAUSE: Final = 0.002
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from grulens import StepAdapter, Sweep, ablate, clamp, editing, record, register, sweep
 from grulens.models.splice import LOCK
+from tests.intact import free_for_others
 from tests.interrupts import everywhere
 from tests.models.test_register import Loop, Step, of_step
 
@@ -52,20 +53,6 @@ def state(model: nn.Module) -> list[Any]:
         torch.is_grad_enabled(),
         signal.getsignal(signal.SIGINT),
     ]
-
-
-def lock_is_free() -> bool:
-    free = []
-
-    def take() -> None:
-        if LOCK.acquire(timeout=2):
-            LOCK.release()
-            free.append(True)
-
-    thread = threading.Thread(target=take)
-    thread.start()
-    thread.join()
-    return bool(free)
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +97,7 @@ def test_an_interrupt_at_any_line_leaves_nothing_behind(
         assert place.raised, f"lost at {place.where}"
         assert state(model) == before, f"left behind at {place.where}"
         if places % 20 == 0:
-            assert lock_is_free(), f"locked at {place.where}"
+            assert free_for_others(), f"locked at {place.where}"
     assert places > 50
     model.eval()
     again = record(model, X, edits=EDITS)
@@ -146,7 +133,7 @@ def test_the_comparison_of_a_registered_class_can_be_interrupted() -> None:
         for place in everywhere(afresh):
             assert place.raised, f"lost at {place.where}"
             assert state(model) == before, f"left behind at {place.where}"
-        assert lock_is_free()
+        assert free_for_others()
     finally:
         register(Step, None)
 
@@ -200,7 +187,7 @@ def test_waiting_for_another_thread_can_be_interrupted() -> None:
         thread.join()
         timer.join()
     assert state(model) == before
-    assert lock_is_free()
+    assert free_for_others()
 
 
 def test_a_generator_that_is_left_open_lets_go_when_it_is_closed() -> None:
@@ -217,7 +204,7 @@ def test_a_generator_that_is_left_open_lets_go_when_it_is_closed() -> None:
     assert state(model) != before
     running.close()
     assert state(model) == before
-    assert lock_is_free()
+    assert free_for_others()
 
 
 def test_a_sweep_that_is_interrupted_gives_what_is_done() -> None:
@@ -238,6 +225,6 @@ def test_a_sweep_that_is_interrupted_gives_what_is_done() -> None:
         assert torch.equal(part.effect[part.done], whole.effect[part.done]), place.where
         assert part.effect[~part.done].isnan().all()
         found.append(part)
-    assert lock_is_free()
+    assert free_for_others()
     assert places > 20
     assert {int(part.done.sum()) for part in found} >= {0, 1, 2, 3}
