@@ -131,7 +131,7 @@ class _Listening(Whole):
     """What every nn.Linear was given and gave, in the order in which they last ran."""
 
     def __init__(self, model: nn.Module) -> None:
-        # a GRU that was registered may hold nn.Linear of its own: they read states and answer nobody
+        # a registered GRU may be made of nn.Linear: they read states, but answer nobody
         inner = {part for gru in find(model).values() for part in gru.modules()}
         self.names = {
             module: name
