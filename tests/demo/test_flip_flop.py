@@ -51,6 +51,8 @@ def test_bad_sizes_and_chances_are_named():
         flip_flop_data(1, 1, p=1.5)
     with pytest.raises(DemoError, match="time must be at least 1; got 0"):
         flip_flop_data(1, 0)
+    with pytest.raises(DemoError, match=r"noise is a standard deviation, 0 or more; got -0\.1"):
+        train_flip_flop(noise=-0.1)
 
 
 def test_the_model_takes_its_sizes():
@@ -77,7 +79,7 @@ def test_a_short_training_learns():
 def test_every_option_of_the_training_changes_the_result():
     plain = short().readout.weight
     assert torch.equal(plain, short().readout.weight)
-    for option in ({"seed": 1}, {"steps": 4}, {"batch": 5}, {"time": 9}):
+    for option in ({"seed": 1}, {"steps": 4}, {"batch": 5}, {"time": 9}, {"noise": 0.5}):
         assert not torch.equal(plain, short(**option).readout.weight), option
     assert short(units=5).rnn.hidden_size == 5
 
