@@ -110,6 +110,25 @@ class Slopes:
             reset=(1 - self.z)[..., None] * self.by_reset(),
         )
 
+    def pulled(self, g: Tensor) -> Tensor:
+        """Rows g times the Jacobian, (..., batch, unit), without building it: two products."""
+        c = g * (1 - self.z) * self.dn
+        moved = g * (self.h - self.n) * self.dz
+        weight = self.cell.weight_hh
+        if self.cell.reset_after:
+            parts = [c * self.inner * self.dr, moved, c * self.r]
+            return g * self.z + torch.cat(parts, -1) @ weight
+        through = c @ weight[2 * len(weight) // 3 :]
+        parts = [through * self.h * self.dr, moved]
+        return (g * self.z + through * self.r
+                + torch.cat(parts, -1) @ weight[: 2 * len(weight) // 3])  # fmt: skip
+
+    def step(self, t: int) -> Slopes:
+        """The t-th of its rows alone, to be broadcast."""
+        own = (signal[t] for signal in (self.h, self.r, self.z, self.n))
+        slopes = (signal[t] for signal in (self.dr, self.dz, self.dn, self.inner))
+        return Slopes(self.cell, *own, *slopes)
+
     def by_candidate(self) -> Tensor:
         """D n / d h_prev with the reset gate held, (batch, unit, unit)."""
         w_n = self.cell.weight_hh.chunk(3)[2]

@@ -1,0 +1,69 @@
+"""Which recorded steps follow one another, each from the state of the one before.
+
+A layer's time axis may hold several calls; where one begins with the last state of the call before,
+they are one stretch of time. Rows that are read from their ends follow one another the other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grulens.errors import RecordingError, shown
+from grulens.models.recording import LayerRecording, Recording
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """A stretch of a layer's time axis that was run as one.
+
+    Attributes:
+        begin: position of its first step.
+        stop: the position behind its last one.
+        lengths: how far each row goes, (batch,), or None.
+        reversed: whether rows are read from their ends.
+    """
+
+    begin: int
+    stop: int
+    lengths: Tensor | None
+    reversed: bool
+
+    def order(self, row: int) -> Tensor:
+        """The positions of a row's valid steps in reading order."""
+        steps = self.stop - self.begin if self.lengths is None else int(self.lengths[row])
+        order = torch.arange(self.begin, self.begin + steps)
+        return order.flip(0) if self.reversed else order
+
+
+def spans(layer: LayerRecording) -> Iterator[Span]:
+    """The calls of a layer, those joined that hand their state on."""
+    h, h_prev = layer.h.detach(), layer.h_prev.detach()
+    begin = 0
+    for segment, stop in zip(layer.segments, (*layer.calls[1:], layer.shape[1]), strict=True):
+        plain = not segment.reverse and segment.lengths is None
+        goes_on = stop < layer.shape[1] and torch.equal(h_prev[:, stop], h[:, stop - 1])
+        if plain and goes_on:
+            continue
+        yield Span(begin, stop, segment.lengths, segment.reverse)
+        begin = stop
+
+
+def layer_of(recording: Any, layer: Any = None) -> LayerRecording:
+    """One layer of a recording.
+
+    Raises:
+        LayerError: the recording holds no such layer.
+        RecordingError: there are several and none was named; or it is no recording.
+    """
+    if isinstance(recording, LayerRecording):
+        return recording
+    if not isinstance(recording, Recording):
+        raise RecordingError(f"expected what record() returned, got {shown(recording)}")
+    if layer is None and len(recording) > 1:
+        raise RecordingError(f"say which layer: {', '.join(recording)}")
+    return recording[next(iter(recording)) if layer is None else layer]
