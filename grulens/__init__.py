@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from grulens import errors
 from grulens.gru.cell import Cell
+from grulens.gru.fixed_points import FixedPoints, find_fixed_points
+from grulens.gru.jacobian import Jacobian, jacobian
+from grulens.gru.lyapunov import Lyapunov, lyapunov
 from grulens.models.adapters import SequenceAdapter, StepAdapter
 from grulens.models.find import layers
 from grulens.models.record import record
@@ -20,6 +23,8 @@ from grulens.models.splice import editing
 from grulens.models.stack import GRUStack
 from grulens.probing.edit import Edit
 from grulens.probing.edits import ablate, clamp, patch, scale, shift
+from grulens.probing.flow import GradientFlow, gradient_flow
+from grulens.probing.head import Head, head_of
 from grulens.probing.sweep import sweep
 from grulens.probing.swept import Sweep
 from grulens.probing.trace import trace_patch
@@ -40,10 +45,15 @@ __all__ = [
     "AblationToggles",
     "Cell",
     "Edit",
+    "FixedPoints",
     "GRUStack",
     "GateSliders",
+    "GradientFlow",
+    "Head",
+    "Jacobian",
     "LayerRecording",
     "Lens",
+    "Lyapunov",
     "NeuronTable",
     "Recording",
     "SequenceAdapter",
@@ -55,8 +65,13 @@ __all__ = [
     "clamp",
     "editing",
     "errors",
+    "find_fixed_points",
+    "gradient_flow",
+    "head_of",
+    "jacobian",
     "layers",
     "load_ipython_extension",
+    "lyapunov",
     "patch",
     "plot",
     "record",

@@ -19,10 +19,12 @@ from torch.nn.functional import linear
 
 from grulens.errors import CellError
 from grulens.gru.cell import Cell
-from grulens.gru.jacobian import Slopes, fit
+from grulens.gru.jacobian import Slopes, fit, jacobian
 
 STEPS = 200
 """Levenberg-Marquardt steps a start is given; ten are usual."""
+MATRICES = 5
+"""What a step holds for each start: Jacobian and its parts, normal equations, their factors."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,10 +32,11 @@ class FixedPoints:
     """The fixed points that were found, the nearest to a stable one first; float64.
 
     Attributes:
+        cell: the cell, in float64.
+        x: the input that stays (input,).
         states: (point, unit).
         residual: norm of F(h) - h at each, (point,); at most `tol`.
-        jacobian: d F / d h at each, (point, unit, unit).
-        eigenvalues: its eigenvalues, largest modulus first, (point, unit), complex.
+        eigenvalues: those of d F / d h, largest modulus first, (point, unit), complex.
         count: how many starts arrived at each, (point,).
         converged: which starts arrived at a fixed point, (start,), bool; False as well for starts
             that an interrupt left undone.
@@ -42,9 +45,10 @@ class FixedPoints:
             point from which the search found no way to a slower one.
     """
 
+    cell: Cell
+    x: Float[Tensor, " input"]
     states: Float[Tensor, "point unit"]
     residual: Float[Tensor, " point"]
-    jacobian: Float[Tensor, "point unit unit"]
     eigenvalues: Any
     count: Int[Tensor, " point"]
     converged: Bool[Tensor, " start"]
@@ -53,6 +57,11 @@ class FixedPoints:
 
     def __len__(self) -> int:
         return len(self.states)
+
+    @property
+    def jacobian(self) -> Float[Tensor, "point unit unit"]:
+        """D F / d h at each point; computed when it is read, and as large as units squared."""
+        return jacobian(self.cell, self.x.expand(len(self), -1), self.states).total
 
     @property
     def unstable_dims(self) -> Int[Tensor, " point"]:
@@ -141,17 +150,30 @@ def find_fixed_points(
         speed[left] = torch.nan
         some = converged.nonzero()[:, 0]
         chosen, count = _distinct(ends[some], speed[some], unique)
-        states = ends[some[chosen]]
-        jacobian = Slopes.at(cell, product.expand(len(states), -1), states).jacobian().total
-        values = (
-            torch.linalg.eigvals(jacobian) if len(states) else jacobian[..., 0].to(torch.cdouble)
-        )
-        values = values.gather(1, values.abs().argsort(1, descending=True))
-        order = sorted(range(len(states)), key=lambda i: float(values[i, 0].abs()))
+        states, residual = ends[some[chosen]], speed[some[chosen]]
+        values = _eigenvalues(cell, x, states, memory)
+        order = values[:, 0].abs().argsort(stable=True)
         return FixedPoints(
-            states[order], speed[some[chosen]][order], jacobian[order], values[order],
-            count[order], converged, speed, ends,
+            cell, x, states[order], residual[order], values[order], count[order], converged, speed,
+            ends,
         )  # fmt: skip
+
+
+def _eigenvalues(cell: Cell, x: Tensor, states: Tensor, memory: int) -> Tensor:
+    """Of the Jacobian at each state (point, unit), largest modulus first."""
+    # in place: many small results would keep the large memory between them from being used again
+    values = torch.empty(states.shape, dtype=torch.cdouble, device=states.device)
+    chunk = _fitting(cell, memory)
+    for begin in range(0, len(states), chunk):
+        some = states[begin : begin + chunk]
+        slope = jacobian(cell, x.expand(len(some), -1), some).total
+        values[begin : begin + chunk] = torch.linalg.eigvals(slope)
+    return values.gather(1, values.abs().argsort(1, descending=True))
+
+
+def _fitting(cell: Cell, memory: int) -> int:
+    """How many states go at once: about MATRICES of (unit, unit) each are alive at a time."""
+    return max(1, memory // (MATRICES * 8 * cell.hidden_size**2))
 
 
 def _search(
@@ -160,9 +182,7 @@ def _search(
     """Where each start ends (start, unit), and which were left undone by an interrupt."""
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
-    units = cell.hidden_size
-    # six matrices a start: two Jacobians, their products, the factors of the solve
-    chunk = max(1, memory // (6 * 8 * units * units))
+    chunk = _fitting(cell, memory)
     ends, left = starts.clone(), torch.ones(len(starts), dtype=torch.bool, device=starts.device)
     with tqdm(total=len(starts), unit="start", disable=not progress, leave=False) as bar:
         try:

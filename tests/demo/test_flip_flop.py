@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator
 
+from grulens import find_fixed_points, record
 from grulens.demo import flip_flop
 from grulens.demo.flip_flop import FlipFlopModel, flip_flop_data, train_flip_flop
 from grulens.errors import DemoError
@@ -110,3 +111,21 @@ def test_an_interrupt_keeps_what_is_learned(monkeypatch):
     model = short(steps=10)
     assert not model.training
     assert not torch.equal(model.readout.weight, short(steps=0).readout.weight)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_memory_is_an_attractor_at_its_own_corner(seed: int) -> None:
+    """Sussillo and Barak 2013: 2^3 stable points, and saddles on the ways between them."""
+    model = train_flip_flop(seed=seed, progress=False)
+    inputs, _ = flip_flop_data(16, 64, generator=seeded(9))
+    states = record(model, inputs)["rnn.l0"]
+    found = find_fixed_points(states.cell, starts=states.h.flatten(0, 1)[::2], progress=False)
+    corners = model.readout(found.states[found.stable].float()).detach()
+    assert len(corners) == 8
+    assert len({tuple(corner.sign().int().tolist()) for corner in corners}) == 8
+    assert corners.abs().min() > 0.5
+    saddles = found.unstable_dims[~found.stable]
+    assert len(saddles) >= 12  # a cube has so many edges
+    assert (saddles == 1).sum() >= 12
+    assert found.converged.float().mean() >= 0.99
+    assert found.states.abs().max() < 1

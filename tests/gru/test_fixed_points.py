@@ -18,6 +18,7 @@ from grulens.gru.jacobian import jacobian
 from grulens.gru.lyapunov import lyapunov
 from grulens.gru.unroll import unroll
 from tests.gru.test_jacobian import drawn
+from tests.memory import needs_peak, peaks
 
 
 def switches(units: int, a: float = 2.0) -> Cell:
@@ -97,7 +98,9 @@ def test_an_interrupt_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(fixed_points, "_levenberg_marquardt", some)
     starts = torch.rand(40, 2).double()
-    found = find_fixed_points(switches(2), starts=starts, memory=6 * 8 * 4 * 10, progress=False)
+    found = find_fixed_points(
+        switches(2), starts=starts, memory=fixed_points.MATRICES * 8 * 4 * 10, progress=False
+    )
     assert int(found.converged.sum()) == 20
     assert found.speed.isnan().sum() == 20
     assert len(found) >= 1
@@ -111,7 +114,12 @@ def test_memory_says_how_many_starts_go_at_once(monkeypatch: pytest.MonkeyPatch)
         return search(cell, product, h, *rest)
 
     monkeypatch.setattr(fixed_points, "_levenberg_marquardt", sized)
-    find_fixed_points(switches(2), starts=torch.rand(25, 2), memory=6 * 8 * 4 * 10, progress=False)
+    find_fixed_points(
+        switches(2),
+        starts=torch.rand(25, 2),
+        memory=fixed_points.MATRICES * 8 * 4 * 10,
+        progress=False,
+    )
     assert sizes == [10, 10, 5]
 
 
@@ -157,3 +165,26 @@ def test_lyapunov_sums_to_the_mean_log_volume() -> None:
         lyapunov(cell, x, skip=400)
     with pytest.raises(CellError, match=r"x must be \(time, input\)"):
         lyapunov(cell, x[None])
+
+
+@needs_peak
+def test_more_starts_and_points_take_no_more_memory() -> None:
+    found = peaks("""
+import torch
+from grulens import Cell
+from grulens.gru.fixed_points import find_fixed_points
+
+# each unit alone has three fixed points, so every start finds another one
+units, zeros = 96, torch.zeros(3 * 96, dtype=torch.float64)
+weight, bias = torch.zeros(3 * units, units).double(), zeros.clone()
+weight[2 * units:], bias[:units] = 2 * torch.eye(units), 20
+cell = Cell(torch.zeros(3 * units, 1).double(), weight, bias, zeros)
+starts = torch.rand(320, units, generator=torch.Generator().manual_seed(0)) * 2 - 1
+for some in (starts[:64], starts):
+    points = find_fixed_points(cell, starts=some, memory=2**22, progress=False)
+    mark(str(len(some)))
+    marks["points"] = len(points)
+""")
+    assert found["points"] > 300
+    # all Jacobians together are 23 MB, five times as much while the search holds them
+    assert found["320"] - found["64"] < 12 * 2**20
