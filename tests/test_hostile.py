@@ -371,6 +371,57 @@ def a_trace(draw: Draw) -> None:
     assert intact.broken() == []
 
 
+def some_mathematics(name: str) -> Callable[[Draw], None]:
+    """A function of a cell and numbers: `Cell` in, a result or CellError out."""
+    fits: dict[str, dict[str, Any]] = {
+        "jacobian": {"x": X[:, 0], "h": STATES[:, 0]},
+        "find_fixed_points": {"x": X[0, 0], "starts": STATES[0], "tol": 1e-9, "memory": 1},
+        "lyapunov": {"x": X[0], "h": STATES[0, 0], "skip": 1},
+    }
+
+    def attempt(draw: Draw) -> None:
+        drawn = {"cell": draw(things(cell=SOURCE["l0"].cell))}
+        drawn |= {key: draw(things(fits=value)) for key, value in fits[name].items()}
+        values = {key: thing.value for key, thing in drawn.items()}
+        more = {"progress": False} if name == "find_fixed_points" else {}
+        found = documented(lambda: getattr(grulens, name)(**values, **more), drawn=drawn)
+        if found is not None:
+            assert name.replace("find_", "").split("_")[0] in repr(found).lower()
+
+    return attempt
+
+
+FLOW = grulens.gradient_flow(SOURCE)
+
+
+def a_flow(draw: Draw) -> None:
+    run, layer, toward = draw(things(run=SOURCE)), draw(things(l0="l0")), draw(things(none=None))
+    t, k, row = (draw(things(one=1)) for _ in range(3))
+    documented(lambda: grulens.gradient_flow(run.value, layer.value), drawn=(run, layer))
+    documented(lambda: FLOW.at(t.value, toward=toward.value), drawn=(t, toward))
+    documented(lambda: FLOW.map(toward=toward.value), drawn=toward)
+    documented(lambda: FLOW.product(t.value, k.value, row=row.value), drawn=(t, k, row))
+
+
+def a_head(draw: Draw) -> None:
+    model, layer = draw(things(tagger=TAGGER)), draw(things(l0="rnn.l0"))
+    ids = draw(things(ids=torch.tensor([[0, 1, 2]])))
+    intact = Intact(TAGGER)
+    also: tuple[type[Exception], ...] = ()
+    try:
+        TAGGER(ids.value)
+    except Exception as error:
+        also = (type(error),)
+    head = documented(
+        lambda: grulens.head_of(model.value, ids.value, layer=layer.value),
+        *also,
+        drawn=(model, ids),
+    )
+    assert intact.broken() == []
+    if head is not None:
+        assert head.weight.shape == (4, 4)
+
+
 def refused(x: Any) -> tuple[type[Exception], ...]:
     """What torch itself raises for an input, if it does."""
     args = x if type(x) is tuple else (x,)
@@ -419,6 +470,16 @@ def an_extension(draw: Draw) -> None:
 
 
 ATTEMPTS: dict[str, Callable[[Draw], None]] = {
+    "FixedPoints": some_mathematics("find_fixed_points"),
+    "GradientFlow": a_flow,
+    "Head": a_head,
+    "Jacobian": some_mathematics("jacobian"),
+    "Lyapunov": some_mathematics("lyapunov"),
+    "find_fixed_points": some_mathematics("find_fixed_points"),
+    "gradient_flow": a_flow,
+    "head_of": a_head,
+    "jacobian": some_mathematics("jacobian"),
+    "lyapunov": some_mathematics("lyapunov"),
     **{kind: an_edit(kind) for kind in EDITS},
     **{name: a_widget(name) for name in
        ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles")},

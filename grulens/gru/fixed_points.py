@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.errors import CellError
+from grulens.errors import CellError, shown
 from grulens.gru.cell import Cell
-from grulens.gru.jacobian import Slopes, fit, jacobian
+from grulens.gru.jacobian import Slopes, check_cell, dense, fit, jacobian
 
 STEPS = 200
 """Levenberg-Marquardt steps a start is given; ten are usual."""
@@ -125,21 +125,36 @@ def find_fixed_points(
         `FixedPoints`. Interrupted, it holds what was found so far.
 
     Raises:
-        CellError: x or the starts do not fit the cell, or are not finite.
+        CellError: x or the starts do not fit the cell, or something is not finite; tol, unique or
+            memory is no number above 0.
 
     >>> cell = Cell(torch.zeros(3, 1), torch.tensor([[0.], [0.], [4.]]), None, None)
     >>> find_fixed_points(cell, starts=torch.tensor([[-1.], [0.], [1.]]), progress=False)
     FixedPoints(3 points, 2 stable, from 3 starts, 100% converged)
     """
+    check_cell(cell)
+    for name, value in (("tol", tol), ("unique", unique), ("memory", memory)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise CellError(f"{name} must be a number above 0, got {shown(value)}")
+    dense(starts, "starts")
     cell = cell.over(lambda weight: weight.detach().double())
     like = cell.weight_hh
-    x = like.new_zeros(cell.input_size) if x is None else x.detach().to(like)
+    if x is None:
+        x = like.new_zeros(cell.input_size)
+    else:
+        dense(x, "x")
+        x = x.detach().to(like)
     starts = starts.detach().to(like)
-    if starts.dim() != 2:
-        raise CellError(f"starts must be (start, unit), got {tuple(starts.shape)}")
+    if starts.dim() != 2 or x.dim() != 1:
+        raise CellError(
+            f"starts must be (start, unit) and x (input,), got {tuple(starts.shape)} and "
+            f"{tuple(x.shape)}"
+        )
     fit(cell, x, starts)
     if not bool(torch.isfinite(starts).all() and torch.isfinite(x).all()):
         raise CellError("x and the starts must be finite")
+    if not all(bool(torch.isfinite(weight).all()) for weight in cell.parameters):
+        raise CellError("the cell's weights are not finite: nothing stands still there")
     with torch.no_grad():
         product = linear(x, cell.weight_ih, cell.bias_ih)
         ends, left = _search(cell, product, starts, tol, memory, progress)
@@ -173,7 +188,7 @@ def _eigenvalues(cell: Cell, x: Tensor, states: Tensor, memory: int) -> Tensor:
 
 def _fitting(cell: Cell, memory: int) -> int:
     """How many states go at once: about MATRICES of (unit, unit) each are alive at a time."""
-    return max(1, memory // (MATRICES * 8 * cell.hidden_size**2))
+    return max(1, int(memory // (MATRICES * 8 * cell.hidden_size**2)))
 
 
 def _search(

@@ -8,13 +8,14 @@ Jacobian that autograd finds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.errors import CellError
+from grulens.errors import CellError, shown
 from grulens.gru.activations import Activation
 from grulens.gru.cell import Cell
 
@@ -69,6 +70,11 @@ def jacobian(cell: Cell, x: Tensor, h: Tensor) -> Jacobian:
              [0.0000, 0.5000]]])
     """
     fit(cell, x, h)
+    if x.dim() != 2 or h.dim() != 2 or len(x) != len(h):
+        raise CellError(
+            f"x must be (batch, input) and h (batch, unit), got {tuple(x.shape)} and "
+            f"{tuple(h.shape)}"
+        )
     return Slopes.at(cell, linear(x, cell.weight_ih, cell.bias_ih), h).jacobian()
 
 
@@ -159,13 +165,29 @@ def with_slope(activation: Activation, pre: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), slope
 
 
-def fit(cell: Cell, x: Tensor, h: Tensor) -> None:
-    """Raise CellError unless input and state fit a cell."""
-    dtype = cell.weight_hh.dtype
+def fit(cell: Any, x: Any, h: Any) -> None:
+    """Raise CellError unless input (..., input) and state (..., unit) fit a cell."""
+    check_cell(cell)
     wanted = ((x, "x", cell.input_size, "input"), (h, "h", cell.hidden_size, "unit"))
+    dtype = cell.weight_hh.dtype
     for value, name, size, words in wanted:
+        dense(value, name)
         if value.shape[-1:] != (size,) or value.dtype != dtype:
             raise CellError(
                 f"{name} must be (batch, {words}) = (any, {size}) in {dtype}, got "
                 f"{tuple(value.shape)} in {value.dtype}"
             )
+
+
+def check_cell(cell: Any) -> None:
+    """Raise CellError unless it is a Cell."""
+    if not isinstance(cell, Cell):
+        raise CellError(f"expected a Cell, such as record(model, x)[layer].cell, got {shown(cell)}")
+
+
+def dense(value: Any, name: str) -> None:
+    """Raise CellError unless a value is a floating tensor with numbers in it."""
+    plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    if not plain or not value.is_floating_point():
+        came = f"{value.dtype}, {value.layout}" if isinstance(value, Tensor) else shown(value)
+        raise CellError(f"{name} must be a dense floating tensor, got {came}")

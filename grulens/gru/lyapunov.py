@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.errors import CellError
+from grulens.errors import CellError, shown
 from grulens.gru.cell import Cell
-from grulens.gru.jacobian import Slopes, fit
+from grulens.gru.jacobian import Slopes, check_cell, dense, fit
 from grulens.gru.unroll import unroll
 
 
@@ -60,18 +60,26 @@ def lyapunov(
     >>> lyapunov(cell, torch.zeros(50, 1)).exponents
     tensor([-0.6931, -0.6931], dtype=torch.float64)
     """
+    check_cell(cell)
+    dense(x, "x")
     cell = cell.over(lambda weight: weight.detach().double())
     like = cell.weight_hh
     x = x.detach().to(like)
-    h = like.new_zeros(cell.hidden_size) if h is None else h.detach().to(like)
+    if h is None:
+        h = like.new_zeros(cell.hidden_size)
+    else:
+        dense(h, "h")
+        h = h.detach().to(like)
     if x.dim() != 2 or h.dim() != 1:
         raise CellError(
             f"x must be (time, input) and h (unit,), got {tuple(x.shape)} and {tuple(h.shape)}"
         )
     fit(cell, x, h)
+    if not bool(torch.isfinite(x).all() and torch.isfinite(h).all()):
+        raise CellError("x and h must be finite")
     skip = len(x) // 10 if skip is None else skip
-    if not 0 <= skip < len(x):
-        raise CellError(f"{len(x)} steps of which {skip} are skipped leave none to count")
+    if isinstance(skip, bool) or not isinstance(skip, int) or not 0 <= skip < len(x):
+        raise CellError(f"{len(x)} steps of which {shown(skip)} are skipped leave none to count")
     with torch.no_grad():
         states = torch.cat([h[None], unroll(cell, x[None], h[None])[0, :-1]])
         products = linear(x, cell.weight_ih, cell.bias_ih)

@@ -161,6 +161,8 @@ class GradientFlow:
             return torch.eye(units, dtype=torch.float64)
         if (
             not isinstance(toward, Tensor)
+            or toward.layout is not torch.strided
+            or toward.is_meta
             or not toward.is_floating_point()
             or toward.dim() not in (1, 2)
             or toward.shape[-1] != units

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from grulens.errors import ReadoutError, shown
-from grulens.models.find import check_layer, find
+from grulens.models.find import check_layer, find, layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.whole import Whole
@@ -86,6 +86,7 @@ def head_of(model: nn.Module, *args: Any, layer: str | None = None, **kwargs: An
     >>> head_of(Tagger(), torch.randn(1, 5, 3))
     Head('out' of 'rnn.l0', 2 classes, 4 units)
     """
+    layers(model)  # says by name why a model cannot be opened
     with as_it_was(model), _Listening(model) as heard:
         recording = record(model, *args, **kwargs)
     if layer is not None:

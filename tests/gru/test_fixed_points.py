@@ -132,11 +132,14 @@ def test_no_starts_no_points() -> None:
     ("arguments", "message"),
     [
         ({"starts": torch.zeros(3, 5)}, r"h must be \(batch, unit\) = \(any, 2\)"),
-        ({"starts": torch.zeros(2)}, r"starts must be \(start, unit\), got \(2,\)"),
+        ({"starts": torch.zeros(2)}, r"starts must be \(start, unit\) and x \(input,\)"),
+        ({"starts": [0.0]}, r"starts must be a dense floating tensor, got \[0\.0\]"),
+        ({"starts": torch.zeros(1, 2), "tol": 0.0}, r"tol must be a number above 0, got 0\.0"),
         ({"starts": torch.full((1, 2), torch.nan)}, "must be finite"),
         ({"starts": torch.zeros(1, 2), "x": torch.zeros(3)}, r"x must be \(batch, input\)"),
     ],
 )
+@pytest.mark.unchecked
 def test_what_does_not_fit_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(CellError, match=message):
         find_fixed_points(switches(2), **arguments)
