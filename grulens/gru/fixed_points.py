@@ -103,7 +103,7 @@ def find_fixed_points(
     tol: float = 1e-10,
     unique: float = 1e-5,
     memory: int = 2**30,
-    progress: bool = True,
+    progress: bool | Callable[[int], object] = True,
 ) -> FixedPoints:
     """States that a step with a constant input leaves as they are.
 
@@ -119,7 +119,8 @@ def find_fixed_points(
         tol: the largest norm of F(h) - h at a fixed point.
         unique: points nearer to each other than this are one.
         memory: bytes that the search may hold; it takes as many starts at once as fit.
-        progress: whether to show a bar.
+        progress: whether to show a bar; or a function that is told how many more starts are done,
+            and ends the search if it raises KeyboardInterrupt.
 
     Returns:
         `FixedPoints`. Interrupted, it holds what was found so far.
@@ -192,35 +193,45 @@ def _fitting(cell: Cell, memory: int) -> int:
 
 
 def _search(
-    cell: Cell, product: Tensor, starts: Tensor, tol: float, memory: int, progress: bool
+    cell: Cell,
+    product: Tensor,
+    starts: Tensor,
+    tol: float,
+    memory: int,
+    progress: bool | Callable[[int], object],
 ) -> tuple[Tensor, Tensor]:
     """Where each start ends (start, unit), and which were left undone by an interrupt."""
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
     chunk = _fitting(cell, memory)
     ends, left = starts.clone(), torch.ones(len(starts), dtype=torch.bool, device=starts.device)
-    with tqdm(total=len(starts), unit="start", disable=not progress, leave=False) as bar:
+    with tqdm(total=len(starts), unit="start", disable=progress is not True, leave=False) as bar:
+        done = progress if callable(progress) else bar.update
         try:
             for begin in range(0, len(starts), chunk):
                 part = slice(begin, begin + chunk)
-                ends[part] = _levenberg_marquardt(cell, product, starts[part], tol, bar.update)
-                left[part] = False
+                _levenberg_marquardt(cell, product, ends[part], left[part], tol, done)
         except KeyboardInterrupt:
             pass
     return ends, left
 
 
 def _levenberg_marquardt(
-    cell: Cell, product: Tensor, h: Tensor, tol: float, done: Callable[[int], object]
-) -> Tensor:
-    """Solve n(h) - h = 0 from every row of h; rows that have arrived are left alone."""
-    ends = h.clone()
+    cell: Cell,
+    product: Tensor,
+    ends: Tensor,
+    left: Tensor,
+    tol: float,
+    done: Callable[[int], object],
+) -> None:
+    """Solve n(h) - h = 0 from every row of `ends`, in place; `left` says which are not done."""
+    h = ends.clone()
     running = torch.arange(len(h), device=h.device)
     parts = Slopes.at(cell, product.expand(len(h), -1), h)
     off = parts.n - h
     damping = torch.full((len(h), 1, 1), 1e-3, dtype=h.dtype, device=h.device)
     eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-    for _ in range(STEPS):
+    for left_over in range(STEPS - 1, -1, -1):
         slope = parts.by_candidate() + parts.by_reset() - eye
         gradient = (slope.mT @ off[..., None])[..., 0]
         step = -torch.linalg.solve(slope.mT @ slope + damping * eye, gradient)
@@ -230,20 +241,17 @@ def _levenberg_marquardt(
         h = torch.where(better[:, None], tried, h)
         off = torch.where(better[:, None], new, off)
         damping = torch.where(better[:, None, None], damping / 10, damping * 10).clamp(1e-15, 1e15)
-        ends[running] = h
         # far below tol: the last digits cost one step, and keep duplicates together
         arrived = off.norm(dim=1) <= 1e-3 * tol
         stuck = (step.norm(dim=1) <= 1e-14) | (damping[:, 0, 0] >= 1e15)
-        keep = ~(arrived | stuck)
-        if not bool(keep.all()):
-            done(int((~keep).sum()))
-            running, h, off, damping = running[keep], h[keep], off[keep], damping[keep]
+        over = arrived | stuck if left_over else torch.ones_like(arrived)
+        ends[running[over]] = h[over]
+        left[running[over]] = False
+        done(int(over.sum()))
+        running, h, off, damping = running[~over], h[~over], off[~over], damping[~over]
         if not len(h):
             break
         parts = Slopes.at(cell, product.expand(len(h), -1), h)
-    else:
-        done(len(h))
-    return ends
 
 
 def _distinct(points: Tensor, worth: Tensor, unique: float) -> tuple[Tensor, Tensor]:

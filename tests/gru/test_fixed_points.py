@@ -90,11 +90,11 @@ def test_slow_points_are_asked_for_and_called_that() -> None:
 def test_an_interrupt_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     search, calls = fixed_points._levenberg_marquardt, []
 
-    def some(*args: Any) -> torch.Tensor:
+    def some(*args: Any) -> None:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return search(*args)
+        search(*args)
 
     monkeypatch.setattr(fixed_points, "_levenberg_marquardt", some)
     starts = torch.rand(40, 2).double()
@@ -106,12 +106,31 @@ def test_an_interrupt_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(found) >= 1
 
 
+def test_whoever_is_told_may_end_it_and_what_has_arrived_stays() -> None:
+    told: list[int] = []
+
+    def enough(count: int) -> None:
+        told.append(count)
+        if sum(told) >= 10:
+            raise KeyboardInterrupt
+
+    starts = torch.rand(40, 2, generator=torch.Generator().manual_seed(1)).double() * 2 - 1
+    found = find_fixed_points(switches(2), starts=starts, progress=enough)
+    done = ~found.speed.isnan()
+    assert 10 <= int(done.sum()) == sum(told) < 40
+    assert found.converged[done].all()
+    assert not found.converged[~done].any()
+    whole: list[int] = []
+    find_fixed_points(switches(2), starts=starts, progress=whole.append)
+    assert sum(whole) == 40
+
+
 def test_memory_says_how_many_starts_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     search, sizes = fixed_points._levenberg_marquardt, []
 
-    def sized(cell: Cell, product: Any, h: torch.Tensor, *rest: Any) -> torch.Tensor:
-        sizes.append(len(h))
-        return search(cell, product, h, *rest)
+    def sized(cell: Cell, product: Any, ends: torch.Tensor, *rest: Any) -> None:
+        sizes.append(len(ends))
+        search(cell, product, ends, *rest)
 
     monkeypatch.setattr(fixed_points, "_levenberg_marquardt", sized)
     find_fixed_points(
