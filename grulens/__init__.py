@@ -25,6 +25,7 @@ from grulens.probing.edit import Edit
 from grulens.probing.edits import ablate, clamp, patch, scale, shift
 from grulens.probing.flow import GradientFlow, gradient_flow
 from grulens.probing.head import Head, head_of
+from grulens.probing.portrait import Portrait, portrait
 from grulens.probing.sweep import sweep
 from grulens.probing.swept import Sweep
 from grulens.probing.trace import trace_patch
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from grulens.widgets.gate_sliders import GateSliders
     from grulens.widgets.lens import Lens
     from grulens.widgets.neuron_table import NeuronTable
+    from grulens.widgets.phase_portrait import PhasePortrait
     from grulens.widgets.plot import plot
     from grulens.widgets.session import Session
 
@@ -55,6 +57,8 @@ __all__ = [
     "Lens",
     "Lyapunov",
     "NeuronTable",
+    "PhasePortrait",
+    "Portrait",
     "Recording",
     "SequenceAdapter",
     "Session",
@@ -74,6 +78,7 @@ __all__ = [
     "lyapunov",
     "patch",
     "plot",
+    "portrait",
     "record",
     "register",
     "scale",
@@ -88,6 +93,7 @@ _LAZY = {
     "GateSliders": "grulens.widgets.gate_sliders",
     "Lens": "grulens.widgets.lens",
     "NeuronTable": "grulens.widgets.neuron_table",
+    "PhasePortrait": "grulens.widgets.phase_portrait",
     "plot": "grulens.widgets.plot",
     "Session": "grulens.widgets.session",
     "load_ipython_extension": "grulens.ipython",

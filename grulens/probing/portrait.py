@@ -176,7 +176,9 @@ def portrait(
         )
     if not bool(torch.isfinite(states).all()):
         raise RecordingError(f"layer {held.name!r} has states that are not finite")
-    found = PCA(count, svd_solver="full").fit(states.numpy())
+    # by the covariance where states are many: as exact here, and its cost does not grow with them
+    solver = "covariance_eigh" if len(states) > held.shape[2] else "full"
+    found = PCA(count, svd_solver=solver).fit(states.numpy())
     # a component has no sign of its own: its largest weight is positive, so that runs look alike
     axes = torch.from_numpy(found.components_)
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))

@@ -1,0 +1,73 @@
+"""What a phase portrait says in words, for those who read and for those who listen."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from torch import Tensor
+
+from grulens.widgets.search import Search
+
+#: Steps of a trajectory that a person starts.
+STEPS: Final = 200
+
+
+def progress(search: Search) -> str:
+    """How far a search is, or what it found."""
+    text, found = "", search.found
+    if search.running:
+        # in tenths, unlike a bar: a screen reader says every change
+        text = f"searching, {search.done * 10 // max(1, search.total) * 10} %"
+    elif found is not None:
+        ran = int((~found.speed.isnan()).sum())
+        text = (
+            f"<b>{_count(len(found), 'fixed point')}, {int(found.stable.sum())} stable</b>, from "
+            f"{_count(ran, 'start')} ({float(found.converged.sum()) / max(1, ran):.0%} arrived)"
+        )
+        if len(found):
+            text += f"; a step moves none by more than {float(found.residual.max()):.0e}"
+    return _status(text)
+
+
+def modes(index: int, values: Tensor) -> str:
+    """What the eigenvalues (unit,) of a point say."""
+    size = values.abs()
+    grows, dies = size[size > 1], size[size < 1]
+    text = f"<b>point {index}</b>: stable."
+    if len(grows):
+        steps = float(np.log(2) / grows.max().log())
+        text = (
+            f"<b>point {index}</b>: unstable in {_count(len(grows), 'direction')}; the fastest "
+            f"doubles in {steps:.3g} steps."
+        )
+    if len(dies):
+        slowest = float(-1 / dies.max().log())
+        text += f" What dies away slowest takes {slowest:.3g} steps to fall to 1/e."
+    return _status(text)
+
+
+def journey(path: Tensor, found: Any, index: int | None) -> str:
+    """Where a trajectory (step, unit) began and ended.
+
+    Args:
+        path: the states.
+        found: the fixed points, or None.
+        index: the fixed point through which the plane was laid, or None.
+    """
+    through = "the mean state" if index is None else f"point {index}"
+    text = f"started in the plane through {through}; after {len(path) - 1} steps "
+    if found is None or not len(found):
+        return _status(text + f"a step moves it by {float((path[-1] - path[-2]).norm()):.1g}")
+    away = (found.states - path[-1]).norm(dim=1)
+    nearest = int(away.argmin())
+    kind = "stable" if bool(found.stable[nearest]) else "unstable"
+    return _status(text + f"{float(away[nearest]):.1g} away from point {nearest} ({kind})")
+
+
+def _status(text: str) -> str:
+    return f'<span role="status">{text}</span>'
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
