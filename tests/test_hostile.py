@@ -403,6 +403,24 @@ def a_flow(draw: Draw) -> None:
     documented(lambda: FLOW.product(t.value, k.value, row=row.value), drawn=(t, k, row))
 
 
+PORTRAIT = grulens.portrait(SOURCE)
+
+
+def a_portrait(draw: Draw) -> None:
+    run, layer, components = draw(things(run=SOURCE)), draw(things(l0="l0")), draw(things(two=2))
+    documented(
+        lambda: grulens.portrait(run.value, layer.value, components=components.value),
+        drawn=(run, layer, components),
+    )
+    first, second, through = (draw(things(one=1)) for _ in range(3))
+    states = draw(things(states=STATES))
+    documented(lambda: PORTRAIT.project(states.value), drawn=states)
+    documented(
+        lambda: PORTRAIT.plane(first.value, second.value, through=through.value),
+        drawn=(first, second, through),
+    )
+
+
 def a_head(draw: Draw) -> None:
     model, layer = draw(things(tagger=TAGGER)), draw(things(l0="rnn.l0"))
     ids = draw(things(ids=torch.tensor([[0, 1, 2]])))
@@ -474,6 +492,9 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "GradientFlow": a_flow,
     "Head": a_head,
     "Jacobian": some_mathematics("jacobian"),
+    "PhasePortrait": a_widget("PhasePortrait"),
+    "Portrait": a_portrait,
+    "portrait": a_portrait,
     "Lyapunov": some_mathematics("lyapunov"),
     "find_fixed_points": some_mathematics("find_fixed_points"),
     "gradient_flow": a_flow,

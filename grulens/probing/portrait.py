@@ -63,13 +63,12 @@ class Portrait:
             SignalError: `through` is no state of this layer.
         """
         count = len(self.axes)
-        for component in (first, second):
-            whole = isinstance(component, int) and not isinstance(component, bool)
-            if not whole or not 0 <= component < count or first == second:
-                raise PositionError(
-                    f"a plane needs two different components from 0 to {count - 1}, got "
-                    f"{shown(first)} and {shown(second)}"
-                )
+        whole = all(isinstance(i, int) and not isinstance(i, bool) for i in (first, second))
+        if not whole or not (0 <= first < count and 0 <= second < count) or first == second:
+            raise PositionError(
+                f"a plane needs two different components from 0 to {count - 1}, got "
+                f"{shown(first)} and {shown(second)}"
+            )
         if through is None:
             origin = self.mean
         else:

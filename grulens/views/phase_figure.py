@@ -29,6 +29,9 @@ STABLE: Final = "#111111"
 UNSTABLE: Final = "#FFFFFF"
 OUTLINE: Final = {STABLE: UNSTABLE, UNSTABLE: STABLE}
 
+#: States lie over each other: so many of them are told at once.
+LIMIT: Final = 2
+
 _ARROW: Final = ("x", "y", "to_x", "to_y", "angle", "alpha")
 
 
@@ -112,7 +115,7 @@ class PhaseFigure:
             line_width=0.5, line_alpha=0.6,
         )  # fmt: skip
         said = [("row, step", "@row, @step"), ("token", "@token"), ("value", "@value{0.000}")]
-        self.root.add_tools(HoverTool(renderers=[drawn], tooltips=said))
+        self.root.add_tools(HoverTool(renderers=[drawn], tooltips=said, limit=LIMIT))
 
     def _fixed(self) -> Any:
         drawn = self.root.scatter(

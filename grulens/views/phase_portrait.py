@@ -31,6 +31,8 @@ LINES: Final = 200
 #: something new.
 NEAR_POINT: Final = 10
 NEAR_STATE: Final = 5
+#: The ends of a signal's map would be lost on a white ground or on a black one.
+TIME: Final = COLORS["z"][40:200]
 #: Classes beyond these share the last colour.
 CLASSES: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 
@@ -194,15 +196,16 @@ class PhasePlot:
         def tapped(event: Any) -> None:
             if event.x is None or event.y is None:
                 return
-            fixed = self._near(self.layers.fixed, NEAR_POINT, event.x, event.y)
-            dot = self._near(self.layers.dots, NEAR_STATE, event.x, event.y)
+            x, y = float(event.x), float(event.y)
+            fixed = self._near(self.layers.fixed, NEAR_POINT, x, y)
+            dot = self._near(self.layers.dots, NEAR_STATE, x, y)
             dots: Any = self.layers.dots.data
             if fixed is not None:
                 point(fixed)
             elif dot is not None:
                 step(int(dots["row"][dot]), int(dots["step"][dot]))
             else:
-                place(float(event.x), float(event.y))
+                place(x, y)
 
         self.root.on_event(Tap, tapped)
 
@@ -225,7 +228,7 @@ class PhasePlot:
         bar.title = plain(measure)
         if isinstance(colors, str):
             low, high = ends
-            palette = COLORS["z" if colors == "time" else colors]
+            palette = TIME if colors == "time" else COLORS[colors]
             mapper.update(palette=palette, low=low, high=high if high > low else low + 1)
             bar.update(ticker="auto", major_label_overrides={})
             return

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grulens.probing.portrait import Plane, Portrait, growing, portrait, run
+from grulens.probing.portrait import Plane, growing, run
 from grulens.views import still
 from grulens.views.phase_portrait import PhasePlot
 from grulens.views.spectrum import Spectrum
@@ -27,8 +27,8 @@ from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.phase_colors import choices, coloured
+from grulens.widgets.phase_space import PhaseSpace
 from grulens.widgets.phase_words import STEPS, journey, modes, progress
-from grulens.widgets.search import Search
 from grulens.widgets.session import Session
 
 FIND, STOP = "find fixed points", "stop"
@@ -82,19 +82,25 @@ class PhasePortrait(Panel):
         self.point = W.Dropdown(description="point", options=[("none", None)], **_AUTO)
         self.clear = button("clear", "take the started trajectory away", guard(self._on_clear))
         self._about = W.HTML()
-        self._search = Search()
+        self._space = PhaseSpace(session)
         self._searching: Latest[threading.Event] = Latest(
             self._run_search, self.show_error, self.clear_error
         )
 
         # layout
         self._plot, self._spectrum = PhasePlot(), Spectrum()
+        # before the view: a document hears only the events that its figures had when they came
+        self._plot.on_tap(
+            lambda place: setattr(self.point, "value", place), self._on_state, self._on_place
+        )
         self.picture = BokehView(self._plot.root, lock=session.lock, retire=False)
         self.modes = BokehView(self._spectrum.root, lock=session.lock, retire=False)
         for view in (self.picture, self.modes):
             view.layout.width = "auto"
-        self._words = W.HTML(layout=W.Layout(width="230px"))
-        aside = W.VBox([self.modes, self._words])
+        self._words = W.HTML(layout=W.Layout(flex="1 1 200px", width="auto"))
+        # beside the plane, under each other; under it, beside each other
+        aside = row(self.modes, self._words)
+        aside.layout.flex, aside.layout.width = "1 1 230px", "auto"
         self.fill(
             row(self.plane, self.color, self.still_input, self.field),
             row(self.find, self._bar, self.slow, self._said),
@@ -104,9 +110,6 @@ class PhasePortrait(Panel):
         self.settles_with(self.picture)
 
         # both ways
-        self._plot.on_tap(
-            lambda place: setattr(self.point, "value", place), self._on_state, self._on_place
-        )
         for control in (self.plane, self.field):
             control.observe(guard(lambda _: self._show_all()), "value")
         self.color.observe(guard(lambda _: self._show_states()), "value")
@@ -125,37 +128,29 @@ class PhasePortrait(Panel):
     @property
     def found(self) -> Any:
         """The `FixedPoints` of the last search, None before the first."""
-        return self._search.found
+        return self._space.search.found
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
-        shown = self._shown
-        if shown is None:
+        if not self._space.there:
             return super().still()
-        plane, _ = shown
-        places, ways = self._places(plane)
-        return still.compose(
-            picture_of(
-                self._project(self.session.now.h), places, ways.tolist(), axes=self._axes(),
-                title=f"states of {self.session.layer}",
-            )
-        )  # fmt: skip
+        plane = self._plane
+        places, ways = self._space.places(plane)
+        points = self._space.project(plane, self.session.now.h)
+        title, axes = f"states of {self.session.layer}", self._space.axes(self.plane.value)
+        return still.compose(picture_of(points, places, ways.tolist(), axes=axes, title=title))
 
     def close(self) -> None:
         """Search no further, and close the panel."""
-        if hasattr(self, "_search"):  # a panel that could not be made is closed too
-            self._search.stop()
+        if hasattr(self, "_space"):  # a panel that could not be made is closed too
+            self._space.search.stop()
         super().close()
 
     # what a change does
 
     def _on_layer(self) -> None:
-        self._search.clear()
-        self._portrait: Portrait | None = None
-        self._portrait = portrait(self.session.before)
-        count = len(self._portrait.axes)
-        pairs = [(i, j) for i, j in ((0, 1), (0, 2), (1, 2)) if j < count]
-        _keep(self.plane, [(f"PC {i + 1} × PC {j + 1}", (i, j)) for i, j in pairs])
+        self._space.renew()
+        _keep(self.plane, self._space.pairs())
         self._show_search()
         self._on_run()
 
@@ -166,31 +161,33 @@ class PhasePortrait(Panel):
 
     def _on_asked(self) -> None:
         """Another input has other fixed points."""
-        self._search.clear()
+        self._space.search.clear()
         self._show_search()
         self._show_all()
 
     def _on_step(self) -> None:
         if self.still_input.value == "step":
             self._on_asked()
-        with self.picture.batch():
-            self._show_here()
+        if self._space.there:
+            with self.picture.batch():
+                self._show_here()
 
     def _on_find(self, _: Any) -> None:
-        if self._search.running:
-            self._search.stop()
+        search = self._space.search
+        if search.running:
+            search.stop()
             return
-        job = self._search.begin()
+        job = search.begin()
         self._show_search()
         self._searching.later(job)
 
     def _run_search(self, job: threading.Event) -> None:
         layer, x = self.session.before, self._x
         states = layer.h[layer.mask]
-        self._search.run(job, layer.cell, states, x, self._show_search)
+        self._space.search.run(job, layer.cell, states, x, self._show_search)
 
     def _show_search(self) -> None:
-        search = self._search
+        search = self._space.search
         self.find.description, self.find.icon = (STOP, "stop") if search.running else (FIND, "")
         self._bar.max, self._bar.value = max(1, search.total), search.done
         self._bar.layout.display = None if search.running else "none"
@@ -205,11 +202,13 @@ class PhasePortrait(Panel):
                 (f"{i}: {f'unstable in {n}' if n else 'stable'}, {steps:.3g} steps", i)
                 for i, (n, steps) in enumerate(zip(ways, lasts, strict=True))
             ]
-        _keep(self.point, options)
-        self._show_points()
+        if list(self.point.options) != options:
+            self.point.options = options  # and none of them is chosen
+        if self._space.there:
+            self._show_points()
 
     def _on_point(self) -> None:
-        found, index = self._search.found, self.point.value
+        found, index = self._space.search.found, self.point.value
         if found is None or index is None:
             self._words.value, self._spectrum.root.visible = "", False
         else:
@@ -225,15 +224,12 @@ class PhasePortrait(Panel):
             session.step = step
 
     def _on_place(self, x: float, y: float) -> None:
-        shown = self._shown
-        if shown is None:
-            return
-        plane, cell = shown
+        plane, found = self._plane, self._space.search.found
         start = plane.lift(torch.tensor([[x, y]]))
-        path = run(cell, start, STEPS, self._x)[0]
+        path = run(self.session.before.cell, start, STEPS, self._x)[0]
         with self.picture.batch():
             self._plot.trail(plane.project(path).numpy())
-        self._about.value = journey(path, self._search.found, self.point.value)
+        self._about.value = journey(path, found, self.point.value)
 
     def _on_clear(self, _: Any) -> None:
         self._about.value = ""
@@ -243,80 +239,40 @@ class PhasePortrait(Panel):
     # what is shown
 
     @property
-    def _shown(self) -> tuple[Plane, Any] | None:
-        """The plane shown, through the chosen point, and the cell; None where there is none."""
-        if self._portrait is None:
-            return None
-        found, index = self._search.found, self.point.value
-        through = None if found is None or index is None else found.states[index]
-        first, second = self.plane.value
-        return self._portrait.plane(first, second, through=through), self.session.before.cell
+    def _plane(self) -> Plane:
+        return self._space.plane(self.plane.value, self.point.value)
 
     @property
     def _x(self) -> Tensor | None:
-        layer, session = self.session.before, self.session
-        if self.still_input.value == "mean":
-            mean: Tensor = layer.x.detach()[layer.mask].mean(0)
-            return mean
-        if self.still_input.value == "step":
-            one: Tensor = layer.x.detach()[session.row, min(session.step, session.steps - 1)]
-            return one
-        return None
-
-    def _axes(self) -> tuple[str, str]:
-        if self._portrait is None:
-            return "", ""
-        first, second = (
-            f"PC {i + 1} ({float(self._portrait.explained[i]):.0%} of the variance)"
-            for i in self.plane.value
-        )
-        return first, second
-
-    def _project(self, h: Tensor) -> np.ndarray:
-        """States of this layer in the plane (row, time, 2), NaN on padding."""
-        shown = self._shown
-        if shown is None:
-            return np.zeros((0, 0, 2))
-        points = shown[0].project(h)
-        points[~self.session.before.mask.cpu()] = torch.nan
-        return points.numpy()
-
-    def _places(self, plane: Plane) -> tuple[np.ndarray, np.ndarray]:
-        found = self._search.found
-        if found is None:
-            return np.zeros((0, 2)), np.zeros(0, int)
-        return plane.project(found.states).numpy(), found.unstable_dims.numpy()
+        return self._space.x(self.still_input.value)
 
     def _show_all(self) -> None:
+        if not self._space.there:
+            return
         with self.picture.batch():
             self._show_states()
             self._show_points()
             self._show_here()
 
     def _show_states(self) -> None:
-        session = self.session
-        points = self._project(session.now.h)
+        session, space, plane = self.session, self._space, self._plane
         values, colors, ends, measure = coloured(session, self.color.value)
         edited = session.edited is not session.baseline
         with self.picture.batch():
             self._plot.states(
-                points, values, colors=colors, ends=ends, measure=measure,
-                tokens=session.token_rows or None, axes=self._axes(),
-                before=self._project(session.before.h) if edited else None,
-                title=f"states of {session.layer}",
+                space.project(plane, session.now.h), values, colors=colors, ends=ends,
+                measure=measure, tokens=session.token_rows or None,
+                before=space.project(plane, session.before.h) if edited else None,
+                axes=space.axes(self.plane.value), title=f"states of {session.layer}",
             )  # fmt: skip
 
     def _show_points(self) -> None:
-        shown, found = self._shown, self._search.found
-        if shown is None:
-            return
-        plane, cell = shown
-        places, ways = self._places(plane)
-        index = self.point.value
+        plane, found, index = self._plane, self._space.search.found, self.point.value
+        places, ways = self._space.places(plane)
+        nothing, slow = np.zeros(0), None
+        if found is not None and self.slow.value:
+            slow = plane.project(found.slow(self.slow.value)).numpy()
         with self.picture.batch():
-            nothing, slow = np.zeros(0), None
-            if found is not None and self.slow.value:
-                slow = plane.project(found.slow(self.slow.value)).numpy()
             self._plot.points(
                 places, ways,
                 residual=nothing if found is None else found.residual.numpy(),
@@ -326,22 +282,26 @@ class PhasePortrait(Panel):
             if found is None or index is None:
                 self._plot.choose(None)
             else:
-                ways_out = growing(cell, found.states[index], self._x) @ plane.axes.T
-                x, y = places[index]
-                self._plot.choose((float(x), float(y)), ways_out.numpy())
-            grid = self._plot.grid() if self.field.value else np.zeros((0, 2))
-            moves, aside = np.zeros((0, 2)), np.zeros(0)
-            if len(grid):
-                moved, out = plane.field(cell, torch.from_numpy(grid), self._x)
-                moves, aside = moved.numpy(), out.numpy()
-            self._plot.field(grid, moves, aside)
+                out = growing(found.cell, found.states[index], self._x) @ plane.axes.T
+                self._plot.choose((float(places[index][0]), float(places[index][1])), out.numpy())
+            self._show_field()
+
+    def _show_field(self) -> None:
+        if not self.field.value:
+            self._plot.field(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0))
+            return
+        grid = self._plot.grid()
+        moves, aside = self._plane.field(
+            self.session.before.cell, torch.from_numpy(grid), self._x
+        )  # fmt: skip
+        self._plot.field(grid, moves.numpy(), aside.numpy())
 
     def _show_here(self) -> None:
-        session, shown = self.session, self._shown
-        if shown is None or session.step >= session.steps:
+        session = self.session
+        if session.step >= session.steps:
             self._plot.here(None)
             return
-        x, y = shown[0].project(session.now.h[session.row, session.step]).tolist()
+        x, y = self._plane.project(session.now.h[session.row, session.step]).tolist()
         self._plot.here((x, y))
 
 
