@@ -21,6 +21,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.models.register import register
 from grulens.models.splice import editing
 from grulens.models.stack import GRUStack
+from grulens.probing.attention import GateAttention, attention
 from grulens.probing.edit import Edit
 from grulens.probing.edits import ablate, clamp, patch, scale, shift
 from grulens.probing.flow import GradientFlow, gradient_flow
@@ -28,12 +29,14 @@ from grulens.probing.head import Head, head_of
 from grulens.probing.portrait import Portrait, portrait
 from grulens.probing.sweep import sweep
 from grulens.probing.swept import Sweep
+from grulens.probing.timescales import Timescales, timescales
 from grulens.probing.trace import trace_patch
 from grulens.probing.traced import Trace
 
 if TYPE_CHECKING:
     from grulens.ipython import load_ipython_extension, unload_ipython_extension
     from grulens.widgets.ablation_toggles import AblationToggles
+    from grulens.widgets.gate_memory import GateMemory
     from grulens.widgets.gate_sliders import GateSliders
     from grulens.widgets.lens import Lens
     from grulens.widgets.neuron_table import NeuronTable
@@ -49,6 +52,8 @@ __all__ = [
     "Edit",
     "FixedPoints",
     "GRUStack",
+    "GateAttention",
+    "GateMemory",
     "GateSliders",
     "GradientFlow",
     "Head",
@@ -64,8 +69,10 @@ __all__ = [
     "Session",
     "StepAdapter",
     "Sweep",
+    "Timescales",
     "Trace",
     "ablate",
+    "attention",
     "clamp",
     "editing",
     "errors",
@@ -84,12 +91,14 @@ __all__ = [
     "scale",
     "shift",
     "sweep",
+    "timescales",
     "trace_patch",
     "unload_ipython_extension",
 ]
 
 _LAZY = {
     "AblationToggles": "grulens.widgets.ablation_toggles",
+    "GateMemory": "grulens.widgets.gate_memory",
     "GateSliders": "grulens.widgets.gate_sliders",
     "Lens": "grulens.widgets.lens",
     "NeuronTable": "grulens.widgets.neuron_table",

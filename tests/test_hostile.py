@@ -327,6 +327,9 @@ SWEEP = grulens.sweep(RNN, X, layer="l0", readout=last, progress=False)
 TRACE = grulens.trace_patch(RNN, X, X.flip(1), "l0", last, progress=False)
 
 
+ATTENTION, TIMESCALES = grulens.attention(SOURCE), grulens.timescales(SOURCE)
+
+
 def a_sweep(draw: Draw) -> None:
     good = {
         "layer": {"l0": "l0"}, "units": {"all": None, "groups": [[0, 1], 2]},
@@ -450,6 +453,40 @@ def refused(x: Any) -> tuple[type[Exception], ...]:
     return ()
 
 
+def an_attention(draw: Draw) -> None:
+    run, layer, rows = draw(things(run=SOURCE)), draw(things(l0="l0")), draw(things(all=None))
+    found = documented(lambda: grulens.attention(run.value, layer.value, rows=rows.value),
+                       drawn=(run, layer, rows))  # fmt: skip
+    found = ATTENTION if found is None else found
+    t, toward, units = draw(things(last=-1)), draw(things(none=None)), draw(things(all=None))
+    given = (t, toward, units)
+    options = {"toward": toward.value, "units": units.value}
+    documented(lambda: found.at(t.value), drawn=given)
+    documented(lambda: found.query(t.value, **options), drawn=given)
+    made = documented(lambda: (found.map(**options), found.initial(**options)), drawn=given)
+    if made is not None and toward.value is None:
+        assert torch.allclose(made[0].sum(2) + made[1], torch.ones(1))
+
+
+def a_timescale(draw: Draw) -> None:
+    run, layer, rows = draw(things(run=SOURCE)), draw(things(l0="l0")), draw(things(all=None))
+    more = {
+        name: draw(things(**{name: fit}))
+        for name, fit in {"low": 0.2, "high": 1, "quantiles": [0, 1], "bins": 7}.items()
+    }
+    options = {name: thing.value for name, thing in more.items()}
+    found = documented(
+        lambda: grulens.timescales(run.value, layer.value, rows=rows.value, **options),
+        drawn=(run, layer, rows, more),
+    )
+    found = TIMESCALES if found is None else found
+    gate, units = draw(things(z="z")), draw(things(all=None))
+    parts = documented(lambda: found.histogram(gate.value, units.value), drawn=(gate, units))
+    assert parts is None or float(parts.sum()) in (0.0, pytest.approx(1.0))
+    assert len(found.to_frame()) == len(found) == 4
+    assert "l0" in found._repr_html_()
+
+
 def a_sweeps_use(draw: Draw) -> None:
     anything = draw(things(effect="effect"))
     documented(lambda: SWEEP.size(anything.value), drawn=anything)
@@ -457,15 +494,19 @@ def a_sweeps_use(draw: Draw) -> None:
 
 
 def a_plot(draw: Draw) -> None:
-    found, tokens, output = draw(things(sweep=SWEEP, trace=TRACE)), draw(things()), draw(things())
+    results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES}
+    found, options = draw(things(**results)), dict[str, Thing]()
     if draw(st.booleans()):
-        tokens, output = Thing("none", None), Thing("none", None)
+        fit = {"tokens": {"texts": [TEXTS["html"]] * 5}, "output": {}, "row": {}, "toward": {}}
+        options = {name: draw(things(none=None, **more)) for name, more in fit.items()}
     made = documented(
-        lambda: grulens.plot(found.value, tokens=tokens.value, output=output.value),
-        drawn=(found, tokens, output),
+        lambda: grulens.plot(found.value, **{name: thing.value for name, thing in options.items()}),
+        drawn=(found, options),
     )
     if made is not None:
-        assert "<script>alert" not in str(made._repr_mimebundle_())
+        page = str(made._repr_mimebundle_())
+        assert "<script>alert" not in page
+        assert "<img src=x onerror" not in page
         made.close()
 
 
@@ -503,17 +544,21 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "lyapunov": some_mathematics("lyapunov"),
     **{kind: an_edit(kind) for kind in EDITS},
     **{name: a_widget(name) for name in
-       ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles")},
+       ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "GateMemory")},
     "Cell": a_cell,
     "Edit": a_stored_edit,
     "GRUStack": a_stack,
+    "GateAttention": an_attention,
     "LayerRecording": a_look,
     "Recording": a_look,
     "SequenceAdapter": an_adapter(SequenceAdapter),
     "Sweep": a_sweeps_use,
+    "Timescales": a_timescale,
     "Trace": a_plot,
+    "attention": an_attention,
     "plot": a_plot,
     "sweep": a_sweep,
+    "timescales": a_timescale,
     "trace_patch": a_trace,
     "StepAdapter": an_adapter(StepAdapter),
     "editing": a_block,

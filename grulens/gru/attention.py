@@ -39,6 +39,15 @@ def weights(z: Float[Tensor, "batch time unit"], t: int) -> tuple[Tensor, Tensor
     return (1 - past) * later, kept[:, 0]
 
 
+def first_shares(z: Float[Tensor, "batch time unit"]) -> Float[Tensor, "batch time unit"]:
+    """The share of h_0 in the state after every step: z_1 ... z_t.
+
+    >>> first_shares(torch.full((1, 3, 1), 0.5)).flatten()
+    tensor([0.5000, 0.2500, 0.1250])
+    """
+    return z.cumprod(1)
+
+
 def weight_map(
     z: Float[Tensor, "batch time unit"], value: Float[Tensor, "#batch #time unit"]
 ) -> Float[Tensor, "batch query key"]:

@@ -1,77 +1,23 @@
 """Which past a state is made of: gate attention over a recorded run.
 
-`grulens.gru.attention` holds the identity for steps that follow one another; a recording may read
-its rows from their ends, have rows of several lengths, and join several calls.
+`grulens.gru.attention` holds the identity for steps that follow one another; `chains` finds those
+in a recording.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from grulens.errors import EditError, PositionError, RecordingError
-from grulens.gru.attention import weight_map, weights
-from grulens.gru.changes import reverse
+from grulens.errors import EditError, PositionError, RecordingError, shown
 from grulens.models.recording import LayerRecording, Recording
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """Steps that follow one another, each from the state of the one before.
-
-    Attributes:
-        begin: position of its first step.
-        z: update gate (batch, time, unit), in reading order.
-        n: candidate, likewise.
-        lengths: how far each row goes, (batch,), or None.
-        reversed: whether reading order is from each row's end.
-    """
-
-    begin: int
-    z: Tensor
-    n: Tensor
-    lengths: Tensor | None
-    reversed: bool
-
-    @property
-    def stop(self) -> int:
-        return self.begin + self.z.shape[1]
-
-    @property
-    def ends(self) -> Tensor:
-        """How far each row goes, (batch,)."""
-        batch, steps, _ = self.z.shape
-        return torch.full((batch,), steps) if self.lengths is None else self.lengths.cpu()
-
-    def at(self, t: int) -> tuple[Tensor, Tensor]:
-        """Weights (batch, key, unit) over its own positions, and the share of its first state."""
-        batch, _, units = self.z.shape
-        result, initial = torch.zeros_like(self.z), self.z.new_zeros(batch, units)
-        ends = self.ends
-        for end in sorted(set(ends[ends > t].tolist())):
-            rows = (ends == end).nonzero()[:, 0].to(self.z.device)
-            query = end - 1 - t if self.reversed else t
-            part, initial[rows] = weights(self.z[rows], query)
-            keys = torch.arange(query + 1, device=self.z.device)
-            result[rows[:, None], end - 1 - keys if self.reversed else keys] = part
-        return result, initial
-
-    def map(self, toward: Tensor | None) -> Tensor:
-        """(batch, query, key) over its own positions."""
-        units = self.z.shape[2]
-        value = self.z.new_full((1, 1, units), 1 / units) if toward is None else toward * self.n
-        result = weight_map(self.z, value)
-        if self.lengths is not None:
-            time = torch.arange(result.shape[1], device=result.device)
-            there = time < self.lengths.to(result.device)[:, None]
-            result = result * there[:, :, None] * there[:, None, :]
-        if self.reversed:  # queries, then keys, each row within its own length
-            result = reverse(reverse(result, self.lengths).mT, self.lengths).mT
-        return result
+from grulens.probing import positions
+from grulens.probing.chains import Chain, chains
+from grulens.probing.held_layer import layer_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,7 +41,7 @@ class GateAttention:
     shape: tuple[int, int, int]
     chains: tuple[Chain, ...]
 
-    def at(self, t: int) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
+    def at(self, t: Any) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
         """What the state at position t is made of.
 
         Args:
@@ -109,45 +55,106 @@ class GateAttention:
         Raises:
             PositionError: there is no such position.
         """
-        batch, steps, units = self.shape
-        if not -steps <= t < steps:
-            raise PositionError(f"time {t} is out of range: layer {self.layer!r} has {steps} steps")
-        chain = next(chain for chain in self.chains if t % steps < chain.stop)
-        part, initial = chain.at(t % steps - chain.begin)
-        result = part.new_zeros(batch, steps, units)
+        chain, place = self._find(t)
+        part, initial = chain.at(place)
+        result = part.new_zeros(self.shape)
         result[:, chain.begin : chain.stop] = part
         return result, initial
 
-    def map(self, toward: Float[Tensor, " _"] | None = None) -> Float[Tensor, "batch query key"]:
+    def query(self, t: Any, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch key"]:
+        """One query of `map`, without the rest of it: linear in time.
+
+        Args:
+            t: position, negative from the end.
+            toward: as for `map`.
+            units: as for `map`.
+
+        Raises:
+            EditError: `toward` does not fit the layer.
+            PositionError: there are no such units, or none is chosen, or no such position.
+        """
+        along, chosen = self._asked(toward, units)
+        chain, place = self._find(t)
+        part = chain.query(place, along, chosen)
+        result = part.new_zeros(self.shape[:2])
+        result[:, chain.begin : chain.stop] = part
+        return result
+
+    def map(self, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch query key"]:
         """The weights of every key at every query, brought together over units.
 
         Args:
             toward: a direction (unit,), such as a class's row of the readout: the map is then what
                 each candidate adds to the state along it, signed. None is the plain mean weight.
+            units: only these: int, slice, sequence of int or bool mask; None is all.
 
         Raises:
             EditError: `toward` does not fit the layer.
+            PositionError: there are no such units, or none is chosen.
         """
-        batch, steps, units = self.shape
-        if toward is not None and tuple(toward.shape) != (units,):
-            raise EditError(
-                f"toward must be (unit,) = ({units},) for layer {self.layer!r}, got "
-                f"{tuple(toward.shape)}"
-            )
-        like = self.chains[0].z
-        toward = None if toward is None else toward.detach().to(like)
-        result = like.new_zeros(batch, steps, steps)
+        batch, steps, _ = self.shape
+        along, chosen = self._asked(toward, units)
+        result = self.chains[0].z.new_zeros(batch, steps, steps)
         for chain in self.chains:
             part = slice(chain.begin, chain.stop)
-            result[:, part, part] = chain.map(toward)
+            result[:, part, part] = chain.map(along, chosen)
         return result
+
+    def initial(self, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch query"]:
+        """The share of h_0 in every state, brought together as by `map`.
+
+        A query's row of `map()` and this sum to 1; those of `map(toward)` to the state along
+        `toward`.
+
+        Args:
+            toward: as for `map`.
+            units: as for `map`.
+
+        Raises:
+            EditError: `toward` does not fit the layer.
+            PositionError: there are no such units, or none is chosen.
+        """
+        along, chosen = self._asked(toward, units)
+        return torch.cat([chain.initial(along, chosen) for chain in self.chains], 1)
+
+    @property
+    def past(self) -> Int[Tensor, "batch query 2"]:
+        """The first and the last position in every query's past; (0, -1) on padding."""
+        return torch.cat([chain.past() for chain in self.chains], 1)
+
+    def _find(self, t: Any) -> tuple[Chain, int]:
+        """The chain that a position is in, and where in it."""
+        steps, place = self.shape[1], positions.normal(t, "t")
+        if not isinstance(place, int):
+            raise PositionError(f"t must be one position, an int, got {shown(t)}")
+        positions.check(place, steps, "time", f"layer {self.layer!r}")
+        chain = next(chain for chain in self.chains if place % steps < chain.stop)
+        return chain, place % steps - chain.begin
+
+    def _asked(self, toward: Any, units: Any) -> tuple[Tensor | None, Tensor]:
+        size, like = self.shape[2], self.chains[0].z
+        chosen = positions.chosen(units, size, "unit", f"layer {self.layer!r}")
+        if not chosen.any():
+            raise PositionError(f"units={shown(units)} names no unit of layer {self.layer!r}")
+        if toward is None:
+            return None, chosen.to(like.device)
+        real = isinstance(toward, Tensor) and toward.layout is torch.strided
+        if not real or toward.is_complex() or toward.is_meta or tuple(toward.shape) != (size,):
+            got = tuple(toward.shape) if isinstance(toward, Tensor) and real else shown(toward)
+            raise EditError(
+                f"toward must be a real tensor (unit,) = ({size},) for layer {self.layer!r}, got "
+                f"{got}"
+            )
+        return toward.detach().to(like), chosen.to(like.device)
 
     def __repr__(self) -> str:
         batch, time, unit = self.shape
         return f"GateAttention({self.layer!r}, batch {batch}, time {time}, unit {unit})"
 
 
-def attention(recording: Recording | LayerRecording, layer: str | None = None) -> GateAttention:
+def attention(
+    recording: Recording | LayerRecording, layer: str | None = None, *, rows: Any = None
+) -> GateAttention:
     """Gate attention of a recorded layer.
 
     The identity is the recurrence h = (1 - z) n + z h_prev unrolled (Cho et al. 2014,
@@ -156,11 +163,13 @@ def attention(recording: Recording | LayerRecording, layer: str | None = None) -
     Args:
         recording: a recording, or one layer of it.
         layer: which layer; may be left out for a `LayerRecording`, or where there is one.
+        rows: which batch rows: int, slice, sequence of int or bool mask; None is all.
 
     Raises:
         LayerError: the recording holds no such layer.
-        RecordingError: `layer` is missing; or an edit set the state itself, which is then no sum
-            of candidates.
+        PositionError: there are no such rows.
+        RecordingError: it is no recording; `layer` is missing; or an edit set the state itself,
+            which is then no sum of candidates.
 
     >>> from grulens import record
     >>> run = record(torch.nn.GRU(3, 4, batch_first=True), torch.randn(1, 6, 3))
@@ -171,31 +180,14 @@ def attention(recording: Recording | LayerRecording, layer: str | None = None) -
     >>> found.map().shape
     torch.Size([1, 6, 6])
     """
-    if isinstance(recording, Recording):
-        if layer is None and len(recording) > 1:
-            raise RecordingError(f"say which layer: {', '.join(recording)}")
-        held = recording[next(iter(recording)) if layer is None else layer]
-    else:
-        held = recording
+    held = layer_of(recording, layer)
     if held.state_edited:
         raise RecordingError(
             f"an edit changed the state of layer {held.name!r} itself, so its states are no sum of "
             "candidates; edit r, z or n instead, or look at the unedited run"
         )
-    return GateAttention(held.name, held.shape, tuple(_chains(held)))
-
-
-def _chains(layer: LayerRecording) -> Iterator[Chain]:
-    """The calls of a layer, those joined that hand their state on."""
-    z, n, h, h_prev = (s.detach() for s in (layer.z, layer.n, layer.h, layer.h_prev))
-    begin = 0
-    for segment, stop in zip(layer.segments, (*layer.calls[1:], layer.shape[1]), strict=True):
-        plain = not segment.reverse and segment.lengths is None
-        goes_on = stop < layer.shape[1] and torch.equal(h_prev[:, stop], h[:, stop - 1])
-        if plain and goes_on:
-            continue
-        part = z[:, begin:stop], n[:, begin:stop]
-        if segment.reverse:
-            part = reverse(part[0], segment.lengths), reverse(part[1], segment.lengths)
-        yield Chain(begin, *part, segment.lengths, segment.reverse)
-        begin = stop
+    chosen = positions.chosen(rows, held.shape[0], "row", f"layer {held.name!r}")
+    if not chosen.any():
+        raise PositionError(f"rows={shown(rows)} names no row of layer {held.name!r}")
+    shape = (int(chosen.sum()), *held.shape[1:])
+    return GateAttention(held.name, shape, tuple(chains(held, chosen)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.gru.timescales import half_life
 from grulens.models.recording import LayerRecording
 
 LOW, HIGH = 0.1, 0.9
@@ -105,8 +105,7 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
         mean_h=h.mean(0),
         spread_h=h.std(0, correction=0),
         mean_z=mean_z,
-        # z = 1 forgets nothing: infinite; z = 0 forgets at once: zero
-        half_life=math.log(2) / -mean_z.clamp(min=0).log(),
+        half_life=half_life(mean_z),
         r_low=share(r < LOW),
         r_high=share(r > HIGH),
         z_low=share(z < LOW),

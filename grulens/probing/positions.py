@@ -110,6 +110,20 @@ def mask(index: Index, size: int, length: int | None = None) -> Tensor:
     return chosen
 
 
+def chosen(index: Any, size: int, what: str, where: str) -> Tensor:
+    """A bool mask (size,) of the positions that a user named, in any of the forms.
+
+    >>> chosen([0, -1], 3, "unit", "layer 'l0'").tolist()
+    [True, False, True]
+
+    Raises:
+        PositionError: they are no positions, or not among these.
+    """
+    given = normal(index, f"{what}s")
+    check(given, size, what, where)
+    return mask(given, size)
+
+
 def to_json(index: Index) -> Any:
     """An index as JSON."""
     if isinstance(index, slice):

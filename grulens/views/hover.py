@@ -66,11 +66,17 @@ def meaning(
     }
 
 
-def hover(picture: Any, codes: Mapping[str, str], args: Mapping[str, Any]) -> HoverTool:
-    """A tooltip over a picture, one line for each named code."""
+def hover(
+    picture: Any,
+    codes: Mapping[str, str],
+    args: Mapping[str, Any],
+    said: Mapping[str, str] | None = None,
+) -> HoverTool:
+    """A tooltip over a picture, one line for each named code; `said` calls some by other names."""
+    said = said or {}
     return HoverTool(
         renderers=[picture],
-        tooltips=[(name, _FIELDS[name] + "{custom}") for name in codes],
+        tooltips=[(said.get(name, name), _FIELDS[name] + "{custom}") for name in codes],
         formatters={
             _FIELDS[name]: CustomJSHover(args=dict(args), code=code) for name, code in codes.items()
         },

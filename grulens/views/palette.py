@@ -3,8 +3,9 @@
 The accents are Okabe and Ito's colour-blind-safe set (2008): told apart with any of the common
 colour deficiencies, and readable on light and dark ground. A signal's map grows out of its
 accent, so a picture says by its hue which signal it shows: r and z run from pale to deep, n and h
-from brown through almost white at zero to the accent, a difference from blue to red. Colours in
-between are mixed in OKLab (Ottosson 2020), where equal steps look equal.
+from brown through almost white at zero to the accent, a difference from blue to red, a weight in
+what a state is made of from pale to the state's own hue. Colours in between are mixed in OKLab
+(Ottosson 2020), where equal steps look equal.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ AFTER: Final = "#E69F00"
 DIRECT: Final = "#6F6F6F"
 RECURRENT: Final = "#3A9BD9"
 
+#: What speaks for something, and what against it: the two arms of the difference's map.
+FOR: Final = "#D6533D"
+AGAINST: Final = "#3F7FD0"
+
 #: Yellow is in none of the maps: what is not a number cannot be taken for a value.
 NAN_COLOR: Final = "#F0E442"
 BLANK_COLOR: Final = "#00000000"
@@ -59,6 +64,7 @@ _ANCHORS: Final = {
     "z": ("#EFF6FC", "#7DB7E2", "#0072B2", "#00253F"),
     "n": ("#6A3A00", "#D08A2E", "#F7F5EF", "#1FA588", "#00574B"),
     "h": ("#7F4300", "#DDA050", "#F7F4F6", "#CC79A7", "#7B1F57"),
+    "weight": ("#FBF2F7", "#E0A5C6", "#B8578F", "#3E0C29"),
     "difference": ("#123C8C", "#5C9AE0", "#F5F5F5", "#E86F58", "#8E1420"),
 }
 
@@ -125,7 +131,7 @@ def _map(anchors: tuple[str, ...]) -> tuple[str, ...]:
     return _hex(np.concatenate([low, high]))
 
 
-#: 253 colours for each signal, and for "difference".
+#: 253 colours for each signal, for a "weight" (pale at zero, like a gate) and for "difference".
 COLORS: Final = {name: _map(anchors) for name, anchors in _ANCHORS.items()}
 
 #: The same with the two special codes: what a byte image is drawn with.

@@ -196,13 +196,16 @@ def picture(
     columns: Span,
     ends: tuple[float, float],
     mask: Bool[np.ndarray, " column"] | None = None,
+    middle: float | None = None,
 ) -> UInt8[np.ndarray, "rows columns"]:
     """The bytes to draw: reduced, scaled, with blocks of nothing but padding blank.
+
+    A block shows its value farthest from `middle`; None is the middle of the map.
 
     >>> picture(np.ones((1, 2)), Span(0, 1, 1), Span(0, 2, 1), (0.0, 1.0), np.array([True, False]))
     array([[252, 254]], dtype=uint8)
     """
-    middle = (ends[0] + ends[1]) / 2
+    middle = (ends[0] + ends[1]) / 2 if middle is None else middle
     if mask is not None and not mask.all():
         values = np.where(mask, values, values.dtype.type(middle))
     bytes_ = encode(reduce(values, rows, columns, middle), ends)

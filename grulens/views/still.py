@@ -93,11 +93,11 @@ def heatmap(
     chosen = _chosen("unit", selected) + _chosen("step", times)
     return (
         f'<b>{escape(title)}</b><div style="{_GRID}">'
-        f"{_ticks(ends_of[0], 'unit', ends_of[1], 'right')}"
+        f"{ticks(ends_of[0], 'unit', ends_of[1], 'right')}"
         f'<img alt="{escape(f"{title}: {count} units by {time} steps", quote=True)}" '
-        f'style="{style}" src="{_uri(drawn, signal)}">'
-        f'<img alt="colour bar" style="{style}" src="{_uri(scale_picture, signal)}">'
-        f"{_ticks(high, middle, low, 'left')}"
+        f'style="{style}" src="{uri(drawn, signal)}">'
+        f'<img alt="colour bar" style="{style}" src="{uri(scale_picture, signal)}">'
+        f"{ticks(high, middle, low, 'left')}"
         f'<span></span><span style="display:flex;justify-content:space-between">'
         f"<span>0</span><span>step</span><span>{time - 1}</span></span></div>"
         + (f"<div>selected: {escape(' · '.join(chosen))}</div>" if chosen else "")
@@ -194,11 +194,13 @@ def png(codes: UInt8[np.ndarray, "row column"], signal: str) -> bytes:
     return file.getvalue()
 
 
-def _uri(codes: UInt8[np.ndarray, "row column"], signal: str) -> str:
+def uri(codes: UInt8[np.ndarray, "row column"], signal: str) -> str:
+    """The same PNG as an address that an <img> can show."""
     return "data:image/png;base64," + base64.b64encode(png(codes, signal)).decode("ascii")
 
 
-def _ticks(top: str, middle: str, bottom: str, align: str) -> str:
+def ticks(top: str, middle: str, bottom: str, align: str) -> str:
+    """Three words under each other, as high as the picture beside them; escaped by the caller."""
     return (
         '<span style="display:flex;flex-direction:column;justify-content:space-between;'
         f'text-align:{align}"><span>{top}</span><span>{middle}</span><span>{bottom}</span></span>'

@@ -41,7 +41,9 @@ return high - low > 400 ? [] : Array.from({length: high - low + 1}, (_, i) => lo
 """
 # 11 px monospace is 6.6 px wide; East Asian characters take two places.
 _TEXT_JS = """
-const d = image.data, i = tick - d.column[0];
+const d = image.data;
+if (d.column == null) return "";  // nothing to show yet
+const i = tick - d.column[0];
 if (d.column_block[0] != 1 || cells.data.white[i] != white) return "";
 let width;
 try { width = plot.inner_width } catch { return "" }
@@ -104,7 +106,8 @@ class TokenStrip:
 
         Args:
             values: (time,), the unit's signal.
-            signal: "r", "z", "n", "h" or "difference"; an unknown one raises SignalError.
+            signal: "r", "z", "n", "h" or "difference"; an unknown one raises SignalError. With
+                `ends` also "weight".
             tokens: what to call each step; None is its number.
             mask: (time,), False where there is no step (padding): left blank.
             name: stands at the left: "unit 27".
@@ -173,7 +176,8 @@ class TokenStrip:
         span = raster.with_margin(raster.visible(time, x0, x1, self._limit), time)
         self._shown = span
         row = raster.Span(0, 1, 1)
-        drawn = raster.picture(self._values[None], row, span, self._ends, self._mask)
+        rest = 0.0 if self._signal == "weight" else None  # of many weights the largest counts
+        drawn = raster.picture(self._values[None], row, span, self._ends, self._mask, rest)
         ink = WHITE_INK[self._signal]
         tokens = range(time) if self._tokens is None else self._tokens
         cells = {

@@ -1,4 +1,4 @@
-"""The figure of a sweep or a trace, live in a notebook and still in a saved one.
+"""The figure of a result, live in a notebook and still in a saved one.
 
 What was found is a plain result and knows no figure; this puts the two together.
 """
@@ -15,11 +15,14 @@ from torch import Tensor
 
 from grulens.errors import GrulensError, PositionError, ReadoutError, shown
 from grulens.probing import positions
+from grulens.probing.attention import GateAttention
 from grulens.probing.swept import PATHS, Sweep
+from grulens.probing.timescales import Timescales
 from grulens.probing.traced import Trace
 from grulens.views import raster, still, still_sweep
 from grulens.views.step_map import largest, step_map
 from grulens.views.sweep_chart import SweepChart
+from grulens.widgets import plot_memory
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.tokens import texts
 
@@ -28,20 +31,29 @@ WHOLE = 1.0
 
 
 def plot(
-    found: Sweep | Trace, *, tokens: Sequence[object] | str | None = None, output: Any = None
+    found: Sweep | Trace | GateAttention | Timescales,
+    *,
+    tokens: Sequence[object] | str | None = None,
+    output: Any = None,
+    row: Any = 0,
+    toward: Any = None,
 ) -> BokehView:
-    """Show a sweep or a trace as a figure.
+    """Show what was found as a figure.
 
     A sweep of units is a chart of them by falling effect, a bar for the direct and one for the
     recurrent part; a sweep over times, or a trace, is a picture of units by steps over the tokens,
-    and a line where there is one row of them.
+    and a line where there is one row of them. Gate attention is a map of states by the steps they
+    were written at, of which a tap chooses one; time scales are a saturation plot, histograms and
+    half-lives.
 
     Args:
-        found: what `sweep` or `trace_patch` returned.
+        found: what `sweep`, `trace_patch`, `attention` or `timescales` returned.
         tokens: what to call each step: a text, or a sequence of (time,).
         output: which number of the readout is shown, an index into it (an int, or a tuple of int).
             None shows the only one; of several, the mean size of their effects, or a trace's mean
             share.
+        row: of attention, which row of the batch.
+        toward: of attention, a direction (unit,): what each step adds along it, signed.
 
     Returns:
         A widget: end a cell with it.
@@ -58,9 +70,16 @@ def plot(
     ...            progress=False))
     plot of Sweep('l0', 4 units, readout ())
     """
-    if not isinstance(found, Sweep | Trace):
-        raise GrulensError(f"plot shows what sweep or trace_patch returned, got {shown(found)}")
-    if isinstance(found, Trace):
+    if not isinstance(found, Sweep | Trace | GateAttention | Timescales):
+        raise GrulensError(
+            "plot shows what sweep, trace_patch, attention or timescales returned, got "
+            f"{shown(found)}"
+        )
+    if isinstance(found, GateAttention):
+        root, draw = plot_memory.of_attention(found, _words(tokens), row, toward)
+    elif isinstance(found, Timescales):
+        root, draw = plot_memory.of_timescales(found)
+    elif isinstance(found, Trace):
         root, draw = _trace(found, _words(tokens), output)
     elif found.times is None:
         root, draw = _units(found, output)
@@ -172,6 +191,8 @@ def _placed(
             f"times {tuple(times)} count from each row's own end, and rows of several lengths "
             "share no axis: sweep one row at a time, or times counted from the start"
         )
+    if tokens is not None and len(tokens) <= max(times):
+        raise GrulensError(f"{len(tokens)} tokens were given; there is a step {max(times)}")
     steps = max(max(times) + 1, len(tokens or ()))
     mask = np.isin(np.arange(steps), times)
     if mask.all() and list(times) == list(range(steps)):
@@ -181,7 +202,7 @@ def _placed(
     return placed, None if mask.all() else mask
 
 
-def _words(tokens: Sequence[object] | str | None) -> Sequence[object] | None:
+def _words(tokens: Sequence[object] | str | None) -> list[str] | None:
     return None if tokens is None else texts(tokens)
 
 

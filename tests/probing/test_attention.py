@@ -11,19 +11,24 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from grulens import ablate, clamp, record
-from grulens.errors import EditError, PositionError, RecordingError
+from grulens.errors import EditError, LayerError, PositionError, RecordingError
 from grulens.gru.attention import weight_map, weights
 from grulens.models.recording import LayerRecording
 from grulens.probing.attention import attention
+from grulens.probing.held import Held
+from grulens.probing.held_layer import layer_of
 from tests.drawn import cases
 
 
-def holds(layer: LayerRecording, h_0: Tensor | None = None) -> None:
+def holds(layer: LayerRecording, h_0: Tensor | None = None, *, edited: bool = False) -> None:
     """h_t = initial h_0 + sum of weight n_key, and weights that sum to 1, at every valid step."""
     found = attention(layer)
     batch, steps, _ = layer.shape
     toward = torch.randn(layer.shape[2], dtype=layer.h.dtype)
     mean, along = found.map(), found.map(toward)
+    some = list(range(0, layer.shape[2], 2))
+    less, past = found.map(units=some), found.past
+    first, first_along = found.initial(), found.initial(toward)
     start = torch.zeros_like(layer.h[:, 0]) if h_0 is None else h_0
     for t in range(steps):
         part, initial = found.at(t)
@@ -36,6 +41,20 @@ def holds(layer: LayerRecording, h_0: Tensor | None = None) -> None:
         assert torch.allclose(made[valid], layer.h[:, t][valid], atol=1e-12)
         assert torch.allclose(mean[:, t], part.mean(2), atol=1e-12)
         assert torch.allclose(along[:, t], (part * layer.n) @ toward, atol=1e-12)
+        assert torch.allclose(found.query(t), mean[:, t], atol=1e-12)
+        assert torch.allclose(found.query(t, toward), along[:, t], atol=1e-12)
+        assert torch.allclose(found.query(t, units=some), less[:, t], atol=1e-12)
+        assert torch.allclose(less[:, t], part[..., some].mean(2), atol=1e-12)
+        assert torch.allclose(first[:, t], initial.mean(1), atol=1e-12)
+        whole = along[:, t].sum(1) + first_along[:, t]
+        assert torch.allclose(whole[valid], (layer.h[:, t] @ toward)[valid], atol=1e-12)
+        for row, (begin, end) in enumerate(past[:, t].tolist()):
+            outside = torch.ones(steps, dtype=torch.bool)
+            outside[begin : end + 1] = False
+            assert part[row, outside].eq(0).all()
+            inside = part[row, ~outside] > 0  # sigmoid gates are never quite 0 or 1
+            assert edited or inside.all()
+            assert bool(valid[row]) == (end >= begin)
     assert found.at(-1)[0].shape == (batch, steps, layer.shape[2])
 
 
@@ -116,7 +135,7 @@ def test_edits_of_gates_count_and_edits_of_states_are_refused() -> None:
     edited = record(model, x, edits=clamp("l0", "z", 1, value=1.0, at=slice(1, 4)))
     part, _ = attention(edited).at(4)
     assert part[0, 1:4, 1].eq(0).all()
-    holds(edited["l0"])
+    holds(edited["l0"], edited=True)
     with pytest.raises(RecordingError, match="an edit changed the state of layer 'l0' itself"):
         attention(record(model, x, edits=ablate("l0", 1)))
 
@@ -126,7 +145,48 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(RecordingError, match="say which layer: l0, l1"):
         attention(run)
     found = attention(run, "l1")
-    with pytest.raises(PositionError, match="time 5 is out of range: layer 'l1' has 5 steps"):
+    with pytest.raises(
+        PositionError, match="time 5 is out of range for layer 'l1', which has 5 times"
+    ):
         found.at(5)
-    with pytest.raises(EditError, match=r"toward must be \(unit,\) = \(3,\)"):
-        found.map(torch.zeros(4))
+    with pytest.raises(PositionError, match=r"t must be one position, an int, got \[1\]"):
+        found.at([1])
+    for toward, got in ((torch.zeros(4), r"\(4,\)"), ([1.0, 2.0, 3.0], r"\[1.0, 2.0, 3.0\]")):
+        with pytest.raises(EditError, match=rf"real tensor \(unit,\) = \(3,\) .* got {got}"):
+            found.map(toward)
+    with pytest.raises(PositionError, match="unit 3 is out of range for layer 'l1', which has 3"):
+        found.map(units=3)
+    with pytest.raises(PositionError, match=r"units=\[\] names no unit of layer 'l1'"):
+        found.initial(units=[])
+    with pytest.raises(PositionError, match="row 1 is out of range for layer 'l1', which has 1"):
+        attention(run, "l1", rows=1)
+    with pytest.raises(RecordingError, match=r"a recording was expected.* got 5"):
+        layer_of(5)
+    with pytest.raises(LayerError, match="layer 'l0' is not this layer, which is l1"):
+        attention(run["l1"], "l0")
+
+
+def test_a_map_is_quadratic_in_time_and_never_times_units() -> None:
+    """The largest tensor is the map itself: none holds a number for each query, key and unit."""
+    steps, units = 256, 64
+    found = attention(record(nn.GRU(2, units), torch.randn(steps, 1, 2)))
+    for ask in (found.map, lambda: found.map(torch.randn(units)), found.initial):
+        with Held() as held:
+            ask()
+        assert held.peak < 4 * 4 * (steps**2 + 8 * steps * units), "a few maps, a few gates"
+        assert held.peak < 4 * steps * steps * units / 4
+    with Held() as held:
+        found.at(-1)
+    assert held.peak < 4 * 10 * steps * units
+
+
+def test_rows_are_chosen_before_anything_is_computed() -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 2), [5, 4, 2])
+    model = nn.GRU(2, 3, bidirectional=True)
+    for layer in record(model, packed).values():
+        whole, part = attention(layer), attention(layer, rows=[0, 2])
+        assert part.shape == (2, 5, 3)
+        for name in ("map", "initial"):
+            assert torch.equal(getattr(whole, name)()[[0, 2]], getattr(part, name)())
+        assert torch.equal(whole.at(1)[0][[0, 2]], part.at(1)[0])
+        assert torch.equal(whole.past[[0, 2]], part.past)

@@ -23,7 +23,7 @@ def seen(colors: tuple[str, ...], eyes: str) -> np.ndarray:
     return to_oklab((linear(colors) @ EYES[eyes].T).clip(0, 1))
 
 
-@pytest.mark.parametrize("signal", ["r", "z"])
+@pytest.mark.parametrize("signal", ["r", "z", "weight"])
 def test_a_gates_map_darkens_steadily(signal: str) -> None:
     lightness = seen(COLORS[signal], "full")[:, 0]
     assert (np.diff(lightness) < 0.003).all()
@@ -65,4 +65,4 @@ def test_ink_has_contrast() -> None:
 
 def test_a_palette_has_a_colour_for_every_code() -> None:
     assert {len(palette) for palette in PALETTE.values()} == {LEVELS + 2}
-    assert len({palette[LEVELS // 2] for palette in PALETTE.values()}) == 5
+    assert len({palette[LEVELS // 2] for palette in PALETTE.values()}) == 6

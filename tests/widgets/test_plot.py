@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bokeh.events import Tap
 from torch import nn
 
 import grulens
 from grulens import ablate, sweep, trace_patch
-from grulens.errors import PositionError, ReadoutError
+from grulens.errors import EditError, GrulensError, PositionError, ReadoutError
 
 
 @pytest.fixture
@@ -52,6 +53,9 @@ def test_of_several_numbers_the_mean_size_or_the_one_asked_for(rnn: nn.GRU) -> N
     one = grulens.plot(found, output=(1, 2))
     want = found.effect[:, 1, 2].double().numpy()
     np.testing.assert_allclose(sorted(bars(one)["effect"]), sorted(want))
+    by_time = sweep(rnn, X, layer="l0", units=[0], times=[1, 4], progress=False)
+    with pytest.raises(GrulensError, match="2 tokens were given; there is a step 4"):
+        grulens.plot(by_time, tokens="ab")
     for output in (2, (0, 5), (0, 0, 0), 1.5, True):
         with pytest.raises(ReadoutError, match=r"names no number of a readout of shape \(2, 5\)"):
             grulens.plot(found, output=output)
@@ -118,3 +122,57 @@ def test_what_an_interrupt_left_is_not_drawn(rnn: nn.GRU) -> None:
     view = grulens.plot(found)
     assert len(bars(view)["unit"]) == int(found.done.sum())
     assert "interrupted" in view.document.roots[0].title.text
+
+
+def test_attention_is_a_map_of_which_a_tap_chooses_a_state(rnn: nn.GRU) -> None:
+    found = grulens.attention(grulens.record(rnn, X))
+    view = grulens.plot(found, tokens="abcdef", row=1)
+    drawn, bars_ = picture(view), view.document.roots[0].children[1].children[1]
+    image = drawn["image"][0]
+    assert (image[np.triu_indices(6, 1)] == 254).all(), "what is later is in nobody's past"
+    weights = (image / 252 * drawn["high"][0]) ** 2
+    want = found.map()[1].numpy()
+    at = np.tril_indices(6)
+    np.testing.assert_allclose(weights[at], want[at], atol=0.01)
+
+    def shown() -> np.ndarray:
+        return bars_.renderers[0].data_source.data["weight"]
+
+    np.testing.assert_allclose(shown(), want[5], atol=1e-6)
+    figure = view.document.roots[0].children[0]
+    figure._trigger_event(Tap(figure, x=0, y=2.2))
+    np.testing.assert_allclose(shown(), want[2], atol=1e-6)
+    assert "state after step 2" in view._html()
+    assert "data:image/png" in view._html()
+    view.close()
+
+
+def test_attention_toward_a_direction_has_two_signs(rnn: nn.GRU) -> None:
+    found, toward = grulens.attention(grulens.record(rnn, X)), torch.randn(5)
+    drawn = picture(grulens.plot(found, toward=toward))
+    low, high = drawn["low"][0], drawn["high"][0]
+    assert low == -high
+    at = np.tril_indices(6)
+    values = low + drawn["image"][0] / 252 * (high - low)
+    want = found.map(toward)[0].numpy()
+    np.testing.assert_allclose(values[at], want[at], atol=(high - low) / 252)
+    with pytest.raises(GrulensError, match="2 tokens were given; this layer has 6 steps"):
+        grulens.plot(found, tokens="ab")
+    with pytest.raises(PositionError, match="row 2 is out of range for this attention"):
+        grulens.plot(found, row=2)
+    with pytest.raises(EditError, match=r"toward must be a real tensor \(unit,\) = \(5,\)"):
+        grulens.plot(found, toward=torch.zeros(4))
+
+
+def test_timescales_mark_units_in_all_their_figures(rnn: nn.GRU) -> None:
+    found = grulens.timescales(grulens.record(rnn, X), quantiles=[0.25])
+    view = grulens.plot(found)
+    assert repr(view) == "plot of Timescales('l0', 5 units, 12 steps)"
+    top, lives = view.document.roots[0].children
+    saturation = top.children[0]
+    assert "half-lives" in view._html()
+    lives._trigger_event(Tap(lives, x=0, y=1))
+    ring = saturation.renderers[-1].data_source.data
+    unit = int(found.half_life.argmax())
+    assert ring["open"] == [float(found.r_high[unit]), float(found.z_high[unit])]
+    view.close()

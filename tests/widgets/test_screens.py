@@ -9,7 +9,17 @@ from bokeh.events import SelectionGeometry, Tap
 from ipywidgets.widgets.widget import _instances
 from torch import nn
 
-from grulens import AblationToggles, GateSliders, Lens, NeuronTable, Session, ablate, clamp, scale
+from grulens import (
+    AblationToggles,
+    GateMemory,
+    GateSliders,
+    Lens,
+    NeuronTable,
+    Session,
+    ablate,
+    clamp,
+    scale,
+)
 from grulens.probing.edit import Edit
 
 
@@ -303,7 +313,7 @@ def test_repr_is_short_and_stable(session: Session) -> None:
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
-@pytest.mark.parametrize("screen", [GateSliders, NeuronTable, AblationToggles, Lens])
+@pytest.mark.parametrize("screen", [GateSliders, NeuronTable, AblationToggles, GateMemory, Lens])
 def test_close_leaves_nothing(model: nn.Module, screen: type) -> None:
     session = Session(model, "abcd")
     before = set(_instances)
@@ -321,7 +331,7 @@ def test_close_leaves_nothing(model: nn.Module, screen: type) -> None:
     }
 
 
-@pytest.mark.parametrize("screen", [GateSliders, NeuronTable, AblationToggles])
+@pytest.mark.parametrize("screen", [GateSliders, NeuronTable, AblationToggles, GateMemory])
 def test_each_stands_alone(model: nn.Module, screen: type) -> None:
     made = screen(model, "abcd", layer="rnn.l1")
     assert made.session.layer == "rnn.l1"

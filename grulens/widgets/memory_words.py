@@ -1,0 +1,134 @@
+"""The numbers of gate attention and of time scales as a person says them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from grulens.probing.timescales import Timescales
+from grulens.views.tokens import visible_text
+
+#: Half of a state is half within what float32 can add up.
+SLACK = 1e-5
+#: So many units are told one by one.
+FEW = 4
+
+
+def shares(
+    weights: Float[np.ndarray, " key"],
+    initial: float,
+    *,
+    at: int,
+    past: Int[np.ndarray, " 2"],
+    tokens: Sequence[object] | None = None,
+    over: str = "all units",
+    name: str = "",
+) -> str:
+    """How far back half of a state reaches, and what of it is h_0.
+
+    Args:
+        weights: (key,), summing to 1 with `initial`.
+        initial: the share of h_0.
+        at: the query.
+        past: (2,), first and last key of its past.
+        tokens: (key,), what to call each step.
+        over: which units the weights are the mean of.
+        name: not said.
+
+    >>> shares(np.array([0.125, 0.25, 0.5]), 0.125, at=2, past=np.array([0, 2]), tokens="abc")
+    'Half of the state after step 2 (c) was written in the last step; 12.5% is h_0 (all units).'
+    """
+    state = f"the state after step {at}{_token(tokens, at)}"
+    if past[1] < past[0]:
+        return f"Step {at} is padding in this row."
+    if initial > 0.5:
+        return f"More than half of {state} is h_0: {initial:.1%} ({over})."
+    keys = range(past[0], past[1] + 1)
+    # a reverse layer reads from the far end of its past towards the query
+    newest = keys if past[0] == at and past[1] != at else reversed(keys)
+    held = np.cumsum(weights[list(newest)].astype(np.float64))
+    count = int(np.argmax(held >= 0.5 - SLACK)) + 1
+    steps = "in the last step" if count == 1 else f"within the last {count} steps"
+    return f"Half of {state} was written {steps}; {initial:.1%} is h_0 ({over})."
+
+
+def along(
+    adds: Float[np.ndarray, " key"],
+    initial: float,
+    *,
+    at: int,
+    past: Int[np.ndarray, " 2"],
+    tokens: Sequence[object] | None = None,
+    over: str = "all units",
+    name: str = "",
+) -> str:
+    """How far a state lies along a direction, and which steps brought it there.
+
+    >>> along(np.array([2.0, -0.5]), 0.25, at=1, past=np.array([0, 1]), name="toward x")
+    'The state after step 1 lies +1.75 toward x (all units): +2 from step 0, −0.5 from step 1, \
++0.25 from h_0.'
+    """
+    if past[1] < past[0]:
+        return f"Step {at} is padding in this row."
+    total = float(adds.sum(dtype=np.float64)) + initial
+    strongest = dict.fromkeys((int(adds.argmax()), int(adds.argmin())))
+    parts = [
+        f"{_signed(float(adds[place]))} from step {place}{_token(tokens, place)}"
+        for place in strongest
+        if adds[place]
+    ]
+    parts.append(f"{_signed(initial)} from h_0" if initial else "nothing from h_0")
+    state = f"The state after step {at}{_token(tokens, at)}"
+    return f"{state} lies {_signed(total)} {name} ({over}): {', '.join(parts)}."
+
+
+def lives(found: Timescales, units: Sequence[int]) -> str:
+    """Half-lives and saturation of the selected units, or of all.
+
+    >>> import torch
+    >>> from grulens import record
+    >>> from grulens.probing.timescales import timescales
+    >>> rnn = torch.nn.GRU(1, 1).requires_grad_(False)
+    >>> _ = [p.zero_() for p in rnn.parameters()]
+    >>> lives(timescales(record(rnn, torch.zeros(4, 1, 1))), (0,))
+    'Half of the state is gone: unit 0 after 1 step. Over 4 steps, z is under 0.1 for 0% and \
+over 0.9 for 0% of the time, r for 0% and 0%.'
+    """
+    chosen = list(units) or list(range(len(found)))
+    known = found.half_life[chosen]
+    if len(chosen) <= FEW:
+        each = (f"unit {u} after {_steps(float(k))}" for u, k in zip(chosen, known, strict=True))
+        life = f"Half of the state is gone: {', '.join(each)}"
+    else:
+        middle = _steps(float(known.quantile(0.5, interpolation="higher")))
+        longest = chosen[int(known.nan_to_num(nan=-1.0, posinf=math.inf).argmax())]
+        life = (
+            f"Half of a state is gone after {middle} in the middle one of {len(chosen)} units, "
+            f"after {_steps(float(known.min()))} in the quickest and {_steps(float(known.max()))} "
+            f"in the slowest, unit {longest}"
+        )
+    z_low, z_high, r_low, r_high = (
+        f"{float(share[chosen].mean()):.0%}"
+        for share in (found.z_low, found.z_high, found.r_low, found.r_high)
+    )
+    return (
+        f"{life}. Over {found.steps} steps, z is under {found.low:g} for {z_low} and over "
+        f"{found.high:g} for {z_high} of the time, r for {r_low} and {r_high}."
+    )
+
+
+def _token(tokens: Sequence[object] | None, at: int) -> str:
+    return "" if tokens is None else f" ({visible_text(tokens[at])})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "−")
+
+
+def _steps(value: float) -> str:
+    if np.isinf(value):
+        return "no number of steps"
+    return f"{value:.3g} step{'' if value == 1 else 's'}"
