@@ -21,12 +21,18 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.models.register import register
 from grulens.models.splice import editing
 from grulens.models.stack import GRUStack
+from grulens.probing.agglomerate import agglomerate
 from grulens.probing.attention import GateAttention, attention
+from grulens.probing.decomposed import Decomposition
+from grulens.probing.decomposition import contextual_credit, contextual_decomposition
 from grulens.probing.edit import Edit
 from grulens.probing.edits import ablate, clamp, patch, scale, shift
 from grulens.probing.flow import GradientFlow, gradient_flow
 from grulens.probing.head import Head, head_of
+from grulens.probing.hierarchy import Hierarchy
+from grulens.probing.interactions import Interactions, interactions
 from grulens.probing.portrait import Portrait, portrait
+from grulens.probing.relevance import layerwise_relevance
 from grulens.probing.sweep import sweep
 from grulens.probing.swept import Sweep
 from grulens.probing.timescales import Timescales, timescales
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
     from grulens.widgets.lens import Lens
     from grulens.widgets.neuron_table import NeuronTable
     from grulens.widgets.phase_portrait import PhasePortrait
+    from grulens.widgets.phrase_tree import PhraseTree
     from grulens.widgets.plot import plot
     from grulens.widgets.session import Session
 
@@ -49,6 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AblationToggles",
     "Cell",
+    "Decomposition",
     "Edit",
     "FixedPoints",
     "GRUStack",
@@ -57,12 +65,15 @@ __all__ = [
     "GateSliders",
     "GradientFlow",
     "Head",
+    "Hierarchy",
+    "Interactions",
     "Jacobian",
     "LayerRecording",
     "Lens",
     "Lyapunov",
     "NeuronTable",
     "PhasePortrait",
+    "PhraseTree",
     "Portrait",
     "Recording",
     "SequenceAdapter",
@@ -72,15 +83,20 @@ __all__ = [
     "Timescales",
     "Trace",
     "ablate",
+    "agglomerate",
     "attention",
     "clamp",
+    "contextual_credit",
+    "contextual_decomposition",
     "editing",
     "errors",
     "find_fixed_points",
     "gradient_flow",
     "head_of",
+    "interactions",
     "jacobian",
     "layers",
+    "layerwise_relevance",
     "load_ipython_extension",
     "lyapunov",
     "patch",
@@ -103,6 +119,7 @@ _LAZY = {
     "Lens": "grulens.widgets.lens",
     "NeuronTable": "grulens.widgets.neuron_table",
     "PhasePortrait": "grulens.widgets.phase_portrait",
+    "PhraseTree": "grulens.widgets.phrase_tree",
     "plot": "grulens.widgets.plot",
     "Session": "grulens.widgets.session",
     "load_ipython_extension": "grulens.ipython",

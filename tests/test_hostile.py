@@ -493,8 +493,55 @@ def a_sweeps_use(draw: Draw) -> None:
     documented(lambda: SWEEP.order(anything.value), drawn=anything)
 
 
+HEAD = nn.Linear(4, 3)
+TREE = grulens.agglomerate(RNN, X, target=0, head=HEAD, progress=False)
+
+
+def of_phrases(name: str) -> Callable[[Draw], None]:
+    def attempt(draw: Draw) -> None:
+        good: dict[str, dict[str, Any]] = {
+            "target": {"one": 1, "two": (0, 2)}, "step": {"last": -1, "final": "final"},
+            "layer": {"l0": "l0", "none": None}, "head": {"head": HEAD}, "dtype": {"none": None},
+            "phrases": {"two": [slice(0, 2), [1, 3]], "each": None}, "pairs": {"all": "all"},
+            "row": {"first": 0}, "by": {"score": "score"}, "eps": {"small": 1e-3},
+        }  # fmt: skip
+        taken = {
+            "agglomerate": ("target", "row", "by", "step", "layer", "head", "dtype"),
+            "contextual_credit": ("target", "step", "layer", "head", "dtype"),
+            "contextual_decomposition": ("phrases", "layer", "head", "dtype"),
+            "interactions": ("target", "phrases", "pairs", "step", "layer", "head", "dtype"),
+            "layerwise_relevance": ("target", "step", "layer", "head", "eps", "dtype"),
+        }[name]
+        hostile = draw(st.sampled_from([*taken, "x"]))
+        x = draw(things(x=X, half=X.half()) if hostile == "x" else st.just(Thing("x", X)))
+        drawn = {
+            option: draw(things(**good[option]) if option == hostile else
+                         st.sampled_from([Thing(n, v) for n, v in good[option].items()]))
+            for option in taken
+        }  # fmt: skip
+        options = {option: thing.value for option, thing in drawn.items()}
+        if name in ("agglomerate", "interactions"):
+            options["progress"] = False
+        intact = Intact(RNN)
+        ask = getattr(grulens, name)
+        found = documented(lambda: ask(RNN, x.value, **options), *refused((x.value,)),
+                           drawn=(x, drawn))  # fmt: skip
+        assert intact.broken() == []
+        if found is not None:
+            assert len(repr(found)) < 300
+            assert "<script>alert" not in found._repr_html_()
+
+    return attempt
+
+
+def a_tree(draw: Draw) -> None:
+    first, stop = draw(things(two=2)), draw(things(four=4))
+    documented(lambda: TREE.at(first.value, stop.value), drawn=(first, stop))
+
+
 def a_plot(draw: Draw) -> None:
-    results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES}
+    results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES,
+               "tree": TREE}  # fmt: skip
     found, options = draw(things(**results)), dict[str, Thing]()
     if draw(st.booleans()):
         fit = {"tokens": {"texts": [TEXTS["html"]] * 5}, "output": {}, "row": {}, "toward": {}}
@@ -544,7 +591,8 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "lyapunov": some_mathematics("lyapunov"),
     **{kind: an_edit(kind) for kind in EDITS},
     **{name: a_widget(name) for name in
-       ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "GateMemory")},
+       ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "GateMemory",
+        "PhraseTree")},
     "Cell": a_cell,
     "Edit": a_stored_edit,
     "GRUStack": a_stack,
@@ -557,6 +605,12 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Trace": a_plot,
     "attention": an_attention,
     "plot": a_plot,
+    "Decomposition": of_phrases("contextual_decomposition"),
+    "Hierarchy": a_tree,
+    "Interactions": of_phrases("interactions"),
+    **{name: of_phrases(name) for name in
+       ("agglomerate", "contextual_credit", "contextual_decomposition", "interactions",
+        "layerwise_relevance")},
     "sweep": a_sweep,
     "timescales": a_timescale,
     "trace_patch": a_trace,

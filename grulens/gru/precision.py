@@ -45,3 +45,15 @@ def present(device: torch.device) -> Precision:
     if not torch.is_autocast_enabled(kind):
         return partial(torch.autocast, kind, enabled=False)
     return partial(torch.autocast, kind, dtype=torch.get_autocast_dtype(kind))
+
+
+def exact(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast, for what is a difference of signals and must not be rounded.
+
+    >>> with torch.autocast("cpu"), exact(torch.device("cpu")):
+    ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+    torch.float32
+    """
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

@@ -1,8 +1,4 @@
-"""The steps of a recorded layer that follow one another, each from the state of the one before.
-
-A recording may read its rows from their ends, have rows of several lengths, and join several calls,
-of which some hand their state on and some do not.
-"""
+"""The gate attention of a stretch of recorded time, whichever way its rows are read."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from torch import Tensor
 from grulens.gru.attention import first_shares, weight_map, weights
 from grulens.gru.changes import reverse
 from grulens.models.recording import LayerRecording
+from grulens.probing.spans import spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,28 +105,16 @@ class Chain:
 
 
 def chains(layer: LayerRecording, rows: Tensor) -> Iterator[Chain]:
-    """The calls of a layer, those joined that hand their state on."""
-    z, n, h, h_prev = (
-        s.detach() if bool(rows.all()) else s.detach()[rows.to(s.device)]
-        for s in (layer.z, layer.n, layer.h, layer.h_prev)
-    )
-    begin = 0
-    for segment, stop in zip(layer.segments, (*layer.calls[1:], layer.shape[1]), strict=True):
-        lengths = (
-            None if segment.lengths is None else segment.lengths[rows.to(segment.lengths.device)]
-        )
-        plain = not segment.reverse and lengths is None
-        goes_on = stop < layer.shape[1] and torch.equal(h_prev[:, stop], h[:, stop - 1])
-        if plain and goes_on:
-            continue
-        part = z[:, begin:stop], n[:, begin:stop]
-        # calls that were joined began with one state: the first one's
-        first = (
-            segment.h_0.detach()[rows.to(segment.h_0.device)]
-            if segment.reverse
-            else h_prev[:, begin]
-        )
-        if segment.reverse:
+    """The spans of a layer, of some rows of it."""
+
+    def some(signal: Tensor) -> Tensor:
+        return signal.detach() if bool(rows.all()) else signal.detach()[rows.to(signal.device)]
+
+    z, n, h_prev = (some(s) for s in (layer.z, layer.n, layer.h_prev))
+    for span in spans(layer):
+        lengths = None if span.lengths is None else some(span.lengths)
+        part = z[:, span.begin : span.stop], n[:, span.begin : span.stop]
+        if span.reversed:
             part = reverse(part[0], lengths), reverse(part[1], lengths)
-        yield Chain(begin, *part, first, lengths, segment.reverse)
-        begin = stop
+        first = some(span.h_0) if span.reversed else h_prev[:, span.begin]
+        yield Chain(span.begin, *part, first, lengths, span.reversed)

@@ -19,7 +19,8 @@ from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.gru.flow import gains, product
 from grulens.gru.jacobian import Slopes
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.spans import layer_of, spans
+from grulens.probing.held_layer import layer_of
+from grulens.probing.spans import spans
 
 MEMORY = 2**26
 """Bytes of the directions that are pulled back side by side."""

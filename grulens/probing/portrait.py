@@ -20,7 +20,7 @@ from grulens.gru.cell import Cell
 from grulens.gru.jacobian import Slopes, dense
 from grulens.gru.unroll import unroll
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.spans import layer_of
+from grulens.probing.held_layer import layer_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)

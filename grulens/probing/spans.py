@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from grulens.errors import RecordingError, shown
-from grulens.models.recording import LayerRecording, Recording
+from grulens.models.recording import LayerRecording
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +22,14 @@ class Span:
     Attributes:
         begin: position of its first step.
         stop: the position behind its last one.
+        h_0: the state before the first step of its (last) call (batch, unit).
         lengths: how far each row goes, (batch,), or None.
         reversed: whether rows are read from their ends.
     """
 
     begin: int
     stop: int
+    h_0: Tensor
     lengths: Tensor | None
     reversed: bool
 
@@ -49,21 +49,5 @@ def spans(layer: LayerRecording) -> Iterator[Span]:
         goes_on = stop < layer.shape[1] and torch.equal(h_prev[:, stop], h[:, stop - 1])
         if plain and goes_on:
             continue
-        yield Span(begin, stop, segment.lengths, segment.reverse)
+        yield Span(begin, stop, segment.h_0, segment.lengths, segment.reverse)
         begin = stop
-
-
-def layer_of(recording: Any, layer: Any = None) -> LayerRecording:
-    """One layer of a recording.
-
-    Raises:
-        LayerError: the recording holds no such layer.
-        RecordingError: there are several and none was named; or it is no recording.
-    """
-    if isinstance(recording, LayerRecording):
-        return recording
-    if not isinstance(recording, Recording):
-        raise RecordingError(f"expected what record() returned, got {shown(recording)}")
-    if layer is None and len(recording) > 1:
-        raise RecordingError(f"say which layer: {', '.join(recording)}")
-    return recording[next(iter(recording)) if layer is None else layer]

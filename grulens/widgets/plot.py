@@ -16,10 +16,12 @@ from torch import Tensor
 from grulens.errors import GrulensError, PositionError, ReadoutError, shown
 from grulens.probing import positions
 from grulens.probing.attention import GateAttention
+from grulens.probing.hierarchy import Hierarchy
 from grulens.probing.swept import PATHS, Sweep
 from grulens.probing.timescales import Timescales
 from grulens.probing.traced import Trace
-from grulens.views import raster, still, still_sweep
+from grulens.views import raster, still, still_phrases, still_sweep
+from grulens.views.phrase_tree import PhraseBoxes
 from grulens.views.step_map import largest, step_map
 from grulens.views.sweep_chart import SweepChart
 from grulens.widgets import plot_memory
@@ -31,7 +33,7 @@ WHOLE = 1.0
 
 
 def plot(
-    found: Sweep | Trace | GateAttention | Timescales,
+    found: Sweep | Trace | GateAttention | Timescales | Hierarchy,
     *,
     tokens: Sequence[object] | str | None = None,
     output: Any = None,
@@ -44,10 +46,10 @@ def plot(
     recurrent part; a sweep over times, or a trace, is a picture of units by steps over the tokens,
     and a line where there is one row of them. Gate attention is a map of states by the steps they
     were written at, of which a tap chooses one; time scales are a saturation plot, histograms and
-    half-lives.
+    half-lives; a tree of phrases is boxes over the tokens.
 
     Args:
-        found: what `sweep`, `trace_patch`, `attention` or `timescales` returned.
+        found: what `sweep`, `trace_patch`, `attention`, `timescales` or `agglomerate` returned.
         tokens: what to call each step: a text, or a sequence of (time,).
         output: which number of the readout is shown, an index into it (an int, or a tuple of int).
             None shows the only one; of several, the mean size of their effects, or a trace's mean
@@ -59,7 +61,7 @@ def plot(
         A widget: end a cell with it.
 
     Raises:
-        GrulensError: `found` is neither, or `tokens` are no texts.
+        GrulensError: `found` is none of these, or `tokens` are no texts or fewer than steps.
         ReadoutError: `output` names no number of the readout.
         PositionError: times that count from each row's end cannot share an axis.
 
@@ -70,15 +72,17 @@ def plot(
     ...            progress=False))
     plot of Sweep('l0', 4 units, readout ())
     """
-    if not isinstance(found, Sweep | Trace | GateAttention | Timescales):
+    if not isinstance(found, Sweep | Trace | GateAttention | Timescales | Hierarchy):
         raise GrulensError(
-            "plot shows what sweep, trace_patch, attention or timescales returned, got "
-            f"{shown(found)}"
+            "plot shows what sweep, trace_patch, attention, timescales or agglomerate returned, "
+            f"got {shown(found)}"
         )
     if isinstance(found, GateAttention):
         root, draw = plot_memory.of_attention(found, _words(tokens), row, toward)
     elif isinstance(found, Timescales):
         root, draw = plot_memory.of_timescales(found)
+    elif isinstance(found, Hierarchy):
+        root, draw = _phrases(found, _words(tokens), output)
     elif isinstance(found, Trace):
         root, draw = _trace(found, _words(tokens), output)
     elif found.times is None:
@@ -114,6 +118,22 @@ def _trace(found: Trace, tokens: Sequence[object] | None, output: Any) -> Figure
     )  # fmt: skip
 
 
+def _phrases(found: Hierarchy, tokens: Sequence[object] | None, output: Any) -> Figure:
+    if output is not None:
+        raise ReadoutError(f"output={shown(output)}: a tree of phrases is of one class, give None")
+    _check_enough(tokens, len(found.tokens))
+    target = found.target
+    classes = f"{target}" if isinstance(target, int) else f"{target[0]} against {target[1]}"
+    title = f"phrases for class {classes} · {found.layer}"
+    boxes = PhraseBoxes()
+    boxes.update(found.groups, tokens=tokens, title=title)
+    boxes.on_phrase(lambda group: boxes.select(range(group.first, group.stop)))
+    boxes.on_times(boxes.select)
+    return boxes.root, lambda: still.compose(
+        still_phrases.phrases(found.groups, tokens=tokens, title=title)
+    )
+
+
 def _over_time(
     values: Float[np.ndarray, "row time"],
     units: Sequence[Any],
@@ -125,6 +145,7 @@ def _over_time(
     floor: float = 1e-9,
     guides: Sequence[float] = (),
 ) -> Figure:
+    _check_enough(tokens, max(times) + 1)
     values, mask = _placed(values, times, tokens)
     names = [_name(unit) for unit in units]
     root: Model = step_map(
@@ -191,8 +212,6 @@ def _placed(
             f"times {tuple(times)} count from each row's own end, and rows of several lengths "
             "share no axis: sweep one row at a time, or times counted from the start"
         )
-    if tokens is not None and len(tokens) <= max(times):
-        raise GrulensError(f"{len(tokens)} tokens were given; there is a step {max(times)}")
     steps = max(max(times) + 1, len(tokens or ()))
     mask = np.isin(np.arange(steps), times)
     if mask.all() and list(times) == list(range(steps)):
@@ -200,6 +219,11 @@ def _placed(
     placed = np.zeros((len(values), steps), values.dtype)
     placed[:, list(times)] = values
     return placed, None if mask.all() else mask
+
+
+def _check_enough(tokens: Sequence[object] | None, steps: int) -> None:
+    if tokens is not None and len(tokens) < steps:
+        raise GrulensError(f"{len(tokens)} tokens were given; what is shown has {steps} steps")
 
 
 def _words(tokens: Sequence[object] | str | None) -> list[str] | None:

@@ -81,6 +81,7 @@ def test_a_point_is_chosen_with_the_keyboard_alone(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP, "panel.find.click(); panel.wait(60.0)\npanel")
     notebook.run_all()
     choice = notebook.page.get_by_label("point", exact=True)
+    notebook.page.get_by_text("8 stable").wait_for()
     choice.focus()
-    notebook.page.keyboard.type("0: stable")
+    notebook.page.keyboard.press("ArrowDown")
     notebook.until("print(panel.point.value)", "0")

@@ -1,0 +1,238 @@
+"""A recorded stack of GRU layers as runs of its cells, each in the order in which it reads.
+
+What goes through a whole stack (a phrase's part of every state on the way up, the relevance of
+every state on the way down) needs to know which layer reads which, from which end, and where one
+call takes up the state that another left. That is settled here once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from grulens.errors import EditError, RecordingError, shown
+from grulens.gru.cell import Cell
+from grulens.gru.changes import reverse
+from grulens.gru.precision import exact
+from grulens.gru.unroll import run as states_of
+from grulens.models.find import find, named
+from grulens.models.recording import LayerRecording, Recording
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One layer in one call, in the order in which it reads.
+
+    Attributes:
+        layer: its name.
+        cell: the weights that ran.
+        x: its input (batch, time, input); zero past a row's end.
+        h: the state after each step (batch, time, unit), likewise.
+        h_0: the state before the first step (batch, unit).
+        lengths: how far each row goes (batch,), or None.
+        backwards: whether it reads every row from its end.
+        takes_up: whether h_0 is the last state of the same layer's call before.
+    """
+
+    layer: str
+    cell: Cell
+    x: Tensor
+    h: Tensor
+    h_0: Tensor
+    lengths: Tensor | None
+    backwards: bool
+    takes_up: bool
+
+    @property
+    def h_prev(self) -> Tensor:
+        """The state before each step (batch, time, unit)."""
+        return torch.cat([self.h_0[:, None], self.h[:, :-1]], 1)
+
+    def turned(self, value: Tensor) -> Tensor:
+        """A value (*any, batch, time, unit) from positions to reading order, or back."""
+        if not self.backwards:
+            return value
+        rows = value.reshape(-1, *value.shape[-2:])
+        lengths = None if self.lengths is None else self.lengths.repeat(len(rows) // len(self.h))
+        return reverse(rows, lengths).reshape(value.shape)
+
+    def last(self, value: Tensor) -> Tensor:
+        """The value (*any, batch, unit) of each row's last step, from (*any, batch, time, unit)."""
+        if self.lengths is None:
+            return value[..., -1, :]
+        rows = torch.arange(len(self.lengths), device=value.device)
+        return value[..., rows, self.lengths.to(value.device) - 1, :]
+
+    def valid(self, value: Tensor) -> Tensor:
+        """A value (*any, batch, time, unit) in reading order, zero past a row's end."""
+        if self.lengths is None:
+            return value
+        time = torch.arange(value.shape[-2], device=value.device)
+        past = time >= self.lengths.to(value.device)[:, None]
+        return value.masked_fill(past[..., None], 0)
+
+
+Call = list[list[Run]]
+"""The directions of every level, the lowest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """What lies between the input of a layer's module and that layer.
+
+    Attributes:
+        layer: its name.
+        calls: the runs of every call of the module: of every level, its directions.
+        mask: (batch, time), False on padding.
+    """
+
+    layer: str
+    calls: tuple[Call, ...]
+    mask: Tensor
+
+    @staticmethod
+    def below(
+        model: nn.Module, recording: Recording, layer: str, dtype: torch.dtype | None = None
+    ) -> Levels:
+        """The levels up to and with a layer's own, as they ran.
+
+        Args:
+            model: the model that was recorded.
+            recording: its unedited run.
+            layer: the layer.
+            dtype: compute in this precision instead of the recording's own.
+
+        Raises:
+            LayerError: the recording holds no such layer.
+            RecordingError: an edit was in force, or a layer does not read the states of the one
+                below as they are.
+        """
+        top = recording[layer]
+        modules = [named(path, module) for path, module in find(model).items()]
+        cells, height = next(
+            (cells, level)
+            for cells in modules
+            for (level, _), (name, _) in cells.items()
+            if name == layer
+        )
+        names = [
+            [cells[key][0] for key in sorted(cells) if key[0] == number]
+            for number in range(height + 1)
+        ]
+        stack = [[recording[name] for name in level] for level in names]
+        calls: list[Call] = []
+        for number in range(len(top.segments)):
+            calls.append(_call(stack, number, calls[-1] if calls else None, dtype))
+        return Levels(layer, tuple(calls), top.mask)
+
+    @property
+    def top(self) -> list[str]:
+        """The directions of the layer's own level, by name."""
+        return [run.layer for run in self.calls[0][-1]]
+
+    @property
+    def reads_from_end(self) -> bool:
+        """Whether any layer reads its rows from their ends, so that later steps count too."""
+        return any(run.backwards for level in self.calls[0] for run in level)
+
+    def states(self, layer: str) -> Tensor:
+        """The states (batch, time, unit) of a layer of the top level, by position."""
+        parts = [next(run for run in call[-1] if run.layer == layer) for call in self.calls]
+        return torch.cat([run.turned(run.h) for run in parts], 1)
+
+    @property
+    def x(self) -> Tensor:
+        """The input of the lowest level (batch, time, input), by position."""
+        return torch.cat([call[0][0].turned(call[0][0].x) for call in self.calls], 1)
+
+    def row(self, number: int) -> Levels:
+        """The same for one row of the batch alone."""
+        part = slice(number, number + 1)
+
+        def cut(run: Run) -> Run:
+            lengths = None if run.lengths is None else run.lengths[part]
+            return replace(run, x=run.x[part], h=run.h[part], h_0=run.h_0[part], lengths=lengths)
+
+        calls = tuple([[cut(run) for run in level] for level in call] for call in self.calls)
+        return Levels(self.layer, calls, self.mask[part])
+
+
+def check_dtype(dtype: object) -> None:
+    """Raise EditError unless it is None or a floating dtype of full precision."""
+    if not (dtype is None or dtype is torch.float32 or dtype is torch.float64):
+        raise EditError(f"dtype must be torch.float32, torch.float64 or None, got {shown(dtype)}")
+
+
+def _call(
+    stack: Sequence[Sequence[LayerRecording]],
+    number: int,
+    before: Call | None,
+    dtype: torch.dtype | None,
+) -> Call:
+    found: Call = []
+    below: Tensor | None = None
+    for level, layers in enumerate(stack):
+        runs = []
+        for direction, layer in enumerate(layers):
+            earlier = None if before is None else before[level][direction]
+            runs.append(_run(layer, number, below, earlier, dtype))
+        below = torch.cat([run.turned(run.h) for run in runs], 2)
+        found.append(runs)
+    return found
+
+
+def _run(
+    layer: LayerRecording,
+    number: int,
+    below: Tensor | None,
+    before: Run | None,
+    dtype: torch.dtype | None,
+) -> Run:
+    segment = layer.segments[number]
+    if segment.program is not None:
+        raise RecordingError(
+            f"layer {layer.name!r} ran with an edit, and what is edited cannot be taken apart; "
+            "leave the block of editing(...), or look at the unedited run"
+        )
+    x, h, h_0 = (v.detach() for v in (segment.inputs(), segment.states(), segment.h_0))
+    if below is not None and not torch.allclose(below.to(x), x, *_CLOSE[x.dtype], equal_nan=True):
+        raise RecordingError(
+            f"layer {layer.name!r} does not read the states of the layer below as they are: with "
+            "dropout between layers, call model.eval() first"
+        )
+    # nothing is computed in half a precision: 16 bits do not hold differences of gates
+    wanted = dtype or (h.dtype if h.dtype in _CLOSE and h.dtype.itemsize > 2 else torch.float32)
+    cell = segment.cell.over(lambda weight: weight.detach().to(wanted))
+    start = h_0.to(wanted)
+    takes_up = before is not None and _takes_up(layer, number)
+    if takes_up and before is not None:
+        start = before.last(before.h)
+    made = Run(layer.name, cell, x, h, start, segment.lengths, segment.reverse, takes_up)
+    made = replace(made, x=made.turned(x.to(wanted) if below is None else below))
+    if h.dtype == wanted:
+        return replace(made, h=made.turned(h))
+    with torch.no_grad(), exact(start.device):
+        again = states_of(cell, made.x, start, lengths=segment.lengths)
+    return replace(made, h=made.valid(again))
+
+
+_CLOSE = {
+    torch.float64: (1e-9, 1e-9),
+    torch.float32: (1e-4, 1e-5),
+    torch.float16: (1e-2, 1e-2),
+    torch.bfloat16: (5e-2, 5e-2),
+}
+"""How far a layer's input may be from the states below: (relative, absolute), by dtype."""
+
+
+def _takes_up(layer: LayerRecording, number: int) -> bool:
+    """Whether a call began with the state in which the call before it had ended."""
+    before, segment = layer.segments[number - 1], layer.segments[number]
+    h = before.states().detach()
+    if before.reverse:
+        h = reverse(h, before.lengths)
+    ends = torch.full((len(h),), h.shape[1]) if before.lengths is None else before.lengths
+    return torch.equal(h[torch.arange(len(h)), ends.to(h.device) - 1], segment.h_0.detach())
