@@ -5,6 +5,7 @@ input [def f(x): …                                                            
 ── gates ─────────────────────────────────────────────────────────────────────────
 ── edits ─────────────────────────────────────────────────────────────────────────
 ── units ─────────────────────────────────────────────────────────────────────────
+look into [nothing] [memory] [motion] [credit] [phrases]
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from grulens.widgets.neuron_table import NeuronTable
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.picture import page_arrays
 from grulens.widgets.session import Session
+from grulens.widgets.studies import Studies
 
 
 class Lens(Panel):
@@ -43,6 +45,7 @@ class Lens(Panel):
         gates: the `GateSliders`.
         table: the `NeuronTable`.
         toggles: the `AblationToggles`.
+        studies: further screens, of which one is open at a time: `lens.studies.shown = "memory"`.
         session: what they share.
 
     >>> from grulens import Lens
@@ -81,11 +84,12 @@ class Lens(Panel):
         self.gates = GateSliders(session)
         self.toggles = AblationToggles(session)
         self.table = NeuronTable(session)
+        self.studies = Studies(session)
         parts: list[W.Widget] = [row(self._title, self.layer, self.row, self._about)]
         if callable(getattr(session.model, "encode", None)):
             parts += [self.text, row(self.run)]
-        self.fill(*parts, self.gates, self.toggles, self.table)
-        for part in (self.gates, self.toggles, self.table):
+        self.fill(*parts, self.gates, self.toggles, self.table, self.studies)
+        for part in (self.gates, self.toggles, self.table, self.studies):
             part.leave("busy")  # one mark for the whole is enough
 
         for view in (self.gates.picture, self.table.picture):
@@ -110,7 +114,7 @@ class Lens(Panel):
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
         measured = self.table.still() if self.table.measured else ""
-        return self.gates.still() + measured
+        return self.gates.still() + measured + self.studies.still()
 
     # what a change does
 

@@ -43,6 +43,8 @@ class Panel(W.VBox):
         self._observed: list[tuple[Callable[[Any], None], tuple[str, ...]]] = []
         self._ties: list[tl.link] = []
         self._failed: dict[object, str] = {}
+        self._asleep = False
+        self._missed: dict[Callable[[], object], None] = {}
         self.session = model if isinstance(model, Session) else Session(model, *args, **options)
         self._errors = W.HTML(layout=W.Layout(display="none"))
         super().__init__()
@@ -66,7 +68,10 @@ class Panel(W.VBox):
         shown = guarded(do, show, clear)
 
         def changed(_: Any) -> None:
-            shown()
+            if self._asleep:
+                self._missed[shown] = None
+            else:
+                shown()
 
         self.session.observe(changed, traits)
         self._observed.append((changed, traits))
@@ -76,6 +81,17 @@ class Panel(W.VBox):
         for pair in [pair for pair in self._observed if pair[1] == traits]:
             self.session.unobserve(*pair)
             self._observed.remove(pair)
+
+    def sleep(self) -> None:
+        """Follow nothing while the panel is not seen; what changes meanwhile is remembered."""
+        self._asleep = True
+
+    def wake(self) -> None:
+        """Follow again, and catch up with what has changed."""
+        self._asleep = False
+        missed, self._missed = self._missed, {}
+        for do in missed:
+            do()
 
     def tie(self, trait: str, control: W.Widget) -> None:
         """Keep a trait of the session and a control's value equal, until the panel is closed."""
