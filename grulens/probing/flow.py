@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -19,6 +19,7 @@ from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.gru.flow import gains, product
 from grulens.gru.jacobian import Slopes
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing import positions
 from grulens.probing.held_layer import layer_of
 from grulens.probing.spans import spans
 
@@ -148,6 +149,17 @@ class GradientFlow:
             f"layer {self.layer!r}"
         )
 
+    @property
+    def past(self) -> Int[Tensor, "batch query 2"]:
+        """First and last position of each state's past, itself included; 0 and -1 for padding."""
+        batch, steps, _ = self.shape
+        found = torch.tensor([0, -1]).repeat(batch, steps, 1)
+        for part in self.stretches:
+            at, first = torch.tensor(part.at), part.at[0] if part.at else 0
+            ends = torch.stack([at, torch.full_like(at, first)])
+            found[part.row, at] = ends.sort(0).values.T
+        return found
+
     def _position(self, t: Any) -> int:
         steps = self.shape[1]
         if isinstance(t, bool) or not isinstance(t, int) or not -steps <= t < steps:
@@ -182,7 +194,9 @@ class GradientFlow:
         return f"GradientFlow({self.layer!r}, batch {batch}, time {time}, unit {unit})"
 
 
-def gradient_flow(recording: Recording | LayerRecording, layer: str | None = None) -> GradientFlow:
+def gradient_flow(
+    recording: Recording | LayerRecording, layer: str | None = None, *, rows: Any = None
+) -> GradientFlow:
     """How strongly each state depends on those before it, by exact products of Jacobians.
 
     Products of Jacobians over time are what decides whether a network can learn from the past
@@ -192,8 +206,10 @@ def gradient_flow(recording: Recording | LayerRecording, layer: str | None = Non
     Args:
         recording: a recorded run, or one of its layers.
         layer: which layer; may be left away where there is one.
+        rows: which rows of the batch to follow; None is all. The others have gains of 0.
 
     Raises:
+        PositionError: there are no such rows.
         RecordingError: the layer was edited, so its states are not those of its cell; or the
             recording has several layers and none was named.
 
@@ -211,15 +227,16 @@ def gradient_flow(recording: Recording | LayerRecording, layer: str | None = Non
             f"layer {held.name!r} was edited, so its states do not follow one another as its cell "
             "says; record without edits of this layer"
         )
-    return GradientFlow(held.name, held.shape, tuple(_stretches(held)))
+    chosen = positions.chosen(rows, held.shape[0], "row", f"layer {held.name!r}")
+    return GradientFlow(held.name, held.shape, tuple(_stretches(held, chosen)))
 
 
-def _stretches(layer: LayerRecording) -> Iterator[Stretch]:
+def _stretches(layer: LayerRecording, rows: Tensor) -> Iterator[Stretch]:
     cell = layer.cell.over(lambda weight: weight.detach().cpu().double())
     x, h_prev = layer.x.detach().cpu(), layer.h_prev.detach().cpu()
     with torch.no_grad():
         for span in spans(layer):
-            for row in range(layer.shape[0]):
+            for row in rows.nonzero()[:, 0].tolist():
                 at = span.order(row)
                 products = linear(x[row, at].double(), cell.weight_ih, cell.bias_ih)
                 yield Stretch(row, at.tolist(), Slopes.at(cell, products, h_prev[row, at].double()))

@@ -1,6 +1,6 @@
-"""Where the memory comes from: the past that each state is made of, and how long units keep it.
+"""Where the memory comes from: what each state is made of and depends on, how long units keep it.
 
-memory [attention | timescales]
+memory [attention | gradient | timescales]
 weigh toward [no class: mean over units ▾]   state after step [17]
 half of the state after step 17 was written within the last 3 steps; 4.1 % is h_0
 ┌ states by the steps they were written at ┐     or     ┌ saturation ┐ ┌ histograms ┐
@@ -17,13 +17,14 @@ from ipywidgets import link
 from torch import nn
 
 from grulens.widgets.memory_attention import AttentionPart
+from grulens.widgets.memory_flow import FlowPart
 from grulens.widgets.memory_timescales import TimescalesPart
 from grulens.widgets.panel import Panel, choice, row
 from grulens.widgets.session import Session
 
 
 class GateMemory(Panel):
-    """Gate attention, and the time scales of the gates.
+    """Gate attention, the flow of gradients, and the time scales of the gates.
 
     Args:
         model: the model, or a `Session` to share.
@@ -31,8 +32,9 @@ class GateMemory(Panel):
         **options: as `Session`.
 
     Attributes:
-        view: "attention" or "timescales".
+        view: "attention", "gradient" or "timescales".
         attention: which past the states are made of, and the controls of that.
+        gradient: which past the states still depend on, and the controls of that.
         timescales: half-lives, saturation and histograms, and the controls of that.
 
     >>> import torch
@@ -43,7 +45,7 @@ class GateMemory(Panel):
     Timescales('l0', 4 units, 6 steps)
     """
 
-    view: Any = tl.Enum(("attention", "timescales"), "attention")
+    view: Any = tl.Enum(("attention", "gradient", "timescales"), "attention")
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
@@ -51,18 +53,23 @@ class GateMemory(Panel):
 
         # controls
         word, self._view = choice(
-            "memory", [("attention", "attention"), ("timescales", "timescales")],
-            ["which past each state is made of", "how long each unit remembers"],
+            "memory", [(name, name) for name in ("attention", "gradient", "timescales")],
+            ["which past each state is made of", "which past each state still depends on",
+             "how long each unit remembers"],
         )  # fmt: skip
         link((self, "view"), (self._view, "value"))
 
         # layout
         told = (partial(self.show_error, source=self), partial(self.clear_error, self))
         self.attention = AttentionPart(session, self.guard, *told)
+        self.gradient = FlowPart(session, self.guard, *told)
         self.timescales = TimescalesPart(session, self.guard, *told)
-        self.fill(row(word, self._view), self.attention.box, self.timescales.box)
+        self._parts: dict[str, Any] = {
+            "attention": self.attention, "gradient": self.gradient, "timescales": self.timescales,
+        }  # fmt: skip
+        self.fill(row(word, self._view), *(part.box for part in self._parts.values()))
 
-        for part in (self.attention, self.timescales):
+        for part in self._parts.values():
             self.settles_with(part.picture)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
         self.follow(self._on_units, "units")
@@ -72,26 +79,27 @@ class GateMemory(Panel):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being computed; whether that was reached in time."""
-        return self._part.wait(timeout)
+        done: bool = self._part.wait(timeout)
+        return done
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
-        return self._part.still() or super().still()
+        return str(self._part.still() or super().still())
 
     # what a change does
 
     @property
-    def _part(self) -> AttentionPart | TimescalesPart:
-        return self.attention if self.view == "attention" else self.timescales
+    def _part(self) -> Any:
+        return self._parts[self.view]
 
     @tl.observe("view")
     def _on_view(self, _: Any) -> None:
-        if hasattr(self, "timescales"):
+        if hasattr(self, "_parts"):
             self._show()
             self.guard(self._part.refresh)()
 
     def _show(self) -> None:
-        for part in (self.attention, self.timescales):
+        for part in self._parts.values():
             part.box.layout.display = None if part is self._part else "none"
 
     def _on_run(self) -> None:
@@ -99,8 +107,11 @@ class GateMemory(Panel):
 
     def _on_units(self) -> None:
         # attention is a mean over the selected units; time scales only mark them
-        (self.attention.refresh if self.view == "attention" else self.timescales.mark)()
+        if self.view == "attention":
+            self.attention.refresh()
+        elif self.view == "timescales":
+            self.timescales.mark()
 
     def _on_step(self) -> None:
-        if self.view == "attention":
-            self.attention.mark()
+        if self.view != "timescales":
+            self._part.mark()

@@ -85,6 +85,45 @@ def along(
     return f"{state} lies {_signed(total)} {name} ({over}): {', '.join(parts)}."
 
 
+def felt(
+    gains: Float[np.ndarray, " key"],
+    initial: float,
+    *,
+    at: int,
+    past: Int[np.ndarray, " 2"],
+    tokens: Sequence[object] | None = None,
+) -> str:
+    """How far back a change of a state would still be felt.
+
+    Args:
+        gains: (key,), 1 at the state itself.
+        initial: the gain of h_0.
+        at: the query.
+        past: (2,), first and last key of its past.
+        tokens: (key,), what to call each step.
+
+    >>> felt(np.array([0.001, 0.5, 1.0]), 0.0, at=2, past=np.array([0, 2]), tokens="abc")
+    'The state after step 2 (c) feels a change of the state before it by 0.5; less than 1% of one \
+made 2 steps before or earlier; h_0 by 0.'
+    """
+    if past[1] < past[0]:
+        return f"Step {at} is padding in this row."
+    state = f"The state after step {at}{_token(tokens, at)}"
+    keys = np.arange(past[0], past[1] + 1)
+    # a reverse layer reads from the far end of its past towards the query
+    back = gains[keys if past[0] == at else keys[::-1]]
+    if len(back) == 1:
+        return f"{state} has nothing before it but h_0, felt by {initial:.2g}."
+    text = f"{state} feels a change of the state before it by {float(back[1]):.2g}; "
+    strong = np.flatnonzero(back >= 0.01)
+    first = int(strong[-1]) + 1
+    if first < len(back):
+        text += f"less than 1% of one made {_steps(float(first))} before or earlier; "
+    else:
+        text += f"at least 1% of one made {_steps(len(back) - 1.0)} before; "
+    return f"{text}h_0 by {initial:.2g}."
+
+
 def lives(found: Timescales, units: Sequence[int]) -> str:
     """Half-lives and saturation of the selected units, or of all.
 

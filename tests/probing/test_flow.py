@@ -57,6 +57,14 @@ def test_products_and_gains_are_those_of_autograd(case: Any, seed: int) -> None:
                 assert mean[row, k, t] == 0
                 with pytest.raises(PositionError, match="is not in the past of the state at time"):
                     flow.product(k, t, row=row)
+        alone = gradient_flow(layer, rows=row)
+        assert torch.equal(alone.map(toward=toward)[row], along[row])
+        assert len({part.row for part in alone.stretches}) == 1
+        ends = flow.past[row]
+        for t in range(layer.shape[1]):
+            reached = along[row, t].nonzero()[:, 0]
+            assert not len(reached) or ends[t, 0] <= reached.min() <= reached.max() <= ends[t, 1]
+            assert bool(layer.mask[row, t]) == bool(ends[t, 0] <= t <= ends[t, 1])
         padding = ~layer.mask[row]
         assert mean[row, padding].eq(0).all()
         assert mean[row][:, padding].eq(0).all()

@@ -10,10 +10,10 @@ import torch
 from bokeh.events import Tap
 from torch import Tensor, nn
 
-from grulens import GateMemory, Session, ablate, attention, clamp, scale, timescales
+from grulens import GateMemory, Session, ablate, attention, clamp, gradient_flow, scale, timescales
 from grulens.probing.attention import GateAttention
 from grulens.probing.head import head_of
-from grulens.widgets import memory_attention
+from grulens.widgets import memory_attention, memory_flow
 
 
 @pytest.fixture
@@ -242,3 +242,71 @@ def test_texts_are_escaped_and_stills_follow_the_view() -> None:
     assert "&lt;img" in screen.still()
     assert "data:image/png" in screen._repr_mimebundle_()["text/html"]
     assert repr(screen) == "GateMemory(GRU, l0, 0 of 0 edits on)"
+
+
+# ── gradients ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_gradient_view_shows_the_products_of_jacobians(session: Session) -> None:
+    panel = GateMemory(session)
+    panel.view = "gradient"
+    assert panel.wait(20.0)
+    part = panel.gradient
+    flow = gradient_flow(session.now)
+    np.testing.assert_allclose(part._flow.values, flow.map()[0].float().numpy(), rtol=1e-5)
+    assert panel._errors.value == ""
+    assert "feels a change of the state before it by" in part._said.value
+    session.step = 2
+    assert part.step.value == 2
+    line = part._line.source.data
+    np.testing.assert_allclose(line["gain"], flow.at(2)[0][0, :3].numpy().clip(1e-6))
+    assert "gain" in panel.still()
+    panel.close()
+
+
+def test_a_class_can_be_followed_where_it_is_read(session: Session) -> None:
+    session.layer = "rnn.l1"
+    panel = GateMemory(session)
+    panel.view = "gradient"
+    part = panel.gradient
+    assert part.toward.layout.display is None
+    part.toward.value = 1
+    assert panel.wait(20.0)
+    want = gradient_flow(session.now).map(toward=session.model.out.weight[1])[0]
+    np.testing.assert_allclose(part._flow.values, want.float().numpy(), rtol=1e-5)
+    panel.close()
+
+
+def test_gradients_of_an_edited_layer_are_those_without_edits(session: Session) -> None:
+    panel = GateMemory(session)
+    panel.view = "gradient"
+    assert panel.wait(20.0)
+    before = panel.gradient._flow.values.copy()
+    session.add(clamp(session.layer, "z", value=0.2))
+    assert panel.wait(20.0)
+    assert "this is the run without edits" in panel.gradient._note.value
+    np.testing.assert_array_equal(panel.gradient._flow.values, before)
+    assert panel._errors.value == ""
+    panel.close()
+
+
+def test_what_costs_too_much_is_estimated_or_left_away(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = GateMemory(session)
+    monkeypatch.setattr(memory_flow, "MOST", 16 * 6.0 * 36 * 6 * 6 / 2)
+    monkeypatch.setattr(memory_flow, "SOME", 2)
+    panel.view = "gradient"
+    assert panel.wait(20.0)
+    whole = panel.gradient._flow.values
+    monkeypatch.setattr(memory_flow, "MOST", 3 * 6.0 * 36 * 6 * 6 / 2)
+    panel.gradient.refresh()
+    assert panel.wait(20.0)
+    assert "Estimated from 2 random directions." in panel.gradient._note.value
+    assert not np.array_equal(panel.gradient._flow.values, whole)
+    monkeypatch.setattr(memory_flow, "MOST", 1.0)
+    panel.gradient.refresh()
+    assert panel.wait(20.0)
+    assert "No map of 6 steps" in panel.gradient._note.value
+    assert not panel.gradient._map.root.visible
+    panel.close()

@@ -1,0 +1,224 @@
+"""How strongly states depend on those before them, with the controls that choose a state.
+
+weigh toward [no class: mean over units ▾]   state after step [17]
+the state after step 17 feels the one before it by 0.71; less than 1 % of what was 12 steps before
+┌ map: states down, the states they depend on across ┐
+│ the gains of the chosen state as a line            │
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
+
+import ipywidgets as W
+import numpy as np
+import torch
+from bokeh.layouts import column
+from jaxtyping import Float
+from torch import Tensor
+
+from grulens.models.recording import LayerRecording
+from grulens.probing.flow import GradientFlow, gradient_flow
+from grulens.views import still_memory
+from grulens.views.attention_map import AttentionMap
+from grulens.views.gain_line import GainLine
+from grulens.widgets.bokeh_view import BokehView
+from grulens.widgets.directions import Directions
+from grulens.widgets.latest import Latest
+from grulens.widgets.memory_words import felt
+from grulens.widgets.panel import row
+from grulens.widgets.session import Session
+
+#: Multiplications that a person waits for: some seconds, in the background.
+MOST: Final = 1.5e11
+#: Random directions stand in for all of them where all cost more than that.
+SOME: Final = 16
+EDITED: Final = "An edit changes this layer: this is the run without edits."
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """What was found for one row: the map unless it costs too much, and how to get a line of it."""
+
+    layer: LayerRecording
+    row: int
+    found: GradientFlow
+    toward: Tensor | None
+    values: Float[np.ndarray, "query key"] | None
+    past: Any
+    name: str
+    note: str
+
+    def query(self, t: int) -> tuple[Float[np.ndarray, " key"], float]:
+        """The gains of one state, and that of h_0."""
+        gains, initial = self.found.at(t, toward=self.toward)
+        return gains[self.row].numpy(), float(initial[self.row])
+
+
+class FlowPart:
+    """The map of gains, one state of it, and their controls.
+
+    Args:
+        session: what is looked at.
+        guard: makes a callback whose errors are seen.
+        failed: shows the error of a computation in the background.
+        succeeded: takes it away again.
+
+    Attributes:
+        box: all of it.
+        directions: the classes that can be chosen.
+        toward: their list; -1 is none.
+        step: the state that is looked at.
+        picture: the figures.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        guard: Callable[[Callable[..., None]], Callable[..., None]],
+        failed: Callable[[Exception], None],
+        succeeded: Callable[[], None],
+    ) -> None:
+        self.session = session
+        self._asked: object = None
+        self._flow: Flow | None = None
+        self._showing = False
+
+        # controls
+        self.directions = Directions(session)
+        self.toward = self.directions.control
+        self.step = W.BoundedIntText(
+            min=0, max=0, description="state after step", layout=W.Layout(width="180px"),
+            style={"description_width": "auto"},
+        )  # fmt: skip
+        self._note, self._said = W.HTML(), W.HTML()
+
+        # layout
+        self._map = AttentionMap()
+        self._map.root.xaxis.axis_label = "state after step"
+        self._line = GainLine(x_range=self._map.x_range)
+        self.picture = BokehView(
+            column(self._map.root, self._line.root, sizing_mode="stretch_width"),
+            lock=session.lock,
+            retire=False,
+        )
+        self.box = W.VBox([row(self.toward, self.step), self._note, self._said, self.picture])
+
+        # both ways
+        self._map.on_query(self._choose)
+        self.toward.observe(guard(self._on_toward), "value")
+        self.step.observe(guard(self._on_step), "value")
+        self._making = Latest(self._make, failed, succeeded)
+
+    def refresh(self) -> None:
+        """Show what the session has now, when it is made."""
+        with self.session.lock:
+            self.directions.offer()
+            self._asked = object()
+        if self._flow is None:
+            self._said.value = '<span role="status">following the gradient …</span>'
+        self._making.later(self._asked)
+
+    def mark(self) -> None:
+        """Show the state that the session's step means."""
+        if self._flow is not None:
+            with self.picture.batch():
+                self._show_query(self._flow)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is being made; whether that was reached in time."""
+        return self._making.wait(timeout)
+
+    def still(self) -> str:
+        """What is shown as HTML that needs no kernel and no network."""
+        flow = self._flow
+        if flow is None:
+            return ""
+        t = self._at(flow)
+        gains, initial = flow.query(t)
+        return still_memory.attention(
+            flow.values, gains, past=flow.past, at=t, tokens=self.session.tokens, signed=False,
+            name=flow.name, layer=flow.layer.name, said=self._words(flow, t, gains, initial),
+        )  # fmt: skip
+
+    # what a person does
+
+    def _choose(self, query: int) -> None:
+        self.session.step = query
+
+    def _on_toward(self, _: Any) -> None:
+        if not self.directions.offering:
+            self.refresh()
+
+    def _on_step(self, change: Any) -> None:
+        if not self._showing:
+            self.session.step = change["new"]
+
+    # making and drawing
+
+    def _make(self, asked: object) -> None:
+        session = self.session
+        with session.lock:
+            layer, place, chosen = session.now, session.row, self.directions.chosen
+            note = ""
+            if any(segment.program for segment in layer.segments):
+                layer, note = session.before, EDITED
+        _, steps, units = layer.shape
+        each = 6.0 * units**2 * steps  # of one direction, for one state
+        found, toward, name = gradient_flow(layer, rows=place), None, "gain, all directions"
+        if chosen is not None:
+            toward, name = chosen[0], f"gain on “{chosen[1]}”"
+        elif each * units * steps / 2 > MOST:
+            generator = torch.Generator().manual_seed(0)
+            toward = torch.randn(SOME, units, generator=generator)
+            name = "gain, random directions"
+            note += f" Estimated from {SOME} random directions."
+        count = 1 if toward is None or toward.dim() == 1 else len(toward)
+        count = units if toward is None else count
+        values = None
+        if each * count * steps / 2 <= MOST:
+            values = found.map(toward=toward)[place].float().numpy()
+        else:
+            note += f" No map of {steps} steps: it would take too long."
+        past = found.past[place].numpy()
+        with self.picture.batch():
+            if asked is not self._asked:
+                return  # something newer is on its way
+            self._flow = Flow(layer, place, found, toward, values, past, name, note.strip())
+            self._draw(self._flow)
+
+    def _draw(self, flow: Flow) -> None:
+        self._map.root.visible = flow.values is not None
+        if flow.values is not None:
+            self._map.update(
+                flow.values, past=flow.past, tokens=self.session.tokens, name=flow.name,
+                layer=flow.layer.name,
+            )  # fmt: skip
+        self._note.value = f'<span class="grulens-quiet">{escape(flow.note)}</span>'
+        self._note.layout.display = None if flow.note else "none"
+        self._show_query(flow)
+
+    def _show_query(self, flow: Flow) -> None:
+        t = self._at(flow)
+        self._showing = True
+        try:
+            self.step.max = flow.found.shape[1] - 1
+            self.step.value = t
+        finally:
+            self._showing = False
+        self._map.select(t)
+        gains, initial = flow.query(t)
+        keys = np.arange(len(gains))
+        mask = (keys >= flow.past[t, 0]) & (keys <= flow.past[t, 1])
+        self._line.update(gains, mask=mask, title=f"{flow.name} · state after step {t}")
+        said = self._words(flow, t, gains, initial)
+        self._said.value = f'<span role="status">{escape(said)}</span>'
+
+    def _at(self, flow: Flow) -> int:
+        return min(self.session.step, flow.found.shape[1] - 1)
+
+    def _words(self, flow: Flow, t: int, gains: Float[np.ndarray, " key"], initial: float) -> str:
+        return felt(gains, initial, at=t, past=flow.past[t], tokens=self.session.tokens)
