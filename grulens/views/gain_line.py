@@ -39,7 +39,7 @@ class GainLine:
         self.source = ColumnDataSource({"key": [], "gain": []})
         self.root = frame(
             height=170, x_range=self.x_range, y_range=Range1d(start=FLOOR, end=2),
-            y_axis_type="log", x_axis_label="step", y_axis_label="gain", title="",
+            y_axis_type="log", x_axis_label="state after step", y_axis_label="gain", title="",
             name="gain of every state before",
         )  # fmt: skip
         whole_steps(self.root.xaxis)

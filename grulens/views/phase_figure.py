@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from bokeh.models import (
     ColumnDataSource,
+    FixedTicker,
     HoverTool,
     LinearColorMapper,
     PanTool,
@@ -68,7 +69,10 @@ class PhaseFigure:
     def __init__(self) -> None:
         self.layers = Layers()
         self.mapper = LinearColorMapper(palette=COLORS["h"], low=0, high=1)
-        self.bar: Any = ColorBar(color_mapper=self.mapper, width=12, title="")
+        # one ticker for good: BokehJS goes on drawing one that was replaced
+        self.bar: Any = ColorBar(
+            color_mapper=self.mapper, width=12, title="", ticker=FixedTicker(ticks=[])
+        )
         self.entries: dict[str, LegendItem] = {}
         self.root: Any = frame(
             height=HEIGHT, tools=[PanTool(), WheelZoomTool(), ResetTool()], title="",

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 from bokeh.events import Tap
-from bokeh.models import ColumnDataSource, FixedTicker
+from bokeh.models import ColumnDataSource
 from jaxtyping import Float, Int
 
 from grulens.views.palette import COLORS
@@ -230,17 +230,17 @@ class PhasePlot:
             low, high = ends
             palette = TIME if colors == "time" else COLORS[colors]
             mapper.update(palette=palette, low=low, high=high if high > low else low + 1)
-            bar.update(ticker="auto", major_label_overrides={})
+            ticks = np.linspace(low, high, 5)
+            bar.ticker.ticks = ticks.tolist()
+            bar.major_label_overrides = {tick: f"{tick:.3g}" for tick in ticks.tolist()}
             return
         count = min(len(colors), len(CLASSES))
         words = [visible_text(name, 12) for name in colors[:count]]
         if len(colors) > count:
             words[-1] = "others"
         mapper.update(palette=list(CLASSES[:count]), low=-0.5, high=count - 0.5)
-        bar.update(
-            ticker=FixedTicker(ticks=list(range(count))),
-            major_label_overrides=dict(enumerate(words)),
-        )
+        bar.ticker.ticks = list(range(count))
+        bar.major_label_overrides = dict(enumerate(words))
 
     def _fit(self, what: str, points: Float[np.ndarray, "any 2"]) -> None:
         """Have all of them in sight; a person's zoom is kept unless there are others."""

@@ -95,8 +95,8 @@ class PhasePortrait(Panel):
         )
         self.picture = BokehView(self._plot.root, lock=session.lock, retire=False)
         self.modes = BokehView(self._spectrum.root, lock=session.lock, retire=False)
-        for view in (self.picture, self.modes):
-            view.layout.width = "auto"
+        # as wide as their figures, so that they can stand beside each other
+        self.picture.layout.width, self.modes.layout.width = "590px", "235px"
         self._words = W.HTML(layout=W.Layout(flex="1 1 200px", width="auto"))
         # beside the plane, under each other; under it, beside each other
         aside = row(self.modes, self._words)
