@@ -116,6 +116,26 @@ class Slopes:
             reset=(1 - self.z)[..., None] * self.by_reset(),
         )
 
+    def sizes(self) -> dict[str, Tensor]:
+        """The size of each of the four parts, (batch,): its norm over that of the identity.
+
+        That is the root mean square of its singular values. Where the reset acts after the product
+        no part is built: a diagonal times a matrix has the norms of its rows.
+        """
+        w_r, w_z, w_n = (w.square().sum(1) for w in self.cell.weight_hh.chunk(3))
+        c = (1 - self.z) * self.dn
+        squares = {
+            "leak": self.z.square(),
+            "update": ((self.h - self.n) * self.dz).square() * w_z,
+            "candidate": (c * self.r).square() * w_n,
+            "reset": (c * self.inner * self.dr).square() * w_r,
+        }
+        if not self.cell.reset_after:
+            keep = (1 - self.z)[..., None]
+            squares["candidate"] = (keep * self.by_candidate()).square().sum(-1)
+            squares["reset"] = (keep * self.by_reset()).square().sum(-1)
+        return {name: square.mean(-1).sqrt() for name, square in squares.items()}
+
     def pulled(self, g: Tensor) -> Tensor:
         """Rows g times the Jacobian, (..., batch, unit), without building it: two products."""
         c = g * (1 - self.z) * self.dn

@@ -149,6 +149,21 @@ class GradientFlow:
             f"layer {self.layer!r}"
         )
 
+    def paths(self) -> dict[str, Float[Tensor, "batch time"]]:
+        """How large each of the four ways is by which a state enters the next, at every step.
+
+        Returns:
+            leak, update, candidate and reset, each (batch, time): the root mean square of the
+            singular values of that part of the step's Jacobian; 0 on padding.
+        """
+        batch, steps, _ = self.shape
+        found: dict[str, Tensor] = {}
+        for part in self.stretches:
+            for name, size in part.slopes.sizes().items():
+                whole = found.setdefault(name, size.new_zeros(batch, steps))
+                whole[part.row, part.at] = size
+        return found
+
     @property
     def past(self) -> Int[Tensor, "batch query 2"]:
         """First and last position of each state's past, itself included; 0 and -1 for padding."""

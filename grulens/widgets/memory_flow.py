@@ -4,6 +4,7 @@ weigh toward [no class: mean over units ▾]   state after step [17]
 the state after step 17 feels the one before it by 0.71; less than 1 % of what was 12 steps before
 ┌ map: states down, the states they depend on across ┐
 │ the gains of the chosen state as a line            │
+│ by which way each state enters the next one        │
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from grulens.probing.flow import GradientFlow, gradient_flow
 from grulens.views import still_memory
 from grulens.views.attention_map import AttentionMap
 from grulens.views.gain_line import GainLine
+from grulens.views.path_lines import PathLines
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.directions import Directions
 from grulens.widgets.latest import Latest
@@ -100,8 +102,9 @@ class FlowPart:
         self._map = AttentionMap()
         self._map.root.xaxis.axis_label = "state after step"
         self._line = GainLine(x_range=self._map.x_range)
+        self._paths = PathLines(x_range=self._map.x_range)
         self.picture = BokehView(
-            column(self._map.root, self._line.root, sizing_mode="stretch_width"),
+            column(self._map.root, self._line.root, self._paths.root, sizing_mode="stretch_width"),
             lock=session.lock,
             retire=False,
         )
@@ -197,6 +200,11 @@ class FlowPart:
                 flow.values, past=flow.past, tokens=self.session.tokens, name=flow.name,
                 layer=flow.layer.name,
             )  # fmt: skip
+        self._paths.update(
+            {name: sizes[flow.row].numpy() for name, sizes in flow.found.paths().items()},
+            mask=flow.past[:, 0] <= flow.past[:, 1],
+            title=f"ways into the next state · {flow.layer.name}",
+        )
         self._note.value = f'<span class="grulens-quiet">{escape(flow.note)}</span>'
         self._note.layout.display = None if flow.note else "none"
         self._show_query(flow)

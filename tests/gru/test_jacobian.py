@@ -13,7 +13,7 @@ from torch.nn.functional import hardsigmoid, softplus
 from grulens import Cell
 from grulens.errors import CellError
 from grulens.gru.gates import general_gates
-from grulens.gru.jacobian import jacobian
+from grulens.gru.jacobian import Slopes, jacobian
 from grulens.gru.unroll import unroll
 
 
@@ -39,6 +39,12 @@ def test_the_four_parts_sum_to_what_autograd_finds(
     torch.manual_seed(seed)
     x, h = torch.randn(2, inputs).double(), torch.rand(2, units).double() * 2 - 1
     found = jacobian(cell, x, h)
+    slopes = Slopes.at(cell, torch.nn.functional.linear(x, cell.weight_ih, cell.bias_ih), h)
+    for name, size in slopes.sizes().items():
+        part = getattr(found, name)
+        assert torch.allclose(size, part.norm(dim=(1, 2)) / units**0.5, atol=1e-12), name
+    g = torch.randn(3, 2, units).double()
+    assert torch.allclose(slopes.pulled(g), (g[:, :, None] @ found.total)[:, :, 0], atol=1e-12)
     for row in range(2):
         expected = torch.autograd.functional.jacobian(
             lambda state, row=row: unroll(cell, x[row : row + 1, None], state[None])[0, 0], h[row]

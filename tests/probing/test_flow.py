@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from grulens import clamp, record
 from grulens.errors import LayerError, PositionError, RecordingError, SignalError
 from grulens.gru.flow import gains, product
-from grulens.gru.jacobian import Slopes
+from grulens.gru.jacobian import Slopes, jacobian
 from grulens.gru.unroll import unroll
 from grulens.models.recording import LayerRecording
 from grulens.probing import flow as module
@@ -65,6 +65,12 @@ def test_products_and_gains_are_those_of_autograd(case: Any, seed: int) -> None:
             reached = along[row, t].nonzero()[:, 0]
             assert not len(reached) or ends[t, 0] <= reached.min() <= reached.max() <= ends[t, 1]
             assert bool(layer.mask[row, t]) == bool(ends[t, 0] <= t <= ends[t, 1])
+        paths = flow.paths()
+        parts = jacobian(layer.cell, layer.x[row, order], layer.h_prev[row, order])
+        for name, sizes in paths.items():
+            want = getattr(parts, name).norm(dim=(1, 2)) / units**0.5
+            assert torch.allclose(sizes[row, order], want, atol=1e-12)
+            assert sizes[row, ~layer.mask[row]].eq(0).all()
         padding = ~layer.mask[row]
         assert mean[row, padding].eq(0).all()
         assert mean[row][:, padding].eq(0).all()
