@@ -2,7 +2,7 @@
 
 plane [PC 1 × PC 2 ▾]  colour [step ▾]  input [zero ▾]   ☐ how every point moves
 [find fixed points] ▓▓▓░░  slow points [none ▾]  27 fixed points, 8 stable
-point [0: stable, 12 steps ▾]  [clear]
+point [0: stable, 12 steps ▾]  [exponents]  [clear]
 ┌ states of rnn.l0 ───────────────────┐   ┌ eigenvalues ┐
 │        ●····○····●                  │   │      ○      │
 └─────────────────────────────────────┘   └─────────────┘
@@ -18,8 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grulens.gru.lyapunov import lyapunov
+from grulens.models.recording import LayerRecording
 from grulens.probing.portrait import Plane, growing, run
 from grulens.views import still
+from grulens.views.exponents import Exponents
 from grulens.views.phase_portrait import PhasePlot
 from grulens.views.spectrum import Spectrum
 from grulens.views.still_portrait import portrait as picture_of
@@ -28,7 +31,7 @@ from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.phase_colors import choices, coloured
 from grulens.widgets.phase_space import PhaseSpace
-from grulens.widgets.phase_words import STEPS, journey, modes, progress
+from grulens.widgets.phase_words import STEPS, journey, modes, parting, progress, status
 from grulens.widgets.session import Session
 
 FIND, STOP = "find fixed points", "stop"
@@ -80,6 +83,12 @@ class PhasePortrait(Panel):
         self._said = W.HTML()
         self.slow = W.Dropdown(description="slow points", options=list(SLOW.items()), **_AUTO)
         self.point = W.Dropdown(description="point", options=[("none", None)], **_AUTO)
+        self.measure = button(
+            "exponents", "whether neighbouring trajectories part or come together, along this run",
+            guard(self._on_measure),
+        )  # fmt: skip
+        self._parting = W.HTML(layout=W.Layout(flex="1 1 200px", width="auto"))
+        self._measuring = Latest(self._measure, self.show_error, self.clear_error)
         self.clear = button("clear", "take the started trajectory away", guard(self._on_clear))
         self._about = W.HTML()
         self._space = PhaseSpace(session)
@@ -88,23 +97,24 @@ class PhasePortrait(Panel):
         )
 
         # layout
-        self._plot, self._spectrum = PhasePlot(), Spectrum()
+        self._plot, self._spectrum, self._exponents = PhasePlot(), Spectrum(), Exponents()
         # before the view: a document hears only the events that its figures had when they came
         self._plot.on_tap(
             lambda place: setattr(self.point, "value", place), self._on_state, self._on_place
         )
         self.picture = BokehView(self._plot.root, lock=session.lock, retire=False)
-        self.modes = BokehView(self._spectrum.root, lock=session.lock, retire=False)
+        aside_figures = (self._spectrum.root, self._exponents.root)
+        self.modes = BokehView(*aside_figures, lock=session.lock, retire=False)
         # as wide as their figures, so that they can stand beside each other
         self.picture.layout.width, self.modes.layout.width = "590px", "235px"
         self._words = W.HTML(layout=W.Layout(flex="1 1 200px", width="auto"))
         # beside the plane, under each other; under it, beside each other
-        aside = row(self.modes, self._words)
+        aside = row(self.modes, self._words, self._parting)
         aside.layout.flex, aside.layout.width = "1 1 230px", "auto"
         self.fill(
             row(self.plane, self.color, self.still_input, self.field),
             row(self.find, self._bar, self.slow, self._said),
-            row(self.point, self.clear, self._about),
+            row(self.point, self.measure, self.clear, self._about),
             row(self.picture, aside),
         )
         self.settles_with(self.picture)
@@ -119,11 +129,12 @@ class PhasePortrait(Panel):
         self.follow(self._on_layer, "baseline", "layer")
         self.follow(self._on_run, "edited", "row", "units")
         self.follow(self._on_step, "step")
+        self.follow(self._forget_exponents, "baseline", "layer", "row")
         self._on_layer()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until no search runs; whether that was reached in time."""
-        return self._searching.wait(timeout)
+        """Wait until nothing is searched or measured; whether that was reached in time."""
+        return self._searching.wait(timeout) and self._measuring.wait(timeout)
 
     @property
     def found(self) -> Any:
@@ -230,6 +241,32 @@ class PhasePortrait(Panel):
         with self.picture.batch():
             self._plot.trail(plane.project(path).numpy())
         self._about.value = journey(path, found, self.point.value)
+
+    def _on_measure(self, _: Any) -> None:
+        self._parting.value = status("measuring the exponents …")
+        layer, place = self.session.before, self.session.row
+        self._measuring.later((layer, place))
+
+    def _measure(self, asked: tuple[LayerRecording, int]) -> None:
+        layer, place = asked
+        valid = layer.mask[place]
+        with torch.no_grad():
+            x, h = layer.x[place][valid].cpu(), layer.h_prev[place][valid].cpu()
+            cell = layer.cell.over(lambda weight: weight.detach().cpu())
+            if layer.segments[0].reverse:
+                x, h = x.flip(0), h.flip(0)
+            found = lyapunov(cell, x, h[0])
+        with self.modes.batch():
+            if self.session.before is layer and self.session.row == place:
+                title = f"Lyapunov exponents · row {place}"
+                self._exponents.update(found.exponents.numpy(), found.band.numpy(), title)
+                self._parting.value = parting(found)
+
+    def _forget_exponents(self) -> None:
+        """They are of another run."""
+        nothing = np.zeros(0)
+        self._exponents.update(nothing, nothing)
+        self._parting.value = ""
 
     def _on_clear(self, _: Any) -> None:
         self._about.value = ""

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from grulens.gru.lyapunov import Lyapunov
 from grulens.widgets.search import Search
 
 #: Steps of a trajectory that a person starts.
@@ -27,7 +28,7 @@ def progress(search: Search) -> str:
         )
         if len(found):
             text += f"; a step moves none by more than {float(found.residual.max()):.0e}"
-    return _status(text)
+    return status(text)
 
 
 def modes(index: int, values: Tensor) -> str:
@@ -44,7 +45,7 @@ def modes(index: int, values: Tensor) -> str:
     if len(dies):
         slowest = float(-1 / dies.max().log())
         text += f" What dies away slowest takes {slowest:.3g} steps to fall to 1/e."
-    return _status(text)
+    return status(text)
 
 
 def journey(path: Tensor, found: Any, index: int | None) -> str:
@@ -58,14 +59,26 @@ def journey(path: Tensor, found: Any, index: int | None) -> str:
     through = "the mean state" if index is None else f"point {index}"
     text = f"started in the plane through {through}; after {len(path) - 1} steps "
     if found is None or not len(found):
-        return _status(text + f"a step moves it by {float((path[-1] - path[-2]).norm()):.1g}")
+        return status(text + f"a step moves it by {float((path[-1] - path[-2]).norm()):.1g}")
     away = (found.states - path[-1]).norm(dim=1)
     nearest = int(away.argmin())
     kind = "stable" if bool(found.stable[nearest]) else "unstable"
-    return _status(text + f"{float(away[nearest]):.1g} away from point {nearest} ({kind})")
+    return status(text + f"{float(away[nearest]):.1g} away from point {nearest} ({kind})")
 
 
-def _status(text: str) -> str:
+def parting(found: Lyapunov) -> str:
+    """Whether neighbouring trajectories part, by the largest exponent."""
+    largest, band = float(found.exponents[0]), float(found.band[0])
+    text = f"largest exponent {largest:.3g} ± {band:.1g} a step: "
+    if abs(largest) <= band:
+        return status(text + "within its band of zero, so longer runs must tell.")
+    steps = np.log(2) / abs(largest)
+    moves = "apart, twice as far" if largest > 0 else "together, half as far"
+    return status(text + f"neighbouring trajectories come {moves} every {steps:.3g} steps.")
+
+
+def status(text: str) -> str:
+    """A line that a screen reader says when it changes."""
     return f'<span role="status">{text}</span>'
 
 

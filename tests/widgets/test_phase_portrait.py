@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from grulens import PhasePortrait, Session, clamp, find_fixed_points
+from grulens import PhasePortrait, Session, clamp, find_fixed_points, lyapunov
 from grulens.errors import RecordingError
 from grulens.widgets import search as module
 from tests.gru.test_fixed_points import switches
@@ -199,3 +199,18 @@ def test_another_layer_forgets_and_shows_its_own(session: Session) -> None:
 def test_what_spans_no_plane_is_said() -> None:
     with pytest.raises(RecordingError, match="a plane needs two units and two states"):
         PhasePortrait(nn.GRU(1, 1, batch_first=True), torch.zeros(1, 5, 1))
+
+
+def test_exponents_along_the_run(session: Session) -> None:
+    panel = PhasePortrait(session)
+    panel.measure.click()
+    assert panel.wait(20.0)
+    layer = session.before
+    want = lyapunov(layer.cell, layer.x[0])
+    np.testing.assert_allclose(panel._exponents.source.data["value"], want.exponents.numpy())
+    assert f"largest exponent {float(want.exponents[0]):.3g}" in panel._parting.value
+    assert panel._exponents.root.visible
+    session.layer = "rnn.l1"
+    assert panel._parting.value == ""
+    assert not panel._exponents.root.visible
+    panel.close()
