@@ -23,7 +23,7 @@ from grulens.errors import GrulensError
 from grulens.magics import VIEWS, GrulensMagics, lookup, models_in
 from grulens.models.find import layers
 from grulens.models.stack import GRUStack
-from grulens.models.summary import html_table
+from grulens.tables import html_table
 
 COMMANDS = ("%grulens", "%%grulens")
 OPTIONS = ("--layer", "--tokens", "--view", "--as")

@@ -18,7 +18,7 @@ from torch import nn
 
 from grulens.errors import GrulensError, ModelError, NoGRUError
 from grulens.models.find import Layers, layers
-from grulens.models.summary import html_table
+from grulens.tables import html_table
 
 VIEWS = {
     "lens": ("grulens.widgets.lens", "Lens"),

@@ -23,6 +23,8 @@ from grulens.gru.jacobian import Slopes, check_cell, dense, fit, jacobian
 
 STEPS = 200
 """Levenberg-Marquardt steps a start is given; ten are usual."""
+FEW = 30
+"""Points that a notebook shows of them."""
 MATRICES = 5
 """What a step holds for each start: Jacobian and its parts, normal equations, their factors."""
 
@@ -93,6 +95,19 @@ class FixedPoints:
             f"FixedPoints({len(self)} points, {stable} stable, from {len(self.converged)} starts, "
             f"{share:.0%} converged)"
         )
+
+    def _repr_html_(self) -> str:
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
+
+        ways, lasts = self.unstable_dims.tolist(), self.time_constants.amax(1).tolist()
+        rows = [
+            (i, f"unstable in {n}" if n else "stable", f"{steps:.3g} steps", int(self.count[i]),
+             f"{float(self.residual[i]):.0e}")
+            for i, (n, steps) in enumerate(zip(ways[:FEW], lasts, strict=False))
+        ]  # fmt: skip
+        more = f", the first {FEW}" if len(self) > FEW else ""
+        head = ("point", "kind", "slowest mode", "starts", "moves by")
+        return html_table(head, rows, repr(self) + more)
 
 
 def find_fixed_points(

@@ -7,7 +7,7 @@ Jacobian that autograd finds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -48,6 +48,17 @@ class Jacobian:
     def __repr__(self) -> str:
         batch, unit, _ = self.leak.shape
         return f"Jacobian(batch {batch}, unit {unit})"
+
+    def _repr_html_(self) -> str:
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
+
+        parts = {f.name: getattr(self, f.name) for f in fields(self)} | {"total": self.total}
+        rows = [
+            (name, *(f"{float(one.norm()) / len(one) ** 0.5:.4g}" for one in part[:5]))
+            for name, part in parts.items()
+        ]
+        head = ("part", *(f"size, row {i}" for i in range(min(5, len(self.leak)))))
+        return html_table(head, rows, repr(self))
 
 
 def jacobian(cell: Cell, x: Tensor, h: Tensor) -> Jacobian:

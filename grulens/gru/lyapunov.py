@@ -34,6 +34,15 @@ class Lyapunov:
             f"Lyapunov({len(self.exponents)} exponents, largest {first:.4f} ± {width:.4f} a step)"
         )
 
+    def _repr_html_(self) -> str:
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
+
+        rows = [
+            (i, f"{value:.4f}", f"{band:.4f}")
+            for i, (value, band) in enumerate(zip(self.exponents[:10], self.band[:10], strict=True))
+        ]
+        return html_table(("exponent", "a step", "band"), rows, repr(self))
+
 
 def lyapunov(
     cell: Cell,

@@ -16,7 +16,7 @@ from grulens.models.lookalike import how_to_register
 from grulens.models.parametrized import only_looked_at
 from grulens.models.refused import why_closed
 from grulens.models.register import adapter_of
-from grulens.models.summary import html_table
+from grulens.tables import html_table
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from grulens.errors import SignalError, WeightsChangedError, shown
 from grulens.gru.cell import Cell, Gates
 from grulens.models.find import check_layer
 from grulens.models.segment import Segment, version
-from grulens.models.summary import html_table
 from grulens.models.whole import grads
+from grulens.tables import html_table
 
 SIGNALS = ("x", "h_prev", "r", "z", "n", "h")
 

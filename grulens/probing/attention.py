@@ -18,6 +18,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing import positions
 from grulens.probing.chains import Chain, chains
 from grulens.probing.held_layer import layer_of
+from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,6 +151,16 @@ class GateAttention:
     def __repr__(self) -> str:
         batch, time, unit = self.shape
         return f"GateAttention({self.layer!r}, batch {batch}, time {time}, unit {unit})"
+
+    def _repr_html_(self) -> str:
+        weights, initial = self.at(-1)
+        newest, first = weights.amax(1).mean(1), initial.mean(1)
+        rows = [
+            (row, f"{float(newest[row]):.1%}", f"{float(first[row]):.1%}")
+            for row in range(min(8, len(first)))
+        ]
+        head = ("row", "largest weight in the last state", "share of h_0")
+        return html_table(head, rows, f"{self!r}, means over units")
 
 
 def attention(

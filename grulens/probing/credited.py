@@ -88,7 +88,7 @@ class Credit:
         )
 
     def _repr_html_(self) -> str:
-        from grulens.models.summary import html_table  # noqa: PLC0415 - only for display
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
 
         rows = [
             (row, float(self.score[row]), *self.ledger(row).values())

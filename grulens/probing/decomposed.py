@@ -11,10 +11,10 @@ from torch import Tensor
 
 from grulens.errors import ReadoutError
 from grulens.gru.precision import exact
-from grulens.models.summary import html_table
 from grulens.probing import positions
 from grulens.probing.positions import Index
 from grulens.probing.reader import Reader
+from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -22,6 +22,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing import positions
 from grulens.probing.held_layer import layer_of
 from grulens.probing.spans import spans
+from grulens.tables import html_table
 
 MEMORY = 2**26
 """Bytes of the directions that are pulled back side by side."""
@@ -207,6 +208,13 @@ class GradientFlow:
     def __repr__(self) -> str:
         batch, time, unit = self.shape
         return f"GradientFlow({self.layer!r}, batch {batch}, time {time}, unit {unit})"
+
+    def _repr_html_(self) -> str:
+        sizes = self.paths().items()
+        rows = [
+            (name, f"{float(size.max()):.3g}", f"{float(size.mean()):.3g}") for name, size in sizes
+        ]
+        return html_table(("way", "largest", "mean"), rows, repr(self))
 
 
 def gradient_flow(

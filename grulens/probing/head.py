@@ -22,6 +22,7 @@ from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.whole import Whole
 from grulens.probing.question import as_it_was
+from grulens.tables import html_table
 
 ROWS = 512
 """Inputs of an nn.Linear that are compared; that many equal by chance are none."""
@@ -56,6 +57,13 @@ class Head:
         classes, units = self.weight.shape
         beside = f", beside {', '.join(self.joined)}" if self.joined else ""
         return f"Head({self.name!r} of {self.layer!r}, {classes} classes, {units} units{beside})"
+
+    def _repr_html_(self) -> str:
+        classes, units = self.weight.shape
+        row = (self.name, self.layer, classes, units, ", ".join(self.joined), self.whole)
+        return html_table(
+            ("nn.Linear", "reads", "classes", "units", "beside", "nothing else"), [row]
+        )
 
 
 def head_of(model: nn.Module, *args: Any, layer: str | None = None, **kwargs: Any) -> Head:

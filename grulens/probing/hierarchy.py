@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from grulens.errors import PositionError, shown
-from grulens.models.summary import html_table
 from grulens.probing.reader import Target
+from grulens.tables import html_table
 
 By = Literal["interaction", "score"]
 BY = ("interaction", "score")

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
-from grulens.models.summary import html_table
 from grulens.probing import positions
 from grulens.probing.phrases import Scorer, ask, asked, held
 from grulens.probing.positions import Index
+from grulens.tables import html_table
 
 PAIRS = ("adjacent", "all")
 AT_ONCE = 64

@@ -65,7 +65,7 @@ class Neurons:
         return f"Neurons({len(self)} units)"
 
     def _repr_html_(self) -> str:
-        from grulens.models.summary import html_table  # noqa: PLC0415 - only for display
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
 
         columns = self.columns()
         top = np.argsort(-columns["spread_h"])[:10]

@@ -21,6 +21,7 @@ from grulens.gru.jacobian import Slopes, dense
 from grulens.gru.unroll import unroll
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.held_layer import layer_of
+from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,6 +86,10 @@ class Portrait:
         batch, time, _ = self.points.shape
         shares = ", ".join(f"{share:.0%}" for share in self.explained.tolist())
         return f"Portrait({self.layer!r}, batch {batch}, time {time}, components {shares})"
+
+    def _repr_html_(self) -> str:
+        rows = [(i + 1, f"{share:.1%}") for i, share in enumerate(self.explained.tolist())]
+        return html_table(("component", "of the variance"), rows, repr(self))
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,7 +137,7 @@ class Sweep:
         return f"Sweep({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
-        from grulens.models.summary import html_table  # noqa: PLC0415 - only for display
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
 
         sizes = {name: self.size(name) for name in PATHS}
         top = self._places()[:10]

@@ -100,7 +100,7 @@ class Timescales:
         return f"Timescales({self.layer!r}, {units}, {self.steps} steps)"
 
     def _repr_html_(self) -> str:
-        from grulens.models.summary import html_table  # noqa: PLC0415 - only for display
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
 
         longest = self.half_life.argsort(descending=True, stable=True)[:10].tolist()
         names = [f"{100 * q:g}% of steps" for q in self.quantiles]

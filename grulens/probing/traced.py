@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from grulens.models.summary import html_table
 from grulens.probing import positions
+from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)

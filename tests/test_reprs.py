@@ -1,0 +1,66 @@
+"""Every result shows itself: a short stable repr, and a table in which text is escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import grulens
+from tests.gru.test_fixed_points import switches
+
+BAD = "<b>x</b>"
+
+
+class Named(nn.Module):
+    """A model whose layer is named by somebody who means ill."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_module(BAD, nn.GRU(2, 3, batch_first=True))
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(getattr(self, BAD)(x)[0])
+
+
+@cache
+def results() -> dict[str, Any]:
+    torch.manual_seed(0)
+    model, x = Named(), torch.randn(2, 6, 2)
+    run, cell = grulens.record(model, x), switches(2)
+    starts = torch.rand(9, 2).double()
+    return {
+        "FixedPoints": grulens.find_fixed_points(cell, starts=starts, progress=False),
+        "Lyapunov": grulens.lyapunov(cell, torch.randn(30, 1)),
+        "Jacobian": grulens.jacobian(cell, torch.zeros(1, 1).double(), starts[:1]),
+        "GradientFlow": grulens.gradient_flow(run),
+        "GateAttention": grulens.attention(run),
+        "Timescales": grulens.timescales(run),
+        "Portrait": grulens.portrait(run),
+        "Head": grulens.head_of(model, x),
+        "Hierarchy": grulens.agglomerate(model, x, target=0, progress=False),
+        "Interactions": grulens.interactions(model, x, target=0, progress=False),
+        "Decomposition": grulens.contextual_decomposition(model, x, phrases=[slice(0, 2)]),
+        "Credit": grulens.layerwise_relevance(model, x, target=0),
+    }
+
+
+NAMES = (
+    "FixedPoints", "Lyapunov", "Jacobian", "GradientFlow", "GateAttention", "Timescales",
+    "Portrait", "Head", "Hierarchy", "Interactions", "Decomposition", "Credit",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_result_shows_itself(name: str) -> None:
+    result = results()[name]
+    assert type(result).__name__ == name
+    assert repr(result).startswith(f"{name}(")
+    assert len(repr(result)) < 200
+    html = result._repr_html_()
+    assert "<table" in html
+    assert BAD not in html
