@@ -23,6 +23,8 @@ from grulens.models.splice import editing
 from grulens.models.stack import GRUStack
 from grulens.probing.agglomerate import agglomerate
 from grulens.probing.attention import GateAttention, attention
+from grulens.probing.credit import input_x_gradient, integrated_gradients
+from grulens.probing.credited import Credit
 from grulens.probing.decomposed import Decomposition
 from grulens.probing.decomposition import contextual_credit, contextual_decomposition
 from grulens.probing.edit import Edit
@@ -31,6 +33,8 @@ from grulens.probing.flow import GradientFlow, gradient_flow
 from grulens.probing.head import Head, head_of
 from grulens.probing.hierarchy import Hierarchy
 from grulens.probing.interactions import Interactions, interactions
+from grulens.probing.lensed import LogitLens
+from grulens.probing.logit_lens import logit_lens
 from grulens.probing.portrait import Portrait, portrait
 from grulens.probing.relevance import layerwise_relevance
 from grulens.probing.sweep import sweep
@@ -42,6 +46,7 @@ from grulens.probing.traced import Trace
 if TYPE_CHECKING:
     from grulens.ipython import load_ipython_extension, unload_ipython_extension
     from grulens.widgets.ablation_toggles import AblationToggles
+    from grulens.widgets.credit_bars import CreditBars
     from grulens.widgets.gate_memory import GateMemory
     from grulens.widgets.gate_sliders import GateSliders
     from grulens.widgets.lens import Lens
@@ -56,6 +61,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AblationToggles",
     "Cell",
+    "Credit",
+    "CreditBars",
     "Decomposition",
     "Edit",
     "FixedPoints",
@@ -70,6 +77,7 @@ __all__ = [
     "Jacobian",
     "LayerRecording",
     "Lens",
+    "LogitLens",
     "Lyapunov",
     "NeuronTable",
     "PhasePortrait",
@@ -93,11 +101,14 @@ __all__ = [
     "find_fixed_points",
     "gradient_flow",
     "head_of",
+    "input_x_gradient",
+    "integrated_gradients",
     "interactions",
     "jacobian",
     "layers",
     "layerwise_relevance",
     "load_ipython_extension",
+    "logit_lens",
     "lyapunov",
     "patch",
     "plot",
@@ -114,6 +125,7 @@ __all__ = [
 
 _LAZY = {
     "AblationToggles": "grulens.widgets.ablation_toggles",
+    "CreditBars": "grulens.widgets.credit_bars",
     "GateMemory": "grulens.widgets.gate_memory",
     "GateSliders": "grulens.widgets.gate_sliders",
     "Lens": "grulens.widgets.lens",

@@ -293,10 +293,12 @@ def a_widget(name: str) -> Callable[[Draw], None]:
         options = {option: thing.value for option, thing in drawn.items()}
         intact = Intact(TAGGER)
         made = documented(lambda: kind(TAGGER, "abcdab", **options), drawn=(text, drawn))
+        getattr(made, "wait", lambda: None)()  # until nothing runs in the background
         assert intact.broken() == []
         if made is not None:
             documented(lambda: it_works(made), drawn=(text, drawn))
             getattr(made, "close", lambda: None)()
+            getattr(made, "wait", lambda: None)()
 
     return attempt
 
@@ -443,6 +445,64 @@ def a_head(draw: Draw) -> None:
         assert head.weight.shape == (4, 4)
 
 
+def a_credit(name: str) -> Callable[[Draw], None]:
+    def attempt(draw: Draw) -> None:
+        drawn = {"layer": draw(things(none=None, l0="l0")), "x": draw(things(x=X, half=X.half()))}
+        also = raised(lambda: RNN(drawn["x"].value))
+        # as above: a function of one's own may raise what it likes
+        drawn["readout"] = draw(things().filter(lambda thing: not callable(thing.value)))
+        if draw(st.booleans()):
+            drawn["readout"] = Thing("one that fits", last)
+        if name == "integrated_gradients":
+            drawn["baseline"] = draw(things(half=0.5, row=X[0, 0]))
+            drawn["steps"] = Thing("few", 2) if draw(st.booleans()) else draw(things())
+        options = {key: thing.value for key, thing in drawn.items()}
+        x = options.pop("x")
+        more = {"progress": False} if name == "integrated_gradients" else {}
+        intact = Intact(RNN)
+        found = documented(
+            lambda: getattr(grulens, name)(RNN, x, **options, **more), *also, drawn=drawn
+        )
+        assert intact.broken() == []
+        if found is not None:
+            assert found.inputs.shape == (*RNN(x)[0].shape[:2], 3)
+            assert "Credit(" in repr(found)
+            assert "<table" in found._repr_html_()
+
+    return attempt
+
+
+CREDIT = grulens.input_x_gradient(RNN, X, readout=last)
+READ = nn.Linear(4, 3)
+LENS = grulens.logit_lens(RNN, X, head=READ)
+
+
+def a_lens(draw: Draw) -> None:
+    layer, x = draw(things(none=None, l0="l0")), draw(things(x=X))
+    head = draw(things(linear=READ).filter(lambda t: t.name == "linear" or not callable(t.value)))
+    intact = Intact(RNN)
+    found = documented(
+        lambda: grulens.logit_lens(RNN, x.value, layer=layer.value, head=head.value),
+        *raised(lambda: RNN(x.value)),
+        drawn=(layer, x, head),
+    )
+    assert intact.broken() == []
+    if found is not None:
+        assert found.logits.shape[2] == 3
+    anything = draw(things(one=1))
+    for use in (LENS.share, LENS.top, lambda k: LENS.top(0, k), LENS.to_frame):
+        documented(lambda use=use: use(anything.value), drawn=anything)
+
+
+def raised(call: Callable[[], Any]) -> tuple[type[Exception], ...]:
+    """What a call of torch itself raises, if it does."""
+    try:
+        call()
+    except Exception as error:
+        return (type(error),)
+    return ()
+
+
 def refused(x: Any) -> tuple[type[Exception], ...]:
     """What torch itself raises for an input, if it does."""
     args = x if type(x) is tuple else (x,)
@@ -541,7 +601,7 @@ def a_tree(draw: Draw) -> None:
 
 def a_plot(draw: Draw) -> None:
     results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES,
-               "tree": TREE}  # fmt: skip
+               "tree": TREE, "credit": CREDIT, "lens": LENS}  # fmt: skip
     found, options = draw(things(**results)), dict[str, Thing]()
     if draw(st.booleans()):
         fit = {"tokens": {"texts": [TEXTS["html"]] * 5}, "output": {}, "row": {}, "toward": {}}
@@ -576,6 +636,11 @@ def an_extension(draw: Draw) -> None:
 
 
 ATTEMPTS: dict[str, Callable[[Draw], None]] = {
+    "Credit": a_plot,
+    "LogitLens": a_lens,
+    "input_x_gradient": a_credit("input_x_gradient"),
+    "integrated_gradients": a_credit("integrated_gradients"),
+    "logit_lens": a_lens,
     "FixedPoints": some_mathematics("find_fixed_points"),
     "GradientFlow": a_flow,
     "Head": a_head,
@@ -591,8 +656,8 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "lyapunov": some_mathematics("lyapunov"),
     **{kind: an_edit(kind) for kind in EDITS},
     **{name: a_widget(name) for name in
-       ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "GateMemory",
-        "PhraseTree")},
+        ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "CreditBars",
+        "GateMemory", "PhraseTree")},
     "Cell": a_cell,
     "Edit": a_stored_edit,
     "GRUStack": a_stack,
@@ -636,7 +701,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_documented_or_right(name: str) -> None:
-    examples = 150 if name in EDITS else 30 if name in ("Lens", "GateSliders") else 60
+    examples = 150 if name in EDITS else 30 if name in ("Lens", "GateSliders", "CreditBars") else 60
 
     @settings(max_examples=max(examples, settings.default.max_examples))  # type: ignore[union-attr]
     @given(data=st.data())

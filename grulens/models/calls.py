@@ -19,7 +19,7 @@ from torch.nn.functional import dropout
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Program, reverse
 from grulens.gru.precision import Precision, present
-from grulens.gru.unroll import run
+from grulens.gru.unroll import run, unroll
 from grulens.models.form import Form
 from grulens.models.whole import grads, random_kept
 
@@ -44,13 +44,14 @@ class Inside:
     h_0: Tensor
     lengths: Tensor | None
 
-    def states(self, program: Program | None) -> tuple[Tensor, Tensor]:
+    def states(self, program: Program | None, unrolled: bool = False) -> tuple[Tensor, Tensor]:
         """The states at the positions of the input, zero on padding; and the last one."""
         x = self.x
         if self.key[1]:
             x = reverse(x, self.lengths)
             program = program and program.reversed(self.lengths)
-        h = run(self.cell, x, self.h_0, program, self.lengths)
+        way = unroll if unrolled else run
+        h = way(self.cell, x, self.h_0, program, lengths=self.lengths)
         last = h[:, -1]
         if self.key[1]:
             h = reverse(h, self.lengths)
@@ -143,6 +144,9 @@ class Call:
         cells: dict[Key, Cell],
         make_program: MakeProgram | None = None,
         instead: Mapping[int, Level] | None = None,
+        *,
+        inputs: Mapping[int, Tensor] | None = None,
+        unrolled: bool = False,
     ) -> Run:
         """The layers one by one.
 
@@ -150,14 +154,18 @@ class Call:
             cells: by level and direction.
             make_program: those for which it gives a program are changed.
             instead: levels that do not run by themselves: what gives their body and last states.
+            inputs: rows (batch, time, input) that levels read in place of what would reach them.
+            unrolled: whether none of them runs by torch's kernel.
         """
         done = Run()
         body, last = self.body, list[Tensor]()
         for level in range(self.levels):
+            if inputs and level in inputs:
+                body = self.form.body(inputs[level]).contiguous()
             if instead and level in instead:
                 body, h_n = instead[level](body)
             else:
-                body, h_n = self._level(level, body, cells, done, make_program)
+                body, h_n = self._level(level, body, cells, done, make_program, unrolled)
             last += h_n
             if self.dropout and level < self.levels - 1:
                 body = dropout(body, self.dropout, training=True)
@@ -171,6 +179,7 @@ class Call:
         cells: dict[Key, Cell],
         done: Run,
         make_program: MakeProgram | None,
+        unrolled: bool,
     ) -> tuple[Tensor, list[Tensor]]:
         """One level on a body: its own body, and the last state (batch, unit) of each direction."""
         rows = self.form.rows(body)
@@ -181,8 +190,8 @@ class Call:
         ]
         programs = {i.key: p for i in insides if make_program and (p := make_program(i))}
         done.programs |= programs
-        if programs or not all(inside.cell.is_torch for inside in insides):
-            results = [inside.states(programs.get(inside.key)) for inside in insides]
+        if programs or unrolled or not all(inside.cell.is_torch for inside in insides):
+            results = [inside.states(programs.get(inside.key), unrolled) for inside in insides]
             # in the memory order of the kernel's own output: dropout draws its mask along it
             body = self.form.body(torch.cat([h for h, _ in results], 2)).contiguous()
             states, last = [h for h, _ in results], [h_n for _, h_n in results]

@@ -88,6 +88,18 @@ def read(
     Raises:
         ReadoutError: the result is no floating tensor of that shape.
     """
+    one = rows(output, readout, scale, batch, steps)[row].detach().float()
+    if scale is None:
+        sums = one.sum(-1)
+        whole = one.shape[1] > 1 and bool((one >= 0).all() and ((sums - 1).abs() < 1e-3).all())
+        scale = "probability" if whole else "value"
+    return Answer(one, scale)
+
+
+def rows(
+    output: Any, readout: Readout, scale: Scale | None, batch: int, steps: int
+) -> Float[Tensor, "batch time klass"]:
+    """A readout of every row, in the graph that it came with; arguments as `read`."""
     values = readout(output)
     if not isinstance(values, Tensor) or not values.is_floating_point():
         came = values.dtype if isinstance(values, Tensor) else type(values).__name__
@@ -103,15 +115,10 @@ def read(
             f"a readout must return (batch, time, class), (batch, class) or (batch, time) for "
             f"batch {batch}; it returned {shape}"
         )
-    one = values[row].detach().float()
-    if one.dim() == 1:
-        over_time = len(one) == steps and scale in (None, "value")
-        one = one[:, None] if over_time else one[None]
-    if scale is None:
-        sums = one.sum(-1)
-        whole = one.shape[1] > 1 and bool((one >= 0).all() and ((sums - 1).abs() < 1e-3).all())
-        scale = "probability" if whole else "value"
-    return Answer(one, scale)
+    if values.dim() == 2:
+        over_time = values.shape[1] == steps and scale in (None, "value")
+        values = values[..., None] if over_time else values[:, None]
+    return values
 
 
 def divergence(before: Answer, after: Answer) -> Float[Tensor, " time"]:

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
-from bokeh.models import AdaptiveTicker, Range1d
+from bokeh.models import AdaptiveTicker, BoxZoomTool, Range1d, ResetTool, WheelZoomTool
 from bokeh.models.annotations import Legend, LegendItem
 from bokeh.plotting import figure
 from jaxtyping import Float
 
 LEFT: Final = 66
 RIGHT: Final = 84
+
+#: So many steps stand beside each other without a zoom.
+ROOMY: Final = 120
 
 Positions = tuple[int, ...]
 Listener = Callable[[Positions], object]
@@ -50,6 +53,20 @@ def steps(length: int = 1) -> Range1d:
     made = Range1d(start=-0.5, end=length - 0.5, min_interval=2)
     fit(made, length)
     return made
+
+
+def zooming() -> dict[str, Any]:
+    """Tools that zoom along time, as options of a `frame`: drag, ctrl and the wheel, and back."""
+    box = BoxZoomTool(dimensions="width")
+    wheel = WheelZoomTool(dimensions="width", modifiers="ctrl")
+    return {
+        "tools": [box, wheel, ResetTool()],
+        "active_drag": box,
+        "active_scroll": wheel,
+        "toolbar_location": "above",
+        # beside the title, BokehJS folds the tools away when the page's theme changes
+        "toolbar_sticky": False,
+    }
 
 
 def fit(axis: Range1d, length: int, *, downwards: bool = False) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from grulens.errors import ReadoutError, shown
 from grulens.models.recording import Recording
@@ -20,6 +21,7 @@ from grulens.probing.readout import (
     check_readout,
     first_tensor,
     read,
+    rows,
 )
 
 Array = Float[np.ndarray, " klass"]
@@ -67,6 +69,15 @@ class Answers:
             answer = replace(answer, scale="logits")
         return answer
 
+    def rows(self, output: Any, batch: int, steps: int) -> Tensor:
+        """The answers of all rows of an output (batch, time, class), in its graph."""
+        return rows(output, self.readout, self.scale, batch, steps)
+
+    def names(self, classes: int, places: Iterable[int]) -> list[str]:
+        """What to call some of so many classes."""
+        labels = self._names(classes)
+        return [str(labels[i]) if labels else f"class {i}" for i in places]
+
     def top(
         self, before: Answer, now: Answer, step: int, most: int = 8
     ) -> tuple[list[str], Array, Array]:
@@ -79,8 +90,7 @@ class Answers:
         was, is_ = before.shown[step], now.shown[step]
         best = torch.maximum(was.abs(), is_.abs()).topk(min(most, len(was))).indices
         best = best[was[best].argsort(descending=True)]
-        labels = self._names(len(was))
-        names = [str(labels[i]) if labels else f"class {i}" for i in best.tolist()]
+        names = self.names(len(was), best.tolist())
         return names, was[best].numpy(), is_[best].numpy()
 
     def _names(self, classes: int) -> Sequence[str] | None:

@@ -16,7 +16,9 @@ from torch import Tensor
 from grulens.errors import GrulensError, PositionError, ReadoutError, shown
 from grulens.probing import positions
 from grulens.probing.attention import GateAttention
+from grulens.probing.credited import Credit
 from grulens.probing.hierarchy import Hierarchy
+from grulens.probing.lensed import LogitLens
 from grulens.probing.swept import PATHS, Sweep
 from grulens.probing.timescales import Timescales
 from grulens.probing.traced import Trace
@@ -24,7 +26,7 @@ from grulens.views import raster, still, still_phrases, still_sweep
 from grulens.views.phrase_tree import PhraseBoxes
 from grulens.views.step_map import largest, step_map
 from grulens.views.sweep_chart import SweepChart
-from grulens.widgets import plot_memory
+from grulens.widgets import plot_credit, plot_memory
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.tokens import texts
 
@@ -33,7 +35,7 @@ WHOLE = 1.0
 
 
 def plot(
-    found: Sweep | Trace | GateAttention | Timescales | Hierarchy,
+    found: Sweep | Trace | GateAttention | Timescales | Hierarchy | Credit | LogitLens,
     *,
     tokens: Sequence[object] | str | None = None,
     output: Any = None,
@@ -46,15 +48,18 @@ def plot(
     recurrent part; a sweep over times, or a trace, is a picture of units by steps over the tokens,
     and a line where there is one row of them. Gate attention is a map of states by the steps they
     were written at, of which a tap chooses one; time scales are a saturation plot, histograms and
-    half-lives; a tree of phrases is boxes over the tokens.
+    half-lives; a tree of phrases is boxes over the tokens. Credit is a bar for each step, and the
+    ledger that adds up to the score; a logit lens is a line for each of the likeliest classes, and
+    what each unit adds to one of them at the step that is tapped.
 
     Args:
-        found: what `sweep`, `trace_patch`, `attention`, `timescales` or `agglomerate` returned.
+        found: what `sweep`, `trace_patch`, `attention`, `timescales`, `agglomerate` or `logit_lens`
+            returned, or the `Credit` of any method.
         tokens: what to call each step: a text, or a sequence of (time,).
         output: which number of the readout is shown, an index into it (an int, or a tuple of int).
             None shows the only one; of several, the mean size of their effects, or a trace's mean
-            share.
-        row: of attention, which row of the batch.
+            share. Of a logit lens, the class whose units are shown; None is the likeliest.
+        row: of attention, credit and a logit lens, which row of the batch.
         toward: of attention, a direction (unit,): what each step adds along it, signed.
 
     Returns:
@@ -63,7 +68,8 @@ def plot(
     Raises:
         GrulensError: `found` is none of these, or `tokens` are no texts or fewer than steps.
         ReadoutError: `output` names no number of the readout.
-        PositionError: times that count from each row's end cannot share an axis.
+        PositionError: times that count from each row's end cannot share an axis; or there is no
+            such row, or no such class of a logit lens.
 
     >>> import torch
     >>> from grulens import plot, sweep
@@ -72,12 +78,18 @@ def plot(
     ...            progress=False))
     plot of Sweep('l0', 4 units, readout ())
     """
-    if not isinstance(found, Sweep | Trace | GateAttention | Timescales | Hierarchy):
+    if not isinstance(
+        found, Sweep | Trace | GateAttention | Timescales | Hierarchy | Credit | LogitLens
+    ):
         raise GrulensError(
-            "plot shows what sweep, trace_patch, attention, timescales or agglomerate returned, "
-            f"got {shown(found)}"
+            "plot shows what sweep, trace_patch, attention, timescales, agglomerate or logit_lens "
+            f"returned, or a Credit; got {shown(found)}"
         )
-    if isinstance(found, GateAttention):
+    if isinstance(found, Credit):
+        root, draw = plot_credit.of_credit(found, _words(tokens), row)
+    elif isinstance(found, LogitLens):
+        root, draw = plot_credit.of_lens(found, _words(tokens), row, output)
+    elif isinstance(found, GateAttention):
         root, draw = plot_memory.of_attention(found, _words(tokens), row, toward)
     elif isinstance(found, Timescales):
         root, draw = plot_memory.of_timescales(found)

@@ -22,6 +22,7 @@ from grulens.widgets.session import Session
 KINDS: Final = {
     "memory": ("gate_memory", "GateMemory", "which steps a state was written at, and for how long"),
     "motion": ("phase_portrait", "PhasePortrait", "where the network stands still, and what moves"),
+    "credit": ("credit_bars", "CreditBars", "which steps an answer is owed to; the logit lens"),
     "phrases": ("phrase_tree", "PhraseTree", "what parts of the input do together"),
 }
 NONE: Final = "nothing"

@@ -27,6 +27,7 @@ def test_nothing_is_made_before_it_is_opened(studies: Studies) -> None:
 def test_each_opens_on_the_session_and_without_an_error(studies: Studies, name: str) -> None:
     studies._choice.value = name
     panel = studies.opened[name]
+    getattr(panel, "wait", lambda: None)()  # for what is computed in the background
     assert panel.session is studies.session
     assert panel in studies.children
     assert (studies._errors.value, panel._errors.value) == ("", "")

@@ -1,0 +1,183 @@
+"""Credit and a logit lens as figures over tokens, for a panel and for `plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from bokeh.layouts import column
+from bokeh.models import BoxSelectTool
+from jaxtyping import Float
+from torch import Tensor
+
+from grulens.probing.credited import Credit
+from grulens.probing.lensed import LogitLens
+from grulens.views import raster, still, still_credit
+from grulens.views.credit_bars import FLOOR, TokenBars
+from grulens.views.logit_lens import LINES, LensLines
+from grulens.views.token_strip import TokenStrip
+from grulens.views.tokens import visible_text
+from grulens.views.waterfall import Waterfall
+
+#: Units that have a bar of their own; the others share one.
+UNITS: Final = 12
+CLASSES: Final = len(LINES)
+Names = Callable[[Sequence[int]], list[str]]
+Tokens = Sequence[str] | None
+
+
+class CreditFigure:
+    """A bar for each step, and the ledger under them.
+
+    Attributes:
+        bars: the bars and tokens.
+        ledger: the parts of the score.
+        root: both.
+    """
+
+    def __init__(self) -> None:
+        self.bars = TokenBars()
+        self.ledger = Waterfall("where the score comes from")
+        self.root = column(self.bars.root, self.ledger.root, sizing_mode="stretch_width")
+        self._drawn: Callable[[], str] = lambda: ""
+
+    def update(
+        self, found: Credit, row: int, *, tokens: Tokens, mask: Any = None, title: str = ""
+    ) -> None:
+        """Show a row of a credit; arguments as `TokenBars.update`."""
+        values, parts = _array(found.tokens[row]), found.ledger(row)
+        self.bars.update(values, tokens=tokens, mask=mask, title=title)
+        self.ledger.update(list(parts), np.array(list(parts.values())), whole="score")
+        self._drawn = lambda: still_credit.credit(
+            values, parts, tokens=tokens, mask=mask, title=title
+        )
+
+    def still(self) -> str:
+        """The same as HTML."""
+        return still.compose(self._drawn()) if self._drawn() else ""
+
+
+class LensFigure:
+    """Lines of a few classes over time, and the shares of units in one of them at one step.
+
+    Attributes:
+        lines: the lines.
+        strip: the tokens, coloured by the logit of the first class.
+        shares: the units' shares.
+        root: all of them.
+    """
+
+    def __init__(self) -> None:
+        self.lines = LensLines()
+        self.strip = TokenStrip(x_range=self.lines.x_range)
+        self.strip.root.name = "tokens, coloured by a logit"
+        tools = self.strip.root.tools
+        self.strip.root.tools = [tool for tool in tools if not isinstance(tool, BoxSelectTool)]
+        self.strip.update(np.zeros(1), signal="difference")
+        self.shares = Waterfall("what each unit adds")
+        self.root = column(
+            self.lines.root, self.strip.root, self.shares.root, sizing_mode="stretch_width"
+        )
+        self._drawn: list[Callable[[], str]] = []
+
+    def on_step(self, listener: Callable[[int], object]) -> None:
+        """Call `listener(step)` when a person taps a step; never from `update`."""
+        self.lines.on_step(listener)
+        self.strip.on_times(lambda times: listener(times[-1]) if times else None)
+
+    def update(
+        self,
+        found: LogitLens,
+        row: int,
+        step: int,
+        klass: int,
+        *,
+        names: Names,
+        tokens: Tokens,
+        probability: bool = True,
+    ) -> None:
+        """Show a row of a lens, and its shares at a step in the logit of a class.
+
+        Args:
+            found: the lens.
+            row: a row of it.
+            step: the marked step.
+            klass: the class whose line comes first.
+            names: from classes to what they are called.
+            tokens: (time,), what to call each step.
+            probability: whether lines are probabilities, or logits.
+        """
+        quantity = "probability" if probability else "logit"
+        values = _array((found.probability if probability else found.logits)[row])
+        shown = likeliest(values[step], klass)
+        mask, called = found.mask[row].cpu().numpy(), names(shown)
+        lines, title = values[:, shown].T, f"logit lens · {found.layer}"
+        self.lines.update(lines, called, quantity=quantity, tokens=tokens, mask=mask, title=title)
+        self.lines.select(step)
+        logits = _array(found.logits[row, :, klass])
+        ends = raster.symmetric(logits[mask], FLOOR)
+        self.strip.update(
+            logits, signal="difference", tokens=tokens, mask=mask, name="logit",
+            ends=ends,
+        )  # fmt: skip
+        self.strip.select([step])
+        self._drawn = [
+            lambda: still_credit.lines(
+                np.where(mask, lines, np.nan), called, quantity=quantity, title=title, step=step
+            )
+        ]
+        if tokens is not None:
+            self._drawn.append(
+                lambda: still.tokens(
+                    logits, signal="difference", tokens=tokens, mask=mask, ends=ends,
+                    name=f"the logit of {visible_text(called[0])}",
+                )
+            )  # fmt: skip
+        self.shares.root.visible = found.weight is not None
+        if found.weight is not None:
+            after = f", {visible_text(tokens[step])}" if tokens is not None else ""
+            said = f"the logit of {visible_text(called[0])} after step {step}{after}"
+            labels, parts = shares(found, row, step, klass)
+            self.shares.update(labels, np.array(parts), whole="logit", title=said)
+            self._drawn.append(lambda: still_credit.parts(labels, parts, "logit", said))
+
+    def still(self) -> str:
+        """The same as HTML."""
+        return still.compose(*(draw() for draw in self._drawn)) if self._drawn else ""
+
+
+def likeliest(values: Float[np.ndarray, " klass"], first: int) -> list[int]:
+    """The classes of the largest values, one chosen class before them.
+
+    >>> likeliest(np.array([0.1, 0.6, 0.3]), 2)
+    [2, 1, 0]
+    """
+    order = np.argsort(-values, kind="stable")[: CLASSES + 1].tolist()
+    return [first, *(klass for klass in order if klass != first)][:CLASSES]
+
+
+def shares(found: LogitLens, row: int, step: int, klass: int) -> tuple[list[str], list[float]]:
+    """What a logit is made of at a step: the strongest units, the others, and what is beside them.
+
+    Returns:
+        What to call each part, and the parts.
+    """
+    values = _array(found.share(klass)[row, step])
+    order = np.argsort(-np.abs(values), kind="stable")
+    top, others = order[:UNITS], order[UNITS:]
+    labels, parts = [f"unit {unit}" for unit in top], values[top].tolist()
+    if len(others):
+        labels.append(f"{len(others)} others" if len(others) > 1 else f"unit {others[0]}")
+        parts.append(float(values[others].sum()))
+    rest = float(found.rest[row, step, klass])
+    if rest:
+        labels.append("beside it")
+        parts.append(rest)
+    bias = 0.0 if found.bias is None else float(found.bias[klass])
+    return [*labels, "bias"], [*parts, bias]
+
+
+def _array(values: Tensor) -> Float[np.ndarray, "*shape"]:
+    array: Float[np.ndarray, "*shape"] = values.detach().cpu().double().numpy()
+    return array

@@ -1,0 +1,93 @@
+"""The ways of giving credit that a screen offers, and the number that is credited.
+
+A method is one function; a list of them is what a screen's menu shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from torch import Tensor
+
+from grulens.errors import ReadoutError
+from grulens.probing.credit import input_x_gradient, integrated_gradients
+from grulens.probing.credited import Credit
+from grulens.probing.decomposition import contextual_credit
+from grulens.probing.head import head_of
+from grulens.probing.reader import FINAL
+from grulens.probing.relevance import layerwise_relevance
+from grulens.widgets.session import Session
+
+Told = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of giving credit.
+
+    Attributes:
+        find: from the session, a step of its output, a class, and a function to be called between
+            two turns, with no lock held, to the credit of all rows. What that function raises is
+            to be let through: nobody wants the answer any more.
+        of_readout: whether what is credited is the session's readout of the model with the edits;
+            else it is a logit of the model's own linear readout, without the edits.
+    """
+
+    find: Callable[[Session, int, int, Told], Credit]
+    of_readout: bool = True
+
+
+def score_of(session: Session, step: int, klass: int) -> Callable[[Any], Tensor]:
+    """The session's readout at a step and class, for every row (batch,), in its graph."""
+    batch, steps, _ = session.before.shape
+
+    def score(output: Any) -> Tensor:
+        values = session.answers.rows(output, batch, steps)
+        return values[:, min(step, values.shape[1] - 1), klass]
+
+    return score
+
+
+def _integrated(session: Session, step: int, klass: int, told: Told) -> Credit:
+    args, kwargs = session.given
+    return integrated_gradients(
+        session.model, *args, readout=score_of(session, step, klass), layer=session.layer,
+        edits=session.on, progress=told, **kwargs,
+    )  # fmt: skip
+
+
+def _times_gradient(session: Session, step: int, klass: int, told: Told) -> Credit:
+    args, kwargs = session.given
+    return input_x_gradient(
+        session.model, *args, readout=score_of(session, step, klass), layer=session.layer,
+        edits=session.on, **kwargs,
+    )  # fmt: skip
+
+
+def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Told], Credit]:
+    """A method that takes the linear readout itself apart, for the class of that number."""
+
+    def find(session: Session, step: int, klass: int, told: Told) -> Credit:
+        args, kwargs = session.given
+        answers = session.answer_before.values
+        place: int | str = FINAL if len(answers) == 1 < session.before.shape[1] else step
+        head = head_of(session.model, *args, **kwargs)
+        if len(head.weight) != answers.shape[1]:
+            raise ReadoutError(
+                f"{head!r} is what this method takes apart, and the session's readout has "
+                f"{answers.shape[1]} classes: look at it by gradients"
+            )
+        return method(session.model, *args, target=klass, step=place, head=head, **kwargs)
+
+    return find
+
+
+#: What a screen offers, by name, in the order of its menu.
+METHODS: Final[dict[str, Method]] = {
+    "integrated gradients": Method(_integrated),
+    "input × gradient": Method(_times_gradient),
+    "relevance (LRP)": Method(_of_head(layerwise_relevance), of_readout=False),
+    "contextual decomposition": Method(_of_head(contextual_credit), of_readout=False),
+}

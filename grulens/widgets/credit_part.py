@@ -1,0 +1,116 @@
+"""Credit for one answer of a session, found turn by turn and drawn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from grulens.probing.credited import Credit
+from grulens.views.waterfall import number
+from grulens.widgets.bokeh_view import BokehView
+from grulens.widgets.credit_figures import CreditFigure
+from grulens.widgets.credit_methods import METHODS
+from grulens.widgets.session import Session
+from grulens.widgets.target import Target
+
+#: Others wait for the model's lock while a run is made; a pause lets one of them have it.
+PAUSE: Final = 0.002
+HINT: Final = "Tap or drag to select steps; orange is the step whose answer is explained."
+QUANTITY: Final = {"logits": "logit of ", "probability": "probability of ", "value": ""}
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What is to be found: each question is another one, even if it reads the same."""
+
+    view: str
+    method: str
+    layer: str
+    row: int
+    step: int
+    klass: int
+
+
+class Overtaken(Exception):  # noqa: N818 - no error: something newer was asked
+    """Nobody wants the answer any more."""
+
+
+class CreditPart:
+    """The bars and the ledger.
+
+    Args:
+        session: what is looked at.
+        target: the class that is asked about.
+
+    Attributes:
+        found: the credit shown, or None.
+        figure: its drawing.
+        picture: where that is seen.
+    """
+
+    def __init__(self, session: Session, target: Target) -> None:
+        self.session, self.target = session, target
+        self.found: Credit | None = None
+        self.figure = CreditFigure()
+        self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
+        self.figure.bars.on_times(lambda times: setattr(session, "times", times))
+
+    @property
+    def steps(self) -> int:
+        """How many steps can be asked about: those of the output."""
+        return len(self.session.answer_now.values)
+
+    def select(self) -> None:
+        """Outline the session's selected steps."""
+        with self.picture.batch():
+            self.figure.bars.select(self.session.times)
+
+    def show(self, asked: Asked, wanted: Callable[[], bool]) -> tuple[str, str]:
+        """Find and draw what is asked.
+
+        Args:
+            asked: the question.
+            wanted: whether somebody still wants to know.
+
+        Returns:
+            What is to be said of it, and what can be done with it.
+
+        Raises:
+            Overtaken: nobody does.
+        """
+
+        def told(_: int) -> None:
+            if not wanted():
+                raise Overtaken
+            time.sleep(PAUSE)
+
+        session = self.session
+        with session.runs.precision():
+            found = METHODS[asked.method].find(session, asked.step, asked.klass, told)
+        with self.picture.batch():
+            if not wanted():
+                raise Overtaken
+            self.found = found
+            self.figure.update(
+                found, asked.row, tokens=session.tokens, title=f"{found.method} · {found.layer}",
+                mask=session.before.mask[asked.row].cpu().numpy(),
+            )  # fmt: skip
+            over_time = self.steps == found.inputs.shape[1]
+            self.figure.bars.mark(asked.step if over_time else None)
+            return self._words(found, asked), HINT
+
+    def _words(self, found: Credit, asked: Asked) -> str:
+        """Score, parts and gap in numbers."""
+        session = self.session
+        of_readout = METHODS[asked.method].of_readout
+        scale = session.answer_now.scale if of_readout else "logits"
+        what = QUANTITY[scale] + self.target.name(asked.klass)
+        where = f" at step {asked.step}" if self.steps > 1 else ""
+        score = number(float(found.score[asked.row]))
+        parts = [f"{part} {number(v)}" for part, v in found.ledger(asked.row).items()]
+        edits = ""
+        if session.on:
+            edits = f"; of the model {'with' if of_readout else 'without'} the edits"
+        return f"{what}{where}: {score} = {' + '.join(parts)}{edits}"
