@@ -56,7 +56,7 @@ def test_points_are_found_chosen_and_started_from(open_notebook: Any) -> None:
     page = notebook.page
     page.set_viewport_size({"width": 1340, "height": 1200})
     page.get_by_role("button", name="find fixed points").click()
-    page.get_by_text("8 stable").wait_for()
+    page.get_by_role("status").filter(has_text="8 stable").wait_for()
     notebook.screenshot("phase-light", of=notebook.cell(1))
     place = "print(*(float(panel._plot.layers.fixed.data[k][0]) for k in 'xy'))"
     x, y = map(float, notebook.kernel(place).split())
@@ -81,7 +81,7 @@ def test_a_point_is_chosen_with_the_keyboard_alone(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP, "panel.find.click(); panel.wait(60.0)\npanel")
     notebook.run_all()
     choice = notebook.page.get_by_label("point", exact=True)
-    notebook.page.get_by_text("8 stable").wait_for()
+    notebook.page.get_by_role("status").filter(has_text="8 stable").wait_for()
     choice.focus()
     notebook.page.keyboard.press("ArrowDown")
     notebook.until("print(panel.point.value)", "0")
