@@ -31,7 +31,7 @@ class Exponents:
         self.source = ColumnDataSource({n: [] for n in ("number", "value", "low", "high")})
         self.root: Any = frame(
             height=SIZE, sizing_mode="fixed", frame_width=SIZE, frame_height=SIZE, title="",
-            min_border_left=46, min_border_right=4, visible=False,
+            min_border_left=46, min_border_right=4, min_border_top=28, visible=False,
             x_range=Range1d(start=-0.5, end=0.5), y_range=Range1d(start=-1, end=1),
             x_axis_label="number", y_axis_label="exponent, a step",
             name="Lyapunov exponents",

@@ -231,6 +231,8 @@ class PhasePlot:
             palette = TIME if colors == "time" else COLORS[colors]
             mapper.update(palette=palette, low=low, high=high if high > low else low + 1)
             ticks = np.linspace(low, high, 5)
+            if colors == "time":  # whole steps, or rows
+                ticks = np.unique(ticks.round())
             bar.ticker.ticks = ticks.tolist()
             bar.major_label_overrides = {tick: f"{tick:.3g}" for tick in ticks.tolist()}
             return

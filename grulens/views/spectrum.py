@@ -61,7 +61,7 @@ class Spectrum:
     def _draw(self) -> Any:
         root = frame(
             height=SIZE, sizing_mode="fixed", frame_width=SIZE, frame_height=SIZE, title="",
-            min_border_left=46, min_border_right=4, visible=False,
+            min_border_left=46, min_border_right=4, min_border_top=28, visible=False,
             x_range=Range1d(start=-1.15, end=1.15), y_range=Range1d(start=-1.15, end=1.15),
             x_axis_label="real part", y_axis_label="imaginary part",
             name="eigenvalues of the fixed point",

@@ -111,11 +111,13 @@ class PhasePortrait(Panel):
         # beside the plane, under each other; under it, beside each other
         aside = row(self.modes, self._words, self._parting)
         aside.layout.flex, aside.layout.width = "1 1 230px", "auto"
+        seen = row(self.picture, aside)
+        seen.layout.align_items = "flex-start"
         self.fill(
             row(self.plane, self.color, self.still_input, self.field),
             row(self.find, self._bar, self.slow, self._said),
             row(self.point, self.measure, self.clear, self._about),
-            row(self.picture, aside),
+            seen,
         )
         self.settles_with(self.picture)
 
@@ -214,7 +216,8 @@ class PhasePortrait(Panel):
                 for i, (n, steps) in enumerate(zip(ways, lasts, strict=True))
             ]
         if list(self.point.options) != options:
-            self.point.options = options  # and none of them is chosen
+            self.point.index = None  # or the page shows no choice: for it, 0 would stay 0
+            self.point.options = options
         if self._space.there:
             self._show_points()
 
