@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Final
 
-import ipywidgets as W
 import numpy as np
 import torch
-from bokeh.layouts import column
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,11 +23,8 @@ from grulens.probing.attention import GateAttention, attention
 from grulens.views import still_memory
 from grulens.views.attention_map import AttentionMap
 from grulens.views.query_bars import QueryBars
-from grulens.widgets.bokeh_view import BokehView
-from grulens.widgets.directions import Directions
-from grulens.widgets.latest import Latest
+from grulens.widgets.memory_part import MapPart
 from grulens.widgets.memory_words import along, shares
-from grulens.widgets.panel import row
 from grulens.widgets.session import Session
 
 #: Longer runs have no map: it would hold the square of this many numbers.
@@ -74,22 +68,8 @@ class Answered:
         return _array(self.found.query(t, self.asked.toward, units=self.asked.units or None)[0])
 
 
-class AttentionPart:
-    """The map, one state of it, and their controls.
-
-    Args:
-        session: what is looked at.
-        guard: makes a callback whose errors are seen.
-        failed: shows the error of a computation in the background.
-        succeeded: takes it away again.
-
-    Attributes:
-        box: all of it.
-        directions: the classes that can be chosen.
-        toward: their list; -1 is none.
-        step: the state whose past is shown.
-        picture: the figures.
-    """
+class AttentionPart(MapPart[Asked]):
+    """The map of weights, one state of it, and their controls; see `MapPart`."""
 
     def __init__(
         self,
@@ -98,36 +78,12 @@ class AttentionPart:
         failed: Callable[[Exception], None],
         succeeded: Callable[[], None],
     ) -> None:
-        self.session = session
         self._asked: Asked | None = None
         self._answered: Answered | None = None
-        self._showing = False
-
-        # controls
-        self.directions = Directions(session)
-        self.toward = self.directions.control
-        self.step = W.BoundedIntText(
-            min=0, max=0, description="state after step", layout=W.Layout(width="180px"),
-            style={"description_width": "auto"},
-        )  # fmt: skip
-        self._note, self._said = W.HTML(), W.HTML()
-
-        # layout
-        self._map = AttentionMap()
-        self._bars = QueryBars(x_range=self._map.x_range)
-        self.picture = BokehView(
-            column(self._map.root, self._bars.root, sizing_mode="stretch_width"),
-            lock=session.lock,
-            retire=False,
-        )
-        self.box = W.VBox([row(self.toward, self.step), self._note, self._said, self.picture])
-
-        # both ways
-        self._map.on_query(self._choose)
+        weights = AttentionMap()
+        self._bars = QueryBars(x_range=weights.x_range)
         self._bars.on_query(self._choose)
-        self.toward.observe(guard(self._on_toward), "value")
-        self.step.observe(guard(self._on_step), "value")
-        self._making = Latest(self._make, failed, succeeded)
+        super().__init__(session, guard, failed, succeeded, weights, self._bars.root)
 
     def refresh(self) -> None:
         """Show what the session has now: at once if that is quick, else when it is made."""
@@ -145,7 +101,7 @@ class AttentionPart:
         _, steps, units = layer.shape
         quick = steps**2 * (len(session.units) or units) < QUICK
         if not quick and self._answered is None:
-            self._said.value = '<span role="status">weighing the past …</span>'
+            self._say("weighing the past …")
         (self._making.now if quick else self._making.later)(self._asked)
 
     def mark(self) -> None:
@@ -154,34 +110,17 @@ class AttentionPart:
             with self.picture.batch():
                 self._show_query(self._answered)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is being made; whether that was reached in time."""
-        return self._making.wait(timeout)
-
     def still(self) -> str:
         """What is shown as HTML that needs no kernel and no network."""
         found = self._answered
         if found is None:
             return ""
-        t = self._query(found)
+        t = self._at(found.found.shape[1])
         return still_memory.attention(
             found.values, found.query(t), past=found.past, at=t, tokens=found.tokens,
             signed=found.asked.toward is not None, name=found.asked.name,
             layer=found.asked.layer.name, said=self._words(found, t),
         )  # fmt: skip
-
-    # what a person does
-
-    def _choose(self, query: int) -> None:
-        self.session.step = query
-
-    def _on_toward(self, _: Any) -> None:
-        if not self.directions.offering:
-            self.refresh()
-
-    def _on_step(self, change: Any) -> None:
-        if not self._showing:
-            self.session.step = change["new"]
 
     # making and drawing
 
@@ -211,27 +150,18 @@ class AttentionPart:
                 found.values, past=found.past, signed=asked.toward is not None,
                 tokens=found.tokens, name=asked.name, layer=asked.layer.name,
             )  # fmt: skip
-        self._note.value = f'<span class="grulens-quiet">{escape(said)}</span>'
-        self._note.layout.display = None if said else "none"
+        self._note_that(said)
         self._show_query(found)
 
     def _show_query(self, found: Answered) -> None:
-        t, signed = self._query(found), found.asked.toward is not None
-        self._showing = True
-        try:
-            self.step.max = found.found.shape[1] - 1
-            self.step.value = t
-        finally:
-            self._showing = False
-        self._map.select(t)
+        signed, steps = found.asked.toward is not None, found.found.shape[1]
+        t = self._at(steps)
+        self._show_step(t, steps)
         self._bars.update(
             found.query(t), float(found.initial[t]), query=t, signed=signed, tokens=found.tokens,
             mask=found.past[:, 0] <= found.past[:, 1], name=found.asked.name,
         )  # fmt: skip
-        self._said.value = f'<span role="status">{escape(self._words(found, t))}</span>'
-
-    def _query(self, found: Answered) -> int:
-        return min(self.session.step, found.found.shape[1] - 1)
+        self._say(self._words(found, t))
 
     def _words(self, found: Answered, t: int) -> str:
         """The numbers of one state in words."""

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Final
 
-import ipywidgets as W
 import numpy as np
 import torch
-from bokeh.layouts import column
 from jaxtyping import Float
 from torch import Tensor
 
@@ -27,11 +24,8 @@ from grulens.views import still_memory
 from grulens.views.attention_map import AttentionMap
 from grulens.views.gain_line import GainLine
 from grulens.views.path_lines import PathLines
-from grulens.widgets.bokeh_view import BokehView
-from grulens.widgets.directions import Directions
-from grulens.widgets.latest import Latest
+from grulens.widgets.memory_part import MapPart
 from grulens.widgets.memory_words import felt
-from grulens.widgets.panel import row
 from grulens.widgets.session import Session
 
 #: Multiplications that a person waits for: some seconds, in the background.
@@ -60,22 +54,8 @@ class Flow:
         return gains[self.row].numpy(), float(initial[self.row])
 
 
-class FlowPart:
-    """The map of gains, one state of it, and their controls.
-
-    Args:
-        session: what is looked at.
-        guard: makes a callback whose errors are seen.
-        failed: shows the error of a computation in the background.
-        succeeded: takes it away again.
-
-    Attributes:
-        box: all of it.
-        directions: the classes that can be chosen.
-        toward: their list; -1 is none.
-        step: the state that is looked at.
-        picture: the figures.
-    """
+class FlowPart(MapPart[object]):
+    """The map of gains, one state of it, and the ways into the next; see `MapPart`."""
 
     def __init__(
         self,
@@ -84,37 +64,13 @@ class FlowPart:
         failed: Callable[[Exception], None],
         succeeded: Callable[[], None],
     ) -> None:
-        self.session = session
         self._asked: object = None
         self._flow: Flow | None = None
-        self._showing = False
-
-        # controls
-        self.directions = Directions(session)
-        self.toward = self.directions.control
-        self.step = W.BoundedIntText(
-            min=0, max=0, description="state after step", layout=W.Layout(width="180px"),
-            style={"description_width": "auto"},
-        )  # fmt: skip
-        self._note, self._said = W.HTML(), W.HTML()
-
-        # layout
-        self._map = AttentionMap()
-        self._map.root.xaxis.axis_label = "state after step"
-        self._line = GainLine(x_range=self._map.x_range)
-        self._paths = PathLines(x_range=self._map.x_range)
-        self.picture = BokehView(
-            column(self._map.root, self._line.root, self._paths.root, sizing_mode="stretch_width"),
-            lock=session.lock,
-            retire=False,
-        )
-        self.box = W.VBox([row(self.toward, self.step), self._note, self._said, self.picture])
-
-        # both ways
-        self._map.on_query(self._choose)
-        self.toward.observe(guard(self._on_toward), "value")
-        self.step.observe(guard(self._on_step), "value")
-        self._making = Latest(self._make, failed, succeeded)
+        gains = AttentionMap()
+        gains.root.xaxis.axis_label = "state after step"
+        self._line, self._paths = GainLine(x_range=gains.x_range), PathLines(x_range=gains.x_range)
+        below = self._line.root, self._paths.root
+        super().__init__(session, guard, failed, succeeded, gains, *below)
 
     def refresh(self) -> None:
         """Show what the session has now, when it is made."""
@@ -122,7 +78,7 @@ class FlowPart:
             self.directions.offer()
             self._asked = object()
         if self._flow is None:
-            self._said.value = '<span role="status">following the gradient …</span>'
+            self._say("following the gradient …")
         self._making.later(self._asked)
 
     def mark(self) -> None:
@@ -131,34 +87,17 @@ class FlowPart:
             with self.picture.batch():
                 self._show_query(self._flow)
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is being made; whether that was reached in time."""
-        return self._making.wait(timeout)
-
     def still(self) -> str:
         """What is shown as HTML that needs no kernel and no network."""
         flow = self._flow
         if flow is None:
             return ""
-        t = self._at(flow)
+        t = self._at(flow.found.shape[1])
         gains, initial = flow.query(t)
         return still_memory.attention(
             flow.values, gains, past=flow.past, at=t, tokens=self.session.tokens, signed=False,
             name=flow.name, layer=flow.layer.name, said=self._words(flow, t, gains, initial),
         )  # fmt: skip
-
-    # what a person does
-
-    def _choose(self, query: int) -> None:
-        self.session.step = query
-
-    def _on_toward(self, _: Any) -> None:
-        if not self.directions.offering:
-            self.refresh()
-
-    def _on_step(self, change: Any) -> None:
-        if not self._showing:
-            self.session.step = change["new"]
 
     # making and drawing
 
@@ -205,28 +144,18 @@ class FlowPart:
             mask=flow.past[:, 0] <= flow.past[:, 1],
             title=f"ways into the next state · {flow.layer.name}",
         )
-        self._note.value = f'<span class="grulens-quiet">{escape(flow.note)}</span>'
-        self._note.layout.display = None if flow.note else "none"
+        self._note_that(flow.note)
         self._show_query(flow)
 
     def _show_query(self, flow: Flow) -> None:
-        t = self._at(flow)
-        self._showing = True
-        try:
-            self.step.max = flow.found.shape[1] - 1
-            self.step.value = t
-        finally:
-            self._showing = False
-        self._map.select(t)
+        steps = flow.found.shape[1]
+        t = self._at(steps)
+        self._show_step(t, steps)
         gains, initial = flow.query(t)
         keys = np.arange(len(gains))
         mask = (keys >= flow.past[t, 0]) & (keys <= flow.past[t, 1])
         self._line.update(gains, mask=mask, title=f"{flow.name} · state after step {t}")
-        said = self._words(flow, t, gains, initial)
-        self._said.value = f'<span role="status">{escape(said)}</span>'
-
-    def _at(self, flow: Flow) -> int:
-        return min(self.session.step, flow.found.shape[1] - 1)
+        self._say(self._words(flow, t, gains, initial))
 
     def _words(self, flow: Flow, t: int, gains: Float[np.ndarray, " key"], initial: float) -> str:
         return felt(gains, initial, at=t, past=flow.past[t], tokens=self.session.tokens)
