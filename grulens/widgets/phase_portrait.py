@@ -216,8 +216,10 @@ class PhasePortrait(Panel):
                 for i, (n, steps) in enumerate(zip(ways, lasts, strict=True))
             ]
         if list(self.point.options) != options:
-            self.point.index = None  # or the page shows no choice: for it, 0 would stay 0
+            # none of them is chosen, and the page is told so: for it, 0 would just stay 0
+            self.point.index = None
             self.point.options = options
+            self.point.index = 0
         if self._space.there:
             self._show_points()
 

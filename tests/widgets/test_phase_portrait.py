@@ -74,6 +74,7 @@ def test_the_search_finds_what_there_is(panel: PhasePortrait) -> None:
         torch.cdist(stable, mine).min(1).values, torch.zeros(4).double(), atol=1e-8
     )
     assert len(panel.point.options) == 1 + len(panel.found)
+    assert (panel.point.index, panel.point.value) == (0, None)
     assert layers(panel).fixed.data["kind"].count("stable") == 4
 
 
