@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,17 +29,19 @@ class Intact:
 
     def __init__(self, model: nn.Module, but: tuple[str, ...] = ()) -> None:
         self.model, self.but = model, but
-        self.before = self._now()
-        self.tensors = {name: t.detach().clone() for name, t in self._tensors().items()}
-        self.random = torch.get_rng_state()
+        with between_runs():
+            self.before = self._now()
+            self.tensors = {name: t.detach().clone() for name, t in self._tensors().items()}
+            self.random = torch.get_rng_state()
 
     def broken(self, *, random: bool = True) -> list[str]:
         """What is no longer as it was."""
-        now, tensors = self._now(), self._tensors()
-        found = [what for what in now if now[what] != self.before[what]]
-        found += [n for n, t in tensors.items() if not torch.equal(t, self.tensors[n])]
-        if random and not torch.equal(torch.get_rng_state(), self.random):
-            found.append("random numbers")
+        with between_runs():
+            now, tensors = self._now(), self._tensors()
+            found = [what for what in now if now[what] != self.before[what]]
+            found += [n for n, t in tensors.items() if not torch.equal(t, self.tensors[n])]
+            if random and not torch.equal(torch.get_rng_state(), self.random):
+                found.append("random numbers")
         if not free_for_others():
             found.append("lock")
         return found
@@ -62,12 +66,26 @@ class Intact:
         }
 
 
+@contextmanager
+def between_runs() -> Iterator[None]:
+    """No screen runs the model in the background meanwhile: in a run it is not as it was.
+
+    A lock that somebody has lost is not waited for: `free_for_others` says so.
+    """
+    got = LOCK.acquire(timeout=10)
+    try:
+        yield
+    finally:
+        if got:
+            LOCK.release()
+
+
 def free_for_others() -> bool:
     """Whether another thread can have the lock that guards every model."""
     got: list[bool] = []
 
     def ask() -> None:
-        got.append(LOCK.acquire(timeout=0.5))
+        got.append(LOCK.acquire(timeout=5))
         if got[-1]:
             LOCK.release()
 
