@@ -1,0 +1,54 @@
+"""What each notebook takes when the check runs it, against what Binder gives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Binder gives 2 GB, and JupyterLab's server lives there too
+MOST_MEMORY = 1200
+took: dict[str, tuple[float, int]] = {}
+begun: dict[str, float] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: Any) -> Iterator[None]:
+    """Look at the clock at a notebook's first cell."""
+    begun.setdefault(item.path.stem, time.monotonic())
+    yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: Any, nextitem: Any) -> Iterator[None]:
+    """After a notebook's last cell ask the system for its kernel's largest size."""
+    last = nextitem is None or nextitem.path != item.path
+    kernel = getattr(item.parent, "kernel", None)
+    if last and kernel is not None and kernel.is_alive():
+        peak = largest(kernel.km.provisioner.pid)
+        if peak is not None:
+            name = item.path.stem
+            took[name] = (time.monotonic() - begun[name], peak)
+            if peak > MOST_MEMORY:
+                pytest.fail(f"{name} took {peak} MB at its peak, {MOST_MEMORY} MB at most")
+    yield
+
+
+def largest(pid: int) -> int | None:
+    """The largest resident set that a process ever had, in MB; None where the system won't say."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(s.split()[1]) // 1024 for s in lines if s.startswith("VmHWM")), None)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what each took."""
+    if took:
+        terminalreporter.section("notebooks")
+    for name, (seconds, peak) in took.items():
+        terminalreporter.line(f"{name}: {seconds:.0f} s, {peak:,} MB at its peak")
