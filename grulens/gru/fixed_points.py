@@ -79,7 +79,7 @@ class FixedPoints:
 
     @property
     def time_constants(self) -> Float[Tensor, "point unit"]:
-        """Steps in which each mode changes by e: 1 / |ln |eigenvalue||."""
+        """Steps in which each mode changes by e: `1 / |ln |eigenvalue||`."""
         found: Tensor = 1 / self.eigenvalues.abs().log().abs()
         return found
 

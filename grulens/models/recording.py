@@ -118,7 +118,7 @@ class LayerRecording:
 
     @cached_property
     def residual(self) -> float:
-        """Max |(1 - z) n + z h_prev - h| over valid steps, where no edit set the state itself.
+        """Max `|(1 - z) n + z h_prev - h|` over valid steps, where no edit set the state itself.
 
         It says how exactly the recorded gates explain the recorded states; about 1e-7 in float32.
         """

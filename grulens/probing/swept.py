@@ -26,9 +26,9 @@ class Sweep:
         units: the units, or groups of units, in the order in which they were asked for.
         times: the times, or None; with rows of several lengths, a negative time counts from each
             row's own end.
-        baseline: the readout of the unedited run (*readout).
-        effect: readout(edited run) - readout(unedited run), (unit, *readout) or
-            (unit, time, *readout); NaN where an interrupt came first.
+        baseline: the readout of the unedited run, `(*readout)`.
+        effect: readout(edited run) - readout(unedited run), `(unit, *readout)` or
+            `(unit, time, *readout)`; NaN where an interrupt came first.
         direct: the same with the edit put on the layer's states after its recurrence had run
             unedited: what an ordinary forward hook would show.
         recurrent: effect - direct: what came through the recurrence.
@@ -49,7 +49,7 @@ class Sweep:
     effect: Tensor
     direct: Tensor
     recurrent: Tensor
-    done: Bool[Tensor, "*runs"]
+    done: Bool[Tensor, "..."]  # noqa: UP037  (jaxtyping's any shape)
     method: Method = "exact"
     batched: bool = True
     rank_correlation: float = float("nan")

@@ -207,7 +207,7 @@ def test_two_displays_are_equal_and_rerunning_leaves_nothing(open_notebook: Any)
     one, other = (canvases(views.nth(i)) for i in (0, 2))
     assert len(one) > 3
     assert one == other
-    for _ in range(20):
+    for _ in range(8):
         notebook.run_cell(0)
         notebook.run_cell(1)
     assert notebook.kernel(counts) == first

@@ -1,0 +1,80 @@
+"""How the manual is built: `sphinx-build -W docs built`.
+
+The notebooks are stored executed, and the check runs every one of them and compares; so the manual
+shows what is stored and runs nothing twice. `-D nb_execution_mode=force` runs them in the build.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
+
+import live  # noqa: E402
+
+import grulens  # noqa: E402
+
+project, author = "grulens", "the grulens team"
+copyright = "the grulens team, Apache-2.0"
+version = release = grulens.__version__
+
+extensions = [
+    "mathml",
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["built", "**/.ipynb_checkpoints", "notebooks/sanitize.cfg"]
+# `name` in a docstring is a link where there is such a name, and code where there is none
+default_role = "py:obj"
+html_math_renderer = "mathml"
+html_theme = "furo"
+html_title = f"grulens {version}"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
+html_extra_path: list[str] = []
+templates_path: list[str] = []
+
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "attrs_block", "attrs_inline"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+# a live view has nothing to live on here: the still picture beside it is what is shown
+nb_render_markdown_format = "myst"
+nb_mime_priority_overrides = [("html", "text/html", 0), ("html", "application/javascript", None)]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+intersphinx_mapping: dict[str, Any] = {}
+
+
+def copy_notebooks(app: Any) -> None:
+    """The notebooks live beside the manual, not in it."""
+    to = HERE / "notebooks"
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir()
+    for path in sorted((HERE.parent / "notebooks").glob("[0-9]*.ipynb")):
+        shutil.copy(path, to)
+
+
+def make_live_pages(app: Any) -> None:
+    """Save the lenses that the manual shows, into what is built."""
+    if app.builder.format == "html" and "GRULENS_NO_LIVE_PAGES" not in os.environ:
+        live.save_all(Path(app.outdir) / "live")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Prepare what the manual shows before it is read."""
+    app.connect("builder-inited", copy_notebooks)
+    app.connect("builder-inited", make_live_pages)
+    return {"parallel_read_safe": True}

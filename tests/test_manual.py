@@ -1,0 +1,97 @@
+"""The manual: built with warnings as errors, whole, and readable without eyes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import grulens
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+class Page(HTMLParser):
+    """What a page names and links to, and what stands on it without words."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.wordless: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids.update(value for key in ("id", "name") if (value := found.get(key)))
+        self.links += [value for key in ("href", "src") if (value := found.get(key))]
+        words = {"img": "alt", "iframe": "title"}
+        if tag in words and not found.get(words[tag]):
+            self.wordless.append(f"{tag} {found.get('src', '')[:80]}")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out: Path = tmp_path_factory.mktemp("manual")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    done = subprocess.run(
+        [*command, "-d", str(out / "trees"), str(DOCS), str(out / "html")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out / "html"
+
+
+@pytest.fixture(scope="module")
+def pages(built: Path) -> dict[Path, Page]:
+    written = [path for path in built.rglob("*.html") if not path.is_relative_to(built / "live")]
+    return {path: Page(path) for path in written}
+
+
+def test_every_link_inside_leads_somewhere(built: Path, pages: dict[Path, Page]) -> None:
+    dead = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            to = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            there = pages.get(to)
+            if not to.exists() or (parts.fragment and there and parts.fragment not in there.ids):
+                dead.append(f"{path.relative_to(built)}: {link}")
+    assert dead == []
+
+
+def test_every_picture_says_what_it_shows(pages: dict[Path, Page]) -> None:
+    assert {str(path): page.wordless for path, page in pages.items() if page.wordless} == {}
+
+
+def test_every_public_name_is_in_a_how_to_page_and_in_the_reference(pages: Any) -> None:
+    guides = [DOCS / "start.md", *DOCS.glob("how-to/*.md")]
+    text = "".join(map(Path.read_text, guides))
+    told = set(re.findall(r"<grulens\.(\w+)>|`grulens\.(\w+)`", text))
+    names = {name for pair in told for name in pair if name}
+    assert names == set(grulens.__all__)
+    (api,) = (page for path, page in pages.items() if path.name == "api.html")
+    missing = {n for n in grulens.__all__ if not {f"grulens.{n}", f"module-grulens.{n}"} & api.ids}
+    assert missing == set()
+
+
+def test_every_how_to_page_can_be_reached_from_the_first(built: Path, pages: Any) -> None:
+    first = pages[built / "index.html"]
+    for guide in [*DOCS.glob("how-to/*.md"), DOCS / "start.md"]:
+        assert f"{guide.relative_to(DOCS).with_suffix('').as_posix()}.html" in first.links
+
+
+def test_the_live_pages_ask_for_nothing_from_outside(built: Path) -> None:
+    saved = sorted(built.glob("live/*.html"))
+    assert [path.stem for path in saved] == ["held", "tour"]
+    for path in saved:
+        assert not [link for link in Page(path).links if urlsplit(link).netloc]
