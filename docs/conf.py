@@ -60,11 +60,12 @@ intersphinx_mapping: dict[str, Any] = {}
 
 def copy_notebooks(app: Any) -> None:
     """The notebooks live beside the manual, not in it."""
-    to = HERE / "notebooks"
+    to, there = HERE / "notebooks", HERE.parent / "notebooks"
     shutil.rmtree(to, ignore_errors=True)
-    to.mkdir()
-    for path in sorted((HERE.parent / "notebooks").glob("[0-9]*.ipynb")):
-        shutil.copy(path, to)
+    for path in sorted(there.glob("**/[0-9]*.ipynb")):
+        copy = to / path.relative_to(there)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
 
 
 def make_live_pages(app: Any) -> None:

@@ -18,7 +18,7 @@ begun: dict[str, float] = {}
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: Any) -> Iterator[None]:
     """Look at the clock at a notebook's first cell."""
-    begun.setdefault(item.path.stem, time.monotonic())
+    begun.setdefault(named(item.path), time.monotonic())
     yield
 
 
@@ -30,11 +30,16 @@ def pytest_runtest_teardown(item: Any, nextitem: Any) -> Iterator[None]:
     if last and kernel is not None and kernel.is_alive():
         peak = largest(kernel.km.provisioner.pid)
         if peak is not None:
-            name = item.path.stem
+            name = named(item.path)
             took[name] = (time.monotonic() - begun[name], peak)
             if peak > MOST_MEMORY:
                 pytest.fail(f"{name} took {peak} MB at its peak, {MOST_MEMORY} MB at most")
     yield
+
+
+def named(path: Path) -> str:
+    """What a notebook is called: its place among the notebooks."""
+    return path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
 
 
 def largest(pid: int) -> int | None:
