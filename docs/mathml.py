@@ -8,16 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math import latex2mathml
+from docutils.utils.math import MathError, latex2mathml
+from sphinx.util import logging
+
+log = logging.getLogger(__name__)
 
 
 def draw(writer: Any, node: nodes.Element, *, block: bool) -> None:
-    """Write a formula in place of its node.
+    """Write a formula in place of its node; one that cannot be read, as a warning with its place.
 
     Raises:
         nodes.SkipNode: always: nothing is left to write.
     """
-    writer.body.append(latex2mathml.tex2mathml(node.astext(), as_block=block))
+    formula = node.astext()
+    try:
+        writer.body.append(latex2mathml.tex2mathml(formula, as_block=block))
+    except MathError as error:
+        log.warning("%s In the formula: %s", error, formula, location=node, type="mathml")
     raise nodes.SkipNode
 
 

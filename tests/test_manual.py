@@ -38,18 +38,6 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out: Path = tmp_path_factory.mktemp("manual")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
-    done = subprocess.run(
-        [*command, "-d", str(out / "trees"), str(DOCS), str(out / "html")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out / "html"
-
-
-@pytest.fixture(scope="module")
 def pages(built: Path) -> dict[Path, Page]:
     written = [path for path in built.rglob("*.html") if not path.is_relative_to(built / "live")]
     return {path: Page(path) for path in written}
@@ -95,3 +83,19 @@ def test_the_live_pages_ask_for_nothing_from_outside(built: Path) -> None:
     assert [path.stem for path in saved] == ["held", "tour"]
     for path in saved:
         assert not [link for link in Page(path).links if urlsplit(link).netloc]
+
+
+def test_a_formula_that_cannot_be_drawn_is_named_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(DOCS)!r})\n"
+        "extensions, html_math_renderer = ['mathml', 'myst_parser'], 'mathml'\n"
+        "myst_enable_extensions = ['dollarmath']\n"
+    )
+    (tmp_path / "index.md").write_text("# Formulas\n\n$a^2$ and\n\n$$\n\\nosuch{x}\n$$\n")
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", str(tmp_path)]
+    built = tmp_path / "built"
+    done = subprocess.run([*command, str(built)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "index.md:5: WARNING: " in done.stderr
+    assert "nosuch" in done.stderr
+    assert "<msup>" in (built / "index.html").read_text()

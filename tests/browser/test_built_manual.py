@@ -1,0 +1,55 @@
+"""The built manual from disk: its lenses move with no kernel and no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+MODELS = "[...Bokeh.documents[0].all_models]"
+TITLE = f"{MODELS}.find(m => m.type === 'Title' && m.text.includes('rnn.l0')).text"
+WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
+    pages = [path for path in sorted(built.rglob("*.html")) if 'class="live"' in path.read_text()]
+    assert len(pages) >= 2
+    for path in pages:
+        page = browser.new_page(viewport={"width": 1000, "height": 1200})
+        asked: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+        page.goto(path.as_uri())
+        for live in page.locator("iframe.live").element_handles():
+            live.scroll_into_view_if_needed()
+            frame = live.content_frame()
+            heat = frame.locator(".bk-Figure").first
+            heat.locator("canvas").first.wait_for()
+            frame.wait_for_function(f"() => {TITLE}.startsWith('state h')")
+            page.wait_for_timeout(500)
+            before = heat.screenshot()
+            frame.locator("select").first.select_option(label="update gate z")
+            frame.wait_for_function(f"() => {TITLE}.startsWith('update gate z')")
+            page.wait_for_timeout(500)
+            assert heat.screenshot() != before
+        page.screenshot(path=str(Path(__file__).parent / "shots" / f"manual-{path.stem}.png"))
+        assert not errors
+        assert not [url for url in asked if url.startswith("http")]
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_of_the_manual_scrolls_sideways(browser: Any, built: Path, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": 1000, "height": 900}, color_scheme=scheme)
+    wide = {}
+    for path in sorted(built.rglob("*.html")):
+        if not path.is_relative_to(built / "live"):
+            page.goto(path.as_uri(), wait_until="domcontentloaded")
+            if (more := page.evaluate(WIDE)) > 0:
+                wide[str(path.relative_to(built))] = more
+    page.close()
+    assert wide == {}
