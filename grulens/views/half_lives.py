@@ -20,6 +20,7 @@ from bokeh.models import BoxSelectTool, ColumnDataSource, CustomJSTickFormatter,
 from jaxtyping import Float
 
 from grulens.views.canvas import Listener, Positions, fit, frame, inside, tapped, tell, whole_steps
+from grulens.views.durations import steps
 from grulens.views.palette import ACCENT
 from grulens.views.tokens import plain
 
@@ -88,7 +89,7 @@ class HalfLives:
             "place": np.arange(len(order)),
             "unit": self._order,
             **{
-                name: [_steps(v) for v in values.tolist()]
+                name: [steps(v, "never forgets") for v in values.tolist()]
                 for name, values in zip(("life", "low", "middle", "high"), (life, *parts.T),
                                         strict=True)
             },
@@ -162,17 +163,6 @@ class HalfLives:
         if event.final and box.get("type") == "rect":
             chosen = inside(box["x0"], box["x1"], len(self._order))
             tell(self._listeners, (self._order[place] for place in chosen))
-
-
-def _steps(value: float) -> str:
-    """A half-life in words.
-
-    >>> _steps(2.345), _steps(float("inf")), _steps(1.0)
-    ('2.35 steps', 'never forgets', '1 step')
-    """
-    if np.isnan(value):
-        return "not a number"
-    return "never forgets" if np.isinf(value) else f"{value:.3g} step{'' if value == 1 else 's'}"
 
 
 def _marker(value: float, low: float, high: float) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from grulens.probing.timescales import Timescales
+from grulens.views.durations import steps
 from grulens.views.tokens import visible_text
 
 #: Half of a state is half within what float32 can add up.
@@ -51,8 +52,8 @@ def shares(
     newest = keys if past[0] == at and past[1] != at else reversed(keys)
     held = np.cumsum(weights[list(newest)].astype(np.float64))
     count = int(np.argmax(held >= 0.5 - SLACK)) + 1
-    steps = "in the last step" if count == 1 else f"within the last {count} steps"
-    return f"Half of {state} was written {steps}; {initial:.1%} is h_0 ({over})."
+    when = "in the last step" if count == 1 else f"within the last {count} steps"
+    return f"Half of {state} was written {when}; {initial:.1%} is h_0 ({over})."
 
 
 def along(
@@ -118,9 +119,9 @@ made 2 steps before or earlier; h_0 by 0.'
     strong = np.flatnonzero(back >= 0.01)
     first = int(strong[-1]) + 1
     if first < len(back):
-        text += f"less than 1% of one made {_steps(float(first))} before or earlier; "
+        text += f"less than 1% of one made {steps(float(first))} before or earlier; "
     else:
-        text += f"at least 1% of one made {_steps(len(back) - 1.0)} before; "
+        text += f"at least 1% of one made {steps(len(back) - 1.0)} before; "
     return f"{text}h_0 by {initial:.2g}."
 
 
@@ -139,14 +140,14 @@ over 0.9 for 0% of the time, r for 0% and 0%.'
     chosen = list(units) or list(range(len(found)))
     known = found.half_life[chosen]
     if len(chosen) <= FEW:
-        each = (f"unit {u} after {_steps(float(k))}" for u, k in zip(chosen, known, strict=True))
+        each = (f"unit {u} after {steps(float(k))}" for u, k in zip(chosen, known, strict=True))
         life = f"Half of the state is gone: {', '.join(each)}"
     else:
-        middle = _steps(float(known.quantile(0.5, interpolation="higher")))
+        middle = steps(float(known.quantile(0.5, interpolation="higher")))
         longest = chosen[int(known.nan_to_num(nan=-1.0, posinf=math.inf).argmax())]
         life = (
             f"Half of a state is gone after {middle} in the middle one of {len(chosen)} units, "
-            f"after {_steps(float(known.min()))} in the quickest and {_steps(float(known.max()))} "
+            f"after {steps(float(known.min()))} in the quickest and {steps(float(known.max()))} "
             f"in the slowest, unit {longest}"
         )
     z_low, z_high, r_low, r_high = (
@@ -165,9 +166,3 @@ def _token(tokens: Sequence[object] | None, at: int) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.3g}".replace("-", "−")
-
-
-def _steps(value: float) -> str:
-    if np.isinf(value):
-        return "no number of steps"
-    return f"{value:.3g} step{'' if value == 1 else 's'}"

@@ -22,6 +22,7 @@ from grulens.gru.lyapunov import lyapunov
 from grulens.models.recording import LayerRecording
 from grulens.probing.portrait import Plane, growing, run
 from grulens.views import still
+from grulens.views.durations import steps
 from grulens.views.exponents import Exponents
 from grulens.views.phase_portrait import PhasePlot
 from grulens.views.spectrum import Spectrum
@@ -212,8 +213,8 @@ class PhasePortrait(Panel):
             ways = search.found.unstable_dims.tolist()
             lasts = search.found.time_constants.amax(1).tolist()
             options += [
-                (f"{i}: {f'unstable in {n}' if n else 'stable'}, {steps:.3g} steps", i)
-                for i, (n, steps) in enumerate(zip(ways, lasts, strict=True))
+                (f"{i}: {f'unstable in {n}' if n else 'stable'}, {steps(last, 'for ever')}", i)
+                for i, (n, last) in enumerate(zip(ways, lasts, strict=True))
             ]
         if list(self.point.options) != options:
             # none of them is chosen, and the page is told so: for it, 0 would just stay 0

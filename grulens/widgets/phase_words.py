@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from grulens.gru.lyapunov import Lyapunov
+from grulens.views.durations import steps
 from grulens.widgets.search import Search
 
 #: Steps of a trajectory that a person starts.
@@ -37,14 +38,14 @@ def modes(index: int, values: Tensor) -> str:
     grows, dies = size[size > 1], size[size < 1]
     text = f"<b>point {index}</b>: stable."
     if len(grows):
-        steps = float(np.log(2) / grows.max().log())
+        twice = float(np.log(2) / grows.max().log())
         text = (
             f"<b>point {index}</b>: unstable in {_count(len(grows), 'direction')}; the fastest "
-            f"doubles in {steps:.3g} steps."
+            f"doubles in {steps(twice)}."
         )
     if len(dies):
         slowest = float(-1 / dies.max().log())
-        text += f" What dies away slowest takes {slowest:.3g} steps to fall to 1/e."
+        text += f" What dies away slowest takes {steps(slowest)} to fall to 1/e."
     return status(text)
 
 
@@ -72,9 +73,9 @@ def parting(found: Lyapunov) -> str:
     text = f"largest exponent {largest:.3g} ± {band:.1g} a step: "
     if abs(largest) <= band:
         return status(text + "within its band of zero, so longer runs must tell.")
-    steps = np.log(2) / abs(largest)
+    half = steps(np.log(2) / abs(largest))
     moves = "apart, twice as far" if largest > 0 else "together, half as far"
-    return status(text + f"neighbouring trajectories come {moves} every {steps:.3g} steps.")
+    return status(text + f"neighbouring trajectories come {moves} every {half}.")
 
 
 def status(text: str) -> str:

@@ -16,10 +16,11 @@ from torch import Tensor
 from grulens.gru.cell import Cell
 from grulens.gru.fixed_points import FixedPoints, find_fixed_points
 
-#: Starts of a search; states of a run are alike, so more of them find little more.
+#: Starts of a search.
 STARTS: Final = 512
-#: How far starts are moved from the states they come from, standard deviation.
-NOISE: Final = 0.05
+#: How far the first and the last start are moved from the states they come from, standard
+#: deviation. States of a run are alike: saddles that no run comes near are found from afar.
+NOISE: Final = (0.05, 0.5)
 #: A page is told this often at most, in seconds.
 TELL: Final = 0.3
 
@@ -70,7 +71,8 @@ class Search:
         generator = torch.Generator().manual_seed(0)
         order = torch.randperm(len(states), generator=generator)[:STARTS]
         starts = states[order.to(states.device)].detach().cpu().double()
-        starts = starts + NOISE * torch.randn(starts.shape, generator=generator).double()
+        far = torch.linspace(*NOISE, len(starts), dtype=torch.double)[:, None]
+        starts = starts + far * torch.randn(starts.shape, generator=generator).double()
         self.total = len(starts)
 
         def told(count: int) -> None:
