@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
+from grulens.durations import steps
 from grulens.errors import CellError, shown
 from grulens.gru.cell import Cell
 from grulens.gru.jacobian import Slopes, check_cell, dense, fit, jacobian
@@ -101,9 +102,9 @@ class FixedPoints:
 
         ways, lasts = self.unstable_dims.tolist(), self.time_constants.amax(1).tolist()
         rows = [
-            (i, f"unstable in {n}" if n else "stable", f"{steps:.3g} steps", int(self.count[i]),
+            (i, f"unstable in {n}" if n else "stable", steps(last, "for ever"), int(self.count[i]),
              f"{float(self.residual[i]):.0e}")
-            for i, (n, steps) in enumerate(zip(ways[:FEW], lasts, strict=False))
+            for i, (n, last) in enumerate(zip(ways[:FEW], lasts, strict=False))
         ]  # fmt: skip
         more = f", the first {FEW}" if len(self) > FEW else ""
         head = ("point", "kind", "slowest mode", "starts", "moves by")

@@ -19,8 +19,8 @@ from bokeh.events import DoubleTap, SelectionGeometry, Tap
 from bokeh.models import BoxSelectTool, ColumnDataSource, CustomJSTickFormatter, HoverTool, Range1d
 from jaxtyping import Float
 
+from grulens.durations import steps
 from grulens.views.canvas import Listener, Positions, fit, frame, inside, tapped, tell, whole_steps
-from grulens.views.durations import steps
 from grulens.views.palette import ACCENT
 from grulens.views.tokens import plain
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from grulens.durations import steps
 from grulens.probing.timescales import Timescales
-from grulens.views.durations import steps
 from grulens.views.tokens import visible_text
 
 #: Half of a state is half within what float32 can add up.

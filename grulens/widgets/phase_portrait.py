@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grulens.durations import steps
 from grulens.gru.lyapunov import lyapunov
 from grulens.models.recording import LayerRecording
 from grulens.probing.portrait import Plane, growing, run
 from grulens.views import still
-from grulens.views.durations import steps
 from grulens.views.exponents import Exponents
 from grulens.views.phase_portrait import PhasePlot
 from grulens.views.spectrum import Spectrum

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from grulens.durations import steps
 from grulens.gru.lyapunov import Lyapunov
-from grulens.views.durations import steps
 from grulens.widgets.search import Search
 
 #: Steps of a trajectory that a person starts.
@@ -73,9 +73,9 @@ def parting(found: Lyapunov) -> str:
     text = f"largest exponent {largest:.3g} ± {band:.1g} a step: "
     if abs(largest) <= band:
         return status(text + "within its band of zero, so longer runs must tell.")
-    half = steps(np.log(2) / abs(largest))
+    every = steps(np.log(2) / abs(largest))
     moves = "apart, twice as far" if largest > 0 else "together, half as far"
-    return status(text + f"neighbouring trajectories come {moves} every {half}.")
+    return status(text + f"neighbouring trajectories come {moves} every {every}.")
 
 
 def status(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A number of steps in words, the same in every picture, hover and sentence."""
+"""A number of steps in words."""
 
 from __future__ import annotations
 
