@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from grulens.models.whole import Whole, random_kept
 
@@ -25,10 +26,15 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
     """
 
     def __init__(self, model: nn.Module) -> None:
-        # attributes may be given a new value or, where they are buffers, changed in place
-        self.attributes = [(module, dict(vars(module))) for module in model.modules()]
-        self.buffers = [(module._buffers, dict(module._buffers)) for module in model.modules()]
-        self.values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        # attributes may be given a new value or, where they are tensors, changed in place
+        scripted = [m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)]
+        plain = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        self.attributes = [(module, dict(vars(module))) for module in plain]
+        self.buffers = [(module._buffers, dict(module._buffers)) for module in plain]
+        self.scripted = [(module._c, _script_attributes(module._c)) for module in scripted]
+        held = [value for _, attributes in self.scripted for value in tree_leaves(attributes)]
+        tensors = [*model.buffers(), *(value for value in held if isinstance(value, Tensor))]
+        self.values = [(tensor, tensor.clone()) for tensor in tensors]
         self.random = random_kept(devices={p.device.index for p in model.parameters() if p.is_cuda})
 
     def begin(self) -> None:
@@ -40,12 +46,22 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
             _restore(vars(module), before)
         for held, kept in self.buffers:
             _restore(held, kept)
+        for script, attributes in self.scripted:
+            for name, value in attributes.items():
+                script.setattr(name, value)
         with torch.no_grad():
-            for buffer, value in self.values:
+            for tensor, value in self.values:
                 # by value: batch norm's kernel counts no change; and only then, since a copy counts
                 # as one, and an earlier graph may hold the buffer
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
+                if not torch.equal(tensor, value):
+                    tensor.copy_(value)
+
+
+def _script_attributes(script: Any) -> dict[str, Any]:
+    """What the forward of a scripted module may change: it lies in C++, in no dict of Python's."""
+    kind: Any = torch._C.ConcreteModuleType.from_jit_type(script._type())
+    names = kind.get_attributes()
+    return {name: script.getattr(name) for name in names}
 
 
 def _restore(held: dict[str, Any], before: dict[str, Any]) -> None:
