@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -51,14 +50,6 @@ def test_repo2docker_takes_this_environment() -> None:
     assert "Building conda environment for python=3.11" in said
     assert '--file "binder/environment.yml"' in said
     assert "RUN ./binder/postBuild" in said
-
-
-def test_every_badge_opens_a_notebook_that_is_there() -> None:
-    text = "".join(path.read_text() for path in ROOT.glob("README*.md"))
-    links = re.findall(r"https://mybinder\.org/v2/\S+?(?=\))", text)
-    opened = {parse_qs(urlsplit(link).query)["urlpath"][0] for link in links}
-    there = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/**/[0-9]*.ipynb")}
-    assert opened == {f"lab/tree/{path}" for path in there}
 
 
 def test_the_notebooks_are_stored_as_they_are_shown() -> None:
