@@ -17,6 +17,7 @@ from IPython.display import display
 from torch import nn
 
 from grulens.errors import GrulensError, ModelError, NoGRUError
+from grulens.models.closed import look, sentences
 from grulens.models.find import Layers, layers
 from grulens.tables import html_table
 
@@ -40,7 +41,10 @@ class Models(dict[str, Layers]):
         self.closed: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        lines = [f"{name}: {_names(found)}" for name, found in self.items()]
+        lines = []
+        for name, found in self.items():
+            lines.append(f"{name}: {_names(found)}")
+            lines += [f"    not opened: {_first(said)}" for said in sentences(found.closed)]
         lines += [f"{name} cannot be opened: {why}" for name, why in self.closed.items()]
         return "\n".join(lines) or "no model with a GRU in this notebook yet"
 
@@ -50,6 +54,10 @@ class Models(dict[str, Layers]):
             for name, found in self.items() for one in found
         ]  # fmt: skip
         head = ("model", "layer", "kind", "input", "hidden", "direction")
+        rows += [
+            (name, _first(said), "not opened", "", "", "")
+            for name, found in self.items() for said in sentences(found.closed)
+        ]  # fmt: skip
         rows += [(name, why, "cannot be opened", "", "", "") for name, why in self.closed.items()]
         return html_table(head, rows) if rows else f"<p>{self!r}</p>"
 
@@ -66,9 +74,10 @@ def models_in(namespace: Mapping[str, Any]) -> Models:
             try:
                 found[name] = layers(value)
             except NoGRUError:
-                continue
+                if closed := look(value).closed:
+                    found.closed[name] = _first("; ".join(sentences(closed)))
             except ModelError as error:
-                found.closed[name] = str(error).partition("\n")[0]
+                found.closed[name] = _first(str(error))
     return found
 
 
@@ -219,6 +228,11 @@ def forwards(model: nn.Module) -> Iterator[Ran]:
         yield ran
     finally:
         handle.remove()
+
+
+def _first(text: str) -> str:
+    """Its first line: a table has no room for the others."""
+    return text.partition("\n")[0]
 
 
 def _names(found: Layers) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from grulens.errors import LayerError, ModelError, NoGRUError, UnsupportedGRUError, shown
+from grulens.errors import LayerError, NoGRUError, UnsupportedGRUError, shown
 from grulens.gru.cell import Cell
 from grulens.models.adapters import Adapter
 from grulens.models.calls import Key
-from grulens.models.lookalike import how_to_register
+from grulens.models.closed import Closed, Found, look, places, sentences
 from grulens.models.parametrized import only_looked_at
-from grulens.models.refused import why_closed
 from grulens.models.register import adapter_of
 from grulens.tables import html_table
 
@@ -44,9 +44,19 @@ class Layer:
 
 
 class Layers(tuple[Layer, ...]):
-    """The layers of a model, in the order in which the model holds them."""
+    """The layers of a model that can be opened, in the order in which the model holds them.
 
-    __slots__ = ()
+    Attributes:
+        closed: what is there beside them and cannot be opened, each with `.name`, `.kind` and
+            `.reason`.
+    """
+
+    closed: tuple[Closed, ...]
+
+    def __new__(cls, items: Iterable[Layer] = (), closed: Iterable[Closed] = ()) -> Layers:
+        layers = super().__new__(cls, items)
+        layers.closed = tuple(closed)
+        return layers
 
     def __repr__(self) -> str:
         lines = [
@@ -54,15 +64,23 @@ class Layers(tuple[Layer, ...]):
             f"{layer.direction}, {layer.convention}{layer.also and f'; also {layer.also}'}"
             for layer in self
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"not opened: {said}" for said in sentences(self.closed))])
 
     def _repr_html_(self) -> str:
         head = ("layer", "kind", "input", "hidden", "direction", "convention", "also")
-        return html_table(head, [tuple(vars(layer).values()) for layer in self])
+        table = html_table(head, [tuple(vars(layer).values()) for layer in self])
+        if not self.closed:
+            return table
+        rows = [(part.name, part.kind, part.reason) for part in self.closed]
+        return table + html_table(("not opened", "kind", "why"), rows)
 
 
 def layers(model: nn.Module) -> Layers:
     """The GRU layers of a model: one item per layer and direction, each with a `.name`.
+
+    What is like a GRU and cannot be opened is said beside them, and is their `.closed`: a subclass
+    that computes something else, a scripted or quantized layer, an LSTM, an RNN, a class that looks
+    like a GRU and is not registered.
 
     Raises:
         NoGRUError: the model holds none; the message says what it holds.
@@ -76,10 +94,12 @@ def layers(model: nn.Module) -> Layers:
     l1: GRU, input 4, hidden 4, forward, reset after the product
     >>> [layer.name for layer in layers(nn.ModuleDict({"rnn": nn.GRU(3, 4, bidirectional=True)}))]
     ['rnn.l0', 'rnn.l0_reverse']
+    >>> layers(nn.ModuleDict({"rnn": nn.GRU(3, 4), "other": nn.LSTM(3, 4)}))
+    rnn.l0: GRU, input 3, hidden 4, forward, reset after the product
+    not opened: 'other' is an LSTM, which has other gates: grulens opens GRUs
     """
-    held = find(model)
-    places = _places(model)
-    return Layers(
+    found, at = held(model), places(model)
+    every = (
         Layer(
             name,
             type(module).__name__,
@@ -87,44 +107,31 @@ def layers(model: nn.Module) -> Layers:
             cell.hidden_size,
             "reverse" if key[1] else "forward",
             cell.convention,
-            ", ".join(named(other, module)[key][0] for other in places[module][1:]),
+            ", ".join(named(other, module)[key][0] for other in at[module][1:]),
         )
-        for path, module in held.items()
+        for path, module in found.opened.items()
         for key, (name, cell) in named(path, module).items()
     )
+    return Layers(every, found.closed)
 
 
 def find(model: nn.Module) -> dict[str, nn.Module]:
     """The modules of a model that hold a GRU, by dotted path ("" is the model itself)."""
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    found: dict[str, nn.Module] = {}
-    refused, parts = [], set[nn.Module]()
-    for module, (path, *_) in _places(model).items():
-        if module in parts:
-            continue
-        if why := _refusal(module):
-            refused.append(f"{path or 'the model itself'!r} is {why}")
-            if isinstance(module, nn.DataParallel):
-                parts.update(module.modules())
-        elif adapter := adapter_of(module):
-            found[path] = module
-            if not adapter.vouched:
-                # what a registered module holds is a part of it, and does not run when it is edited
-                parts.update(module.modules())
-    if found:
+    return held(model).opened
+
+
+def held(model: nn.Module) -> Found:
+    """What a model holds, opened and not; refused if nothing in it can be opened."""
+    found = look(model)
+    if found.opened:
         return found
-    if refused:
-        raise UnsupportedGRUError("; ".join(refused))
-    for path, module in model.named_modules():
-        lines = how_to_register(path, module)
-        if lines:
-            raise UnsupportedGRUError(lines)
+    said = sentences(found.closed)
+    if any(part.is_gru for part in found.closed):
+        raise UnsupportedGRUError(_with_how(said))
     kinds = Counter(type(module).__name__ for module in model.modules() if module is not model)
     inside = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6)) or "no other module"
-    raise NoGRUError(
-        f"this model ({type(model).__name__}) holds no nn.GRU and no nn.GRUCell; it holds {inside}"
-    )
+    what = f"this model ({type(model).__name__}) holds no nn.GRU and no nn.GRUCell; it holds "
+    raise NoGRUError("; ".join([what + inside, *said]))
 
 
 def named(path: str, module: nn.Module) -> dict[Key, tuple[str, Cell]]:
@@ -154,15 +161,33 @@ def check_layer(
     known: list[str],
     where: str = "is not in this model; it has",
     model: nn.Module | None = None,
+    closed: Sequence[Closed] = (),
 ) -> None:
-    """Raise LayerError unless `name` is one of `known`; with a `model`, say if it is another's."""
-    if not isinstance(name, str) or name not in known:
-        if isinstance(name, str) and model is not None and (other := other_name(model, name)):
+    """Raise LayerError unless `name` is one of `known`.
+
+    The message says what is there but not opened, `closed` or in the `model`; and with a `model`,
+    if it is another's name.
+    """
+    if isinstance(name, str) and name in known:
+        return
+    closed = closed if model is None else look(model).closed
+    said = f"layer {shown(name)} {where} {', '.join(known) or 'none'}"
+    if isinstance(name, str):
+        if model is not None and (other := other_name(model, name)):
             raise LayerError(
                 f"layer {name!r} is layer {other!r}: the model holds one module at both places; "
                 "use that name"
             )
-        raise LayerError(f"layer {shown(name)} {where} {', '.join(known) or 'none'}")
+        meant = [part for part in closed if f"{name}.".startswith(f"{part.name}.")]
+        closed = meant or closed
+    raise LayerError(_with_how([said, *sentences(closed)]))
+
+
+def _with_how(said: list[str]) -> str:
+    """Sentences as one message; the lines that register a class stand once, and last."""
+    split = [sentence.partition("\n") for sentence in said]
+    how = next((f"\n{rest}" for _, line, rest in split if line), "")
+    return "; ".join(first for first, line, _ in sorted(split, key=lambda part: part[1])) + how
 
 
 def other_name(model: nn.Module, name: str) -> str | None:
@@ -170,30 +195,4 @@ def other_name(model: nn.Module, name: str) -> str | None:
     for layer in layers(model):
         if name in layer.also.split(", "):
             return layer.name
-    return None
-
-
-def _places(model: nn.Module) -> dict[nn.Module, list[str]]:
-    """Every module of a model, and its dotted paths, the first one first."""
-    found: dict[nn.Module, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        # what torch.compile puts around a module is none of the model's own places
-        plain = ".".join(part for part in path.split(".") if part != "_orig_mod")
-        found.setdefault(module, []).append(plain)
-    return found
-
-
-def _refusal(module: nn.Module) -> str | None:
-    """Why this module looks like a GRU and cannot be opened, or None."""
-    if why := why_closed(module):
-        return why
-    kind = type(module)
-    if adapter_of(module) is None:
-        for base in (nn.GRU, nn.GRUCell):
-            if isinstance(module, base):
-                return (
-                    f"a {kind.__name__}, a subclass of nn.{base.__name__} with a forward of its "
-                    "own, which may compute something else: use the plain class, or say what it "
-                    "computes with grulens.register"
-                )
     return None

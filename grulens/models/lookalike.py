@@ -17,17 +17,17 @@ from torch import Tensor, nn
 STATE = re.compile(r"^(h|hx|h_?0|h_?prev|prev_?h|h_?t?m?1|h_?last|hid|hidden.*|state.*|init.*)$")
 
 
-def how_to_register(path: str, module: nn.Module) -> str | None:
-    """What to say about a module that looks like a GRU, or None.
+def how_to_register(module: nn.Module) -> str | None:
+    """What to say, after its name, about a module that looks like a GRU, or None.
 
     >>> class Mine(nn.Module):
     ...     def __init__(self):
     ...         super().__init__()
     ...         self.x2h, self.h2h = nn.Linear(2, 9), nn.Linear(3, 9)
     ...     def forward(self, x, hidden): ...
-    >>> print(how_to_register("rnn.cell", Mine()))
-    'rnn.cell' (Mine) looks like a GRU of 3 units: it has weights of 3 x 3 rows and a forward that \
-takes a state. If it is one, say so:
+    >>> print(how_to_register(Mine()))
+    (Mine) looks like a GRU of 3 units: it has weights of 3 x 3 rows and a forward that takes a \
+state. If it is one, say so:
         from grulens import Cell, StepAdapter, register
         cell = lambda m: Cell(m.x2h.weight, m.h2h.weight, m.x2h.bias, m.h2h.bias)
         register(Mine, StepAdapter(cell))
@@ -36,8 +36,7 @@ is compared with what it computes.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return None  # it has no forward that could be looked at
-    takes = list(inspect.signature(type(module).forward).parameters)[2:]
-    if not any(STATE.match(name.lower()) for name in takes):
+    if not any(STATE.match(name.lower()) for name in _takes(module)[1:]):
         return None
     weights = _weights(module)
     found = _packed(weights) or _split(weights)
@@ -49,7 +48,7 @@ is compared with what it computes.
     rows = "weights of 3 x {0} rows" if len(ih) == 1 else "three pairs of weights of {0} rows"
     kind = type(module).__name__
     return (
-        f"{path or 'the model itself'!r} ({kind}) looks like a GRU of {units} units: it has "
+        f"({kind}) looks like a GRU of {units} units: it has "
         f"{rows.format(units)} and a forward that takes a state. If it is one, say so:\n"
         "    from grulens import Cell, StepAdapter, register\n"
         f"    cell = lambda m: Cell({parts})\n"
@@ -57,6 +56,12 @@ is compared with what it computes.
         "with its rows in the order r, z, n; SequenceAdapter, if it takes whole sequences. What "
         "you say is compared with what it computes."
     )
+
+
+def _takes(module: nn.Module) -> tuple[str, ...]:
+    """The names of what its forward takes; every module of a model is asked, so no signature."""
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    return () if code is None else code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
 
 
 def _weights(module: nn.Module) -> dict[str, tuple[int, int]]:

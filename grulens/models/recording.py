@@ -14,6 +14,7 @@ from torch import Tensor
 
 from grulens.errors import SignalError, WeightsChangedError, shown
 from grulens.gru.cell import Cell, Gates
+from grulens.models.closed import Closed
 from grulens.models.find import check_layer
 from grulens.models.segment import Segment, version
 from grulens.models.whole import grads
@@ -178,17 +179,25 @@ class Recording(Mapping[str, LayerRecording]):
     Attributes:
         output: the model's own output.
         edits: the edits that were in force, in the order in which they acted.
+        closed: what the model holds beside them and cannot be opened; see `layers`.
     """
 
     def __init__(
-        self, layers: Mapping[str, LayerRecording], output: object, edits: Sequence[object] = ()
+        self,
+        layers: Mapping[str, LayerRecording],
+        output: object,
+        edits: Sequence[object] = (),
+        closed: Sequence[Closed] = (),
     ) -> None:
         self._layers = dict(layers)
         self.output = output
         self.edits = tuple(edits)
+        self.closed = tuple(closed)
 
     def __getitem__(self, name: Any) -> LayerRecording:
-        check_layer(name, list(self._layers), "is not in this recording; it has")
+        check_layer(
+            name, list(self._layers), "is not in this recording; it has", closed=self.closed
+        )
         return self._layers[name]
 
     def __contains__(self, name: object) -> bool:

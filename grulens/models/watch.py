@@ -12,7 +12,7 @@ from grulens.errors import EditError, LayerError, NonFiniteWarning, RecordingErr
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Change
 from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
-from grulens.models.find import check_layer, find, known, named
+from grulens.models.find import check_layer, held, known, named
 from grulens.models.place import EditLike, Place
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.segment import Segment
@@ -47,7 +47,9 @@ class Watch:
         self.grad = False
         self.paused = False
         self.unedited: Recording | None = None
-        self.modules: dict[str, nn.Module] = find(model)
+        found = held(model)
+        self.modules: dict[str, nn.Module] = found.opened
+        self.closed = found.closed
         self.adapters = {module: known(module) for module in self.modules.values()}
         layers = {module: named(path, module) for path, module in self.modules.items()}
         self.names = {
@@ -148,7 +150,7 @@ class Watch:
     def recording(self, output: object, edits: Sequence[object]) -> Recording:
         """What was recorded, in execution order."""
         layers = {name: LayerRecording(name, parts) for name, parts in self._segments.items()}
-        return Recording(layers, output, edits)
+        return Recording(layers, output, edits, self.closed)
 
     def warn_nonfinite(self, module: nn.Module, x: Tensor) -> None:
         """Say where NaN or infinity entered a module, once a watch."""

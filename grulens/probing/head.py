@@ -98,7 +98,7 @@ def head_of(model: nn.Module, *args: Any, layer: str | None = None, **kwargs: An
     with as_it_was(model), _Listening(model) as heard:
         recording = record(model, *args, **kwargs)
     if layer is not None:
-        check_layer(layer, list(recording), "did not run on this input; what ran is")
+        check_layer(layer, list(recording), "did not run on this input; what ran is", model)
     states = {name: _Known(held) for name, held in recording.items()}
     found = {
         (linear_, name): starts

@@ -69,7 +69,7 @@ def logit_lens(
     with as_it_was(model):
         run = record(model, *args, edits=edits, **kwargs)
     name = layer if layer is not None else head.layer if isinstance(head, Head) else _last(run)
-    check_layer(name, list(run), "did not run on this input; what ran is")
+    check_layer(name, list(run), "did not run on this input; what ran is", model)
     held = run[name]
     with torch.no_grad():
         if isinstance(head, nn.Linear):

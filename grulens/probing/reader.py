@@ -95,7 +95,7 @@ def read_by(
         LayerError: no such layer.
     """
     if layer is not None:
-        check_layer(layer, list(recording), "did not run on this input; what ran is")
+        check_layer(layer, list(recording), "did not run on this input; what ran is", model)
     if head is None:
         head = head_of(model, *given[0], layer=layer, **given[1])
     if isinstance(head, Head):

@@ -108,7 +108,7 @@ def ask(
     """The unedited run: the question with its baseline, and the model's output."""
     check_readout(readout)
     modules = [named(path, module) for path, module in find(model).items()]
-    check_layer(layer, [name for names in modules for name, _ in names.values()])
+    check_layer(layer, [n for names in modules for n, _ in names.values()], model=model)
     names, backwards = next(
         ([name for name, _ in names.values()], bool(key[1]))
         for names in modules

@@ -1,6 +1,6 @@
 """The linked whole: gates, units and edits of one model on one input, on one screen.
 
-CharacterModel   layer [rnn.l0 ▾]  row [0]      192 units × 80 steps · residual 1e-07 · 12 ms
+CharacterModel   layer [rnn.l0 ▾] ▸ 1 not opened  row [0]   192 units × 80 steps · residual 1e-07
 input [def f(x): …                                                              ] [run]
 ── gates ─────────────────────────────────────────────────────────────────────────
 ── edits ─────────────────────────────────────────────────────────────────────────
@@ -10,6 +10,7 @@ look into [nothing] [memory] [motion] [credit] [phrases]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import ipywidgets as W
 import torch
 from torch import nn
 
+from grulens.models.closed import Closed, sentences
 from grulens.views.page import page
 from grulens.widgets.ablation_toggles import AblationToggles
 from grulens.widgets.gate_sliders import GateSliders
@@ -66,6 +68,8 @@ class Lens(Panel):
             options=tuple(session.baseline), value=session.layer, description="layer",
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
+        self._closed = W.HTML(_closed(session.baseline.closed))
+        self._closed.layout.display = None if session.baseline.closed else "none"
         self.row = W.BoundedIntText(
             min=0, max=len(session.before.h) - 1, value=session.row, description="row",
             style={"description_width": "auto"}, layout=W.Layout(width="110px"),
@@ -85,7 +89,7 @@ class Lens(Panel):
         self.toggles = AblationToggles(session)
         self.table = NeuronTable(session)
         self.studies = Studies(session)
-        parts: list[W.Widget] = [row(self._title, self.layer, self.row, self._about)]
+        parts: list[W.Widget] = [row(self._title, self.layer, self._closed, self.row, self._about)]
         if callable(getattr(session.model, "encode", None)):
             parts += [self.text, row(self.run)]
         self.fill(*parts, self.gates, self.toggles, self.table, self.studies)
@@ -136,3 +140,12 @@ class Lens(Panel):
 
     def _on_text(self, _: Any) -> None:
         self.session.set_input(self.text.value)
+
+
+def _closed(parts: Sequence[Closed]) -> str:
+    """What stands in no list of layers, and why: one line, which opens."""
+    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(parts))
+    return (
+        f'<details class="grulens-quiet grulens-closed"><summary>{len(parts)} not opened</summary>'
+        f"<ul>{said}</ul></details>"
+    )

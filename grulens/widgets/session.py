@@ -126,7 +126,7 @@ class Session(EditList):
             baseline = self._compute(given)
             names = list(baseline)
             wanted = layer if layer is not None else self.layer or names[0]
-            check_layer(wanted, names, "did not run on this input; what ran is")
+            check_layer(wanted, names, "did not run on this input; what ran is", model=self.model)
             edited = self._compute(given, self.on) if self.on else baseline
             batch, steps, _ = baseline[wanted].shape
             rows = token_rows(tokens, self.labels, args, batch, steps)
@@ -259,7 +259,9 @@ class Session(EditList):
     def _valid_layer(self, proposal: Any) -> str:
         name: str = proposal["value"]
         if self.layer:
-            check_layer(name, list(self.baseline), "did not run on this input; what ran is")
+            check_layer(
+                name, list(self.baseline), "did not run on this input; what ran is", self.model
+            )
         return name
 
     @tl.validate("units", "times", "row")

@@ -1,0 +1,187 @@
+"""What a model holds beside its layers and cannot be opened is named, wherever layers are."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import grulens
+from grulens import Lens, Session, ablate, head_of, record, sweep
+from grulens.errors import LayerError, NoGRUError, UnsupportedGRUError
+from grulens.magics import models_in
+
+
+def quiet(make: Callable[[], Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripting and dynamic quantization are deprecated
+        return make()
+
+
+class Zoned(nn.GRU):
+    """Computes something else than torch does."""
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Any:
+        output = x.cumsum(0)[..., :1].expand(*x.shape[:-1], self.hidden_size)
+        return output, output[-1:]
+
+
+class Alike(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(3, 12), nn.Linear(4, 12)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        return self.x(x) + self.h(hidden)
+
+
+def quantized(kind: type[nn.Module]) -> nn.Module:
+    model = nn.ModuleDict({"in": kind(3, 4)})
+    return torch.ao.quantization.quantize_dynamic(model, {kind})["in"]
+
+
+class Cells(nn.Module):
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.cell = kind(3, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.cell(x)
+
+
+def exported(kind: type[nn.Module]) -> nn.Module:
+    return torch.export.export(Cells(kind), (torch.randn(2, 3),)).module()
+
+
+KINDS: dict[str, tuple[Callable[[], nn.Module], str, bool]] = {
+    "subclass": (lambda: Zoned(3, 4), "is a Zoned, a subclass of nn.GRU", True),
+    "scripted": (lambda: torch.jit.script(nn.GRU(3, 4)), "is a scripted GRU, whose code", True),
+    "quantized": (lambda: quantized(nn.GRU), "is a quantized GRU, whose weights are int", True),
+    "exported": (lambda: exported(nn.GRUCell), "is an exported graph, in which the GRU", True),
+    "alike": (Alike, "(Alike) looks like a GRU of 4 units: it has weights of 3 x 4 rows", True),
+    "lstm": (lambda: nn.LSTM(3, 4), "is an LSTM, which has other gates: grulens opens", False),
+    "lstm cell": (lambda: nn.LSTMCell(3, 4), "is an LSTM, which has other gates", False),
+    "rnn": (lambda: nn.RNN(3, 4), "is an RNN, which has no gates: grulens opens GRUs", False),
+    "rnn cell": (lambda: nn.RNNCell(3, 4), "is an RNN, which has no gates", False),
+    "scripted lstm": (lambda: torch.jit.script(nn.LSTM(3, 4)), "is a scripted LSTM", False),
+    "quantized lstm": (lambda: quantized(nn.LSTM), "is a quantized LSTM, which has", False),
+    "quantized rnn": (lambda: quantized(nn.RNNCell), "is a quantized RNN, which has", False),
+    "exported lstm": (lambda: exported(nn.LSTM), "is an exported graph of an LSTM", False),
+}  # fmt: skip
+
+
+class Model(nn.Module):
+    """A GRU, and a part that does not run; nested, so that names are paths."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.GRU(3, 5, batch_first=True), nn.Linear(5, 2)
+        self.parts = nn.Sequential(nn.Identity(), part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0])
+
+
+X = torch.linspace(-1, 1, 2 * 6 * 3).reshape(2, 6, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_named_beside_what_is_opened(kind: str) -> None:
+    make, reason, is_gru = KINDS[kind]
+    part = quiet(make)
+    found = grulens.layers(Model(part))
+    assert [layer.name for layer in found] == ["rnn.l0"]
+    (closed,) = found.closed
+    assert (closed.name, closed.kind, closed.is_gru) == ("parts.1", type(part).__name__, is_gru)
+    assert reason in closed.reason
+    assert f"not opened: 'parts.1' {closed.reason}" in repr(found)
+    assert "<td>parts.1</td>" in found._repr_html_()
+    assert models_in({"net": Model(part)}).closed == {}
+    assert f"not opened: 'parts.1' {reason}" in repr(models_in({"net": Model(part)}))
+    assert "parts.1" in models_in({"net": Model(part)})._repr_html_()
+    assert pickle.loads(pickle.dumps(found)).closed == found.closed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_alone_it_is_named_in_the_error(kind: str) -> None:
+    make, reason, is_gru = KINDS[kind]
+    model = nn.ModuleDict({"it": quiet(make)})
+    error = UnsupportedGRUError if is_gru else NoGRUError
+    for use in (grulens.layers, lambda m: record(m, X), lambda m: Session(m, X)):
+        with pytest.raises(error) as raised:
+            use(model)
+        assert f"'it' {reason}" in str(raised.value)
+    assert f"'it' {reason}" in models_in({"net": model}).closed["net"]
+
+
+USES: dict[str, Callable[[nn.Module, str], Any]] = {
+    "record": lambda m, name: record(m, X, layers=[name]),
+    "edit": lambda m, name: record(m, X, edits=[ablate(name, 1)]),
+    "sweep": lambda m, name: sweep(m, X, layer=name, progress=False),
+    "recording": lambda m, name: record(m, X)[name],
+    "session": lambda m, name: Session(m, X, layer=name),
+    "head": lambda m, name: head_of(m, X, layer=name),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_every_error_about_a_layer_that_is_not_there_names_it(use: str) -> None:
+    model = Model(nn.ModuleDict({"a": nn.LSTM(3, 4), "b": Zoned(3, 4)}))
+    with pytest.raises(LayerError) as raised:
+        USES[use](model, "nothing")
+    text = str(raised.value)
+    assert "'nothing'" in text
+    assert "rnn.l0" in text
+    assert "'parts.1.a' is an LSTM" in text
+    assert "'parts.1.b' is a Zoned, a subclass of nn.GRU" in text
+    with pytest.raises(LayerError) as raised:
+        USES[use](model, "parts.1.a.l0")  # as it would be called: only that one is meant
+    assert "'parts.1.a' is an LSTM" in str(raised.value)
+    assert "Zoned" not in str(raised.value)
+
+
+def test_the_chooser_of_a_lens_names_it() -> None:
+    lens = Lens(Model(nn.ModuleDict({"<i>": nn.LSTM(3, 4)})), X)
+    assert "1 not opened" in lens._closed.value
+    assert "parts.1.&lt;i&gt;&#x27; is an LSTM" in lens._closed.value
+    assert lens._closed.layout.display is None
+    plain = Lens(Model(nn.Identity()), X)
+    assert plain._closed.layout.display == "none"
+    assert plain.session.baseline.closed == ()
+    lens.close()
+    plain.close()
+
+
+def test_many_of_one_kind_are_one_sentence() -> None:
+    found = grulens.layers(nn.Sequential(nn.GRU(3, 4), *(nn.LSTM(4, 4) for _ in range(6))))
+    assert repr(found).splitlines()[1:] == [
+        "not opened: '1', '2', '3' and 3 more: each is an LSTM, which has other gates: grulens "
+        "opens GRUs"
+    ]
+    assert len(found.closed) == 6
+
+
+def test_what_holds_a_layer_is_no_layer_itself() -> None:
+    class Decoder(Alike):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(3, 4)
+
+    assert grulens.layers(Decoder()).closed == ()
+    assert grulens.layers(nn.ModuleList([nn.GRU(3, 4), nn.Linear(3, 12)])).closed == ()
+
+
+def test_what_is_registered_is_opened_and_its_parts_are_not_listed() -> None:
+    grulens.register(
+        Alike,
+        grulens.StepAdapter(lambda m: grulens.Cell(m.x.weight, m.h.weight, m.x.bias, m.h.bias)),
+    )
+    try:
+        assert grulens.layers(Model(Alike())).closed == ()
+    finally:
+        grulens.register(Alike, None)
