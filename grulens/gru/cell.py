@@ -128,11 +128,13 @@ class Cell:
             w = layer.get_weights()
             pair = Cell.from_keras(w[:3]), Cell.from_keras(w[3:])
 
-        A layer with `go_backwards=True` is a reverse cell: flip what it reads.
+        Cells one upon the other (`keras.layers.RNN([GRUCell(4), GRUCell(5)])`) give theirs one
+        after another. A layer with `go_backwards=True` is a reverse cell: flip what it reads.
 
         Args:
             weights: kernel (input, 3 unit), recurrent kernel (unit, 3 unit), and the bias,
                 (2, 3 unit) with `reset_after` and (3 unit,) without, or none; gates packed z, r, n.
+                A bias of (6 unit,) is CuDNNGRU's, and its kernels are read as it keeps them.
             reset_after: where the reset gate acts; False was the default of TensorFlow 1.
             activation: of the candidate: Keras' name for it, None, or a function on tensors.
             recurrent_activation: of the gates, likewise.

@@ -2,6 +2,8 @@
 
 Keras multiplies from the other side (x @ kernel), so its matrices are the transposes of torch's,
 and it packs the gates z, r, n. Its z keeps the memory, as torch's does (keras.layers.GRUCell).
+CuDNNGRU (Keras 2) keeps each gate's kernel in cuDNN's order, that of torch's rows, in arrays of the
+plain layer's shapes; its bias of 6 units in one row tells it (keras.saving.legacy, Keras 2.15).
 """
 
 from __future__ import annotations
@@ -79,6 +81,10 @@ def keras_cell(
             "expected a kernel of shape (input, 3 unit) and a recurrent kernel of shape "
             f"(unit, 3 unit), got {shapes[0]} and {shapes[1]}"
         )
+    if bias is not None and tuple(bias.shape) == (6 * units,):
+        _check_cudnn(reset_after, activation, recurrent_activation)
+        kernel, recurrent = (_from_cudnn(array) for array in (kernel, recurrent))
+        bias = bias.reshape(2, 3 * units)
     bias_ih = bias_hh = None
     if bias is not None:
         expected = {True: (2, 3 * units), False: (3 * units,)}
@@ -118,13 +124,9 @@ def _arrays(weights: Any) -> tuple[Tensor, Tensor, Tensor | None]:
             "expected the list that layer.get_weights() gives (kernel, recurrent kernel, bias), "
             f"got {type(weights).__name__}"
         )
-    if len(weights) in (4, 6):
-        half = len(weights) // 2
-        raise CellError(
-            f"got {len(weights)} arrays, those of a Bidirectional layer: pass weights[:{half}] for "
-            f"the forward cell and weights[{half}:] for the reverse one"
-        )
     if len(weights) not in (2, 3):
+        if said := _several(weights):
+            raise CellError(f"got {len(weights)} arrays, {said}")
         raise CellError(
             "expected the 3 arrays of one layer (kernel, recurrent kernel, bias), or 2 if it has "
             f"use_bias=False, got {len(weights)}"
@@ -132,6 +134,77 @@ def _arrays(weights: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     names = ("the kernel", "the recurrent kernel", "the bias")
     found = [tensor(array, name) for array, name in zip(weights, names, strict=False)]
     return found[0], found[1], found[2] if len(found) == 3 else None
+
+
+def _several(weights: Sequence[Any]) -> str | None:
+    """Which cells more than three arrays are of, as their shapes tell, and how to take one."""
+    shapes = [tuple(getattr(array, "shape", ())) for array in weights]
+    bounds = _cells(shapes)
+    if bounds is None:
+        return None
+    inputs = [shapes[start][0] for start, _ in bounds]
+    units = [shapes[start + 1][0] for start, _ in bounds]
+    both = len(bounds) == 2 and inputs[0] == inputs[1]
+    stacked = inputs[1:] == units[:-1]
+    parts = [
+        f"weights[{start or ''}:{'' if end == len(weights) else end}]" for start, end in bounds
+    ]
+    two = f"{parts[0]} for the forward cell and {parts[-1]} for the reverse one"
+    each = f"{', '.join(parts)} one at a time, a cell each, the lowest first"
+    if both and stacked:
+        return (
+            f"those of a Bidirectional layer or of two cells one upon the other: pass {two}, or "
+            f"{each}"
+        )
+    if both:
+        return f"those of a Bidirectional layer: pass {two}"
+    return f"those of {len(bounds)} cells{' one upon the other' if stacked else ''}: pass {each}"
+
+
+def _cells(shapes: list[tuple[int, ...]], start: int = 0) -> list[tuple[int, int]] | None:
+    """Where each cell's arrays begin and end, if they are those of cells."""
+    if start == len(shapes):
+        return []
+    if not _kernels(shapes[start : start + 2]):
+        return None
+    units = shapes[start + 1][0]
+    biases = ((2, 3 * units), (3 * units,), (6 * units,))
+    has_bias = start + 2 < len(shapes) and shapes[start + 2] in biases
+    for end in (start + 3, start + 2) if has_bias else (start + 2,):
+        rest = _cells(shapes, end)
+        if rest is not None:
+            return [(start, end), *rest]
+    return None
+
+
+def _kernels(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether these are a kernel's shape and a recurrent kernel's."""
+    if [len(shape) for shape in shapes] != [2, 2]:
+        return False
+    (_, width), (units, wide) = shapes
+    return width == wide == 3 * units
+
+
+def _check_cudnn(reset_after: bool, activation: Any, recurrent_activation: Any) -> None:
+    """Raise ConventionError unless the options are CuDNNGRU's, which has no others."""
+    if not reset_after or activation != "tanh" or recurrent_activation != "sigmoid":
+        raise ConventionError(
+            "a bias of 6 units in one row is CuDNNGRU's, which has reset_after=True, "
+            "activation='tanh' and recurrent_activation='sigmoid'; got "
+            f"reset_after={reset_after}, activation={shown(activation)}, "
+            f"recurrent_activation={shown(recurrent_activation)}"
+        )
+
+
+def _from_cudnn(kernel: Tensor) -> Tensor:
+    """A kernel (input, 3 unit) of CuDNNGRU as the plain layer keeps it.
+
+    >>> _from_cudnn(torch.arange(12.0).reshape(2, 6))  # 2 inputs, 2 units
+    tensor([[ 0.,  6.,  2.,  8.,  4., 10.],
+            [ 1.,  7.,  3.,  9.,  5., 11.]])
+    """
+    gates = kernel.chunk(3, 1)
+    return torch.cat([gate.reshape(gate.shape[::-1]).t() for gate in gates], 1)
 
 
 def _activation(argument: str, given: Any, keras_version: Any) -> Activation:

@@ -93,6 +93,45 @@ def test_what_torch_computes_too_becomes_an_nn_gru(keras):
     assert type(stack) is torch.nn.GRU
 
 
+def cudnn(kernel, recurrent, bias):
+    """A layer's weights as CuDNNGRU keeps them (Keras 2's convert_gru_weights)."""
+
+    def by_gate(array, change):
+        return np.hstack([change(gate) for gate in np.hsplit(array, 3)])
+
+    kernel = by_gate(kernel, lambda k: k.T.reshape(k.shape))
+    return [kernel, by_gate(recurrent, lambda k: k.T), bias.reshape(-1)]
+
+
+@pytest.mark.parametrize("inputs", [INPUTS, UNITS, 7])
+def test_cudnn_weights_are_read_as_they_lie(keras, inputs):
+    layer = drawn(keras.layers.GRU(UNITS, return_sequences=True), inputs)
+    x = np.random.default_rng(0).normal(size=(2, 6, inputs)).astype(np.float32)
+    kept = cudnn(*layer.get_weights())
+    assert [w.shape for w in kept[:2]] == [w.shape for w in layer.get_weights()[:2]]
+    expected = layer(x).detach().numpy()
+    assert close(Cell.from_keras(kept), x, expected) < 1e-5
+    plain = [*kept[:2], kept[2].reshape(2, -1)]
+    assert close(Cell.from_keras(plain), x, expected) > 1e-2
+
+
+@pytest.mark.parametrize("units", [(4, 4), (4, 5)])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_cells_one_upon_the_other_are_no_two_directions(keras, units, use_bias):
+    cells = [keras.layers.GRUCell(n, use_bias=use_bias) for n in units]
+    layer = drawn(keras.layers.RNN(cells, return_sequences=True))
+    w = layer.get_weights()
+    half = len(w) // 2
+    message = f"{2 * half} arrays, those of 2 cells one upon the other: pass weights[:{half}], we"
+    with pytest.raises(CellError, match=re.escape(message)):
+        Cell.from_keras(w)
+    x = np.random.default_rng(0).normal(size=(2, 6, INPUTS)).astype(np.float32)
+    h = torch.from_numpy(x)
+    for part in (w[:half], w[half:]):
+        h, _ = GRUStack(Cell.from_keras(part))(h)
+    assert float((h - layer(x)).detach().abs().max()) < 1e-5
+
+
 def test_keras_2_hard_sigmoid(keras):
     layer = drawn(
         keras.layers.GRU(
@@ -158,6 +197,10 @@ def test_a_cell_does_not_share_memory_with_the_array_it_came_from():
     assert all(float(tensor.abs().max()) == 0 for tensor in cell.parameters)
 
 
+def drawn_cell(inputs, units):
+    return [np.zeros((inputs, 3 * units)), np.zeros((units, 3 * units)), np.zeros((2, 3 * units))]
+
+
 W = [np.zeros((2, 9)), np.zeros((3, 9)), np.zeros((2, 9))]
 
 
@@ -174,6 +217,34 @@ class Layer:
         ([*W[:2], np.zeros(8)], {}, CellError, "expected a bias of shape (2, 9)"),
         (W + W, {}, CellError, "6 arrays, those of a Bidirectional layer: pass weights[:3] for"),
         (W[:2] * 2, {}, CellError, "4 arrays, those of a Bidirectional layer: pass weights[:2]"),
+        (
+            W + drawn_cell(3, 5),
+            {},
+            CellError,
+            "6 arrays, those of 2 cells one upon the other: pass weights[:3], weights[3:] one at a",
+        ),
+        (
+            W[:2] + drawn_cell(3, 5) + drawn_cell(5, 2)[:2],
+            {},
+            CellError,
+            "7 arrays, those of 3 cells one upon the other: pass weights[:2], weights[2:5], weights"
+            "[5:] one at a time",
+        ),
+        (
+            drawn_cell(3, 3) * 2,
+            {},
+            CellError,
+            "6 arrays, those of a Bidirectional layer or of two cells one upon the other: pass we",
+        ),
+        (W + drawn_cell(7, 5), {}, CellError, "6 arrays, those of 2 cells: pass weights[:3], "),
+        ([*W, *W[:1]], {}, CellError, "or 2 if it has use_bias=False, got 4"),
+        (
+            [*W[:2], np.zeros(18)],
+            {"activation": "relu"},
+            ConventionError,
+            "a bias of 6 units in one row is CuDNNGRU's, which has reset_after=True, activation='t",
+        ),
+        ([*W[:2], np.zeros(18)], {"reset_after": False}, ConventionError, "got reset_after=False"),
         (W[:1], {}, CellError, "or 2 if it has use_bias=False, got 1"),
         (Layer(), {}, CellError, "got the layer Layer itself; pass layer.get_weights()"),
         (np.zeros((2, 9)), {}, CellError, "expected the list that layer.get_weights() gives"),
