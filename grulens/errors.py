@@ -75,7 +75,7 @@ class EmptySequenceError(RecordingError):
 
 
 class WeightsChangedError(RecordingError):
-    """A recording with a graph was read after its weights had been changed in place."""
+    """The weights are not those of the run any more: read or compared now, it would be wrong."""
 
 
 class EditError(GrulensError, ValueError):

@@ -18,6 +18,10 @@ from grulens.models.whole import Whole, random_kept
 class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
     """Afterwards the model's buffers and attributes and torch's random numbers are as before.
 
+    Args:
+        model: the model.
+        random: whether random numbers are part of it.
+
     >>> norm = nn.BatchNorm1d(2)
     >>> with untouched(norm):
     ...     _ = norm(torch.ones(3, 2))
@@ -25,7 +29,7 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
     (tensor([0., 0.]), 0)
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, random: bool = True) -> None:
         # attributes may be given a new value or, where they are tensors, changed in place
         scripted = [m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)]
         plain = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
@@ -35,7 +39,8 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
         held = [value for _, attributes in self.scripted for value in tree_leaves(attributes)]
         tensors = [*model.buffers(), *(value for value in held if isinstance(value, Tensor))]
         self.values = [(tensor, tensor.clone()) for tensor in tensors]
-        self.random = random_kept(devices={p.device.index for p in model.parameters() if p.is_cuda})
+        devices = {p.device.index for p in model.parameters() if p.is_cuda}
+        self.random: Whole = random_kept(devices=devices) if random else Whole()
 
     def begin(self) -> None:
         self.random.begin()

@@ -116,7 +116,7 @@ def head_of(model: nn.Module, *args: Any, layer: str | None = None, **kwargs: An
         )
     reader = _one(readers, heard, recording)
     taken, joined = found[reader, wanted], dict[str, Tensor]()
-    weight = reader.weight.detach()
+    weight = reader.weight.detach().clone()  # training may go on: what was found stays
     for name in recording:
         for start in found.get((reader, name), ()):
             units = recording[name].shape[2]
@@ -129,7 +129,9 @@ def head_of(model: nn.Module, *args: Any, layer: str | None = None, **kwargs: An
                 joined[name] = part
     units = recording[wanted].shape[2]
     width = units + sum(part.shape[1] for part in joined.values())
-    bias = reader.bias.detach() if reader.bias is not None else weight.new_zeros(len(weight))
+    bias = (
+        reader.bias.detach().clone() if reader.bias is not None else weight.new_zeros(len(weight))
+    )
     return Head(
         heard.names[reader], wanted, weight[:, taken[0] : taken[0] + units], bias, joined,
         width == weight.shape[1],

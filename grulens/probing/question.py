@@ -14,9 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from grulens.errors import ReadoutError
+from grulens.models.mode import as_asked
 from grulens.models.place import EditLike, Place
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.splice import LOCK
+from grulens.models.standing import check_expected
 from grulens.models.untouched import untouched
 from grulens.models.whole import Whole, acquire, grads
 from grulens.probing.readout import Readout
@@ -101,7 +103,9 @@ class as_it_was(Whole):  # noqa: N801 - called as a function is, in a `with`
         acquire(LOCK)
         self._undo.callback(LOCK.release)
         self._undo.enter_context(grads(self.grad))
+        check_expected(self.model)
         self._undo.enter_context(untouched(self.model))
+        self._undo.enter_context(as_asked(self.model))
 
     def end(self) -> None:
         self._undo.close()

@@ -17,6 +17,7 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
+from grulens.errors import WeightsChangedError
 from grulens.probing.edits import ablate
 from grulens.views.palette import ACCENT
 from grulens.widgets.copy_code import CopyCode
@@ -66,7 +67,7 @@ class AblationToggles(Panel):
         self.all_on = button("all on", "switch every edit on", guard(self._switch(True)))
         self.all_off = button("all off", "switch every edit off", guard(self._switch(False)))
         self.invert = button("invert", "switch what is off on and the other way round",
-                             guard(lambda _: session.switch(lambda slot: not slot.on)))  # fmt: skip
+                             guard(lambda _: session.switch(lambda s: not s.wanted)))  # fmt: skip
         self.undo = button("undo", "take the last change back", guard(lambda _: session.undo()))
         self.redo = button("redo", "do it again", guard(lambda _: session.redo()))
         self._moved = W.HTML()
@@ -132,7 +133,14 @@ class AblationToggles(Panel):
     def _show_effects(self, lines: Sequence[Line]) -> None:
         for line, slot in zip(lines, self.session.slots, strict=False):
             if line.key == slot.key:
-                line.effect.value = self._amount(self.session.effect(slot.edit))
+                line.effect.value = self._effect(slot)
+
+    def _effect(self, slot: Slot) -> str:
+        """What one edit does alone; of one that cannot act, or of a model that changed, nothing."""
+        try:
+            return "" if slot.misfit else self._amount(self.session.effect(slot.edit))
+        except WeightsChangedError:  # which the panel says, with what to do
+            return ""
 
     def _amount(self, moved: float) -> str:
         value = self.session.answer_before.scale == "value"
@@ -172,7 +180,7 @@ class Line(W.HBox):
         """Show the edit as it is now."""
         self._showing = True
         try:
-            self.on.value = slot.on
+            self.on.value, self.on.disabled = slot.on, bool(slot.misfit)
             text = slot.edit.words()
             self.on.tooltip = f"on: {text}"
             color = ACCENT[slot.edit.signal]
@@ -180,6 +188,12 @@ class Line(W.HBox):
                 f'<span style="color:{color}" aria-hidden="true">■</span> {escape(text)} '
                 f'<span class="grulens-quiet">· {escape(slot.edit.layer)}</span>'
             )
+            if slot.misfit:
+                self.effect.value = ""
+                self.words.value += (
+                    f' <span class="grulens-note">does not fit this input: {escape(slot.misfit)}'
+                    "</span>"
+                )
             self.up.disabled, self.down.disabled = first, last
             (self.remove_class if slot.on else self.add_class)("grulens-off")
         finally:
@@ -188,7 +202,7 @@ class Line(W.HBox):
     def _on_switch(self, change: Any) -> None:
         if not self._showing:
             key, on = self.key, change["new"]
-            self._panel.session.switch(lambda slot: on if slot.key == key else slot.on)
+            self._panel.session.switch(lambda slot: on if slot.key == key else slot.wanted)
 
     def close(self) -> None:
         """Close the line with its controls."""

@@ -87,7 +87,7 @@ class CreditPart:
             time.sleep(PAUSE)
 
         session = self.session
-        with session.runs.precision():
+        with session.studying():
             found = METHODS[asked.method].find(session, asked.step, asked.klass, told)
         with self.picture.batch():
             if not wanted():

@@ -7,7 +7,8 @@ from typing import Final
 import ipywidgets as W
 from torch import Tensor
 
-from grulens.errors import ReadoutError
+from grulens.errors import ReadoutError, WeightsChangedError
+from grulens.models.standing import Standing
 from grulens.probing.head import Head, head_of
 from grulens.views.tokens import visible_text
 from grulens.widgets.session import Session
@@ -35,7 +36,7 @@ class Directions:
         self.session = session
         self.why = ""
         self.offering = False
-        self._heads: dict[str, Head] = {}
+        self._heads: dict[tuple[str, Standing], Head] = {}
         self._refused: tuple[object, str] | None = None
         self.control = W.Dropdown(
             options=[_FIRST], description="weigh toward", layout=W.Layout(width="auto"),
@@ -64,28 +65,32 @@ class Directions:
         place = self.control.value
         if place == NONE:
             return None
-        weight = self._heads[self.session.layer].weight
+        weight = self._heads[self.session.layer, self.session.standing].weight
         return weight[place], self._names(len(weight))[place]
 
     def _find(self) -> tuple[Head | None, str]:
         """What reads the layer, or why that is not known."""
         session = self.session
-        layer = session.layer
-        if layer in self._heads:
-            return self._heads[layer], ""
-        # the weights are the model's own and stay; a refusal holds for this input only
+        layer, place = session.layer, (session.layer, session.standing)
+        if place in self._heads:
+            return self._heads[place], ""
+        # what was found is of these weights; a refusal holds for this input only
         if self._refused is not None and self._refused[0] == (layer, id(session.baseline)):
             return None, self._refused[1]
         args, kwargs = session.given
         try:
-            with session.runs.precision():
-                self._heads[layer] = head_of(session.model, *args, layer=layer, **kwargs)
+            with session.studying():
+                head = head_of(session.model, *args, layer=layer, **kwargs)
+        except WeightsChangedError as error:
+            return None, f"No class to weigh toward: {error}."
         except ReadoutError as error:
             # behind the semicolon stands what to do where a readout is an argument: not here
             why = f"No class to weigh toward: {str(error).split(';')[0]}."
             self._refused = (layer, id(session.baseline)), why
             return None, why
-        return self._heads[layer], ""
+        self._heads = {key: head for key, head in self._heads.items() if key[1] is place[1]}
+        self._heads[place] = head
+        return head, ""
 
     def _likely(self, head: Head) -> list[int]:
         """All classes where they fit a list, else the likeliest at the session's step."""

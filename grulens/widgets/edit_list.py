@@ -26,12 +26,19 @@ class Slot:
     Attributes:
         key: what it keeps while it is changed or moved.
         edit: the edit.
-        on: whether it acts.
+        wanted: whether it is switched on.
+        misfit: what of it the present input has not got, "steps 12, 13 of 5"; "" where it fits.
     """
 
     key: int
     edit: Edit
-    on: bool = True
+    wanted: bool = True
+    misfit: str = ""
+
+    @property
+    def on(self) -> bool:
+        """Whether it acts: one that does not fit is off until it fits again."""
+        return self.wanted and not self.misfit
 
 
 Slots = tuple[Slot, ...]
@@ -63,6 +70,10 @@ class EditList(tl.HasTraits):
     def enforce(self, slots: Slots) -> None:
         """Put a list in force: here it is only shown; raise to refuse it."""
         self.set_trait("slots", slots)
+
+    def fitted(self, slots: Slots) -> Slots:
+        """A list that was in force once, each edit with what of it does not fit now."""
+        return slots
 
     @property
     def on(self) -> list[Edit]:
@@ -117,7 +128,7 @@ class EditList(tl.HasTraits):
 
     def switch(self, on: Callable[[Slot], bool]) -> None:
         """Switch every edit on or off as `on(slot)` says."""
-        self.set_slots(tuple(replace(slot, on=bool(on(slot))) for slot in self.slots))
+        self.set_slots(tuple(replace(slot, wanted=bool(on(slot))) for slot in self.slots))
 
     def move(self, key: int, by: int) -> None:
         """Move an edit up (negative) or down the list."""
@@ -155,7 +166,7 @@ class EditList(tl.HasTraits):
     def _travel(self, way: Callable[[Slots], Slots], back: Callable[[Slots], Slots]) -> None:
         slots = way(self.slots)
         try:
-            self.enforce(slots)
+            self.enforce(self.fitted(slots))
         except BaseException:
             back(slots)
             raise

@@ -85,7 +85,7 @@ class GrowingTree:
             ReadoutError: no linear readout is found.
         """
         session = self.session
-        with session.lock, session.runs.precision(), torch.no_grad():
+        with session.lock, session.studying(), torch.no_grad():
             if job.is_set():
                 return
             growing = self._asked(target, against, by)

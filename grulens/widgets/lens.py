@@ -94,7 +94,7 @@ class Lens(Panel):
             parts += [self.text, row(self.run)]
         self.fill(*parts, self.gates, self.toggles, self.table, self.studies)
         for part in (self.gates, self.toggles, self.table, self.studies):
-            part.leave("busy")  # one mark for the whole is enough
+            part.join()
 
         for view in (self.gates.picture, self.table.picture):
             self.settles_with(view)

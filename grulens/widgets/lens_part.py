@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from grulens.models.standing import Standing
 from grulens.probing.head import Head, head_of
 from grulens.probing.lensed import LogitLens
 from grulens.probing.logit_lens import logit_lens
@@ -38,6 +39,7 @@ class LensPart:
         self.found: LogitLens | None = None
         self._of: Any = None
         self._heads: dict[str, Head] = {}
+        self._standing: Standing | None = None
         self.figure = LensFigure()
         self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
         self.figure.on_step(lambda step: setattr(session, "step", step))
@@ -76,8 +78,10 @@ class LensPart:
         session = self.session
         if self.found is None or self._of != (session.edited, asked.layer):
             self.found = None
+            if self._standing is not session.standing:
+                self._heads, self._standing = {}, session.standing
             args, kwargs = session.given
-            with session.runs.precision():
+            with session.studying():
                 head = self._heads.get(asked.layer)
                 if head is None:
                     head = head_of(session.model, *args, layer=asked.layer, **kwargs)

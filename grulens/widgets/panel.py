@@ -14,8 +14,10 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
+from grulens.widgets.after_cells import AFTER_CELLS
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
+from grulens.widgets.notices import Notices
 from grulens.widgets.rerun import RERUN
 from grulens.widgets.session import Session
 from grulens.widgets.still import Still
@@ -35,6 +37,10 @@ class Panel(W.VBox):
         model: the user's model, or a `Session` to share.
         *args: the model's own arguments.
         **options: as `Session`.
+
+    Attributes:
+        session: what is looked at.
+        notices: that the model has changed, and its mode.
     """
 
     name: ClassVar[str] = "panel"
@@ -53,12 +59,30 @@ class Panel(W.VBox):
         self.add_class("grulens-panel")
         self.layout.width = "100%"
         self._style = Style()
+        self.notices = Notices(self.session, self.guard)
         self.follow(self._on_busy, "busy")
+        self.follow(self.notices.show, "changed", "mode", "evaluate")
+        AFTER_CELLS.add(self)
         RERUN.replace(self)
 
     def fill(self, *children: W.Widget) -> None:
         """Set what the screen shows, under its error box."""
-        self.children = (self._style, self._errors, *children)
+        self.children = (self._style, self._errors, self.notices.box, *children)
+
+    def join(self) -> None:
+        """Leave to a larger screen what is to be said once for the whole."""
+        self.leave("busy")
+        self.leave("changed", "mode", "evaluate")
+        self.notices.hide()
+        AFTER_CELLS.discard(self)
+
+    def look(self) -> None:
+        """See whether the model is still what it was in the runs shown."""
+
+        def look() -> None:
+            self.session.look()
+
+        self.guard(look)()
 
     def follow(self, do: Callable[[], None], *traits: str) -> None:
         """Call `do` when one of these traits of the session changes, until the panel is closed."""
@@ -134,6 +158,7 @@ class Panel(W.VBox):
 
     def close(self) -> None:
         """Close the panel and all its parts; a second time does nothing."""
+        AFTER_CELLS.discard(self)
         for changed, traits in self._observed:
             self.session.unobserve(changed, traits)
         for tie in self._ties:

@@ -1,19 +1,32 @@
-"""One model, run again and again: what differs between two runs is what the edits did."""
+"""One model, run again and again: what differs between two runs is what the edits did.
+
+So every run begins from the model as it was and leaves nothing behind, and two runs are compared
+only where the model has not changed between them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from grulens.errors import WeightsChangedError
 from grulens.gru.precision import present
+from grulens.models.mode import evaluated, in_eval, in_training
 from grulens.models.record import record
 from grulens.models.recording import Recording
-from grulens.models.whole import Whole
+from grulens.models.splice import LOCK
+from grulens.models.standing import CHANGED, Standing, expecting, is_lazy
+from grulens.models.untouched import untouched
+from grulens.models.whole import Whole, acquire
 from grulens.probing.edit import Edit
+
+#: What is to be known of runs that are not what the model would do by itself.
+EVAL: Final = "these runs are in eval mode; the model itself is in training mode"
 
 Input = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -31,22 +44,72 @@ class Runs:
         seconds: how long the last run took.
         random: where torch's random numbers stood before the first run that drew any.
         precision: gives the autocast under which this was made, for a block.
+        evaluate: whether runs are in eval mode, whatever mode the model is in.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.seconds = 0.0
         self.random: Tensor | None = None
+        self.evaluate = False
         self.precision = present(next(model.parameters(), torch.empty(0)).device)
 
     def __call__(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run."""
         args, kwargs = given
-        with _SameNumbers(self), self.precision():
+        with _AsItWas(self), _SameNumbers(self), self.precision():
             began = time.perf_counter()
             done = record(self.model, *args, edits=edits, **kwargs)
             self.seconds = time.perf_counter() - began
         return done
+
+    def standing(self) -> Standing:
+        """The model as it stands now."""
+        return Standing(self.model, mode=not self.evaluate)
+
+    @property
+    def mode(self) -> str:
+        """What of the model acts as in training in these runs, in words; "" where nothing does."""
+        model = in_training(self.model)
+        return EVAL if model and self.evaluate else model
+
+    @contextmanager
+    def studying(self, standing: Standing) -> Iterator[None]:
+        """For what is computed of the model beside these runs: as they are, of the same weights.
+
+        Raises:
+            WeightsChangedError: the model has changed since it stood so, or does meanwhile.
+        """
+        with in_eval(self.evaluate), expecting(standing), self.precision():
+            self.check(standing)
+            yield
+            self.check(standing)
+
+    def check(self, standing: Standing) -> None:
+        """Raise WeightsChangedError if the model has changed since it stood so."""
+        with LOCK:
+            if not standing.same_weights(self.model):
+                raise WeightsChangedError(CHANGED)
+
+
+class _AsItWas(Whole):
+    """One run that leaves nothing behind, in the mode that is asked for."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self._undo = ExitStack()
+
+    def begin(self) -> None:
+        acquire(LOCK)
+        self._undo.callback(LOCK.release)
+        # random numbers are looked after by whoever knows where they are to begin
+        if not is_lazy(self.runs.model):
+            self._undo.enter_context(untouched(self.runs.model, random=False))
+        if self.runs.evaluate:
+            self._undo.enter_context(evaluated(self.runs.model))
+
+    def end(self) -> None:
+        self._undo.close()
 
 
 class _SameNumbers(Whole):

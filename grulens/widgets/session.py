@@ -6,18 +6,22 @@ works alone. A change that cannot be computed raises and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import traitlets as tl
 from torch import Tensor, nn
 
-from grulens.errors import PositionError, shown
+from grulens.errors import PositionError, WeightsChangedError, shown
 from grulens.models.find import check_layer, layers
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.splice import LOCK
+from grulens.models.standing import CHANGED, Standing
 from grulens.probing import positions
 from grulens.probing.edit import Edit
+from grulens.probing.misfit import misfit
 from grulens.probing.readout import Answer, Readout, Scale, divergence
 from grulens.widgets.answers import Answers, Array
 from grulens.widgets.edit_list import EditList, Slots, check_edit
@@ -62,6 +66,14 @@ class Session(EditList):
         given: the model's own arguments, (args, kwargs).
         runs: what runs the model.
         busy: whether the model runs right now.
+        changed: whether the model has been seen to be another than in the runs shown: trained on,
+            given other weights, another mode or other modules. Set by whatever compares, and by
+            `look`; an edit, another input or `run_again` makes both runs anew.
+        evaluate: whether these runs are in eval mode, whatever mode the model is in; the model
+            itself is left in its own.
+        mode: what acts as in training in the runs shown, "training mode: dropout is on"; or that
+            they are in eval although the model is not.
+        standing: how the model stood in the runs shown.
 
     >>> import torch
     >>> from grulens import Session, ablate
@@ -82,6 +94,9 @@ class Session(EditList):
     baseline = tl.Instance(Recording)
     edited = tl.Instance(Recording)
     busy = tl.Bool(False)
+    changed = tl.Bool(False)
+    evaluate = tl.Bool(False)
+    mode = tl.Unicode("")
 
     def __init__(
         self,
@@ -104,6 +119,7 @@ class Session(EditList):
         self.answers = Answers(readout, scale, self.labels)
         self.runs = Runs(model)
         self._effects: dict[Edit, float] = {}
+        self.standing = self.runs.standing()
         layers(model)  # says at once, by name, why a model cannot be opened
         self.set_input(*args, tokens=tokens, layer=layer, **kwargs)
 
@@ -114,40 +130,100 @@ class Session(EditList):
     ) -> None:
         """Run the model on another input; the edits stay.
 
-        Raises:
-            EditError: an edit does not fit the new input; nothing is changed.
+        An edit that reaches past the end of the new input is off, and says why, until it fits.
         """
         encode = getattr(self.model, "encode", None)
         if len(args) == 1 and isinstance(args[0], str) and encode is not None:
             tokens = list(args[0]) if tokens is None else tokens
             args = (encode(args[0]),)
-        given = (args, kwargs)
         with self.lock:
-            baseline = self._compute(given)
-            names = list(baseline)
-            wanted = layer if layer is not None else self.layer or names[0]
-            check_layer(wanted, names, "did not run on this input; what ran is", model=self.model)
-            edited = self._compute(given, self.on) if self.on else baseline
-            batch, steps, _ = baseline[wanted].shape
-            rows = token_rows(tokens, self.labels, args, batch, steps)
-            self.given = given
-            self._effects.clear()
-            self.token_rows = rows
-            with self.hold_trait_notifications():
-                self.step = min(self.step, steps - 1) if self.layer else steps - 1
-                self.layer = wanted
-                self.row = min(self.row, batch - 1)
-                self.times = tuple(t for t in self.times if t < steps)
-                self.baseline = baseline
-                self.edited = edited
+            self._show((args, kwargs), tokens, self.slots, layer)
+
+    def run_again(self) -> None:
+        """Make the runs shown anew, of the model as it is now."""
+        with self.lock:
+            self._show(self.given, self._tokens, self.slots)
+
+    def look(self) -> bool:
+        """Whether the model has changed since the runs shown; `changed` is set to that."""
+        with self.lock:
+            self.changed = not self.standing.same_weights(self.model)
+            return self.changed
 
     def enforce(self, slots: Slots) -> None:
-        """Run the model with a list of edits; a list that does not fit is refused."""
+        """Run the model with a list of edits; a list that does not fit is refused.
+
+        Where the model is not what it was in the unedited run, that is made anew, too.
+        """
         with self.lock:
-            edited = self._run(slots)
+            on = [slot.edit for slot in slots if slot.on]
+            if on and not self.standing.same(self.model):
+                self._show(self.given, self._tokens, slots)
+                return
+            edited = self._of_one(self.standing, self.given, on) if on else self.baseline
             with self.hold_trait_notifications():
                 self.edited = edited  # told first: the picture goes out before the words
                 self.set_trait("slots", slots)
+            if not on:
+                self.look()
+
+    def fitted(self, slots: Slots) -> Slots:
+        """A list of edits, each with what of it the present input has not got."""
+        return self._fitted(slots, self.baseline)
+
+    def _show(self, given: Input, tokens: Tokens, slots: Slots, layer: str | None = None) -> None:
+        """Run the model on an input without edits and with them, and show both."""
+        standing, mode = self.runs.standing(), self.runs.mode
+        baseline = self._compute(given)
+        if standing.lazy:
+            standing = self.runs.standing()
+        names = list(baseline)
+        wanted = self.layer if layer is None and self.layer in baseline else layer or names[0]
+        check_layer(wanted, names, "did not run on this input; what ran is", model=self.model)
+        known = {slot.edit for slot in self.slots}
+        # an edit that is new to the list must fit
+        slots = tuple(
+            fitted if slot.edit in known else slot
+            for slot, fitted in zip(slots, self._fitted(slots, baseline), strict=True)
+        )
+        on = [slot.edit for slot in slots if slot.on]
+        edited = self._of_one(standing, given, on) if on else baseline
+        batch, steps, units = baseline[wanted].shape
+        rows = token_rows(tokens, self.labels, given[0], batch, steps)
+        self.given, self._tokens, self.token_rows = given, tokens, rows
+        # kept while it holds: what was found of the model is known by it
+        if self.standing.mode != standing.mode or not self.standing.same(self.model):
+            self.standing = standing
+        self._effects.clear()
+        with self.hold_trait_notifications():
+            self.step = min(self.step, steps - 1) if self.layer else steps - 1
+            self.layer = wanted
+            self.row = min(self.row, batch - 1)
+            self.times = tuple(t for t in self.times if t < steps)
+            self.units = tuple(u for u in self.units if u < units)
+            self.mode, self.changed = mode, False
+            self.baseline = baseline
+            self.edited = edited
+            self.set_trait("slots", slots)
+
+    @staticmethod
+    def _fitted(slots: Slots, run: Recording) -> Slots:
+        return tuple(replace(slot, misfit=misfit(slot.edit, run)) for slot in slots)
+
+    def _of_one(self, standing: Standing, given: Input, edits: Sequence[Edit]) -> Recording:
+        """An edited run of the model as it stood in the unedited one.
+
+        Raises:
+            WeightsChangedError: it is not what it was, or changes while it runs.
+        """
+        run = self._compute(given, edits)
+        if not standing.same(self.model):
+            raise WeightsChangedError(
+                "the model changed while it ran (it is trained in another thread, or its forward "
+                "writes to its own weights), so no two runs of it can be compared; wait until it "
+                "stands still, or look at a copy: copy.deepcopy(model)"
+            )
+        return run
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -206,7 +282,12 @@ class Session(EditList):
         check_edit(edit)
         with self.lock:
             if edit not in self._effects:
-                alone = self.edited if self.on == [edit] else self._compute(self.given, [edit])
+                if self.on == [edit]:
+                    alone = self.edited
+                elif self.look():
+                    raise WeightsChangedError(CHANGED)
+                else:
+                    alone = self._of_one(self.standing, self.given, [edit])
                 change = divergence(self.answer_before, self._answer(alone))
                 self._effects[edit] = float(self.valid(change).mean())
             return self._effects[edit]
@@ -223,6 +304,20 @@ class Session(EditList):
             raise PositionError(f"step must be an int, got {shown(step)}")
         positions.check(place, size, "step", "this output")
         return self.answers.top(self.answer_before, self.answer_now, step, most)
+
+    @contextmanager
+    def studying(self) -> Iterator[None]:
+        """For what is computed of the model beside its runs: in their mode, of the same weights.
+
+        Raises:
+            WeightsChangedError: the model has changed since the runs shown, or does meanwhile.
+        """
+        try:
+            with self.runs.studying(self.standing):
+                yield
+        except WeightsChangedError:
+            self.look()
+            raise
 
     def code(self) -> str:
         """The Python that makes the present run, for a notebook cell.
@@ -243,10 +338,6 @@ class Session(EditList):
     def _answer(self, run: Recording) -> Answer:
         batch, steps, _ = self.before.shape
         return self.answers.of(run, self.row, batch, steps)
-
-    def _run(self, slots: Slots) -> Recording:
-        edits = [slot.edit for slot in slots if slot.on]
-        return self._compute(self.given, edits) if edits else self.baseline
 
     def _compute(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
         self.busy = True
@@ -284,6 +375,16 @@ class Session(EditList):
         if proposal["value"] < 0:  # a step past the end is the last one: outputs differ in length
             raise PositionError(f"step must be 0 or more, got {shown(proposal['value'])}")
         return proposal["value"]
+
+    @tl.observe("evaluate")
+    def _on_evaluate(self, change: Any) -> None:
+        before, self.runs.evaluate = self.runs.evaluate, change["new"]
+        try:
+            self.run_again()
+        except BaseException:
+            self.runs.evaluate = before
+            self.set_trait("evaluate", before)
+            raise
 
     @tl.observe("row")
     def _on_row(self, _: Any) -> None:

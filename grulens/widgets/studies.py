@@ -81,7 +81,7 @@ class Studies(Panel):
     def _make(self, name: str) -> Panel:
         module, kind, _ = KINDS[name]
         panel: Panel = getattr(import_module(f"grulens.widgets.{module}"), kind)(self.session)
-        panel.leave("busy")  # the whole has a mark
+        panel.join()
         self.opened[name] = panel
         self.fill(self._head, *self.opened.values())
         return panel

@@ -77,7 +77,7 @@ class UnitEffects:
             return float((change[mask] if len(change) == len(mask) else change).mean())
 
         found = {name: np.full(units, np.nan, np.float32) for name in PATHS}
-        with session.runs.precision():
+        with session.studying():
             turns = Turns(session.model, given, layer.name, values)
             before = Answer(turns.baseline, scale)
             for turn in turns:

@@ -258,16 +258,36 @@ def test_buttons_that_do_nothing_are_disabled(toggles: AblationToggles, session:
 
 def test_an_error_shows_and_goes(session: Session) -> None:
     lens = Lens(session)
-    session.add(ablate("rnn.l0", 0, at=5))
-    lens.text.value = "abc"
+    lens.text.value = "abz"
     lens.run.click()
-    assert "time 5 is out of range" in error_of(lens)
+    assert "substring not found" in error_of(lens)
     assert "<pre>Traceback" in error_of(lens)
     assert session.tokens == list("abcdab")
-    session.remove(session.slots[0].key)
+    lens.text.value = "abc"
     lens.run.click()
     assert session.tokens == list("abc")
     assert not error_of(lens)
+
+
+def test_an_edit_that_does_not_fit_is_marked_and_its_switch_is_off(session: Session) -> None:
+    lens = Lens(session)
+    session.add(ablate("rnn.l0", 0, at=[4, 5]))
+    session.add(ablate("rnn.l1", 1))
+    lens.text.value = "abc"
+    lens.run.click()
+    line, other = lens.toggles.lines
+    assert "does not fit this input: steps 4, 5 of 3" in line.words.value
+    assert (line.on.value, line.on.disabled) == (False, True)
+    assert line.effect.value == ""
+    assert "does not fit" not in other.words.value
+    assert (other.on.value, other.on.disabled) == (True, False)
+    other.on.value = False
+    lens.text.value = "dcbabc"
+    lens.run.click()
+    assert "does not fit" not in line.words.value
+    assert (line.on.value, line.on.disabled) == (True, False)
+    assert not other.on.value
+    assert [panel._errors.value for panel in (lens, lens.toggles)] == ["", ""]
 
 
 def test_texts_are_escaped() -> None:

@@ -98,13 +98,52 @@ def test_a_bad_edit_changes_nothing(session: Session, edit: object, error: type)
     assert not session.slots
 
 
-def test_an_input_that_an_edit_does_not_fit_is_refused(session: Session) -> None:
+def test_a_shorter_input_switches_off_what_reaches_past_it(session: Session) -> None:
+    long, short = ablate("rnn.l0", 0, at=[4, 5]), ablate("rnn.l1", 1)
+    session.add(long)
+    session.add(short)
+    session.set_input("abc")
+    assert session.tokens == list("abc")
+    assert [slot.misfit for slot in session.slots] == ["steps 4, 5 of 3", ""]
+    assert [slot.on for slot in session.slots] == [False, True]
+    assert session.on == [short]
+    assert torch.equal(
+        session.edited.output, record(session.model, *session.args, edits=[short]).output
+    )
+    session.set_input("dcbabc")
+    assert session.on == [long, short]
+    assert torch.equal(
+        session.edited.output, record(session.model, *session.args, edits=[long, short]).output
+    )
+
+
+def test_an_edit_off_by_hand_stays_off_when_it_fits_again(session: Session) -> None:
     session.add(ablate("rnn.l0", 0, at=5))
-    baseline = session.baseline
-    with pytest.raises(PositionError, match="time 5 is out of range"):
-        session.set_input("abc")
-    assert session.baseline is baseline
-    assert session.tokens == list("abcdab")
+    session.switch(lambda slot: False)
+    session.set_input("abc")
+    session.set_input("abcdab")
+    assert session.on == []
+    session.set_input("abc")
+    session.switch(lambda slot: True)  # it is wanted, and waits
+    assert session.on == []
+    session.set_input("abcdab")
+    assert len(session.on) == 1
+
+
+def test_undo_under_another_input_marks_what_does_not_fit_it(session: Session) -> None:
+    session.add(ablate("rnn.l0", 0, at=5))
+    session.remove(session.slots[0].key)
+    session.set_input("abc")
+    session.undo()
+    assert session.slots[0].misfit == "step 5 of 3"
+    session.set_input("abcdab")
+    assert session.slots[0].on
+    session.redo()
+    assert not session.slots
+    session.set_input("abc")
+    with pytest.raises(PositionError):
+        session.add(ablate("rnn.l0", 0, at=5))  # what is new must fit
+    assert not session.slots
 
 
 def test_another_input_keeps_the_edits(session: Session) -> None:
