@@ -169,11 +169,13 @@ class Cell:
 
         Args:
             path: a .onnx file, or an `onnx.ModelProto`. The package onnx must be installed.
-            node: the GRU node's name, or its first output if it has none; None for the only one.
+            node: the GRU node's name, or its first output if it has none; inside a model-local
+                function the call's name and a slash before it; None for the only one.
             direction: "forward" or "reverse"; a bidirectional node has both.
 
         Raises:
-            CellError: the model has no such node, or its weights are no constants.
+            CellError: the model has no such node, its weights are no constants, or the file is no
+                whole model.
             ConventionError: the node does not run in this direction, or an activation or attribute
                 of it is not settled.
             MissingPackageError: onnx is not installed.

@@ -2,19 +2,19 @@
 
 ONNX packs the gates z, r, n and its z keeps the memory (onnx.ai/onnx/operators/onnx__GRU.html).
 What the node says about its arguments (layout, sequence_lens, initial_h) is no part of the cell.
-Exporters leave weights as constants, in files next to the model, or as a few slices and
-concatenations of constants (torch.onnx does): all of them are read, none of the model is run.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from grulens.errors import CellError, ConventionError, MissingPackageError, shown
 from grulens.gru.cell import Cell
 from grulens.gru.onnx_activations import activations
+from grulens.gru.onnx_graph import Scope, name_of, nodes_of
 from grulens.gru.zrn import rzn, tensor
 
 if TYPE_CHECKING:
@@ -30,11 +30,21 @@ DIRECTIONS = {
 def onnx_cell(model: Any, *, node: Any, direction: Any) -> Cell:
     """The cell of one GRU node and direction; arguments and errors: `Cell.from_onnx`."""
     proto = _loaded(model)
-    found, made = _chosen(proto, node)
-    name = repr(_name(found))
-    said = _attributes(found)
+    try:
+        return _cell(proto, node, direction)
+    except CellError:
+        raise
+    except Exception as error:  # names that are no text, and whatever else a torn file holds
+        raise CellError(
+            f"this is no ONNX model that can be read ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _cell(proto: onnx.ModelProto, node: Any, direction: Any) -> Cell:
+    name, found, scope = _chosen(proto, node)
+    said = _attributes(name, found)
     directions = DIRECTIONS[said["direction"]]
-    if direction not in directions:
+    if not isinstance(direction, str) or direction not in directions:
         raise ConventionError(
             f"the GRU node {name} runs {' and '.join(directions)}: pass direction="
             f"{' or '.join(map(repr, directions))}, got {shown(direction)}"
@@ -42,18 +52,12 @@ def onnx_cell(model: Any, *, node: Any, direction: Any) -> Cell:
     index = directions.index(direction)
     given = dict(zip(("X", "W", "R", "B"), found.input, strict=False))
     arrays = {}
-    for which, rank in (("W", 3), ("R", 3), ("B", 2)):
-        if not given.get(which):  # "" is an input that is left out
-            if which == "B":
-                continue
+    for which in ("W", "R", "B"):
+        if given.get(which):  # "" is an input that is left out
+            arrays[which] = _array(scope, given[which], which, name)
+        elif which != "B":
             raise CellError(f"the GRU node {name} has no {which}")
-        value = _constant(proto, given[which], made, which, name)
-        array = arrays[which] = tensor(value, f"{which} of the GRU node {name}")
-        if array.dim() != rank or len(array) != len(directions):
-            raise CellError(
-                f"{which} of the GRU node {name} has shape {tuple(array.shape)}; expected {rank} "
-                f"axes, the first of {len(directions)} direction(s)"
-            )
+    _check_shapes(arrays, len(directions), said["hidden_size"], name)
     bias_ih = bias_hh = None
     if "B" in arrays:
         bias_ih, bias_hh = map(rzn, arrays["B"][index].chunk(2))
@@ -91,108 +95,119 @@ def _loaded(model: Any) -> onnx.ModelProto:
         raise CellError(f"onnx cannot read {os.fspath(model)}: {error}") from error
 
 
-def _nodes(graph: onnx.GraphProto, outer: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Every node, with what makes the values it can see; branches and loop bodies too."""
-    made = outer | {constant.name: constant for constant in graph.initializer}
-    for node in graph.node:
-        made.update((output, node) for output in node.output if output)
-    for node in graph.node:
-        yield node, made
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                yield from _nodes(body, made)
-
-
-def _name(node: onnx.NodeProto) -> str:
-    """Its name, or that of its first output: a node needs no name."""
-    return node.name or next((output for output in node.output if output), "")
-
-
-def _chosen(proto: onnx.ModelProto, wanted: Any) -> tuple[onnx.NodeProto, dict[str, Any]]:
-    every = list(_nodes(proto.graph, {}))
-    grus = [(node, made) for node, made in every if node.op_type == "GRU" and not node.domain]
+def _chosen(proto: onnx.ModelProto, wanted: Any) -> tuple[str, onnx.NodeProto, Scope]:
+    """The GRU node that is meant: what it is called, itself, and where it stands."""
+    every = nodes_of(proto)
+    # in a function that is called twice a node is there twice, under the names of the calls
+    grus = [
+        (f"{scope.path}{name_of(node)}", node, scope)
+        for node, scope in every
+        if node.op_type == "GRU" and node.domain in ("", "ai.onnx")
+    ]
     if not grus:
         kinds = ", ".join(sorted({node.op_type for node, _ in every})) or "nothing"
         raise CellError(f"the model holds no GRU node; it has {kinds}")
-    named = grus if wanted is None else [pair for pair in grus if _name(pair[0]) == wanted]
+    named = grus
+    if wanted is not None:
+        asked_for = wanted if isinstance(wanted, str) else None
+        named = [gru for gru in grus if gru[0] == asked_for]
+        named = named or [gru for gru in grus if name_of(gru[1]) == asked_for]
     if len(named) != 1:
-        names = ", ".join(repr(_name(node)) for node, _ in grus)
+        names = ", ".join(repr(name) for name, _, _ in grus)
         if wanted is None:
             asked = "say which one with node="
         elif named:
-            asked = f"{len(named)} are called {wanted!r}"
+            asked = f"{len(named)} are called {shown(wanted)}"
         else:
-            asked = f"none is called {wanted!r}"
+            asked = f"none is called {shown(wanted)}"
         raise CellError(f"the model holds the GRU nodes {names}: {asked}")
-    return named[0]
+    name, node, scope = named[0]
+    return repr(name), node, scope
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+def _check_shapes(
+    arrays: dict[str, Tensor], directions: int, hidden_size: int | None, name: str
+) -> None:
+    """Raise CellError unless the arrays are those of a GRU node."""
+    weight = arrays["R"]
+    units = weight.shape[-1] if weight.dim() else 0
+    inputs = arrays["W"].shape[-1] if arrays["W"].dim() else 0
+    expected = {
+        "W": (directions, 3 * units, inputs),
+        "R": (directions, 3 * units, units),
+        "B": (directions, 6 * units),
+    }
+    words = {"W": "3 unit, input", "R": "3 unit, unit", "B": "6 unit"}
+    for which, array in arrays.items():
+        if tuple(array.shape) != expected[which]:
+            raise CellError(
+                f"{which} of the GRU node {name} has shape {tuple(array.shape)}; expected "
+                f"(direction, {words[which]}), with {directions} direction(s) and {units} units "
+                f"{expected[which]}"
+            )
+    if hidden_size not in (None, units):
+        raise CellError(
+            f"the GRU node {name} says hidden_size {hidden_size}; its R is of {units} units"
+        )
+
+
+ATTRIBUTES: dict[str, tuple[str, Any]] = {
+    "activations": ("STRINGS", []),
+    "activation_alpha": ("FLOATS", []),
+    "activation_beta": ("FLOATS", []),
+    "clip": ("FLOAT", None),
+    "direction": ("STRING", "forward"),
+    "hidden_size": ("INT", None),
+    "layout": ("INT", 0),
+    "linear_before_reset": ("INT", 0),
+    "output_sequence": ("INT", 0),  # before opset 7
+}
+"""What a GRU node may say: of which type, and what holds if it does not."""
+
+
+def _attributes(name: str, node: onnx.NodeProto) -> dict[str, Any]:
+    from onnx import AttributeProto  # noqa: PLC0415 - onnx is optional
     from onnx.helper import get_attribute_value  # noqa: PLC0415 - onnx is optional
 
-    said: dict[str, Any] = {
-        "activations": [],
-        "activation_alpha": [],
-        "activation_beta": [],
-        "clip": None,
-        "direction": "forward",
-        "hidden_size": None,
-        "layout": 0,
-        "linear_before_reset": 0,
-        "output_sequence": 0,  # before opset 7
-    }
+    said = {attribute: default for attribute, (_, default) in ATTRIBUTES.items()}
+    types = {number: kind for kind, number in AttributeProto.AttributeType.items()}
     for attribute in node.attribute:
         if attribute.name not in said:
             raise ConventionError(
-                f"the GRU node {_name(node)!r} has the attribute {attribute.name!r}, which ONNX "
-                "does not define"
+                f"the GRU node {name} has the attribute {attribute.name!r}, which ONNX does not "
+                "define"
+            )
+        kind, _ = ATTRIBUTES[attribute.name]
+        if attribute.ref_attr_name or types.get(attribute.type) != kind:
+            came = "a reference" if attribute.ref_attr_name else types.get(attribute.type, "none")
+            raise ConventionError(
+                f"the GRU node {name} has the attribute {attribute.name!r} as {came}; ONNX "
+                f"defines {kind}"
             )
         value = get_attribute_value(attribute)
-        said[attribute.name] = value.decode() if isinstance(value, bytes) else value
+        said[attribute.name] = value.decode(errors="replace") if kind == "STRING" else value
     if said["direction"] not in DIRECTIONS:
         raise ConventionError(
-            f"the GRU node {_name(node)!r} has direction {said['direction']!r}; ONNX defines "
+            f"the GRU node {name} has direction {said['direction']!r}; ONNX defines "
             f"{', '.join(DIRECTIONS)}"
+        )
+    if said["linear_before_reset"] not in (0, 1):
+        raise ConventionError(
+            f"the GRU node {name} has linear_before_reset {said['linear_before_reset']}; ONNX "
+            "defines 0 and 1"
         )
     return said
 
 
-def _constant(
-    proto: onnx.ModelProto, value: str, made: dict[str, Any], which: str, name: str
-) -> Any:
+def _array(scope: Scope, value: str, which: str, name: str) -> Tensor:
     """The array of a value, if nothing but constants goes into it."""
-    import onnx  # noqa: PLC0415 - onnx is optional
-    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - onnx is optional
-
-    needed, left = set(), [value]
-    while left:
-        wanted = left.pop()
-        if wanted in needed or not wanted:
-            continue
-        if wanted not in made:
-            raise CellError(
-                f"{which} of the GRU node {name} depends on {wanted!r}, known only when the model "
-                "runs; a Cell needs weights that are constants"
-            )
-        needed.add(wanted)
-        left += getattr(made[wanted], "input", ())
-    # as `made` has them: no node stands before what it needs; one may stand there for each output
-    sources: dict[int, Any] = {id(made[each]): made[each] for each in made if each in needed}
-    constants = [each for each in sources.values() if isinstance(each, onnx.TensorProto)]
-    nodes = [each for each in sources.values() if isinstance(each, onnx.NodeProto)]
     try:
-        if not nodes:
-            return onnx.numpy_helper.to_array(constants[0])
-        output = onnx.ValueInfoProto(name=value)
-        part = onnx.helper.make_model(
-            onnx.helper.make_graph(nodes, "weights", [], [output], constants),
-            opset_imports=proto.opset_import,
-            ir_version=proto.ir_version,
-        )
-        computed: Any = ReferenceEvaluator(part).run(None, {})
-        return computed[0]
+        array = scope.value(value)
+    except CellError as error:
+        raise CellError(f"{which} of the GRU node {name} {error}") from error
     except Exception as error:
-        kinds = ", ".join(sorted({node.op_type for node in nodes})) or "a constant"
         raise CellError(
-            f"{which} of the GRU node {name} (made by {kinds}) cannot be read: {error}"
+            f"{which} of the GRU node {name} (made by {scope.made_by(value)}) cannot be read: "
+            f"{error}"
         ) from error
+    return tensor(array, f"{which} of the GRU node {name}")

@@ -6,6 +6,7 @@ elsewhere than ONNX's): a node that leaves it out is refused, not guessed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +62,7 @@ def activations(said: Mapping[str, Any], directions: int, name: str) -> list[Act
     >>> [name_of(found) for found in activations(said, 1, "'gru'")]
     ['HardSigmoid(alpha=0.25, beta=0.5)', 'relu']
     """
-    names = [n.decode() if isinstance(n, bytes) else n for n in said["activations"]]
+    names = [n.decode(errors="replace") if isinstance(n, bytes) else n for n in said["activations"]]
     names = names or ["Sigmoid", "Tanh"] * directions
     if len(names) != 2 * directions:
         raise ConventionError(
@@ -85,6 +86,11 @@ def activations(said: Mapping[str, Any], directions: int, name: str) -> list[Act
             raise ConventionError(
                 f"the GRU node {name} gives {len(given)} values of {attribute} for "
                 f"{', '.join(names)}; {len(users)} are needed, and no two runtimes agree on others"
+            )
+        if not all(map(math.isfinite, given)):
+            raise ConventionError(
+                f"the GRU node {name} gives {', '.join(map(str, given))} as {attribute}; they must "
+                "be finite"
             )
         numbers.append(iter(given))
     found: list[Activation] = []

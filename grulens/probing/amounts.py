@@ -14,7 +14,7 @@ from torch import Tensor
 
 from grulens.errors import EditError, PositionError, shown
 from grulens.models.place import Place
-from grulens.probing.sources import Source
+from grulens.probing.sources import Source, floating
 
 Amount = float | str | Tensor | Source
 MEAN = "mean"
@@ -42,7 +42,7 @@ def normal(amount: Any, keyword: str, *, mean: bool) -> float | str | Tensor:
         given = np.array(amount) if isinstance(amount, np.ndarray) else amount
         tensor = torch.as_tensor(given, dtype=exact)
         finite = bool(torch.isfinite(tensor).all())
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise EditError(expected) from error
     if tensor.is_complex() or tensor.dtype is torch.bool or not tensor.numel():
         raise EditError(expected)
@@ -146,7 +146,7 @@ def from_json(value: Any) -> Any:
     if isinstance(value, dict) and "source" in value:
         return Source.from_dict(value["source"])
     if isinstance(value, dict):
-        return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
+        return floating(value["tensor"], value["dtype"])
     return value
 
 

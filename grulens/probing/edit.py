@@ -196,7 +196,7 @@ class Edit:
             return Edit(data["kind"], data["layer"], data["signal"], units, amount, at, rows)
         except EditError:
             raise
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except Exception as error:  # whatever it holds, it is no edit
             raise EditError(f"this describes no edit ({shown(error)}): {shown(data)}") from error
 
 

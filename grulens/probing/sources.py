@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grulens.errors import SourceError
+from grulens.errors import SourceError, shown
 from grulens.models.place import Place
 from grulens.models.recording import LayerRecording, Recording
 
@@ -87,17 +87,44 @@ class Source:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Source:
-        """The way back from `to_dict`."""
-        return cls(data["name"], torch.tensor(data["values"], dtype=getattr(torch, data["dtype"])))
+        """The way back from `to_dict`.
+
+        Raises:
+            SourceError: these are no values (batch, time, unit) with a name.
+        """
+        name, signal = data["name"], floating(data["values"], data["dtype"])
+        if not isinstance(name, str) or signal.dim() != 3 or not signal.numel():
+            raise SourceError(
+                "the source of a patch has a name and values (batch, time, unit); this one is "
+                f"called {shown(name)} and has the shape {tuple(signal.shape)}"
+            )
+        return cls(name, signal)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Source):
             return NotImplemented
-        same = self.name == other.name and self.signal.shape == other.signal.shape
-        return same and torch.equal(self.signal, other.signal)
+        one, two = self.signal, other.signal
+        same = self.name == other.name and (one.shape, one.dtype) == (two.shape, two.dtype)
+        # what was recorded may hold NaN, and is equal to itself
+        return same and torch.allclose(one, two.to(one.device), rtol=0, atol=0, equal_nan=True)
 
     def __hash__(self) -> int:
         return hash(self.name)
 
     def __repr__(self) -> str:
         return self.name
+
+
+def floating(values: Any, dtype: Any) -> Tensor:
+    """A tensor of the nested lists and the name of a dtype that JSON holds.
+
+    >>> floating([0.5], "float16")
+    tensor([0.5000], dtype=torch.float16)
+
+    Raises:
+        SourceError: the dtype is no floating one.
+    """
+    kind = getattr(torch, dtype) if isinstance(dtype, str) else None
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise SourceError(f"dtype {shown(dtype)} is no floating dtype of torch")
+    return torch.tensor(values, dtype=kind)
