@@ -93,7 +93,14 @@ def lookup(expression: str, namespace: Mapping[str, Any]) -> Any:
         UsageError: it is none of these, or not there.
     """
     try:
-        return _value(ast.parse(expression, mode="eval").body, namespace)
+        node = ast.parse(expression, mode="eval").body
+        if isinstance(node, ast.Tuple) and not expression.lstrip().startswith("("):
+            apart = " ".join(ast.unparse(item) for item in node.elts)
+            raise UsageError(
+                f"{expression!r} has a comma: what stands in this line is parted by spaces alone, "
+                f"so write {apart}"
+            )
+        return _value(node, namespace)
     except SyntaxError as error:
         raise UsageError(
             f"{expression!r} is no name, attribute, subscript or literal (a space ends it)"

@@ -179,6 +179,12 @@ def test_inputs_are_paths_and_tokens_a_name(loaded: InteractiveShell) -> None:
         ("%grulens model x --layer l9", "layer 'l9' did not run on this input; what ran is l0, l1"),
         ("%grulens model x.sum()", "'x.sum()' is no name, path or literal"),
         ("%grulens model x[0, 0]", "'x[0,' is no name, attribute, subscript or literal (a space"),
+        (
+            "%grulens model x, x",
+            "'x,' has a comma: what stands in this line is parted by spaces alone",
+        ),
+        ("%grulens model x,x[0]", "parted by spaces alone, so write x x[0]"),
+        ("%grulens model, x", "'model,' has a comma"),
         ("%grulens model x --shout", "unrecognized arguments: --shout"),
         ("%grulens model x[9][9]", "IndexError"),
         ("%grulens model x --view all", "invalid choice: 'all'"),

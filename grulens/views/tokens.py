@@ -41,6 +41,18 @@ def _character(char: str) -> str:
     return char
 
 
+def valid(text: str) -> str:
+    r"""A text that can travel: half a surrogate pair becomes the replacement character.
+
+    A byte decoded with "surrogateescape", or one half of an emoji, is no text that JSON or UTF-8
+    can carry: the message to the page that holds it would be lost as a whole.
+
+    >>> valid("a\ud83db") == "a\ufffdb", valid("\ud83d\ude00") == "\U0001f600"
+    (True, True)
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def plain(text: str) -> str:
     r"""Text for a title or an axis label that Bokeh cannot take for TeX.
 

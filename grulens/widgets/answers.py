@@ -51,6 +51,26 @@ class Answers:
         self.labels = labels
         self._held: list[tuple[Recording, int, Answer]] = []
 
+    def check_labels(self, output: Any, batch: int, steps: int) -> None:
+        """Raise ReadoutError unless an output has as many classes as names were given.
+
+        An output that the readout does not fit is not the names' fault: whoever reads it says so.
+        """
+        if self.labels is None:
+            return
+        try:
+            classes = self.read(output, 0, batch, steps).values.shape[1]
+        except ReadoutError:
+            return
+        if len(self.labels) != classes:
+            given = len(self.labels)
+            raise ReadoutError(
+                f"{given} label{' was' if given == 1 else 's were'} given, and the readout has "
+                f"{classes} class{'' if classes == 1 else 'es'}; labels has one name a class "
+                f"(readout=... and scale=... say what the classes are, tokens=... names steps), "
+                f"got {shown(self.labels, 100)}"
+            )
+
     def of(self, run: Recording, row: int, batch: int, steps: int) -> Answer:
         """The answer of one row of a run."""
         for other, of_row, answer in self._held:

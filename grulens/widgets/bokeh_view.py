@@ -31,6 +31,7 @@ from bokeh.document.events import DocumentPatchedEvent
 from bokeh.model import Model
 from bokeh.protocol import Protocol
 
+from grulens.views.tokens import valid
 from grulens.widgets.bokeh_js import PARTS, VIEW_CSS, VIEW_JS, gzipped, parts
 from grulens.widgets.callbacks import guarded
 from grulens.widgets.rerun import RERUN
@@ -213,8 +214,8 @@ class BokehView(anywidget.AnyWidget):
 
     def show_error(self, error: Exception) -> None:
         """Show an error in every view, its name first and the traceback one click away."""
-        trace = "".join(traceback.format_exception(error))
-        title = f"{type(error).__name__}: {error}"
+        trace = valid("".join(traceback.format_exception(error)))
+        title = valid(f"{type(error).__name__}: {error}")
         self._error = {"kind": "error", "title": title, "traceback": trace}
         self.send(self._error)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import ipywidgets as W
@@ -20,6 +21,7 @@ from grulens.probing.neurons import Neurons, neurons
 from grulens.probing.swept import PATHS
 from grulens.views.still import compose
 from grulens.views.still_sweep import effects
+from grulens.views.tokens import visible_text
 from grulens.views.unit_table import COLUMNS, UnitTable
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
@@ -206,7 +208,18 @@ class NeuronTable(Panel):
         with self.picture.batch():
             self._table.filter(text=self.find.value, ranges=ranges)
         shown, total = len(self._table.shown), self.session.now.shape[2]
-        self._count.value = f'<span role="status">{shown} of {total} units</span>'
+        text = f"{shown} of {total} units"
+        if not shown:
+            text = f"{self._sought()} fits no unit: there are {total}, 0 to {total - 1}"
+        self._count.value = f'<span role="status">{escape(text)}</span>'
+
+    def _sought(self) -> str:
+        """What the filter asks for, in words."""
+        text, low, high = (box.value.strip() for box in (self.find, self.low, self.high))
+        bounds = [f"{word} {bound}" for word, bound in (("from", low), ("to", high)) if bound]
+        parts = [f"“{visible_text(text)}”"] if text else []
+        parts += [f"{self.column.label} {' '.join(bounds)}"] if bounds else []
+        return " and ".join(parts)
 
     def _on_clear(self, _: Any) -> None:
         for box in (self.find, self.low, self.high):

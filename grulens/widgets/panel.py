@@ -14,6 +14,8 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
+from grulens.errors import GrulensError
+from grulens.views.tokens import valid
 from grulens.widgets.after_cells import AFTER_CELLS
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
@@ -51,7 +53,7 @@ class Panel(W.VBox):
         self._failed: dict[object, str] = {}
         self._asleep = False
         self._missed: dict[Callable[[], object], None] = {}
-        self.session = model if isinstance(model, Session) else Session(model, *args, **options)
+        self.session = _session(model, args, options)
         self._errors = W.HTML(layout=W.Layout(display="none"))
         super().__init__()
         self._still = Still(self.still)
@@ -132,8 +134,8 @@ class Panel(W.VBox):
             error: what went wrong.
             source: what must succeed to clear it; None is anything that a person does.
         """
-        title = escape(f"{type(error).__name__}: {error}")
-        trace = escape("".join(traceback.format_exception(error)))
+        title = escape(valid(f"{type(error).__name__}: {error}"))
+        trace = escape(valid("".join(traceback.format_exception(error))))
         self._failed[source] = (
             f'<details class="grulens-failed" role="alert"><summary>{title}</summary>'
             f"<pre>{trace}</pre></details>"
@@ -189,6 +191,19 @@ class Panel(W.VBox):
         session = self.session
         edits = f"{sum(slot.on for slot in session.slots)} of {len(session.slots)} edits on"
         return f"{type(self).__name__}({type(session.model).__name__}, {session.layer}, {edits})"
+
+
+def _session(model: nn.Module | Session, args: Any, options: Any) -> Session:
+    """The session that is shared, or a new one."""
+    if not isinstance(model, Session):
+        return Session(model, *args, **options)
+    if args or options:
+        given = [*("an input" for _ in args[:1]), *options]
+        raise GrulensError(
+            f"a Session brings its own input and options, so {', '.join(given)} would do nothing: "
+            "give them to Session(...), or use session.set_input(...)"
+        )
+    return model
 
 
 def row(*children: W.Widget) -> W.HBox:

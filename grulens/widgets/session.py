@@ -26,7 +26,7 @@ from grulens.probing.readout import Answer, Readout, Scale, divergence
 from grulens.widgets.answers import Answers, Array
 from grulens.widgets.edit_list import EditList, Slots, check_edit
 from grulens.widgets.runs import Input, Runs
-from grulens.widgets.tokens import Tokens, names_of, token_rows
+from grulens.widgets.tokens import Tokens, names_of, texts, token_rows
 
 
 class Positions(tl.Tuple):
@@ -110,17 +110,18 @@ class Session(EditList):
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        layers(model)  # says at once, by name, why a model cannot be opened
         self.lock = LOCK
         self.model = model
         own = getattr(model, "labels", None)
         # a model's attribute of that name may be anything; what is given must be names
-        given = own if labels is None and isinstance(own, list | tuple) else labels
-        self.labels = names_of(given)
+        self._named = labels is not None
+        owned = texts(own, "labels") if isinstance(own, list | tuple) else None
+        self.labels = names_of(labels) if self._named else owned
         self.answers = Answers(readout, scale, self.labels)
         self.runs = Runs(model)
         self._effects: dict[Edit, float] = {}
         self.standing = self.runs.standing()
-        layers(model)  # says at once, by name, why a model cannot be opened
         self.set_input(*args, tokens=tokens, layer=layer, **kwargs)
 
     # what was asked
@@ -190,6 +191,8 @@ class Session(EditList):
         edited = self._of_one(standing, given, on) if on else baseline
         batch, steps, units = baseline[wanted].shape
         rows = token_rows(tokens, self.labels, given[0], batch, steps)
+        if self._named:
+            self.answers.check_labels(baseline.output, batch, steps)
         self.given, self._tokens, self.token_rows = given, tokens, rows
         # kept while it holds: what was found of the model is known by it
         if self.standing.mode != standing.mode or not self.standing.same(self.model):

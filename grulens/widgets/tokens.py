@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from grulens.errors import GrulensError, shown
+from grulens.views.tokens import valid
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
 
@@ -49,16 +51,30 @@ def names_of(labels: Any) -> list[str] | None:
     """The names of the classes as texts; None if there are none.
 
     Raises:
-        GrulensError: they are no list.
+        GrulensError: they are no list with one name a class.
 
     >>> names_of(("a", 3))
     ['a', '3']
     """
-    return None if labels is None else texts(labels, "labels")
+    if labels is None:
+        return None
+    expected = "labels must be a list with one name a class"
+    if isinstance(labels, Mapping):
+        raise GrulensError(
+            f"{expected}, got a {type(labels).__name__}, whose order says nothing of the classes: "
+            f"{shown(labels)}"
+        )
+    if isinstance(labels, str | bytes | Set | Tensor):
+        raise GrulensError(f"{expected}, got {shown(labels)}")
+    given = _listed(labels, "labels")
+    for place, name in enumerate(given):
+        if isinstance(name, Mapping | Set | list | tuple | Tensor | np.ndarray):
+            raise GrulensError(f"{expected}, and item {place} is {shown(name)}")
+    return texts(given, "labels")
 
 
 def texts(given: Any, what: str = "tokens") -> list[str]:
-    """Each item as a text.
+    """Each item as a text that a page can show.
 
     Raises:
         GrulensError: they are no list.
@@ -66,9 +82,10 @@ def texts(given: Any, what: str = "tokens") -> list[str]:
     found = []
     for item in _listed(given, what):
         try:
-            found.append(str(item))
+            text = str(item)
         except Exception:  # an object of the user's that cannot be shown: its kind is its name
-            found.append(shown(item))
+            text = shown(item)
+        found.append(valid(text))
     return found
 
 

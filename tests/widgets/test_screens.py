@@ -11,16 +11,27 @@ from torch import nn
 
 from grulens import (
     AblationToggles,
+    CreditBars,
     GateMemory,
     GateSliders,
     Lens,
     NeuronTable,
+    PhasePortrait,
+    PhraseTree,
     Session,
     ablate,
     clamp,
     scale,
 )
+from grulens.errors import GrulensError, ModelError
 from grulens.probing.edit import Edit
+from grulens.widgets.studies import Studies
+
+#: Every screen there is.
+SCREENS = (
+    Lens, GateSliders, AblationToggles, NeuronTable, Studies, GateMemory, PhasePortrait, CreditBars,
+    PhraseTree,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -169,6 +180,18 @@ def test_the_table_filters(session: Session) -> None:
     assert "must be a number or empty" in error_of(table)
     table.low.value = ""
     assert not error_of(table)
+
+
+def test_a_filter_without_a_hit_says_so(session: Session) -> None:
+    table = NeuronTable(session)
+    table.find.value = "6-9 "
+    assert "“6-9” fits no unit: there are 6, 0 to 5" in table._count.value
+    table.find.value, table.low.value = "", "7"
+    assert "mean z from 7 fits no unit" in table._count.value
+    table.find.value, table.high.value = "<b>", "8"
+    assert "“&lt;b&gt;” and mean z from 7 to 8 fits no unit" in table._count.value
+    table._clear.click()
+    assert "6 of 6 units" in table._count.value
 
 
 def test_the_table_follows_the_edits_and_gives_a_frame(session: Session) -> None:
@@ -349,6 +372,19 @@ def test_close_leaves_nothing(model: nn.Module, screen: type) -> None:
     assert {n: len(v["change"]) for n, v in watchers.items() if v.get("change")} == {
         n: len(v["change"]) for n, v in own.items() if v.get("change")
     }
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_name_instead_of_a_model_is_refused(screen: type) -> None:
+    with pytest.raises(ModelError, match=r"expected a torch\.nn\.Module, got str"):
+        screen("net", torch.ones(1, 2, 3))
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_a_session_brings_its_own_input_and_options(session: Session, screen: type) -> None:
+    with pytest.raises(GrulensError, match="so an input, labels would do nothing"):
+        screen(session, "abcd", labels=list("abcd"))
 
 
 @pytest.mark.parametrize("screen", [GateSliders, NeuronTable, AblationToggles, GateMemory])

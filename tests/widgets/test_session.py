@@ -1,5 +1,6 @@
 """The session: what the widgets share, without any widget."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -232,3 +233,90 @@ def test_time_first_output_is_turned(model: nn.Module) -> None:
     session = Session(rnn, torch.randn(7, 2, 3))
     session.row = 1
     torch.testing.assert_close(session.answer_before.values, record(rnn, *session.args)["l0"].h[1])
+
+
+class Classes(nn.Module):
+    """Three classes for a whole sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.rnn(x)[1][-1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["neg"], r"1 label was given, and the readout has 3 classes.*got \['neg'\]"),
+        (list("abcd"), "4 labels were given, and the readout has 3 classes"),
+        ([], "0 labels were given"),
+        ("abc", "labels must be a list with one name a class, got 'abc'"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_in_words(labels: object, message: str) -> None:
+    with pytest.raises(GrulensError, match=message):
+        Session(Classes(), torch.ones(1, 12, 3), labels=labels)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (b"abc", "labels must be a list"),
+        ({"a", "b", "c"}, "labels must be a list"),
+        ({0: "a", 1: "b", 2: "c"}, "got a dict, whose order says nothing of the classes"),
+        (torch.arange(3), "labels must be a list with one name a class, got tensor"),
+        ([["a", "b", "c"]], r"and item 0 is \['a', 'b', 'c'\]"),
+        ([{"a": 1}, "b", "c"], "and item 0 is {'a': 1}"),
+        (3, "labels must be a list of texts, got 3"),
+    ],
+)
+def test_labels_of_another_kind_are_refused_in_words(labels: object, message: str) -> None:
+    with pytest.raises(GrulensError, match=message):
+        Session(Classes(), torch.ones(1, 12, 3), labels=labels)
+
+
+@pytest.mark.unchecked
+def test_labels_are_any_list_of_names() -> None:
+    for labels in (np.array(["no", "yes", "why"]), iter(["no", "yes", "why"])):
+        session = Session(Classes(), torch.ones(1, 12, 3), labels=labels)
+        assert sorted(session.top(0)[0]) == ["no", "why", "yes"]
+
+
+def test_labels_that_fit_name_the_classes() -> None:
+    x = torch.ones(1, 12, 3)
+    session = Session(Classes(), x, labels=("no", "yes", "why"))
+    assert sorted(session.top(0)[0]) == ["no", "why", "yes"]
+    # two of the classes are what the readout shows: two names
+    two = Session(Classes(), x, readout=lambda out: out[:, :2], labels=["no", "yes"])
+    assert sorted(two.top(0)[0]) == ["no", "yes"]
+
+
+def test_labels_are_held_against_every_input() -> None:
+    """What the classes are may depend on the input: here they are its steps."""
+    rnn = nn.GRU(3, 4, batch_first=True)
+    session = Session(
+        rnn, torch.ones(1, 5, 3), readout=lambda out: out[0][..., 0], scale="logits",
+        labels=list("abcde"),
+    )  # fmt: skip
+    before = session.baseline
+    with pytest.raises(ReadoutError, match="5 labels were given, and the readout has 6 classes"):
+        session.set_input(torch.ones(1, 6, 3))
+    assert session.baseline is before
+
+
+def test_a_models_own_labels_may_be_anything(model: nn.Module) -> None:
+    model.labels = ["a", "b"]
+    session = Session(model, torch.tensor([[0, 1, 2]]))
+    assert "class 3" in session.top(0)[0]
+
+
+def test_half_a_surrogate_pair_becomes_the_replacement_character(model: nn.Module) -> None:
+    session = Session(
+        model, torch.tensor([[0, 1]]), tokens=["a\ud83d", "\ud83d\ude00"],
+        labels=["\udc80", "b", "c", "d"],
+    )  # fmt: skip
+    assert session.tokens == ["a\ufffd", "\U0001f600"]
+    assert session.labels[0] == "\ufffd"
