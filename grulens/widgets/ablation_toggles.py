@@ -22,7 +22,6 @@ from grulens.probing.edits import ablate
 from grulens.views.palette import ACCENT
 from grulens.widgets.copy_code import CopyCode
 from grulens.widgets.edit_list import Slot
-from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, choice, close_parts, row
 from grulens.widgets.session import Session
 
@@ -79,7 +78,7 @@ class AblationToggles(Panel):
         self._code.add_class("grulens-code")
         self.lines: list[Line] = []
         # each edit alone costs a run: in the background, and only for the newest list
-        self._effects = Latest(self._show_effects, self.show_error, lock=session.lock)
+        self._effects = self.background(self._show_effects, source=Line, lock=session.lock)
         self._list = W.VBox()
         self.copy = CopyCode()
 

@@ -34,7 +34,7 @@ from bokeh.protocol import Protocol
 from grulens.views.tokens import valid
 from grulens.widgets.bokeh_js import PARTS, VIEW_CSS, VIEW_JS, gzipped, parts
 from grulens.widgets.callbacks import guarded
-from grulens.widgets.rerun import RERUN
+from grulens.widgets.rerun import RERUN, forget
 from grulens.widgets.still import Still
 
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
@@ -247,6 +247,7 @@ class BokehView(anywidget.AnyWidget):
             self._views.clear()
             self._roots = self.document.roots
             self.document.clear()
+        forget(self)
         # ipywidgets puts None before the method: a closed view could not be shown again
         self.__dict__.pop("_repr_mimebundle_", None)
 

@@ -8,7 +8,6 @@ logit of “)” at step 17: 3.21 = inputs 2.90 + h_0 0 + bias 0.31 + gap 0.0013
 
 from __future__ import annotations
 
-from functools import partial
 from html import escape
 from typing import Any, Final
 
@@ -21,7 +20,6 @@ from grulens.probing.credited import Credit
 from grulens.probing.lensed import LogitLens
 from grulens.widgets.credit_methods import METHODS
 from grulens.widgets.credit_part import Asked, CreditPart, Overtaken
-from grulens.widgets.latest import Latest
 from grulens.widgets.lens_part import LensPart
 from grulens.widgets.panel import Panel, choice, row
 from grulens.widgets.session import Session
@@ -97,8 +95,7 @@ class CreditBars(Panel):
             self.settles_with(picture)
 
         # both ways
-        told = (partial(self.show_error, source=self), partial(self.clear_error, self))
-        self._finding = Latest(self._find, *told)
+        self._finding = self.background(self._find, source=self, stop=self._ask_nothing)
         self.step.observe(self.guard(self._on_step_box), "value")
         self.target.control.observe(self.guard(lambda _: self._on_target()), "value")
         self.follow(self._ask, "edited", "baseline", "layer", "row", "step")
@@ -132,11 +129,6 @@ class CreditBars(Panel):
         super().wake()
         if self._asked is None:
             self.guard(self._ask)()
-
-    def close(self) -> None:
-        """Compute no further, and close the panel."""
-        self._asked = None
-        super().close()
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
@@ -172,6 +164,9 @@ class CreditBars(Panel):
             )
         self._tell("computing …")
         self._finding.later(self._asked)
+
+    def _ask_nothing(self) -> None:
+        self._asked = None
 
     def _show_controls(self, step: int, steps: int) -> None:
         self._showing = True

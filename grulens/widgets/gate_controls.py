@@ -21,7 +21,7 @@ import ipywidgets as W
 from grulens.probing.edit import Edit
 from grulens.probing.edits import clamp, scale, shift
 from grulens.views.palette import ACCENT, NAME
-from grulens.widgets.latest import Latest
+from grulens.widgets.latest import Background
 from grulens.widgets.panel import button, choice, row
 from grulens.widgets.session import Session
 
@@ -42,8 +42,7 @@ class GateControls:
     Args:
         session: what they act on.
         guard: makes a callback whose errors are seen.
-        failed: shows the error of a computation in the background.
-        succeeded: takes it away again.
+        background: computes in the background, and shows what goes wrong there.
 
     Attributes:
         box: the controls.
@@ -54,8 +53,7 @@ class GateControls:
         self,
         session: Session,
         guard: Callable[[Callable[..., None]], Callable[..., None]],
-        failed: Callable[[Exception], None],
-        succeeded: Callable[[], None],
+        background: Background,
     ) -> None:
         self.session = session
         # the thread that sets sliders to what is in force, and the slider under the hand
@@ -73,8 +71,7 @@ class GateControls:
             for gate in GATES
         }  # fmt: skip
         for (_, gate), slider in self._all.items():
-            latest = Latest(self._mover(gate), failed, succeeded, lock=session.lock)
-            slider.observe(latest, "value")
+            slider.observe(background(self._mover(gate), lock=session.lock), "value")
         self.mode.observe(guard(lambda _: self.sync()), "value")
         lines = [
             row(*(self._all[mode, gate] for mode in MODES), self.resets[gate]) for gate in GATES

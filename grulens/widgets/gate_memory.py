@@ -60,10 +60,10 @@ class GateMemory(Panel):
         link((self, "view"), (self._view, "value"))
 
         # layout
-        told = (partial(self.show_error, source=self), partial(self.clear_error, self))
-        self.attention = AttentionPart(session, self.guard, *told)
-        self.gradient = FlowPart(session, self.guard, *told)
-        self.timescales = TimescalesPart(session, self.guard, *told)
+        background = partial(self.background, source=self)
+        self.attention = AttentionPart(session, self.guard, background)
+        self.gradient = FlowPart(session, self.guard, background)
+        self.timescales = TimescalesPart(session, self.guard, background)
         self._parts: dict[str, Any] = {
             "attention": self.attention, "gradient": self.gradient, "timescales": self.timescales,
         }  # fmt: skip

@@ -84,7 +84,7 @@ class GateSliders(Panel):
         )  # fmt: skip
         self._chosen = W.HTML()
         self._clear = button("clear", "select no unit and all steps", self.guard(self._on_clear))
-        self.controls = GateControls(session, self.guard, self.show_error, self.clear_error)
+        self.controls = GateControls(session, self.guard, self.background)
         for trait, control in (
             ("signal", self._signal),
             ("difference", self._difference),

@@ -23,6 +23,7 @@ from grulens.probing.attention import GateAttention, attention
 from grulens.views import still_memory
 from grulens.views.attention_map import AttentionMap
 from grulens.views.query_bars import QueryBars
+from grulens.widgets.latest import Background
 from grulens.widgets.memory_part import MapPart
 from grulens.widgets.memory_words import along, shares
 from grulens.widgets.session import Session
@@ -75,15 +76,14 @@ class AttentionPart(MapPart[Asked]):
         self,
         session: Session,
         guard: Callable[[Callable[..., None]], Callable[..., None]],
-        failed: Callable[[Exception], None],
-        succeeded: Callable[[], None],
+        background: Background,
     ) -> None:
         self._asked: Asked | None = None
         self._answered: Answered | None = None
         weights = AttentionMap()
         self._bars = QueryBars(x_range=weights.x_range)
         self._bars.on_query(self._choose)
-        super().__init__(session, guard, failed, succeeded, weights, self._bars.root)
+        super().__init__(session, guard, background, weights, self._bars.root)
 
     def refresh(self) -> None:
         """Show what the session has now: at once if that is quick, else when it is made."""

@@ -24,6 +24,7 @@ from grulens.views import still_memory
 from grulens.views.attention_map import AttentionMap
 from grulens.views.gain_line import GainLine
 from grulens.views.path_lines import PathLines
+from grulens.widgets.latest import Background
 from grulens.widgets.memory_part import MapPart
 from grulens.widgets.memory_words import felt
 from grulens.widgets.session import Session
@@ -61,8 +62,7 @@ class FlowPart(MapPart[object]):
         self,
         session: Session,
         guard: Callable[[Callable[..., None]], Callable[..., None]],
-        failed: Callable[[Exception], None],
-        succeeded: Callable[[], None],
+        background: Background,
     ) -> None:
         self._asked: object = None
         self._flow: Flow | None = None
@@ -70,7 +70,7 @@ class FlowPart(MapPart[object]):
         gains.root.xaxis.axis_label = "state after step"
         self._line, self._paths = GainLine(x_range=gains.x_range), PathLines(x_range=gains.x_range)
         below = self._line.root, self._paths.root
-        super().__init__(session, guard, failed, succeeded, gains, *below)
+        super().__init__(session, guard, background, gains, *below)
 
     def refresh(self) -> None:
         """Show what the session has now, when it is made."""

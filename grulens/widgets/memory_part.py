@@ -19,7 +19,7 @@ from bokeh.model import Model
 from grulens.views.attention_map import AttentionMap
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.directions import Directions
-from grulens.widgets.latest import Latest
+from grulens.widgets.latest import Background, Latest
 from grulens.widgets.panel import row
 from grulens.widgets.session import Session
 
@@ -32,8 +32,7 @@ class MapPart(ABC, Generic[Asked]):
     Args:
         session: what is looked at.
         guard: makes a callback whose errors are seen.
-        failed: shows the error of a computation in the background.
-        succeeded: takes it away again.
+        background: computes in the background, and shows what goes wrong there.
         map_: the map.
         *below: the figures under it.
 
@@ -49,8 +48,7 @@ class MapPart(ABC, Generic[Asked]):
         self,
         session: Session,
         guard: Callable[[Callable[..., None]], Callable[..., None]],
-        failed: Callable[[Exception], None],
-        succeeded: Callable[[], None],
+        background: Background,
         map_: AttentionMap,
         *below: Model,
     ) -> None:
@@ -76,7 +74,7 @@ class MapPart(ABC, Generic[Asked]):
         map_.on_query(self._choose)
         self.toward.observe(guard(self._on_toward), "value")
         self.step.observe(guard(self._on_step), "value")
-        self._making: Latest[Asked] = Latest(self._make, failed, succeeded)
+        self._making: Latest[Asked] = background(self._make)
 
     @abstractmethod
     def refresh(self) -> None:

@@ -26,7 +26,7 @@ from grulens.views.gate_histograms import GateHistograms
 from grulens.views.half_lives import HalfLives
 from grulens.views.saturation import SaturationPlot
 from grulens.widgets.bokeh_view import BokehView
-from grulens.widgets.latest import Latest
+from grulens.widgets.latest import Background, Latest
 from grulens.widgets.memory_words import lives
 from grulens.widgets.panel import choice, row
 from grulens.widgets.session import Session
@@ -84,8 +84,7 @@ class TimescalesPart:
     Args:
         session: what is looked at.
         guard: makes a callback whose errors are seen.
-        failed: shows the error of a computation in the background.
-        succeeded: takes it away again.
+        background: computes in the background, and shows what goes wrong there.
 
     Attributes:
         box: all of it.
@@ -98,8 +97,7 @@ class TimescalesPart:
         self,
         session: Session,
         guard: Callable[[Callable[..., None]], Callable[..., None]],
-        failed: Callable[[Exception], None],
-        succeeded: Callable[[], None],
+        background: Background,
     ) -> None:
         self.session = session
         self.found: Timescales | None = None
@@ -121,7 +119,7 @@ class TimescalesPart:
         # both ways
         self.figure.on_units(lambda units: setattr(session, "units", units))
         self.over.observe(guard(lambda _: self.refresh()), "value")
-        self._counting = Latest(self._count, failed, succeeded)
+        self._counting: Latest[Asked] = background(self._count)
 
     def refresh(self) -> None:
         """Show what the session has now: at once if that is quick, else when it is counted."""

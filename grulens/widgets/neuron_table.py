@@ -25,7 +25,6 @@ from grulens.views.tokens import visible_text
 from grulens.views.unit_table import COLUMNS, UnitTable
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
-from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.session import Session
 from grulens.widgets.unit_effects import Job, UnitEffects
@@ -79,7 +78,7 @@ class NeuronTable(Panel):
         self._measured = W.HTML()
         self._effects = UnitEffects(session)
         self._told = 0.0
-        self._measuring = Latest(self._measure, self.show_error, self.clear_error)
+        self._measuring = self.background(self._measure, stop=self._effects.stop)
 
         # layout
         self._table = UnitTable()
@@ -118,12 +117,6 @@ class NeuronTable(Panel):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no effects are being measured; whether that was reached in time."""
         return self._measuring.wait(timeout)
-
-    def close(self) -> None:
-        """Measure no further, and close the panel."""
-        if hasattr(self, "_effects"):  # a panel that could not be made is closed too
-            self._effects.stop()
-        super().close()
 
     def still(self) -> str:
         """The strongest units, if measured, as HTML that needs no kernel and no network."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import anywidget
 import ipywidgets as W
@@ -19,10 +20,13 @@ from grulens.views.tokens import valid
 from grulens.widgets.after_cells import AFTER_CELLS
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
+from grulens.widgets.latest import Latest
 from grulens.widgets.notices import Notices
-from grulens.widgets.rerun import RERUN
+from grulens.widgets.rerun import RERUN, forget
 from grulens.widgets.session import Session
 from grulens.widgets.still import Still
+
+T = TypeVar("T")
 
 
 class Style(anywidget.AnyWidget):
@@ -50,6 +54,7 @@ class Panel(W.VBox):
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         self._observed: list[tuple[Callable[[Any], None], tuple[str, ...]]] = []
         self._ties: list[tl.link] = []
+        self._workers: list[Latest[Any]] = []
         self._failed: dict[object, str] = {}
         self._asleep = False
         self._missed: dict[Callable[[], object], None] = {}
@@ -127,6 +132,27 @@ class Panel(W.VBox):
         """A callback whose error shows in the panel; without this it would vanish."""
         return guarded(do, self.show_error, self.clear_error)
 
+    def background(
+        self,
+        do: Callable[[T], object],
+        *,
+        source: object = None,
+        lock: AbstractContextManager[Any] | None = None,
+        stop: Callable[[], object] | None = None,
+    ) -> Latest[T]:
+        """What calls `do(newest value)` in the background, until the panel is closed.
+
+        Args:
+            do: the slow function; its error shows in the panel.
+            source: what must succeed to clear that; None is anything that a person does.
+            lock: as `Latest`.
+            stop: ends a `do` that runs, as early as it can.
+        """
+        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
+        made = Latest(do, show, clear, lock=lock, stop=stop)
+        self._workers.append(made)
+        return made
+
     def show_error(self, error: BaseException, source: object = None) -> None:
         """Say in the panel what went wrong; the traceback is one click away.
 
@@ -167,9 +193,12 @@ class Panel(W.VBox):
             tie.unlink()
         self._observed.clear()
         self._ties.clear()
+        for worker in self._workers:
+            worker.close()
         if self.comm is not None:
             close_parts(self)
             super().close()
+            forget(self)
 
     def settles_with(self, view: BokehView) -> None:
         """Bring the still picture up to date whenever this view has come to rest."""
@@ -231,9 +260,15 @@ def button(text: str, tip: str, do: Callable[..., None], **options: Any) -> W.Bu
 
 
 def close_parts(widget: W.Widget) -> None:
-    """Close everything a widget is made of; ipywidgets itself leaves layouts and styles behind."""
-    for child in getattr(widget, "children", ()):
-        close_parts(child)
+    """Close everything a widget is made of; ipywidgets itself leaves layouts and styles behind.
+
+    What a panel holds and does not show is a part of it too.
+    """
+    held = vars(widget).values() if isinstance(widget, Panel) else ()
+    hidden = [part for part in held if isinstance(part, W.Widget)]
+    for child in (*getattr(widget, "children", ()), *hidden):
+        if not isinstance(child, Panel):  # which does so itself
+            close_parts(child)
         child.close()
     for name in ("layout", "style"):
         part = getattr(widget, name, None)

@@ -28,7 +28,6 @@ from grulens.views.phase_portrait import PhasePlot
 from grulens.views.spectrum import Spectrum
 from grulens.views.still_portrait import portrait as picture_of
 from grulens.widgets.bokeh_view import BokehView
-from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.phase_colors import choices, coloured
 from grulens.widgets.phase_space import PhaseSpace
@@ -89,13 +88,11 @@ class PhasePortrait(Panel):
             guard(self._on_measure),
         )  # fmt: skip
         self._parting = W.HTML(layout=W.Layout(flex="1 1 200px", width="auto"))
-        self._measuring = Latest(self._measure, self.show_error, self.clear_error)
+        self._measuring = self.background(self._measure)
         self.clear = button("clear", "take the started trajectory away", guard(self._on_clear))
         self._about = W.HTML()
         self._space = PhaseSpace(session)
-        self._searching: Latest[threading.Event] = Latest(
-            self._run_search, self.show_error, self.clear_error
-        )
+        self._searching = self.background(self._run_search, stop=self._space.search.stop)
 
         # layout
         self._plot, self._spectrum, self._exponents = PhasePlot(), Spectrum(), Exponents()
@@ -153,12 +150,6 @@ class PhasePortrait(Panel):
         points = self._space.project(plane, self.session.now.h)
         title, axes = f"states of {self.session.layer}", self._space.axes(self.plane.value)
         return still.compose(picture_of(points, places, ways.tolist(), axes=axes, title=title))
-
-    def close(self) -> None:
-        """Search no further, and close the panel."""
-        if hasattr(self, "_space"):  # a panel that could not be made is closed too
-            self._space.search.stop()
-        super().close()
 
     # what a change does
 

@@ -26,7 +26,6 @@ from grulens.views.tokens import visible_text
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
 from grulens.widgets.growing_tree import NONE, GrowingTree, Job
-from grulens.widgets.latest import Latest
 from grulens.widgets.panel import Panel, button, choice, row
 from grulens.widgets.session import Session
 
@@ -91,7 +90,7 @@ class PhraseTree(Panel):
             layout=W.Layout(width="auto", max_width="420px"),
         )  # fmt: skip
         self._chosen = W.HTML()
-        self._building = Latest(self._build, self.show_error, self.clear_error)
+        self._building = self.background(self._build, stop=self._grown.stop)
 
         # layout
         self._boxes = PhraseBoxes()
@@ -125,12 +124,6 @@ class PhraseTree(Panel):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no tree is being built; whether that was reached in time."""
         return self._building.wait(timeout)
-
-    def close(self) -> None:
-        """Build no further, and close the panel."""
-        if hasattr(self, "_grown"):  # a panel that could not be made is closed too
-            self._grown.stop()
-        super().close()
 
     def still(self) -> str:
         """The tree, if built, as HTML that needs no kernel and no network."""

@@ -1,15 +1,17 @@
 """What an earlier run of a cell made is closed when the cell runs again, so that nothing grows.
 
 Every run of a cell makes new widgets; the kernel keeps the old ones alive (ipywidgets registers
-each by its id), and each may hold a Bokeh document. Nobody can see them any more: a cell's outputs
-are cleared when it runs.
+each by its id, and IPython keeps what ends a cell in `Out`), and each may hold a Bokeh document, a
+model and its recordings. Nobody can see them any more: a cell's outputs are cleared when it runs.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
+from weakref import ref
 
 from IPython import get_ipython
 
@@ -52,6 +54,35 @@ def cell_run() -> CellRun | None:
     return CellRun(str(cell), str(header.get("msg_id", "")))
 
 
+def forget(thing: object) -> None:
+    """Let IPython let go of something closed: in `Out`, `_`, `_12` and the like it would live on.
+
+    >>> forget(object())
+    """
+    # a widget that nobody closed is closed while the process ends, when nothing can be imported
+    shell: Any = None if sys.is_finalizing() else get_ipython()
+    if shell is None:
+        return
+    kept = shell.user_ns.get("_oh", {})
+    numbers = [number for number, value in list(kept.items()) if value is thing]
+    # what it shows to a user, and its own list of what `%who` leaves out
+    for names in (shell.user_ns, shell.user_ns_hidden):
+        for number in numbers:
+            if names.get(f"_{number}") is thing:
+                del names[f"_{number}"]
+        for name in ("_", "__", "___"):
+            if names.get(name) is thing:
+                names[name] = ""
+    for number in numbers:
+        del kept[number]
+    for name in ("_", "__", "___"):
+        if getattr(shell.displayhook, name, None) is thing:
+            setattr(shell.displayhook, name, "")
+    last = getattr(shell, "last_execution_result", None)
+    if last is not None and last.result is thing:
+        last.result = None
+
+
 class Rerun:
     """Knows what each cell's latest run made.
 
@@ -63,15 +94,17 @@ class Rerun:
     ...         print("closed")
     >>> runs = iter([CellRun("cell", "first"), CellRun("cell", "second")])
     >>> rerun = Rerun(now=lambda: next(runs))
-    >>> rerun.replace(View())
-    >>> rerun.replace(View())
+    >>> first, second = View(), View()
+    >>> rerun.replace(first)
+    >>> rerun.replace(second)
     closed
     """
 
     def __init__(self, now: Callable[[], CellRun | None] = cell_run) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._made: dict[str, tuple[str, dict[int, Closable]]] = {}
+        # weakly: an open widget is kept by ipywidgets, and one that is closed by nobody
+        self._made: dict[str, tuple[str, dict[int, ref[Closable]]]] = {}
 
     def replace(self, owner: Closable) -> None:
         """Close what this cell's earlier run made, and `owner` when the cell runs once more.
@@ -80,7 +113,7 @@ class Rerun:
         it makes: a part made later, from another cell, lives as long as the whole.
 
         Args:
-            owner: kept until then; registering it twice makes no difference.
+            owner: is not kept alive; registering it twice makes no difference.
         """
         now = self._now()
         if now is None:
@@ -89,9 +122,10 @@ class Rerun:
             run, made = self._made.get(now.cell, (now.run, {}))
             old = {} if run == now.run else made
             kept = made if run == now.run else {}
-            self._made[now.cell] = (now.run, {**kept, id(owner): owner})
-        for other in old.values():
-            if other is not owner:
+            self._made[now.cell] = (now.run, {**kept, id(owner): ref(owner)})
+        for held in old.values():
+            other = held()
+            if other is not None and other is not owner:
                 other.close()
 
 
