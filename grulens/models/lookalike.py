@@ -1,20 +1,23 @@
 """Modules that look like a GRU and are not known: named, with the lines that register them.
 
-A GRU can be told from its weights: two of 3 H rows, or three pairs, one of each pair square; and
-from a forward that takes a state. Its convention cannot, so it is not guessed: the comparison on
-first use finds it.
+A GRU can be told from its weights, and from a forward that takes a state. Its convention cannot,
+so it is not believed: the comparison with what the module computes finds it.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-STATE = re.compile(r"^(h|hx|h_?0|h_?prev|prev_?h|h_?t?m?1|h_?last|hid|hidden.*|state.*|init.*)$")
+from grulens.models.gru_shaped import gru_shaped
+
+STATE = re.compile(
+    r"^(h|hx|hs|h_?0|h_?prev|prev.*|h_?t?m?1|h_?last|last_?h.*|hid|hidden.*|.*_hidden|state.*"
+    r"|.*_state|init.*|carry|s_?prev)$"
+)
 
 
 def how_to_register(module: nn.Module) -> str | None:
@@ -36,26 +39,55 @@ is compared with what it computes.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return None  # it has no forward that could be looked at
-    if not any(STATE.match(name.lower()) for name in _takes(module)[1:]):
+    takes = _takes(module)
+    states = [name for name in takes if STATE.match(name.lower())]
+    if len(takes) < 2 or not states:
         return None
-    weights = _weights(module)
-    found = _packed(weights) or _split(weights)
+    text = _source(module)
+    joined = re.search(r"(?:cat|concat|hstack)\(\s*[\[(]\s*([\w.]+)", text)
+    found = gru_shaped(
+        module,
+        from_right=_from_right(text),
+        state_first=joined is not None and joined.group(1) in states,
+    )
     if found is None:
         return None
-    units, ih, hh = found
-    b_ih, b_hh = (_bias(module, names) for names in (ih, hh))
-    parts = ", ".join([_stacked(ih), _stacked(hh), b_ih, b_hh])
-    rows = "weights of 3 x {0} rows" if len(ih) == 1 else "three pairs of weights of {0} rows"
     kind = type(module).__name__
+    adapter, name = _adapter(takes, text)
+    lines = [f"from grulens import Cell, {name}, register", *found.lines]
+    lines.append(f"register({kind}, {adapter})")
+    if any("torch." in line for line in found.lines):
+        lines.insert(0, "import torch")
+    other = "SequenceAdapter, if it takes whole sequences"
+    if name == "SequenceAdapter":
+        other = "StepAdapter, if it is called step by step"
     return (
-        f"({kind}) looks like a GRU of {units} units: it has "
-        f"{rows.format(units)} and a forward that takes a state. If it is one, say so:\n"
-        "    from grulens import Cell, StepAdapter, register\n"
-        f"    cell = lambda m: Cell({parts})\n"
-        f"    register({kind}, StepAdapter(cell))\n"
-        "with its rows in the order r, z, n; SequenceAdapter, if it takes whole sequences. What "
-        "you say is compared with what it computes."
+        f"({kind}) looks like a GRU of {found.units} units: it has {found.words} and a forward "
+        "that takes a state. If it is one, say so:\n"
+        + "".join(f"    {line}\n" for line in lines)
+        + f"with its rows in the order r, z, n; {other}. What you say is compared with what it "
+        "computes."
     )
+
+
+def _from_right(text: str) -> bool | None:
+    """Whether the code multiplies by parameters from the right; None if it does not tell."""
+    right = re.search(r"@\s*self\.|mm\(|matmul\(", text) is not None
+    left = re.search(r"\blinear\b|self\.[\w.\[\]]+\s*@|\.t\(\)|\.T\b", text) is not None
+    return None if right == left else right
+
+
+def _adapter(takes: tuple[str, ...], text: str) -> tuple[str, str]:
+    """The code of the adapter that its arguments ask for, and which one it is."""
+    name, options = "StepAdapter", ["cell"]
+    if re.search(r"^\s+for\b", text, re.MULTILINE):
+        name = "SequenceAdapter"
+        if not re.search(rf"\b{takes[0]}\[:,|unbind\((dim=)?1\)|transpose\(0, 1\)", text):
+            options.append("batch_first=False")
+    if STATE.match(takes[0].lower()) and not STATE.match(takes[1].lower()):
+        state, x = takes[:2]
+        options.append(f"arguments=lambda m, {state}, {x}: ({x}, {state})")
+    return f"{name}({', '.join(options)})", name
 
 
 def _takes(module: nn.Module) -> tuple[str, ...]:
@@ -64,65 +96,9 @@ def _takes(module: nn.Module) -> tuple[str, ...]:
     return () if code is None else code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
 
 
-def _weights(module: nn.Module) -> dict[str, tuple[int, int]]:
-    """Its own matrices and those of its linear parts, (rows, columns) by how they are written."""
-    own = module.named_parameters(recurse=False)
-    found: dict[str, Tensor] = {f"m.{name}": weight for name, weight in own if weight.dim() == 2}
-    for name, child in module.named_children():
-        if isinstance(child, nn.Linear):
-            found[f"m.{name}.weight"] = child.weight
-    shapes, transposed = {}, _transposed(found)
-    for name, weight in found.items():
-        rows, columns = weight.shape
-        turned = rows != 3 * columns and columns == 3 * rows
-        turned = turned or (rows, columns) in transposed
-        shapes[name + (".t()" if turned else "")] = (columns, rows) if turned else (rows, columns)
-    return shapes
-
-
-def _transposed(found: dict[str, Tensor]) -> set[tuple[int, int]]:
-    """Shapes (input, 3 H) that stand beside a state's weight of (H, 3 H)."""
-    states = [w.shape for w in found.values() if w.shape[1] == 3 * w.shape[0]]
-    return {(w.shape[0], w.shape[1]) for w in found.values() for s in states if w.shape[1] == s[1]}
-
-
-def _packed(weights: dict[str, tuple[int, int]]) -> tuple[int, list[str], list[str]] | None:
-    """One weight of 3 H rows for the input and one for the state."""
-    for (one, a), (other, b) in pairwise(weights.items()):
-        if a[0] == b[0] and a[0] == 3 * b[1]:
-            return b[1], [one], [other]
-        if a[0] == b[0] == 3 * a[1]:
-            return a[1], [other], [one]
-    return None
-
-
-def _split(weights: dict[str, tuple[int, int]]) -> tuple[int, list[str], list[str]] | None:
-    """Three weights for the input and three square ones for the state."""
-    heights = {shape[0] for shape in weights.values()}
-    for units in sorted(heights):
-        mine = {name: shape for name, shape in weights.items() if shape[0] == units}
-        square = [name for name, shape in mine.items() if shape[1] == units]
-        other = [name for name, shape in mine.items() if shape[1] != units]
-        if len(square) == len(other) == 3:
-            return units, other, square
-        if len(square) == 6 and not other:  # as many inputs as units
-            return units, square[::2], square[1::2]
-    return None
-
-
-def _stacked(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"torch.cat([{', '.join(names)}])"
-
-
-def _bias(module: nn.Module, weights: list[str]) -> str:
-    """The biases that go with weights, by their names; None where there is none."""
-    names = []
-    for weight in weights:
-        parts = weight.removesuffix(".t()").split(".")[1:]
-        parts[-1] = parts[-1].replace("weight", "bias").replace("W", "b").replace("w", "b")
-        holder = module.get_submodule(".".join(parts[:-1]))
-        bias = getattr(holder, parts[-1], None)
-        if ".".join(["m", *parts]) == weight or not isinstance(bias, Tensor) or bias.dim() != 1:
-            return "None"
-        names.append(".".join(["m", *parts]))
-    return _stacked(names)
+def _source(module: nn.Module) -> str:
+    """The text of its forward; empty where nobody has it."""
+    try:
+        return inspect.getsource(inspect.unwrap(type(module).forward))
+    except (OSError, TypeError):
+        return ""

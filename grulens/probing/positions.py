@@ -154,6 +154,8 @@ def words(index: Index, what: str) -> str:
             return f"{what}s {first}:{'' if stop is None else stop}:{index.step or 1}"
         if stop is None:
             return f"{what}s from {first}"
+        if stop - first > 2:  # it may be as long as it likes
+            return f"{what}s {first} to {stop - 1}"
         index = tuple(range(first, stop))
     if _is_mask(index):
         index = tuple(i for i, chosen in enumerate(index) if chosen)

@@ -36,6 +36,7 @@ VALUES: list[Any] = [
     "Tensor", "\ud800", [], [0], [[]], [[0.5]], [True, 1], [None], ["0"], [10**400],
     [[1.0], [1.0, 2.0]], {}, {"slice": 3}, {"slice": [1, 2]}, {"slice": [None, None, 0]},
     {"slice": ["a", {}, []]}, {"slice": "abc"}, {"slice": [10**400, None, None]},
+    {"slice": [1, 10**30, None]},
     {"tensor": [1.0]}, {"tensor": None, "dtype": "float32"},
     {"tensor": [[[1.0] * 4] * 5] * 3, "dtype": "float16"}, {"tensor": [1], "dtype": 3},
     {"source": None}, {"source": {}},
