@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from grulens.errors import ModelError
+from grulens.models.keras_on_torch import every_part, is_keras, not_on_torch
 from grulens.models.lookalike import how_to_register
 from grulens.models.refused import another_kind, why_closed
 from grulens.models.register import adapter_of
@@ -53,14 +54,15 @@ class Found(NamedTuple):
     closed: tuple[Closed, ...]
 
 
-def look(model: nn.Module) -> Found:
+def look(model: Any) -> Found:
     """Every part of a model that is a GRU or like one, opened or not.
 
     >>> look(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.RNN(2, 3)}))
     Found(opened={'a': GRU(2, 3)}, closed=('b' is an RNN, which has no gates: grulens opens GRUs,))
     """
     if not isinstance(model, nn.Module):
-        raise ModelError(f"expected a torch.nn.Module, got {type(model).__name__}")
+        kind = type(model).__name__
+        raise ModelError(f"expected a torch.nn.Module, got {kind}{not_on_torch(model)}")
     opened: dict[str, nn.Module] = {}
     closed: list[Closed] = []
     parts, holders = set[nn.Module](), set[str]()
@@ -71,7 +73,7 @@ def look(model: nn.Module) -> Found:
         name, kind = path or WHOLE, type(module).__name__
         if why := refusal(module):
             closed.append(Closed(name, kind, f"is {why}"))
-            if isinstance(module, nn.DataParallel):
+            if isinstance(module, nn.DataParallel) or is_keras(module):
                 parts.update(module.modules())
         elif adapter := adapter_of(module):
             opened[path] = module
@@ -80,6 +82,8 @@ def look(model: nn.Module) -> Found:
                 parts.update(module.modules())
         elif why := another_kind(module):
             closed.append(Closed(name, kind, f"is {why}", is_gru=False))
+            if is_keras(module):
+                parts.update(module.modules())
         else:
             continue
         parts.add(module)
@@ -97,7 +101,7 @@ def look(model: nn.Module) -> Found:
 def places(model: nn.Module) -> dict[nn.Module, list[str]]:
     """Every module of a model, and its dotted paths, the first one first."""
     found: dict[nn.Module, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in every_part(model):
         # what torch.compile puts around a module is none of the model's own places
         plain = ".".join(part for part in path.split(".") if part != "_orig_mod")
         found.setdefault(module, []).append(plain)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
+from grulens.models.keras_on_torch import another_keras_kind, why_keras_closed
+
 OTHERS = {"LSTM": "which has other gates", "RNN": "which has no gates"}
 CALLS = {
     "GRU": ("aten::gru", "aten.gru"),
@@ -26,7 +28,7 @@ def why_closed(module: nn.Module) -> str | None:
             "model in threads of their own: use the model in it, `.module`"
         )
     if _plain(module) or not _is("GRU", module):
-        return None
+        return why_keras_closed(module)
     if isinstance(module, torch.jit.ScriptModule):
         return (
             "a scripted GRU, whose code no longer runs in Python: use the model as it was "
@@ -56,7 +58,7 @@ def another_kind(module: nn.Module) -> str | None:
                     else "a quantized" if _quantized(module) else "an exported graph of an"
                 )  # fmt: skip
                 return f"{form} {kind}, {gates}: grulens opens GRUs"
-    return None
+    return another_keras_kind(module)
 
 
 def _plain(module: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from torch import nn
 
 from grulens.errors import AdapterError, shown
 from grulens.models.adapters import Adapter, SequenceAdapter, StepAdapter
+from grulens.models.keras_on_torch import keras_adapter
 from grulens.models.stack import GRUStack
 from grulens.models.torch_gru import OfCell, OfSequence, OfStack
 
@@ -77,4 +78,4 @@ def adapter_of(module: Any) -> Adapter | None:
         if kind in BUILT_IN:
             # a subclass with a forward of its own may compute something else
             return BUILT_IN[kind] if type(module).forward is kind.forward else None
-    return None
+    return keras_adapter(module)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from grulens.models.keras_on_torch import kept_values
 from grulens.models.whole import Whole, random_kept
 
 
@@ -37,7 +38,11 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
         self.buffers = [(module._buffers, dict(module._buffers)) for module in plain]
         self.scripted = [(module._c, _script_attributes(module._c)) for module in scripted]
         held = [value for _, attributes in self.scripted for value in tree_leaves(attributes)]
-        tensors = [*model.buffers(), *(value for value in held if isinstance(value, Tensor))]
+        tensors = [
+            *model.buffers(),
+            *kept_values(model),
+            *(value for value in held if isinstance(value, Tensor)),
+        ]
         self.values = [(tensor, tensor.clone()) for tensor in tensors]
         devices = {p.device.index for p in model.parameters() if p.is_cuda}
         self.random: Whole = random_kept(devices=devices) if random else Whole()
