@@ -37,11 +37,12 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
         self.attributes = [(module, dict(vars(module))) for module in plain]
         self.buffers = [(module._buffers, dict(module._buffers)) for module in plain]
         self.scripted = [(module._c, _script_attributes(module._c)) for module in scripted]
-        held = [value for _, attributes in self.scripted for value in tree_leaves(attributes)]
+        held = [value for _, attributes in self.attributes for value in attributes.values()]
+        held += [value for _, attributes in self.scripted for value in tree_leaves(attributes)]
         tensors = [
             *model.buffers(),
             *kept_values(model),
-            *(value for value in held if isinstance(value, Tensor)),
+            *(value for value in held if isinstance(value, Tensor) and _plain(value)),
         ]
         self.values = [(tensor, tensor.clone()) for tensor in tensors]
         devices = {p.device.index for p in model.parameters() if p.is_cuda}
@@ -65,6 +66,11 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
                 # as one, and an earlier graph may hold the buffer
                 if not torch.equal(tensor, value):
                     tensor.copy_(value)
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether it has values that can be compared and put back."""
+    return tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_nested)
 
 
 def _script_attributes(script: Any) -> dict[str, Any]:

@@ -112,3 +112,25 @@ def test_a_session_opens_it() -> None:
     edit = ablate("rnn.l0", 1)
     effects = [Session(each.eval(), X).effect(edit) for each in (plain, model)]
     assert effects[0] == pytest.approx(effects[1], rel=1e-5) != 0
+
+
+def test_a_tensor_that_a_module_keeps_and_changes_in_place_is_put_back() -> None:
+    head = Head()
+    head(torch.ones(2, 6, 5))
+    kept = head.total
+    with untouched(head):
+        head(torch.ones(2, 6, 5))
+        assert int(kept) == 2
+    assert head.total is kept
+    assert int(kept) == 1
+
+
+def test_tensors_whose_values_cannot_be_looked_at_are_let_alone() -> None:
+    head = Head()
+    head.sparse, head.nowhere = torch.eye(2).to_sparse(), torch.empty(3, device="meta")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nested tensors are a prototype
+        head.nested = torch.nested.nested_tensor([torch.ones(1), torch.ones(2)])
+    with untouched(head):
+        head(torch.ones(2, 6, 5))
+    assert head.count == 0
