@@ -1,4 +1,4 @@
-"""How long a gate remembers: the number of steps after which half of a state is gone.
+"""How long a gate holds a state: the number of steps after which half of a state is gone.
 
 A unit whose update gate stays at z keeps the share z^k of its state after k steps, so half of it
 is left after ln(1/2) / ln z of them (a gate as a time scale: Tallec and Ollivier 2018,

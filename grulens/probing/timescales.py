@@ -1,4 +1,4 @@
-"""How long each unit of a layer remembers, and how much of the time its gates are shut or open."""
+"""How long each unit of a layer holds its state, and how often its gates are shut or open."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Timescales:
             (u, *(f"{v:.3g}" for v in lives[u].tolist()), *(f"{v:.0%}" for v in shares[u].tolist()))
             for u in longest
         ]
-        caption = f"{self.layer}: the {len(rows)} of {len(self)} units that remember longest"
+        caption = f"{self.layer}: the {len(rows)} of {len(self)} units with the longest half-lives"
         return html_table(head, rows, caption)
 
 
@@ -132,6 +132,9 @@ def timescales(
     scale: Tallec and Ollivier 2018, arXiv:1804.11188). The shares of steps at which a gate is shut
     or open are those of the saturation plots of Karpathy, Johnson and Fei-Fei 2015,
     arXiv:1506.02078. Padding is left out.
+
+    A half-life is of what the gate itself holds. A long one tells of a memory; a short one does not
+    tell that there is none, for a candidate may write the old state back at every step.
 
     Args:
         recording: a recording, or one layer of it.

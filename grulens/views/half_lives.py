@@ -1,4 +1,4 @@
-"""How long every unit remembers, the longest first, on an axis of powers of ten.
+"""How long every unit holds its state, the longest first, on an axis of powers of ten.
 
     steps │ ▲ ┬                  ● half-life at the mean update gate
      100  │   ●  ┬               ─ of its single steps: the middle of them and the outer quantiles

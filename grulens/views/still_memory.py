@@ -94,7 +94,7 @@ def timescales(
     layer: str = "",
     said: str = "",
 ) -> str:
-    """The saturation plot, the histograms, and the units that remember longest.
+    """The saturation plot, the histograms, and the units with the longest half-lives.
 
     Args:
         shares: for "r" and "z", share of time shut and open (2, unit).

@@ -55,7 +55,7 @@ class GateMemory(Panel):
         word, self._view = choice(
             "memory", [(name, name) for name in ("attention", "gradient", "timescales")],
             ["which past each state is made of", "which past each state still depends on",
-             "how long each unit remembers"],
+             "how long each unit holds its state"],
         )  # fmt: skip
         link((self, "view"), (self._view, "value"))
 

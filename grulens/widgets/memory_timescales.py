@@ -1,4 +1,4 @@
-"""How long the units remember and how far their gates saturate, in step with the selection.
+"""How long the units hold their states and how far gates saturate, in step with the selection.
 
 over [this row | all rows]
 of all 192 units, the middle one has lost half of its state after 1.2 steps …

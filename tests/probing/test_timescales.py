@@ -130,7 +130,7 @@ def test_a_result_says_what_it_is() -> None:
     ]  # fmt: skip
     assert frame.index.name == "unit"
     html = found._repr_html_()
-    assert "l1: the 10 of 12 units that remember longest" in html
+    assert "l1: the 10 of 12 units with the longest half-lives" in html
     assert html.index(f"<td>{int(found.half_life.argmax())}</td>") < html.index("</tr><tr>", 300)
     one, other = found.histogram("r", 3), found.histogram("r", [3, 4])
     assert not torch.equal(one, other)
