@@ -133,8 +133,8 @@ def timescales(
     or open are those of the saturation plots of Karpathy, Johnson and Fei-Fei 2015,
     arXiv:1506.02078. Padding is left out.
 
-    A half-life is of what the gate itself holds. A long one tells of a memory; a short one does not
-    tell that there is none, for a candidate may write the old state back at every step.
+    A half-life says how long a unit holds its state by itself, and not how long the network
+    remembers: a candidate may write the old state back at every step.
 
     Args:
         recording: a recording, or one layer of it.
