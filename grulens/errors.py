@@ -17,6 +17,7 @@ GrulensError
 │   ├── PositionError          units, times or rows out of range
 │   └── SourceError            a patch from another length, layer or shape
 ├── ReadoutError               a readout whose result cannot be shown or compared
+│   └── NoAnswerError          an output that has no answer for each row of a layer, as it is
 ├── DemoError                  the bundled models and their data
 └── MissingPackageError (ImportError)  an optional package that is not installed
 
@@ -96,6 +97,18 @@ class SourceError(EditError):
 
 class ReadoutError(GrulensError):
     """A readout whose result cannot be shown or compared."""
+
+
+class NoAnswerError(ReadoutError):
+    """An output that has no answer for each row of a layer; the message gives a readout that has.
+
+    Attributes:
+        line: that readout, "readout=lambda output: output.flatten(2)"; "" where there is none.
+    """
+
+    def __init__(self, message: str, line: str = "") -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class DemoError(GrulensError):

@@ -1,8 +1,8 @@
 """What a model answers, step by step, and how far two answers are apart.
 
-A readout takes the model's whole output and returns (batch, time, class), (batch, class) or
-(batch, time). How two of them are compared depends on what the numbers are: for logits and
-probabilities the Kullback-Leibler divergence KL(before ‖ after) in bits (Cover & Thomas 2006,
+A readout takes the model's whole output and returns (batch, time, class), (batch, class),
+(batch, time) or (batch,). How two of them are compared depends on what the numbers are: for logits
+and probabilities the Kullback-Leibler divergence KL(before ‖ after) in bits (Cover & Thomas 2006,
 eq. 2.26), for plain values the difference.
 """
 
@@ -18,10 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from grulens.errors import ReadoutError, shown
+from grulens.errors import NoAnswerError, ReadoutError, shown
+from grulens.probing.suggestion import fits, parts, suggestion
 
 Readout = Callable[[Any], Tensor]
 Scale = Literal["logits", "probability", "value"]
+#: So many tensors alike in a tuple may be a mean and a variance, or states h and c.
+FEW = 3
 SCALES = ("logits", "probability", "value")
 
 
@@ -73,22 +76,31 @@ def first_tensor(output: Any) -> Tensor:
 
 
 def read(
-    output: Any, readout: Readout, scale: Scale | None, row: int, batch: int, steps: int
+    output: Any,
+    readout: Readout,
+    scale: Scale | None,
+    row: int,
+    batch: int,
+    steps: int,
+    names: int | None = None,
 ) -> Answer:
     """One row of a readout as an `Answer`.
 
     Args:
         output: the model's whole output.
-        readout: from the output to (batch, time, class), (batch, class) or (batch, time).
+        readout: from the output to (batch, time, class), (batch, class), (batch, time) or
+            (batch,).
         scale: what the numbers are; None tells probabilities (they sum to 1) from values.
         row: which row of the batch.
         batch: rows of the run.
         steps: steps of the run; a (batch, time) readout of values has so many columns.
+        names: how many classes have names; so many columns are classes.
 
     Raises:
-        ReadoutError: the result is no floating tensor of that shape.
+        NoAnswerError: the result has another shape.
+        ReadoutError: it is no floating tensor.
     """
-    one = rows(output, readout, scale, batch, steps)[row].detach().float()
+    one = rows(output, readout, scale, batch, steps, names)[row].detach().float()
     if scale is None:
         sums = one.sum(-1)
         whole = one.shape[1] > 1 and bool((one >= 0).all() and ((sums - 1).abs() < 1e-3).all())
@@ -97,10 +109,16 @@ def read(
 
 
 def rows(
-    output: Any, readout: Readout, scale: Scale | None, batch: int, steps: int
+    output: Any,
+    readout: Readout,
+    scale: Scale | None,
+    batch: int,
+    steps: int,
+    names: int | None = None,
 ) -> Float[Tensor, "batch time klass"]:
     """A readout of every row, in the graph that it came with; arguments as `read`."""
-    values = readout(output)
+    by_default = readout is first_tensor
+    values = _found(output, batch, steps) if by_default else readout(output)
     if not isinstance(values, Tensor) or not values.is_floating_point():
         came = values.dtype if isinstance(values, Tensor) else type(values).__name__
         raise ReadoutError(f"a readout must return a floating tensor, got {came}")
@@ -108,17 +126,51 @@ def rows(
         where = "on the meta device" if values.is_meta else f"of layout {values.layout}"
         raise ReadoutError(f"a readout must return a dense tensor with values, got one {where}")
     shape = tuple(values.shape)
-    if readout is first_tensor:
+    if by_default:
         values = _batch_first(values, batch, steps)
-    if values.dim() not in (2, 3) or len(values) != batch or not values.numel():
-        raise ReadoutError(
-            f"a readout must return (batch, time, class), (batch, class) or (batch, time) for "
-            f"batch {batch}; it returned {shape}"
-        )
+    if not fits(values, batch):
+        raise _no_answer(output, batch, f"{'the output' if by_default else 'it'} is {shape}")
+    if values.dim() == 1:
+        return values[:, None, None]
     if values.dim() == 2:
-        over_time = values.shape[1] == steps and scale in (None, "value")
+        over_time = values.shape[1] == steps != names and scale in (None, "value")
         values = values[..., None] if over_time else values[:, None]
     return values
+
+
+def _found(output: Any, batch: int, steps: int) -> Tensor:
+    """The default readout of an output: its first floating tensor, or its steps one by one.
+
+    A number alone, a loss, is no answer where there is another tensor.
+    """
+    found = [
+        (code, value) for code, value in parts(output)
+        if not isinstance(value, Tensor) or value.is_floating_point()
+    ]  # fmt: skip
+    if not found:
+        raise _no_answer(output, batch, f"the output ({type(output).__name__}) has no such tensor")
+    tensors = [one for one in found if not isinstance(one[1], Tensor) or one[1].dim()]
+    code, value = (tensors or found)[0]
+    if isinstance(value, Tensor):
+        return value
+    first, count = value[0], len(value)
+    by_steps = count == steps and first.dim() in (1, 2) and len(first) == batch
+    # a list is of one thing; a tuple may be of several that only look alike, and a few steps, too
+    if by_steps and (isinstance(value, list) or count > FEW):
+        return torch.stack(list(value), 1)
+    if isinstance(value, tuple) and not by_steps:
+        return first
+    shape = tuple(first.shape)
+    raise _no_answer(output, batch, f"{code} is {count} tensors {shape}")
+
+
+def _no_answer(output: Any, batch: int, came: str) -> NoAnswerError:
+    line = suggestion(output, batch)
+    message = (
+        f"an answer is (batch, time, class), (batch, class), (batch, time) or (batch,) for the "
+        f"{batch} row{'' if batch == 1 else 's'} of this layer, and {came}"
+    )
+    return NoAnswerError(f"{message}; this would show it: {line}" if line else message, line)
 
 
 def divergence(before: Answer, after: Answer) -> Float[Tensor, " time"]:
@@ -154,8 +206,11 @@ def _batch_first(values: Tensor, batch: int, steps: int) -> Tensor:
     """The default readout's tensor with its batch first, as far as sizes tell."""
     if values.dim() >= 2 and values.shape[:2] == (steps, batch) != (batch, steps):
         return values.transpose(0, 1)
-    if batch == 1 and values.dim() <= 2 and values.shape[:1] in ((steps,), ()):
-        return values.reshape(1, *values.shape) if values.dim() else values.reshape(1, 1)
+    if batch == 1 and not values.dim():
+        return values.reshape(1, 1)
+    # unbatched, as the input was: steps, or the classes of one answer
+    if batch == 1 and (values.shape[:1] == (steps,) or values.dim() == 1) and values.dim() <= 2:
+        return values.reshape(1, *values.shape)
     return values
 
 

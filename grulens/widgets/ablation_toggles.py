@@ -122,11 +122,14 @@ class AblationToggles(Panel):
         self._effects.later(self.lines)
 
     def _on_run(self) -> None:
-        moved = self.session.moved
-        self._moved.value = (
-            f'<span role="status">output moved by <b>{self._amount(float(moved.mean()))}</b> a '
-            f"step, {float(moved.max()):.3g} at most</span>"
-        )
+        said = ""
+        if not self.session.unread:
+            moved = self.session.moved
+            said = (
+                f'<span role="status">output moved by <b>{self._amount(float(moved.mean()))}</b> a '
+                f"step, {float(moved.max()):.3g} at most</span>"
+            )
+        self._moved.value = said
         self._effects.later(self.lines)
 
     def _show_effects(self, lines: Sequence[Line]) -> None:
@@ -135,9 +138,11 @@ class AblationToggles(Panel):
                 line.effect.value = self._effect(slot)
 
     def _effect(self, slot: Slot) -> str:
-        """What one edit does alone; of one that cannot act, or of a model that changed, nothing."""
+        """What one edit does alone; "" where it cannot act, or nothing can be compared."""
         try:
-            return "" if slot.misfit else self._amount(self.session.effect(slot.edit))
+            if slot.misfit or self.session.unread:
+                return ""
+            return self._amount(self.session.effect(slot.edit))
         except WeightsChangedError:  # which the panel says, with what to do
             return ""
 

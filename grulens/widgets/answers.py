@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grulens.errors import ReadoutError, shown
+from grulens.errors import NoAnswerError, ReadoutError, shown
 from grulens.models.recording import Recording
 from grulens.probing.readout import (
     SCALES,
@@ -31,7 +31,8 @@ class Answers:
     """Reads runs through one readout.
 
     Args:
-        readout: from the model's output to (batch, time, class), (batch, class) or (batch, time).
+        readout: from the model's output to (batch, time, class), (batch, class), (batch, time)
+            or (batch,).
         scale: what the numbers are; None takes named classes for logits.
         labels: names of the classes.
 
@@ -49,7 +50,7 @@ class Answers:
         self.readout = first_tensor if readout is None else readout
         self.scale = scale
         self.labels = labels
-        self._held: list[tuple[Recording, int, Answer]] = []
+        self._held: list[tuple[Recording, tuple[int, ...], Answer | NoAnswerError]] = []
 
     def check_labels(self, output: Any, batch: int, steps: int) -> None:
         """Raise ReadoutError unless an output has as many classes as names were given.
@@ -72,26 +73,35 @@ class Answers:
             )
 
     def of(self, run: Recording, row: int, batch: int, steps: int) -> Answer:
-        """The answer of one row of a run."""
-        for other, of_row, answer in self._held:
-            if other is run and of_row == row:
-                return answer
-        answer = self.read(run.output, row, batch, steps)
-        # the baseline and the last few edited runs: what a slider goes back and forth between
-        self._held = [*self._held[-3:], (run, row, answer)]
-        return answer
+        """The answer of one row of a run.
+
+        Raises:
+            NoAnswerError: there is none for each of so many rows.
+        """
+        place = (row, batch, steps)
+        held = next((a for other, of, a in self._held if other is run and of == place), None)
+        if held is None:
+            try:
+                held = self.read(run.output, row, batch, steps)
+            except NoAnswerError as error:
+                held = error
+            # the baseline and the last few edited runs: what a slider goes back and forth between
+            self._held = [*self._held[-3:], (run, place, held)]
+        if isinstance(held, NoAnswerError):
+            raise NoAnswerError(str(held), held.line)
+        return held
 
     def read(self, output: Any, row: int, batch: int, steps: int) -> Answer:
         """The answer of one row of an output."""
         with torch.no_grad():
-            answer = read(output, self.readout, self.scale, row, batch, steps)
+            answer = read(output, self.readout, self.scale, row, batch, steps, self._named)
         if self.scale is None and answer.scale == "value" and self._names(answer.values.shape[1]):
             answer = replace(answer, scale="logits")
         return answer
 
     def rows(self, output: Any, batch: int, steps: int) -> Tensor:
         """The answers of all rows of an output (batch, time, class), in its graph."""
-        return rows(output, self.readout, self.scale, batch, steps)
+        return rows(output, self.readout, self.scale, batch, steps, self._named)
 
     def names(self, classes: int, places: Iterable[int]) -> list[str]:
         """What to call some of so many classes."""
@@ -112,6 +122,10 @@ class Answers:
         best = best[was[best].argsort(descending=True)]
         names = self.names(len(was), best.tolist())
         return names, was[best].numpy(), is_[best].numpy()
+
+    @property
+    def _named(self) -> int | None:
+        return None if self.labels is None else len(self.labels)
 
     def _names(self, classes: int) -> Sequence[str] | None:
         return self.labels if self.labels is not None and len(self.labels) == classes else None

@@ -15,7 +15,7 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
-from grulens.errors import ReadoutError
+from grulens.errors import NoAnswerError, ReadoutError
 from grulens.probing.credited import Credit
 from grulens.probing.lensed import LogitLens
 from grulens.widgets.credit_methods import METHODS
@@ -192,6 +192,9 @@ class CreditBars(Panel):
                     return  # the session changed meanwhile: what failed was no question
                 part.found = None
                 self._show(asked.view)
+                if isinstance(error, NoAnswerError):
+                    self._tell("No credit: there is no answer that it could be given for.")
+                    return
                 no_lens = isinstance(error, ReadoutError) and asked.view == LENS
                 # behind the semicolon stands what to do where a readout is an argument
                 self._tell(f"No logit lens: {str(error).split(';')[0]}." if no_lens else "")

@@ -60,7 +60,8 @@ class CreditPart:
     @property
     def steps(self) -> int:
         """How many steps can be asked about: those of the output."""
-        return len(self.session.answer_now.values)
+        session = self.session
+        return session.now.shape[1] if session.unread else len(session.answer_now.values)
 
     def select(self) -> None:
         """Outline the session's selected steps."""
@@ -87,6 +88,8 @@ class CreditPart:
             time.sleep(PAUSE)
 
         session = self.session
+        if session.unread:
+            raise session.unread
         with session.studying():
             found = METHODS[asked.method].find(session, asked.step, asked.klass, told)
         with self.picture.batch():

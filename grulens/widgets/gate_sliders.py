@@ -96,7 +96,9 @@ class GateSliders(Panel):
         self._heat = Heatmap()
         self._strip = TokenStrip(x_range=self._heat.x_range)
         # a decoder may answer at other steps than its layer's: then the output has its own axis
-        answers = len(session.answer_before.values) == session.before.shape[1]
+        answers = (
+            not session.unread and len(session.answer_before.values) == session.before.shape[1]
+        )
         self._output = OutputChart(x_range=self._heat.x_range if answers else None)
         views = (self._heat, self._strip, self._output)
         self.picture = BokehView(
@@ -191,6 +193,9 @@ class GateSliders(Panel):
 
     def _draw_output(self) -> None:
         session = self.session
+        self._output.root.visible = session.unread is None
+        if session.unread:
+            return
         before, now = session.answer_before, session.answer_now
         with self.picture.batch():
             measure = "difference" if before.scale == "value" else "bits"
@@ -202,6 +207,8 @@ class GateSliders(Panel):
 
     def _show_step(self) -> None:
         session = self.session
+        if session.unread:
+            return
         before = session.answer_before
         step = min(session.step, len(before.values) - 1)
         if before.values.shape[1] == 1:

@@ -45,7 +45,7 @@ class GrowingTree:
     def step(self) -> int | str:
         """Where the layer is read: the session's step, or "final" where it answers once a row."""
         session = self.session
-        if len(session.answer_before.values) == 1 < session.steps:
+        if not session.unread and len(session.answer_before.values) == 1 < session.steps:
             return FINAL
         return min(session.step, session.steps - 1)
 

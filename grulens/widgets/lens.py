@@ -35,9 +35,12 @@ class Lens(Panel):
 
     Args:
         model: any module that holds an nn.GRU or nn.GRUCell, or a `Session` to share.
-        *args: the model's own arguments; one text is encoded where the model has `encode`.
-        tokens: what to call each step.
-        readout: from the model's output to (batch, time, class), (batch, class) or (batch, time).
+        *args: the model's own arguments; one text is encoded where there is an `encode`.
+        tokens: what to call each step: for all layers, or by the name of a layer or of a module.
+        encode: from a text to the model's input; None is the model's own `encode`, if it has one.
+        decode: from ids (time,) to a text or a list of texts; None is the model's own.
+        readout: from the model's output to (batch, time, class), (batch, class), (batch, time)
+            or (batch,).
         layer: which layer to begin with.
         scale: what the readout's numbers are: "logits", "probability" or "value".
         labels: names of the classes.
@@ -76,7 +79,7 @@ class Lens(Panel):
         )  # fmt: skip
         self._about = W.HTML()
         self.text = W.Textarea(
-            value="".join(session.tokens or ()), description="input", rows=3,
+            value=session.text, description="input", rows=3,
             style={"description_width": "auto"}, layout=W.Layout(width="100%", margin="0"),
         )  # fmt: skip
         self.run = button("run", "run the model on this text; the edits stay",
@@ -90,7 +93,7 @@ class Lens(Panel):
         self.table = NeuronTable(session)
         self.studies = Studies(session)
         parts: list[W.Widget] = [row(self._title, self.layer, self._closed, self.row, self._about)]
-        if callable(getattr(session.model, "encode", None)):
+        if session.coder.encode is not None:
             parts += [self.text, row(self.run)]
         self.fill(*parts, self.gates, self.toggles, self.table, self.studies)
         for part in (self.gates, self.toggles, self.table, self.studies):
@@ -99,6 +102,7 @@ class Lens(Panel):
         for view in (self.gates.picture, self.table.picture):
             self.settles_with(view)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
+        self.follow(lambda: setattr(self.text, "value", session.text), "text")
         self._on_run()
 
     def save(self, path: str | Path) -> Path:

@@ -66,7 +66,8 @@ class LensPart:
             klass = asked.klass if self.target.classes == classes else best
             self.figure.update(
                 lens, asked.row, asked.step, klass, names=names, tokens=self.session.tokens,
-                probability=self.session.answer_now.scale != "value",
+                probability=self.session.unread is not None
+                or self.session.answer_now.scale != "value",
             )  # fmt: skip
             value = number(float(lens.probability[asked.row, asked.step, best]))
             name = visible_text(names([best])[0])

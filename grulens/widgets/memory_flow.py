@@ -95,7 +95,7 @@ class FlowPart(MapPart[object]):
         t = self._at(flow.found.shape[1])
         gains, initial = flow.query(t)
         return still_memory.attention(
-            flow.values, gains, past=flow.past, at=t, tokens=self.session.tokens, signed=False,
+            flow.values, gains, past=flow.past, at=t, tokens=self._tokens(flow), signed=False,
             name=flow.name, layer=flow.layer.name, said=self._words(flow, t, gains, initial),
         )  # fmt: skip
 
@@ -136,7 +136,7 @@ class FlowPart(MapPart[object]):
         self._map.root.visible = flow.values is not None
         if flow.values is not None:
             self._map.update(
-                flow.values, past=flow.past, tokens=self.session.tokens, name=flow.name,
+                flow.values, past=flow.past, tokens=self._tokens(flow), name=flow.name,
                 layer=flow.layer.name,
             )  # fmt: skip
         self._paths.update(
@@ -158,4 +158,8 @@ class FlowPart(MapPart[object]):
         self._say(self._words(flow, t, gains, initial))
 
     def _words(self, flow: Flow, t: int, gains: Float[np.ndarray, " key"], initial: float) -> str:
-        return felt(gains, initial, at=t, past=flow.past[t], tokens=self.session.tokens)
+        return felt(gains, initial, at=t, past=flow.past[t], tokens=self._tokens(flow))
+
+    def _tokens(self, flow: Flow) -> list[str] | None:
+        # of the layer that the map is of: another may be shown by the time it is made
+        return self.session.tokens_of(flow.layer.name, flow.row)

@@ -100,6 +100,7 @@ class NeuronTable(Panel):
         self.follow(self._on_units, "units")
         self._on_run()
         self._on_units()
+        self._show_measured()
 
     @property
     def measured(self) -> bool:
@@ -170,6 +171,8 @@ class NeuronTable(Panel):
         running = self.measure.description == STOP
         self._bar.max, self._bar.value = units, done
         self._bar.layout.display = None if running else "none"
+        # what moves the output can be measured only where there is one
+        self.measure.disabled = not running and self.session.unread is not None
         text = ""
         if running:
             # in tenths, unlike the bar: a screen reader says every change

@@ -2,6 +2,7 @@
 
 the model has changed since this run                          [run again]
 training mode: dropout is on                                  [run in eval mode]
+no answer is shown: … ; this would show it: readout=lambda output: output.flatten(2)
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from typing import Any, Final
 
 import ipywidgets as W
 
+from grulens.errors import NoAnswerError
 from grulens.widgets.session import Session
 
 CHANGED: Final = "the model has changed since this run"
 
 
 class Notices:
-    """Two lines, each seen only while there is something to say.
+    """Three lines, each seen only while there is something to say.
 
     Args:
         session: whose runs they are of.
         guard: makes a callback whose errors are seen.
 
     Attributes:
-        box: both.
+        box: all of them.
         again: makes the runs anew.
         evaluate: down while the runs are in eval mode.
     """
@@ -34,7 +36,7 @@ class Notices:
         self, session: Session, guard: Callable[[Callable[..., None]], Callable[..., None]]
     ) -> None:
         self.session = session
-        self._changed, self._mode = W.HTML(), W.HTML()
+        self._changed, self._mode, self._unread = W.HTML(), W.HTML(), W.HTML()
         self.again = W.Button(
             description="run again", icon="refresh", layout=W.Layout(width="auto"),
             tooltip="run the model as it is now, without the edits and with them",
@@ -45,7 +47,9 @@ class Notices:
             tooltip="only for the runs shown here: the model itself stays in its mode",
         )  # fmt: skip
         self.evaluate.observe(guard(self._on_evaluate), "value")
-        self._lines = [_line(self._changed, self.again), _line(self._mode, self.evaluate)]
+        self._lines = [
+            _line(self._changed, self.again), _line(self._mode, self.evaluate), _line(self._unread)
+        ]  # fmt: skip
         self.box = W.VBox(self._lines)
         self.show()
 
@@ -54,14 +58,16 @@ class Notices:
         session = self.session
         self._say(0, self._changed, CHANGED if session.changed else "")
         self._say(1, self._mode, session.mode)
+        self._say(2, self._unread, *_no_answer(session.unread))
         self.evaluate.value = session.evaluate
 
     def hide(self) -> None:
         """Say nothing: a larger screen does."""
         self.box.layout.display = "none"
 
-    def _say(self, line: int, where: W.HTML, text: str) -> None:
-        where.value = f'<span role="status" class="grulens-note">{escape(text)}</span>'
+    def _say(self, line: int, where: W.HTML, text: str, code: str = "") -> None:
+        code = f"<br><code>{escape(code)}</code>" if code else ""
+        where.value = f'<div role="status" class="grulens-note">{escape(text)}{code}</div>'
         self._lines[line].layout.display = None if text else "none"
 
     def _on_evaluate(self, change: Any) -> None:
@@ -69,6 +75,14 @@ class Notices:
             self.session.evaluate = change["new"]
         finally:
             self.evaluate.value = self.session.evaluate
+
+
+def _no_answer(error: NoAnswerError | None) -> tuple[str, str]:
+    """What to say where no answer is shown, and the line that would show one."""
+    if error is None:
+        return "", ""
+    why, line = str(error), error.line
+    return f"No answer is shown: {why.removesuffix(line).rstrip()}", line
 
 
 def _line(*children: W.Widget) -> W.HBox:

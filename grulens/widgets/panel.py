@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import anywidget
 import ipywidgets as W
@@ -27,6 +27,9 @@ from grulens.widgets.session import Session
 from grulens.widgets.still import Still
 
 T = TypeVar("T")
+
+#: What of a session the notices are about.
+NOTICED: Final = ("changed", "mode", "evaluate", "baseline", "layer")
 
 
 class Style(anywidget.AnyWidget):
@@ -68,7 +71,7 @@ class Panel(W.VBox):
         self._style = Style()
         self.notices = Notices(self.session, self.guard)
         self.follow(self._on_busy, "busy")
-        self.follow(self.notices.show, "changed", "mode", "evaluate")
+        self.follow(self.notices.show, *NOTICED)
         AFTER_CELLS.add(self)
         RERUN.replace(self)
 
@@ -79,7 +82,7 @@ class Panel(W.VBox):
     def join(self) -> None:
         """Leave to a larger screen what is to be said once for the whole."""
         self.leave("busy")
-        self.leave("changed", "mode", "evaluate")
+        self.leave(*NOTICED)
         self.notices.hide()
         AFTER_CELLS.discard(self)
 

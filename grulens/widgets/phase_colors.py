@@ -23,12 +23,14 @@ def unit_of(session: Session) -> int:
 def choices(session: Session) -> list[tuple[str, str]]:
     """What can be asked for, in words and by name."""
     batch, steps, _ = session.now.h.shape
-    answer, unit = session.answer_now.values, unit_of(session)
+    unit = unit_of(session)
     found = [("step", "step")]
     if batch > 1:
         found.append(("row of the batch", "row"))
-    if answer.shape[1] > 1 and len(answer) == steps:
-        found.append(("largest of the output", "class"))
+    if not session.unread:
+        answer = session.answer_now.values
+        if answer.shape[1] > 1 and len(answer) == steps:
+            found.append(("largest of the output", "class"))
     return found + [(f"{NAME[name]} of unit {unit}", name) for name in ("h", "z", "r", "n")]
 
 

@@ -135,7 +135,8 @@ class PhraseTree(Panel):
     # what a change does
 
     def _on_input(self) -> None:
-        self._name_classes(self.session.answer_before.values.shape[1])
+        session = self.session
+        self._name_classes(0 if session.unread else session.answer_before.values.shape[1])
         self._on_asked()
 
     def _on_step(self) -> None:

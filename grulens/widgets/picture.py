@@ -50,9 +50,10 @@ def still(
                     name=f"unit {unit}", ends=ends,
                 )
             )  # fmt: skip
-        step = min(session.step, len(session.answer_before.values) - 1)
-        quantity = "value" if session.answer_before.scale == "value" else "probability"
-        parts.append(draw.output(*session.top(step), step=step, quantity=quantity))
+        if not session.unread:
+            step = min(session.step, len(session.answer_before.values) - 1)
+            quantity = "value" if session.answer_before.scale == "value" else "probability"
+            parts.append(draw.output(*session.top(step), step=step, quantity=quantity))
         parts.append(draw.edits([slot.edit.words() for slot in session.slots if slot.on]))
         return draw.compose(*parts)
 
@@ -61,9 +62,6 @@ def page_arrays(session: Session) -> dict[str, Any]:
     """The present state as the arguments of `views.page.page`."""
     with session.lock:
         edited = session.edited is not session.baseline
-        before = session.answer_before
-        one = before.values.shape[1] == 1
-        tops = [] if one else [session.top(step) for step in range(len(before.values))]
         with torch.no_grad():
             columns = neurons(session.now, session.row).columns()
         return {
@@ -73,20 +71,29 @@ def page_arrays(session: Session) -> dict[str, Any]:
             "mask": session.before.mask[session.row].cpu().numpy(),
             "layer": session.layer,
             "columns": columns,
-            "divergence": session.divergence.numpy(),
-            "measure": "difference" if before.scale == "value" else "bits",
-            "labels": [names for names, _, _ in tops],
-            "before": None if one else np.stack([was for _, was, _ in tops]),
-            "after": None if one else np.stack([now for _, _, now in tops]),
-            "quantity": "value" if before.scale == "value" else "probability",
-            "values": (before.values[:, 0].numpy(), session.answer_now.values[:, 0].numpy())
-            if one
-            else None,
             "edits": [repr(slot.edit) for slot in session.slots if slot.on],
             "title": f"{type(session.model).__name__} · {session.layer}",
             "units": session.units,
-            "step": min(session.step, len(before.values) - 1),
-        }
+        } | ({} if session.unread else _output(session))
+
+
+def _output(session: Session) -> dict[str, Any]:
+    """What of a page is about the answer, where there is one."""
+    before = session.answer_before
+    one, value = before.values.shape[1] == 1, before.scale == "value"
+    tops = [] if one else [session.top(step) for step in range(len(before.values))]
+    return {
+        "divergence": session.divergence.numpy(),
+        "measure": "difference" if value else "bits",
+        "labels": [names for names, _, _ in tops],
+        "before": None if one else np.stack([was for _, was, _ in tops]),
+        "after": None if one else np.stack([now for _, _, now in tops]),
+        "quantity": "value" if value else "probability",
+        "values": (before.values[:, 0].numpy(), session.answer_now.values[:, 0].numpy())
+        if one
+        else None,
+        "step": min(session.step, len(before.values) - 1),
+    }
 
 
 def _signals(layer: LayerRecording, row: int) -> dict[str, Float[np.ndarray, "unit time"]]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import traitlets as tl
 from torch import Tensor, nn
 
-from grulens.errors import PositionError, WeightsChangedError, shown
+from grulens.errors import GrulensError, NoAnswerError, PositionError, WeightsChangedError, shown
 from grulens.models.find import check_layer, layers
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.splice import LOCK
@@ -26,7 +27,8 @@ from grulens.probing.readout import Answer, Readout, Scale, divergence
 from grulens.widgets.answers import Answers, Array
 from grulens.widgets.edit_list import EditList, Slots, check_edit
 from grulens.widgets.runs import Input, Runs
-from grulens.widgets.tokens import Tokens, names_of, texts, token_rows
+from grulens.widgets.text import Text, ids_in, vocabulary_of
+from grulens.widgets.tokens import Naming, Rows, TokensBy, names_of, texts
 
 
 class Positions(tl.Tuple):
@@ -41,14 +43,31 @@ class Positions(tl.Tuple):
         return super().validate(obj, tuple(sorted(numbers)))
 
 
+def _own(model: nn.Module, name: str, given: Any) -> Any:
+    """A function that was given, or the model's own of that name, or None.
+
+    Raises:
+        GrulensError: what was given is no function.
+    """
+    if given is not None and not callable(given):
+        raise GrulensError(f"{name} must be a function, got {shown(given)}")
+    own = getattr(model, name, None) if given is None else given
+    return own if callable(own) else None
+
+
 class Session(EditList):
     """One model on one input, under any number of widgets.
 
     Args:
         model: any module that holds an nn.GRU or nn.GRUCell.
-        *args: the model's own arguments; one text is encoded where the model has `encode`.
-        tokens: what to call each step: a text, one list for all rows, or one list a row.
-        readout: from the model's output to (batch, time, class), (batch, class) or (batch, time).
+        *args: the model's own arguments; one text is encoded where there is an `encode`.
+        tokens: what to call each step: a text, one list for all rows, or one list a row; or these
+            by the name of a layer or of a module, {"enc": [...], "dec": [...]}. A layer of another
+            number of steps has numbers.
+        encode: from a text to the model's input; None is the model's own `encode`, if it has one.
+        decode: from ids (time,) to a text or a list of texts; None is the model's own.
+        readout: from the model's output to (batch, time, class), (batch, class), (batch, time)
+            or (batch,).
         layer: which layer to begin with; None is the first that ran.
         scale: what the readout's numbers are: "logits", "probability" or "value".
         labels: names of the classes.
@@ -64,6 +83,8 @@ class Session(EditList):
         baseline: the run without them.
         edited: the run with those that are on; `baseline` itself when none is.
         given: the model's own arguments, (args, kwargs).
+        text: the text that was given, as it was given; of ids, one that is encoded to them, or "".
+        coder: what stands between texts and ids.
         runs: what runs the model.
         busy: whether the model runs right now.
         changed: whether the model has been seen to be another than in the runs shown: trained on,
@@ -97,12 +118,15 @@ class Session(EditList):
     changed = tl.Bool(False)
     evaluate = tl.Bool(False)
     mode = tl.Unicode("")
+    text = tl.Unicode("")
 
     def __init__(
         self,
         model: nn.Module,
         *args: Any,
-        tokens: Tokens = None,
+        tokens: TokensBy = None,
+        encode: Any = None,
+        decode: Any = None,
         readout: Readout | None = None,
         layer: str | None = None,
         scale: Scale | None = None,
@@ -120,6 +144,10 @@ class Session(EditList):
         self.labels = names_of(labels) if self._named else owned
         self.answers = Answers(readout, scale, self.labels)
         self.runs = Runs(model)
+        self.coder = Text(
+            _own(model, "encode", encode), _own(model, "decode", decode),
+            vocabulary_of(model, self.labels),
+        )  # fmt: skip
         self._effects: dict[Edit, float] = {}
         self.standing = self.runs.standing()
         self.set_input(*args, tokens=tokens, layer=layer, **kwargs)
@@ -127,23 +155,24 @@ class Session(EditList):
     # what was asked
 
     def set_input(
-        self, *args: Any, tokens: Tokens = None, layer: str | None = None, **kwargs: Any
+        self, *args: Any, tokens: TokensBy = None, layer: str | None = None, **kwargs: Any
     ) -> None:
         """Run the model on another input; the edits stay.
 
         An edit that reaches past the end of the new input is off, and says why, until it fits.
         """
-        encode = getattr(self.model, "encode", None)
-        if len(args) == 1 and isinstance(args[0], str) and encode is not None:
-            tokens = list(args[0]) if tokens is None else tokens
-            args = (encode(args[0]),)
+        text = None
+        if len(args) == 1 and isinstance(args[0], str) and self.coder.encode is not None:
+            text = args[0]
+            args = (self.coder.read(text),)
+        naming = Naming(tokens, partial(self.coder.names, text=text), ids_in(args, kwargs))
         with self.lock:
-            self._show((args, kwargs), tokens, self.slots, layer)
+            self._show((args, kwargs), naming, self.slots, layer, text)
 
     def run_again(self) -> None:
         """Make the runs shown anew, of the model as it is now."""
         with self.lock:
-            self._show(self.given, self._tokens, self.slots)
+            self._show(self.given, self._naming, self.slots, text=self.text)
 
     def look(self) -> bool:
         """Whether the model has changed since the runs shown; `changed` is set to that."""
@@ -159,7 +188,7 @@ class Session(EditList):
         with self.lock:
             on = [slot.edit for slot in slots if slot.on]
             if on and not self.standing.same(self.model):
-                self._show(self.given, self._tokens, slots)
+                self._show(self.given, self._naming, slots, text=self.text)
                 return
             edited = self._of_one(self.standing, self.given, on) if on else self.baseline
             with self.hold_trait_notifications():
@@ -172,7 +201,14 @@ class Session(EditList):
         """A list of edits, each with what of it the present input has not got."""
         return self._fitted(slots, self.baseline)
 
-    def _show(self, given: Input, tokens: Tokens, slots: Slots, layer: str | None = None) -> None:
+    def _show(
+        self,
+        given: Input,
+        naming: Naming,
+        slots: Slots,
+        layer: str | None = None,
+        text: str | None = None,
+    ) -> None:
         """Run the model on an input without edits and with them, and show both."""
         standing, mode = self.runs.standing(), self.runs.mode
         baseline = self._compute(given)
@@ -190,10 +226,17 @@ class Session(EditList):
         on = [slot.edit for slot in slots if slot.on]
         edited = self._of_one(standing, given, on) if on else baseline
         batch, steps, units = baseline[wanted].shape
-        rows = token_rows(tokens, self.labels, given[0], batch, steps)
+        try:
+            names_by = naming.of(baseline, wanted)
+        except GrulensError:
+            if given is not getattr(self, "given", None):
+                raise
+            names_by = dict.fromkeys(baseline)  # the model runs other steps now than they are of
         if self._named:
             self.answers.check_labels(baseline.output, batch, steps)
-        self.given, self._tokens, self.token_rows = given, tokens, rows
+        if text is None:
+            text = self._written(naming, names_by[next(iter(names_by))])
+        self.given, self._naming, self._names_by = given, naming, names_by
         # kept while it holds: what was found of the model is known by it
         if self.standing.mode != standing.mode or not self.standing.same(self.model):
             self.standing = standing
@@ -204,10 +247,15 @@ class Session(EditList):
             self.row = min(self.row, batch - 1)
             self.times = tuple(t for t in self.times if t < steps)
             self.units = tuple(u for u in self.units if u < units)
-            self.mode, self.changed = mode, False
+            self.mode, self.changed, self.text = mode, False, text
             self.baseline = baseline
             self.edited = edited
             self.set_trait("slots", slots)
+
+    def _written(self, naming: Naming, rows: Rows | None) -> str:
+        """The text of an input that was given as ids."""
+        names = rows[0] if rows and len(rows) == 1 else None
+        return self.coder.written(naming.ids[0], names) if len(naming.ids) == 1 else ""
 
     @staticmethod
     def _fitted(slots: Slots, run: Recording) -> Slots:
@@ -246,14 +294,33 @@ class Session(EditList):
         return self.edited[self.layer]
 
     @property
+    def token_rows(self) -> Rows | None:
+        """What to call each step of the layer shown, one list a row; None is its number."""
+        return self._names_by.get(self.layer)
+
+    @property
     def tokens(self) -> list[str] | None:
         """What to call each step of the row shown; None is its number."""
-        return self.token_rows[self.row] if self.token_rows else None
+        return self.tokens_of(self.layer, self.row)
+
+    def tokens_of(self, layer: str, row: int) -> list[str] | None:
+        """What to call each step of a row of a layer; None is its number."""
+        rows = self._names_by.get(layer)
+        return rows[row] if rows else None
 
     @property
     def steps(self) -> int:
         """Valid steps of the row shown."""
         return int(self.before.mask[self.row].sum())
+
+    @property
+    def unread(self) -> NoAnswerError | None:
+        """Why the output cannot be shown beside this layer, and the readout that would show it."""
+        try:
+            self._answer(self.baseline)
+        except NoAnswerError as error:
+            return error
+        return None
 
     @property
     def answer_before(self) -> Answer:

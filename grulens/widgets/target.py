@@ -40,6 +40,10 @@ class Target:
 
     def offer(self, step: int) -> None:
         """List what can be chosen at a step of the output; what was chosen stays, if it can."""
+        if self.session.unread:
+            self.classes = self.klass = 0
+            self.control.layout.display = "none"
+            return
         values = self.session.answer_now.values
         at = values[min(step, len(values) - 1)]
         self.classes, chosen = len(at), self.control.value

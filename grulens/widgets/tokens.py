@@ -1,41 +1,169 @@
-"""What to call each step: texts that a user gave, or the labels of an input of class numbers."""
+"""What to call each step of each layer: texts that a user gave, or what the input's ids are called.
+
+Layers may run other steps and other rows, and a name that belongs to one would be wrong at another.
+So names are kept for each layer by itself, and where none fit, steps have numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from grulens.errors import GrulensError, shown
+from grulens.errors import GrulensError, LayerError, shown
+from grulens.models.recording import LayerRecording, Recording
 from grulens.views.tokens import valid
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
+TokensBy = Tokens | Mapping[str, Tokens]
+Rows = list[list[str]]
 
 
-def token_rows(
-    tokens: Tokens, labels: Sequence[str] | None, args: Sequence[Any], batch: int, steps: int
-) -> list[list[str]] | None:
-    """One list of texts a row, or None when steps have only numbers.
+#: What torch adds to a module's path to name its levels and directions.
+LEVEL: Final = re.compile(r"(^|\.)l\d+(_reverse)?$")
+
+
+@dataclass(frozen=True, eq=False)
+class Naming:
+    """What is known of the names of one input's steps.
+
+    Attributes:
+        tokens: what a user gave: for all layers, or by the name of a layer or of a module.
+        call: what names ids: from the ids (time,) of one row to their names, or None.
+        ids: the integer tensors among the model's arguments.
+    """
+
+    tokens: TokensBy
+    call: Callable[[Tensor], list[str] | None]
+    ids: Sequence[Tensor]
+
+    def of(self, run: Recording, first: str) -> dict[str, Rows | None]:
+        """Names for each layer of a run: one list a row, or None.
+
+        Args:
+            run: the run.
+            first: the layer to begin with: what was given for all must fit it, or another one.
+
+        Raises:
+            LayerError: tokens were given for what is no layer and no module of one.
+            GrulensError: tokens do not fit.
+        """
+        if self.tokens is None:
+            return self._by_ids(run)
+        if isinstance(self.tokens, Mapping):
+            return self._by_layer(self.tokens, run)
+        found = {name: _fitting(self.tokens, layer) for name, layer in run.items()}
+        if found[first] is None:
+            batch, steps, _ = run[first].shape
+            try:
+                found[first] = token_rows(self.tokens, batch, steps)
+            except GrulensError:
+                if not any(found.values()):
+                    raise
+        return found
+
+    def _by_layer(self, given: Mapping[str, Tokens], run: Recording) -> dict[str, Rows | None]:
+        found: dict[str, Rows | None] = dict.fromkeys(run)
+        for key in sorted(given, key=len):  # the longer names are the more exact ones
+            named = [name for name in run if name == key or name.startswith(f"{key}.")]
+            if not named:
+                raise LayerError(
+                    f"tokens were given for {shown(key)}, which is no layer that ran on this input "
+                    f"and no module of one; what ran is {', '.join(run)}"
+                )
+            for name in named:
+                batch, steps, _ = run[name].shape
+                try:
+                    found[name] = token_rows(given[key], batch, steps)
+                except GrulensError as error:
+                    raise GrulensError(f"tokens of {shown(key)}: {error}") from error
+        return found
+
+    def _by_ids(self, run: Recording) -> dict[str, Rows | None]:
+        """By what each module's first layer reads; those above it have the same steps."""
+        found: dict[str, Rows | None] = {}
+        modules: dict[tuple[str, tuple[int, ...]], Rows | None] = {}
+        for name, layer in run.items():
+            place = LEVEL.sub("", name), layer.shape[:2]
+            if place not in modules:
+                modules[place] = self._read_by(layer)
+            found[name] = modules[place]
+        return found
+
+    def _read_by(self, layer: LayerRecording) -> Rows | None:
+        """By the one argument that this layer can have read; None where there may be two."""
+        batch, steps, _ = layer.shape
+        fitting: list[Tensor] = []
+        for ids in self.ids:
+            rows = _rows(ids, batch, steps)
+            if rows is not None and not any(torch.equal(rows, other) for other in fitting):
+                fitting.append(rows)
+        # zeros and ones may be a mask, and two texts of one length could be each other's
+        if len(fitting) > 1 or any(int(rows.max()) < 2 for rows in fitting):
+            fitting = [rows for rows in fitting if _is_read(rows, layer)]
+        if len(fitting) != 1:
+            return None
+        names = [self.call(row) for row in fitting[0]]
+        found = [row for row in names if row is not None and len(row) == steps]
+        return found if len(found) == batch else None
+
+
+def _rows(ids: Tensor, batch: int, steps: int) -> Tensor | None:
+    """Ids as (batch, time), if they are as many."""
+    shape = tuple(ids.shape)
+    if shape == (batch, steps):
+        return ids.cpu()
+    if shape == (steps, batch):
+        return ids.cpu().T
+    return ids.cpu()[None] if batch == 1 and shape == (steps,) else None
+
+
+def _is_read(ids: Tensor, layer: LayerRecording) -> bool:
+    """Whether a layer's input can be a table of these ids: where they are equal, it is."""
+    flat, x = ids.flatten(), layer.x.detach().cpu().flatten(0, 1)
+    mask = layer.mask.cpu().flatten()
+    flat, x = flat[mask], x[mask]
+    order = flat.argsort(stable=True)
+    flat, x = flat[order], x[order]
+    again = flat[1:] == flat[:-1]
+    return bool(torch.equal(x[1:][again], x[:-1][again]))
+
+
+def _fitting(tokens: Tokens, layer: LayerRecording) -> Rows | None:
+    """Tokens that were given for all layers, if they are exactly as many as this one's steps."""
+    batch, steps, _ = layer.shape
+    try:
+        found = token_rows(tokens, batch, steps)
+    except GrulensError:
+        return None
+    given = _listed(tokens, "tokens")
+    if not _nested(given):
+        return found
+    longest = max(len(_listed(row, "tokens")) for row in given)
+    return found if longest == steps else None
+
+
+def token_rows(tokens: Tokens, batch: int, steps: int) -> Rows:
+    """One list of texts a row.
 
     Args:
         tokens: a text (one character a step), one list for all rows, or one list a row.
-        labels: names of the classes, for an input of class numbers (batch, time).
-        args: the model's arguments.
         batch: rows of the run.
         steps: steps of the run.
 
     Raises:
         GrulensError: there are more or fewer tokens than steps, or lists than rows.
 
-    >>> token_rows("abc", None, (), 2, 3)
+    >>> token_rows("abc", 2, 3)
     [['a', 'b', 'c'], ['a', 'b', 'c']]
     """
-    if tokens is None:
-        return _labelled(labels, args, batch, steps)
     given = _listed(tokens, "tokens")
-    nested = bool(given) and not isinstance(given[0], str) and isinstance(given[0], Sequence)
+    nested = _nested(given)
     rows = [texts(row) for row in given] if nested else [texts(given)]
     if nested and len(rows) != batch:
         raise GrulensError(f"tokens for {len(rows)} rows were given; this run has {batch} rows")
@@ -96,12 +224,5 @@ def _listed(given: Any, what: str) -> list[Any]:
         raise GrulensError(f"{what} must be a list of texts, got {shown(given)}") from error
 
 
-def _labelled(
-    labels: Sequence[str] | None, args: Sequence[Any], batch: int, steps: int
-) -> list[list[str]] | None:
-    ids = args[0] if args else None
-    if labels is None or not isinstance(ids, Tensor) or ids.is_floating_point():
-        return None
-    if ids.shape != (batch, steps) or int(ids.min()) < 0 or int(ids.max()) >= len(labels):
-        return None
-    return [[str(labels[i]) for i in row] for row in ids.tolist()]
+def _nested(given: Sequence[Any]) -> bool:
+    return bool(given) and not isinstance(given[0], str) and isinstance(given[0], Sequence)

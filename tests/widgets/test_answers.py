@@ -1,0 +1,343 @@
+"""Answers of every shape: a lens opens on each, and where it shows none says what would show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from grulens import (
+    CreditBars,
+    GateMemory,
+    Lens,
+    NeuronTable,
+    PhasePortrait,
+    PhraseTree,
+    Session,
+    ablate,
+    clamp,
+)  # fmt: skip
+from grulens.errors import NoAnswerError, ReadoutError
+from grulens.probing.suggestion import fits, suggestion
+
+B, T, H = 2, 6, 8
+
+
+class Net(nn.Module):
+    """A GRU, and anything made of its states."""
+
+    def __init__(self, make: Callable[[Tensor], Any], fold: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(1 if fold else 3, H, batch_first=True)
+        self.out = nn.Linear(H, 4)
+        self.make, self.fold = make, fold
+
+    def forward(self, x: Tensor) -> Any:
+        # channel-independent, as forecasters are: each channel of a row is a row of the layer
+        x = x.mT.reshape(-1, x.shape[1], 1) if self.fold else x
+        return self.make(self.rnn(x)[0])
+
+
+@dataclass
+class Dataclass:
+    loss: Tensor
+    logits: Tensor
+
+
+class Named(NamedTuple):
+    loss: Tensor
+    logits: Tensor
+
+
+class Thing:
+    def __init__(self, logits: Tensor) -> None:
+        self.name, self.logits = "thing", logits
+
+
+def x(batch: int = B) -> Tensor:
+    torch.manual_seed(1)
+    return torch.randn(batch, T, 3)
+
+
+#: What is read as it is: how it is made of the states (batch, time, unit), the answer's shape, and
+#: the same by hand, of row 1.
+READ: dict[str, tuple[Callable[[Tensor], Any], Callable[[Tensor], Tensor]]] = {
+    "one number a row": (lambda h: h[:, -1, 0], lambda h: h[1, -1:, :1]),
+    "classes a row": (lambda h: h[:, -1], lambda h: h[1, -1:]),
+    "one number a step": (lambda h: h[..., 0], lambda h: h[1, :, :1]),
+    "classes a step": (lambda h: h, lambda h: h[1]),
+    "time first": (lambda h: h.transpose(0, 1), lambda h: h[1]),
+    "a list of steps": (lambda h: list(h.unbind(1)), lambda h: h[1]),
+    "a tuple of steps": (lambda h: h.unbind(1), lambda h: h[1]),
+    "a list of numbers a step": (lambda h: list(h[..., 0].unbind(1)), lambda h: h[1, :, :1]),
+    "a dict with a list of steps": (lambda h: {"out": list(h.unbind(1))}, lambda h: h[1]),
+    "a dict": (lambda h: {"loss": h.sum(), "logits": h}, lambda h: h[1]),
+    "a dict of ids and numbers": (lambda h: {"ids": h.long(), "h": h[:, 0]}, lambda h: h[1, :1]),
+    "a tuple": (lambda h: (h, h[:, -1]), lambda h: h[1]),
+    "a tuple of two alike": (lambda h: (h[:, 0], h[:, 1]), lambda h: h[1, :1]),
+    "a dataclass": (lambda h: Dataclass(h.sum(), h), lambda h: h[1]),
+    "an array": (lambda h: h.detach().numpy(), lambda h: h[1]),
+    "an object": (Thing, lambda h: h[1]),
+    "a named tuple": (lambda h: Named(h.sum(), h), lambda h: h[1]),
+}
+
+#: What is not: how it is made, and what the answer of row 1 is by the line that is said.
+UNREAD: dict[str, tuple[Callable[[Tensor], Any], Callable[[Tensor], Tensor]]] = {
+    "four dimensions": (lambda h: h.view(B, T, 2, 4), lambda h: h[1]),
+    "five": (lambda h: h.view(B, T, 2, 2, 2), lambda h: h[1]),
+    "four, time first": (lambda h: h.transpose(0, 1).reshape(T, B, 2, 4), lambda h: h[1]),
+    "two alike for two steps": (lambda h: (h[:, 0], h[:, 1]), lambda h: h[1, :2]),
+    "a list of other steps": (lambda h: list(h[:, :4].unbind(1)), lambda h: h[1, :4]),
+    "a list of pictures": (lambda h: list(h.view(B, T, 2, 4).unbind(1)), lambda h: h[1]),
+    "one answer for all": (lambda h: h.mean(0)[-1], lambda h: h.mean(0)[-1:]),
+    "a number for all": (lambda h: h.mean(), lambda h: h.mean()[None, None]),
+    "classes as numbers": (lambda h: h.argmax(-1), lambda h: h.argmax(-1)[1, :, None].float()),
+    "a Python number": (lambda h: float(h.mean()), lambda h: h.mean()[None, None]),
+    "another batch": (
+        lambda h: h[:1, -1].repeat(3, 1),
+        lambda h: h[:1, -1].repeat(3, 1).view(1, -1),
+    ),
+    "an answer for each pair": (lambda h: h.mean(0, keepdim=True)[:, -1], lambda h: h.mean(0)[-1:]),
+    "complex numbers": (torch.fft.fft, lambda h: torch.fft.fft(h)[1].abs()),
+}
+
+
+def readout_of(error: NoAnswerError | None) -> Callable[[Any], Tensor]:
+    """The readout that a message gives, run as the line of code that it is."""
+    assert error is not None
+    assert str(error).endswith(f"this would show it: {error.line}")
+    names: dict[str, Any] = {"torch": torch}
+    exec(error.line, names)
+    found: Callable[[Any], Tensor] = names["readout"]
+    return found
+
+
+def steps_for(kind: str) -> int:
+    return 2 if kind == "two alike for two steps" else T
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_what_has_an_answer_for_each_row_is_read(kind: str) -> None:
+    make, by_hand = READ[kind]
+    net = Net(make)
+    session = Session(net, x())
+    assert session.unread is None
+    session.row = 1
+    h = session.baseline["rnn.l0"].h
+    torch.testing.assert_close(session.answer_before.values, by_hand(h))
+    session.add(ablate("rnn.l0", [0, 1]))
+    assert float(session.moved.max()) > 0
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+def test_what_has_none_says_which_readout_would_show_it(kind: str) -> None:
+    make, by_hand = UNREAD[kind]
+    net, given = Net(make), x()[:, : steps_for(kind)]
+    lens = Lens(net, given)
+    session = lens.session
+    line = lens.notices._lines[2]
+    assert line.layout.display is None
+    assert "No answer is shown" in lens.notices._unread.value
+    readout = readout_of(session.unread)
+    session.add(clamp("rnn.l0", "h", [0, 1], value=1.0))
+    assert float(session.now.h[..., 0].min()) == 1
+    with pytest.raises(NoAnswerError, match="this would show it"):
+        _ = session.answer_now
+    other = Lens(net, given, readout=readout)
+    assert other.session.unread is None
+    assert other.notices._lines[2].layout.display == "none"
+    other.session.row = 1
+    h = other.session.baseline["rnn.l0"].h
+    torch.testing.assert_close(other.session.answer_before.values.float(), by_hand(h))
+    other.session.add(clamp("rnn.l0", "h", [0, 1], value=1.0))
+    other.session.units = (0,)
+
+
+@pytest.mark.parametrize(
+    ("make", "line", "by_hand"),
+    [
+        (  # a horizon for each channel: the rows of the layer are channels of rows
+            lambda h: h.view(B, 3, T, H)[..., -1, :5].mT,
+            "output.movedim(-1, 1).flatten(0, 1)",
+            lambda h: h[4, -1, :5],
+        ),
+        (lambda h: h.view(B, 3, T, H)[..., -1, 0], "output.flatten(0, 1)", lambda h: h[4, -1, :1]),
+        (lambda h: h.view(B, 3, T, H)[..., -1, :], "output.flatten(0, 1)", lambda h: h[4, -1]),
+        (  # nodes of a graph, slots of a scene: one answer for three rows of the layer
+            lambda h: h.view(B, 3, T, H)[..., -1, :4].mean(1),
+            "output.repeat_interleave(3, 0)",
+            lambda h: h[3:, -1, :4].mean(0),
+        ),
+        (  # beams, samples: several answers a row
+            lambda h: h[:, -1, :4].repeat_interleave(2, 0),
+            "output.unflatten(0, (6, -1))",
+            lambda h: h[4, -1, :4].expand(2, 4),
+        ),
+    ],
+)
+def test_another_batch_than_the_layers(make: Any, line: str, by_hand: Any) -> None:
+    net = Net(make, fold=True)
+    lens = Lens(net, x())
+    error = lens.session.unread
+    assert error is not None
+    assert error.line == f"readout=lambda output: {line}"
+    assert "for the 6 rows of this layer" in str(error)
+    session = Session(net, x(), readout=readout_of(error))
+    session.row = 4
+    found = session.answer_before.values.squeeze()
+    torch.testing.assert_close(found, by_hand(session.before.h).squeeze())
+
+
+def test_every_screen_works_without_an_answer(tmp_path: Path) -> None:
+    net = Net(lambda h: h.view(*h.shape[:2], 2, 4))
+    lens = Lens(net, x())
+    session = lens.session
+    session.units = (1, 2)
+    lens.toggles.ablate.click()
+    lens.gates.controls.sliders["z"].value = 0.5
+    assert lens.toggles._effects.wait(20.0)
+    assert [line.effect.value for line in lens.toggles.lines] == ["", ""]
+    assert lens.table.measure.disabled
+    assert not lens.gates._output.root.visible
+    for name in ("memory", "motion", "credit", "phrases"):
+        lens.studies.shown = name
+        getattr(lens.studies.opened[name], "wait", lambda _: None)(30.0)
+    opened = lens.studies.opened.values()
+    screens = (lens, lens.gates, lens.toggles, lens.table, *opened)
+    assert [screen._errors.value for screen in screens] == [""] * 8
+    credit = lens.studies.opened["credit"]
+    assert "there is no answer that it could be given for" in credit._said.value
+    page = lens.save(tmp_path / "lens.html").read_text(encoding="utf-8")
+    assert "update gate of units 1, 2 times 0.5" in lens.still()
+    assert "by=0.5" in page
+    session.row = 1
+    session.set_input(x(1)[:, :3])
+    assert [screen._errors.value for screen in screens] == [""] * 8
+
+
+@pytest.mark.parametrize("kind", [GateMemory, NeuronTable, CreditBars, PhasePortrait, PhraseTree])
+def test_each_screen_by_itself_says_that_there_is_none(kind: Any) -> None:
+    screen = kind(Net(lambda h: h.view(B, T, 2, 4)), x())
+    getattr(screen, "wait", lambda _: None)(30.0)
+    assert "output.flatten(2)" in screen.notices._unread.value
+    assert screen._errors.value == ""
+    screen.close()
+
+
+def test_the_logit_lens_needs_no_answer() -> None:
+    class Deep(Net):
+        def forward(self, x: Tensor) -> Any:
+            return self.out(self.rnn(x)[0]).view(B, T, 2, 2)
+
+    session = Session(Deep(lambda h: h), x())
+    assert session.unread is not None
+    panel = CreditBars(session)
+    panel.view = "logit lens"
+    assert panel.wait(30.0)
+    assert panel._errors.value == ""
+    assert panel.lens is not None
+    flat = session.baseline.output.flatten(2)
+    torch.testing.assert_close(panel.lens.logits, flat)
+
+
+def test_a_readout_that_fails_on_one_layer_does_not_on_another() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.channels, self.rows = (
+                nn.GRU(1, 4, batch_first=True),
+                nn.GRU(3, 5, batch_first=True),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            by_channel = self.channels(x.mT.reshape(-1, T, 1))[0][:, -1].view(B, -1)
+            return torch.cat([by_channel, self.rows(x)[0][:, -1]], 1)
+
+    lens = Lens(Two(), x())
+    session = lens.session
+    assert session.layer == "channels.l0"
+    assert session.unread is not None
+    assert not lens.gates._output.root.visible
+    lens.layer.value = "rows.l0"
+    assert session.unread is None
+    assert lens.gates._output.root.visible
+    assert lens.notices._lines[2].layout.display == "none"
+    assert not lens.table.measure.disabled
+    session.add(ablate("rows.l0", 1))
+    assert float(session.moved.max()) > 0
+    lens.layer.value = "channels.l0"
+    assert lens.notices._lines[2].layout.display is None
+    assert lens.table.measure.disabled
+    assert [p._errors.value for p in (lens, lens.gates, lens.table, lens.toggles)] == [""] * 4
+
+
+def test_a_readout_of_the_users_own_with_another_shape_is_said_too() -> None:
+    session = Session(Net(lambda h: h), x(), readout=lambda out: out.repeat(2, 1, 1)[:3])
+    error = session.unread
+    assert "it is (3, 6, 8)" in str(error)
+    assert fits(readout_of(error)(session.baseline.output), B)
+    with pytest.raises(ReadoutError, match="got NoneType"):
+        _ = Session(Net(lambda h: h), x(), readout=lambda out: None).unread
+
+
+def test_columns_are_classes_where_they_have_names() -> None:
+    net = Net(lambda h: h[:, -1, :T])
+    assert Session(net, x()).answer_before.values.shape == (T, 1)  # as many as steps
+    labels = [f"c{i}" for i in range(T)]
+    session = Session(net, x(), labels=labels)
+    assert session.answer_before.values.shape == (1, T)
+    assert session.answer_before.scale == "logits"
+
+
+def test_an_unbatched_answer_is_that_of_the_one_row() -> None:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.rnn(x)[0][-1]
+
+    session = Session(One(), x(1)[0])
+    assert session.answer_before.values.shape == (1, 4)
+
+
+def test_what_holds_no_number_has_no_line() -> None:
+    session = Session(Net(lambda h: None), x())
+    assert session.unread is not None
+    assert session.unread.line == ""
+    assert "the output (NoneType) has no such tensor" in str(session.unread)
+    for output in (
+        None,
+        "text",
+        {},
+        [],
+        torch.empty(0),
+        torch.zeros(2, 0),
+        object(),
+        {(1, 2): "a"},
+    ):
+        assert suggestion(output, 2) == ""
+
+
+def test_a_packed_answer_and_a_hostile_key_are_lines_of_code() -> None:
+    packed = pack_padded_sequence(torch.zeros(3, 4, 5), [4, 2, 2], batch_first=True)
+    for output in (
+        {"a": packed},
+        {"a'); import os; ('": torch.zeros(3, 2, 2, 2)},
+        [np.zeros((3, 2))],
+    ):
+        for batch in (3, 1, 6, 7):
+            names: dict[str, Any] = {"torch": torch}
+            exec(suggestion(output, batch), names)
+            assert fits(names["readout"](output), batch)
+            assert "os" not in names
