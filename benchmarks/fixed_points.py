@@ -1,6 +1,6 @@
 """Fixed points of trained flip-flops: against the search that everybody uses.
 
-    python -m benchmarks.fixed_points [--seeds 5] [--starts 512]
+    python -m benchmarks.fixed_points [--seeds 5] [--starts 512] [--apart]
 
 The same networks, the same starts, the same process. FixedPointFinder (Golub and Sussillo 2018,
 doi:10.21105/joss.01003) is on no registry: where its torch version can be imported it is run
@@ -12,6 +12,10 @@ most 5,000 times, in float32, which is its default; and once more in float64 unt
 converged: share of the starts whose q is below 1e-20 (float32: below 1e-12, the most it promises).
 spurious: points handed out, those nearer than 1e-3 to another being one, that are none: |h| >= 1
 somewhere, or no point with n(h) = h within 1e-2. stable: how many of the 8 memories were found.
+
+--apart measures something else: what it costs to tell thousands of ends apart, over the cost of all
+pairwise distances of them (torch.cdist): on a continuum where every state is a point of its own and
+its slope is singular, and with every end twice.
 """
 
 from __future__ import annotations
@@ -21,13 +25,17 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import grulens
+from benchmarks.measure import ratio
 from grulens.demo.flip_flop import FlipFlopModel, flip_flop_data, train_flip_flop
+from grulens.gru.distinct import points
+from grulens.gru.standstill import Standstill
 
 GOAL = 10
 
@@ -121,12 +129,42 @@ def judged(model: FlipFlopModel, found: Found, true: grulens.FixedPoints) -> str
     return f"{share:9.1%} {int(none.sum()):9d} {len(found.points):7d} {stable:7d}"
 
 
+def apart() -> None:
+    """Print what telling ends apart costs, over all pairwise distances."""
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; ratio (quartiles)")
+    for units, count in ((64, 3000), (16, 3000), (64, 10_000), (2, 10_000)):
+        weight = torch.zeros(3 * units, units, dtype=torch.float64)
+        weight[2 * units :] = 2 * torch.eye(units)
+        cell = grulens.Cell(
+            torch.zeros(3 * units, 1, dtype=torch.float64), weight, None, None,
+            candidate=torch.relu,
+        )  # fmt: skip
+        still = Standstill(cell, torch.zeros(3 * units, dtype=torch.float64))
+        ends = torch.rand(count, units, dtype=torch.float64)
+        speed = torch.zeros(count, dtype=torch.float64)
+        for name, some in (("one each", ends), ("each twice", ends[: count // 2].repeat(2, 1))):
+            low, middle, high, base = ratio(
+                partial(points, still, some, speed, 1e-5, 2**30), partial(torch.cdist, some, some),
+                seconds=2.0, least=5,
+            )  # fmt: skip
+            print(
+                f"{units:3d} units, {count:6d} ends, {name:10}  {middle:5.2f} "
+                f"({low:.2f} to {high:.2f}); all distances {1e3 * base:.0f} ms",
+                flush=True,
+            )
+    print("goal: a few times all pairwise distances")
+
+
 def main() -> None:
     """Print a line for each network and search, and the goals."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--starts", type=int, default=512)
+    parser.add_argument("--apart", action="store_true", help="what telling ends apart costs")
     options = parser.parse_args()
+    if options.apart:
+        apart()
+        return
     searches: dict[str, Callable[[FlipFlopModel, Tensor], Found]] = {"grulens": ours}
     if importlib.util.find_spec("FixedPointFinderTorch"):
         searches["FixedPointFinder"] = itself

@@ -22,6 +22,7 @@ GrulensError
 └── MissingPackageError (ImportError)  an optional package that is not installed
 
 NonFiniteWarning (UserWarning) NaN or infinity entered a layer; it is recorded as it is
+StoppedWarning (UserWarning)   Ctrl-C ended long work; what was done by then is returned
 """
 
 from __future__ import annotations
@@ -121,6 +122,10 @@ class MissingPackageError(GrulensError, ImportError):
 
 class NonFiniteWarning(UserWarning):
     """NaN or infinity entered a layer; it is recorded as it is."""
+
+
+class StoppedWarning(UserWarning):
+    """Ctrl-C ended long work before its end; what was done by then is returned."""
 
 
 def shown(value: object, most: int = 300) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,14 +20,21 @@ from torch.nn.functional import linear
 from grulens.durations import steps
 from grulens.errors import CellError, shown
 from grulens.gru.cell import Cell
-from grulens.gru.jacobian import Slopes, check_cell, dense, fit, jacobian
+from grulens.gru.distinct import distinct, points
+from grulens.gru.jacobian import check_cell, dense, fit, jacobian
+from grulens.gru.stability import modes
+from grulens.gru.standstill import Standstill
+from grulens.stopped import stopped, tell
 
 STEPS = 200
 """Levenberg-Marquardt steps a start is given; ten are usual."""
+NEARLY = 1e-3
+"""Where n(h) - h is no larger and the search went no further, a singular slope may be why."""
 FEW = 30
 """Points that a notebook shows of them."""
-MATRICES = 5
-"""What a step holds for each start: Jacobian and its parts, normal equations, their factors."""
+
+
+Stability = Literal["stable", "unstable", "marginal"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,6 +47,7 @@ class FixedPoints:
         states: (point, unit).
         residual: norm of F(h) - h at each, (point,); at most `tol`.
         eigenvalues: those of d F / d h, largest modulus first, (point, unit), complex.
+        marginal: which of them rounding cannot tell from modulus 1, (point, unit), bool.
         count: how many starts arrived at each, (point,).
         converged: which starts arrived at a fixed point, (start,), bool; False as well for starts
             that an interrupt left undone.
@@ -53,6 +61,7 @@ class FixedPoints:
     states: Float[Tensor, "point unit"]
     residual: Float[Tensor, " point"]
     eigenvalues: Any
+    marginal: Bool[Tensor, "point unit"]
     count: Int[Tensor, " point"]
     converged: Bool[Tensor, " start"]
     speed: Float[Tensor, " start"]
@@ -69,43 +78,75 @@ class FixedPoints:
     @property
     def unstable_dims(self) -> Int[Tensor, " point"]:
         """In how many directions a small displacement grows: eigenvalues of modulus above 1."""
-        found: Tensor = (self.eigenvalues.abs() > 1).sum(1)
+        found: Tensor = ((self.eigenvalues.abs() > 1) & ~self.marginal).sum(1)
         return found
+
+    @property
+    def marginal_dims(self) -> Int[Tensor, " point"]:
+        """In how many directions it cannot be told whether it grows: eigenvalues of modulus 1."""
+        return self.marginal.sum(1)
 
     @property
     def stable(self) -> Bool[Tensor, " point"]:
-        """Whether every small displacement dies away: all eigenvalues of modulus below 1."""
-        found: Tensor = (self.eigenvalues.abs() < 1).all(1)
+        """Whether every small displacement dies away: all eigenvalues of modulus below 1.
+
+        False for a point with a marginal eigenvalue: `stability` says so.
+        """
+        found: Tensor = ((self.eigenvalues.abs() < 1) & ~self.marginal).all(1)
         return found
 
     @property
+    def stability(self) -> tuple[Stability, ...]:
+        """Of each point "stable", "unstable" (something grows) or "marginal" (neither is certain).
+
+        An eigenvalue is marginal where a change of the Jacobian no larger than rounding puts it
+        onto the unit circle: rounding of the cell's weights in their own dtype, and of where the
+        point lies. What is slower than linear decides there: a marginal point may attract or repel.
+        """
+        return tuple(
+            "unstable" if grows else "marginal" if open_ else "stable"
+            for grows, open_ in zip(self.unstable_dims, self.marginal_dims, strict=True)
+        )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The stability of each point in words: "unstable in 2, marginal in 1"."""
+        pairs = zip(self.unstable_dims.tolist(), self.marginal_dims.tolist(), strict=True)
+        return tuple(kind(*pair) for pair in pairs)
+
+    @property
     def time_constants(self) -> Float[Tensor, "point unit"]:
-        """Steps in which each mode changes by e: `1 / |ln |eigenvalue||`."""
+        """Steps in which each mode changes by e: `1 / |ln |eigenvalue||`; inf where marginal."""
         found: Tensor = 1 / self.eigenvalues.abs().log().abs()
-        return found
+        return found.masked_fill(self.marginal, torch.inf)
 
     def slow(self, speed: float, unique: float = 1e-5) -> Float[Tensor, "point unit"]:
         """Slow points: ends that are not fixed, where a step moves the state by at most `speed`."""
         some = ~self.converged & (self.speed <= speed)
-        return self.ends[some][_distinct(self.ends[some], self.speed[some], unique)[0]]
+        return self.ends[some][distinct(self.ends[some], self.speed[some], unique)[0]]
+
+    @property
+    def note(self) -> str:
+        """What a reader of the points has to know, in words; "" if nothing."""
+        left = int(self.speed.isnan().sum())
+        return stopped(len(self.speed) - left, len(self.speed), "start")
 
     def __repr__(self) -> str:
-        stable = int(self.stable.sum())
         share = float(self.converged.double().mean()) if len(self.converged) else 0.0
-        return (
-            f"FixedPoints({len(self)} points, {stable} stable, from {len(self.converged)} starts, "
-            f"{share:.0%} converged)"
-        )
+        said = f"{len(self)} points, {int(self.stable.sum())} stable"
+        marginal = self.stability.count("marginal")
+        said += f", {marginal} marginal" if marginal else ""
+        said += f", from {len(self.converged)} starts, {share:.0%} converged"
+        return f"FixedPoints({said}{', ' * bool(self.note)}{self.note})"
 
     def _repr_html_(self) -> str:
         from grulens.tables import html_table  # noqa: PLC0415 - only for display
 
-        ways, lasts = self.unstable_dims.tolist(), self.time_constants.amax(1).tolist()
+        lasts = self.time_constants.amax(1).tolist()
         rows = [
-            (i, f"unstable in {n}" if n else "stable", steps(last, "for ever"), int(self.count[i]),
-             f"{float(self.residual[i]):.0e}")
-            for i, (n, last) in enumerate(zip(ways[:FEW], lasts, strict=False))
-        ]  # fmt: skip
+            (i, name, steps(last, "for ever"), int(self.count[i]), f"{float(self.residual[i]):.0e}")
+            for i, (name, last) in enumerate(zip(self.kinds[:FEW], lasts, strict=False))
+        ]
         more = f", the first {FEW}" if len(self) > FEW else ""
         head = ("point", "kind", "slowest mode", "starts", "moves by")
         return html_table(head, rows, repr(self) + more)
@@ -139,7 +180,8 @@ def find_fixed_points(
             and ends the search if it raises KeyboardInterrupt.
 
     Returns:
-        `FixedPoints`. Interrupted, it holds what was found so far.
+        `FixedPoints`. Interrupted, it holds what was found so far, and says so (`note`, and a
+        `StoppedWarning` unless `progress` is a function).
 
     Raises:
         CellError: x or the starts do not fit the cell, or something is not finite; tol, unique or
@@ -154,6 +196,7 @@ def find_fixed_points(
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise CellError(f"{name} must be a number above 0, got {shown(value)}")
     dense(starts, "starts")
+    eps = torch.finfo(cell.weight_hh.dtype).eps
     cell = cell.over(lambda weight: weight.detach().double())
     like = cell.weight_hh
     if x is None:
@@ -174,43 +217,30 @@ def find_fixed_points(
         raise CellError("the cell's weights are not finite: nothing stands still there")
     with torch.no_grad():
         product = linear(x, cell.weight_ih, cell.bias_ih)
-        ends, left = _search(cell, product, starts, tol, memory, progress)
-        parts = Slopes.at(cell, product.expand(len(ends), -1), ends)
+        still = Standstill(cell, product)
+        ends, left = _search(still, starts, tol, memory, progress)
+        parts = still.at(ends)
         speed = ((1 - parts.z) * (parts.n - ends)).norm(dim=1)
         # n = h as well, and not only a gate that is almost closed
         converged = (speed <= tol) & ((parts.n - ends).norm(dim=1) <= tol**0.5) & ~left
         speed[left] = torch.nan
         some = converged.nonzero()[:, 0]
-        chosen, count = _distinct(ends[some], speed[some], unique)
-        states, residual = ends[some[chosen]], speed[some[chosen]]
-        values = _eigenvalues(cell, x, states, memory)
+        states, count = points(still, ends[some], speed[some], unique, memory)
+        parts = still.at(states)
+        residual = ((1 - parts.z) * (parts.n - states)).norm(dim=1)
+        values, marginal = modes(still, states, eps, memory)
         order = values[:, 0].abs().argsort(stable=True)
-        return FixedPoints(
-            cell, x, states[order], residual[order], values[order], count[order], converged, speed,
-            ends,
+        found = FixedPoints(
+            cell, x, states[order], residual[order], values[order], marginal[order], count[order],
+            converged, speed, ends,
         )  # fmt: skip
-
-
-def _eigenvalues(cell: Cell, x: Tensor, states: Tensor, memory: int) -> Tensor:
-    """Of the Jacobian at each state (point, unit), largest modulus first."""
-    # in place: many small results would keep the large memory between them from being used again
-    values = torch.empty(states.shape, dtype=torch.cdouble, device=states.device)
-    chunk = _fitting(cell, memory)
-    for begin in range(0, len(states), chunk):
-        some = states[begin : begin + chunk]
-        slope = jacobian(cell, x.expand(len(some), -1), some).total
-        values[begin : begin + chunk] = torch.linalg.eigvals(slope)
-    return values.gather(1, values.abs().argsort(1, descending=True))
-
-
-def _fitting(cell: Cell, memory: int) -> int:
-    """How many states go at once: about MATRICES of (unit, unit) each are alive at a time."""
-    return max(1, int(memory // (MATRICES * 8 * cell.hidden_size**2)))
+    if found.note and not callable(progress):
+        tell("find_fixed_points", found.note)
+    return found
 
 
 def _search(
-    cell: Cell,
-    product: Tensor,
+    still: Standstill,
     starts: Tensor,
     tol: float,
     memory: int,
@@ -219,22 +249,21 @@ def _search(
     """Where each start ends (start, unit), and which were left undone by an interrupt."""
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
-    chunk = _fitting(cell, memory)
+    chunk = still.fitting(memory)
     ends, left = starts.clone(), torch.ones(len(starts), dtype=torch.bool, device=starts.device)
     with tqdm(total=len(starts), unit="start", disable=progress is not True, leave=False) as bar:
         done = progress if callable(progress) else bar.update
         try:
             for begin in range(0, len(starts), chunk):
                 part = slice(begin, begin + chunk)
-                _levenberg_marquardt(cell, product, ends[part], left[part], tol, done)
+                _levenberg_marquardt(still, ends[part], left[part], tol, done)
         except KeyboardInterrupt:
             pass
     return ends, left
 
 
 def _levenberg_marquardt(
-    cell: Cell,
-    product: Tensor,
+    still: Standstill,
     ends: Tensor,
     left: Tensor,
     tol: float,
@@ -243,16 +272,20 @@ def _levenberg_marquardt(
     """Solve n(h) - h = 0 from every row of `ends`, in place; `left` says which are not done."""
     h = ends.clone()
     running = torch.arange(len(h), device=h.device)
-    parts = Slopes.at(cell, product.expand(len(h), -1), h)
-    off = parts.n - h
+    off, eye = still.off(h), torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
     damping = torch.full((len(h), 1, 1), 1e-3, dtype=h.dtype, device=h.device)
-    eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
     for left_over in range(STEPS - 1, -1, -1):
-        slope = parts.by_candidate() + parts.by_reset() - eye
-        gradient = (slope.mT @ off[..., None])[..., 0]
-        step = -torch.linalg.solve(slope.mT @ slope + damping * eye, gradient)
+        slope = still.slope(h)
+        factors = torch.linalg.lu_factor(slope.mT @ slope + damping * eye)
+        step = -_solved(factors, slope, off)
         tried = h + step
-        new = Slopes.at(cell, product.expand(len(tried), -1), tried).n - tried
+        new = still.off(tried)
+        # along a curved valley a straight step soon leaves it: back by what it missed
+        bent = tried - _solved(factors, slope, new - off - (slope @ step[..., None])[..., 0])
+        newer = still.off(bent)
+        nearer = newer.norm(dim=1) < new.norm(dim=1)
+        tried = torch.where(nearer[:, None], bent, tried)
+        new = torch.where(nearer[:, None], newer, new)
         better = new.norm(dim=1) < off.norm(dim=1)
         h = torch.where(better[:, None], tried, h)
         off = torch.where(better[:, None], new, off)
@@ -261,27 +294,27 @@ def _levenberg_marquardt(
         arrived = off.norm(dim=1) <= 1e-3 * tol
         stuck = (step.norm(dim=1) <= 1e-14) | (damping[:, 0, 0] >= 1e15)
         over = arrived | stuck if left_over else torch.ones_like(arrived)
+        nearly = over & ~arrived & (off.norm(dim=1) <= NEARLY)
+        h[nearly] = still.polished(h[nearly])
         ends[running[over]] = h[over]
         left[running[over]] = False
         done(int(over.sum()))
         running, h, off, damping = running[~over], h[~over], off[~over], damping[~over]
         if not len(h):
             break
-        parts = Slopes.at(cell, product.expand(len(h), -1), h)
 
 
-def _distinct(points: Tensor, worth: Tensor, unique: float) -> tuple[Tensor, Tensor]:
-    """The best of each cluster of points (index into them), and how many it stands for."""
-    order = worth.argsort()
-    chosen: list[int] = []
-    count: list[int] = []
-    for index in order.tolist():
-        if chosen:
-            near = torch.linalg.vector_norm(points[chosen] - points[index], dim=1)
-            closest = int(near.argmin())
-            if float(near[closest]) <= unique:
-                count[closest] += 1
-                continue
-        chosen.append(index)
-        count.append(1)
-    return torch.tensor(chosen, dtype=torch.long), torch.tensor(count, dtype=torch.long)
+def _solved(factors: tuple[Tensor, Tensor], slope: Tensor, off: Tensor) -> Tensor:
+    """The damped step (start, unit) that takes `off` away, from the factors of its matrix."""
+    found: Tensor = torch.linalg.lu_solve(*factors, slope.mT @ off[..., None])[..., 0]
+    return found
+
+
+def kind(unstable: int, marginal: int) -> str:
+    """The stability of a point in words.
+
+    >>> kind(0, 0), kind(2, 0), kind(2, 1)
+    ('stable', 'unstable in 2', 'unstable in 2, marginal in 1')
+    """
+    words = [f"{word} in {n}" for word, n in (("unstable", unstable), ("marginal", marginal)) if n]
+    return ", ".join(words) or "stable"

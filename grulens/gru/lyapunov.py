@@ -20,19 +20,28 @@ class Lyapunov:
     """The spectrum of a trajectory.
 
     Attributes:
-        exponents: (unit,), descending, natural logarithm per step, float64.
+        exponents: (unit,), descending, natural logarithm per step, float64; -inf where a step's
+            Jacobian is singular, so that a difference in that direction is gone for good.
         band: how far the running means still moved in the second half of the trajectory: half the
-            distance between their highest and lowest value, (unit,).
+            distance between their highest and lowest value, (unit,); 0 for an exponent of -inf,
+            which no further step changes.
     """
 
     exponents: Float[Tensor, " unit"]
     band: Float[Tensor, " unit"]
 
+    @property
+    def note(self) -> str:
+        """What a reader of the numbers has to know, in words; "" if nothing."""
+        gone = int(self.exponents.isneginf().sum())
+        if not gone:
+            return ""
+        return f"{gone} of {len(self.exponents)} are -inf: a step's Jacobian is singular there"
+
     def __repr__(self) -> str:
         first, width = float(self.exponents[0]), float(self.band[0])
-        return (
-            f"Lyapunov({len(self.exponents)} exponents, largest {first:.4f} ± {width:.4f} a step)"
-        )
+        said = f"{len(self.exponents)} exponents, largest {first:.4f} ± {width:.4f} a step"
+        return f"Lyapunov({said}{'; ' * bool(self.note)}{self.note})"
 
     def _repr_html_(self) -> str:
         from grulens.tables import html_table  # noqa: PLC0415 - only for display
@@ -55,6 +64,9 @@ def lyapunov(
 
     Benettin et al. 1980 (Meccanica 15:9); Vogt et al. 2022 (Front. Appl. Math. Stat. 8:818799) for
     recurrent networks.
+
+    What a step stretches by less than rounding of its own numbers counts as nothing: such an
+    exponent is -inf, not the logarithm of a rounding error.
 
     Args:
         cell: the cell, of any convention; it is read in float64.
@@ -93,16 +105,19 @@ def lyapunov(
         states = torch.cat([h[None], unroll(cell, x[None], h[None])[0, :-1]])
         products = linear(x, cell.weight_ih, cell.bias_ih)
         axes = torch.eye(len(h), dtype=like.dtype, device=like.device)
-        growth = []
+        growth, eps = [], len(h) * torch.finfo(like.dtype).eps
         for t, state in enumerate(states):
             slope = Slopes.at(cell, products[t][None], state[None]).jacobian().total[0]
+            noise = eps * (slope.abs() @ axes.abs()).norm(dim=0)
             axes, r = torch.linalg.qr(slope @ axes)
             if t >= skip:
-                growth.append(r.diagonal().abs().log())
+                stretch = r.diagonal().abs()
+                growth.append(torch.where(stretch > noise, stretch, 0.0).log())
         logs = torch.stack(growth)
     steps = torch.arange(1, len(logs) + 1, dtype=like.dtype, device=like.device)[:, None]
     running = logs.cumsum(0) / steps
     late = running[len(running) // 2 :]
     order = running[-1].argsort(descending=True)
     band = (late.max(0).values - late.min(0).values) / 2
+    band = band.masked_fill(running[-1].isneginf(), 0.0)
     return Lyapunov(running[-1][order], band[order])

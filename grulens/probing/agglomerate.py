@@ -13,6 +13,7 @@ from grulens.probing.hierarchy import BY, Group, Hierarchy, Span, merging
 from grulens.probing.levels import Levels
 from grulens.probing.phrases import Scorer, ask
 from grulens.probing.reader import Reader
+from grulens.stopped import tell
 
 
 def agglomerate(
@@ -77,6 +78,8 @@ def agglomerate(
                 bar.update()
         except KeyboardInterrupt:
             pass
+    if growing.tree.note:
+        tell("agglomerate", growing.tree.note)
     return growing.tree
 
 

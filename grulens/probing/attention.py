@@ -123,6 +123,13 @@ class GateAttention:
         """The first and the last position in every query's past; (0, -1) on padding."""
         return torch.cat([chain.past() for chain in self.chains], 1)
 
+    @property
+    def last(self) -> Int[Tensor, " batch"]:
+        """The position that each row read last (batch,): its end, or where a layer is reverse 0."""
+        chain = self.chains[-1]
+        ends = chain.ends
+        return chain.begin + (torch.zeros_like(ends) if chain.reversed else ends - 1)
+
     def _find(self, t: Any) -> tuple[Chain, int]:
         """The chain that a position is in, and where in it."""
         steps, place = self.shape[1], positions.normal(t, "t")
@@ -153,13 +160,12 @@ class GateAttention:
         return f"GateAttention({self.layer!r}, batch {batch}, time {time}, unit {unit})"
 
     def _repr_html_(self) -> str:
-        weights, initial = self.at(-1)
-        newest, first = weights.amax(1).mean(1), initial.mean(1)
-        rows = [
-            (row, f"{float(newest[row]):.1%}", f"{float(first[row]):.1%}")
-            for row in range(min(8, len(first)))
-        ]
-        head = ("row", "largest weight in the last state", "share of h_0")
+        rows = []
+        for row, t in enumerate(self.last[:8].tolist()):
+            weights, initial = (part[row] for part in self.at(t))
+            largest = float(weights.amax(0).mean())
+            rows.append((row, t, f"{largest:.1%}", f"{float(initial.mean()):.1%}"))
+        head = ("row", "state read last", "largest weight in it", "share of h_0")
         return html_table(head, rows, f"{self!r}, means over units")
 
 

@@ -22,6 +22,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing import positions
 from grulens.probing.held_layer import layer_of
 from grulens.probing.spans import spans
+from grulens.stopped import stopped, tell
 from grulens.tables import html_table
 
 MEMORY = 2**26
@@ -97,7 +98,8 @@ class GradientFlow:
         Args:
             toward: a direction (unit,) or several (direction, unit). None is all of them, which
                 costs as many times more as there are units.
-            progress: whether to show a bar. Interrupted, what is not done is NaN.
+            progress: whether to show a bar. Interrupted, it says so (`StoppedWarning`), and what
+                is not done is NaN.
         """
         from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
@@ -114,6 +116,7 @@ class GradientFlow:
         for part in self.stretches:
             found[part.row, part.at] = torch.nan
         total = sum(len(part.at) for part in self.stretches)
+        done = 0
         with tqdm(total=total, unit="step", disable=not progress, leave=False) as bar:
             try:
                 for part, begin, stop in work:
@@ -121,9 +124,12 @@ class GradientFlow:
                     whole = one.new_zeros(stop - begin, steps)
                     whole[:, part.at] = one
                     found[part.row, part.at[begin:stop]] = whole
+                    done += stop - begin
                     bar.update(stop - begin)
             except KeyboardInterrupt:
                 pass
+        if done < total:
+            tell("the map of gains", stopped(done, total, "step"))
         return found
 
     def product(self, t: int, k: int, *, row: int = 0) -> Float[Tensor, "unit unit"]:

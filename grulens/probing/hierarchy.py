@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from grulens.errors import PositionError, shown
 from grulens.probing.reader import Target
+from grulens.stopped import stopped
 from grulens.tables import html_table
 
 By = Literal["interaction", "score"]
@@ -95,6 +96,14 @@ class Hierarchy:
             return float("nan")
         return self.score - self.bias - self.groups[-1].score
 
+    @property
+    def note(self) -> str:
+        """What a reader of the tree has to know, in words; "" if nothing."""
+        if self.complete:
+            return ""
+        # every token is a group before the first merge
+        return stopped(len(self.merges), max(len(self.tokens) - 1, 1), "merge")
+
     def at(self, first: Any, stop: Any) -> Group:
         """The group of the tokens `first` up to `stop`.
 
@@ -126,11 +135,8 @@ class Hierarchy:
             if isinstance(self.target, int)
             else f"class {self.target[0]} against {self.target[1]}"
         )
-        end = "" if self.complete else ", not complete"
-        return (
-            f"Hierarchy({self.layer!r}, {target}, {len(self.tokens)} tokens, "
-            f"{len(self.merges)} merges{end})"
-        )
+        end = self.note or f"{len(self.merges)} merges"
+        return f"Hierarchy({self.layer!r}, {target}, {len(self.tokens)} tokens, {end})"
 
     def _repr_html_(self) -> str:
         rows = [

@@ -12,13 +12,14 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
 from grulens.probing import positions
 from grulens.probing.phrases import Scorer, ask, asked, held
 from grulens.probing.positions import Index
+from grulens.stopped import stopped, tell
 from grulens.tables import html_table
 
 PAIRS = ("adjacent", "all")
@@ -36,6 +37,7 @@ class Interactions:
         pairs: pairs of places in `phrases`.
         values: score(A and B) - score(A) - score(B) of each pair (pair, batch); NaN where an
             interrupt came first.
+        done: bool (pair,), False where an interrupt came first.
     """
 
     layer: str
@@ -43,6 +45,7 @@ class Interactions:
     scores: Float[Tensor, "phrase batch"]
     pairs: tuple[tuple[int, int], ...]
     values: Float[Tensor, "pair batch"]
+    done: Bool[Tensor, " pair"]
 
     def matrix(self, row: int = 0) -> Float[Tensor, "phrase phrase"]:
         """The interactions of a row, symmetric, its scores on the diagonal; NaN where not asked.
@@ -57,10 +60,15 @@ class Interactions:
             found[a, b] = found[b, a] = value
         return found
 
+    @property
+    def note(self) -> str:
+        """What a reader of the numbers has to know, in words; "" if nothing."""
+        return stopped(int(self.done.sum()), len(self.done), "pair")
+
     def __repr__(self) -> str:
         return (
             f"Interactions({self.layer!r}, {len(self.phrases)} phrases, {len(self.pairs)} pairs, "
-            f"batch {self.scores.shape[1]})"
+            f"batch {self.scores.shape[1]}{', ' * bool(self.note)}{self.note})"
         )
 
     def _repr_html_(self) -> str:
@@ -125,6 +133,7 @@ def interactions(
     inside = held(listed, scorer.levels)
     scores = scorer(inside)
     values = scores.new_full((len(chosen), scores.shape[1]), float("nan"))
+    done = torch.zeros(len(chosen), dtype=torch.bool)
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
     with tqdm(total=len(chosen), desc="interactions", unit="pair", disable=not progress) as bar:
@@ -134,10 +143,14 @@ def interactions(
                 first, second = (torch.tensor([pair[i] for pair in part]) for i in (0, 1))
                 both = scorer(inside[first] | inside[second])
                 values[start : start + AT_ONCE] = both - scores[first] - scores[second]
+                done[start : start + AT_ONCE] = True
                 bar.update(len(part))
         except KeyboardInterrupt:
             pass
-    return Interactions(scorer.levels.layer, listed, scores, tuple(chosen), values)
+    found = Interactions(scorer.levels.layer, listed, scores, tuple(chosen), values, done)
+    if found.note:
+        tell("interactions", found.note)
+    return found
 
 
 def _pairs(pairs: Any, count: int) -> list[tuple[int, int]]:

@@ -28,6 +28,8 @@ class LogitLens:
         whole: whether this is all that the readout reads. If not, it reads features of another kind
             too, whose part is missing in these logits.
         mask: (batch, time), False on padding.
+        last: the position that each row read last (batch,): its end, or 0 where the layer is a
+            reverse one.
     """
 
     layer: str
@@ -39,6 +41,7 @@ class LogitLens:
     rest: Float[Tensor, "batch time klass"]
     whole: bool
     mask: Bool[Tensor, "batch time"]
+    last: Int[Tensor, " batch"]
 
     @property
     def probability(self) -> Float[Tensor, "batch time klass"]:
@@ -108,13 +111,15 @@ class LogitLens:
     def _repr_html_(self) -> str:
         from grulens.tables import html_table  # noqa: PLC0415 - only for display
 
-        steps = self.mask[0].nonzero().flatten().tolist()[-8:]
+        there = self.mask[0].nonzero().flatten().tolist()
+        # a layer that reads from the end read the first positions last
+        steps = there[:8] if there and int(self.last[0]) < there[-1] else there[-8:]
         rows = []
         for step in steps:
             classes, logits = (found[0].tolist() for found in self.top(step, 3))
             rows.append((step, *(f"{c}: {v:.3g}" for c, v in zip(classes, logits, strict=True))))
         head = ("step", *("likeliest", "second", "third")[: self.logits.shape[2]])
-        return html_table(head, rows, f"{self.head} of {self.layer}, row 0, last steps")
+        return html_table(head, rows, f"{self.head} of {self.layer}, row 0, the steps read last")
 
 
 def _whole(value: Any, size: int, word: str, where: str) -> int:

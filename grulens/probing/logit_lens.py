@@ -21,6 +21,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.head import Head, head_of
 from grulens.probing.lensed import LogitLens
 from grulens.probing.question import as_it_was
+from grulens.probing.spans import last_read
 
 
 def logit_lens(
@@ -97,8 +98,9 @@ def _linear(head: Head, held: LayerRecording, run: Recording) -> LogitLens:
     rest = rest.masked_fill(padding, 0)
     logits = (h @ weight.t() + bias + rest).masked_fill(padding, 0)
     return LogitLens(
-        held.name, repr(head.name), logits, h, weight, bias, rest, head.whole, held.mask
-    )
+        held.name, repr(head.name), logits, h, weight, bias, rest, head.whole, held.mask,
+        last_read(held),
+    )  # fmt: skip
 
 
 def _any(head: Any, held: LayerRecording) -> LogitLens:
@@ -115,8 +117,9 @@ def _any(head: Any, held: LayerRecording) -> LogitLens:
     logits = logits.detach().masked_fill(~held.mask[..., None], 0)
     name = getattr(head, "__name__", type(head).__name__)
     return LogitLens(
-        held.name, str(name), logits, h, None, None, torch.zeros_like(logits), True, held.mask
-    )
+        held.name, str(name), logits, h, None, None, torch.zeros_like(logits), True, held.mask,
+        last_read(held),
+    )  # fmt: skip
 
 
 def _fitted(head: nn.Linear, name: str, run: Recording) -> Head:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from grulens.gru.timescales import half_life
 from grulens.models.recording import LayerRecording
+from grulens.probing.spans import last_read
 
 LOW, HIGH = 0.1, 0.9
 
@@ -29,7 +29,8 @@ class Neurons:
         r_high: share above 0.9.
         z_low: share of steps with the update gate below 0.1.
         z_high: share above 0.9.
-        last_h: state at the last valid step, mean over rows.
+        last_h: state at the step that was read last, mean over rows: at a row's end, or at its
+            beginning where the layer is a reverse one.
     """
 
     mean_h: Float[Tensor, " unit"]
@@ -98,8 +99,9 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
         return where.sum(0) / len(where)
 
     h, r, z = valid(layer.h), valid(layer.r), valid(layer.z)
-    ends = layer.mask[rows].sum(1) - 1
-    last = layer.h[rows].detach()[torch.arange(len(ends), device=ends.device), ends].float().cpu()
+    ends = last_read(layer)[rows].to(layer.h.device)
+    there = (ends >= 0).nonzero()[:, 0]
+    last = layer.h[rows].detach()[there, ends[there]].float().cpu()
     mean_z = z.mean(0)
     return Neurons(
         mean_h=h.mean(0),

@@ -215,13 +215,17 @@ def run(cell: Cell, h: Tensor, steps: int, x: Tensor | None = None) -> Tensor:
     return torch.cat([h[:, None], after], 1)
 
 
-def growing(cell: Cell, state: Tensor, x: Tensor | None = None) -> Float[Tensor, "direction unit"]:
+def growing(
+    cell: Cell, state: Tensor, x: Tensor | None = None, count: int | None = None
+) -> Float[Tensor, "direction unit"]:
     """The directions in which displacements from a state grow, the fastest first.
 
     Args:
         cell: the cell; it is read in float64.
         state: usually a fixed point (unit,).
         x: the input that stays (input,); None is zero.
+        count: how many eigenvalues grow, such as `FixedPoints.unstable_dims` says, which leaves
+            away what is marginal; None is all of modulus above 1.
 
     Returns:
         Eigenvectors of the Jacobian whose eigenvalue has a modulus above 1, of length 1, real: a
@@ -232,7 +236,7 @@ def growing(cell: Cell, state: Tensor, x: Tensor | None = None) -> Float[Tensor,
     slopes = Slopes.at(cell, linear(x, cell.weight_ih, cell.bias_ih)[None], state.double()[None])
     values, vectors = torch.linalg.eig(slopes.jacobian().total[0])
     found = []
-    for place in values.abs().argsort(descending=True).tolist():
+    for place in values.abs().argsort(descending=True)[:count].tolist():
         if values[place].abs() <= 1 or values[place].imag < 0:  # of a pair one is enough
             continue
         parts = [vectors[:, place].real, vectors[:, place].imag]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from grulens.models.recording import LayerRecording
@@ -51,3 +52,25 @@ def spans(layer: LayerRecording) -> Iterator[Span]:
             continue
         yield Span(begin, stop, segment.h_0, segment.lengths, segment.reverse)
         begin = stop
+
+
+def last_read(layer: LayerRecording) -> Int[Tensor, " batch"]:
+    """The position of the step that each row read last, (batch,); -1 for a row without steps.
+
+    A forward layer reads a row's end last, a reverse layer its beginning.
+
+    >>> from grulens import record
+    >>> rnn = torch.nn.GRU(3, 4, batch_first=True, bidirectional=True)
+    >>> run = record(rnn, torch.zeros(2, 5, 3))
+    >>> last_read(run["l0"]), last_read(run["l0_reverse"])
+    (tensor([4, 4]), tensor([0, 0]))
+    """
+    mask = layer.mask.cpu()
+    found = torch.full((len(mask),), -1)
+    for segment, begin, stop in zip(
+        layer.segments, layer.calls, (*layer.calls[1:], layer.shape[1]), strict=True
+    ):
+        part = mask[:, begin:stop].int()
+        place = part.argmax(1) if segment.reverse else stop - begin - 1 - part.flip(1).argmax(1)
+        found = torch.where(part.any(1), begin + place, found)
+    return found

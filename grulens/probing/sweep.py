@@ -25,6 +25,7 @@ from grulens.probing.readout import Readout, check_readout, first_tensor
 from grulens.probing.runs import Answer, SideBySide, one_by_one
 from grulens.probing.swept import Sweep
 from grulens.probing.tiles import bytes_of
+from grulens.stopped import tell
 
 SURE = 4
 """So much less than `memory` what is known to be needed must be, to leave the rest unmeasured."""
@@ -71,7 +72,8 @@ def sweep(
         **kwargs: the model's own keyword arguments.
 
     Returns:
-        A `Sweep`. A KeyboardInterrupt ends it early: what is done by then is returned.
+        A `Sweep`. A KeyboardInterrupt ends it early: what is done by then is returned, with a
+        `StoppedWarning` that says how much that is.
 
     Raises:
         LayerError: no such layer.
@@ -88,6 +90,31 @@ def sweep(
     >>> found.effect.shape, found.batched
     (torch.Size([4, 1, 4]), True)
     """
+    found = run_sweep(
+        model, args, kwargs, layer=layer, readout=readout, make_edit=make_edit, units=units,
+        times=times, method=method, sample=sample, memory=memory, progress=progress,
+    )  # fmt: skip
+    if found.stopped:
+        tell("sweep", found.stopped)
+    return found
+
+
+def run_sweep(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    layer: str,
+    readout: Readout,
+    make_edit: Callable[..., Any],
+    units: Any,
+    times: Any,
+    method: Any,
+    sample: Any,
+    memory: Any,
+    progress: bool,
+) -> Sweep:
+    """A sweep that says nothing when it is interrupted; the arguments: `sweep`."""
     if not isinstance(method, str) or method not in METHODS:
         raise EditError(f"method must be one of {', '.join(METHODS)}, got {shown(method)}")
     if not callable(make_edit):
@@ -152,7 +179,7 @@ def _estimated(
     return _result(
         question, asked, found, method="gradient", batched=side_by_side.guess is not None,
         rank_correlation=rank_correlation(*pairs) if pairs else float("nan"),
-        sample=tuple(asked.index(run) for run in sampled),
+        sample=tuple(asked.index(run) for run in sampled), wanted=len(chosen),
     )  # fmt: skip
 
 

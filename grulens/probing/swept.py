@@ -12,6 +12,7 @@ from torch import Tensor
 
 from grulens.errors import EditError, shown
 from grulens.probing import positions
+from grulens.stopped import stopped
 
 Method = Literal["exact", "gradient"]
 PATHS = ("effect", "direct", "recurrent")
@@ -40,6 +41,7 @@ class Sweep:
         rank_correlation: Spearman's, of the estimates with the exact effects of the sample;
             NaN for an exact sweep.
         sample: the runs of that sample, as indices (unit,) or (unit, time) into `effect`.
+        wanted: how many runs it was to have; an interrupt leaves fewer.
     """
 
     layer: str
@@ -54,6 +56,15 @@ class Sweep:
     batched: bool = True
     rank_correlation: float = float("nan")
     sample: tuple[tuple[int, ...], ...] = ()
+    wanted: int = 0
+
+    @property
+    def stopped(self) -> str:
+        """Where an interrupt came before all of it was done: after how much; else ""."""
+        noun = "unit" if self.times is None else "run"
+        return stopped(int(self.done.sum()), self.done.numel(), noun) or stopped(
+            len(self.sample), self.wanted, "exact run"
+        )
 
     def size(self, by: str = "effect") -> Tensor:
         """The mean absolute size of each effect, (unit,) or (unit, time), float64.
@@ -117,9 +128,7 @@ class Sweep:
     def note(self) -> str:
         """What a reader of the numbers has to know, in words; "" if nothing."""
         notes = []
-        left = int((~self.done).sum())
-        if left:
-            notes.append(f"interrupted: {left} of {self.done.numel()} runs are not done")
+        notes.append(self.stopped)
         if self.method == "gradient":
             notes.append(
                 f"first-order estimates; rank correlation with {len(self.sample)} exact effects "
@@ -127,7 +136,7 @@ class Sweep:
             )
         elif not self.batched:
             notes.append("one run after another: the model's rows cannot be repeated")
-        return "; ".join(notes)
+        return "; ".join(note for note in notes if note)
 
     def __repr__(self) -> str:
         parts = [repr(self.layer), _count(len(self.units), "unit")]

@@ -23,8 +23,9 @@ from grulens.probing.edits import patch
 from grulens.probing.question import floating
 from grulens.probing.readout import Readout, check_readout
 from grulens.probing.sources import Source
-from grulens.probing.sweep import sweep
+from grulens.probing.sweep import run_sweep
 from grulens.probing.traced import Trace
+from grulens.stopped import tell
 
 MEMORY = 512 * 2**20
 
@@ -65,7 +66,8 @@ def trace_patch(
         progress: whether to show a progress bar.
 
     Returns:
-        A `Trace`. A KeyboardInterrupt ends it early: what is done by then is returned.
+        A `Trace`. A KeyboardInterrupt ends it early: what is done by then is returned, with a
+        `StoppedWarning` that says how much that is.
 
     Raises:
         ReadoutError: the readout is not one number a row, not finite, or the same for both runs:
@@ -100,12 +102,12 @@ def trace_patch(
     def put_in(name: str, chosen: Any, at: int) -> Edit:
         return patch(name, signal, chosen, source=values, at=at)
 
-    found = sweep(
-        model, *args, layer=layer, readout=lambda output: _numbers(readout(output)),
+    found = run_sweep(
+        model, args, kwargs, layer=layer, readout=lambda output: _numbers(readout(output)),
         make_edit=put_in, units=blocks, times=slice(None) if times is None else times,
-        memory=memory, progress=progress, **kwargs,
+        method="exact", sample=1, memory=memory, progress=progress,
     )  # fmt: skip
-    return Trace(
+    made = Trace(
         layer=layer,
         signal=signal,
         units=found.units,
@@ -115,6 +117,9 @@ def trace_patch(
         corrupted=found.baseline,
         done=found.done,
     )
+    if made.note:
+        tell("trace_patch", made.note)
+    return made
 
 
 def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from grulens.probing import positions
+from grulens.stopped import stopped
 from grulens.tables import html_table
 
 
@@ -44,6 +45,11 @@ class Trace:
         """What to call each block: "units 0 to 7"."""
         return tuple(positions.words(block, "unit") for block in self.units)
 
+    @property
+    def note(self) -> str:
+        """What a reader of the numbers has to know, in words; "" if nothing."""
+        return stopped(int(self.done.sum()), self.done.numel(), "run")
+
     def to_frame(self) -> Any:
         """A pandas DataFrame, one row a number: units, time, row (of several) and share.
 
@@ -65,8 +71,7 @@ class Trace:
         blocks, times = len(self.units), len(self.times)
         parts = [repr(self.layer), f"{blocks} block{'s' * (blocks != 1)}"]
         parts += [f"{times} step{'s' * (times != 1)}"]
-        left = int((~self.done).sum())
-        parts += [f"interrupted: {left} of {self.done.numel()} runs are not done"] if left else []
+        parts += [self.note] if self.note else []
         return f"Trace({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
@@ -79,4 +84,5 @@ class Trace:
             for i in top
         ]
         caption = f"recovered share, {self.signal} of {self.layer}: the {len(top)} largest of "
-        return html_table(("units", "step", "share"), rows, f"{caption}{self.done.numel()}")
+        caption += f"{self.done.numel()}" + (f" ({self.note})" if self.note else "")
+        return html_table(("units", "step", "share"), rows, caption)

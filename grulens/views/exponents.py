@@ -61,14 +61,16 @@ class Exponents:
         >>> figure.source.data["high"].tolist(), figure.root.visible
         ([0.11, -0.48], True)
         """
+        # what a step forgets altogether has no place on an axis: it is said instead
+        there = np.isfinite(values)
         self.source.data = {
-            "number": np.arange(len(values)),
-            "value": values,
-            "low": values - band,
-            "high": values + band,
+            "number": np.flatnonzero(there),
+            "value": values[there],
+            "low": (values - band)[there],
+            "high": (values + band)[there],
         }
         fit(self.root.x_range, len(values))
-        # a unit that forgets at once has no finite exponent: the others are what is looked at
-        stretch(self.root.y_range, values[np.isfinite(values)], 0.0, 0.0)
-        self.root.title.text = plain(title)
+        stretch(self.root.y_range, values[there], 0.0, 0.0)
+        gone = len(values) - int(there.sum())
+        self.root.title.text = plain(title + (f" · {gone} are −∞" if gone else ""))
         self.root.visible = len(values) > 0

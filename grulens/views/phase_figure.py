@@ -1,12 +1,13 @@
 """How a phase portrait is drawn: the figure and its layers, from the ground up.
 
 Fixed points are black and white, the one pair of colours that no signal and no state has, in a
-light theme and in a dark one.
+light theme and in a dark one; one of which neither can be told is a grey diamond.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from bokeh.models import (
     ColumnDataSource,
@@ -26,9 +27,37 @@ from grulens.views.palette import ACCENT, AFTER, BEFORE, COLORS
 #: The plane in pixels. Both known here, so that a click can be told from its neighbours.
 WIDTH: Final = 440
 HEIGHT: Final = 400
-STABLE: Final = "#111111"
-UNSTABLE: Final = "#FFFFFF"
-OUTLINE: Final = {STABLE: UNSTABLE, UNSTABLE: STABLE}
+BLACK: Final = "#111111"
+WHITE: Final = "#FFFFFF"
+GREY: Final = "#8C8C8C"
+
+
+class Mark(NamedTuple):
+    """How a fixed point is drawn."""
+
+    shape: str
+    fill: str
+    line: str
+
+
+STABLE: Final = Mark("circle", BLACK, WHITE)
+UNSTABLE: Final = Mark("circle", WHITE, BLACK)
+#: Neither, to rounding: another shape, so that no colour need be told from another.
+MARGINAL: Final = Mark("diamond", GREY, BLACK)
+
+
+def mark_of(kind: str) -> Mark:
+    """The mark of a point that is "stable", "unstable in 2" or "marginal in 1"."""
+    if kind.startswith("unstable"):
+        return UNSTABLE
+    return MARGINAL if kind.startswith("marginal") else STABLE
+
+
+def legend_of(marks: Sequence[Mark]) -> str:
+    """What the marks mean."""
+    said = "fixed points; white: unstable, with the ways out"
+    return said + "; diamond: marginal" * (MARGINAL in marks)
+
 
 #: States lie over each other: so many of them are told at once.
 LIMIT: Final = 2
@@ -46,7 +75,7 @@ class Layers:
         self.trail, self.slow = _source("x", "y"), _source("x", "y")
         self.ways = _source(*_ARROW)
         self.fixed = _source(
-            "x", "y", "fill", "line", "ways", "point", "kind", "residual", "slowest"
+            "x", "y", "fill", "line", "shape", "ways", "point", "kind", "residual", "slowest"
         )  # fmt: skip
         self.chosen, self.here = _source("x", "y"), _source("x", "y")
 
@@ -103,7 +132,7 @@ class PhaseFigure:
                 "x", "y", source=source, size=size, fill_color=None, line_color=AFTER, line_width=3
             )
         said = {
-            "fixed": ("fixed points; white: unstable, with the ways out", fixed),
+            "fixed": (legend_of(()), fixed),
             "slow": ("slow, not fixed", slow),
             "trail": ("started here", trail),
         }
@@ -123,17 +152,17 @@ class PhaseFigure:
 
     def _fixed(self) -> Any:
         drawn = self.root.scatter(
-            "x", "y", source=self.layers.fixed, size=15, fill_color="fill", line_color="line",
-            line_width=1.5,
+            "x", "y", source=self.layers.fixed, size=15, marker="shape", fill_color="fill",
+            line_color="line", line_width=1.5,
         )  # fmt: skip
         self.root.text(
             "x", "y", text="ways", source=self.layers.fixed, text_font_size="10px",
-            text_color=STABLE, text_align="center", text_baseline="middle",
+            text_color=BLACK, text_align="center", text_baseline="middle",
             text_font_style="bold",
         )  # fmt: skip
         said = [
             ("fixed point", "@point, @kind"),
-            ("slowest mode", "@slowest{0.0} steps"),
+            ("slowest mode", "@slowest"),
             ("a step moves it by", "@residual{0.0e+0}"),
         ]
         self.root.add_tools(HoverTool(renderers=[drawn], tooltips=said))

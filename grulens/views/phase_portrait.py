@@ -2,6 +2,7 @@
 
     states of rnn.l0                                  ● stable   ○ as many ways to leave it
         ●·····○·····●                                 as its number says; arrows: the ways
+                                                      ◆ marginal: neither, to rounding
   PC 2  ·╲   ↑↓   ╱·                                  dots: states, coloured by what was asked for
         ○ ──  ③ ── ○        ▒ step                    small arrows: how every point would move
         ●·····○·····●
@@ -20,8 +21,9 @@ from bokeh.events import Tap
 from bokeh.models import ColumnDataSource
 from jaxtyping import Float, Int
 
+from grulens.durations import steps
 from grulens.views.palette import COLORS
-from grulens.views.phase_figure import HEIGHT, OUTLINE, STABLE, UNSTABLE, WIDTH, PhaseFigure
+from grulens.views.phase_figure import HEIGHT, WIDTH, PhaseFigure, legend_of, mark_of
 from grulens.views.tokens import plain, visible_text
 
 #: More dots than this nobody can tell apart, nor more lines.
@@ -111,6 +113,7 @@ class PhasePlot:
         places: Float[np.ndarray, "point 2"],
         ways: Int[np.ndarray, " point"],
         *,
+        kinds: Sequence[str],
         residual: Float[np.ndarray, " point"],
         slowest: Float[np.ndarray, " point"],
         slow: Float[np.ndarray, "slow 2"] | None = None,
@@ -120,25 +123,27 @@ class PhasePlot:
         Args:
             places: (point, 2).
             ways: in how many directions each can be left, 0 for a stable one (point,).
+            kinds: what each is, in words: "stable", "unstable in 2", "marginal in 1" (point,).
             residual: how far a step moves each (point,).
             slowest: the longest time constant of each, in steps (point,).
             slow: slow points (slow, 2).
         """
         some = np.zeros((0, 2)) if slow is None else slow
-        fills = [UNSTABLE if n else STABLE for n in ways]
+        marks = [mark_of(kind) for kind in kinds]
         self.layers.fixed.data = {
             "x": places[:, 0],
             "y": places[:, 1],
-            "fill": fills,
-            "line": [OUTLINE[fill] for fill in fills],
+            "fill": [mark.fill for mark in marks],
+            "line": [mark.line for mark in marks],
+            "shape": [mark.shape for mark in marks],
             "ways": [str(n) if n else "" for n in ways],
             "point": list(range(len(ways))),
-            "kind": [f"unstable in {n}" if n else "stable" for n in ways],
+            "kind": list(kinds),
             "residual": residual,
-            "slowest": slowest,
+            "slowest": [steps(value, "for ever") for value in slowest.tolist()],
         }
         self.layers.slow.data = {"x": some[:, 0], "y": some[:, 1]}
-        self._figure.entries["fixed"].visible = len(places) > 0
+        self._figure.entries["fixed"].update(visible=len(places) > 0, label=legend_of(marks))
         self._figure.entries["slow"].visible = len(some) > 0
         self._fit("points", np.concatenate([places, some]))
 

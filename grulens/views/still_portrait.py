@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from grulens.views.palette import BEFORE, RECURRENT
+from grulens.views.phase_figure import MARGINAL, STABLE, UNSTABLE, mark_of
 
 WIDTH: Final = 520
 HEIGHT: Final = 430
@@ -25,13 +26,17 @@ def portrait(
     fixed: Float[np.ndarray, "point 2"],
     ways: Sequence[int],
     *,
+    kinds: Sequence[str],
     axes: tuple[str, str],
     title: str,
 ) -> str:
     """Trajectories and fixed points (point, 2) with the ways out of each, as an HTML image.
 
+    `kinds` says what each point is: "stable", "unstable in 2", "marginal in 1".
+
     >>> line = np.array([[[0.0, 0.0], [1.0, 1.0]]])
-    >>> made = portrait(line, np.zeros((1, 2)), [2], axes=("PC 1", "PC 2"), title="<states>")
+    >>> made = portrait(line, np.zeros((1, 2)), [2], kinds=["unstable in 2"],
+    ...                 axes=("PC 1", "PC 2"), title="<states>")
     >>> made.startswith("<img "), "&lt;states&gt;" in made
     (True, True)
     """
@@ -55,11 +60,16 @@ def portrait(
         parts += [
             f'<circle cx="{x}" cy="{y}" r="1.8" fill="{BEFORE}"/>' for x, y in map(at, places)
         ]
-    for place, count in zip(fixed, ways, strict=True):
-        (x, y), fill = at(place), "#FFFFFF" if count else RECURRENT
-        parts.append(
-            f'<circle cx="{x}" cy="{y}" r="7" fill="{fill}" stroke="{RECURRENT}" stroke-width="2"/>'
-        )
+    marks = [mark_of(kind) for kind in kinds]
+    for place, count, mark in zip(fixed, ways, marks, strict=True):
+        x, y = at(place)
+        line = f'stroke="{RECURRENT}" stroke-width="2"'
+        if mark is MARGINAL:
+            ends = f"{x},{y - 9} {x + 7},{y} {x},{y + 9} {x - 7},{y}"
+            parts.append(f'<polygon points="{ends}" fill="{mark.fill}" {line}/>')
+        else:
+            fill = mark.fill if mark is UNSTABLE else RECURRENT
+            parts.append(f'<circle cx="{x}" cy="{y}" r="7" fill="{fill}" {line}/>')
         if count:
             parts.append(f'<text x="{x}" y="{y + 3.5}" {_TEXT} fill="#111">{count}</text>')
     parts.append(
@@ -72,8 +82,11 @@ def portrait(
         f'width="{WIDTH}" height="{HEIGHT + 22}">{"".join(parts)}</svg>'
     )
     data = base64.b64encode(svg.encode()).decode()
-    stable = sum(count == 0 for count in ways)
-    said = f"{title}: {len(ways)} fixed points, {stable} stable" if len(ways) else title
+    said = title
+    if marks:
+        said += f": {len(marks)} fixed points, {marks.count(STABLE)} stable"
+        marginal = marks.count(MARGINAL)
+        said += f", {marginal} marginal (diamonds)" if marginal else ""
     return (
         f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(said)}" '
         f'style="max-width:100%"><div>{escape(said)}</div>'

@@ -42,7 +42,9 @@ COLUMNS: Final = {
     "r_high": Column("r > 0.9", "share of steps with the reset gate above 0.9", "0%"),
     "z_low": Column("z < 0.1", "share of steps with the update gate below 0.1", "0%"),
     "z_high": Column("z > 0.9", "share of steps with the update gate above 0.9", "0%"),
-    "last_h": Column("last h", "state at the last valid step"),
+    "last_h": Column(
+        "last h", "state at the step read last: a row's end; its beginning in a reverse layer"
+    ),
     "effect": Column(
         "effect", "how far the output moves, mean a step, when the unit is switched off", "0.000"
     ),

@@ -19,6 +19,7 @@ from torch import nn
 
 from grulens.probing.neurons import Neurons, neurons
 from grulens.probing.swept import PATHS
+from grulens.stopped import stopped
 from grulens.views.still import compose
 from grulens.views.still_sweep import effects
 from grulens.views.tokens import visible_text
@@ -124,7 +125,9 @@ class NeuronTable(Panel):
         found = self._effects.columns
         if not found:
             return super().still()
+        note = stopped(self._effects.done, self.session.before.shape[2], "unit")
         title = f"effect of switching a unit off · {self.session.layer}"
+        title += f" ({note})" if note else ""
         units = range(len(found["effect"]))
         return compose(effects(units, *(found[name] for name in PATHS), title=title))
 
@@ -179,7 +182,8 @@ class NeuronTable(Panel):
             text = f"measuring, {done * 10 // units * 10} %"
         elif done:
             value = self.session.answer_before.scale == "value"
-            text = f"measured {done} of {units} units{'' if value else ', in bits a step'}"
+            text = stopped(done, units, "unit") or f"measured {done} of {units} units"
+            text += "" if value else ", in bits a step"
         self._measured.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def _on_run(self) -> None:

@@ -149,7 +149,11 @@ class PhasePortrait(Panel):
         places, ways = self._space.places(plane)
         points = self._space.project(plane, self.session.now.h)
         title, axes = f"states of {self.session.layer}", self._space.axes(self.plane.value)
-        return still.compose(picture_of(points, places, ways.tolist(), axes=axes, title=title))
+        found = self._space.search.found
+        kinds = () if found is None else found.kinds
+        return still.compose(
+            picture_of(points, places, ways.tolist(), kinds=kinds, axes=axes, title=title)
+        )
 
     # what a change does
 
@@ -201,11 +205,10 @@ class PhasePortrait(Panel):
             return
         options: list[tuple[str, int | None]] = [("none", None)]
         if search.found is not None:
-            ways = search.found.unstable_dims.tolist()
             lasts = search.found.time_constants.amax(1).tolist()
             options += [
-                (f"{i}: {f'unstable in {n}' if n else 'stable'}, {steps(last, 'for ever')}", i)
-                for i, (n, last) in enumerate(zip(ways, lasts, strict=True))
+                (f"{i}: {kind}, {steps(last, 'for ever')}", i)
+                for i, (kind, last) in enumerate(zip(search.found.kinds, lasts, strict=True))
             ]
         if list(self.point.options) != options:
             # none of them is chosen, and the page is told so: for it, 0 would just stay 0
@@ -221,8 +224,9 @@ class PhasePortrait(Panel):
             self._words.value, self._spectrum.root.visible = "", False
         else:
             values = found.eigenvalues[index]
-            self._spectrum.update(values.numpy(), f"spectrum of point {index}")
-            self._words.value = modes(index, values)
+            marginal = found.marginal[index]
+            self._spectrum.update(values.numpy(), marginal.numpy(), f"spectrum of point {index}")
+            self._words.value = modes(index, values, marginal)
         self._show_all()
 
     def _on_state(self, place: int, step: int) -> None:
@@ -308,7 +312,7 @@ class PhasePortrait(Panel):
             slow = plane.project(found.slow(self.slow.value)).numpy()
         with self.picture.batch():
             self._plot.points(
-                places, ways,
+                places, ways, kinds=() if found is None else found.kinds,
                 residual=nothing if found is None else found.residual.numpy(),
                 slowest=nothing if found is None else found.time_constants.amax(1).numpy(),
                 slow=slow,
@@ -316,7 +320,8 @@ class PhasePortrait(Panel):
             if found is None or index is None:
                 self._plot.choose(None)
             else:
-                out = growing(found.cell, found.states[index], self._x) @ plane.axes.T
+                count = int(found.unstable_dims[index])
+                out = growing(found.cell, found.states[index], self._x, count) @ plane.axes.T
                 self._plot.choose((float(places[index][0]), float(places[index][1])), out.numpy())
             self._show_field()
 

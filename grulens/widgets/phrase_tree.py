@@ -193,7 +193,7 @@ class PhraseTree(Panel):
             # in tenths, unlike the bar: a screen reader says every change
             text = f"building, {grown.done * 10 // grown.total * 10} %"
         elif tree is not None:
-            part = "" if tree.complete else f", stopped after {len(tree.merges)} merges"
+            part = f", {tree.note}" if tree.note else ""
             edits = ", of the model without the edits" if self.session.on else ""
             text = f"{len(tree.tokens)} tokens{part}{edits}"
         self._built.value = f'<span role="status" class="grulens-quiet">{text}</span>'

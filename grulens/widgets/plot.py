@@ -123,9 +123,11 @@ def _units(found: Sweep, output: Any) -> Figure:
 def _trace(found: Trace, tokens: Sequence[object] | None, output: Any) -> Figure:
     share = _array(_chosen(found.share, 2, output))
     if share.ndim > 2:
-        share = np.nanmean(share, tuple(range(2, share.ndim)))
+        over = tuple(range(2, share.ndim))
+        count = np.isfinite(share).sum(over)  # of a step that an interrupt left undone: none
+        share = np.where(count > 0, np.nansum(share, over) / np.maximum(count, 1), np.nan)
     return _over_time(
-        share, found.units, found.times, tokens, measure="recovered share", layer=found.layer,
+        share, found.units, found.times, tokens, measure="recovered share", layer=_title(found),
         floor=WHOLE, guides=(WHOLE,),
     )  # fmt: skip
 
@@ -136,7 +138,7 @@ def _phrases(found: Hierarchy, tokens: Sequence[object] | None, output: Any) -> 
     _check_enough(tokens, len(found.tokens))
     target = found.target
     classes = f"{target}" if isinstance(target, int) else f"{target[0]} against {target[1]}"
-    title = f"phrases for class {classes} · {found.layer}"
+    title = f"phrases for class {classes} · {_title(found)}"
     boxes = PhraseBoxes()
     boxes.update(found.groups, tokens=tokens, title=title)
     boxes.on_phrase(lambda group: boxes.select(range(group.first, group.stop)))
@@ -246,7 +248,7 @@ def _name(unit: Any) -> str:
     return str(unit) if isinstance(unit, int) else positions.words(unit, "unit")
 
 
-def _title(found: Sweep) -> str:
+def _title(found: Sweep | Trace | Hierarchy) -> str:
     return found.layer + (f" ({found.note})" if found.note else "")
 
 

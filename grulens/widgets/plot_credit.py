@@ -32,7 +32,7 @@ def of_credit(found: Credit, tokens: Words, row: Any) -> Figure:
 def of_lens(found: LogitLens, tokens: Words, row: Any, output: Any) -> Figure:
     """Lines of the likeliest classes of a row, and the units' shares in one; a tap chooses a step.
 
-    Shown at first is the last step; the class is `output`, or the likeliest at the step.
+    Shown at first is the step read last; the class is `output`, or the likeliest at the step.
     """
     batch, steps, classes = found.logits.shape
     place = _place(row, batch, "row", "this lens")
@@ -46,7 +46,7 @@ def of_lens(found: LogitLens, tokens: Words, row: Any, output: Any) -> Figure:
         )
 
     figure.on_step(show)
-    show(int(found.mask[place].sum()) - 1)
+    show(max(0, int(found.last[place])))
     return figure.root, figure.still
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from bokeh.layouts import column
 from bokeh.model import Model
 
@@ -25,7 +24,7 @@ Figure = tuple[Model, Callable[[], str]]
 def of_attention(
     found: GateAttention, tokens: Sequence[str] | None, row: Any, toward: Any
 ) -> Figure:
-    """The map of one row, and the state that a tap chooses; the last one at first."""
+    """The map of one row, and the state that a tap chooses; at first the one read last."""
     place, (batch, steps, _) = positions.normal(row, "row"), found.shape
     if not isinstance(place, int):
         raise PositionError(f"row must be an int, got {shown(row)}")
@@ -49,7 +48,7 @@ def of_attention(
 
     for part in (view, bars):
         part.on_query(show)
-    show(int(np.flatnonzero(past[:, 0] <= past[:, 1])[-1]))
+    show(int(found.last[place]))
 
     def draw() -> str:
         at = view.query or 0

@@ -24,6 +24,7 @@ from grulens.probing import positions
 from grulens.probing.edit import Edit
 from grulens.probing.misfit import misfit
 from grulens.probing.readout import Answer, Readout, Scale, divergence
+from grulens.probing.spans import last_read
 from grulens.widgets.answers import Answers, Array
 from grulens.widgets.edit_list import EditList, Slots, check_edit
 from grulens.widgets.runs import Input, Runs
@@ -242,7 +243,8 @@ class Session(EditList):
             self.standing = standing
         self._effects.clear()
         with self.hold_trait_notifications():
-            self.step = min(self.step, steps - 1) if self.layer else steps - 1
+            last = max(0, int(last_read(baseline[wanted])[0]))
+            self.step = min(self.step, steps - 1) if self.layer else last
             self.layer = wanted
             self.row = min(self.row, batch - 1)
             self.times = tuple(t for t in self.times if t < steps)

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grulens import Cell
-from grulens.errors import CellError
+from grulens.errors import CellError, StoppedWarning
 from grulens.gru import fixed_points
 from grulens.gru.fixed_points import find_fixed_points
 from grulens.gru.jacobian import jacobian
 from grulens.gru.lyapunov import lyapunov
+from grulens.gru.standstill import MATRICES
 from grulens.gru.unroll import unroll
 from tests.gru.test_jacobian import drawn
 from tests.memory import needs_peak, peaks
@@ -98,9 +99,13 @@ def test_an_interrupt_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(fixed_points, "_levenberg_marquardt", some)
     starts = torch.rand(40, 2).double()
-    found = find_fixed_points(
-        switches(2), starts=starts, memory=fixed_points.MATRICES * 8 * 4 * 10, progress=False
-    )
+    with pytest.warns(StoppedWarning, match="find_fixed_points stopped after 20 of 40 starts"):
+        found = find_fixed_points(
+            switches(2), starts=starts, memory=MATRICES * 8 * 4 * 10, progress=False
+        )
+    assert found.note == "stopped after 20 of 40 starts"
+    assert found.note in repr(found)
+    assert found.note in found._repr_html_()
     assert int(found.converged.sum()) == 20
     assert found.speed.isnan().sum() == 20
     assert len(found) >= 1
@@ -136,7 +141,7 @@ def test_memory_says_how_many_starts_go_at_once(monkeypatch: pytest.MonkeyPatch)
     find_fixed_points(
         switches(2),
         starts=torch.rand(25, 2),
-        memory=fixed_points.MATRICES * 8 * 4 * 10,
+        memory=MATRICES * 8 * 4 * 10,
         progress=False,
     )
     assert sizes == [10, 10, 5]
@@ -171,6 +176,51 @@ def test_lyapunov_of_a_leak_is_its_logarithm() -> None:
     expected = torch.sigmoid(torch.tensor([2.0, 0.5, -1.0]).double()).log()
     assert torch.allclose(found.exponents, expected, atol=1e-12)
     assert found.band.max() < 1e-12
+
+
+def forgets(*rows: list[float], z: float = -800.0) -> Cell:
+    """A cell with a shut update gate, r = 1/2 and n = tanh(rows h + x): h' is the candidate."""
+    units = len(rows)
+    weight, bias = torch.zeros(3 * units, units).double(), torch.zeros(3 * units).double()
+    weight[2 * units :], bias[units : 2 * units] = 2 * torch.tensor(rows, dtype=weight.dtype), z
+    weight_ih = torch.zeros(3 * units, 1).double()
+    weight_ih[2 * units :] = 1
+    return Cell(weight_ih, weight, bias, None)
+
+
+def test_lyapunov_of_a_singular_jacobian_is_minus_infinity_and_its_band_a_number() -> None:
+    x = torch.randn(300, 1, generator=torch.Generator().manual_seed(0))
+    one = lyapunov(forgets([0.3, 0.6], [0.6, 1.2]), x)  # of rank 1
+    assert one.exponents.isneginf().tolist() == [False, True]
+    assert one.band.isfinite().all()
+    assert one.band[1] == 0 < one.band[0]
+    assert one.note == "1 of 2 are -inf: a step's Jacobian is singular there"
+    assert one.note in repr(one)
+    # the other direction is as if it were alone: h = (u, 2u)
+    slope = (1 - torch.tanh(torch.zeros(1))).double()
+    assert bool(one.exponents[0] < slope.log() + 1.5)
+    none = lyapunov(forgets([0.0, 0.0], [0.0, 0.0]), x)
+    assert none.exponents.isneginf().all()
+    assert torch.equal(none.band, torch.zeros(2).double())
+    assert repr(none).startswith("Lyapunov(2 exponents, largest -inf ± 0.0000 a step; 2 of 2")
+    assert "nan" not in repr(none) + none._repr_html_()
+
+
+def test_lyapunov_turned_singular_is_no_logarithm_of_rounding() -> None:
+    """Rank 2 of 3 in no direction of the axes: the product's last stretch is 1e-17, not 0."""
+    generator = torch.Generator().manual_seed(3)
+    left, right = (torch.rand(*shape, generator=generator).double() for shape in ((3, 2), (2, 3)))
+    found = lyapunov(forgets(*(left @ right).tolist()), torch.zeros(80, 1))
+    assert found.exponents.isneginf().tolist() == [False, False, True]
+
+
+def test_lyapunov_of_a_strong_leak_is_still_a_number() -> None:
+    bias = torch.tensor([0.0, 0.0, 0.0, -60.0, 0.5, -40.0, 0.0, 0.0, 0.0]).double()
+    cell = Cell(torch.zeros(9, 2).double(), torch.zeros(9, 3).double(), bias, None)
+    found = lyapunov(cell, torch.randn(50, 2))
+    expected = torch.sigmoid(torch.tensor([0.5, -40.0, -60.0]).double()).log()
+    assert torch.allclose(found.exponents, expected, atol=1e-9)
+    assert found.note == ""
 
 
 def test_lyapunov_sums_to_the_mean_log_volume() -> None:

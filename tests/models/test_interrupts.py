@@ -207,6 +207,7 @@ def test_a_generator_that_is_left_open_lets_go_when_it_is_closed() -> None:
     assert free_for_others()
 
 
+@pytest.mark.filterwarnings("ignore::grulens.errors.StoppedWarning")
 def test_a_sweep_that_is_interrupted_gives_what_is_done() -> None:
     model = Model().eval()
     before = state(model)

@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from grulens import ablate, editing, record
-from grulens.errors import EditError, LayerError, PositionError, ReadoutError, RecordingError
+from grulens import ablate, editing, plot, record
+from grulens.errors import (
+    EditError,
+    LayerError,
+    PositionError,
+    ReadoutError,
+    RecordingError,
+    StoppedWarning,
+)
 from grulens.probing import phrases as phrases_file
 from grulens.probing.agglomerate import agglomerate
 from grulens.probing.decomposition import contextual_credit, contextual_decomposition
@@ -354,7 +361,10 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("interrupted")
 def test_interrupted_the_pairs_that_are_done_stay() -> None:
     head = nn.Linear(4, 3).double()
-    found = interactions(model(), x(1, 14), target=1, head=head, pairs="all", progress=False)
+    with pytest.warns(StoppedWarning, match="interactions stopped after 64 of 91 pairs"):
+        found = interactions(model(), x(1, 14), target=1, head=head, pairs="all", progress=False)
+    assert found.done.tolist() == [True] * 64 + [False] * 27
+    assert "stopped after 64 of 91 pairs" in repr(found)
     assert found.values.isnan().sum() == 91 - 64
     assert found.values[:64].isfinite().all()
     assert "Interactions" in found._repr_html_()
@@ -362,9 +372,12 @@ def test_interrupted_the_pairs_that_are_done_stay() -> None:
 
 @pytest.mark.usefixtures("interrupted")
 def test_interrupted_the_merges_that_are_done_stay() -> None:
-    tree = agglomerate(model(), x(), target=1, head=nn.Linear(4, 3).double(), progress=False)
+    head = nn.Linear(4, 3).double()
+    with pytest.warns(StoppedWarning, match="agglomerate stopped after 1 of 5 merges"):
+        tree = agglomerate(model(), x(), target=1, head=head, progress=False)
     assert (len(tree.tokens), len(tree.merges), tree.complete) == (6, 1, False)
-    assert repr(tree) == "Hierarchy('l1', class 1, 6 tokens, 1 merges, not complete)"
+    assert repr(tree) == "Hierarchy('l1', class 1, 6 tokens, stopped after 1 of 5 merges)"
+    assert tree.note in plot(tree).document.roots[0].children[0].title.text
     assert np.isnan(tree.rest)
 
 

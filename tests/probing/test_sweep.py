@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import grulens
 from grulens import ablate, clamp, editing, patch, record, scale, shift
-from grulens.errors import EditError, LayerError, PositionError, ReadoutError
+from grulens.errors import EditError, LayerError, PositionError, ReadoutError, StoppedWarning
 from grulens.probing import runs as runs_file
 from grulens.probing.asked import Asked
 from grulens.probing.readout import first_tensor
@@ -412,13 +412,29 @@ def test_interrupted_it_returns_what_is_done(monkeypatch: pytest.MonkeyPatch) ->
     whole = sweep(model, x, layer="l0")
     before = (sorted(vars(model)), torch.get_rng_state().tolist())
     # the unedited run, three runs twice, the check, and a run of the second two
-    found = sweep(model, x, layer="l0", readout=Interrupts(1 + 6 + 1 + 2 + 1))
+    with pytest.warns(StoppedWarning, match="sweep stopped after 3 of 6 units; what was done"):
+        found = sweep(model, x, layer="l0", readout=Interrupts(1 + 6 + 1 + 2 + 1))
     assert found.done.tolist() == [True, True, True, False, False, False]
     torch.testing.assert_close(found.effect[:3], whole.effect[:3])
     assert bool(found.effect[3:].isnan().all())
-    assert "interrupted: 3 of 6 runs are not done" in repr(found)
+    assert found.note == "stopped after 3 of 6 units"
+    assert found.note in repr(found)
+    assert found.note in found._repr_html_()
     assert set(found.order()[:3]) == {0, 1, 2}
     assert (sorted(vars(model)), torch.get_rng_state().tolist()) == before
+
+
+def test_interrupted_among_the_exact_runs_estimates_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "runs_at_once", lambda *_: 2)
+    model, x = double(nn.GRU(3, 6, batch_first=True)), rows(2, 5, 3)
+    stops = Interrupts(1 + 1 + 6 + 1 + 2 + 1)  # one run more: that with a graph
+    with pytest.warns(StoppedWarning, match=r"sweep stopped after \d of 6 exact runs"):
+        found = sweep(model, x, layer="l0", readout=stops, method="gradient", sample=6)
+    assert bool(found.done.all())
+    assert 0 < len(found.sample) < 6
+    assert f"stopped after {len(found.sample)} of 6 exact runs" in repr(found)
+    whole = sweep(model, x, layer="l0", method="gradient", sample=6)
+    assert "stopped" not in whole.note
 
 
 @pytest.mark.parametrize("how", ["batched", "one by one"])
@@ -436,7 +452,8 @@ def test_interrupted_inside_the_model(how: str, monkeypatch: pytest.MonkeyPatch)
             return super().forward(x)
 
     model = double(Stops("mean" if how == "one by one" else "")).train()
-    found = sweep(model, x, layer="rnn.l0", make_edit=EDITS["update"])
+    with pytest.warns(StoppedWarning, match="of 4 units"):
+        found = sweep(model, x, layer="rnn.l0", make_edit=EDITS["update"])
     assert 0 < int(found.done.sum()) < 4
     assert bool(found.effect[~found.done].isnan().all())
     assert "forward" not in vars(model.rnn)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from grulens import trace_patch
-from grulens.errors import EditError, PositionError, ReadoutError, SourceError
+from grulens import plot, trace_patch
+from grulens.errors import EditError, PositionError, ReadoutError, SourceError, StoppedWarning
 from grulens.probing import sweep as sweeping
 
 
@@ -169,12 +169,18 @@ def test_an_interrupt_keeps_what_is_done(monkeypatch: pytest.MonkeyPatch) -> Non
         return output
 
     monkeypatch.setattr(sweeping, "runs_at_once", lambda *_: 2)
-    found = trace_patch(Latch(), CLEAN, CORRUPTED, "rnn.l0", readout, progress=False)
+    with pytest.warns(StoppedWarning, match=r"trace_patch stopped after \d of 7 runs"):
+        found = trace_patch(Latch(), CLEAN, CORRUPTED, "rnn.l0", readout, progress=False)
     done = int(found.done.sum())
     assert 0 < done < 7
     assert torch.equal(found.share[..., 0].isnan(), ~found.done)
-    assert f"interrupted: {7 - done} of 7" in repr(found)
+    assert found.note == f"stopped after {done} of 7 runs"
+    assert found.note in repr(found)
+    assert found.note in found._repr_html_()
     assert found._repr_html_().count("<tr>") == 1 + done
+    view = plot(found)
+    assert found.note in str(view.document.to_json())
+    view.close()
 
 
 def test_it_shows_itself_in_words_numbers_and_html() -> None:

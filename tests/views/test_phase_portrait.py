@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from grulens.views.phase_portrait import CLASSES, DOTS, PhasePlot
 from grulens.views.spectrum import Spectrum
 from grulens.views.still_portrait import portrait
 
+KINDS = ["stable", "unstable in 2", "marginal in 1"]
 HOSTILE = "</b><img src=x onerror=alert(1)>"
 
 
@@ -49,7 +51,13 @@ def test_more_than_can_be_told_apart_is_thinned() -> None:
 
 def test_a_unit_is_as_long_in_both_directions_and_all_are_in_sight() -> None:
     made = plot(walk() * np.array([10.0, 1.0]))
-    made.points(np.array([[40.0, 3.0]]), np.array([0]), residual=np.zeros(1), slowest=np.ones(1))
+    made.points(
+        np.array([[40.0, 3.0]]),
+        np.array([0]),
+        kinds=["stable"],
+        residual=np.zeros(1),
+        slowest=np.ones(1),
+    )
     x, y = made.root.x_range, made.root.y_range
     assert (x.end - x.start) / WIDTH == pytest.approx((y.end - y.start) / HEIGHT)
     assert x.end > 40 > x.start
@@ -74,16 +82,24 @@ def test_colours_are_those_of_the_signal_or_of_the_classes() -> None:
 
 def test_stable_and_unstable_points_differ_in_more_than_colour() -> None:
     made = plot(walk())
-    places = np.array([[0.0, 0.0], [1.0, 1.0]])
-    made.points(places, np.array([0, 2]), residual=np.zeros(2), slowest=np.array([3.0, 4.0]))
+    places = np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]])
+    given: Any = {"residual": np.zeros(3), "slowest": np.array([3.0, 4.0, np.inf])}
+    made.points(places, np.array([0, 2, 0]), kinds=KINDS, **given)
     fixed = made.layers.fixed.data
-    assert fixed["ways"] == ["", "2"]
-    assert fixed["kind"] == ["stable", "unstable in 2"]
-    assert fixed["fill"][0] != fixed["fill"][1]
+    assert fixed["ways"] == ["", "2", ""]
+    assert fixed["kind"] == KINDS
+    assert fixed["shape"] == ["circle", "circle", "diamond"]
+    assert len(set(fixed["fill"])) == 3
+    assert fixed["slowest"] == ["3 steps", "4 steps", "for ever"]
+    assert "diamond: marginal" in str(made._figure.entries["fixed"].label)
     assert made._figure.entries["fixed"].visible
     assert not made._figure.entries["slow"].visible
-    made.points(places, np.array([0, 2]), residual=np.zeros(2), slowest=np.ones(2), slow=places)
+    made.points(
+        places[:2], np.array([0, 2]), kinds=KINDS[:2], residual=np.zeros(2), slowest=np.ones(2),
+        slow=places,
+    )  # fmt: skip
     assert made._figure.entries["slow"].visible
+    assert "marginal" not in str(made._figure.entries["fixed"].label)
 
 
 def test_ways_out_go_both_ways_and_arrows_point_along_them() -> None:
@@ -114,7 +130,13 @@ def test_the_field_is_fainter_where_it_leads_out_of_the_plane() -> None:
 
 def test_a_click_means_what_is_nearest_in_pixels() -> None:
     made = plot(np.array([[[0.0, 0.0], [1.0, 0.0]]]))
-    made.points(np.array([[0.0, 1.0]]), np.array([0]), residual=np.zeros(1), slowest=np.ones(1))
+    made.points(
+        np.array([[0.0, 1.0]]),
+        np.array([0]),
+        kinds=["stable"],
+        residual=np.zeros(1),
+        slowest=np.ones(1),
+    )
     told: list[Any] = []
     made.on_tap(told.append, lambda *at: told.append(at), lambda *at: told.append(at))
     pixel = made._pixel()
@@ -132,20 +154,33 @@ def test_a_click_means_what_is_nearest_in_pixels() -> None:
 def test_the_spectrum_says_how_long_and_how_it_turns() -> None:
     made = Spectrum()
     assert not made.root.visible
-    made.update(np.array([1.25, 0.5j, -0.5j, 1e-3]), "spectrum of point 1")
+    values = np.array([1.25, 0.5j, -0.5j, 1e-3])
+    made.update(values, np.zeros(4, bool), "spectrum of point 1")
     data: Any = made.source.data
-    assert data["steps"][0] == pytest.approx(1 / np.log(1.25))
+    assert data["steps"][0] == "4.48 steps"
+    assert data["shape"] == ["circle"] * 4
     assert data["turn"] == ["none", "4.0 steps", "4.0 steps", "none"]
     assert data["color"][0] != data["color"][1] == data["color"][2]
     assert made.root.x_range.end > 1.25
     assert made.root.title.text == "spectrum of point 1"
+    made.update(values, np.array([True, False, False, False]))
+    other: Any = made.source.data
+    assert other["shape"] == ["diamond", "circle", "circle", "circle"]
+    assert other["steps"][0] == "no end"
+    assert other["color"][0] not in data["color"]
 
 
 def test_the_still_picture_shows_the_same_and_says_it() -> None:
     html = portrait(
-        walk(), np.zeros((2, 2)), [0, 1], axes=("PC 1", "PC 2"), title=f"states of {HOSTILE}"
-    )
+        walk(), np.zeros((2, 2)), [0, 1], kinds=["stable", "unstable in 1"], axes=("PC 1", "PC 2"),
+        title=f"states of {HOSTILE}",
+    )  # fmt: skip
     assert "2 fixed points, 1 stable" in html
     assert HOSTILE not in html
     assert html.startswith('<img src="data:image/svg+xml;base64,')
-    assert portrait(walk()[:0], np.zeros((0, 2)), [], axes=("", ""), title="") == ""
+    assert portrait(walk()[:0], np.zeros((0, 2)), [], kinds=[], axes=("", ""), title="") == ""
+    kinds = ["stable", "unstable in 1", "marginal in 1"]
+    html = portrait(walk(), np.zeros((3, 2)), [0, 1, 0], kinds=kinds, axes=("", ""), title="states")
+    assert "3 fixed points, 1 stable, 1 marginal (diamonds)" in html
+    svg = base64.b64decode(html.split("base64,")[1].split('"')[0]).decode()
+    assert (svg.count("<polygon"), svg.count('r="7"')) == (1, 2)

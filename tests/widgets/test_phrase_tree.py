@@ -139,7 +139,7 @@ def test_stopped_what_is_built_stays(screen: PhraseTree, held: Held) -> None:
     assert screen.wait(10.0)
     assert screen.tree is not None
     assert (len(screen.tree.merges), screen.tree.complete) == (2, False)
-    assert "6 tokens, stopped after 2 merges" in screen._built.value
+    assert "6 tokens, stopped after 2 of 5 merges" in screen._built.value
     assert screen.build.description == "build"
     assert built(screen).tree.complete  # type: ignore[union-attr]
 

@@ -10,7 +10,13 @@ from torch import nn
 
 import grulens
 from grulens import ablate, sweep, trace_patch
-from grulens.errors import EditError, GrulensError, PositionError, ReadoutError
+from grulens.errors import (
+    EditError,
+    GrulensError,
+    PositionError,
+    ReadoutError,
+    StoppedWarning,
+)
 
 
 @pytest.fixture
@@ -117,13 +123,14 @@ def test_what_an_interrupt_left_is_not_drawn(rnn: nn.GRU) -> None:
             raise KeyboardInterrupt
         return output[0][0, -1, 0]
 
-    found = sweep(
-        rnn, X, layer="l0", readout=readout, units=list(range(5)) * 8, memory=1, progress=False
-    )
+    with pytest.warns(StoppedWarning):
+        found = sweep(
+            rnn, X, layer="l0", readout=readout, units=list(range(5)) * 8, memory=1, progress=False
+        )
     assert 0 < int(found.done.sum()) < 40
     view = grulens.plot(found)
     assert len(bars(view)["unit"]) == int(found.done.sum())
-    assert "interrupted" in view.document.roots[0].title.text
+    assert f"stopped after {int(found.done.sum())} of 40 units" in view.document.roots[0].title.text
 
 
 def test_attention_is_a_map_of_which_a_tap_chooses_a_state(rnn: nn.GRU) -> None:

@@ -106,7 +106,7 @@ def test_stopped_what_is_done_stays(table: NeuronTable, session: Session, held: 
     assert (~np.isnan(shown(table, "effect"))).tolist() == [True] * 4 + [False] * 2
     assert table.to_frame()["effect"].notna().tolist() == [True] * 4 + [False] * 2
     assert table.measure.description == "measure effects"
-    assert "measured 4 of 6 units" in table._measured.value
+    assert "stopped after 4 of 6 units" in table._measured.value
     assert table._bar.layout.display == "none"
     same(measured(table), expected(session))
 
