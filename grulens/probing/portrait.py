@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -182,7 +183,8 @@ def portrait(
         raise RecordingError(f"layer {held.name!r} has states that are not finite")
     # by the covariance where states are many: as exact here, and its cost does not grow with them
     solver = "covariance_eigh" if len(states) > held.shape[2] else "full"
-    found = PCA(count, svd_solver=solver).fit(states.numpy())
+    with np.errstate(invalid="ignore"):  # states that never move have no variance to share out
+        found = PCA(count, svd_solver=solver).fit(states.numpy())
     # a component has no sign of its own: its largest weight is positive, so that runs look alike
     axes = torch.from_numpy(found.components_)
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))

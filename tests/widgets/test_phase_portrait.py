@@ -215,3 +215,85 @@ def test_exponents_along_the_run(session: Session) -> None:
     assert panel._parting.value == ""
     assert not panel._exponents.root.visible
     panel.close()
+
+
+class AtTheBorder(nn.Module):
+    """Two units, each at a pitchfork: one fixed point, marginal in both directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(1, 2, batch_first=True)
+        with torch.no_grad():
+            for value in self.rnn.parameters():
+                value.zero_()
+            self.rnn.weight_hh_l0[4:] = 2 * torch.eye(2)
+
+    def forward(self, h_0: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.rnn(h_0.new_zeros(len(h_0), 12, 1), h_0[None])[0]
+        return states
+
+
+def test_a_marginal_point_is_neither_in_picture_table_nor_words() -> None:
+    panel = found(PhasePortrait(AtTheBorder(), starts(), scale="value"))
+    assert "1 fixed point, 0 stable, 1 marginal" in panel._said.value
+    assert panel.point.options[1] == ("0: marginal in 2, for ever", 0)
+    fixed = layers(panel).fixed.data
+    assert (fixed["shape"], fixed["kind"]) == (["diamond"], ["marginal in 2"])
+    panel.point.value = 0
+    assert "point 0</b>: marginal." in panel._words.value
+    assert "In 2 directions the eigenvalue has modulus 1 to rounding" in panel._words.value
+    assert "unstable" not in panel._words.value
+    assert panel._spectrum.source.data["shape"] == ["diamond", "diamond"]
+    assert len(layers(panel).ways.data["x"]) == 0, "no way out that is certain"
+    x, y = panel._plane.project(torch.tensor([0.4, 0.4])).tolist()
+    panel._on_place(x, y)
+    assert "(marginal)" in panel._about.value
+    assert "1 marginal (diamonds)" in panel.still()
+    panel.close()
+
+
+class Forgets(AtTheBorder):
+    """Every step forgets one direction (rank 1), or all of them."""
+
+    def __init__(self, ways: int) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.rnn.weight_hh_l0[4:] = 0.5 * ways
+            self.rnn.bias_ih_l0[2:4] = -800
+
+
+def test_exponents_of_minus_infinity_are_said_in_words() -> None:
+    panel = PhasePortrait(Forgets(1), starts(), scale="value")
+    panel.measure.click()
+    assert panel.wait(20.0)
+    assert "In 1 direction (exponent −∞) a step forgets every difference." in panel._parting.value
+    assert panel._exponents.root.title.text == "Lyapunov exponents · row 0 · 1 are −∞"
+    data: Any = panel._exponents.source.data
+    assert data["number"].tolist() == [0]
+    assert np.isfinite(np.stack([data["value"], data["low"], data["high"]])).all()
+    panel.close()
+    none = PhasePortrait(Forgets(0), starts() + torch.arange(2), scale="value")
+    none.measure.click()
+    assert none.wait(20.0)
+    assert "all exponents are −∞" in none._parting.value
+    assert "nan" not in none._parting.value
+    none.close()
+
+
+def test_a_search_that_is_stopped_says_after_how_much(
+    panel: PhasePortrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = panel._space.search
+
+    def half(cell: Any, *, x: Any, starts: torch.Tensor, progress: Any) -> Any:
+        def told(count: int) -> None:
+            progress(count)
+            if search.done >= 100:
+                search.stop()
+
+        return find_fixed_points(cell, x=x, starts=starts, progress=told, memory=2**12)
+
+    monkeypatch.setattr(module, "find_fixed_points", half)
+    found(panel)
+    assert panel.found.note.startswith("stopped after ")
+    assert f"; {panel.found.note}" in panel._said.value
