@@ -153,13 +153,14 @@ class GrulensMagics(Magics):
         if cell is None and not options.inputs:
             return layers(model)
         if cell is None:
-            self._show(model, [lookup(text, names) for text in options.inputs], {}, options)
+            given = [lookup(text, names) for text in options.inputs]
+            self._show(model, given, {}, options)
             return None
         if options.inputs:
             raise UsageError("%%grulens takes the input from the cell; give only the model")
         layers(model)  # says why it cannot be opened before the cell runs
         ran = self._run(model, options.model, cell)
-        self._show(model, ran.args, ran.kwargs, options)
+        self._show(model, ran.args, ran.kwargs, options, cell)
         return None
 
     def _model(self, expression: str) -> nn.Module:
@@ -199,13 +200,18 @@ class GrulensMagics(Magics):
         except (TokenError, SyntaxError):  # running it says what is wrong
             return False
 
-    def _show(self, model: nn.Module, args: Iterable[Any], kwargs: Any, options: Any) -> None:
+    def _show(
+        self, model: nn.Module, args: Iterable[Any], kwargs: Any, options: Any, cell: str = ""
+    ) -> None:
         from importlib import import_module  # noqa: PLC0415 - the widgets only when asked for
 
         module, kind = VIEWS[options.view]
         tokens = lookup(options.tokens, self.shell.user_ns) if options.tokens else None
+        names = import_module("grulens.widgets.names")
+        written = [options.model, *options.inputs, *names.expressions(cell)]
         make = getattr(import_module(module), kind)
-        screen = make(model, *args, tokens=tokens, layer=options.layer, **kwargs)
+        with names.called(self.shell.user_ns, written):
+            screen = make(model, *args, tokens=tokens, layer=options.layer, **kwargs)
         if options.name:
             self.shell.user_ns[options.name] = screen
         # shown here, not returned: IPython would keep every one of them in Out

@@ -150,6 +150,24 @@ class Edit:
         parts += [f"{n}={_code(v)}" for n in ("at", "rows") if (v := getattr(self, n)) is not None]
         return f"{self.kind}({', '.join(parts)})"
 
+    def code(self, amount: str | None = None) -> str:
+        """The call that makes it, as a person writes it: steps in a row are a slice.
+
+        Args:
+            amount: the expression for what it puts in; None writes that out.
+
+        >>> from grulens import ablate
+        >>> ablate("l0", 3, at=[2, 3, 4]).code()
+        "ablate('l0', 3, to=0.0, at=slice(2, 5))"
+        """
+        parts = [repr(self.layer)]
+        parts += [repr(self.signal)] if self.kind != "ablate" else []
+        parts += [_code(self.units)] if self.units is not None else []
+        parts += [f"{self._keyword}={amounts.code(self.amount) if amount is None else amount}"]
+        where = {"at": positions.in_a_row(self.at), "rows": self.rows}
+        parts += [f"{name}={_written(index)}" for name, index in where.items() if index is not None]
+        return f"{self.kind}({', '.join(parts)})"
+
     def _repr_html_(self) -> str:
         return f"<code>{escape(repr(self))}</code><br>{escape(self.words())}"
 
@@ -198,6 +216,12 @@ class Edit:
             raise
         except Exception as error:  # whatever it holds, it is no edit
             raise EditError(f"this describes no edit ({shown(error)}): {shown(data)}") from error
+
+
+def _written(index: Index) -> str:
+    if isinstance(index, slice) and index.step is None:
+        return f"slice({index.start!r}, {index.stop!r})"
+    return _code(index)
 
 
 def _code(index: Index) -> str:

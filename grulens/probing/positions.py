@@ -124,6 +124,20 @@ def chosen(index: Any, size: int, what: str, where: str) -> Tensor:
     return mask(given, size)
 
 
+def in_a_row(index: Index) -> Index:
+    """Positions that follow one another as the slice that means the same; any others as they are.
+
+    >>> in_a_row((4, 2, 3)), in_a_row((False, True, True)), in_a_row((2, 4)), in_a_row((-2, -1))
+    (slice(2, 5, None), slice(1, 3, None), (2, 4), (-2, -1))
+    """
+    if not isinstance(index, tuple):
+        return index
+    chosen = [i for i, on in enumerate(index) if on] if _is_mask(index) else sorted({*index})
+    if len(chosen) < 2 or chosen[0] < 0 or chosen != list(range(chosen[0], chosen[-1] + 1)):
+        return index
+    return slice(chosen[0], chosen[-1] + 1)
+
+
 def to_json(index: Index) -> Any:
     """An index as JSON."""
     if isinstance(index, slice):

@@ -26,7 +26,9 @@ from grulens.probing.misfit import misfit
 from grulens.probing.readout import Answer, Readout, Scale, divergence
 from grulens.probing.spans import last_read
 from grulens.widgets.answers import Answers, Array
+from grulens.widgets.code import write
 from grulens.widgets.edit_list import EditList, Slots, check_edit
+from grulens.widgets.names import Names, here
 from grulens.widgets.runs import Input, Runs
 from grulens.widgets.text import Text, ids_in, vocabulary_of
 from grulens.widgets.tokens import Naming, Rows, TokensBy, names_of, texts
@@ -86,6 +88,8 @@ class Session(EditList):
         given: the model's own arguments, (args, kwargs).
         text: the text that was given, as it was given; of ids, one that is encoded to them, or "".
         coder: what stands between texts and ids.
+        typed: the text that the input was encoded from; None where the input was given as it is.
+        names: what the user calls things.
         runs: what runs the model.
         busy: whether the model runs right now.
         changed: whether the model has been seen to be another than in the runs shown: trained on,
@@ -149,6 +153,8 @@ class Session(EditList):
             _own(model, "encode", encode), _own(model, "decode", decode),
             vocabulary_of(model, self.labels),
         )  # fmt: skip
+        self.names = self._made = here() or Names({})
+        self.typed: str | None = None
         self._effects: dict[Edit, float] = {}
         self.standing = self.runs.standing()
         self.set_input(*args, tokens=tokens, layer=layer, **kwargs)
@@ -162,13 +168,20 @@ class Session(EditList):
 
         An edit that reaches past the end of the new input is off, and says why, until it fits.
         """
-        text = None
+        text, at = None, here()
         if len(args) == 1 and isinstance(args[0], str) and self.coder.encode is not None:
             text = args[0]
             args = (self.coder.read(text),)
         naming = Naming(tokens, partial(self.coder.names, text=text), ids_in(args, kwargs))
         with self.lock:
-            self._show((args, kwargs), naming, self.slots, layer, text)
+            before = self.typed, self.names
+            self.typed = text
+            self.names = self._made if at is None else at.before(self._made)
+            try:
+                self._show((args, kwargs), naming, self.slots, layer, text)
+            except BaseException:
+                self.typed, self.names = before
+                raise
 
     def run_again(self) -> None:
         """Make the runs shown anew, of the model as it is now."""
@@ -394,13 +407,11 @@ class Session(EditList):
     def code(self) -> str:
         """The Python that makes the present run, for a notebook cell.
 
-        `model` and `x` stand for the model and its input.
+        Things are called what they are called in the call that made the session or set its input;
+        a text goes through what encodes it. What cannot be written is said in a comment.
         """
-        edits = self.on
-        names = sorted({"record", *(edit.kind for edit in edits)})
-        lines = [f"from grulens import {', '.join(names)}", "", "edits = ["]
-        lines += [f"    {edit!r}," for edit in edits]
-        return "\n".join([*lines, "]", "run = record(model, x, edits=edits)"])
+        with self.lock:
+            return write(self)
 
     def valid(self, change: Tensor) -> Tensor:
         """A change of the output at the valid steps of the row shown, without its sign."""

@@ -42,6 +42,9 @@ class Text:
         decode: from ids (time,) to a text or a list of texts, or None.
         vocabulary: what each id is called, where that is known without `decode`.
 
+    Attributes:
+        listed: whether the last text became a list of ids.
+
     >>> text = Text(lambda text: [ord(c) - 97 for c in text], None)
     >>> ids = text.read("cab")
     >>> ids, text.names(ids, "cab")
@@ -55,11 +58,13 @@ class Text:
         vocabulary: Sequence[str] | None = None,
     ) -> None:
         self.encode, self.decode, self.vocabulary = encode, decode, vocabulary
+        self.listed = False
 
     def read(self, text: str) -> Any:
         """The model's input for a text; a list of ids becomes (1, time)."""
         found = text if self.encode is None else self.encode(text)
         ids = isinstance(found, list) and found and all(type(i) is int for i in found)
+        self.listed = bool(ids)
         return torch.tensor([found]) if ids else found
 
     def names(self, ids: Any, text: str | None = None) -> list[str] | None:
