@@ -8,7 +8,7 @@
 // Python -> views  js {part}, doc {view}, patch {skip}, ack {view}, error {title, traceback}
 //
 // BokehJS' internal names used here: require("document"), create_json_patch, apply_json_patch,
-// embed.add_document_standalone, Bokeh.documents.
+// embed.add_document_standalone, Bokeh.documents, views_manager, canvas.resize, request_repaint.
 
 // Shared by every view of the page, whichever notebook or version it came from.
 const page = (globalThis[Symbol.for("grulens.bokehjs")] ??= {
@@ -27,7 +27,9 @@ async function evaluate(gzipped) {
   const unzipped = new Blob([gzipped]).stream().pipeThrough(new DecompressionStream("gzip"));
   const source = await new Response(unzipped).text();
   const scope = 'globalThis[Symbol.for("grulens.bokehjs")].scope';
-  const parts = ["(function () {", source, `\n}).call(${scope});`];
+  // A plot listens to `visualViewport` for as long as the page lives, and lives as long: BokehJS 3.9
+  // never removes the listener. So here it finds no such thing, and each view listens for its plots.
+  const parts = ["(function (visualViewport) {", source, `\n}).call(${scope}, undefined);`];
   const url = URL.createObjectURL(new Blob(parts, { type: "text/javascript" }));
   try {
     await import(url);
@@ -213,6 +215,16 @@ function letTabLeaveTables(view) {
   }, { capture: true });
 }
 
+// a person zooms with two fingers: plots may need more, or fewer, pixels
+function followZoom(view) {
+  window.visualViewport?.addEventListener("resize", () => {
+    for (const model of view.doc?.all_models ?? []) {
+      const plot = model.type === "Figure" && view.doc.views_manager?.find_one(model);
+      if (plot?.canvas?.resize()) plot.request_repaint();
+    }
+  }, { signal: view.ended.signal });
+}
+
 class View {
   constructor(model, el) {
     this.model = model;
@@ -223,6 +235,7 @@ class View {
     this.ended = new AbortController();
     keepFocusElsewhere(this);
     letTabLeaveTables(this);
+    followZoom(this);
     this.gone = false;
     this.turn = Promise.resolve(); // messages are handled in order, though loading takes time
     this.outbox = new Outbox((events) => this.sendPatch(events));

@@ -33,9 +33,9 @@ NOTICED: Final = ("changed", "mode", "evaluate", "baseline", "layer")
 
 
 class Style(anywidget.AnyWidget):
-    """Nothing to see: the style sheet of the panels, wherever they are shown."""
+    """Nothing to see: the style sheet of the panels, and what knows when the kernel is gone."""
 
-    _esm = "export default { render() {} }"
+    _esm = Path(__file__).with_name("panel.js").read_text(encoding="utf-8")
     _css = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
 
 

@@ -1,0 +1,39 @@
+// The style sheet of the panels has nothing to show, but it stands in every one: it knows whether the
+// kernel is still there. ipywidgets' own sliders and buttons would do nothing, and say nothing.
+
+const GONE = "The kernel is gone: run the cell again.";
+
+// false when the kernel is gone
+function reaches(model) {
+  try {
+    model.send({ kind: "there" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function say(panel) {
+  if (panel.querySelector(":scope > .grulens-gone")) return;
+  const box = document.createElement("div");
+  box.className = "grulens-gone";
+  box.setAttribute("role", "alert");
+  box.textContent = GONE;
+  panel.prepend(box);
+}
+
+function render({ model, el }) {
+  const ended = new AbortController();
+  const acted = (event) => {
+    // a figure says so itself, and a panel within a panel leaves it to the outer one
+    const panel = el.closest(".grulens-panel");
+    if (!panel?.contains(event.target) || panel.parentElement?.closest(".grulens-panel")) return;
+    if (event.target.closest(".grulens-bokeh, .grulens-copy") || event.key === "Tab") return;
+    if (!reaches(model)) say(panel);
+  };
+  for (const kind of ["pointerdown", "keydown"])
+    window.addEventListener(kind, acted, { capture: true, signal: ended.signal });
+  return () => ended.abort();
+}
+
+export default { render };
