@@ -54,6 +54,16 @@ def cell_run() -> CellRun | None:
     return CellRun(str(cell), str(header.get("msg_id", "")))
 
 
+def in_terminal() -> bool:
+    """Whether a person types Python where no widget can be seen: `python`, or IPython there.
+
+    >>> in_terminal()
+    False
+    """
+    shell: Any = get_ipython()
+    return hasattr(sys, "ps1") if shell is None else not hasattr(shell, "kernel")
+
+
 def forget(thing: object) -> None:
     """Let IPython let go of something closed: in `Out`, `_`, `_12` and the like it would live on.
 

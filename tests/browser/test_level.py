@@ -1,0 +1,131 @@
+"""A page and a kernel stay as large as they are, however often a cell that shows a lens runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SETUP = """
+import gc, threading, weakref
+import torch, grulens
+from ipywidgets.widgets.widget import _instances
+torch.set_num_threads(1)
+made = []
+"""
+CELL = """model = torch.nn.GRU(3, 8, batch_first=True)
+lens = grulens.Lens(model, torch.randn(1, 6, 3))
+made.append(weakref.ref(model))
+"""
+RUNS = 4
+#: What is left of the runs before the last: a page may hold one more for a moment.
+SPARE = 1
+KERNEL = (
+    "gc.collect(); print(len(_instances), sum(ref() is not None for ref in made), "
+    "sum(t.name == 'grulens-latest' for t in threading.enumerate()), "
+    "sum(type(v).__name__ == 'Lens' for v in Out.values()))"
+)
+SHARED = 'globalThis[Symbol.for("grulens.bokehjs")]'
+# what a figure of the page is made from, however many there are
+FIGURES = f"""(() => {{
+  const doc = {SHARED}.scope.Bokeh.documents.at(-1);
+  const model = [...doc.all_models].find((model) => model.type === "Figure");
+  return Object.getPrototypeOf(doc.views_manager.find_one(model));
+}})()"""
+DRAWN = f"""(lenses) => {{
+  const docs = {SHARED}.scope.Bokeh?.documents ?? [];
+  return docs.length === 2 * lenses && docs.every((doc) => [...doc.all_models]
+    .filter((model) => model.type === "Figure")
+    .every((model) => doc.views_manager?.find_one(model)?.el.isConnected));
+}}"""
+
+
+def objects(session: Any, prototype: str) -> int:
+    """How many objects of a kind the page's memory holds, garbage taken away."""
+    session.send("HeapProfiler.collectGarbage")
+    made = session.send("Runtime.evaluate", {"expression": prototype, "objectGroup": "count"})
+    found = session.send(
+        "Runtime.queryObjects",
+        {"prototypeObjectId": made["result"]["objectId"], "objectGroup": "count"},
+    )
+    count = session.send(
+        "Runtime.callFunctionOn",
+        {
+            "objectId": found["objects"]["objectId"],
+            "functionDeclaration": "function () { return this.length }",
+            "returnByValue": True,
+        },
+    )
+    session.send("Runtime.releaseObjectGroup", {"objectGroup": "count"})
+    return int(count["result"]["value"])
+
+
+@pytest.mark.parametrize("end", ["lens", "display(lens)"])
+def test_a_cell_that_runs_again_and_again(open_notebook: Any, end: str) -> None:
+    notebook = open_notebook(SETUP, CELL + end)
+    page = notebook.page
+    session = page.context.new_cdp_session(page)
+    notebook.run_cell(0)
+
+    def run() -> tuple[int, int]:
+        notebook.run_cell(1)
+        page.wait_for_function(DRAWN, arg=1)
+        return objects(session, FIGURES), objects(session, "HTMLCanvasElement.prototype")
+
+    figures, canvases = run()
+    widgets = notebook.kernel(KERNEL)
+    for _ in range(RUNS):
+        last = run()
+    # before, each run left all of its figures and canvases
+    assert last[0] <= figures * (1 + SPARE)
+    assert last[1] <= canvases * (1 + SPARE)
+    assert notebook.kernel(KERNEL) == widgets
+    assert widgets.split()[1:] == ["1", "0", "1" if end == "lens" else "0"]
+
+
+def test_a_closed_lens_leaves_the_page(open_notebook: Any) -> None:
+    notebook = open_notebook(SETUP, CELL + "lens")
+    notebook.run_all()
+    notebook.page.wait_for_function(DRAWN, arg=1)
+    notebook.kernel("lens.close(); del lens, model")
+    notebook.page.wait_for_function(DRAWN, arg=0)
+    assert notebook.kernel(KERNEL).split()[1:] == ["0", "0", "0"]
+
+
+def test_after_a_restart_a_slider_says_that_the_kernel_is_gone(open_notebook: Any) -> None:
+    notebook = open_notebook(SETUP, CELL + "lens")
+    notebook.run_all()
+    page = notebook.page
+    page.wait_for_function(DRAWN, arg=1)
+    said = page.get_by_role("alert").filter(has_text="The kernel is gone: run the cell again.")
+    slider = page.locator(".grulens-z .noUi-handle:visible").first
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    notebook.until("print(len(lens.session.slots))", "1")
+    assert said.count() == 0
+    notebook.restart()
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    said.wait_for()
+    assert said.count() == 1
+    page.get_by_role("button", name="ablate selection").click()
+    assert said.count() == 1
+    # what ipywidgets' own button raises when it finds no kernel
+    notebook.errors[:] = [error for error in notebook.errors if error != "Cannot send"]
+    notebook.run_all()
+    page.wait_for_function(DRAWN, arg=1)
+    assert said.count() == 0
+
+
+def test_half_a_surrogate_pair_is_shown_as_a_replacement(open_notebook: Any) -> None:
+    tokens = "['a', '\\ud83d', '\\ud83d\\ude00', 'b\\udc80', '<i>', 'c']"
+    cell = CELL.replace("torch.randn(1, 6, 3))", f"torch.randn(1, 6, 3), tokens={tokens})")
+    notebook = open_notebook(SETUP, cell + "lens")
+    notebook.run_all()
+    page = notebook.page
+    page.wait_for_function(DRAWN, arg=1)
+    texts = f"""{SHARED}.scope.Bokeh.documents.flatMap((doc) => [...doc.all_models])
+      .flatMap((model) => [...(model.data?.get?.("token") ?? [])])"""
+    assert {"a", "\ufffd", "\U0001f600", "b\ufffd", "<i>"} <= set(page.evaluate(texts))
