@@ -99,7 +99,10 @@ s.add(ablate(s.layer, 1, to="mean", at=[2, 3]))
         ("Session(net, torch.randn(1, 5, 3))", "record(net, torch.tensor([[["),
         ("Session(*(net, x))", "record(net, x, edits=edits)"),
         ("Session(tagger, 'abcdab')", "record(tagger, tagger.encode('abcdab'), edits=edits)"),
-        ("Session(worder, 'b a b a a', encode=spell)", "(worder, torch.tensor([spell('b a b a a')])"),
+        (
+            "Session(worder, 'b a b a a', encode=spell)",
+            "torch.tensor([spell('b a b a a')])",
+        ),
         ("(lambda n, b: Session(n, b))(net, x)", "record(net, x, edits=edits)"),
         ("GateSliders(net.double(), x.double()).session", "record(net, torch.tensor([[["),
     ],
