@@ -82,8 +82,8 @@ def look(model: Any) -> Found:
                 parts.update(module.modules())
         elif why := another_kind(module):
             closed.append(Closed(name, kind, f"is {why}", is_gru=False))
-            if is_keras(module):
-                parts.update(module.modules())
+            if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+                parts.update(module.modules())  # Keras' cells, or quantized ones
         else:
             continue
         parts.add(module)
@@ -95,7 +95,8 @@ def look(model: Any) -> Found:
         if lines := how_to_register(module):
             closed.append(Closed(path or WHOLE, type(module).__name__, lines))
             holders |= _above(path)
-    return Found(opened, tuple(closed))
+    order = {path or WHOLE: index for index, (_, path) in enumerate(every)}
+    return Found(opened, tuple(sorted(closed, key=lambda part: order[part.name])))
 
 
 def places(model: nn.Module) -> dict[nn.Module, list[str]]:

@@ -166,6 +166,19 @@ def test_many_of_one_kind_are_one_sentence() -> None:
     assert len(found.closed) == 6
 
 
+def test_they_stand_in_the_order_of_the_model_without_the_parts_of_a_part() -> None:
+    parts = {
+        "a": Alike(),
+        "quantizable": torch.ao.nn.quantizable.LSTM(3, 4),
+        "b": Alike(),
+        "rnn": nn.GRU(3, 4),
+        "c": nn.RNN(3, 4),
+    }
+    found = grulens.layers(nn.ModuleDict(parts))
+    assert [part.name for part in found.closed] == ["a", "quantizable", "b", "c"]
+    assert "not opened: 'a', 'b': each (Alike) looks like a GRU of 4 units" in repr(found)
+
+
 def test_what_holds_a_layer_is_no_layer_itself() -> None:
     class Decoder(Alike):
         def __init__(self) -> None:
