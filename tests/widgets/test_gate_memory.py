@@ -169,7 +169,8 @@ def test_padding_is_said(model: nn.Module) -> None:
 
     session = Session(Packed(), torch.randn(2, 4, 2), layer="rnn.l0_reverse")
     screen = GateMemory(session)
-    session.row = 1
+    assert "the state after step 0" in said(screen), "what a reverse layer read last"
+    session.row, session.step = 1, 3
     assert "Step 3 is padding in this row." in said(screen)
     session.step = 0
     part = found(session).query(0)[0]
