@@ -19,7 +19,7 @@ from grulens.models.find import layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.register import register
-from grulens.models.splice import editing
+from grulens.models.splice import editing, recording
 from grulens.models.stack import GRUStack
 from grulens.probing.agglomerate import agglomerate
 from grulens.probing.attention import GateAttention, attention
@@ -114,6 +114,7 @@ __all__ = [
     "plot",
     "portrait",
     "record",
+    "recording",
     "register",
     "scale",
     "shift",

@@ -11,7 +11,7 @@ GrulensError
 ├── LayerError (KeyError)      a layer name that is not there
 ├── RecordingError             a run that cannot be recorded
 │   ├── EmptySequenceError     a sequence of no steps
-│   └── WeightsChangedError    the weights moved under a recording that is part of a graph
+│   └── WeightsChangedError    the weights moved during a run, or under a recording with a graph
 ├── EditError (ValueError)     an edit that makes no sense by itself
 │   ├── SignalError            a signal that is not r, z, n or h
 │   ├── PositionError          units, times or rows out of range
@@ -23,6 +23,9 @@ GrulensError
 
 NonFiniteWarning (UserWarning) NaN or infinity entered a layer; it is recorded as it is
 StoppedWarning (UserWarning)   Ctrl-C ended long work; what was done by then is returned
+OtherThreadWarning (UserWarning) a call from another thread or task is not edited or not recorded
+NothingRanWarning (UserWarning) a block of editing or recording ended, and its layers did not run
+WeightsMovedWarning (UserWarning) parameters of the model changed while a run was recorded
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ class EmptySequenceError(RecordingError):
 
 
 class WeightsChangedError(RecordingError):
-    """The weights are not those of the run any more: read or compared now, it would be wrong."""
+    """Weights were changed while a layer ran, or under a recording that is part of a graph."""
 
 
 class EditError(GrulensError, ValueError):
@@ -126,6 +129,18 @@ class NonFiniteWarning(UserWarning):
 
 class StoppedWarning(UserWarning):
     """Ctrl-C ended long work before its end; what was done by then is returned."""
+
+
+class OtherThreadWarning(UserWarning):
+    """A call from another thread or task than the block's own: it is not edited or not recorded."""
+
+
+class NothingRanWarning(UserWarning):
+    """A block of editing or recording has ended, and layers that it named did not run in it."""
+
+
+class WeightsMovedWarning(UserWarning):
+    """Parameters of the model changed while a run was recorded: it is not of one model."""
 
 
 def shown(value: object, most: int = 300) -> str:

@@ -92,6 +92,20 @@ class Program:
         self.first: int = where[0] if where else steps
         self.stop: int = where[-1] + 1 if where else steps
 
+    @staticmethod
+    def after(program: Program | None, change: Change, steps: int, like: Tensor) -> Program:
+        """A program, or none, and one more change at its end."""
+        made = Program([change], steps, like)
+        if program is not None:
+            made._before = dict(program._before)
+            for signal, map_ in program._after.items():
+                both = made._after[signal] = _Affine(like)
+                vars(both).update(vars(map_))
+                if signal == change.signal:
+                    both.then(change)
+                    both.settle()
+        return made
+
     def shift(self, signal: str, pre: Tensor, start: int = 0) -> Tensor:
         """`pre` (batch, time, unit), the pre-activation of steps `start`..., with what is added."""
         added = self._before.get(signal)

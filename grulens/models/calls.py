@@ -44,18 +44,15 @@ class Inside:
     h_0: Tensor
     lengths: Tensor | None
 
-    def states(self, program: Program | None, unrolled: bool = False) -> tuple[Tensor, Tensor]:
-        """The states at the positions of the input, zero on padding; and the last one."""
+    def states(self, program: Program | None, unrolled: bool = False) -> Tensor:
+        """The states (batch, time, unit) at the positions of the input, zero on padding."""
         x = self.x
         if self.key[1]:
             x = reverse(x, self.lengths)
             program = program and program.reversed(self.lengths)
         way = unroll if unrolled else run
         h = way(self.cell, x, self.h_0, program, lengths=self.lengths)
-        last = h[:, -1]
-        if self.key[1]:
-            h = reverse(h, self.lengths)
-        return self.valid(h), last
+        return self.valid(reverse(h, self.lengths) if self.key[1] else h)
 
     def valid(self, h: Tensor) -> Tensor:
         """States (batch, time, unit) at the positions of the input, zero on padding."""
@@ -66,7 +63,7 @@ class Inside:
 
     def mean(self) -> Tensor:
         """The mean unedited state (unit,) over valid steps and rows."""
-        h, _ = self.states(None)
+        h = self.states(None)
         if self.lengths is None:
             return h.mean((0, 1))
         return h.sum((0, 1)) / self.lengths.sum().to(h.device)
@@ -85,6 +82,7 @@ class Run:
         inputs: per level, rows (batch, time, feature).
         states: per level and direction, rows (batch, time, unit).
         programs: per level and direction, what was changed.
+        bodies: per level, what the rest of the model reads of its states, if that is to be seen.
         body: the last level's output.
         h_n: the last states (level and direction, batch, unit).
     """
@@ -92,6 +90,7 @@ class Run:
     inputs: list[Tensor] = field(default_factory=list)
     states: dict[Key, Tensor] = field(default_factory=dict)
     programs: dict[Key, Program] = field(default_factory=dict)
+    bodies: list[Tensor] = field(default_factory=list)
     body: Tensor = field(default_factory=lambda: torch.empty(0))
     h_n: Tensor = field(default_factory=lambda: torch.empty(0))
 
@@ -115,6 +114,7 @@ class Call:
         leave: what the module returns for a run of its layers.
         dropout: between the levels, as it acts in this call.
         precision: the autocast under which it runs.
+        graph: whether the states of each level are to be seen as the rest of the model reads them.
     """
 
     form: Form
@@ -125,6 +125,7 @@ class Call:
     enter: Callable[[Any], Tensor]
     leave: Callable[[Run], Any]
     dropout: float = 0.0
+    graph: bool = False
     precision: Precision = field(init=False)
 
     def __post_init__(self) -> None:
@@ -191,16 +192,22 @@ class Call:
         programs = {i.key: p for i in insides if make_program and (p := make_program(i))}
         done.programs |= programs
         if programs or unrolled or not all(inside.cell.is_torch for inside in insides):
-            results = [inside.states(programs.get(inside.key), unrolled) for inside in insides]
+            states = [inside.states(programs.get(inside.key), unrolled) for inside in insides]
             # in the memory order of the kernel's own output: dropout draws its mask along it
-            body = self.form.body(torch.cat([h for h, _ in results], 2)).contiguous()
-            states, last = [h for h, _ in results], [h_n for _, h_n in results]
+            body = self.form.body(torch.cat(states, 2)).contiguous()
         else:
             body = self._fused(body, insides)
             states = list(self.form.rows(body).chunk(self.directions, 2))
-            last = list(self.last(body))
         done.states |= {inside.key: h for inside, h in zip(insides, states, strict=True)}
-        return body, last
+        if self.graph:
+            body = self.seen(body, done)
+        return body, list(self.last(body))
+
+    def seen(self, body: Tensor, done: Run) -> Tensor:
+        """Note a level's body; what comes back is what the rest of the model is to read."""
+        done.bodies.append(body)
+        # a model may write over what it reads
+        return body.clone()
 
     def _fused(self, body: Tensor, insides: list[Inside]) -> Tensor:
         h_0 = torch.stack([inside.h_0 for inside in insides])

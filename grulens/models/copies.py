@@ -49,12 +49,12 @@ class _KnownRun(Watch, ABC):
         self.module, self.key = next((m, k) for m, k in places if self.names[m][k] == layer)
 
     def edits_here(self, module: nn.Module) -> bool:
-        return module is self.module and not self.paused
+        return module is self.module
 
-    def run(
+    def run_levels(
         self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
     ) -> Run:
-        start = self._steps.get(self.layer, 0)
+        start = self.run.start(self.layer, call.h_0.shape[1])
         if module is not self.module or start + call.steps > self.known[self.layer].shape[1]:
             return call.run(cells, make_program)
 
@@ -80,7 +80,7 @@ class _KnownRun(Watch, ABC):
             if key == self.key:
                 parts.append(inside.valid(self.states(inside, start, make_program)))
             else:
-                parts.append(inside.states(None)[0])
+                parts.append(inside.states(None))
         h = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
         body = call.form.body(h).contiguous()
         return body, list(call.last(body))
@@ -134,15 +134,15 @@ class CopiesRun(_KnownRun):
         self.stacked, self.is_direct = changes, is_direct
         self._side: Side | None = None
 
-    def run(
+    def run_levels(
         self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
     ) -> Run:
         layer: LayerRecording = self.known[self.layer]
-        start = self._steps.get(self.layer, 0)
+        start = self.run.start(self.layer, call.h_0.shape[1])
         end = start + call.steps
         if call.h_0.shape[1] != layer.shape[0] * self.stacked.copies or end > layer.shape[1]:
             raise NoCopiesError("a call of other rows or steps than the unedited run's")
-        return super().run(module, call, cells, make_program)
+        return super().run_levels(module, call, cells, make_program)
 
     def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
         layer: LayerRecording = self.known[self.layer]

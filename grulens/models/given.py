@@ -69,13 +69,11 @@ class GivenRun(Watch):
         self.module, self.key = next((m, k) for m, k in places if self.names[m][k] == layer)
 
     def edits_here(self, module: nn.Module) -> bool:
-        if self.paused:
-            return False
         if module is self.module:
             return True
         return not all(kernel_has_gradients(p.device) for p in module.parameters())
 
-    def run(
+    def run_levels(
         self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
     ) -> Run:
         unrolled = not kernel_has_gradients(call.body.device)
@@ -83,12 +81,12 @@ class GivenRun(Watch):
         def program(inside: Inside) -> Program | None:
             name = self.names[module][inside.key]
             parts = {f.name: getattr(inside, f.name) for f in fields(Inside)}
-            place = name, self._steps.get(name, 0)
+            place = name, self.run.start(name, len(inside.x))
             return make_program(_Fixed(**parts, place=place, means=self.means))
 
         if module is not self.module:
             return call.run(cells, program, unrolled=unrolled)
-        start = self._steps.get(self.layer, 0)
+        start = self.run.start(self.layer, call.h_0.shape[1])
         x = self.x[:, start : start + call.steps]
         if len(x) != call.h_0.shape[1] or x.shape[1] != call.steps:
             raise self._other_calls()
@@ -104,7 +102,7 @@ class GivenRun(Watch):
         Raises:
             RecordingError: it stopped before, or did not run at all.
         """
-        if self._steps.get(self.layer, 0) != self.x.shape[1]:
+        if self.run.length(self.layer) != self.x.shape[1]:
             raise self._other_calls()
 
     def _other_calls(self) -> RecordingError:

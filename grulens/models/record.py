@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from grulens.errors import RecordingError
+from grulens.models.invoke import arguments, invocation
 from grulens.models.recording import Recording
-from grulens.models.splice import edits_in_force, watching
+from grulens.models.splice import edits_in_force, names, ran
 from grulens.models.watch import Watch
 from grulens.models.whole import grads
 
@@ -19,10 +20,12 @@ def record(
     *args: Any,
     edits: Any = (),
     layers: Any = None,
+    call: str | None = None,
+    inputs: Any = None,
     grad: bool = False,
     **kwargs: Any,
 ) -> Recording:
-    """Run `model(*args, **kwargs)` and keep what its GRU layers did.
+    """Run `model(*args, **kwargs)`, or a method of it, and keep what its GRU layers did.
 
     The model's output is bit for bit what it is without recording. States are kept as they were;
     gates are computed when they are first asked for. A model that torch.compile made fast runs as
@@ -35,6 +38,10 @@ def record(
         *args: the model's own arguments.
         edits: what to change on the way, in order; see `editing`.
         layers: names of the layers to keep; None keeps all.
+        call: the name of the method, or of the part, whose call is the run ("generate",
+            "encoder"); None is the model itself.
+        inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`: for
+            a model whose own keywords are those of this function.
         grad: keep the graph: the recorded signals are then part of it.
         **kwargs: the model's own keyword arguments.
 
@@ -62,14 +69,13 @@ def record(
     >>> recording["l0_reverse"].h.shape
     torch.Size([2, 5, 4])
     """
-    several = isinstance(layers, Sequence) and not isinstance(layers, str)
-    wanted = () if layers is None else tuple(layers) if several else (layers,)
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
-    watch = Watch(model, chosen, keep=wanted, graph=grad)
-    with watching(watch), grads(grad):
-        output = model(*args, **kwargs)
-        recording = watch.recording(output, edits_in_force(watch))
+    watch = Watch(model, chosen, keep=names(layers), graph=grad)
+    run = invocation(model, arguments(args, kwargs, inputs), call)
+    with grads(grad):
+        output = ran(run, watch)
+    recording = watch.recording(watch.run, output, (*edits_in_force(watch), *watch.edits))
     if not recording:
-        ran = ", ".join(name for all_ in watch.names.values() for name in all_.values())
-        raise RecordingError(f"none of the layers asked for ran in this forward ({ran})")
+        held = ", ".join(name for all_ in watch.names.values() for name in all_.values())
+        raise RecordingError(f"none of the layers asked for ran in this forward ({held})")
     return recording

@@ -5,22 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grulens.errors import SignalError, WeightsChangedError, shown
+from grulens.errors import RecordingError, SignalError, WeightsChangedError, shown
 from grulens.gru.cell import Cell, Gates
 from grulens.models.closed import Closed
+from grulens.models.derivative import Recorded
 from grulens.models.find import check_layer
-from grulens.models.segment import Segment, version
+from grulens.models.segment import Segment
 from grulens.models.whole import grads
 from grulens.tables import html_table
 
 SIGNALS = ("x", "h_prev", "r", "z", "n", "h")
+
+
+class _NotSeen:
+    def __repr__(self) -> str:
+        return "an output that nobody saw"
+
+
+NOT_SEEN = _NotSeen()
+"""The output of a run that ended where nobody saw it."""
+
+
+class Row(NamedTuple):
+    """Where a row of a recorded layer comes from.
+
+    Attributes:
+        calls: the calls of the layer that it runs through, by number.
+        row: which row of those calls it is.
+    """
+
+    calls: tuple[int, ...]
+    row: int
 
 
 class LayerRecording:
@@ -29,9 +51,14 @@ class LayerRecording:
     Rows are the user's, times are positions of the input sequence (for a reverse layer too). A
     layer that was called several times has one time axis over its calls. Padding is zero.
 
+    A layer that was called with other numbers of rows in one run (documents and a query, beams
+    that end) has the rows of them all, one below the other: calls with as many rows share them and
+    a time axis, which begins at 0 for each number of rows. `rows` says which row of which call.
+
     Attributes:
         name: the layer.
         calls: the step at which each call began; (0,) for an ordinary run.
+        rows: where each row comes from, a `Row` each (calls, row).
         segments: its part of each call, in order.
         cell: the weights that ran (those of the last call).
 
@@ -46,10 +73,43 @@ class LayerRecording:
     def __init__(self, name: str, segments: Sequence[Segment]) -> None:
         self.name = name
         self.segments = tuple(segments)
-        self._versions = [[version(t) for t in s.cell.parameters] for s in segments]
-        starts = [0, *accumulate(segment.steps for segment in segments)]
-        self.calls = tuple(starts[:-1])
-        self.shape = (len(segments[0].h_0), starts[-1], segments[0].cell.hidden_size)
+        steps: dict[int, int] = {}
+        calls: dict[int, list[int]] = {}
+        starts = []
+        for number, segment in enumerate(segments):
+            rows = len(segment.h_0)
+            starts.append(steps.get(rows, 0))
+            steps[rows] = starts[-1] + segment.steps
+            calls.setdefault(rows, []).append(number)
+        self.calls = tuple(starts)
+        self.shape = (sum(steps), max(steps.values()), segments[0].cell.hidden_size)
+        self.rows = tuple(Row(tuple(calls[rows]), row) for rows in steps for row in range(rows))
+        self._steps, self._numbers = steps, calls
+
+    @property
+    def one_batch(self) -> bool:
+        """Whether all calls had the same number of rows."""
+        return len(self._steps) == 1
+
+    def check_one_batch(self, what: str) -> None:
+        """Raise unless all calls had the same number of rows.
+
+        Args:
+            what: what needs that, in words.
+
+        Raises:
+            RecordingError: they had not.
+        """
+        if not self.one_batch:
+            counts = " and with ".join(map(str, self._steps))
+            raise RecordingError(
+                f"layer {self.name!r} was called with {counts} rows in one run; {what} needs calls "
+                "with one number of rows: ask it of a part of the model that makes one such call"
+            )
+
+    def steps_of(self, rows: int) -> int:
+        """The length of the time axis of the calls with so many rows."""
+        return self._steps.get(rows, self.shape[1])
 
     @property
     def cell(self) -> Cell:
@@ -59,29 +119,32 @@ class LayerRecording:
     @cached_property
     def x(self) -> Float[Tensor, "batch time input"]:
         """Input (batch, time, input)."""
-        return self._joined([segment.inputs() for segment in self.segments])
+        return self._of("x", self.joined([segment.inputs() for segment in self.segments]))
 
     @cached_property
     def h(self) -> Float[Tensor, "batch time unit"]:
         """State after the step."""
-        return self._joined([segment.states() for segment in self.segments])
+        return self._of("h", self.joined([segment.states() for segment in self.segments]))
 
     @cached_property
     def h_prev(self) -> Float[Tensor, "batch time unit"]:
         """State before the step; h_0 at the first step of each call."""
-        return self._delayed()
+        return self._of("h_prev", self._delayed())
+
+    def _of(self, signal: str, value: Tensor) -> Tensor:
+        return Recorded.of(self, signal, value)
 
     def _delayed(self) -> Tensor:
         """`h_prev`, which is kept only for whoever asks for it: it is as large as the states."""
         if "h_prev" in vars(self):
             return self.h_prev
         parts = self._split(self.h)
-        return self._joined([s.before(h) for s, h in zip(self.segments, parts, strict=True)])
+        return self.joined([s.before(h) for s, h in zip(self.segments, parts, strict=True)])
 
     @cached_property
     def _gates(self) -> Gates:
-        for segment, versions in zip(self.segments, self._versions, strict=True):
-            if [version(t) for t in segment.cell.parameters] != versions:
+        for segment in self.segments:
+            if segment.moved:
                 raise WeightsChangedError(
                     f"the weights of layer {self.name!r} were changed in place after this "
                     "recording was made with grad=True, so its gates can no longer be computed; "
@@ -95,7 +158,8 @@ class LayerRecording:
                     self.segments, self._split(self.x), self._split(self._delayed()), strict=True
                 )
             ]
-            return Gates(*(self._joined(list(signal)) for signal in zip(*parts, strict=True)))
+            joined = Gates(*(self.joined(signal) for signal in zip(*parts, strict=True)))
+            return Gates(*(self._of(*named) for named in zip("rzn", joined, strict=True)))
 
     @property
     def r(self) -> Float[Tensor, "batch time unit"]:
@@ -115,7 +179,7 @@ class LayerRecording:
     @cached_property
     def mask(self) -> Bool[Tensor, "batch time"]:
         """False on padding."""
-        return torch.cat([segment.mask for segment in self.segments], 1)
+        return self.joined([segment.mask for segment in self.segments])
 
     @cached_property
     def residual(self) -> float:
@@ -157,11 +221,28 @@ class LayerRecording:
             for name, v in values.items()
         }
 
-    def _joined(self, parts: list[Tensor]) -> Tensor:
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """What belongs to each call (batch, time, ...) as one tensor for all."""
+        if len(parts) == 1:
+            return parts[0]
+        found = [torch.cat([parts[i] for i in numbers], 1) for numbers in self._numbers.values()]
+        if self.one_batch:
+            return found[0]
+        whole = found[0].new_zeros(*self.shape[:2], *found[0].shape[2:])
+        begin = 0
+        for part in found:
+            whole[begin : begin + len(part), : part.shape[1]] = part
+            begin += len(part)
+        return whole
 
     def _split(self, value: Tensor) -> Sequence[Tensor]:
-        return torch.split(value, [segment.steps for segment in self.segments], 1)
+        """The way back from `joined`."""
+        begins = dict(zip(self._steps, accumulate([0, *self._steps]), strict=False))
+        return [
+            value[begins[rows] : begins[rows] + rows, start : start + segment.steps]
+            for segment, start in zip(self.segments, self.calls, strict=True)
+            for rows in [len(segment.h_0)]
+        ]
 
     def __repr__(self) -> str:
         batch, time, unit = self.shape
@@ -177,7 +258,7 @@ class Recording(Mapping[str, LayerRecording]):
     """A recorded run: its layers by name, in execution order.
 
     Attributes:
-        output: the model's own output.
+        output: what the run returned: the model's own output.
         edits: the edits that were in force, in the order in which they acted.
         closed: what the model holds beside them and cannot be opened; see `layers`.
     """
@@ -190,9 +271,23 @@ class Recording(Mapping[str, LayerRecording]):
         closed: Sequence[Closed] = (),
     ) -> None:
         self._layers = dict(layers)
-        self.output = output
+        self._output = output
         self.edits = tuple(edits)
         self.closed = tuple(closed)
+
+    @property
+    def output(self) -> Any:
+        """What the run returned.
+
+        Raises:
+            RecordingError: nobody saw it.
+        """
+        if self._output is NOT_SEEN:
+            raise RecordingError(
+                "what this run returned was not seen: its method was taken off the model before "
+                "the block. Call it on the model inside the block"
+            )
+        return self._output
 
     def __getitem__(self, name: Any) -> LayerRecording:
         check_layer(

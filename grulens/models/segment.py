@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from grulens.errors import RecordingError
 from grulens.gru.cell import Cell, Gates
 from grulens.gru.changes import Program, reverse
 from grulens.gru.gates import gates
 from grulens.gru.precision import Precision
+from grulens.gru.unroll import unroll
+from grulens.models.form import Form
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """The states of a level in one call, as everything that depends on them reads them.
+
+    Attributes:
+        body: as its form has it, both directions side by side.
+        form: how they lie.
+        directions: how many there are.
+    """
+
+    body: Tensor
+    form: Form
+    directions: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +47,8 @@ class Segment:
         reverse: whether it read its rows from their ends.
         program: what an edit changed, or None.
         precision: the autocast under which it ran.
+        node: its states as the rest of the model reads them, where they are part of a graph.
+        versions: how often each weight had been changed in place when it ran.
     """
 
     cell: Cell
@@ -40,13 +60,49 @@ class Segment:
     reverse: bool
     program: Program | None
     precision: Precision = nullcontext
+    node: Node | None = None
+    versions: tuple[int | None, ...] = field(init=False)
 
-    def before(self, h: Tensor) -> Tensor:
-        """The state before each step, from the states after them."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "versions", versions(self.cell))
+
+    @property
+    def moved(self) -> bool:
+        """Whether its weights have been changed in place since it ran."""
+        return versions(self.cell) != self.versions
+
+    def before(self, h: Tensor, h_0: Tensor | None = None) -> Tensor:
+        """The state before each step, from the states after them and the first one."""
+        h_0 = self.h_0 if h_0 is None else h_0
         if not self.reverse:
-            return self._valid(_delayed(self.h_0, h))
-        delayed = _delayed(self.h_0, reverse(h, self.lengths))
-        return self._valid(reverse(delayed, self.lengths))
+            return self.valid(_delayed(h_0, h))
+        delayed = _delayed(h_0, reverse(h, self.lengths))
+        return self.valid(reverse(delayed, self.lengths))
+
+    def again(self, cell: Cell, x: Tensor, h_0: Tensor, program: Program) -> Tensor:
+        """The states (batch, time, unit) of the same run, step by step."""
+        if not self.reverse:
+            return self.valid(unroll(cell, x, h_0, program, lengths=self.lengths))
+        x, program = reverse(x, self.lengths), program.reversed(self.lengths)
+        h = unroll(cell, x, h_0, program, lengths=self.lengths)
+        return self.valid(reverse(h, self.lengths))
+
+    @property
+    def body(self) -> Tensor:
+        """The states of its level as the rest of the model reads them, part of a graph.
+
+        Raises:
+            RecordingError: there is no graph.
+        """
+        if self.node is None:
+            raise RecordingError("this run was recorded without its graph: use record(grad=True)")
+        return self.node.body
+
+    def rows(self, body: Tensor) -> Tensor:
+        """Its own part (batch, time, unit) of what is as its level's body."""
+        if self.node is None:
+            raise RecordingError("this run was recorded without its graph: use record(grad=True)")
+        return self.node.form.rows(body).chunk(self.node.directions, 2)[int(self.reverse)]
 
     @property
     def mask(self) -> Tensor:
@@ -60,15 +116,21 @@ class Segment:
         """r, z, n of these steps in the states' dtype, zero on padding."""
         with self.precision():
             found = gates(self.cell, x, h_prev, self.program)
-        return Gates(*(self._valid(gate.to(h_prev.dtype)) for gate in found))
+        return Gates(*(self.valid(gate.to(h_prev.dtype)) for gate in found))
 
-    def _valid(self, value: Tensor) -> Tensor:
+    def valid(self, value: Tensor) -> Tensor:
+        """A value (batch, time, unit), zero on padding."""
         return value if self.lengths is None else value.masked_fill(~self.mask[..., None], 0)
 
 
 def _delayed(h_0: Tensor, h: Tensor) -> Tensor:
     """`h` a step later, `h_0` before it; time first in memory, as the kernel leaves its output."""
     return torch.cat([h_0[None], h.transpose(0, 1)[:-1]]).transpose(0, 1)
+
+
+def versions(cell: Cell) -> tuple[int | None, ...]:
+    """How often each weight of a cell was changed in place."""
+    return tuple(version(tensor) for tensor in cell.parameters)
 
 
 def version(tensor: Tensor) -> int | None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
+from weakref import WeakSet
 
 from torch import nn
 
+from grulens.errors import RecordingError
+from grulens.models import here
+from grulens.models.block import Block
 from grulens.models.compiler import eagerly
+from grulens.models.outermost import Outermost
 from grulens.models.place import EditLike
 from grulens.models.recording import Recording
 from grulens.models.tap import Tap
@@ -18,50 +24,110 @@ from grulens.models.watch import Watch
 from grulens.models.whole import Whole, acquire, grads
 
 LOCK = threading.RLock()
-"""Guards every model and its taps; held while a watch is open."""
+"""Guards every model and its taps: while a watch is opened or closed, or grulens runs the model."""
+
+_open: WeakSet[watching] = WeakSet()
 
 
 class watching(Whole):  # noqa: N801 - called as a function is, in a `with`
-    """Open a watch on its model; whatever happens inside, the model is afterwards as it was."""
+    """Open a watch on its model; whatever happens inside, the model is afterwards as it was.
+
+    Around a watch over one run the lock is held; a block of the user's own may last, and holds it
+    only while it begins and ends.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self._undo = ExitStack()
+        self._undo, self._added = ExitStack(), ExitStack()
+
+    def ask(self) -> None:
+        if self in _open:
+            raise RecordingError(
+                "this block is open already: make another one for a block inside it"
+            )
+
+    def begin(self) -> None:
+        if isinstance(self.watch, Block):
+            with locked():
+                self._begin()
+        else:
+            self._undo.enter_context(locked())
+            self._begin()
+
+    def given(self) -> Any:
+        return self.watch.given
+
+    def done(self) -> None:
+        self.watch.done()
+
+    def end(self) -> None:
+        with locked():
+            self.put_back()
+            self._undo.close()
+
+    def put_back(self) -> None:
+        """Take everything out of the model."""
+        self._added.close()
+
+    def _begin(self) -> None:
+        watch = self.watch
+        watch.thread = threading.get_ident()
+        _open.add(self)
+        self._undo.callback(_open.discard, self)
+        self._undo.enter_context(eagerly())
+        self._undo.callback(here.leave, watch)
+        here.enter(watch)
+        for module, adapter in watch.adapters.items():
+            self._added.callback(Tap.on(module, adapter).add(watch))
+        for undo in watch.follow():
+            self._added.callback(undo)
+
+
+class locked(Whole):  # noqa: N801 - called as a function is, in a `with`
+    """A block in which no other thread opens, closes or runs a watched model."""
+
+    held = False
 
     def begin(self) -> None:
         acquire(LOCK)
-        self._undo.callback(LOCK.release)
-        self._undo.enter_context(eagerly())
-        for module, adapter in self.watch.adapters.items():
-            self._undo.callback(Tap.leave, module, self.watch)
-            Tap.on(module, adapter).watches.append(self.watch)
-        if self.watch.edits:
-            follower = _Follower(self.watch)
-            self._undo.callback(follower.leave)
-            follower.follow()
+        self.held = True
 
     def end(self) -> None:
-        self._undo.close()
+        if self.held:
+            LOCK.release()
 
 
 def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object]:
-    """Run the model's own forward with the edits inside its recurrence.
+    """Edit every run of a model inside a block, within its recurrence.
 
-    Inside the block every call of `model` is edited; gradients flow through it and follow torch's
-    own grad mode. Blocks nest: the outer edits act first. A copy of the model made inside the
-    block, by `copy.deepcopy` or pickle, is not edited. Inside it nothing runs as torch.compile made
-    it, but as it was written.
+    A run is one outermost call into the model: of the model itself, of one of its methods, or of a
+    part of it. Each has a time axis of its own, so two runs in one block are edited alike.
+    Gradients flow through an edited run and follow torch's own grad mode. Blocks nest: the outer
+    edits act first. What is saved, pickled or copied inside the block is the plain model. Inside
+    it nothing runs as torch.compile made it, but as it was written.
+
+    Only the code that opened the block is edited. A call from another thread runs plainly, with an
+    `OtherThreadWarning`; so does one from another asyncio task, or from the next cell of a
+    notebook while a task waits inside its block.
 
     Args:
         model: any module that holds an nn.GRU or nn.GRUCell.
         edits: what to change, in the order in which it acts.
 
     Raises:
-        LayerError: an edit's layer is not in this model, or did not run.
-        PositionError: an edit's units, times or rows are out of range.
+        LayerError: an edit's layer is not in this model, or did not run when the model was called.
+        PositionError: an edit's units, times or rows are out of range. Where nobody sees the end
+            of a run, this is said at the end of the block.
         SourceError: the source of a patch does not fit.
-        RecordingError: a GRU ran where no edit can follow: inside torch.vmap, or with gradients
-            inside torch.utils.checkpoint, which runs it again in backward.
+        RecordingError: an edit refers to the unedited run (`to="mean"`, a position from the end)
+            and that cannot be made: the run began by a method that was taken off the model before
+            the block. Or a GRU ran where no edit can follow: inside torch.vmap, or with gradients
+            inside torch.utils.checkpoint, which runs it again in backward. Or the block is entered
+            a second time before it has ended.
+
+    Warns:
+        OtherThreadWarning: a call that is not edited.
+        NothingRanWarning: an edit's layer ran nowhere in the block.
 
     >>> import torch
     >>> from grulens import ablate
@@ -71,85 +137,104 @@ def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object
     >>> output[:, 1]
     tensor([0., 0., 0., 0.], grad_fn=<SelectBackward0>)
     """
-    return watching(Watch(model, edits))
+    return watching(_block(model, edits))
+
+
+def recording(
+    model: nn.Module, *edits: EditLike, layers: Any = None
+) -> AbstractContextManager[list[Recording]]:
+    """Record every run of a model inside a block: one Recording each, in the order they end.
+
+    A run is one outermost call into the model: of the model itself, of one of its methods, or of a
+    part of it; runs in which no GRU runs are left out. The list is whole when the block has ended.
+    Runs that grulens makes itself (`record`, `sweep`, a lens) are not part of it.
+
+    Args:
+        model: any module that holds an nn.GRU or nn.GRUCell.
+        edits: what to change on the way, in order; see `editing`.
+        layers: names of the layers to keep; None keeps all.
+
+    Raises:
+        LayerError: a name that is not in this model, or an edit's layer did not run.
+        EditError: an edit that does not fit; see `editing`.
+
+    Warns:
+        OtherThreadWarning: a call that is not recorded.
+        NothingRanWarning: no layer that is kept ran in the block.
+
+    >>> import torch
+    >>> rnn = nn.GRU(3, 4)
+    >>> with recording(rnn) as runs:
+    ...     for steps in (5, 2):
+    ...         _ = rnn(torch.ones(steps, 1, 3))
+    >>> [run["l0"].shape for run in runs]
+    [(1, 5, 4), (1, 2, 4)]
+    """
+    return watching(_block(model, edits, keep=names(layers)))
+
+
+def names(layers: Any) -> tuple[Any, ...]:
+    """The layers that a user named, one or several; none is all."""
+    if layers is None:
+        return ()
+    several = isinstance(layers, Sequence) and not isinstance(layers, str)
+    return tuple(layers) if several else (layers,)
+
+
+def _block(model: nn.Module, edits: Sequence[EditLike], keep: Sequence[str] | None = None) -> Block:
+    return Block(model, edits, keep=keep, make_unedited=unedited_run, edits_in_force=edits_in_force)
+
+
+def ran(call: Callable[[], Any], *watches: Watch) -> Any:
+    """What a call into the models of some watches returns, their runs begun and checked.
+
+    Runs that grulens makes itself are not those of a recording around it.
+    """
+    with ExitStack() as opened:
+        for watch in watches:
+            opened.enter_context(watching(watch))
+        outer = {one for watch in watches for one in open_on_the_same(watch)} - set(watches)
+        opened.enter_context(here.unseen(one for one in outer if one.keep is not None))
+        for watch in watches:
+            watch.run = watch.began(Outermost(call))
+            if watch.relative:
+                watch.run.unedited = unedited_run(watch, call)
+        output = call()
+        for watch in watches:
+            watch.check(watch.run)
+        return output
 
 
 def edits_in_force(watch: Watch) -> list[EditLike]:
     """The edits of every watch that is open on the same modules, the outer ones first."""
-    return [edit for other in _open_on_the_same(watch) for edit in other.edits]
+    return [edit for other in open_on_the_same(watch) for edit in other.edits]
 
 
-def unedited_run(watch: Watch, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
+def unedited_run(watch: Watch, call: Callable[[], object]) -> Recording:
     """The run that relative edits refer to, of which nothing else remains."""
-    recorder = Watch(watch.model, keep=[edit.layer for edit in watch.edits if edit.relative])
-    others = [other for other in _open_on_the_same(watch) if not other.paused]
-    with _Paused(others), grads(False), untouched(watch.model), watching(recorder):
-        watch.model(*args, **kwargs)
-    return recorder.recording(None, ())
+    recorder = Watch(watch.model, keep=watch.relative)
+    with locked(), here.unseen(open_on_the_same(watch)), grads(False), untouched(watch.model):
+        ran(call, recorder)
+    return recorder.recording(recorder.run, None)
 
 
-class _Paused(Whole):
-    """Watches that look away for a while."""
-
-    def __init__(self, watches: list[Watch]) -> None:
-        self.watches = watches
-
-    def begin(self) -> None:
-        for watch in self.watches:
-            watch.paused = True
-
-    def end(self) -> None:
-        for watch in self.watches:
-            watch.paused = False
-
-
-def _open_on_the_same(watch: Watch) -> list[Watch]:
+def open_on_the_same(watch: Watch) -> list[Watch]:
+    """The watches that are open on the modules of one, for this code; the outer ones first."""
     found: dict[int, Watch] = {}
     for module in watch.modules.values():
-        tap = Tap.on(module, watch.adapters[module])
-        found |= {id(other): other for other in tap.watches}
+        found |= {other.mark: other for other in Tap.open_on(module) if other.is_here}
     return list(found.values())
 
 
-class _Follower:
-    """Follows the forwards of the model itself, and tells its watch when one begins and ends."""
+def _after_fork() -> None:
+    """In a forked process only the thread that forked goes on."""
+    if LOCK._is_owned():  # type: ignore[attr-defined]  # an RLock that threading itself resets so
+        return
+    LOCK._at_fork_reinit()  # type: ignore[attr-defined]  # as above
+    for block in list(_open):
+        if block.watch.thread != threading.get_ident():
+            block.put_back()
 
-    def __init__(self, watch: Watch | None) -> None:
-        self.watch = watch
-        self.thread = threading.get_ident()
-        self._undo: list[Callable[[], None]] = []
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Follower, (None,)  # in a copy of the model it follows nothing
-
-    def follow(self) -> None:
-        """Begin."""
-        if self.watch:
-            hooks = self.watch.model
-            before = hooks.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
-            self._undo.append(before.remove)
-            self._undo.append(hooks.register_forward_hook(self._after).remove)
-
-    def leave(self) -> None:
-        """End."""
-        while self._undo:
-            self._undo.pop()()
-
-    def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        watch = self._watch_here()
-        if watch:
-            if any(edit.relative for edit in watch.edits):
-                watch.unedited = unedited_run(watch, args, kwargs)
-            watch.begin()
-
-    def _after(self, _: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        watch = self._watch_here()
-        if watch:
-            watch.finish()
-
-    def _watch_here(self) -> Watch | None:
-        """The watch, unless this is another thread's call, or the unedited run."""
-        watch = self.watch
-        return (
-            watch if watch and not watch.paused and threading.get_ident() == self.thread else None
-        )
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

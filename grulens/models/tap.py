@@ -1,33 +1,37 @@
 """What stands in for the forward of one GRU module while a watch is open on it.
 
 A tap gets exactly what the module's own hooks let through, so the user's hooks work as always. It
-acts only in the thread that opened the watch: a widget that runs a model again in the background
+acts only for the code that opened the watch: a widget that runs a model again in the background
 does not change what the user's own cell computes meanwhile.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from grulens.errors import AdapterError
+from grulens.errors import AdapterError, WeightsChangedError
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Program
+from grulens.models import added
 from grulens.models.adapters import Adapter
 from grulens.models.agreement import agreed, compare
-from grulens.models.calls import Call, Inside, Key, Replay, kept
+from grulens.models.calls import Call, Inside, Key, Replay, Run, kept
+from grulens.models.outermost import Outermost
 from grulens.models.parametrized import computed_once
-from grulens.models.segment import Segment, version
+from grulens.models.segment import Node, Segment, version
 from grulens.models.untouched import untouched
 from grulens.models.unwatchable import check_call
 from grulens.models.watch import Watch
 from grulens.models.whole import grads
+
+_taps: WeakKeyDictionary[nn.Module, Tap] = WeakKeyDictionary()
 
 
 class Tap:
@@ -36,42 +40,49 @@ class Tap:
     def __init__(self, module: nn.Module, adapter: Adapter) -> None:
         self.module = module
         self.adapter = adapter
-        self.thread = threading.get_ident()
         self.original: Callable[..., Any] = module.forward
-        self.watches: list[Watch] = []
-        self._shadowed = module.__dict__.get("forward")
-        module.__dict__["forward"] = self
+        self.watches: tuple[Watch, ...] = ()
+        self._take_out = added.put(module, "forward", self)
+        _taps[module] = self
 
     @classmethod
     def on(cls, module: nn.Module, adapter: Adapter) -> Tap:
         """The tap of a module, a new one if there is none."""
-        present = module.__dict__.get("forward")
-        return present if isinstance(present, Tap) else cls(module, adapter)
+        # somebody may have wrapped it meanwhile: one tap sees everything
+        return _taps.get(module) or cls(module, adapter)
 
     @staticmethod
-    def leave(module: nn.Module, watch: Watch) -> None:
-        """Take a watch off a module; with the last one the module is as it was."""
-        tap = module.__dict__.get("forward")
-        if not isinstance(tap, Tap):
-            return
-        if watch in tap.watches:
-            tap.watches.remove(watch)
-        if not tap.watches:
-            if tap._shadowed is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = tap._shadowed
+    def open_on(module: nn.Module) -> tuple[Watch, ...]:
+        """The watches that are open on a module, the outer ones first."""
+        tap = _taps.get(module)
+        return tap.watches if tap else ()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # a copy of the module gets the forward that is its own
-        return getattr, (self.module, "forward")
+    def add(self, watch: Watch) -> Callable[[], None]:
+        """Let a watch see the module; what comes back takes it off again."""
+        self.watches = (*self.watches, watch)
+
+        def leave() -> None:
+            # a new tuple: a call in another thread may be going through the old one
+            self.watches = tuple(other for other in self.watches if other is not watch)
+            if not self.watches and _taps.get(self.module) is self:
+                del _taps[self.module]
+                self._take_out()
+
+        return leave
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         module, adapter = self.module, self.adapter
-        keeping = [watch for watch in self.watches if watch.keeps(module)]
-        edited = any(watch.edits_here(module) for watch in self.watches)
-        if threading.get_ident() != self.thread or not (keeping or edited):
+        here = [watch for watch in self.watches if watch.is_here]
+        if not here:
+            for watch in self.watches:
+                watch.tell(module)
+        keeping = [watch for watch in here if watch.keeps(module)]
+        edited = any(watch.edits_here(module) for watch in here)
+        if not (keeping or edited):
+            for watch in here:
+                watch.under_way(module)
             return self.original(*args, **kwargs)
+        runs = {watch: watch.under_way(module) for watch in here}
         try:
             call = adapter.open(module, args, kwargs)
         except AdapterError:
@@ -79,21 +90,29 @@ class Tap:
             raise
         if call is None:
             return self.original(*args, **kwargs)  # which says what does not fit
-        with_grad = torch.is_grad_enabled() or any(watch.grad for watch in self.watches)
+        with_grad = torch.is_grad_enabled() or any(run.grad for run in runs.values())
         differentiated = any(watch.graph for watch in keeping) or (edited and with_grad)
-        check_call(call, module, self.name, vouched=adapter.vouched, differentiated=differentiated)
-        result = self._run(call, args, kwargs, keeping, edited)
-        for watch in self.watches:
-            watch.passed(module, call.steps)
+        name = self.name(here)
+        check_call(call, module, name, vouched=adapter.vouched, differentiated=differentiated)
+        before = self._versions()
+        result = self._run(call, args, kwargs, runs, keeping, edited)
+        if before != self._versions():
+            raise WeightsChangedError(
+                f"the weights of layer {name!r} were changed while it ran (does another thread train "
+                "the model?): what was seen of it is of no one set of weights. Run it "
+                "again, or pause the training meanwhile"
+            )
+        for watch, run in runs.items():
+            watch.passed(module, call.h_0.shape[1], call.steps, run)
         return result
 
-    @property
-    def name(self) -> str:
+    def name(self, watches: Iterable[Watch]) -> str:
         """The module's first layer, for messages."""
-        return next(iter(self.watches[-1].names[self.module].values()))
+        return next(name for watch in watches for name in watch.names[self.module].values())
 
-    def _program(self, inside: Inside) -> Program | None:
-        changes = [c for watch in self.watches for c in watch.changes(self.module, inside)]
+    def _program(self, runs: Mapping[Watch, Outermost], inside: Inside) -> Program | None:
+        found = [watch.changes(self.module, inside, run) for watch, run in runs.items()]
+        changes = [change for some in found for change in some]
         return Program(changes, inside.x.shape[1], inside.h_0) if changes else None
 
     def _run(
@@ -101,20 +120,23 @@ class Tap:
         call: Call,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        runs: Mapping[Watch, Outermost],
         keeping: list[Watch],
         edited: bool,
     ) -> Any:
-        module, adapter = self.module, self.adapter
+        module, adapter, name = self.module, self.adapter, self.name(runs)
         graph = any(watch.graph for watch in keeping)
         programs: dict[Key, Program] = {}
+        bodies: Sequence[Tensor] = ()
+        call.graph = graph
         if edited and not agreed(adapter, module):
             with grads(False), untouched(module):
-                compare(adapter, module, call, self.original(*args, **kwargs), self.name)
+                compare(adapter, module, call, self.original(*args, **kwargs), name)
         if edited or (graph and call.levels > 1):
             live = adapter.cells_of(module)
             cells = live if graph or not keeping else self._copied(live, keeping[0])
-            done = self.watches[-1].run(module, call, live, self._program)
-            programs = done.programs
+            done = list(runs)[-1].run_levels(module, call, live, partial(self._program, runs))
+            programs, bodies = done.programs, done.bodies
             result, body = call.leave(done), done.body
             if keeping:
                 done.keep_copies(graph)
@@ -126,8 +148,13 @@ class Tap:
                 result = self.original(*args, **kwargs)
                 live = adapter.ran(module)
                 if not agreed(adapter, module):
-                    compare(adapter, module, call, result, self.name)
+                    compare(adapter, module, call, result, name)
             body = call.enter(result)
+            if graph:
+                read = Run()
+                read.body = call.seen(body, read)
+                read.h_n, bodies = call.last(read.body), read.bodies
+                result = call.leave(read)
             trained = any(t.requires_grad for cell in live.values() for t in cell.parameters)
             cells = live if graph else self._copied(live, keeping[0])
             replay = Replay(call, cells, body, rng, trained)
@@ -140,14 +167,21 @@ class Tap:
                 key: Segment(
                     cell, partial(inputs, key), partial(states, key), call.state_of(key),
                     call.steps, call.form.lengths, bool(key[1]), programs.get(key), call.precision,
+                    Node(bodies[key[0]], call.form, call.directions) if bodies else None,
                 )
                 for key, cell in cells.items()
             }  # fmt: skip
             for watch in keeping:
                 if not finite:
-                    watch.warn_nonfinite(module, segments[0, 0].inputs())
-                watch.add(module, segments)
+                    watch.warn_nonfinite(module, segments[0, 0].inputs(), runs[watch])
+                watch.add(module, segments, runs[watch])
         return result
+
+    def _versions(self) -> list[int | None]:
+        """How often its weights were changed in place; a module that changes its own may."""
+        if not self.adapter.vouched:
+            return []
+        return [version(tensor) for tensor in self.module.parameters()]
 
     def _copied(self, live: dict[Key, Cell], watch: Watch) -> dict[Key, Cell]:
         """One copy of the weights for all calls, unless they moved between two."""

@@ -1,31 +1,47 @@
-"""One block in which a model is recorded, edited or both: what it wants, and what it has seen."""
+"""What a model is watched for, what it is to be changed by, and what was seen of each run of it."""
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 import torch
 from torch import Tensor, nn
 
-from grulens.errors import EditError, LayerError, NonFiniteWarning, RecordingError, shown
+from grulens.errors import (
+    EditError,
+    LayerError,
+    NonFiniteWarning,
+    RecordingError,
+    WeightsMovedWarning,
+    shown,
+)
 from grulens.gru.cell import Cell
 from grulens.gru.changes import Change
+from grulens.models import here
 from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
 from grulens.models.find import check_layer, held, known, named
+from grulens.models.outermost import Outermost
 from grulens.models.place import EditLike, Place
 from grulens.models.recording import LayerRecording, Recording
-from grulens.models.segment import Segment
+from grulens.models.segment import Segment, version
+
+_marks = count()
 
 
 class Watch:
-    """A model under watch.
+    """A model under watch, in one run.
 
     Args:
         model: the user's model.
         edits: what to change, in order.
         keep: the layers to record; empty is all of them, None records nothing.
         graph: whether what is recorded is part of autograd's graph.
+
+    Attributes:
+        run: the run.
 
     Raises:
         LayerError: an edit or `keep` names a layer that is not there.
@@ -44,9 +60,9 @@ class Watch:
         self.edits = tuple(edits)
         self.keep = keep
         self.graph = graph
-        self.grad = False
-        self.paused = False
-        self.unedited: Recording | None = None
+        self.mark = next(_marks)
+        self.thread = threading.get_ident()
+        self.run = Outermost()
         found = held(model)
         self.modules: dict[str, nn.Module] = found.opened
         self.closed = found.closed
@@ -56,9 +72,8 @@ class Watch:
             m: {key: name for key, (name, _) in all_.items()} for m, all_ in layers.items()
         }
         self.weights: dict[nn.Module, tuple[object, list[Tensor], dict[Key, Cell]]] = {}
+        self._parameters: list[nn.Parameter] = []
         self._warned: set[nn.Module] = set()
-        self._steps: dict[str, int] = {}
-        self._segments: dict[str, list[Segment]] = {}
         self._by_layer: dict[str, list[EditLike]] = {}
         for edit in self.edits:
             if not isinstance(edit, EditLike):
@@ -72,87 +87,139 @@ class Watch:
             edit.check_units(units[edit.layer])
             self._by_layer.setdefault(edit.layer, []).append(edit)
 
+    def began(self, run: Outermost) -> Outermost:
+        """Note what a run that is recorded begins with."""
+        if self.keep is not None:
+            self._parameters = list(self.model.parameters())
+            run.versions = [version(tensor) for tensor in self._parameters]
+        return run
+
+    @property
+    def relative(self) -> list[str]:
+        """The layers whose edits refer to an unedited run."""
+        return [edit.layer for edit in self.edits if edit.relative]
+
+    @property
+    def given(self) -> object:
+        """What a block that is opened for it gives."""
+        return self
+
+    def follow(self) -> Iterable[Callable[[], None]]:
+        """Put what it needs besides taps into the model; each comes with what takes it out."""
+        return ()
+
+    def done(self) -> None:
+        """Its block has come to its end, and no exception has ended it."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the code that runs is the code that opened it."""
+        return here.is_here(self)
+
+    def under_way(self, module: nn.Module) -> Outermost:
+        """The run to which the present call of a module belongs."""
+        return self.run
+
     def keeps(self, module: nn.Module) -> bool:
         """Whether calls of this module are recorded."""
-        if self.keep is None or self.paused:
+        if self.keep is None:
             return False
         return not self.keep or any(name in self.keep for name in self.names[module].values())
 
     def edits_at(self, module: nn.Module, key: Key) -> Sequence[EditLike]:
         """The edits of one level and direction of a module."""
-        return () if self.paused else self._by_layer.get(self.names[module][key], ())
+        return self._by_layer.get(self.names[module][key], ())
 
     def edits_here(self, module: nn.Module) -> bool:
         """Whether any layer of a module is edited."""
         return bool(self._by_layer) and any(self.edits_at(module, k) for k in self.names[module])
 
-    def changes(self, module: nn.Module, inside: Inside) -> list[Change]:
-        """What its edits change in one layer of the call under way."""
+    def changes(self, module: nn.Module, inside: Inside, run: Outermost) -> list[Change]:
+        """What its edits change in one layer of the call under way.
+
+        Raises:
+            RecordingError: one refers to the unedited run, and nobody can make that.
+        """
         edits = self.edits_at(module, inside.key)
         if not edits:
             return []
         name = self.names[module][inside.key]
         batch, steps, _ = inside.x.shape
-        start = self._steps.get(name, 0)
+        start = run.start(name, batch)
         total, lengths, mean = start + steps, inside.lengths, inside.mean
-        before = self.unedited.get(name) if self.unedited else None
+        before = run.unedited.get(name) if run.unedited else None
+        if before is None and not run.alone:
+            for edit in edits:
+                if edit.relative:
+                    raise _unknown(edit)
         if before and len(before.calls) > 1:
             # a module called several times has one time axis, known from the unedited run
-            total, lengths = before.shape[1], None
+            total, lengths = before.steps_of(batch), None
             mean = before.mean
         place = Place(
             name, batch, steps, inside.cell.hidden_size, start, total, lengths, inside.h_0, mean
         )
         return [edit.change(place) for edit in edits]
 
-    def run(
+    def run_levels(
         self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
     ) -> Run:
         """The layers of a call; asked of the watch that was opened last, if any changes them."""
         return call.run(cells, make_program)
 
-    def add(self, module: nn.Module, segments: dict[Key, Segment]) -> None:
+    def add(self, module: nn.Module, segments: dict[Key, Segment], run: Outermost) -> None:
         """Record one call of a module."""
         for key, segment in segments.items():
             name = self.names[module][key]
-            if self.keep and name not in self.keep:
-                continue
-            parts = self._segments.setdefault(name, [])
-            if parts and len(parts[0].h_0) != len(segment.h_0):
-                raise RecordingError(
-                    f"layer {name!r} was called with {len(parts[0].h_0)} rows and then with "
-                    f"{len(segment.h_0)}: its calls cannot share one time axis; leave it out with "
-                    "layers=[...]"
-                )
-            parts.append(segment)
+            if not self.keep or name in self.keep:
+                run.segments.setdefault(name, []).append(segment)
 
-    def passed(self, module: nn.Module, steps: int) -> None:
+    def passed(self, module: nn.Module, rows: int, steps: int, run: Outermost) -> None:
         """Move the time axis of a module's layers on."""
-        if not self.paused:
-            for name in self.names[module].values():
-                self._steps[name] = self._steps.get(name, 0) + steps
+        for name in self.names[module].values():
+            run.passed(name, rows, steps)
 
-    def begin(self) -> None:
-        """A forward of the model begins: so does every time axis."""
-        self.grad = torch.is_grad_enabled()
-        self._steps.clear()
+    def check(self, run: Outermost, *, whole: bool = True) -> None:
+        """Check, after a run, what only the length of its axes can tell.
 
-    def finish(self) -> None:
-        """Check, after a forward of the model, what only the length of its axes can tell."""
+        Args:
+            run: the run.
+            whole: whether every edit must have had its layer in this run.
+
+        Raises:
+            LayerError: an edit's layer did not run.
+            PositionError, SourceError: an edit does not fit so many steps.
+        """
         for edit in self.edits:
-            steps = self._steps.get(edit.layer, 0)
-            if not steps:
+            steps = run.length(edit.layer)
+            if steps:
+                edit.check_steps(steps)
+            elif whole:
                 raise LayerError(
                     f"layer {edit.layer!r} did not run in this forward, so {edit!r} did nothing"
                 )
-            edit.check_steps(steps)
 
-    def recording(self, output: object, edits: Sequence[object]) -> Recording:
-        """What was recorded, in execution order."""
-        layers = {name: LayerRecording(name, parts) for name, parts in self._segments.items()}
+    def recording(self, run: Outermost, output: object, edits: Sequence[object] = ()) -> Recording:
+        """What was recorded of a run, in execution order.
+
+        Warns:
+            WeightsMovedWarning: parameters were changed in place while it ran.
+        """
+        if run.versions and [version(tensor) for tensor in self._parameters] != run.versions:
+            warnings.warn(
+                "parameters of the model were changed while it was recorded (does another thread "
+                "train it?): each call is recorded with the weights that ran, but not all calls "
+                "with the same",
+                WeightsMovedWarning,
+                stacklevel=3,
+            )
+        layers = {name: LayerRecording(name, parts) for name, parts in run.segments.items()}
         return Recording(layers, output, edits, self.closed)
 
-    def warn_nonfinite(self, module: nn.Module, x: Tensor) -> None:
+    def tell(self, module: nn.Module) -> None:
+        """Say that a call of a module is not its own: other code makes it than opened the watch."""
+
+    def warn_nonfinite(self, module: nn.Module, x: Tensor, run: Outermost) -> None:
         """Say where NaN or infinity entered a module, once a watch."""
         if module in self._warned:
             return
@@ -162,10 +229,19 @@ class Watch:
         where = "its weights or its first state"
         if len(bad):
             row, step = bad[0].tolist()
-            where = f"its input, first at row {row}, step {self._steps.get(name, 0) + step}"
+            where = f"its input, first at row {row}, step {run.start(name, len(x)) + step}"
         warnings.warn(
             f"layer {name!r}: NaN or infinity in {where}; it is recorded as it is, and so are the "
             "states that it spoils",
             NonFiniteWarning,
             stacklevel=2,
         )
+
+
+def _unknown(edit: EditLike) -> RecordingError:
+    return RecordingError(
+        f"{edit!r} refers to the unedited run (a mean, or a position from the end), and that is "
+        "not known here: the run began where grulens does not see its arguments. Make it with "
+        "record(model, ..., edits=..., call='the method'), call the method on the model inside the "
+        "block, or give positions from the start and numbers"
+    )

@@ -8,13 +8,14 @@ in between is raised at once, as always.
 
 from __future__ import annotations
 
+import _thread
 import inspect
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class _CtrlC:
     def __init__(self) -> None:
         self.open = 0
         self.waiting = False
+        self.left_elsewhere = False
         self.before: Handler = signal.default_int_handler
 
     def enter(self) -> None:
@@ -42,9 +44,15 @@ class _CtrlC:
     def leave(self) -> None:
         """End a block; what has waited is raised, unless a larger block is in its end, too."""
         self.open -= 1
-        here: object = signal.getsignal(signal.SIGINT)
         # somebody may have put another handler in its place meanwhile: that one stays
-        if not self.open and here is self:
+        mine = cast(object, signal.getsignal(signal.SIGINT)) is self
+        if threading.current_thread() is not threading.main_thread():
+            # only the main thread may change a handler: it is woken up to do so
+            self.left_elsewhere = mine and not self.open
+            if self.left_elsewhere:
+                _thread.interrupt_main()
+            return
+        if not self.open and mine:
             signal.signal(signal.SIGINT, self.before)
         if self.due():
             self.waiting = False
@@ -55,7 +63,11 @@ class _CtrlC:
         return self.waiting and _wholes(sys._getframe()) <= 1
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if _wholes(frame):
+        if self.left_elsewhere:
+            self.left_elsewhere = False
+            if not self.open:
+                signal.signal(signal.SIGINT, self.before)
+        elif _wholes(frame):
             self.waiting = True
         else:
             self.before(number, frame)
@@ -80,13 +92,24 @@ class Whole:
 
     _main = False
 
+    def ask(self) -> None:
+        """Raise if the block must not begin; then nothing of it is begun or ended."""
+
     def begin(self) -> None:
         """Change something."""
+
+    def given(self) -> Any:
+        """What `with ... as` gives."""
+        return self
+
+    def done(self) -> None:
+        """The body of the block has come to its end, and no exception has ended it."""
 
     def end(self) -> None:
         """Put it back, as far as `begin` has come."""
 
     def __enter__(self) -> Any:
+        self.ask()
         self._main = threading.current_thread() is threading.main_thread()
         if self._main:
             _ctrl_c.enter()
@@ -97,10 +120,14 @@ class Whole:
             raise
         if self._main and _ctrl_c.due():
             self._close()
-        return self
+        return self.given()
 
-    def __exit__(self, *_: object) -> None:
-        self._close()
+    def __exit__(self, kind: object = None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.done()
+        finally:
+            self._close()
 
     def _close(self) -> None:
         try:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from grulens.errors import EditError, PositionError, shown
+from grulens.models.invoke import arguments
 from grulens.probing.hierarchy import BY, Group, Hierarchy, Span, merging
 from grulens.probing.levels import Levels
 from grulens.probing.phrases import Scorer, ask
@@ -27,6 +28,8 @@ def agglomerate(
     head: Any = None,
     dtype: Any = None,
     progress: bool = True,
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> Hierarchy:
     """Join neighbouring tokens into ever larger phrases, those first that act together most.
@@ -48,6 +51,8 @@ def agglomerate(
         head: the linear readout.
         dtype: the precision.
         progress: whether to show a progress bar.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -68,7 +73,8 @@ def agglomerate(
     """
     if not isinstance(by, str) or by not in BY:
         raise EditError(f"by must be one of {', '.join(BY)}, got {shown(by)}")
-    levels, reader = ask(model, (args, kwargs), layer, head, dtype)
+    given = arguments(args, kwargs, inputs)
+    levels, reader = ask(model, given, layer, head, dtype, call)
     growing = Growing(levels, reader, target=target, step=step, row=row, by=by)
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
+from grulens.models.invoke import arguments
 from grulens.probing.credited import Credit
 from grulens.probing.score import Score, baseline_of
 
@@ -29,6 +30,8 @@ def integrated_gradients(
     steps: Any = 64,
     edits: Any = (),
     progress: bool | Callable[[int], object] = True,
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> Credit:
     """How much each input of a layer adds to a score on the straight way from a baseline to it.
@@ -60,6 +63,8 @@ def integrated_gradients(
             an edit refers is that of the run asked about.
         progress: whether to show a bar; or a function that is told how many more points are done,
             with no lock held. What it raises ends the computation.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -84,7 +89,7 @@ def integrated_gradients(
     from captum.attr import IntegratedGradients  # noqa: PLC0415 - slow to import
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
-    score = Score(model, (args, kwargs), readout, layer, edits)
+    score = Score(model, arguments(args, kwargs, inputs), call, readout, layer, edits)
     start = baseline_of(score, baseline), torch.zeros_like(score.h_0)
     end = score.x, score.h_0
     with tqdm(total=steps, desc="steps", disable=progress is not True, leave=False) as bar:
@@ -103,6 +108,8 @@ def input_x_gradient(
     readout: Any,
     layer: Any = None,
     edits: Any = (),
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> Credit:
     """Each input of a layer times the gradient of a score there.
@@ -117,6 +124,8 @@ def input_x_gradient(
         readout: from the model's output to the score: (batch,), or one number for batch 1.
         layer: whose input is credited; None is the first layer that runs.
         edits: what is changed in the run: the credit is that of the edited model.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -134,7 +143,7 @@ def input_x_gradient(
     """
     from captum.attr import InputXGradient  # noqa: PLC0415 - slow to import
 
-    score = Score(model, (args, kwargs), readout, layer, edits)
+    score = Score(model, arguments(args, kwargs, inputs), call, readout, layer, edits)
     method = InputXGradient(score.at)
     method.gradient_func = _gradients_of(score, lambda _: None)
     with torch.no_grad():

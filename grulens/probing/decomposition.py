@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from grulens.errors import ReadoutError
+from grulens.models.invoke import arguments
 from grulens.models.record import record
 from grulens.probing.credited import Credit
 from grulens.probing.decomposed import Decomposition
@@ -28,6 +29,8 @@ def contextual_decomposition(
     layer: str | None = None,
     head: Any = None,
     dtype: Any = None,
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> Decomposition:
     """Split every state of a layer into what a phrase made and the rest, for many phrases at once.
@@ -48,6 +51,8 @@ def contextual_decomposition(
             directions side by side; a `Head`; None to find it. It is needed for scores only.
         dtype: torch.float64 to compute in double precision; None is the recording's own, float32
             for 16-bit models.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -68,11 +73,12 @@ def contextual_decomposition(
     (True, True)
     """
     check_dtype(dtype)
+    given = arguments(args, kwargs, inputs)
     with as_it_was(model):
-        recording = record(model, *args, **kwargs)
+        recording = record(model, call=call, inputs=given)
     reader, why = None, ""
     try:
-        layer, reader = read_by(model, (args, kwargs), recording, layer, head)
+        layer, reader = read_by(model, given, recording, layer, head, call)
     except ReadoutError as error:
         if head is not None:
             raise
@@ -94,6 +100,8 @@ def contextual_credit(
     layer: str | None = None,
     head: Any = None,
     dtype: Any = None,
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> Credit:
     """What each step contributes to a class by itself: one phrase a token.
@@ -111,6 +119,8 @@ def contextual_credit(
         layer: as for `contextual_decomposition`, and so are `head`, `dtype` and the errors.
         head: the linear readout.
         dtype: the precision.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -121,7 +131,8 @@ def contextual_credit(
     >>> list(credit.ledger())
     ['inputs', 'h_0', 'bias', 'interactions', 'biases and h_0', 'gap']
     """
-    levels, reader = ask(model, (args, kwargs), layer, head, dtype)
+    given = arguments(args, kwargs, inputs)
+    levels, reader = ask(model, given, layer, head, dtype, call)
     scorer = Scorer(levels, reader, target, step)
     batch, steps = scorer.levels.mask.shape
     each = scorer(torch.eye(steps, dtype=torch.bool)[:, None].expand(-1, batch, -1))

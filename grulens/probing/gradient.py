@@ -23,7 +23,8 @@ from grulens.errors import ReadoutError
 from grulens.gru.changes import Change
 from grulens.models.copies import DirectRun
 from grulens.models.place import EditLike, Place
-from grulens.models.splice import editing, watching
+from grulens.models.splice import ran
+from grulens.models.watch import Watch
 from grulens.probing.question import Question, as_it_was
 
 Kind = tuple[str, bool]
@@ -64,12 +65,12 @@ class Estimates:
         self.question = question
         zeros = {kind: torch.zeros_like(layer.h).requires_grad_() for kind in kinds}
         nudges = [_Nudge(question.layer, kind, zero) for kind, zero in zeros.items()]
-        args, kwargs = question.given
-        with as_it_was(question.model, grad=True), editing(question.model, *nudges):
-            self._total = self._gradients(question.model(*args, **kwargs), zeros)
         direct = DirectRun(question.model, question.layer, question.known, nudges)
-        with as_it_was(question.model, grad=True), watching(direct):
-            self._direct = self._gradients(question.model(*args, **kwargs), zeros)
+        with as_it_was(question.model, grad=True):
+            output = ran(question.run, Watch(question.model, nudges))
+            self._total = self._gradients(output, zeros)
+        with as_it_was(question.model, grad=True):
+            self._direct = self._gradients(ran(question.run, direct), zeros)
 
     def _gradients(self, output: Any, zeros: dict[Kind, Tensor]) -> dict[Kind, Tensor]:
         """(number of the readout, batch, time, unit) for each kind."""

@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 
 from grulens.errors import ReadoutError, shown
 from grulens.models.find import check_layer, find, layers
+from grulens.models.invoke import arguments
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.whole import Whole
@@ -66,13 +67,22 @@ class Head:
         )
 
 
-def head_of(model: nn.Module, *args: Any, layer: str | None = None, **kwargs: Any) -> Head:
+def head_of(
+    model: nn.Module,
+    *args: Any,
+    layer: str | None = None,
+    call: str | None = None,
+    inputs: Any = None,
+    **kwargs: Any,
+) -> Head:
     """The nn.Linear that reads a layer's states.
 
     Args:
         model: any module that holds a GRU.
         *args: its own arguments; it runs once, and is afterwards as it was.
         layer: the layer; None is the last one that an nn.Linear reads.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -96,7 +106,7 @@ def head_of(model: nn.Module, *args: Any, layer: str | None = None, **kwargs: An
     """
     layers(model)  # says by name why a model cannot be opened
     with as_it_was(model), _Listening(model) as heard:
-        recording = record(model, *args, **kwargs)
+        recording = record(model, call=call, inputs=arguments(args, kwargs, inputs))
     if layer is not None:
         check_layer(layer, list(recording), "did not run on this input; what ran is", model)
     states = {name: _Known(held) for name, held in recording.items()}

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
+from grulens.models.invoke import arguments
 from grulens.probing import positions
 from grulens.probing.phrases import Scorer, ask, asked, held
 from grulens.probing.positions import Index
@@ -95,6 +96,8 @@ def interactions(
     head: Any = None,
     dtype: Any = None,
     progress: bool = True,
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> Interactions:
     """What pairs of phrases contribute to a class together, beyond what each does alone.
@@ -112,6 +115,8 @@ def interactions(
         head: the linear readout.
         dtype: the precision.
         progress: whether to show a progress bar.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -126,7 +131,8 @@ def interactions(
     >>> interactions(rnn, torch.randn(1, 6, 3), target=1, head=head, progress=False)
     Interactions('l0', 6 phrases, 5 pairs, batch 1)
     """
-    levels, reader = ask(model, (args, kwargs), layer, head, dtype)
+    given = arguments(args, kwargs, inputs)
+    levels, reader = ask(model, given, layer, head, dtype, call)
     scorer = Scorer(levels, reader, target, step)
     listed = asked(phrases, scorer.levels)
     chosen = _pairs(pairs, len(listed))

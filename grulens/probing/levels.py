@@ -111,6 +111,7 @@ class Levels:
                 below as they are.
         """
         top = recording[layer]
+        top.check_one_batch("taking a run apart")
         modules = [named(path, module) for path, module in find(model).items()]
         cells, height = next(
             (cells, level)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from grulens.errors import ReadoutError, shown
 from grulens.models.find import check_layer
+from grulens.models.invoke import arguments
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.head import Head, head_of
@@ -30,6 +31,8 @@ def logit_lens(
     layer: Any = None,
     head: Any = None,
     edits: Any = (),
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> LogitLens:
     """Apply the readout of a model to every state of a layer.
@@ -43,6 +46,8 @@ def logit_lens(
             over those of both directions side by side; a `Head`; or any function from states
             (..., unit) to logits (..., class), which has no shares of units.
         edits: what is changed in the run, in order.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Raises:
@@ -65,10 +70,11 @@ def logit_lens(
             f"head must be an nn.Linear, a Head or a function from states (..., unit) to logits "
             f"(..., class), got {shown(head)}"
         )
+    given = arguments(args, kwargs, inputs)
     if head is None:
-        head = head_of(model, *args, layer=layer, **kwargs)
+        head = head_of(model, layer=layer, call=call, inputs=given)
     with as_it_was(model):
-        run = record(model, *args, edits=edits, **kwargs)
+        run = record(model, edits=edits, call=call, inputs=given)
     name = layer if layer is not None else head.layer if isinstance(head, Head) else _last(run)
     check_layer(name, list(run), "did not run on this input; what ran is", model)
     held = run[name]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from grulens.errors import PositionError, shown
 from grulens.gru.decomposition import contextual
 from grulens.gru.precision import exact
+from grulens.models.invoke import Given
 from grulens.models.record import record
 from grulens.probing import positions
 from grulens.probing.levels import Levels, check_dtype
@@ -75,16 +76,17 @@ class Scorer:
 
 def ask(
     model: nn.Module,
-    given: tuple[tuple[Any, ...], dict[str, Any]],
+    given: Given,
     layer: str | None,
     head: Any,
     dtype: Any,
+    call: str | None = None,
 ) -> tuple[Levels, Reader]:
     """Run a model: the stack of the layer that is asked about, and what reads it."""
     check_dtype(dtype)
     with as_it_was(model):
-        recording = record(model, *given[0], **given[1])
-    name, reader = read_by(model, given, recording, layer, head)
+        recording = record(model, call=call, inputs=given)
+    name, reader = read_by(model, given, recording, layer, head, call)
     return Levels.below(model, recording, name, dtype), reader
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from grulens.errors import ReadoutError
+from grulens.models.invoke import Given, invocation
 from grulens.models.mode import as_asked
 from grulens.models.place import EditLike, Place
 from grulens.models.recording import LayerRecording, Recording
@@ -31,6 +32,7 @@ class Question:
     Attributes:
         model: the user's model.
         given: its arguments, (args, kwargs).
+        call: its method that is the run, or None.
         layer: the layer that is edited.
         reverse: whether that layer reads its input from the end.
         readout: from the model's output to a tensor.
@@ -39,7 +41,8 @@ class Question:
     """
 
     model: nn.Module
-    given: tuple[tuple[Any, ...], dict[str, Any]]
+    given: Given
+    call: str | None
     layer: str
     reverse: bool
     readout: Readout
@@ -59,6 +62,10 @@ class Question:
         lengths = None if layer.mask.all() else layer.mask.sum(1).cpu()
         mean = cache(layer.mean)
         return Place(self.layer, batch, steps, units, 0, steps, lengths, layer.x, mean)
+
+    def run(self, given: Given | None = None) -> Any:
+        """Run the model, on its own arguments or on others."""
+        return invocation(self.model, self.given if given is None else given, self.call)()
 
     def ask(self, output: Any) -> Tensor:
         """The readout of an output."""

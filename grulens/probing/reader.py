@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from grulens.errors import PositionError, ReadoutError, shown
 from grulens.models.find import check_layer
+from grulens.models.invoke import Given
 from grulens.models.recording import Recording
 from grulens.probing import positions
 from grulens.probing.head import Head, head_of
@@ -75,10 +76,11 @@ class Reader:
 
 def read_by(
     model: nn.Module,
-    given: tuple[tuple[Any, ...], dict[str, Any]],
+    given: Given,
     recording: Recording,
     layer: str | None,
     head: Any,
+    call: str | None = None,
 ) -> tuple[str, Reader]:
     """The layer that is asked about, and what reads it.
 
@@ -89,6 +91,7 @@ def read_by(
         layer: the layer; None is the last one that a linear readout reads.
         head: an nn.Linear over the layer's units or over those of both directions side by side, a
             `Head`, or None to find it.
+        call: the model's method that was the run, or None.
 
     Raises:
         ReadoutError: none is found, or the one given does not fit.
@@ -97,7 +100,7 @@ def read_by(
     if layer is not None:
         check_layer(layer, list(recording), "did not run on this input; what ran is", model)
     if head is None:
-        head = head_of(model, *given[0], layer=layer, **given[1])
+        head = head_of(model, layer=layer, call=call, inputs=given)
     if isinstance(head, Head):
         name = head.layer if layer is None else layer
         if name == head.layer:

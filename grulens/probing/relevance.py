@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from grulens.errors import EditError, shown
 from grulens.gru.precision import exact
 from grulens.gru.relevance import relevance
+from grulens.models.invoke import arguments
 from grulens.probing.credited import Credit
 from grulens.probing.levels import Call, Levels, Run
 from grulens.probing.phrases import ask
@@ -33,6 +34,8 @@ def layerwise_relevance(
     head: Any = None,
     eps: Any = 1e-3,
     dtype: Any = None,
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> Credit:
     """The relevance of every input to a class at one step (LRP).
@@ -54,6 +57,8 @@ def layerwise_relevance(
         eps: what keeps a sum of opposite terms from handing out more than it got, 0 to 1e30. With
             0 nothing is absorbed but what cannot be shared, and relevances may grow very large.
         dtype: torch.float64 to compute in double precision; None is the recording's own.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -76,7 +81,8 @@ def layerwise_relevance(
     known = isinstance(eps, int | float) and not isinstance(eps, bool)
     if not known or not 0 <= eps <= LARGEST:
         raise EditError(f"eps must be a number of 0 or more (to {LARGEST:g}), got {shown(eps)}")
-    levels, reader = ask(model, (args, kwargs), layer, head, dtype)
+    given = arguments(args, kwargs, inputs)
+    levels, reader = ask(model, given, layer, head, dtype, call)
     with torch.no_grad(), exact(levels.mask.device):
         where = places(levels, step)
         toward, bias = reader.toward(reader.check(target))

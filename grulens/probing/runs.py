@@ -13,7 +13,7 @@ from grulens.gru.room import Room
 from grulens.gru.stacked import Stacked, first_step
 from grulens.models.copies import CopiesRun, DirectRun
 from grulens.models.place import EditLike
-from grulens.models.splice import editing, edits_in_force, unedited_run, watching
+from grulens.models.splice import edits_in_force, ran
 from grulens.models.watch import Watch
 from grulens.probing.question import Question, as_it_was
 from grulens.probing.tiles import Guess, guesses, repeated, taken_apart
@@ -33,22 +33,16 @@ def one_by_one(question: Question, runs: Sequence[int], edits: Edits) -> Iterato
 
 def edited_alone(question: Question, edits: Sequence[EditLike]) -> Tensor:
     """The readout of one edited run."""
-    args, kwargs = question.given
     with as_it_was(question.model):
-        with editing(question.model, *edits):
-            output = question.model(*args, **kwargs)
+        output = ran(question.run, Watch(question.model, edits))
         return question.answer(output, edits)
 
 
 def direct_alone(question: Question, edits: Sequence[EditLike]) -> Tensor:
     """The readout of one run with the edits put on the layer's states alone."""
-    args, kwargs = question.given
     watch = DirectRun(question.model, question.layer, question.known, edits)
     with as_it_was(question.model):
-        with watching(watch):
-            if any(edit.relative for edit in edits):
-                watch.unedited = unedited_run(watch, args, kwargs)
-            output = question.model(*args, **kwargs)
+        output = ran(question.run, watch)
         return question.answer(output, edits)
 
 
@@ -108,12 +102,12 @@ class SideBySide:
 
     def _outputs(self, stacked: Stacked, is_direct: bool) -> Iterator[Any]:
         question = self.question
-        args, kwargs = repeated(question.given, self.guess or (), stacked.copies)
+        given = repeated(question.given, self.guess or (), stacked.copies)
         watch = CopiesRun(
             question.model, question.layer, question.known, stacked, is_direct, self.room
         )
-        with as_it_was(question.model), watching(watch):
-            output = question.model(*args, **kwargs)
+        with as_it_was(question.model):
+            output = ran(lambda: question.run(given), watch)
         return taken_apart(output, self.plain, stacked.batch, stacked.copies)
 
     @property
@@ -176,9 +170,7 @@ class SideBySide:
 
     def _others(self) -> bool:
         """Whether somebody else edits this model just now."""
-        watch = Watch(self.question.model)
-        with watching(watch):
-            return bool(edits_in_force(watch))
+        return bool(edits_in_force(Watch(self.question.model)))
 
     def _padded(self) -> bool:
         return not bool(self.question.recording.mask.all())

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from grulens.errors import EditError, ReadoutError, shown
 from grulens.models.given import GivenRun, Means
+from grulens.models.invoke import Given, invocation
 from grulens.models.place import EditLike
 from grulens.models.record import record
-from grulens.models.splice import editing, watching
+from grulens.models.splice import ran
+from grulens.models.watch import Watch
 from grulens.probing.question import as_it_was
 from grulens.probing.readout import Readout, check_readout
 
@@ -27,6 +29,7 @@ class Score:
     Args:
         model: the user's model.
         given: its arguments, (args, kwargs).
+        call: its method that is the run, or None.
         readout: from the model's output to (batch,), or to one number where there is one row.
         layer: the layer; None is the first one that runs.
         edits: what is changed on the way.
@@ -42,20 +45,22 @@ class Score:
     def __init__(
         self,
         model: nn.Module,
-        given: tuple[tuple[Any, ...], dict[str, Any]],
+        given: Given,
+        call: str | None,
         readout: Any,
         layer: Any = None,
         edits: Any = (),
     ) -> None:
         check_readout(readout)
-        self.model, self.given = model, given
+        self.model, self.given, self.call = model, given, call
         self.readout: Readout = readout
         self.edits: Sequence[EditLike] = edits if isinstance(edits, Sequence) else (edits,)
         wanted = None if layer is None else [layer]
         with as_it_was(model):
-            run = record(model, *given[0], layers=wanted, edits=self.edits, **given[1])
+            run = record(model, layers=wanted, edits=self.edits, call=call, inputs=given)
         self.layer = next(iter(run))
         held = run[self.layer]
+        held.check_one_batch("credit")
         self.x: Tensor = held.x
         self.h_0: Tensor = held.segments[0].h_0
         self.mask: Tensor = held.mask
@@ -87,11 +92,10 @@ class Score:
             return of_x, of_h_0
 
     def _run(self, x: Tensor, h_0: Tensor) -> Tensor:
-        args, kwargs = self.given
         run = GivenRun(self.model, self.layer, x, h_0, self._means)
-        with editing(self.model, *self.edits), watching(run):
-            output = self.model(*args, **kwargs)
-            run.check_whole()
+        again = invocation(self.model, self.given, self.call)
+        output = ran(again, Watch(self.model, self.edits), run)
+        run.check_whole()
         return self._read(output)
 
     def _read(self, output: Any) -> Tensor:

@@ -46,6 +46,7 @@ class Source:
             raise SourceError(
                 f"source must be a Recording or a LayerRecording, got {type(source).__name__}"
             )
+        source.check_one_batch("a patch")
         return cls(repr(source), source.signal(signal))
 
     def check_units(self, units: int, layer: str) -> None:

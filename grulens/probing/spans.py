@@ -43,6 +43,7 @@ class Span:
 
 def spans(layer: LayerRecording) -> Iterator[Span]:
     """The calls of a layer, those joined that hand their state on."""
+    layer.check_one_batch("what follows states through time")
     h, h_prev = layer.h.detach(), layer.h_prev.detach()
     begin = 0
     for segment, stop in zip(layer.segments, (*layer.calls[1:], layer.shape[1]), strict=True):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
 from grulens.models.find import check_layer, find, named
+from grulens.models.invoke import Given, arguments
 from grulens.models.record import record
 from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate
@@ -46,6 +47,8 @@ def sweep(
     sample: Any = 16,
     memory: Any = 512 * 2**20,
     progress: bool = True,
+    call: str | None = None,
+    inputs: Any = None,
     **kwargs: Any,
 ) -> Sweep:
     """Edit each unit of a layer in a run of its own, and see how far the readout moves.
@@ -69,6 +72,8 @@ def sweep(
             the result; what the system's allocator keeps in reserve comes on top. One run is always
             done.
         progress: whether to show a progress bar.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -91,8 +96,9 @@ def sweep(
     (torch.Size([4, 1, 4]), True)
     """
     found = run_sweep(
-        model, args, kwargs, layer=layer, readout=readout, make_edit=make_edit, units=units,
-        times=times, method=method, sample=sample, memory=memory, progress=progress,
+        model, arguments(args, kwargs, inputs), layer=layer, readout=readout, make_edit=make_edit,
+        units=units, times=times, method=method, sample=sample, call=call, memory=memory,
+        progress=progress,
     )  # fmt: skip
     if found.stopped:
         tell("sweep", found.stopped)
@@ -101,8 +107,7 @@ def sweep(
 
 def run_sweep(
     model: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    given: Given,
     *,
     layer: str,
     readout: Readout,
@@ -111,6 +116,7 @@ def run_sweep(
     times: Any,
     method: Any,
     sample: Any,
+    call: Any,
     memory: Any,
     progress: bool,
 ) -> Sweep:
@@ -122,7 +128,7 @@ def run_sweep(
     for name, value in (("memory", memory), ("sample", sample)):
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             raise EditError(f"{name} must be a positive int, got {shown(value)}")
-    question, plain = ask(model, (args, kwargs), layer, readout)
+    question, plain = ask(model, given, layer, readout, call)
     asked = Asked.of(question.recording, units, times, make_edit)
     if method == "gradient":
         return _estimated(question, plain, asked, sample, memory, progress)
@@ -130,7 +136,7 @@ def run_sweep(
 
 
 def ask(
-    model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]], layer: str, readout: Readout
+    model: nn.Module, given: Given, layer: str, readout: Readout, call: str | None = None
 ) -> tuple[Question, Any]:
     """The unedited run: the question with its baseline, and the model's output."""
     check_readout(readout)
@@ -143,9 +149,11 @@ def ask(
         if name == layer
     )
     with as_it_was(model):
-        known = record(model, *given[0], layers=names, **given[1])
+        known = record(model, layers=names, call=call, inputs=given)
+        known[layer].check_one_batch("a sweep")
         baseline = floating(readout(known.output))
-    return Question(model, given, layer, backwards, readout, known, baseline), known.output
+    question = Question(model, given, call, layer, backwards, readout, known, baseline)
+    return question, known.output
 
 
 def _exact(question: Question, plain: Any, asked: Asked, memory: int, progress: bool) -> Sweep:
@@ -258,9 +266,8 @@ def runs_at_once(question: Question, plain: Any, memory: int) -> int:
     each = (3 * value + 1) * states + bytes_of(question.given) + 2 * bytes_of(plain)
     inside = bytes_of(plain)
     if SURE * fast * (each + inside) > memory:
-        args, kwargs = question.given
         with as_it_was(question.model), Held() as held:
-            question.model(*args, **kwargs)
+            question.run()
         inside = held.peak
     # one copy more than runs: the one in which nothing is changed
     return max(1, min(fast, memory // (each + inside) - 1))

@@ -41,6 +41,7 @@ def trace_patch(
     times: Any = None,
     block: Any = None,
     signal: str = "h",
+    call: str | None = None,
     memory: int = MEMORY,
     progress: bool = True,
 ) -> Trace:
@@ -51,8 +52,8 @@ def trace_patch(
 
     Args:
         model: any module that holds a GRU.
-        clean: what the model is given in the clean run: one argument, a tuple of arguments, or a
-            dict of named ones.
+        clean: what the model is given in the clean run: one argument, a tuple of arguments, a
+            dict of named ones, or both as (tuple, dict).
         corrupted: the same for the corrupted run; as many steps, and as many rows unless the clean
             run has one, which then serves for all.
         layer: name of the layer to patch.
@@ -62,6 +63,7 @@ def trace_patch(
         times: int, slice, sequence of int, bool mask (time,): at which steps; None is each.
         block: how many units are patched at a time; None is all of `units` at once.
         signal: "h", or a gate "r", "z", "n".
+        call: the name of the method that is the run; None is the model itself; as for `record`.
         memory: bytes that the runs done at a time may hold, as for `sweep`.
         progress: whether to show a progress bar.
 
@@ -87,13 +89,12 @@ def trace_patch(
     [False, False, True, True, True]
     """
     check_readout(readout)
-    args, kwargs = _arguments(clean)
-    known = record(model, *args, layers=layer, **kwargs)
+    known = record(model, layers=layer, call=call, inputs=_arguments(clean))
     source, answer = known[layer], _numbers(readout(known.output))
     blocks = _blocks(units, block, source)
-    args, kwargs = _arguments(corrupted)
+    given = _arguments(corrupted)
     # known before the long part begins: whether the runs fit, and differ
-    known = record(model, *args, layers=layer, **kwargs)
+    known = record(model, layers=layer, call=call, inputs=given)
     _check_lengths(source, known[layer])
     _gap(answer, _numbers(readout(known.output)))
     del known
@@ -103,9 +104,9 @@ def trace_patch(
         return patch(name, signal, chosen, source=values, at=at)
 
     found = run_sweep(
-        model, args, kwargs, layer=layer, readout=lambda output: _numbers(readout(output)),
+        model, given, layer=layer, readout=lambda output: _numbers(readout(output)),
         make_edit=put_in, units=blocks, times=slice(None) if times is None else times,
-        method="exact", sample=1, memory=memory, progress=progress,
+        method="exact", sample=1, call=call, memory=memory, progress=progress,
     )  # fmt: skip
     made = Trace(
         layer=layer,
@@ -125,6 +126,8 @@ def trace_patch(
 def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(given, Mapping):
         return (), dict(given)
+    if type(given) is tuple and [type(part) for part in given] == [tuple, dict]:
+        return given
     # a PackedSequence is a tuple too, and one argument
     return (tuple(given) if type(given) is tuple else (given,)), {}
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
+from grulens.models.invoke import Given
 from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate
 from grulens.probing.readout import Readout
@@ -32,6 +32,7 @@ class Turns:
         given: its arguments, positional and named.
         layer: the layer.
         readout: from the model's output to a floating tensor of any one shape.
+        call: the model's method that is the run, or None.
         seconds: how long a turn should take; four runs are always done, or memory would wait.
 
     Attributes:
@@ -47,13 +48,14 @@ class Turns:
     def __init__(
         self,
         model: nn.Module,
-        given: tuple[tuple[Any, ...], dict[str, Any]],
+        given: Given,
         layer: str,
         readout: Readout,
         *,
+        call: str | None = None,
         seconds: float = SECONDS,
     ) -> None:
-        self._question, self._plain = ask(model, given, layer, readout)
+        self._question, self._plain = ask(model, given, layer, readout, call)
         self._asked = Asked.of(self._question.recording, None, None, ablate)
         self._seconds = seconds
         self.units: tuple[int, ...] = self._asked.units

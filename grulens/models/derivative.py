@@ -1,0 +1,144 @@
+"""The derivative of a loss by what was recorded, as torch.autograd.grad gives it by any tensor.
+
+A loss depends on the model's output, and torch's kernel computes that without ever holding a gate
+or a step's state as a tensor of its own. So the way back is in two parts: torch says how the loss
+depends on the states that each call gave out; and within a call, the recurrence is run again step
+by step, with nothing added to a signal, and differentiated by that nothing. It is the total
+derivative: what a change of a signal at one step does to all later ones is part of it, as for a
+`shift` of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from grulens.errors import RecordingError
+from grulens.gru.changes import Change, Program
+from grulens.models.segment import Segment
+
+if TYPE_CHECKING:
+    from grulens.models.recording import LayerRecording
+
+GATES = ("r", "z", "n")
+EDITABLE = (*GATES, "h")
+
+
+class Recorded(Tensor):
+    """A recorded signal of a run with a graph: a tensor as any other, except to autograd.grad."""
+
+    origin: tuple[LayerRecording, str]
+
+    @classmethod
+    def of(cls, layer: LayerRecording, signal: str, value: Tensor) -> Tensor:
+        """A signal of a layer; a run without a graph has plain ones."""
+        if any(segment.node is None for segment in layer.segments):
+            return value
+        made: Recorded = value.as_subclass(cls)
+        made.origin = layer, signal
+        return made
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            way = _gradients if func is torch.autograd.grad else func
+            return way(*args, **(kwargs or {}))
+
+
+def _gradients(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+    **more: Any,
+) -> tuple[Tensor | None, ...]:
+    """What torch.autograd.grad gives, where some of `inputs` were recorded."""
+    asked = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    layers = {id(one.origin[0]): one.origin[0] for one in asked if isinstance(one, Recorded)}
+    segments = [segment for layer in layers.values() for segment in layer.segments]
+    nodes = list({id(node): node for s in segments if (node := s.body) is not None}.values())
+    found = torch.autograd.grad(
+        outputs, [*asked, *nodes], grad_outputs, retain_graph=retain_graph or create_graph,
+        create_graph=create_graph, allow_unused=True, **more,
+    )  # fmt: skip
+    direct = dict(zip(map(id, asked), found, strict=False))
+    through = dict(zip(map(id, nodes), found[len(asked) :], strict=True))
+    results: list[Tensor | None] = []
+    for one in asked:
+        value = direct[id(one)]
+        if isinstance(one, Recorded):
+            value = _by_signal(one, value, through, create_graph)
+        if value is None and materialize_grads:
+            value = torch.zeros_like(one)
+        if value is None and not allow_unused:
+            raise RuntimeError(
+                "One of the differentiated Tensors appears to not have been used in the graph. Set "
+                "allow_unused=True if this is the desired behavior."
+            )
+        results.append(value)
+    return tuple(results)
+
+
+def _by_signal(
+    one: Recorded, direct: Tensor | None, through: Mapping[int, Tensor | None], graph: bool
+) -> Tensor | None:
+    layer, signal = one.origin
+    if direct is not None and signal in GATES:
+        raise RecordingError(
+            f"this loss is computed from the recorded {signal} of layer {layer.name!r} itself, "
+            "which was computed after the run: the derivative by a signal is that of a loss of the "
+            f"model's output. Use shift({layer.name!r}, {signal!r}, by=zeros) for any other"
+        )
+    grads = [through[id(segment.body)] for segment in layer.segments]
+    if all(grad is None for grad in grads):
+        return direct
+    parts = [
+        _within(segment, signal, torch.zeros_like(segment.body) if grad is None else grad, graph)
+        for segment, grad in zip(layer.segments, grads, strict=True)
+    ]
+    whole = layer.joined(parts)
+    # a loss may be computed from the recorded input as well; states are counted where they ran
+    return whole + direct if direct is not None and signal == "x" else whole
+
+
+def _within(segment: Segment, signal: str, grad: Tensor, graph: bool) -> Tensor:
+    """The derivative (batch, time, unit) by a signal in one call.
+
+    Args:
+        segment: the layer in that call.
+        signal: the signal.
+        grad: that by the call's body.
+        graph: whether it can be differentiated once more.
+    """
+    out = segment.rows(grad)
+    keep = (lambda t: t) if graph else Tensor.detach
+    with torch.enable_grad(), segment.precision():
+        x, h_0 = (keep(t) for t in (segment.inputs(), segment.h_0))
+        cell = segment.cell if graph else segment.cell.over(Tensor.detach)
+        bump = torch.zeros_like(out)
+        by: Sequence[Tensor]
+        if signal == "x":
+            x = x + (nothing := torch.zeros_like(x).requires_grad_())
+            by = [nothing]
+        else:
+            start = torch.zeros_like(h_0).requires_grad_()
+            bump.requires_grad_()
+            h_0, by = h_0 + start, [bump, start]
+        where = torch.ones(1, 1, 1, dtype=torch.bool, device=out.device)
+        one = out.new_ones(1, 1, 1)
+        change = Change(signal if signal in EDITABLE else "h", where, one, bump)
+        program = Program.after(segment.program, change, segment.steps, segment.h_0)
+        h = segment.again(cell, x, h_0, program)
+        found = torch.autograd.grad(h, by, out, create_graph=graph, materialize_grads=True)
+    if signal == "h_prev":
+        # what a step read: of the state before it all but what was read of that elsewhere
+        return segment.before(found[0] - out, found[1])
+    return segment.valid(found[0])

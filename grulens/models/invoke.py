@@ -1,0 +1,79 @@
+"""How a run is asked for: the way into the model, and the arguments that go in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from grulens.errors import RecordingError, shown
+
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+"""Arguments, positional and named."""
+
+
+def arguments(args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Any = None) -> Given:
+    """The arguments of a run: those given one by one, or both kinds in `inputs`.
+
+    Args:
+        args: positional ones.
+        kwargs: named ones.
+        inputs: (args, kwargs), for a model whose own names are also those of an option; None.
+
+    >>> arguments((1,), {"n": 2}), arguments((), {}, ((1,), {"labels": 2}))
+    (((1,), {'n': 2}), ((1,), {'labels': 2}))
+
+    Raises:
+        RecordingError: `inputs` is no such pair, or stands beside others.
+    """
+    if inputs is None:
+        return args, kwargs
+    if args or kwargs:
+        raise RecordingError(
+            "inputs=(args, kwargs) holds all arguments of the model; got others beside it: "
+            f"{shown((*args, *kwargs))}"
+        )
+    pair = isinstance(inputs, tuple | list) and len(inputs) == 2
+    if not pair or not isinstance(inputs[0], tuple | list) or not isinstance(inputs[1], Mapping):
+        raise RecordingError(
+            "inputs must be (args, kwargs): a tuple of the model's positional arguments and a dict "
+            f"of its named ones, such as inputs=((x,), {{'labels': y}}); got {shown(inputs)}"
+        )
+    return tuple(inputs[0]), dict(inputs[1])
+
+
+def way_in(model: Any, call: Any = None) -> Callable[..., Any]:
+    """What is called: the model itself, or its method or part of a name, such as "generate".
+
+    Raises:
+        RecordingError: it has none of that name.
+    """
+    if call is None:
+        return model  # type: ignore[no-any-return]  # a Module: whoever records it says if it is none
+    if not isinstance(call, str):
+        raise RecordingError(
+            f"call must be the name of a method of the model, such as 'generate', got {shown(call)}"
+        )
+    found = model
+    for name in call.split("."):
+        found = getattr(found, name, None)
+    if not callable(found):
+        own = type(model).__mro__
+        own = own[: own.index(nn.Module)] if nn.Module in own else own[:1]
+        methods = sorted(
+            name
+            for kind in own
+            for name, value in vars(kind).items()
+            if callable(value) and not name.startswith("_")
+        )
+        raise RecordingError(
+            f"{type(model).__name__} has no method or part {call!r}; it has {', '.join(methods)}"
+        )
+    return found  # type: ignore[no-any-return]  # just seen to be callable
+
+
+def invocation(model: nn.Module, given: Given, call: Any = None) -> Callable[[], Any]:
+    """The call that is a run; it may be made any number of times."""
+    return partial(way_in(model, call), *given[0], **given[1])
