@@ -98,9 +98,9 @@ class Tap:
         result = self._run(call, args, kwargs, runs, keeping, edited)
         if before != self._versions():
             raise WeightsChangedError(
-                f"the weights of layer {name!r} were changed while it ran (does another thread train "
-                "the model?): what was seen of it is of no one set of weights. Run it "
-                "again, or pause the training meanwhile"
+                f"the weights of layer {name!r} were changed while it ran (does another thread "
+                "train the model?): what was seen of it is of no one set of weights. Run it again, "
+                "or pause the training meanwhile"
             )
         for watch, run in runs.items():
             watch.passed(module, call.h_0.shape[1], call.steps, run)
