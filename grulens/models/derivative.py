@@ -65,15 +65,17 @@ def _gradients(
     layers = {id(one.origin[0]): one.origin[0] for one in asked if isinstance(one, Recorded)}
     segments = [segment for layer in layers.values() for segment in layer.segments]
     nodes = list({id(node): node for s in segments if (node := s.body) is not None}.values())
+    # a recorded input, or gates read without a graph, are no part of one themselves
+    own = [one for one in asked if one.requires_grad or not isinstance(one, Recorded)]
     found = torch.autograd.grad(
-        outputs, [*asked, *nodes], grad_outputs, retain_graph=retain_graph or create_graph,
+        outputs, [*own, *nodes], grad_outputs, retain_graph=retain_graph or create_graph,
         create_graph=create_graph, allow_unused=True, **more,
     )  # fmt: skip
-    direct = dict(zip(map(id, asked), found, strict=False))
-    through = dict(zip(map(id, nodes), found[len(asked) :], strict=True))
+    direct = dict(zip(map(id, own), found, strict=False))
+    through = dict(zip(map(id, nodes), found[len(own) :], strict=True))
     results: list[Tensor | None] = []
     for one in asked:
-        value = direct[id(one)]
+        value = direct.get(id(one))
         if isinstance(one, Recorded):
             value = _by_signal(one, value, through, create_graph)
         if value is None and materialize_grads:

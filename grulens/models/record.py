@@ -20,7 +20,7 @@ def record(
     *args: Any,
     edits: Any = (),
     layers: Any = None,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     grad: bool = False,
     **kwargs: Any,

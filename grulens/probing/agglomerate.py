@@ -28,7 +28,7 @@ def agglomerate(
     head: Any = None,
     dtype: Any = None,
     progress: bool = True,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Hierarchy:

@@ -198,6 +198,7 @@ def attention(
     torch.Size([1, 6, 6])
     """
     held = layer_of(recording, layer)
+    held.check_one_batch("attention")
     if held.state_edited:
         raise RecordingError(
             f"an edit changed the state of layer {held.name!r} itself, so its states are no sum of "

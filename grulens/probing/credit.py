@@ -30,7 +30,7 @@ def integrated_gradients(
     steps: Any = 64,
     edits: Any = (),
     progress: bool | Callable[[int], object] = True,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Credit:
@@ -108,7 +108,7 @@ def input_x_gradient(
     readout: Any,
     layer: Any = None,
     edits: Any = (),
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Credit:

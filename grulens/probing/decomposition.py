@@ -29,7 +29,7 @@ def contextual_decomposition(
     layer: str | None = None,
     head: Any = None,
     dtype: Any = None,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Decomposition:
@@ -100,7 +100,7 @@ def contextual_credit(
     layer: str | None = None,
     head: Any = None,
     dtype: Any = None,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Credit:

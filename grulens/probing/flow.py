@@ -251,6 +251,7 @@ def gradient_flow(
     torch.Size([4, 4])
     """
     held = layer_of(recording, layer)
+    held.check_one_batch("gradient flow")
     if any(segment.program for segment in held.segments):
         raise RecordingError(
             f"layer {held.name!r} was edited, so its states do not follow one another as its cell "

@@ -71,7 +71,7 @@ def head_of(
     model: nn.Module,
     *args: Any,
     layer: str | None = None,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Head:

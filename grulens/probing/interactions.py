@@ -96,7 +96,7 @@ def interactions(
     head: Any = None,
     dtype: Any = None,
     progress: bool = True,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Interactions:

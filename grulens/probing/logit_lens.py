@@ -31,7 +31,7 @@ def logit_lens(
     layer: Any = None,
     head: Any = None,
     edits: Any = (),
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> LogitLens:

@@ -34,7 +34,7 @@ def layerwise_relevance(
     head: Any = None,
     eps: Any = 1e-3,
     dtype: Any = None,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Credit:

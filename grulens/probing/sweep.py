@@ -47,7 +47,7 @@ def sweep(
     sample: Any = 16,
     memory: Any = 512 * 2**20,
     progress: bool = True,
-    call: str | None = None,
+    call: Any = None,
     inputs: Any = None,
     **kwargs: Any,
 ) -> Sweep:

@@ -164,6 +164,7 @@ def timescales(
     tensor([0., 0., 1., 0.], dtype=torch.float64)
     """
     held = layer_of(recording, layer)
+    held.check_one_batch("timescales")
     low, high = _number(low, "low"), _number(high, "high")
     wanted = _shares(quantiles)
     if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= 1000:

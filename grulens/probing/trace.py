@@ -41,7 +41,7 @@ def trace_patch(
     times: Any = None,
     block: Any = None,
     signal: str = "h",
-    call: str | None = None,
+    call: Any = None,
     memory: int = MEMORY,
     progress: bool = True,
 ) -> Trace:
