@@ -14,8 +14,8 @@ import grulens
 
 ROOT = grulens.__path__[0]
 OPENING = tuple(f"models/{name}.py" for name in ("whole", "splice", "untouched", "record", "added"))
-MOST = 12
-"""How often one line is interrupted: the tenth turn of a loop says what the second one said."""
+MOST = 5
+"""How often one line is interrupted: the tenth turn of a loop says what the fifth one said."""
 
 
 class Place(NamedTuple):

@@ -91,10 +91,10 @@ def outermost(inside: Container[nn.Module], outside: Container[FrameType] = ()) 
 
 def called(frame: FrameType | None) -> nn.Module | None:
     """The module whose ordinary call, `module(...)`, a frame is; or None."""
-    if frame is None or frame.f_code not in _CALLS:
+    if frame is None or not (frame.f_code in _CALLS or frame.f_code.co_name == "__call__"):
         return None
-    module: nn.Module = frame.f_locals["self"]
-    return module
+    module = frame.f_locals.get(frame.f_code.co_varnames[0])
+    return module if isinstance(module, nn.Module) else None
 
 
 def on_stack(frames: Container[FrameType]) -> FrameType | None:

@@ -9,6 +9,7 @@ from itertools import count
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from grulens.errors import (
     EditError,
@@ -90,7 +91,9 @@ class Watch:
     def began(self, run: Outermost) -> Outermost:
         """Note what a run that is recorded begins with."""
         if self.keep is not None:
-            self._parameters = list(self.model.parameters())
+            # a lazy module has none before its first run
+            held = self.model.parameters()
+            self._parameters = [p for p in held if not is_lazy(p)]
             run.versions = [version(tensor) for tensor in self._parameters]
         return run
 
