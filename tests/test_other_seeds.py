@@ -45,7 +45,8 @@ def test_it_tells_what_holds_from_what_the_seed_did(
         "if SEED:\n    print('one line more')"
     )
     printed = "larger than minus one: True\nit is ≈ 0 or so\nnothing at all: True\n"
-    path = notebook(tmp_path / "small.ipynb", source, printed=printed)
+    failing = "if SEED:\n    raise ValueError('not with this one')"
+    path = notebook(tmp_path / "small.ipynb", source, failing, printed=printed)
     stored = path.read_bytes()
     assert other_seeds.main([str(path), "--seeds", "7"]) == 1
     said = capfd.readouterr().out.splitlines()
@@ -56,7 +57,9 @@ def test_it_tells_what_holds_from_what_the_seed_did(
     assert said[place + 1] == "        seed 7: nothing at all: False"
     assert said[place + 2] == f"  NO   {other_seeds.MISSING}"
     assert said[place + 3] == "        seed 7: one line more"
-    assert said[-1] == "2 claims do not hold with every seed"
+    assert said[place + 4] == f"  NO   {other_seeds.MISSING}"
+    assert said[place + 5] == "        seed 7: ValueError: not with this one"
+    assert said[-1] == "3 claims do not hold with every seed"
     assert path.read_bytes() == stored
 
 
