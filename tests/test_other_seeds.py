@@ -110,11 +110,7 @@ def test_all_notebooks_are_meant_where_none_is_named(
     assert capsys.readouterr().out.splitlines()[-1] == "all of it holds"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in NOTEBOOKS if not path.stem.startswith("02")],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_takes_its_randomness_from_one_line(other_seeds: ModuleType, path: Path) -> None:
     cells = other_seeds.code(nbformat.read(path, as_version=4))
     source = "\n".join(cell.source for cell in cells)
