@@ -141,7 +141,7 @@ class GrulensMagics(Magics):
         try:
             return self._answer(options, cell)
         except GrulensError as error:
-            raise UsageError(str(error).partition("\n")[0]) from error
+            raise UsageError(_first(str(error))) from error
 
     def _answer(self, options: Any, cell: str | None) -> Models | Layers | None:
         names = self.shell.user_ns
@@ -244,8 +244,9 @@ def forwards(model: nn.Module) -> Iterator[Ran]:
 
 
 def _first(text: str) -> str:
-    """Its first line: a table has no room for the others."""
-    return text.partition("\n")[0]
+    """Its first line: a table has no room for the others, which register a class."""
+    line, more, _ = text.partition("\n")
+    return line.replace("say so:", "layers(model) prints the lines that say so") if more else line
 
 
 def _names(found: Layers) -> str:

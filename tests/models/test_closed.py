@@ -157,6 +157,12 @@ def test_the_chooser_of_a_lens_names_it() -> None:
     plain.close()
 
 
+def test_a_line_says_where_the_lines_that_register_a_class_are() -> None:
+    said = "If it is one, layers(model) prints the lines that say so"
+    assert models_in({"net": Alike()}).closed["net"].endswith(said)
+    assert repr(models_in({"net": Model(Alike())})).endswith(said)
+
+
 def test_many_of_one_kind_are_one_sentence() -> None:
     found = grulens.layers(nn.Sequential(nn.GRU(3, 4), *(nn.LSTM(4, 4) for _ in range(6))))
     assert repr(found).splitlines()[1:] == [
