@@ -38,7 +38,7 @@ class Notices:
         self.session = session
         self._changed, self._mode, self._unread = W.HTML(), W.HTML(), W.HTML()
         self.again = W.Button(
-            description="run again", icon="refresh", layout=W.Layout(width="auto"),
+            description="run again", layout=W.Layout(width="auto"),
             tooltip="run the model as it is now, without the edits and with them",
         )  # fmt: skip
         self.again.on_click(guard(lambda _: session.run_again()))

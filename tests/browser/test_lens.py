@@ -158,17 +158,168 @@ def test_a_drag_over_tokens_limits_the_edit(lens: Any) -> None:
 
 
 def test_an_error_shows_and_the_lens_lives_on(lens: Any) -> None:
-    lens.kernel("session.add(grulens.ablate('rnn.l0', 3, at=40))")
-    lens.page.locator(".grulens-panel textarea").first.fill("short")
+    lens.kernel("session.add(grulens.ablate('rnn.l0', 3))")
+    lens.kernel("handle = model.rnn.register_forward_hook(lambda *_: 1 / 0)")
     lens.page.get_by_role("button", name="run", exact=True).first.click()
     alert = lens.page.locator(".grulens-failed").first
     alert.wait_for()
-    assert "time 40 is out of range" in alert.inner_text()
-    lens.page.get_by_role("button", name="remove", exact=True).first.click()
-    lens.until("print(len(session.slots))", "0")
+    assert "ZeroDivisionError" in alert.inner_text()
+    lens.kernel("handle.remove()")
+    lens.page.locator(".grulens-panel textarea").first.fill("short")
     lens.page.get_by_role("button", name="run", exact=True).first.click()
     lens.until("print(session.steps)", "5")
     alert.wait_for(state="detached")
+
+
+def test_an_edit_that_reaches_past_a_shorter_text_waits_for_a_longer_one(lens: Any) -> None:
+    lens.kernel("session.add(grulens.ablate('rnn.l0', 3, at=[40, 41]))")
+    box = lens.page.locator(".grulens-panel textarea").first
+    run = lens.page.get_by_role("button", name="run", exact=True).first
+    box.fill("short")
+    run.click()
+    mark = lens.page.locator(".grulens-note", has_text="does not fit this input")
+    mark.wait_for()
+    assert mark.inner_text() == "does not fit this input: steps 40, 41 of 5"
+    switch = lens.page.locator(".grulens-line input[type=checkbox]")
+    assert not switch.is_checked()
+    assert switch.is_disabled()
+    box.fill("x" * 42)
+    run.click()
+    mark.wait_for(state="detached")
+    lens.until("print(session.on)", "[ablate('rnn.l0', 3, to=0.0, at=[40, 41])]")
+    lens.page.locator(".grulens-line input[type=checkbox]:checked").wait_for()
+
+
+TRAINED = """
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+for _ in range(3):
+    optimizer.zero_grad()
+    model(encode("def f(x):")).logsumexp(-1).mean().backward()
+    optimizer.step()
+"""
+
+
+def test_training_goes_on_under_an_open_lens(open_notebook: Any) -> None:
+    notebook = open_notebook(SETUP, TRAINED)
+    notebook.run_cell(0)
+    page = notebook.page
+    page.locator(".grulens-panel canvas").first.wait_for()
+    notebook.kernel("session.add(grulens.scale('rnn.l0', 'z', 137, by=1.0))")
+    note = page.get_by_text("the model has changed since this run", exact=True)
+    assert not note.is_visible()
+    notebook.run_cell(1)
+    note.first.wait_for()
+    assert note.count() == 1  # once for the whole screen
+    old = canvases(picture(notebook))
+    notebook.until("print(torch.equal(session.baseline.output, model(*session.args)))", "False")
+    page.get_by_role("button", name="run again", exact=True).click()
+    notebook.until("print(torch.equal(session.baseline.output, model(*session.args)))", "True")
+    note.wait_for(state="hidden")
+    assert float(notebook.kernel("print(float(session.moved.max()))")) < 1e-6
+    painted_anew(notebook, old)
+    # a hand on a slider makes both runs anew, too
+    notebook.run_cell(1)
+    note.wait_for()
+    slider(notebook, "z").focus()
+    page.keyboard.press("ArrowLeft")
+    notebook.until("print(len(session.slots))", "2")
+    note.wait_for(state="hidden")
+    notebook.until("print(torch.equal(session.baseline.output, model(*session.args)))", "True")
+
+
+def painted_anew(notebook: Any, old: list[str], seconds: float = 10) -> None:
+    """Wait until the figures show something else."""
+    for _ in range(int(seconds * 10)):
+        if canvases(picture(notebook)) != old:
+            return
+        notebook.page.wait_for_timeout(100)
+    raise AssertionError("the picture stayed as it was")
+
+
+WORDS = """
+import grulens, torch
+from torch import nn
+torch.manual_seed(0)
+words = ["the", "film", "was", "not", "bad", "good"]
+class Words(nn.Module):
+    labels = ["neg", "pos"]
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(6, 4), nn.GRU(4, 8, batch_first=True)
+        self.drop, self.out = nn.Dropout(0.5), nn.Linear(8, 2)
+    def encode(self, text):
+        return torch.tensor([[words.index(word) for word in text.split()]])
+    def decode(self, ids):
+        return [words[i] for i in ids.flatten().tolist()]
+    def forward(self, ids):
+        return self.out(self.drop(self.rnn(self.embed(ids))[0]))
+model = Words()
+lens = grulens.Lens(model, "the film  was not bad")
+session = lens.session
+lens
+"""
+
+
+def test_a_word_model_is_typed_into_and_can_be_looked_at_in_eval(open_notebook: Any) -> None:
+    notebook = open_notebook(WORDS)
+    notebook.run_all()
+    page = notebook.page
+    page.locator(".grulens-panel canvas").first.wait_for()
+    box = page.locator(".grulens-panel textarea").first
+    assert box.input_value() == "the film  was not bad"
+    box.fill("not  good ")
+    page.get_by_role("button", name="run", exact=True).first.click()
+    notebook.until("print(session.tokens)", "['not', 'good']")
+    assert box.input_value() == "not  good "
+    notebook.kernel("session.set_input('good film')")
+    page.wait_for_function(
+        "document.querySelector('.grulens-panel textarea').value === 'good film'"
+    )
+    page.get_by_text("training mode: dropout is on", exact=True).wait_for()
+    page.get_by_role("button", name="run in eval mode", exact=True).click()
+    said = "these runs are in eval mode; the model itself is in training mode"
+    page.get_by_text(said, exact=True).wait_for()
+    notebook.until("print(session.evaluate, model.training, model.drop.training)",
+                   "True True True")  # fmt: skip
+    plain = "model.eval(); print(torch.equal(session.baseline.output, model(*session.args)))"
+    notebook.until(plain, "True")
+
+
+SHAPED = """
+import grulens, torch
+torch.manual_seed(0)
+class Picture(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.drop = torch.nn.GRU(3, 8, batch_first=True), torch.nn.Dropout(0.5)
+    def forward(self, x):
+        return self.drop(self.rnn(x)[0]).view(2, -1, 2, 4)
+model, x = Picture(), torch.randn(2, 12, 3)
+lens = grulens.Lens(model, x)
+session = lens.session
+lens
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_must_be_known_is_seen_in_both_themes(open_notebook: Any, theme: str) -> None:
+    notebook = open_notebook(SHAPED)
+    notebook.run_all()
+    page = notebook.page
+    page.locator(".grulens-panel canvas").first.wait_for()
+    page.get_by_text("No answer is shown", exact=False).first.wait_for()
+    assert page.locator("code", has_text="readout=lambda output: output.flatten(2)").count() == 1
+    notebook.kernel("session.add(grulens.ablate('rnn.l0', 3, at=[10, 11]))")
+    notebook.kernel("session.set_input(x[:, :5])")
+    notebook.kernel("torch.nn.init.orthogonal_(model.rnn.weight_hh_l0)")
+    page.get_by_text("the model has changed since this run", exact=True).wait_for()
+    page.locator(".grulens-note", has_text="does not fit this input").wait_for()
+    notebook.theme(theme)
+    page.set_viewport_size({"width": 1330, "height": 1700})
+    shown = page.locator(".grulens-panel").first
+    notebook.screenshot(f"notices-{theme}", of=shown)
+    width = shown.evaluate("e => [e.scrollWidth, e.clientWidth]")
+    assert width[0] <= width[1] + 1, "nothing sticks out at the side"
 
 
 def test_the_code_makes_the_same_numbers_in_a_new_cell(lens: Any) -> None:
