@@ -63,6 +63,8 @@ class Notices:
 
     def hide(self) -> None:
         """Say nothing: a larger screen does."""
+        for said in (self._changed, self._mode, self._unread):
+            said.value = ""
         self.box.layout.display = "none"
 
     def _say(self, line: int, where: W.HTML, text: str, code: str = "") -> None:
