@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -180,6 +181,11 @@ class GrulensMagics(Magics):
 
     def _run(self, model: nn.Module, name: str, cell: str) -> Ran:
         """Run a cell, and note the last forward of the model in it."""
+        if self._awaits(cell) and _in_a_loop():
+            raise UsageError(
+                "%%grulens cannot run a cell with a top-level await: the notebook's own loop waits "
+                f"for this cell. Await in a cell without it, then %grulens {name} INPUT"
+            )
         with forwards(model) as ran:
             result = self.shell.run_cell(cell, store_history=False, silent=self._silenced(cell))
         if not result.success:
@@ -192,6 +198,14 @@ class GrulensMagics(Magics):
         if ran.times > 1:
             print(f"{name} ran {ran.times} times in this cell; the last run is shown")
         return ran
+
+    def _awaits(self, cell: str) -> bool:
+        """Whether the cell awaits outside of any function."""
+        try:
+            plain = self.shell.transform_cell(cell)
+        except SyntaxError:  # running it says what is wrong
+            return False
+        return bool(self.shell.should_run_async(cell, transformed_cell=plain))
 
     def _silenced(self, cell: str) -> bool:
         """Whether the cell ends in a semicolon; IPython looks for it in the history only."""
@@ -247,6 +261,15 @@ def _first(text: str) -> str:
     """Its first line: a table has no room for the others, which register a class."""
     line, more, _ = text.partition("\n")
     return line.replace("say so:", "layers(model) prints the lines that say so") if more else line
+
+
+def _in_a_loop() -> bool:
+    """Whether an asyncio loop runs in this thread: as in a kernel, and not in a terminal."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _names(found: Layers) -> str:

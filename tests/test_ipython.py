@@ -1,5 +1,8 @@
 """The extension in a real IPython shell."""
 
+import asyncio
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -305,3 +308,36 @@ def test_a_gru_that_cannot_be_opened_shows_as_torch_has_it(loaded: InteractiveSh
         data, _ = loaded.display_formatter.format(Doubled(3, 4))
     assert data == {"text/plain": "Doubled(3, 4)"}
     assert not out.stdout + out.stderr
+
+
+AWAITS = "import asyncio\nawait asyncio.sleep(0)\ny = model(x)"
+
+
+def test_a_cell_that_awaits_is_refused_by_name_where_a_loop_runs(loaded: InteractiveShell) -> None:
+    async def as_in_a_kernel() -> str:
+        return run(loaded, f"%%grulens model --as screen\n{AWAITS}")
+
+    said = asyncio.run(as_in_a_kernel())
+    assert said.startswith("UsageError: %%grulens cannot run a cell with a top-level await")
+    assert "then %grulens model INPUT" in said
+    assert "screen" not in loaded.user_ns
+    assert "y" not in loaded.user_ns
+
+
+def test_a_cell_that_awaits_runs_where_none_does(loaded: InteractiveShell) -> None:
+    run(loaded, f"%%grulens model --as screen\n{AWAITS}")
+    assert loaded.user_ns["screen"].session.steps == 6
+
+
+def test_in_a_terminal_a_screen_says_what_can_be_done_with_it(loaded: InteractiveShell) -> None:
+    code = "import grulens\nlens = grulens.Lens(model, x)\n"
+    run(loaded, code)
+    said = run(loaded, "lens")
+    assert "Lens(GRU, l0, 0 of 0 edits on)" in said
+    assert ".save('lens.html') writes a page for any browser" in said
+    assert "print(.session.code())" in said
+    typed = code.replace("model, x", "torch.nn.GRU(3, 4), torch.ones(5, 1, 3)")
+    typed = f"import torch\n{typed}lens\n"
+    command = [sys.executable, "-W", "ignore", "-i", "-q"]
+    done = subprocess.run(command, input=typed, capture_output=True, text=True, check=False)
+    assert "Lens(GRU, l0, 0 of 0 edits on)\nA screen for JupyterLab and Notebook 7." in done.stdout

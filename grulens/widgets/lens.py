@@ -59,6 +59,8 @@ class Lens(Panel):
     Lens(GRU, l0, 0 of 0 edits on)
     """
 
+    elsewhere = f"{Panel.elsewhere} .save('lens.html') writes a page for any browser."
+
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
         session = self.session

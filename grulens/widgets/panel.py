@@ -22,7 +22,7 @@ from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
 from grulens.widgets.latest import Latest
 from grulens.widgets.notices import Notices
-from grulens.widgets.rerun import RERUN, forget
+from grulens.widgets.rerun import RERUN, forget, in_terminal
 from grulens.widgets.session import Session
 from grulens.widgets.still import Still
 
@@ -53,6 +53,11 @@ class Panel(W.VBox):
     """
 
     name: ClassVar[str] = "panel"
+    #: What can be done with a screen where it cannot be seen.
+    elsewhere: ClassVar[str] = (
+        "A screen for JupyterLab and Notebook 7. Here: .session.edited is the run it shows, "
+        "print(.session.code()) the Python that makes it."
+    )
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         self._observed: list[tuple[Callable[[Any], None], tuple[str, ...]]] = []
@@ -222,7 +227,8 @@ class Panel(W.VBox):
     def __repr__(self) -> str:
         session = self.session
         edits = f"{sum(slot.on for slot in session.slots)} of {len(session.slots)} edits on"
-        return f"{type(self).__name__}({type(session.model).__name__}, {session.layer}, {edits})"
+        name = f"{type(self).__name__}({type(session.model).__name__}, {session.layer}, {edits})"
+        return f"{name}\n{self.elsewhere}" if in_terminal() else name
 
 
 def _session(model: nn.Module | Session, args: Any, options: Any) -> Session:
