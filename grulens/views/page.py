@@ -18,7 +18,7 @@ from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.models.widgets import Div, Select
 from bokeh.resources import INLINE
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from grulens.views import page_scripts, raster
 from grulens.views.heatmap import Heatmap
@@ -52,7 +52,12 @@ def page(
     edits: Sequence[str] = (),
     title: str = "grulens",
     units: Sequence[int] = (),
+    times: Sequence[int] = (),
     step: int | None = None,
+    order: Int[np.ndarray, " unit"] | None = None,
+    signal: str = "h",
+    difference: bool = False,
+    study: str = "",
 ) -> str:
     """A standalone interactive page of one recorded run, or of it and its edited twin.
 
@@ -73,34 +78,49 @@ def page(
         edits: the edits in force, one a line.
         title: of the page.
         units: selected when the page opens.
+        times: selected steps.
         step: whose output is shown first; None is the last one.
+        order: the units from the top; None is that of their numbers.
+        signal: shown first.
+        difference: whether edited − baseline is shown first.
+        study: HTML that stands at the end, escaped by whoever made it.
 
     >>> html = page({"z": np.zeros((2, 3))}, title="a <b>")
     >>> "a &lt;b&gt;" in html, "<script src=" in html
     (True, False)
     """
-    signals = [signal for signal in SIGNALS if signal in baseline]
+    signals = [name for name in SIGNALS if name in baseline]
     count, time = baseline[signals[-1]].shape
+    # rows of the picture and of the table are the same all along: their scripts count rows
+    placed = np.arange(count) if order is None else np.asarray(order)
+    baseline, edited = _placed(baseline, placed), _placed(edited, placed)
+    columns = {name: np.asarray(values)[placed] for name, values in (columns or {}).items()}
+    answers_there = time if divergence is None else len(divergence)
     heat = Heatmap(columns=COLUMNS, rows=ROWS, live=False)
     strip = TokenStrip(x_range=heat.x_range, columns=COLUMNS, live=False)
-    chart = OutputChart(x_range=heat.x_range, live=False)
+    chart = OutputChart(x_range=heat.x_range if answers_there == time else None, live=False)
     table = UnitTable(live=False)
     rows = raster.visible(count, 0, count - 1, ROWS)
     span = raster.visible(time, 0, time - 1, COLUMNS)
-    runs = {"baseline": dict(baseline)}
-    if edited is not None:
-        difference = {signal: edited[signal] - baseline[signal] for signal in signals}
-        runs = {"edited": dict(edited), **runs, "edited − baseline": difference}
+    runs = {"baseline": baseline}
+    if edited:
+        apart = {name: edited[name] - baseline[name] for name in signals}
+        runs = {"edited": edited, **runs, RUNS[2]: apart}
     pictures = _store(runs, signals, rows, span, mask, layer)
 
-    shown = "h" if "h" in signals else signals[-1]
-    first = next(iter(runs.values()))[shown]
-    heat.update(first, signal=shown, units=np.arange(count), tokens=tokens, mask=mask, layer=layer)
-    heat.root.title.text = pictures["title"][pictures["key"].index(f"{next(iter(runs))} {shown}")]
-    chosen = [unit for unit in units if 0 <= unit < count] or [0]
-    strip.update(first[chosen[0]], signal=shown, tokens=tokens, mask=mask, name=f"unit {chosen[0]}")
-    heat.select(units)
-    table.update(columns or {}, units=np.arange(count), h=next(iter(runs.values())).get("h"))
+    shown = signal if signal in signals else signals[-1]
+    opened = RUNS[2] if difference and edited else next(iter(runs))
+    first, drawn = runs[opened][shown], "difference" if opened == RUNS[2] else shown
+    heat.update(first, signal=drawn, units=placed, tokens=tokens, mask=mask, layer=layer)
+    heat.root.title.text = pictures["title"][pictures["key"].index(f"{opened} {shown}")]
+    chosen = next((unit for unit in units if 0 <= unit < count), int(placed[0]))
+    strip.update(
+        first[placed.tolist().index(chosen)], signal=drawn, tokens=tokens, mask=mask,
+        name=f"unit {chosen}", ends=raster.scale(drawn, first) if drawn == "difference" else None,
+    )  # fmt: skip
+    heat.select(units, times)
+    strip.select(times)
+    table.update(columns, units=placed, h=next(iter(runs.values())).get("h"))
     table.select(units)
 
     outputs: list[Any] = []
@@ -121,11 +141,11 @@ def page(
     answers = _answers(labels, before, after)
 
     names: list[Any] = [(s, f"{NAME[s]} {s}") for s in signals]
-    signal = Select(title="signal", value=shown, options=names)
+    which = Select(title="signal", value=shown, options=names)
     choices: list[Any] = list(runs)
-    run = Select(title="run", value=choices[0], options=choices)
+    run = Select(title="run", value=opened, options=choices)
     shared: dict[str, Any] = {
-        "image": heat.image, "rows": heat.rows, "table": table.source, "signal": signal, "run": run,
+        "image": heat.image, "rows": heat.rows, "table": table.source, "signal": which, "run": run,
         "runs": RUNS, "palettes": PALETTE, "ink": WHITE_INK, "cells": strip.cells,
         "strip": strip.image, "strip_mapper": strip.mapper, "unit_marks": heat.unit_marks,
     }  # fmt: skip
@@ -138,28 +158,36 @@ def page(
         },
         code=page_scripts.SHOW,
     )  # fmt: skip
-    for select in (signal, run):
+    for select in (which, run):
         select.js_on_change("value", show)
     heat.image.js_on_change("data", follow)
     table.source.selected.js_on_change("indices", follow)
     tap_step = CustomJS(
         args={
-            "image": heat.image, "outputs": answers, "count": top, "mark": chart.mark,
+            "steps": answers_there, "outputs": answers, "count": top, "mark": chart.mark,
             "bars": chart.classes.source, "title": chart.classes.root.title,
         },
         code=page_scripts.TAP_STEP,
     )  # fmt: skip
-    heat.root.js_on_event(Tap, CustomJS(args=shared, code=page_scripts.TAP_UNIT), tap_step)
+    heat.root.js_on_event(Tap, CustomJS(args=shared, code=page_scripts.TAP_UNIT))
     heat.root.js_on_event(SelectionGeometry, CustomJS(args=shared, code=page_scripts.DRAG))
-    for figure in (strip.root, *chart.along_time):
+    # an answer of its own length has steps of its own: only a tap on it means one of them
+    of_time = (heat.root, strip.root) if answers_there == time else ()
+    for figure in (*of_time, *chart.along_time):
         figure.js_on_event(Tap, tap_step)
-    head = row(signal, run, sizing_mode="stretch_width")
+    head = row(which, run, sizing_mode="stretch_width")
     root = column(
         Div(text=_head(title, edits), disable_math=True),
         head, heat.root, strip.root, *outputs, table.root,
+        *([Div(text=study, disable_math=True)] if study else []),
         sizing_mode="stretch_width", styles={"max-width": "1000px", "margin": "0 auto"},
     )  # fmt: skip
     return file_html(root, INLINE, title=title)
+
+
+def _placed(signals: Mapping[str, Any] | None, placed: Any) -> dict[str, Any]:
+    """Signals with their units in this order; none of no run."""
+    return {name: values[placed] for name, values in (signals or {}).items()}
 
 
 def _store(

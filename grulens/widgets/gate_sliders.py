@@ -131,6 +131,10 @@ class GateSliders(Panel):
         """The present state as HTML that needs no kernel and no network."""
         return still(self.session, self.signal, difference=self.difference, order=self.order)
 
+    def shown(self) -> dict[str, Any]:
+        """What is chosen to be seen, as arguments of `views.page.page`."""
+        return {"order": self._ordered(), "signal": self.signal, "difference": self.difference}
+
     # what a change does
 
     @tl.observe("signal", "difference", "order")

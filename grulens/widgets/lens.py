@@ -110,6 +110,9 @@ class Lens(Panel):
     def save(self, path: str | Path) -> Path:
         """Write the present state as a page that works without kernel and network.
 
+        Signal, order, selection and step are those of the screen. The study that is open stands at
+        the end as a picture: what moves in it asks the kernel.
+
         Args:
             path: where to; an existing file is replaced.
 
@@ -117,8 +120,9 @@ class Lens(Panel):
             The path.
         """
         path = Path(path)
-        shown = page_arrays(self.session) | {"columns": self.table.columns()}
-        path.write_text(page(**shown), encoding="utf-8")
+        shown = page_arrays(self.session) | self.gates.shown()
+        study = self.studies.settled()
+        path.write_text(page(**shown, columns=self.table.columns(), study=study), encoding="utf-8")
         return path
 
     def still(self) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from grulens.models.recording import LayerRecording
-from grulens.probing.neurons import neurons
 from grulens.probing.order import Order, order_units
 from grulens.views import raster
 from grulens.views import still as draw
@@ -62,18 +60,16 @@ def page_arrays(session: Session) -> dict[str, Any]:
     """The present state as the arguments of `views.page.page`."""
     with session.lock:
         edited = session.edited is not session.baseline
-        with torch.no_grad():
-            columns = neurons(session.now, session.row).columns()
         return {
             "baseline": _signals(session.before, session.row),
             "edited": _signals(session.now, session.row) if edited else None,
             "tokens": session.tokens,
             "mask": session.before.mask[session.row].cpu().numpy(),
             "layer": session.layer,
-            "columns": columns,
-            "edits": [repr(slot.edit) for slot in session.slots if slot.on],
+            "edits": [repr(s.edit) + ("" if s.on else "  # off") for s in session.slots],
             "title": f"{type(session.model).__name__} · {session.layer}",
             "units": session.units,
+            "times": session.times,
         } | ({} if session.unread else _output(session))
 
 

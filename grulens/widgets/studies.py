@@ -65,6 +65,13 @@ class Studies(Panel):
         open_ = self.opened.get(self.shown)
         return "" if open_ is None else open_.still()
 
+    def settled(self, seconds: float = 30.0) -> str:
+        """The open screen's picture once it has computed; it is waited for so many seconds."""
+        open_: Any = self.opened.get(self.shown)
+        if open_ is not None:
+            open_.wait(seconds)
+        return self.still()
+
     # what a change does
 
     def _on_shown(self) -> None:

@@ -127,5 +127,5 @@ def test_half_a_surrogate_pair_is_shown_as_a_replacement(open_notebook: Any) -> 
     page = notebook.page
     page.wait_for_function(DRAWN, arg=1)
     texts = f"""{SHARED}.scope.Bokeh.documents.flatMap((doc) => [...doc.all_models])
-      .flatMap((model) => [...(model.data?.get?.("token") ?? [])])"""
+      .flatMap((model) => [...(model.data?.token ?? [])])"""
     assert {"a", "\ufffd", "\U0001f600", "b\ufffd", "<i>"} <= set(page.evaluate(texts))

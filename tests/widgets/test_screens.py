@@ -1,6 +1,10 @@
 """Each screen without a browser: set what a person would set, look at what is drawn."""
 
+import json
+import re
+from html import unescape
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -345,6 +349,34 @@ def test_saved_page_and_still_show_the_state(session: Session, tmp_path: object)
     html = path.read_text()
     assert "ablate(" in html
     assert "<script src=" not in html
+
+
+def test_a_saved_page_stands_as_the_lens_stood(session: Session, tmp_path: Path) -> None:
+    session.layer = "rnn.l1"
+    lens = Lens(session)
+    session.add(ablate("rnn.l1", 2))
+    session.add(ablate("rnn.l1", 4))
+    session.switch(lambda slot: slot.edit.units == 2)
+    session.units, session.times, session.step = (3,), (1, 2), 4
+    lens.gates.order, lens.gates.signal, lens.gates.difference = "similarity", "r", True
+
+    def held() -> str:
+        html = lens.save(tmp_path / "lens.html").read_text()
+        data = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.S)
+        return str(json.loads(unescape(data[0])))
+
+    page = held()
+    assert "reset gate r, edited − baseline" in page
+    assert "output at step 4" in page
+    assert "  # off" in page
+    assert "grulens-still" not in page
+    for study in ("memory", "motion", "credit", "phrases"):
+        lens.studies.shown = study
+        assert "grulens-still" in held() or study == "phrases"
+    lens.studies.opened["phrases"].build.click()
+    assert "grulens-still" in held()
+    lens.studies.shown = "nothing"
+    assert held().count("grulens-still") == 0
 
 
 def test_repr_is_short_and_stable(session: Session) -> None:
