@@ -84,10 +84,7 @@ def test_a_page_of_one_answer_a_row_opens_as_the_lens_stood(browser: Any, tmp_pa
         ".every(m => Bokeh.documents[0].views_manager?.find_one(m)?.el.isConnected)"
     )
     rows = f"{MODELS}.find(m => m.type === 'ColumnDataSource' && m.data.unit?.length === 8)"
-    assert (
-        list(page.evaluate(f"Array.from({rows}.data.unit)"))
-        == lens.gates._ordered().tolist()
-    )
+    assert list(page.evaluate(f"Array.from({rows}.data.unit)")) == lens.gates._ordered().tolist()
     title = f"{MODELS}.find(m => m.type === 'Title' && m.text.includes('rnn.l0')).text"
     assert page.evaluate(title).startswith("update gate z")
     table = f"{MODELS}.find(m => m.type === 'DataTable').source"
