@@ -25,6 +25,7 @@ NonFiniteWarning (UserWarning) NaN or infinity entered a layer; it is recorded a
 StoppedWarning (UserWarning)   Ctrl-C ended long work; what was done by then is returned
 OtherThreadWarning (UserWarning) a call from another thread or task is not edited or not recorded
 NothingRanWarning (UserWarning) a block of editing or recording ended, and its layers did not run
+NotComparedWarning (UserWarning) an edit led a class of the user's own to where none can look
 WeightsMovedWarning (UserWarning) parameters of the model changed while a run was recorded
 """
 
@@ -48,7 +49,15 @@ class UnsupportedGRUError(ModelError):
 
 
 class AdapterError(ModelError):
-    """What an adapter says of a module is not what the module does."""
+    """What an adapter says of a module is not what the module does.
+
+    Attributes:
+        why: what the module does instead, in a few words; may be empty.
+    """
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class DropoutMaskError(ModelError):
@@ -137,6 +146,10 @@ class OtherThreadWarning(UserWarning):
 
 class NothingRanWarning(UserWarning):
     """A block of editing or recording has ended, and layers that it named did not run in it."""
+
+
+class NotComparedWarning(UserWarning):
+    """An edit led a class of the user's own to states from which it cannot be called."""
 
 
 class WeightsMovedWarning(UserWarning):

@@ -2,13 +2,15 @@
 
 There are two kinds of class: one that is called step by step, and one that takes whole sequences.
 An adapter says which cells such a module holds and how its arguments and results are to be read.
-Nothing of that is believed: on first use it is compared with what the module itself computes.
+Nothing of that is believed: it is compared with what the module itself computes, at every step of
+every run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -16,9 +18,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from grulens.errors import AdapterError
 from grulens.gru.cell import Cell
+from grulens.models.again import replaced
 from grulens.models.calls import Call, Key, Run
 from grulens.models.form import Dense, Form, Packed
-from grulens.models.said import asked, cells_said, check, pair
+from grulens.models.said import asked, cells_said, check, pair, takes_more
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""Those of one call, and those that it names."""
 
 
 @runtime_checkable
@@ -31,7 +37,7 @@ class Adapter(Protocol):
 
     @property
     def vouched(self) -> bool:
-        """Whether it needs no comparison with the module."""
+        """Whether it needs no comparison with the module: what it says is torch's own forward."""
 
     def cells_of(self, module: Any) -> dict[Key, Cell]:
         """Its cells by level and direction, over the weights that its next forward would read."""
@@ -41,6 +47,14 @@ class Adapter(Protocol):
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """A call of it; None if the module is to refuse these arguments in its own words."""
+
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> Arguments | None:
+        """The arguments of a call like this one that reads other rows, or None if unknown.
+
+        x is (step, 1, input) and h_0 (level and direction, step, unit): rows of one step.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,9 @@ class StepAdapter:
         state: from the module and what its forward returned to h (batch, unit). By default it is
             that itself.
         result: from the module and h (batch, unit) to what its forward returns. By default h.
+
+    `state` and `result` are given the call's own arguments too, behind these two, if they take
+    more than two. In a call without a batch, x is (input,) and states are (unit,).
 
     >>> import torch
     >>> from torch import nn
@@ -80,8 +97,8 @@ class StepAdapter:
     cells: Callable[[Any], Any]
     _: KW_ONLY
     arguments: Callable[..., Any] | None = None
-    state: Callable[[Any, Any], Any] | None = None
-    result: Callable[[Any, Any], Any] | None = None
+    state: Callable[..., Any] | None = None
+    result: Callable[..., Any] | None = None
 
     sequence = False
     vouched = False
@@ -97,24 +114,42 @@ class StepAdapter:
 
     ran = cells_of
 
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> None:
+        return None  # a call takes one step, and from a state that it is given
+
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         cell = self.cells_of(module)[0, 0]
         given = asked(self, module, "arguments", self.arguments or _two, *args, **kwargs)
         x, h = pair(self, module, given)
-        check(module, "x", x, (None, cell.input_size), "(batch, input)", cell)
+        batch = () if _dims(x) == 1 and _dims(h) != 2 else (None,)
+        word = "batch, " if batch else ""
+        check(module, "x", x, (*batch, cell.input_size), f"({word}input)", cell)
+        size = (*x.shape[:-1], cell.hidden_size)
         if h is None:
-            h = x.new_zeros(len(x), cell.hidden_size)
-        check(module, "h_prev", h, (len(x), cell.hidden_size), "(batch, unit)", cell)
+            h = x.new_zeros(size)
+        check(module, "h_prev", h, size, f"({word}unit)", cell)
 
-        def enter(result: Any) -> Tensor:
-            state = asked(self, module, "state", self.state or _itself, result)
-            check(module, "state", state, (len(x), cell.hidden_size), "(batch, unit)", cell)
-            return state[None]  # type: ignore[no-any-return]
+        def enter(returned: Any) -> Tensor:
+            h = self._asked("state", module, (args, kwargs), returned)
+            check(module, "state", h, size, f"({word}unit)", cell)
+            return h.reshape(1, -1, cell.hidden_size)  # type: ignore[no-any-return]
 
         def leave(done: Run) -> Any:
-            return asked(self, module, "result", self.result or _itself, done.h_n[0])
+            return self._asked("result", module, (args, kwargs), done.h_n.reshape(size))
 
-        return Call(Dense(True, True), x[None], h[None], 1, 1, enter, leave)
+        body = x.reshape(1, -1, cell.input_size)
+        return Call(Dense(True, True), body, h.reshape(1, -1, cell.hidden_size), 1, 1, enter, leave)
+
+    def _asked(self, what: str, module: Any, call: Arguments, *values: Any) -> Any:
+        """What `state` or `result` gives; one that takes the call's arguments gets them."""
+        args, kwargs = call if what in self._take_calls else ((), {})
+        return asked(self, module, what, getattr(self, what) or _itself, *values, *args, **kwargs)
+
+    @cached_property
+    def _take_calls(self) -> set[str]:
+        return {what for what in ("state", "result") if takes_more(getattr(self, what), 2)}
 
 
 @dataclass(frozen=True)
@@ -135,6 +170,9 @@ class SequenceAdapter:
         result: from the module, these states and h_n (level and direction, batch, unit) to what
             its forward returns. By default both, the states as `batch_first` says.
 
+    `states` and `result` are given the call's own arguments too, behind these, if they take more.
+    In a call without a batch, x is (time, input) and no shape has a batch.
+
     >>> import torch
     >>> from grulens import Cell
     >>> SequenceAdapter(
@@ -147,8 +185,8 @@ class SequenceAdapter:
     _: KW_ONLY
     batch_first: bool = True
     arguments: Callable[..., Any] | None = None
-    states: Callable[[Any, Any], Any] | None = None
-    result: Callable[[Any, Any, Any], Any] | None = None
+    states: Callable[..., Any] | None = None
+    result: Callable[..., Any] | None = None
 
     sequence = True
     vouched = False
@@ -163,37 +201,62 @@ class SequenceAdapter:
         cell, directions = by_key[0, 0], 2 if (0, 1) in by_key else 1
         given = asked(self, module, "arguments", self.arguments or self._first_two, *args, **kwargs)
         x, h_0 = pair(self, module, given)
-        form: Form = Dense(batch_first=True, batched=True)
+        batched = _dims(x) != 2 or _dims(h_0) == 3
+        form: Form = Dense(True, batched)
         if isinstance(x, PackedSequence):
             form = Packed(x.batch_sizes, x.sorted_indices, x.unsorted_indices)
             check(module, "x", x.data, (None, cell.input_size), "(batch and time, input)", cell)
             batch = int(x.batch_sizes[0])
         else:
-            check(module, "x", x, (None, None, cell.input_size), "(batch, time, input)", cell)
-            batch = len(x)
+            sizes = (None, None) if batched else (None,)
+            words = "(batch, time, input)" if batched else "(time, input)"
+            check(module, "x", x, (*sizes, cell.input_size), words, cell)
+            batch = len(x) if batched else 1
         body = form.enter(x)
-        size = (len(by_key), batch, cell.hidden_size)
+        size = (len(by_key), *((batch,) if batched else ()), cell.hidden_size)
         if h_0 is None:
             h_0 = body.new_zeros(size)
-        check(module, "h_0", h_0, size, "(level and direction, batch, unit)", cell)
+        words = "(level and direction, batch, unit)" if batched else "(level and direction, unit)"
+        check(module, "h_0", h_0, size, words, cell)
 
-        def enter(result: Any) -> Tensor:
-            states = asked(self, module, "states", self.states or self._output, result)
+        def enter(returned: Any) -> Tensor:
+            states = self._asked("states", module, (args, kwargs), returned)
             if isinstance(states, PackedSequence) != isinstance(form, Packed):
                 raise AdapterError(
                     f"the adapter of {type(module).__name__} gives x as {type(x).__name__} and "
                     f"states as {type(states).__name__}; expected the same kind"
                 )
-            out = form.enter(states)
-            check(module, "states", out, (*body.shape[:-1], directions * cell.hidden_size),
-                   "as x, with (direction and unit)", cell)  # fmt: skip
-            return out
+            width = directions * cell.hidden_size
+            packed = isinstance(states, PackedSequence)
+            data, shape = (states.data, body.shape) if packed else (states, x.shape)
+            check(module, "states", data, (*shape[:-1], width), "as x, with (direction and unit)",
+                  cell)  # fmt: skip
+            return form.enter(states)
 
         def leave(done: Run) -> Any:
-            out = self.result or self._both
-            return asked(self, module, "result", out, form.leave(done.body), done.h_n)
+            h_n = form.state(done.h_n)
+            return self._asked("result", module, (args, kwargs), form.leave(done.body), h_n)
 
+        h_0 = h_0 if batched else h_0[:, None]
         return Call(form, body, h_0, len(by_key) // directions, directions, enter, leave)
+
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> Arguments | None:
+        if self.arguments is None:
+            return (self._turned(x), h_0), {}
+        return replaced(self.arguments, module, args, kwargs, x, h_0)
+
+    def _asked(self, what: str, module: Any, call: Arguments, *values: Any) -> Any:
+        """What `states` or `result` gives; one that takes the call's arguments gets them."""
+        function = getattr(self, what) or (self._output if what == "states" else self._both)
+        args, kwargs = call if what in self._take_calls else ((), {})
+        return asked(self, module, what, function, *values, *args, **kwargs)
+
+    @cached_property
+    def _take_calls(self) -> set[str]:
+        takes = {"states": takes_more(self.states, 2), "result": takes_more(self.result, 3)}
+        return {what for what, more in takes.items() if more}
 
     def _first_two(self, module: Any, x: Any, h_0: Any = None) -> tuple[Any, Any]:
         return self._turned(x), h_0
@@ -208,6 +271,10 @@ class SequenceAdapter:
         if self.batch_first or not isinstance(sequence, Tensor) or sequence.dim() != 3:
             return sequence
         return sequence.transpose(0, 1)
+
+
+def _dims(value: Any) -> int | None:
+    return value.dim() if isinstance(value, Tensor) else None
 
 
 def _two(module: Any, x: Any, h: Any = None) -> tuple[Any, Any]:

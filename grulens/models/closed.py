@@ -13,6 +13,7 @@ from grulens.models.keras_on_torch import every_part, is_keras, not_on_torch
 from grulens.models.lookalike import how_to_register
 from grulens.models.refused import another_kind, why_closed
 from grulens.models.register import adapter_of
+from grulens.models.tried import why_not_torchs
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,4 @@ def refusal(module: nn.Module) -> str | None:
     """Why this module looks like a GRU and cannot be opened, or None."""
     if why := why_closed(module):
         return why
-    kind = type(module)
-    if adapter_of(module) is None:
-        for base in (nn.GRU, nn.GRUCell):
-            if isinstance(module, base):
-                return (
-                    f"a {kind.__name__}, a subclass of nn.{base.__name__} with a forward of its "
-                    "own, which may compute something else: use the plain class, or say what it "
-                    "computes with grulens.register"
-                )
-    return None
+    return why_not_torchs(module)

@@ -51,6 +51,22 @@ class _KnownRun(Watch, ABC):
     def edits_here(self, module: nn.Module) -> bool:
         return module is self.module
 
+    def has_seen(self, module: nn.Module, call: Call) -> bool:
+        layers = {key: self.known.get(name) for key, name in self.names[module].items()}
+        rows = call.h_0.shape[1]
+        start = self.run.start(self.layer, rows)
+        for key, layer in layers.items():
+            if layer is None or start not in layer.calls or rows % layer.shape[0]:
+                return False
+            segment = layer.segments[layer.calls.index(start)]
+            copies = rows // layer.shape[0]
+            given = [(call.state_of(key), segment.h_0)]
+            given += [(call.form.rows(call.body), segment.inputs())] if key[0] == 0 else []
+            for now, then in given:
+                if not torch.equal(now, then.repeat_interleave(copies, 0)):
+                    return False
+        return True
+
     def run_levels(
         self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
     ) -> Run:

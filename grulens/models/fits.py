@@ -21,7 +21,7 @@ def fits(module: Any, given: Any, hx: Any) -> bool:
     >>> fits(nn.GRU(3, 4), torch.zeros(5, 2, 3), None), fits(nn.GRUCell(3, 4), torch.zeros(7), None)
     (True, False)
     """
-    weight = _weight(module)
+    weight = weight_of(module)
     packed = isinstance(given, PackedSequence)
     data = given.data if packed else given
     if not isinstance(data, Tensor) or not _goes_with(data, weight) or not data.dim():
@@ -52,7 +52,7 @@ def _goes_with(tensor: Tensor, weight: Tensor) -> bool:
     return tensor.dtype == weight.dtype or {tensor.dtype, weight.dtype} <= set(rounded)
 
 
-def _weight(module: Any) -> Tensor:
+def weight_of(module: Any) -> Tensor:
     """A tensor of its weights' dtype and device; a parametrized weight would be computed."""
     found = next(module.parameters(), None)
     if found is None:

@@ -191,6 +191,11 @@ class OfLayer:
 
     ran = cells_of
 
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (x,), {"initial_state": list(h_0)}
+
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         x, states, mask, training = _sequence(*args, **kwargs)
         if not isinstance(x, Tensor) or x.dim() != 3:
@@ -222,6 +227,11 @@ class OfBidirectional:
         return {(0, i): _cell(layer.cell) for i, layer in enumerate(layers)}
 
     ran = cells_of
+
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (x,), {"initial_state": list(h_0)}
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         x, states, mask, training = _sequence(*args, **kwargs)
@@ -271,6 +281,11 @@ class OfStep:
         return {(0, 0): _cell(module)}
 
     ran = cells_of
+
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> None:
+        return None  # a call takes one step, and from a state that it is given
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         x, h, training = _step(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -12,11 +13,17 @@ from grulens.models.keras_on_torch import keras_adapter
 from grulens.models.stack import GRUStack
 from grulens.models.torch_gru import OfCell, OfSequence, OfStack
 
-BUILT_IN: dict[type[nn.Module], Adapter] = {
-    nn.GRU: OfSequence(),
-    nn.GRUCell: OfCell(),
-    GRUStack: OfStack(),
+BUILT_IN: dict[type[nn.Module], Callable[[bool], Adapter]] = {
+    nn.GRU: OfSequence,
+    nn.GRUCell: OfCell,
+    GRUStack: OfStack,
 }
+_CALLED = (
+    "forward", "check_input", "check_hidden_size", "check_forward_args", "permute_hidden",
+    "get_expected_hidden_size", "_update_flat_weights", "cells",
+)  # fmt: skip
+"""What computes in these classes; whoever writes one of these anew may compute something else."""
+_WRITTEN = {kind: [getattr(kind, name, None) for name in _CALLED] for kind in BUILT_IN}
 _registered: dict[type[nn.Module], Adapter] = {}
 
 
@@ -24,9 +31,9 @@ def register(module_type: Any, adapter: Any) -> None:
     """Teach grulens a GRU class of your own, and its subclasses.
 
     From then on its modules are recorded, edited and shown as `nn.GRU` is; GRU modules inside them
-    are parts of them. When such a module first runs under grulens, what its adapter says is
-    compared with what the module computes, and a difference is an error that says how large it is
-    and which convention would fit.
+    are parts of them. Whenever such a module runs under grulens, what its adapter says is compared
+    with what the module computes, at every step; a difference is an error that says at which step,
+    how large it is, and what would fit.
 
     Args:
         module_type: the class.
@@ -76,6 +83,19 @@ def adapter_of(module: Any) -> Adapter | None:
         if kind in _registered:
             return _registered[kind]
         if kind in BUILT_IN:
-            # a subclass with a forward of its own may compute something else
-            return BUILT_IN[kind] if type(module).forward is kind.forward else None
+            return BUILT_IN[kind](_as_written(module, kind))
     return keras_adapter(module)
+
+
+def _as_written(module: Any, kind: type[nn.Module]) -> bool:
+    """Whether a module computes by the code of `kind`, as it was when grulens was imported."""
+    if own_forward(module) is not None or any(name in vars(module) for name in _CALLED[1:]):
+        return False
+    return [getattr(type(module), name, None) for name in _CALLED] == _WRITTEN[kind]
+
+
+def own_forward(module: Any) -> Any:
+    """The forward that somebody has set on a module itself, over that of its class; or None."""
+    present = vars(module).get("forward")
+    # while a watch is open on it, that is a tap, which knows the one in whose place it is
+    return getattr(present, "shadowed", present)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from grulens.errors import AdapterError, CellError
 from grulens.gru.cell import Cell
 from grulens.models.calls import Key
 from grulens.models.stack import keyed
+
+MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def asked(
@@ -24,6 +27,21 @@ def asked(
             f"{what!r} of the {type(adapter).__name__} of {type(module).__name__} failed with "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def takes_more(function: Callable[..., Any] | None, first: int) -> bool:
+    """Whether a user's function, if there is one, takes more than a few arguments.
+
+    >>> takes_more(lambda module, out: out, 2), takes_more(lambda module, out, *call: out, 2)
+    (False, True)
+    """
+    if function is None:
+        return False
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return False  # made in C, it does not say what it takes
+    return len(parameters) > first or any(p.kind in MANY for p in parameters)
 
 
 def cells_said(adapter: Any, module: Any) -> dict[Key, Cell]:

@@ -21,15 +21,13 @@ from grulens.gru.cell import Cell
 from grulens.gru.changes import Program
 from grulens.models import added
 from grulens.models.adapters import Adapter
-from grulens.models.agreement import agreed, compare
+from grulens.models.beside import Beside
 from grulens.models.calls import Call, Inside, Key, Replay, Run, kept
 from grulens.models.outermost import Outermost
 from grulens.models.parametrized import computed_once
 from grulens.models.segment import Node, Segment, version
-from grulens.models.untouched import untouched
 from grulens.models.unwatchable import check_call
 from grulens.models.watch import Watch
-from grulens.models.whole import grads
 
 _taps: WeakKeyDictionary[nn.Module, Tap] = WeakKeyDictionary()
 
@@ -41,6 +39,7 @@ class Tap:
         self.module = module
         self.adapter = adapter
         self.original: Callable[..., Any] = module.forward
+        self.shadowed = vars(module).get("forward")
         self.watches: tuple[Watch, ...] = ()
         self._take_out = added.put(module, "forward", self)
         _taps[module] = self
@@ -89,7 +88,17 @@ class Tap:
             self.original(*args, **kwargs)  # what the module itself refuses, it refuses first
             raise
         if call is None:
-            return self.original(*args, **kwargs)  # which says what does not fit
+            result = self.original(*args, **kwargs)  # which says what does not fit
+            if adapter.vouched:
+                return result
+            raise AdapterError(
+                f"the forward of this {type(module).__name__} is not torch's own and takes, at "
+                f"layer {self.name(here)!r}, arguments that torch's does not: say how they are "
+                "read with grulens.register"
+            )
+        if not adapter.vouched:
+            # what somebody else wrote may change what it is given
+            call.body, call.h_0 = call.body.clone(), call.h_0.clone()
         with_grad = torch.is_grad_enabled() or any(run.grad for run in runs.values())
         differentiated = any(watch.graph for watch in keeping) or (edited and with_grad)
         name = self.name(here)
@@ -129,14 +138,20 @@ class Tap:
         programs: dict[Key, Program] = {}
         bodies: Sequence[Tensor] = ()
         call.graph = graph
-        if edited and not agreed(adapter, module):
-            with grads(False), untouched(module):
-                compare(adapter, module, call, self.original(*args, **kwargs), name)
-        if edited or (graph and call.levels > 1):
+        last = list(runs)[-1]
+        start = runs[last].start(name, call.h_0.shape[1])
+        beside = Beside(adapter, module, self.original, last.names[module], start)
+        seen = call.body
+        instead = edited or (graph and call.levels > 1)
+        if instead and not (adapter.vouched or last.has_seen(module, call)):
+            seen = beside.compare(call, args, kwargs)
+        if instead:
             live = adapter.cells_of(module)
             cells = live if graph or not keeping else self._copied(live, keeping[0])
-            done = list(runs)[-1].run_levels(module, call, live, partial(self._program, runs))
+            done = last.run_levels(module, call, live, partial(self._program, runs))
             programs, bodies = done.programs, done.bodies
+            if programs and call.steps > 1 and not adapter.vouched:
+                beside.compare_edited(call, done, args, kwargs, seen)
             result, body = call.leave(done), done.body
             if keeping:
                 done.keep_copies(graph)
@@ -147,8 +162,8 @@ class Tap:
             with computed_once(module):
                 result = self.original(*args, **kwargs)
                 live = adapter.ran(module)
-                if not agreed(adapter, module):
-                    compare(adapter, module, call, result, name)
+                if not adapter.vouched:
+                    beside.check(call, live, result, rng)
             body = call.enter(result)
             if graph:
                 read = Run()

@@ -170,6 +170,10 @@ class Watch:
         """The layers of a call; asked of the watch that was opened last, if any changes them."""
         return call.run(cells, make_program)
 
+    def has_seen(self, module: nn.Module, call: Call) -> bool:
+        """Whether a run before this one made the same call, and the module was compared in it."""
+        return False
+
     def add(self, module: nn.Module, segments: dict[Key, Segment], run: Outermost) -> None:
         """Record one call of a module."""
         for key, segment in segments.items():
