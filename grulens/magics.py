@@ -18,8 +18,10 @@ from IPython.display import display
 from torch import nn
 
 from grulens.errors import GrulensError, ModelError, NoGRUError
+from grulens.models import added
 from grulens.models.closed import look, sentences
 from grulens.models.find import Layers, layers
+from grulens.models.invoke import way_in
 from grulens.tables import html_table
 
 VIEWS = {
@@ -127,6 +129,7 @@ class GrulensMagics(Magics):
     )
     @argument("--layer", help="the layer to begin with; the first one that runs if left out")
     @argument("--tokens", help="a name: what to call each step (a text, or a list of texts)")
+    @argument("--call", help="the model's method that is the run: generate; the model if left out")
     @argument("--view", choices=tuple(VIEWS), default="lens", help="the screen; lens if left out")
     @argument("--as", dest="name", metavar="NAME", help="keep the screen under this name")
     @line_cell_magic
@@ -137,6 +140,7 @@ class GrulensMagics(Magics):
         %grulens MODEL            the layers of one
         %grulens MODEL INPUT ...  a screen on MODEL(INPUT, ...)
         %%grulens MODEL           run the cell, then the screen on the last MODEL(...) in it
+        %grulens MODEL INPUT --call generate       on MODEL.generate(INPUT)
         """
         options = parse_argstring(self.grulens, line)
         try:
@@ -160,7 +164,7 @@ class GrulensMagics(Magics):
         if options.inputs:
             raise UsageError("%%grulens takes the input from the cell; give only the model")
         layers(model)  # says why it cannot be opened before the cell runs
-        ran = self._run(model, options.model, cell)
+        ran = self._run(model, options, cell)
         self._show(model, ran.args, ran.kwargs, options, cell)
         return None
 
@@ -179,21 +183,25 @@ class GrulensMagics(Magics):
         listed = ", ".join(f"{name} ({_names(held)})" for name, held in found.items())
         return f"models with a GRU here: {listed}" if found else repr(found)
 
-    def _run(self, model: nn.Module, name: str, cell: str) -> Ran:
-        """Run a cell, and note the last forward of the model in it."""
+    def _run(self, model: nn.Module, options: Any, cell: str) -> Ran:
+        """Run a cell, and note the last run of the model in it."""
+        name, what = options.model, "the forward"
         if self._awaits(cell) and _in_a_loop():
             raise UsageError(
                 "%%grulens cannot run a cell with a top-level await: the notebook's own loop waits "
                 f"for this cell. Await in a cell without it, then %grulens {name} INPUT"
             )
-        with forwards(model) as ran:
+        if options.call is not None:
+            way_in(model, options.call)
+            name, what = f"{name}.{options.call}", "the method"
+        with runs_of(model, options.call) as ran:
             result = self.shell.run_cell(cell, store_history=False, silent=self._silenced(cell))
         if not result.success:
             # its traceback stands above; without an error of its own, Run All would go on
             raise UsageError("the cell failed, so there is nothing to show")
         if not ran.times:
             raise UsageError(
-                f"the cell ran, but not the forward of {name!r}: call {name}(...) in it"
+                f"the cell ran, but not {what} of {options.model!r}: call {name}(...) in it"
             )
         if ran.times > 1:
             print(f"{name} ran {ran.times} times in this cell; the last run is shown")
@@ -225,7 +233,10 @@ class GrulensMagics(Magics):
         written = [options.model, *options.inputs, *names.expressions(cell)]
         make = getattr(import_module(module), kind)
         with names.called(self.shell.user_ns, written):
-            screen = make(model, *args, tokens=tokens, layer=options.layer, **kwargs)
+            screen = make(
+                model, tokens=tokens, layer=options.layer, call=options.call,
+                inputs=(tuple(args), kwargs),
+            )  # fmt: skip
         if options.name:
             self.shell.user_ns[options.name] = screen
         # shown here, not returned: IPython would keep every one of them in Out
@@ -242,13 +253,39 @@ class Ran:
 
 
 @contextmanager
-def forwards(model: nn.Module) -> Iterator[Ran]:
-    """Note the forwards of a model, as their callers made them."""
+def runs_of(model: nn.Module, call: str | None = None) -> Iterator[Ran]:
+    """Note the runs of a model, by its call or by a method, as their callers made them."""
     ran = Ran()
 
     def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ran.times, ran.args, ran.kwargs = ran.times + 1, args, kwargs
 
+    if call is not None:
+        path, _, name = call.rpartition(".")
+        owner, method = model.get_submodule(path), way_in(model, call)
+
+        inside = False
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal inside
+            if inside:  # a run is the outermost call
+                return method(*args, **kwargs)
+            note(model, args, kwargs)
+            inside = True
+            try:
+                return method(*args, **kwargs)
+            finally:
+                inside = False
+
+        if isinstance(method, nn.Module):
+            model = method
+        else:
+            undo = added.put(owner, name, noted)
+            try:
+                yield ran
+            finally:
+                undo()
+            return
     # before the model's own pre-hooks: they act again when the screen runs the model
     handle = model.register_forward_pre_hook(note, with_kwargs=True, prepend=True)
     try:

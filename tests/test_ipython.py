@@ -16,7 +16,7 @@ from torch import nn
 
 import grulens
 from grulens import AblationToggles, GateSliders, Lens, NeuronTable
-from grulens.magics import VIEWS, forwards, models_in
+from grulens.magics import VIEWS, models_in, runs_of
 
 
 @pytest.fixture
@@ -216,13 +216,47 @@ def test_the_last_call_is_noted_as_its_caller_made_it() -> None:
     model = nn.GRU(3, 4)
     model.register_forward_pre_hook(lambda _, args: (args[0] * 2,))
     x, h = torch.ones(2, 3), torch.ones(1, 4)
-    with forwards(model) as ran:
+    with runs_of(model) as ran:
         model(torch.zeros(2, 3))
         model(x, hx=h)
     assert ran.times == 2
     assert ran.args[0] is x
     assert ran.kwargs["hx"] is h
     assert len(model._forward_pre_hooks) == 1
+
+
+SPEAKS = """
+class Speaks(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = torch.nn.GRUCell(3, 4)
+    def generate(self, x, layers=4):
+        h, states = x.new_zeros(1, 4), []
+        for _ in range(layers):
+            h = self.cell(x, h)
+            states.append(h)
+        return torch.stack(states, 1)
+speaks, one = Speaks(), torch.ones(1, 3)
+"""
+
+
+def test_a_method_is_looked_at_by_name(loaded: InteractiveShell) -> None:
+    run(loaded, SPEAKS)
+    run(loaded, "%grulens speaks one --call generate --as screen")
+    session = loaded.user_ns["screen"].session
+    assert (session.call, session.steps) == ("generate", 4)
+    said = run(
+        loaded, "%%grulens speaks --call generate --as other\nspeaks.generate(one, layers=7)"
+    )
+    assert said == ""
+    other = loaded.user_ns["other"].session
+    assert other.steps == 7
+    assert "record(speaks, inputs=((one, ), {'layers': 7}), call='generate')" in other.code()
+    assert "generate" not in vars(loaded.user_ns["speaks"])
+    said = run(loaded, "%%grulens speaks --call generate\n3")
+    assert "the cell ran, but not the method of 'speaks': call speaks.generate(...) in it" in said
+    said = run(loaded, "%grulens speaks one --call speak")
+    assert "Speaks has no method or part 'speak'; it has generate" in said
 
 
 @pytest.mark.parametrize(

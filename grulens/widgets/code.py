@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edit import Edit
 from grulens.probing.sources import Source
@@ -18,6 +20,8 @@ from grulens.widgets.runs import Input
 
 #: Numbers of a tensor that code may hold; a larger one needs a name.
 MOST: Final = 512
+#: The names that `record` takes for itself.
+OPTIONS: Final = frozenset(signature(record).parameters) - {"args", "kwargs"}
 
 
 class Code:
@@ -45,6 +49,7 @@ class Code:
         text: str | None = None,
         encode: Any = None,
         listed: bool = False,
+        call: str | None = None,
     ) -> list[str]:
         """The lines that make the edits and the run.
 
@@ -54,6 +59,7 @@ class Code:
             text: the text that the only argument was encoded from, if it was.
             encode: what encoded it.
             listed: whether that gives a list of ids.
+            call: the model's method that is the run, or None.
         """
         args, kwargs = given
         if text is not None:
@@ -63,11 +69,17 @@ class Code:
                 words = [f"torch.tensor([{words[0]}])"]
         else:
             words = [self._argument(v, "x" if i == 0 else f"x{i}") for i, v in enumerate(args)]
-        words += [f"{name}={self._argument(v, name)}" for name, v in kwargs.items()]
+        named = {name: self._argument(v, name) for name, v in kwargs.items()}
+        if named.keys() & OPTIONS:
+            pairs = ", ".join(f"{name!r}: {v}" for name, v in named.items())
+            words = [f"inputs=(({''.join(f'{word}, ' for word in words)}), {{{pairs}}})"]
+        else:
+            words += [f"{name}={v}" for name, v in named.items()]
+        words += [] if call is None else [f"call={call!r}"]
         lines = [f"    {line}," for edit in edits if (line := self._edit(edit)) is not None]
         lines = ["edits = [", *lines, "]"] if lines else []
-        call = ", ".join([self.model, *words, *(["edits=edits"] if lines else [])])
-        return [*lines, f"run = record({call})"]
+        said = ", ".join([self.model, *words, *(["edits=edits"] if lines else [])])
+        return [*lines, f"run = record({said})"]
 
     def value(self, thing: Any) -> str | None:
         """An object as an expression: its name, else a literal; None if it has neither."""
@@ -157,8 +169,9 @@ def write(session: Any) -> str:
     code = Code(session.names, session.model)
     coder = session.coder
     lines = code.run(
-        session.given, session.on, text=session.typed, encode=coder.encode, listed=coder.listed
-    )
+        session.given, session.on, text=session.typed, encode=coder.encode, listed=coder.listed,
+        call=session.call,
+    )  # fmt: skip
     imports = ["import torch"] if "torch" in code.uses else []
     before: list[str] = []
     if session.evaluate and any(part.training for part in session.model.modules()):

@@ -51,18 +51,16 @@ def score_of(session: Session, step: int, klass: int) -> Callable[[Any], Tensor]
 
 
 def _integrated(session: Session, step: int, klass: int, told: Told) -> Credit:
-    args, kwargs = session.given
     return integrated_gradients(
-        session.model, *args, readout=score_of(session, step, klass), layer=session.layer,
-        edits=session.on, progress=told, **kwargs,
+        session.model, readout=score_of(session, step, klass), layer=session.layer,
+        edits=session.on, progress=told, call=session.call, inputs=session.given,
     )  # fmt: skip
 
 
 def _times_gradient(session: Session, step: int, klass: int, told: Told) -> Credit:
-    args, kwargs = session.given
     return input_x_gradient(
-        session.model, *args, readout=score_of(session, step, klass), layer=session.layer,
-        edits=session.on, **kwargs,
+        session.model, readout=score_of(session, step, klass), layer=session.layer,
+        edits=session.on, call=session.call, inputs=session.given,
     )  # fmt: skip
 
 
@@ -70,16 +68,16 @@ def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Told
     """A method that takes the linear readout itself apart, for the class of that number."""
 
     def find(session: Session, step: int, klass: int, told: Told) -> Credit:
-        args, kwargs = session.given
+        run = {"call": session.call, "inputs": session.given}
         answers = session.answer_before.values
         place: int | str = FINAL if len(answers) == 1 < session.before.shape[1] else step
-        head = head_of(session.model, *args, **kwargs)
+        head = head_of(session.model, **run)
         if len(head.weight) != answers.shape[1]:
             raise ReadoutError(
                 f"{head!r} is what this method takes apart, and the session's readout has "
                 f"{answers.shape[1]} classes: look at it by gradients"
             )
-        return method(session.model, *args, target=klass, step=place, head=head, **kwargs)
+        return method(session.model, target=klass, step=place, head=head, **run)
 
     return find
 

@@ -77,10 +77,9 @@ class Directions:
         # what was found is of these weights; a refusal holds for this input only
         if self._refused is not None and self._refused[0] == (layer, id(session.baseline)):
             return None, self._refused[1]
-        args, kwargs = session.given
         try:
             with session.studying():
-                head = head_of(session.model, *args, layer=layer, **kwargs)
+                head = head_of(session.model, layer=layer, call=session.call, inputs=session.given)
         except WeightsChangedError as error:
             return None, f"No class to weigh toward: {error}."
         except ReadoutError as error:

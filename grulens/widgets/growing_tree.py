@@ -100,7 +100,9 @@ class GrowingTree:
 
     def _asked(self, target: int, against: int, by: str) -> Growing:
         session, step = self.session, self.step
-        _, reader = read_by(session.model, session.given, session.baseline, session.layer, None)
+        _, reader = read_by(
+            session.model, session.given, session.baseline, session.layer, None, session.call
+        )
         levels = Levels.below(session.model, session.baseline, session.layer)
         self.classes = reader.classes
         if target == NONE:

@@ -81,13 +81,13 @@ class LensPart:
             self.found = None
             if self._standing is not session.standing:
                 self._heads, self._standing = {}, session.standing
-            args, kwargs = session.given
+            run = {"call": session.call, "inputs": session.given}
             with session.studying():
                 head = self._heads.get(asked.layer)
                 if head is None:
-                    head = head_of(session.model, *args, layer=asked.layer, **kwargs)
+                    head = head_of(session.model, layer=asked.layer, **run)
                 self.found = logit_lens(
-                    session.model, *args, layer=asked.layer, head=head, edits=session.on, **kwargs
+                    session.model, layer=asked.layer, head=head, edits=session.on, **run
                 )
             self._heads[asked.layer], self._of = head, (session.edited, asked.layer)
         return self.found

@@ -47,8 +47,8 @@ class Runs:
         evaluate: whether runs are in eval mode, whatever mode the model is in.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, call: Any = None) -> None:
+        self.model, self.call = model, call
         self.seconds = 0.0
         self.random: Tensor | None = None
         self.evaluate = False
@@ -56,10 +56,9 @@ class Runs:
 
     def __call__(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run."""
-        args, kwargs = given
         with _AsItWas(self), _SameNumbers(self), self.precision():
             began = time.perf_counter()
-            done = record(self.model, *args, edits=edits, **kwargs)
+            done = record(self.model, edits=edits, call=self.call, inputs=given)
             self.seconds = time.perf_counter() - began
         return done
 

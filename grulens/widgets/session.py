@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from grulens.errors import GrulensError, NoAnswerError, PositionError, WeightsChangedError, shown
 from grulens.models.find import check_layer, layers
+from grulens.models.invoke import arguments
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.splice import LOCK
 from grulens.models.standing import CHANGED, Standing
@@ -74,6 +75,9 @@ class Session(EditList):
         layer: which layer to begin with; None is the first that ran.
         scale: what the readout's numbers are: "logits", "probability" or "value".
         labels: names of the classes.
+        call: the name of the method, or of the part, whose call is the run; None is the model.
+        inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`: for
+            a model whose own keywords are those of this class.
         **kwargs: the model's own keyword arguments.
 
     Attributes:
@@ -86,6 +90,7 @@ class Session(EditList):
         baseline: the run without them.
         edited: the run with those that are on; `baseline` itself when none is.
         given: the model's own arguments, (args, kwargs).
+        call: the name of the model's method that is the run, or None for the model itself.
         text: the text that was given, as it was given; of ids, one that is encoded to them, or "".
         coder: what stands between texts and ids.
         typed: the text that the input was encoded from; None where the input was given as it is.
@@ -136,6 +141,8 @@ class Session(EditList):
         layer: str | None = None,
         scale: Scale | None = None,
         labels: Sequence[str] | None = None,
+        call: Any = None,
+        inputs: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -148,7 +155,8 @@ class Session(EditList):
         owned = texts(own, "labels") if isinstance(own, list | tuple) else None
         self.labels = names_of(labels) if self._named else owned
         self.answers = Answers(readout, scale, self.labels)
-        self.runs = Runs(model)
+        self.call = call
+        self.runs = Runs(model, call)
         self.coder = Text(
             _own(model, "encode", encode), _own(model, "decode", decode),
             vocabulary_of(model, self.labels),
@@ -157,17 +165,23 @@ class Session(EditList):
         self.typed: str | None = None
         self._effects: dict[Edit, float] = {}
         self.standing = self.runs.standing()
-        self.set_input(*args, tokens=tokens, layer=layer, **kwargs)
+        self.set_input(*args, tokens=tokens, layer=layer, inputs=inputs, **kwargs)
 
     # what was asked
 
     def set_input(
-        self, *args: Any, tokens: TokensBy = None, layer: str | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        tokens: TokensBy = None,
+        layer: str | None = None,
+        inputs: Any = None,
+        **kwargs: Any,
     ) -> None:
         """Run the model on another input; the edits stay.
 
         An edit that reaches past the end of the new input is off, and says why, until it fits.
         """
+        args, kwargs = arguments(args, kwargs, inputs)
         text, at = None, here()
         if len(args) == 1 and isinstance(args[0], str) and self.coder.encode is not None:
             text = args[0]

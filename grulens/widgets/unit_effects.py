@@ -78,7 +78,7 @@ class UnitEffects:
 
         found = {name: np.full(units, np.nan, np.float32) for name in PATHS}
         with session.studying():
-            turns = Turns(session.model, given, layer.name, values)
+            turns = Turns(session.model, given, layer.name, values, call=session.call)
             before = Answer(turns.baseline, scale)
             for turn in turns:
                 with session.lock:

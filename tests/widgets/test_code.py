@@ -33,6 +33,8 @@ class Two(nn.Module):
     def forward(self, x, h=None, *, factor=1.0, how="plain", parts=()):
         out = self.rnn(x * factor, h)[0]
         return {"logits": self.out(out) + sum(parts), "how": how}
+    def choose(self, x, *, labels=0, edits=1.0):
+        return self.out(self.rnn(x * edits)[0])[..., labels:]
 
 net, tagger = Two().eval(), Tagger().eval()
 x, h = torch.randn(2, 5, 3), torch.randn(1, 2, 4)
@@ -102,6 +104,11 @@ s.add(ablate(s.layer, 1, to="mean", at=[2, 3]))
         (
             "Session(worder, 'b a b a a', encode=spell)",
             "torch.tensor([spell('b a b a a')])",
+        ),
+        ("Session(net, x, call='choose')", "record(net, x, call='choose', edits=edits)"),
+        (
+            "Session(net, call='choose', inputs=((x,), {'edits': 0.5, 'labels': 1}))",
+            "record(net, inputs=((x, ), {'edits': 0.5, 'labels': 1}), call='choose', edits=edits)",
         ),
         ("(lambda n, b: Session(n, b))(net, x)", "record(net, x, edits=edits)"),
         ("GateSliders(net.double(), x.double()).session", "record(net, torch.tensor([[["),
