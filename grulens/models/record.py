@@ -42,7 +42,10 @@ def record(
             "encoder"); None is the model itself.
         inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`: for
             a model whose own keywords are those of this function.
-        grad: keep the graph: the recorded signals are then part of it.
+        grad: keep the graph. What is computed from the recorded signals then has gradients, and a
+            loss of the output can be differentiated by them: `torch.autograd.grad(loss,
+            run["l0"].h)` is the total derivative by that state, what it does to later states
+            included, as that by a `shift` of it. (`loss.backward()` leaves no `.grad` in them.)
         **kwargs: the model's own keyword arguments.
 
     Returns:
@@ -67,6 +70,10 @@ def record(
     >>> recording
     Recording(l0, l0_reverse)
     >>> recording["l0_reverse"].h.shape
+    torch.Size([2, 5, 4])
+    >>> run = record(rnn, torch.zeros(2, 5, 3), grad=True)
+    >>> by_z, = torch.autograd.grad(run.output[0][:, -1].sum(), run["l0"].z)
+    >>> by_z.shape
     torch.Size([2, 5, 4])
     """
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
