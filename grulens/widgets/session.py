@@ -186,7 +186,9 @@ class Session(EditList):
         if len(args) == 1 and isinstance(args[0], str) and self.coder.encode is not None:
             text = args[0]
             args = (self.coder.read(text),)
-        naming = Naming(tokens, partial(self.coder.names, text=text), ids_in(args, kwargs))
+        spelled = None if text is None else self.coder.spelled(args[0], text)
+        names = partial(self.coder.names, text=text)
+        naming = Naming(tokens, names, ids_in(args, kwargs), spelled)
         with self.lock:
             before = self.typed, self.names
             self.typed = text

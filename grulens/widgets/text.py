@@ -88,6 +88,32 @@ class Text:
             return None
         return [words[number] for number in row.tolist()]
 
+    def spelled(self, given: Any, text: str) -> list[str] | None:
+        """The characters of a text, or its words, where each is one step of numbers by itself.
+
+        Args:
+            given: what the text was encoded to.
+            text: the text.
+
+        >>> import torch
+        >>> letters = Text(lambda text: torch.tensor([[[float(ord(c))] for c in text]]), None)
+        >>> letters.spelled(letters.read("cab"), "cab")
+        ['c', 'a', 'b']
+        """
+        rows = _vectors(given)
+        if rows is None:
+            return None
+        for parts in (list(text), text.split()):
+            if len(parts) == len(rows):
+                alone = {part: _vectors(_quiet(self.read, part)) for part in dict.fromkeys(parts)}
+                found = [alone[part] for part in parts]
+                if all(
+                    one is not None and one.shape == row[None].shape and torch.equal(one[0], row)
+                    for one, row in zip(found, rows, strict=True)
+                ):
+                    return parts
+        return None
+
     def written(self, ids: Any, names: Sequence[str] | None) -> str:
         """A text that is encoded to these ids; "" where none is known."""
         row = one_row(ids)
@@ -134,6 +160,13 @@ def one_row(ids: Any) -> Tensor | None:
     if ids.dim() not in (1, 2) or ids.dtype is torch.bool or (ids.dim() == 2 and len(ids) != 1):
         return None
     return ids.detach().reshape(-1).cpu()
+
+
+def _vectors(given: Any) -> Tensor | None:
+    """Numbers (time, feature) of one row; None where they are no such thing."""
+    if not isinstance(given, Tensor) or not given.is_floating_point() or given.dim() != 3:
+        return None
+    return given[0].detach() if len(given) == 1 else None
 
 
 def _quiet(do: Callable[[Any], Any] | None, what: Any) -> Any:

@@ -36,11 +36,13 @@ class Naming:
         tokens: what a user gave: for all layers, or by the name of a layer or of a module.
         call: what names ids: from the ids (time,) of one row to their names, or None.
         ids: the integer tensors among the model's arguments.
+        spelled: the parts of a text that became one step of numbers each, where it did.
     """
 
     tokens: TokensBy
     call: Callable[[Tensor], list[str] | None]
     ids: Sequence[Tensor]
+    spelled: list[str] | None = None
 
     def of(self, run: Recording, first: str) -> dict[str, Rows | None]:
         """Names for each layer of a run: one list a row, or None.
@@ -98,6 +100,8 @@ class Naming:
     def _read_by(self, layer: LayerRecording) -> Rows | None:
         """By the one argument that this layer can have read; None where there may be two."""
         batch, steps, _ = layer.shape
+        if self.spelled is not None:
+            return [self.spelled] if (batch, steps) == (1, len(self.spelled)) else None
         fitting: list[Tensor] = []
         for ids in self.ids:
             rows = _rows(ids, batch, steps)
