@@ -22,11 +22,12 @@ from torch import nn
 from grulens.errors import GrulensError
 from grulens.magics import VIEWS, GrulensMagics, lookup, models_in
 from grulens.models.find import layers
+from grulens.models.invoke import methods
 from grulens.models.stack import GRUStack
 from grulens.tables import html_table
 
 COMMANDS = ("%grulens", "%%grulens")
-OPTIONS = ("--layer", "--tokens", "--view", "--as")
+OPTIONS = ("--layer", "--tokens", "--call", "--view", "--as")
 _loaded: dict[int, Callable[[], None]] = {}
 
 
@@ -78,6 +79,8 @@ def complete(line: str, namespace: Mapping[str, Any]) -> list[str]:
             found = _layer_names(given[:1], namespace)
         case "--tokens":
             found = names
+        case "--call":
+            found = _methods(given[:1], namespace)
         case "--as":
             found = ()  # a new name
         case _ if begun.startswith("-"):
@@ -168,4 +171,11 @@ def _layer_names(model: list[str], namespace: Mapping[str, Any]) -> list[str]:
     try:
         return [layer.name for name in model for layer in layers(lookup(name, namespace))]
     except (GrulensError, UsageError):
+        return []
+
+
+def _methods(model: list[str], namespace: Mapping[str, Any]) -> list[str]:
+    try:
+        return [method for name in model for method in methods(lookup(name, namespace))]
+    except UsageError:
         return []

@@ -60,18 +60,25 @@ def way_in(model: Any, call: Any = None) -> Callable[..., Any]:
     for name in call.split("."):
         found = getattr(found, name, None)
     if not callable(found):
-        own = type(model).__mro__
-        own = own[: own.index(nn.Module)] if nn.Module in own else own[:1]
-        methods = sorted(
-            name
-            for kind in own
-            for name, value in vars(kind).items()
-            if callable(value) and not name.startswith("_")
-        )
-        raise RecordingError(
-            f"{type(model).__name__} has no method or part {call!r}; it has {', '.join(methods)}"
-        )
+        has = ", ".join(methods(model))
+        raise RecordingError(f"{type(model).__name__} has no method or part {call!r}; it has {has}")
     return found  # type: ignore[no-any-return]  # just seen to be callable
+
+
+def methods(model: Any) -> list[str]:
+    """The public methods that a model has of its own.
+
+    >>> methods(nn.Linear(2, 3))
+    ['extra_repr', 'forward', 'reset_parameters']
+    """
+    own = type(model).__mro__
+    own = own[: own.index(nn.Module)] if nn.Module in own else own[:1]
+    return sorted({
+        name
+        for kind in own
+        for name, value in vars(kind).items()
+        if callable(value) and not name.startswith("_")
+    })  # fmt: skip
 
 
 def invocation(model: nn.Module, given: Given, call: Any = None) -> Callable[[], Any]:

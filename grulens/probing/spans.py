@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Int
@@ -68,10 +69,14 @@ def last_read(layer: LayerRecording) -> Int[Tensor, " batch"]:
     """
     mask = layer.mask.cpu()
     found = torch.full((len(mask),), -1)
-    for segment, begin, stop in zip(
-        layer.segments, layer.calls, (*layer.calls[1:], layer.shape[1]), strict=True
-    ):
-        part = mask[:, begin:stop].int()
-        place = part.argmax(1) if segment.reverse else stop - begin - 1 - part.flip(1).argmax(1)
-        found = torch.where(part.any(1), begin + place, found)
+    # rows that ran through the same calls stand one below the other
+    begin = 0
+    for numbers, group in groupby(layer.rows, key=lambda row: row.calls):
+        here = slice(begin, begin := begin + len(list(group)))
+        for number in numbers:
+            segment, start = layer.segments[number], layer.calls[number]
+            part = mask[here, start : start + segment.steps].int()
+            back = segment.steps - 1 - part.flip(1).argmax(1)
+            place = start + (part.argmax(1) if segment.reverse else back)
+            found[here] = torch.where(part.any(1), place, found[here])
     return found

@@ -44,6 +44,8 @@ class Lens(Panel):
         layer: which layer to begin with.
         scale: what the readout's numbers are: "logits", "probability" or "value".
         labels: names of the classes.
+        call: the name of the method, or of the part, whose call is the run; None is the model.
+        inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`.
         **kwargs: the model's own keyword arguments.
 
     Attributes:

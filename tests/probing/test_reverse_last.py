@@ -77,6 +77,29 @@ def test_of_several_calls_the_last_one_counts() -> None:
         assert torch.allclose(neurons(run[name]).last_h, h_n[direction].mean(0), atol=1e-6)
 
 
+class Beside(Twice):
+    """Its layer is called with three rows, with one, and with three again."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        super().forward(x)
+        found: torch.Tensor = self.rnn(x[:1, :5])[1]
+        return torch.cat([self.rnn(x[:, :2])[1], found], 1)
+
+
+def test_of_calls_with_other_rows_each_row_has_its_own_last_step() -> None:
+    model, x = Beside(), torch.randn(3, 6, 2)
+    run = record(model, x)
+    h_n = model(x).detach()
+    # six steps, four and two of the three rows; five of the one
+    assert last_read(run["rnn.l0"]).tolist() == [11, 11, 11, 4]
+    assert last_read(run["rnn.l0_reverse"]).tolist() == [10, 10, 10, 0]
+    for direction, name in enumerate(("rnn.l0", "rnn.l0_reverse")):
+        session = Session(model, x, layer=name)
+        assert session.step == (11, 10)[direction]
+        for row in range(4):
+            assert torch.allclose(neurons(run[name], row).last_h, h_n[direction, row], atol=1e-6)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_attention_tells_of_the_state_that_was_read_last(packed: bool) -> None:
     _, run, _ = recorded(packed)
