@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
+from bokeh.core.properties import value
 from bokeh.events import Tap
 from bokeh.models import ColumnDataSource
 from jaxtyping import Float, Int
@@ -143,7 +144,7 @@ class PhasePlot:
             "slowest": [steps(value, "for ever") for value in slowest.tolist()],
         }
         self.layers.slow.data = {"x": some[:, 0], "y": some[:, 1]}
-        self._figure.entries["fixed"].update(visible=len(places) > 0, label=legend_of(marks))
+        self._figure.entries["fixed"].update(visible=len(places) > 0, label=value(legend_of(marks)))
         self._figure.entries["slow"].visible = len(some) > 0
         self._fit("points", np.concatenate([places, some]))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bokeh.core.serialization import Serializer
 from bokeh.events import Tap
 
 from grulens.views.palette import COLORS
@@ -47,6 +48,16 @@ def test_more_than_can_be_told_apart_is_thinned() -> None:
     made = plot(walk(40, 1000))
     assert DOTS / 2 < len(made.layers.dots.data["x"]) <= DOTS
     assert sum(len(x) for x in made.layers.paths.data["xs"]) < 2 * DOTS
+
+
+def test_the_legend_says_words_and_names_no_field() -> None:
+    made = plot(walk())
+    marks = {"residual": np.zeros(1), "slowest": np.ones(1), "ways": np.array([0])}
+    made.points(np.zeros((1, 2)), kinds=["marginal in 1"], **marks)
+    items = [Serializer().serialize(item).content for item in made._figure.entries.values()]
+    labels = [item["attributes"]["label"] for item in items]
+    assert {label["type"] for label in labels} == {"value"}
+    assert any("diamond: marginal" in label["value"] for label in labels)
 
 
 def test_a_unit_is_as_long_in_both_directions_and_all_are_in_sight() -> None:
