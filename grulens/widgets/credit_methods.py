@@ -70,8 +70,9 @@ def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Told
     def find(session: Session, step: int, klass: int, told: Told) -> Credit:
         run = {"call": session.call, "inputs": session.given}
         answers = session.answer_before.values
-        place: int | str = FINAL if len(answers) == 1 < session.before.shape[1] else step
         head = head_of(session.model, **run)
+        steps = session.baseline[head.layer].shape[1]
+        place: int | str = FINAL if len(answers) == 1 < steps else step
         if len(head.weight) != answers.shape[1]:
             raise ReadoutError(
                 f"{head!r} is what this method takes apart, and the session's readout has "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from grulens.probing.credited import Credit
+from grulens.views.canvas import Positions
 from grulens.views.waterfall import number
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.credit_figures import CreditFigure
@@ -18,6 +19,10 @@ from grulens.widgets.target import Target
 #: Others wait for the model's lock while a run is made; a pause lets one of them have it.
 PAUSE: Final = 0.002
 HINT: Final = "Tap or drag to select steps; orange is the step whose answer is explained."
+ELSEWHERE: Final = (
+    "This method explains {}, the layer that the readout reads, by its own steps; the layer shown "
+    "is {}."
+)
 QUANTITY: Final = {"logits": "logit of ", "probability": "probability of ", "value": ""}
 
 
@@ -55,7 +60,7 @@ class CreditPart:
         self.found: Credit | None = None
         self.figure = CreditFigure()
         self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
-        self.figure.bars.on_times(lambda times: setattr(session, "times", times))
+        self.figure.bars.on_times(self._on_times)
 
     @property
     def steps(self) -> int:
@@ -64,9 +69,9 @@ class CreditPart:
         return session.now.shape[1] if session.unread else len(session.answer_now.values)
 
     def select(self) -> None:
-        """Outline the session's selected steps."""
+        """Outline the session's selected steps; they are none of another layer than that shown."""
         with self.picture.batch():
-            self.figure.bars.select(self.session.times)
+            self.figure.bars.select(() if self._elsewhere else self.session.times)
 
     def show(self, asked: Asked, wanted: Callable[[], bool]) -> tuple[str, str]:
         """Find and draw what is asked.
@@ -97,12 +102,25 @@ class CreditPart:
                 raise Overtaken
             self.found = found
             self.figure.update(
-                found, asked.row, tokens=session.tokens, title=f"{found.method} · {found.layer}",
-                mask=session.before.mask[asked.row].cpu().numpy(),
+                found, asked.row, tokens=session.tokens_of(found.layer, asked.row),
+                mask=session.baseline[found.layer].mask[asked.row].cpu().numpy(),
+                title=f"{found.method} · {found.layer}",
             )  # fmt: skip
             over_time = self.steps == found.inputs.shape[1]
             self.figure.bars.mark(asked.step if over_time else None)
-            return self._words(found, asked), HINT
+            self.select()
+            if not self._elsewhere:
+                return self._words(found, asked), HINT
+            return self._words(found, asked), ELSEWHERE.format(found.layer, session.layer)
+
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether the credit is for the steps of another layer than the one shown."""
+        return self.found is not None and self.found.layer != self.session.layer
+
+    def _on_times(self, times: Positions) -> None:
+        if not self._elsewhere:
+            self.session.times = times
 
     def _words(self, found: Credit, asked: Asked) -> str:
         """Score, parts and gap in numbers."""

@@ -99,6 +99,53 @@ def test_what_takes_the_linear_readout_apart_knows_no_edits(
     other.close()
 
 
+class Translator(nn.Module):
+    """Six numbers are read by one layer, and two written by another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc = nn.GRU(3, 4, batch_first=True)
+        self.dec = nn.GRU(3, 4, batch_first=True)
+        self.out = nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _, h = self.enc(x)
+        written: torch.Tensor = self.out(self.dec(x[:, :2], h)[0])
+        return written
+
+
+@pytest.mark.parametrize("method", ["relevance (LRP)", "contextual decomposition"])
+def test_credit_of_the_layer_that_the_readout_reads_stands_over_its_own_steps(method: str) -> None:
+    read, written = list("abcdef"), ["x", "y"]
+    tokens = {"enc": read, "dec": written}
+    session = Session(Translator().eval(), torch.randn(2, 6, 3), layer="enc.l0", tokens=tokens)
+    panel = CreditBars(session)
+    assert panel.wait(20.0)
+    bars = panel._credit.figure.bars
+    assert list(bars.source.data["token"]) == read
+    session.row, session.times = 1, (4, 5)
+    panel.method = method
+    assert panel.wait(20.0)
+    assert panel._errors.value == ""
+    assert panel.credit is not None
+    assert panel.credit.layer == "dec.l0"
+    assert list(bars.source.data["token"]) == written
+    np.testing.assert_allclose(drawn(panel), panel.credit.tokens[1], atol=1e-9)
+    assert "explains dec.l0" in panel._said.value
+    assert "layer shown is enc.l0" in panel._said.value
+    for listener in bars._listeners:
+        listener((1,))
+    assert (session.times, bars.times) == ((4, 5), ())
+    session.layer = "dec.l0"
+    assert panel.wait(20.0)
+    assert "explains" not in panel._said.value
+    for listener in bars._listeners:
+        listener((1,))
+    assert session.times == bars.times == (1,)
+    panel.close()
+    assert panel.wait(10.0)
+
+
 def test_taps_select_steps_and_the_selection_is_seen(panel: CreditBars, session: Session) -> None:
     bars = panel._credit.figure.bars
     assert bars.marked.data["left"] == [session.step - 0.5]
