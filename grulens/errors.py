@@ -31,6 +31,8 @@ WeightsMovedWarning (UserWarning) parameters of the model changed while a run wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class GrulensError(Exception):
     """The root of everything grulens raises on purpose."""
@@ -113,15 +115,16 @@ class ReadoutError(GrulensError):
 
 
 class NoAnswerError(ReadoutError):
-    """An output that has no answer for each row of a layer; the message gives a readout that has.
+    """An output that has no answer for each row of a layer; the message gives readouts that have.
 
     Attributes:
-        line: that readout, "readout=lambda output: output.flatten(2)"; "" where there is none.
+        lines: those readouts, such as "readout=lambda output: output.flatten(2)"; of several, sizes
+            do not tell which one is right.
     """
 
-    def __init__(self, message: str, line: str = "") -> None:
+    def __init__(self, message: str, lines: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.line = line
+        self.lines = tuple(lines)
 
 
 class DemoError(GrulensError):

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from grulens.errors import NoAnswerError, ReadoutError, shown
-from grulens.probing.suggestion import fits, parts, suggestion
+from grulens.probing.suggestion import fits, parts, suggestions
 
 Readout = Callable[[Any], Tensor]
 Scale = Literal["logits", "probability", "value"]
@@ -165,12 +165,17 @@ def _found(output: Any, batch: int, steps: int) -> Tensor:
 
 
 def _no_answer(output: Any, batch: int, came: str) -> NoAnswerError:
-    line = suggestion(output, batch)
+    lines = suggestions(output, batch)
     message = (
         f"an answer is (batch, time, class), (batch, class), (batch, time) or (batch,) for the "
         f"{batch} row{'' if batch == 1 else 's'} of this layer, and {came}"
     )
-    return NoAnswerError(f"{message}; this would show it: {line}" if line else message, line)
+    if len(lines) == 1:
+        message += f"; this would show it: {lines[0]}"
+    elif lines:
+        each = "".join(f"\n    {line}" for line in lines)
+        message += f"; {len(lines)} layouts fit by size, and which one is right is not known:{each}"
+    return NoAnswerError(message, lines)
 
 
 def divergence(before: Answer, after: Answer) -> Float[Tensor, " time"]:

@@ -1,15 +1,17 @@
-"""A readout that would show an output, as a line of code that works for this very one.
+"""The readouts that would show an output, as lines of code that work for this very one.
 
 What an output is made of is not for grulens to guess; but which tensors are in it, and how each
-could be laid out with a row for each row of a layer, can be tried and said.
+could be laid out with a row for each row of a layer, can be tried and said. Sizes may agree by
+chance, so every layout that fits is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from itertools import chain
 from math import prod
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 Row = list[Tensor] | tuple[Tensor, ...]
+
+WHOLE: Final = "  # numbers of tokens or classes, not quantities"
 
 
 class Part(NamedTuple):
@@ -42,27 +46,34 @@ def parts(output: Any) -> Iterator[Part]:
     return _parts("output", output)
 
 
-def suggestion(output: Any, batch: int) -> str:
-    """A readout that shows an output with one answer for each of a layer's rows.
+def suggestions(output: Any, batch: int) -> list[str]:
+    """The readouts that show an output with one answer for each of a layer's rows.
 
     Args:
         output: the model's whole output.
         batch: rows of the layer.
 
     Returns:
-        A line such as "readout=lambda output: output.flatten(2)", tried on this output; "" where
-        there is no number in it.
+        Lines such as "readout=lambda output: output.flatten(2)", each tried on this output and
+        each another layout of the first tensor that has one; none where there is no number in it.
 
-    >>> suggestion(torch.zeros(2, 6, 2, 4), batch=2)
-    'readout=lambda output: output.flatten(2)'
+    >>> suggestions(torch.zeros(2, 6, 2, 4), batch=2)
+    ['readout=lambda output: output.flatten(2)']
+    >>> len(suggestions(torch.zeros(2, 6, 3), batch=6))  # steps or channels may be its rows
+    3
     """
     found = [part for part in parts(output) if _size(part)]
     # a loss is a number, too, but what is looked for has one for each row
-    for code, value in sorted(found, key=lambda part: _size(part) == 1):
-        for way, result in _ways(code, value, batch):
-            if fits(result, batch):
-                return f"readout=lambda output: {way}"
-    return ""
+    found.sort(key=lambda part: (_size(part) == 1, _is_whole(part.value)))
+    for code, value in found:
+        if lines := _layouts(code, value, batch):
+            note = WHOLE if _is_whole(value) else ""
+            return [f"readout=lambda output: {line}{note}" for line in lines]
+    for part in found:
+        code, numbers = _floating(*part)
+        if fits(numbers.reshape(1, -1).expand(batch, -1), batch):
+            return [f"readout=lambda output: {code}.reshape(1, -1).expand({batch}, -1)"]
+    return []
 
 
 def fits(value: Tensor, batch: int) -> bool:
@@ -127,17 +138,43 @@ def _has_values(value: Tensor) -> bool:
     return value.layout is torch.strided and not value.is_meta and not value.is_quantized
 
 
-def _ways(code: str, value: Tensor | Row, batch: int) -> Iterator[tuple[str, Tensor]]:
-    """Ways to lay a tensor out with its rows first, the likeliest first."""
+def _is_whole(value: Tensor | Row) -> bool:
+    """Whether these are whole numbers, such as those of tokens."""
+    return isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())
+
+
+def _floating(code: str, value: Tensor | Row) -> tuple[str, Tensor]:
     if not isinstance(value, Tensor):
-        first = value[0]
-        if first.dim() and len(first) == batch:
-            yield from _flat(f"torch.stack({code}, 1)", torch.stack(list(value), 1))
         code, value = f"torch.stack({code})", torch.stack(list(value))
     if value.is_complex():
         code, value = f"{code}.abs()", value.abs()
     if not value.is_floating_point():
         code, value = f"{code}.float()", value.float()
+    return code, value
+
+
+def _layouts(code: str, value: Tensor | Row, batch: int) -> list[str]:
+    """The layouts of a tensor that fit; two are one where each place holds the same.
+
+    Tried on numbers of the places: of a tensor's own values some may be equal.
+    """
+    whole_code, whole = _floating(code, value)
+    places = torch.arange(whole.numel(), dtype=torch.float64).view(whole.shape)
+    if not isinstance(value, Tensor) and whole.dim() > 1 and whole.shape[1] == batch:
+        ways = _flat(f"torch.stack({code}, 1)", places.transpose(0, 1))
+        if len(places) == batch:
+            ways = chain(ways, _flat(whole_code, places))
+    else:
+        ways = _ways(whole_code, places, batch)
+    found: dict[str, Tensor] = {}
+    for line, laid in ways:
+        if fits(laid, batch) and not any(torch.equal(laid, other) for other in found.values()):
+            found[line] = laid
+    return list(found)
+
+
+def _ways(code: str, value: Tensor, batch: int) -> Iterator[tuple[str, Tensor]]:
+    """Ways to lay a tensor out with its rows first, the likeliest first."""
     yield code, value
     shape, dims = tuple(value.shape), value.dim()
     if dims > 1 and shape[0] == batch:
@@ -155,10 +192,9 @@ def _ways(code: str, value: Tensor | Row, batch: int) -> Iterator[tuple[str, Ten
         yield from _flat(
             f"{code}.repeat_interleave({times}, 0)", value.repeat_interleave(times, 0)
         )  # the answer of the sample that each row is a part of
-    if dims > 1 and shape[0] % batch == 0:
+    if dims > 1 and shape[0] % batch == 0 and shape[0] > batch:
         split = value.reshape(batch, -1, *shape[1:])
         yield from _flat(f"{code}.unflatten(0, ({batch}, -1))", split)
-    yield f"{code}.reshape(1, -1).expand({batch}, -1)", value.reshape(1, -1).expand(batch, -1)
 
 
 def _flat(code: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -88,7 +88,7 @@ class Answers:
             # the baseline and the last few edited runs: what a slider goes back and forth between
             self._held = [*self._held[-3:], (run, place, held)]
         if isinstance(held, NoAnswerError):
-            raise NoAnswerError(str(held), held.line)
+            raise NoAnswerError(str(held), held.lines)
         return held
 
     def read(self, output: Any, row: int, batch: int, steps: int) -> Answer:

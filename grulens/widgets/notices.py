@@ -7,7 +7,7 @@ no answer is shown: … ; this would show it: readout=lambda output: output.flat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -67,8 +67,8 @@ class Notices:
             said.value = ""
         self.box.layout.display = "none"
 
-    def _say(self, line: int, where: W.HTML, text: str, code: str = "") -> None:
-        code = f"<br><code>{escape(code)}</code>" if code else ""
+    def _say(self, line: int, where: W.HTML, text: str, lines: Sequence[str] = ()) -> None:
+        code = "".join(f"<br><code>{escape(one)}</code>" for one in lines)
         where.value = f'<div role="status" class="grulens-note">{escape(text)}{code}</div>'
         self._lines[line].layout.display = None if text else "none"
 
@@ -79,12 +79,14 @@ class Notices:
             self.evaluate.value = self.session.evaluate
 
 
-def _no_answer(error: NoAnswerError | None) -> tuple[str, str]:
-    """What to say where no answer is shown, and the line that would show one."""
+def _no_answer(error: NoAnswerError | None) -> tuple[str, tuple[str, ...]]:
+    """What to say where no answer is shown, and the lines that would show one."""
     if error is None:
-        return "", ""
-    why, line = str(error), error.line
-    return f"No answer is shown: {why.removesuffix(line).rstrip()}", line
+        return "", ()
+    why = str(error)
+    for line in reversed(error.lines):
+        why = why.removesuffix(line).rstrip()
+    return f"No answer is shown: {why}", error.lines
 
 
 def _line(*children: W.Widget) -> W.HBox:

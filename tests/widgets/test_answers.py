@@ -25,9 +25,10 @@ from grulens import (
     clamp,
 )  # fmt: skip
 from grulens.errors import NoAnswerError, ReadoutError
-from grulens.probing.suggestion import fits, suggestion
+from grulens.probing.suggestion import fits, suggestions
 
 B, T, H = 2, 6, 8
+MOVED = "movedim(-1, 1).flatten(0, 1)"
 
 
 class Net(nn.Module):
@@ -110,14 +111,26 @@ UNREAD: dict[str, tuple[Callable[[Tensor], Any], Callable[[Tensor], Tensor]]] = 
 }
 
 
-def readout_of(error: NoAnswerError | None) -> Callable[[Any], Tensor]:
-    """The readout that a message gives, run as the line of code that it is."""
+def readouts_of(error: NoAnswerError | None) -> list[Callable[[Any], Tensor]]:
+    """The readouts that a message gives, run as the lines of code that they are."""
     assert error is not None
-    assert str(error).endswith(f"this would show it: {error.line}")
+    if len(error.lines) == 1:
+        assert str(error).endswith(f"this would show it: {error.lines[0]}")
+    else:
+        several = f"{len(error.lines)} layouts fit by size, and which one is right is not known:"
+        assert str(error).endswith("\n    ".join([several, *error.lines]))
+    return [made(line) for line in error.lines]
+
+
+def made(line: str) -> Callable[[Any], Tensor]:
     names: dict[str, Any] = {"torch": torch}
-    exec(error.line, names)
+    exec(line, names)
     found: Callable[[Any], Tensor] = names["readout"]
     return found
+
+
+#: Those that could be laid out otherwise, too; meant is the first line.
+SEVERAL = {"four, time first": 2, "two alike for two steps": 2}
 
 
 def steps_for(kind: str) -> int:
@@ -146,10 +159,12 @@ def test_what_has_none_says_which_readout_would_show_it(kind: str) -> None:
     line = lens.notices._lines[2]
     assert line.layout.display is None
     assert "No answer is shown" in lens.notices._unread.value
-    readout = readout_of(session.unread)
+    readouts = readouts_of(session.unread)
+    assert len(readouts) == SEVERAL.get(kind, 1)
+    readout = readouts[0]
     session.add(clamp("rnn.l0", "h", [0, 1], value=1.0))
     assert float(session.now.h[..., 0].min()) == 1
-    with pytest.raises(NoAnswerError, match="this would show it"):
+    with pytest.raises(NoAnswerError, match=r"this would show it|layouts fit by size"):
         _ = session.answer_now
     other = Lens(net, given, readout=readout)
     assert other.session.unread is None
@@ -162,35 +177,43 @@ def test_what_has_none_says_which_readout_would_show_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "line", "by_hand"),
+    ("make", "lines", "by_hand"),
     [
         (  # a horizon for each channel: the rows of the layer are channels of rows
             lambda h: h.view(B, 3, T, H)[..., -1, :5].mT,
-            "output.movedim(-1, 1).flatten(0, 1)",
+            ["output.movedim(-1, 1).flatten(0, 1)", "output.repeat_interleave(3, 0)"],
             lambda h: h[4, -1, :5],
         ),
-        (lambda h: h.view(B, 3, T, H)[..., -1, 0], "output.flatten(0, 1)", lambda h: h[4, -1, :1]),
-        (lambda h: h.view(B, 3, T, H)[..., -1, :], "output.flatten(0, 1)", lambda h: h[4, -1]),
+        (
+            lambda h: h.view(B, 3, T, H)[..., -1, 0],
+            ["output.flatten(0, 1)", "output.repeat_interleave(3, 0)"],
+            lambda h: h[4, -1, :1],
+        ),
+        (
+            lambda h: h.view(B, 3, T, H)[..., -1, :],
+            ["output.flatten(0, 1)", "output.repeat_interleave(3, 0)"],
+            lambda h: h[4, -1],
+        ),
         (  # nodes of a graph, slots of a scene: one answer for three rows of the layer
             lambda h: h.view(B, 3, T, H)[..., -1, :4].mean(1),
-            "output.repeat_interleave(3, 0)",
+            ["output.repeat_interleave(3, 0)"],
             lambda h: h[3:, -1, :4].mean(0),
         ),
         (  # beams, samples: several answers a row
             lambda h: h[:, -1, :4].repeat_interleave(2, 0),
-            "output.unflatten(0, (6, -1))",
+            ["output.unflatten(0, (6, -1))"],
             lambda h: h[4, -1, :4].expand(2, 4),
         ),
     ],
 )
-def test_another_batch_than_the_layers(make: Any, line: str, by_hand: Any) -> None:
+def test_another_batch_than_the_layers(make: Any, lines: list[str], by_hand: Any) -> None:
     net = Net(make, fold=True)
     lens = Lens(net, x())
     error = lens.session.unread
     assert error is not None
-    assert error.line == f"readout=lambda output: {line}"
+    assert list(error.lines) == [f"readout=lambda output: {line}" for line in lines]
     assert "for the 6 rows of this layer" in str(error)
-    session = Session(net, x(), readout=readout_of(error))
+    session = Session(net, x(), readout=readouts_of(error)[0])
     session.row = 4
     found = session.answer_before.values.squeeze()
     torch.testing.assert_close(found, by_hand(session.before.h).squeeze())
@@ -284,7 +307,7 @@ def test_a_readout_of_the_users_own_with_another_shape_is_said_too() -> None:
     session = Session(Net(lambda h: h), x(), readout=lambda out: out.repeat(2, 1, 1)[:3])
     error = session.unread
     assert "it is (3, 6, 8)" in str(error)
-    assert fits(readout_of(error)(session.baseline.output), B)
+    assert fits(readouts_of(error)[0](session.baseline.output), B)
     with pytest.raises(ReadoutError, match="got NoneType"):
         _ = Session(Net(lambda h: h), x(), readout=lambda out: None).unread
 
@@ -314,7 +337,7 @@ def test_an_unbatched_answer_is_that_of_the_one_row() -> None:
 def test_what_holds_no_number_has_no_line() -> None:
     session = Session(Net(lambda h: None), x())
     assert session.unread is not None
-    assert session.unread.line == ""
+    assert session.unread.lines == ()
     assert "the output (NoneType) has no such tensor" in str(session.unread)
     for output in (
         None,
@@ -326,7 +349,7 @@ def test_what_holds_no_number_has_no_line() -> None:
         object(),
         {(1, 2): "a"},
     ):
-        assert suggestion(output, 2) == ""
+        assert suggestions(output, 2) == []
 
 
 def test_a_packed_answer_and_a_hostile_key_are_lines_of_code() -> None:
@@ -337,7 +360,54 @@ def test_a_packed_answer_and_a_hostile_key_are_lines_of_code() -> None:
         [np.zeros((3, 2))],
     ):
         for batch in (3, 1, 6, 7):
-            names: dict[str, Any] = {"torch": torch}
-            exec(suggestion(output, batch), names)
-            assert fits(names["readout"](output), batch)
-            assert "os" not in names
+            lines = suggestions(output, batch)
+            assert lines
+            for line in lines:
+                names: dict[str, Any] = {"torch": torch}
+                exec(line, names)
+                assert fits(names["readout"](output), batch)
+                assert "os" not in names
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch", "ways"),
+    [  # samples, steps of a horizon, channels that are rows of the layer
+        ((2, 6, 3), 6, ["transpose(0, 1)", MOVED, "repeat_interleave(3, 0)"]),
+        ((2, 3, 3), 6, ["flatten(0, 1)", MOVED, "repeat_interleave(3, 0)"]),
+        (
+            (1, 3, 3),
+            3,
+            ["transpose(0, 1)", "flatten(0, 1)", MOVED, "repeat_interleave(3, 0)"],
+        ),
+        ((2, 2, 2, 2), 2, ["flatten(2)", "transpose(0, 1).flatten(2)"]),
+        ((2, 5, 2, 2), 2, ["flatten(2)"]),
+    ],
+)  # fmt: skip
+def test_layouts_that_fit_by_chance_are_all_said(
+    shape: tuple[int, ...], batch: int, ways: list[str]
+) -> None:
+    output = torch.zeros(shape)  # as numbers all layouts of it are alike
+    lines = suggestions(output, batch)
+    assert set(lines) >= {f"readout=lambda output: output.{way}" for way in ways}
+    assert len(lines) == len(ways)
+    assert all(fits(made(line)(output), batch) for line in lines)
+
+
+def test_numbers_of_tokens_are_said_to_be_no_quantities() -> None:
+    ids = torch.zeros(2, 6, dtype=torch.long)
+    (line,) = suggestions(ids, 2)
+    assert (
+        line
+        == "readout=lambda output: output.float()  # numbers of tokens or classes, not quantities"
+    )
+    assert made(line)(ids).shape == (2, 6)
+    lines = suggestions({"ids": ids, "logits": torch.zeros(2, 6, 2, 2)}, 2)
+    assert lines == ["readout=lambda output: output['logits'].flatten(2)"]
+
+
+def test_a_lens_lists_the_layouts_that_fit() -> None:
+    lens = Lens(Net(lambda h: h.view(B, 3, T, H)[..., -1, :6].mT, fold=True), x())
+    said = lens.notices._unread.value
+    assert "3 layouts fit by size, and which one is right is not known:" in said
+    assert said.count("<code>readout=lambda output: output.") == 3
+    assert said.count("readout=") == 3
