@@ -196,8 +196,7 @@ class CreditBars(Panel):
                     self._tell("No credit: there is no answer that it could be given for.")
                     return
                 no_lens = isinstance(error, ReadoutError) and asked.view == LENS
-                # behind the semicolon stands what to do where a readout is an argument
-                self._tell(f"No logit lens: {str(error).split(';')[0]}." if no_lens else "")
+                self._tell(f"No logit lens: {error}." if no_lens else "")
                 if no_lens:
                     return
             raise

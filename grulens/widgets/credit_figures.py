@@ -106,9 +106,10 @@ class LensFigure:
             klass: the class whose line comes first.
             names: from classes to what they are called.
             tokens: (time,), what to call each step.
-            probability: whether lines are probabilities, or logits.
+            probability: whether the readout is of classes and lines are their probabilities; else
+                it is of values, and so are lines.
         """
-        quantity = "probability" if probability else "logit"
+        quantity, word = ("probability", "logit") if probability else ("value", "value")
         values = _array((found.probability if probability else found.logits)[row])
         shown = likeliest(values[step], klass)
         mask, called = found.mask[row].cpu().numpy(), names(shown)
@@ -118,7 +119,7 @@ class LensFigure:
         logits = _array(found.logits[row, :, klass])
         ends = raster.symmetric(logits[mask], FLOOR)
         self.strip.update(
-            logits, signal="difference", tokens=tokens, mask=mask, name="logit",
+            logits, signal="difference", tokens=tokens, mask=mask, name=word,
             ends=ends,
         )  # fmt: skip
         self.strip.select([step])
@@ -131,16 +132,16 @@ class LensFigure:
             self._drawn.append(
                 lambda: still.tokens(
                     logits, signal="difference", tokens=tokens, mask=mask, ends=ends,
-                    name=f"the logit of {visible_text(called[0])}",
+                    name=f"the {word} of {visible_text(called[0])}",
                 )
             )  # fmt: skip
         self.shares.root.visible = found.weight is not None
         if found.weight is not None:
             after = f", {visible_text(tokens[step])}" if tokens is not None else ""
-            said = f"the logit of {visible_text(called[0])} after step {step}{after}"
+            said = f"the {word} of {visible_text(called[0])} after step {step}{after}"
             labels, parts = shares(found, row, step, klass)
-            self.shares.update(labels, np.array(parts), whole="logit", title=said)
-            self._drawn.append(lambda: still_credit.parts(labels, parts, "logit", said))
+            self.shares.update(labels, np.array(parts), whole=word, title=said)
+            self._drawn.append(lambda: still_credit.parts(labels, parts, word, said))
 
     def still(self) -> str:
         """The same as HTML."""

@@ -18,6 +18,7 @@ from grulens.probing.decomposition import contextual_credit
 from grulens.probing.head import head_of
 from grulens.probing.reader import FINAL
 from grulens.probing.relevance import layerwise_relevance
+from grulens.widgets.advice import advised
 from grulens.widgets.session import Session
 
 Told = Callable[[int], object]
@@ -70,7 +71,8 @@ def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Told
     def find(session: Session, step: int, klass: int, told: Told) -> Credit:
         run = {"call": session.call, "inputs": session.given}
         answers = session.answer_before.values
-        head = head_of(session.model, **run)
+        with advised(session):
+            head = head_of(session.model, **run)
         steps = session.baseline[head.layer].shape[1]
         place: int | str = FINAL if len(answers) == 1 < steps else step
         if len(head.weight) != answers.shape[1]:

@@ -126,7 +126,9 @@ class CreditPart:
         """Score, parts and gap in numbers."""
         session = self.session
         of_readout = METHODS[asked.method].of_readout
-        scale = session.answer_now.scale if of_readout else "logits"
+        scale = session.answer_now.scale
+        if scale == "probability" and not of_readout:
+            scale = "logits"  # the readout's own, before a softmax
         what = QUANTITY[scale] + self.target.name(asked.klass)
         where = f" at step {asked.step}" if self.steps > 1 else ""
         score = number(float(found.score[asked.row]))

@@ -14,6 +14,7 @@ from grulens.probing.hierarchy import Hierarchy
 from grulens.probing.levels import Levels
 from grulens.probing.phrases import logits
 from grulens.probing.reader import FINAL, read_by
+from grulens.widgets.advice import advised
 from grulens.widgets.session import Session
 
 #: No class: in a list of choices, a value None would show as no choice at all.
@@ -100,9 +101,10 @@ class GrowingTree:
 
     def _asked(self, target: int, against: int, by: str) -> Growing:
         session, step = self.session, self.step
-        _, reader = read_by(
-            session.model, session.given, session.baseline, session.layer, None, session.call
-        )
+        with advised(session):
+            _, reader = read_by(
+                session.model, session.given, session.baseline, session.layer, None, session.call
+            )
         levels = Levels.below(session.model, session.baseline, session.layer)
         self.classes = reader.classes
         if target == NONE:

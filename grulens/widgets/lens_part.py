@@ -12,6 +12,7 @@ from grulens.probing.lensed import LogitLens
 from grulens.probing.logit_lens import logit_lens
 from grulens.views.tokens import visible_text
 from grulens.views.waterfall import number
+from grulens.widgets.advice import advised
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.credit_figures import LensFigure
 from grulens.widgets.credit_part import Asked, Overtaken
@@ -64,16 +65,23 @@ class LensPart:
             names = partial(self.session.answers.names, classes)
             best = int(lens.top(asked.step, 1)[0][asked.row, 0])
             klass = asked.klass if self.target.classes == classes else best
+            session = self.session
+            values = session.unread is None and session.answer_now.scale == "value"
+            probability = classes > 1 and not values
             self.figure.update(
-                lens, asked.row, asked.step, klass, names=names, tokens=self.session.tokens,
-                probability=self.session.unread is not None
-                or self.session.answer_now.scale != "value",
+                lens, asked.row, asked.step, klass, names=names, tokens=session.tokens,
+                probability=probability,
             )  # fmt: skip
-            value = number(float(lens.probability[asked.row, asked.step, best]))
-            name = visible_text(names([best])[0])
             missing = "" if lens.whole else f"; {lens.head} reads other features too, left out here"
-            said = f"after step {asked.step} the likeliest is “{name}”, probability {value}"
-            return said + missing, HINT
+            where = f"after step {asked.step} "
+            if probability:
+                value = number(float(lens.probability[asked.row, asked.step, best]))
+                said = f"the likeliest is “{visible_text(names([best])[0])}”, probability {value}"
+            else:
+                value = number(float(lens.logits[asked.row, asked.step, klass]))
+                name = "output" if classes == 1 else f"“{visible_text(names([klass])[0])}”"
+                said = f"the value of {name} is {value}"
+            return where + said + missing, HINT
 
     def _find(self, asked: Asked) -> LogitLens:
         session = self.session
@@ -82,7 +90,7 @@ class LensPart:
             if self._standing is not session.standing:
                 self._heads, self._standing = {}, session.standing
             run = {"call": session.call, "inputs": session.given}
-            with session.studying():
+            with session.studying(), advised(session):
                 head = self._heads.get(asked.layer)
                 if head is None:
                     head = head_of(session.model, layer=asked.layer, **run)

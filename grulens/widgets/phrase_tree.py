@@ -149,6 +149,8 @@ class PhraseTree(Panel):
             self._show()
 
     def _on_build(self, _: Any) -> None:
+        if self.session.unread:
+            return  # as stands beside the button
         if self.build.description == BUILD:
             job = self._grown.begin()
             self.build.description, self.build.icon = STOP, "stop"
@@ -196,6 +198,8 @@ class PhraseTree(Panel):
             part = f", {tree.note}" if tree.note else ""
             edits = ", of the model without the edits" if self.session.on else ""
             text = f"{len(tree.tokens)} tokens{part}{edits}"
+        elif self.session.unread:
+            text = "No phrases: there is no answer that they could be for."
         self._built.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def _on_times(self) -> None:

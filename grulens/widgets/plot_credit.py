@@ -42,8 +42,9 @@ def of_lens(found: LogitLens, tokens: Words, row: Any, output: Any) -> Figure:
     def show(step: int) -> None:
         chosen = int(found.top(step, 1)[0][place, 0]) if klass is None else klass
         figure.update(
-            found, place, step, chosen, names=lambda of: [f"class {c}" for c in of], tokens=words
-        )
+            found, place, step, chosen, tokens=words, probability=classes > 1,
+            names=lambda of: [f"class {c}" if classes > 1 else "output" for c in of],
+        )  # fmt: skip
 
     figure.on_step(show)
     show(max(0, int(found.last[place])))

@@ -54,7 +54,8 @@ class Target:
             listed = listed if chosen in (LIKELIEST, *listed) else [chosen, *listed]
         self.klass = int(at.nan_to_num().argmax()) if chosen == LIKELIEST else chosen
         names = self.session.answers.names(self.classes, listed)
-        options = [("the likeliest", LIKELIEST)]
+        first = "the largest" if self.session.answer_now.scale == "value" else "the likeliest"
+        options = [(first, LIKELIEST)]
         options += [(visible_text(n), i) for n, i in zip(names, listed, strict=True)]
         self.offering = True
         try:

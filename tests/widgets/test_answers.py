@@ -411,3 +411,14 @@ def test_a_lens_lists_the_layouts_that_fit() -> None:
     assert "3 layouts fit by size, and which one is right is not known:" in said
     assert said.count("<code>readout=lambda output: output.") == 3
     assert said.count("readout=") == 3
+
+
+def test_without_an_answer_no_tree_is_built() -> None:
+    tree = PhraseTree(Net(lambda h: h.view(B, T, 2, 4)), x())
+    said = tree._built.value
+    assert "No phrases: there is no answer" in said
+    tree.build.click()
+    assert tree.wait(20.0)
+    assert tree._errors.value == ""
+    assert tree.tree is None
+    assert tree._built.value == said

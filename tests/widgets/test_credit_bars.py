@@ -14,6 +14,7 @@ from torch import nn
 import grulens
 from grulens import (
     CreditBars,
+    PhraseTree,
     Session,
     ablate,
     contextual_credit,
@@ -24,6 +25,7 @@ from grulens import (
 )
 from grulens.errors import GrulensError, PositionError
 from grulens.probing.credited import Credit
+from grulens.views.waterfall import number
 from grulens.widgets import credit_part, target
 from grulens.widgets.credit_bars import LENS
 from grulens.widgets.credit_methods import METHODS, Method
@@ -361,3 +363,96 @@ def test_plot_shows_credit_and_a_lens(model: Tagger) -> None:
                 grulens.plot(result, **wrong)
     with pytest.raises(PositionError, match="class 4 is out of range"):
         grulens.plot(lens, output=4)
+
+
+class Dropping(nn.Module):
+    """A tagger with dropout between its GRU and its readout."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.drop = nn.GRU(3, 4, batch_first=True), nn.Dropout(rate)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.drop(self.rnn(x)[0]))
+
+
+def test_what_is_advised_can_be_done_on_a_screen() -> None:
+    session = Session(Dropping(0.5).train(), torch.randn(1, 5, 3))
+    bars, tree = CreditBars(session), PhraseTree(session)
+    bars.method = "relevance (LRP)"
+    assert bars.wait(20.0)
+    tree.build.click()
+    assert tree.wait(20.0)
+    advice = "switch to “run in eval mode”; otherwise credit by integrated gradients"
+    for said in (bars._errors.value, tree._errors.value):
+        assert advice in said
+        assert "head=" not in said
+    bars.view = LENS
+    assert bars.wait(20.0)
+    assert advice in bars._said.value
+    session.evaluate = True  # as advised
+    assert bars.wait(20.0)
+    assert bars.lens is not None
+    bars.view = "credit"
+    assert bars.wait(20.0)
+    assert bars.credit is not None
+    assert bars._errors.value == ""
+    tree.build.click()
+    assert tree.wait(20.0)
+    assert tree.tree is not None
+
+
+def test_in_eval_mode_no_switch_is_advised(session: Session) -> None:
+    session.layer = "rnn.l0"
+    tree = PhraseTree(session)
+    tree.build.click()
+    assert tree.wait(20.0)
+    assert "; credit by integrated gradients needs no linear readout" in tree._errors.value
+    assert "eval" not in tree._errors.value
+
+
+class Regressor(nn.Module):
+    """A GRU and a linear readout of values at every step."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out = nn.GRU(3, 4, batch_first=True), nn.Linear(4, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.rnn(x)[0])
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_regressor_has_values_and_no_probabilities(outputs: int) -> None:
+    model = Regressor(outputs)
+    session = Session(model, torch.randn(1, 5, 3), scale="value")
+    bars = CreditBars(session)
+    bars.view = LENS
+    assert bars.wait(20.0)
+    output = model(*session.args)[0, session.step].detach()
+    klass = int(output.argmax())
+    name = "output" if outputs == 1 else f"“class␣{klass}”"
+    value = number(float(output[klass]))
+    assert f"after step {session.step} the value of {name} is {value}" in bars._said.value
+    figure = bars._lens.figure
+    assert figure.lines.root.yaxis.axis_label == "value"
+    assert figure.lines.source.data["line 0"][-1] == pytest.approx(float(output[klass]), abs=1e-6)
+    for word in ("likeliest", "probability", "logit of"):
+        assert word not in bars._said.value
+        assert word not in bars.still()
+    bars.view, bars.method = "credit", "relevance (LRP)"
+    assert bars.wait(20.0)
+    assert "logit" not in bars._said.value
+    assert f"{name} at step {session.step}: {value} = " in bars._said.value
+    assert bars.target.control.options[0][0] == "the largest"
+
+
+def test_a_lens_of_one_output_is_plotted_as_a_value() -> None:
+    lens = logit_lens(Regressor(1), torch.randn(1, 5, 3))
+    said = grulens.plot(lens)._html()
+    assert "probability" not in said
+    assert "the value of output" in said
+    assert "likeliest" not in lens._repr_html_()
