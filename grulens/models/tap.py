@@ -196,7 +196,9 @@ class Tap:
         """How often its weights were changed in place; a module that changes its own may."""
         if not self.adapter.vouched:
             return []
-        return [version(tensor) for tensor in self.module.parameters()]
+        # torch's own modules hold their weights themselves; to walk below costs a step's time
+        held = self.module._parameters.values()
+        return [version(tensor) for tensor in held if tensor is not None]
 
     def _copied(self, live: dict[Key, Cell], watch: Watch) -> dict[Key, Cell]:
         """One copy of the weights for all calls, unless they moved between two."""
