@@ -49,10 +49,12 @@ def put(module: nn.Module, name: str, value: object) -> Callable[[], None]:
     return lambda: _take(value)
 
 
-def before(value: object) -> object | None:
-    """What stood where a value was put, or None."""
-    found = _put[id(value)].before
-    return None if found is _MISSING else found
+def own(module: nn.Module, name: str) -> Any:
+    """What a module itself has under a name, or had before something was put there; else None."""
+    for put_ in _put.values():
+        if put_.module is module and put_.name == name:
+            return None if put_.before is _MISSING else put_.before
+    return vars(module).get(name)
 
 
 def hook(module: nn.Module, handle: RemovableHandle) -> Callable[[], None]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from grulens.errors import AdapterError, NotComparedWarning
 from grulens.gru.cell import Cell
@@ -23,6 +23,7 @@ from grulens.models.adapters import Adapter
 from grulens.models.agreement import Comparison, steps_of
 from grulens.models.calls import Call, Key, Run
 from grulens.models.parametrized import computed_once
+from grulens.models.segment import version
 from grulens.models.untouched import untouched
 from grulens.models.whole import grads
 
@@ -70,20 +71,75 @@ class Beside:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         places: Tensor | None = None,
+        *,
+        replaced: bool = False,
     ) -> Tensor:
         """Run the module for the comparison only: nothing of that run remains.
+
+        Args:
+            call: the call.
+            args: the arguments of the module.
+            kwargs: its named ones.
+            places: where each row comes from; see `Comparison`.
+            replaced: whether its cells are to run in its place, so that it may leave nothing else.
 
         Returns:
             The states of its last level, as a body.
         """
-        with grads(False), untouched(self.module), computed_once(self.module):
+        around = untouched(self.module)
+        with grads(False), around, computed_once(self.module):
             rng = torch.get_rng_state() if call.dropout else None
             # what the module does to its arguments in place, it does to copies
             args, kwargs = tree_map_only(Tensor, Tensor.clone, (args, kwargs))
+            given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+            before = [version(tensor) for tensor in given]
             result = self.forward(*args, **kwargs)
+            written = [version(tensor) for tensor in given] != before
+            if replaced:
+                self.check_kept(around.left(), written)
             cells = self.adapter.ran(self.module)
             self._comparison(call, cells, result, rng=rng, places=places).check()
             return call.enter(result)
+
+    def check_kept(self, kept: Sequence[str], written: bool = False) -> None:
+        """Raise if a module has kept something that its cells, in its place, would not keep.
+
+        Args:
+            kept: the attributes to which its run has given another value.
+            written: whether it has written into its arguments.
+
+        Raises:
+            AdapterError: it has.
+        """
+        what = [f"sets {', '.join(kept)} on itself"] if kept else []
+        what += ["writes into its arguments"] if written else []
+        if what:
+            raise AdapterError(
+                f"this {type(self.module).__name__} at layer {self.names[0, 0]!r} "
+                f"{' and '.join(what)} when it runs; in an edited run, and in one with grad=True, "
+                "its cells run in its place, and what it leaves there would be of no such run. Let "
+                "it hand everything on by its arguments and what it returns; plain recordings are "
+                "right as it is"
+            )
+
+    def check_graph(self, result: Any, made: Any) -> None:
+        """Compare what a module returned with what the rest of the model reads in its place.
+
+        Raises:
+            AdapterError: they are not the same, or one has gradients where the other has none.
+        """
+        for one, other in zip(tree_leaves(made), tree_leaves(result), strict=True):
+            if not isinstance(other, Tensor) or not other.is_floating_point():
+                continue
+            scale = max(1.0, float(other.detach().abs().max())) if other.numel() else 1.0
+            near = torch.allclose(one.detach(), other.detach(), rtol=0, atol=1e-4 * scale)
+            if not near or one.requires_grad != other.requires_grad:
+                does = "detaches" if near else "changes"
+                raise AdapterError(
+                    f"this {type(self.module).__name__} at layer {self.names[0, 0]!r} {does} what "
+                    "it returns beside its cells, so derivatives by its signals would not be those "
+                    "of this model: record it with grad=False"
+                )
 
     def compare_edited(
         self, call: Call, done: Run, args: tuple[Any, ...], kwargs: dict[str, Any], seen: Tensor

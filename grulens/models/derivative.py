@@ -23,8 +23,9 @@ from grulens.models.segment import Segment
 if TYPE_CHECKING:
     from grulens.models.recording import LayerRecording
 
-GATES = ("r", "z", "n")
-EDITABLE = (*GATES, "h")
+EDITABLE = ("r", "z", "n", "h")
+BESIDE = ("r", "z", "n", "h_prev", "x")
+"""Signals that are computed or copied beside the run: nothing of the model reads them."""
 
 
 class Recorded(Tensor):
@@ -67,12 +68,31 @@ def _gradients(
     nodes = list({id(node): node for s in segments if (node := s.body) is not None}.values())
     # a recorded input, or gates read without a graph, are no part of one themselves
     own = [one for one in asked if one.requires_grad or not isinstance(one, Recorded)]
+    if more.get("is_grads_batched"):
+        raise RecordingError(
+            "is_grads_batched=True differentiates inside torch.vmap, where no recurrence can be "
+            "run again: ask for one derivative after the other"
+        )
+    held = {name: [v for layer in layers.values() for v in layer.read(name)] for name in BESIDE}
+    beside = [(name, value) for name, values in held.items() for value in values]
     found = torch.autograd.grad(
-        outputs, [*own, *nodes], grad_outputs, retain_graph=retain_graph or create_graph,
-        create_graph=create_graph, allow_unused=True, **more,
+        outputs, [*own, *nodes, *(value for _, value in beside)], grad_outputs,
+        retain_graph=retain_graph or create_graph, create_graph=create_graph, allow_unused=True,
+        **more,
     )  # fmt: skip
     direct = dict(zip(map(id, own), found, strict=False))
-    through = dict(zip(map(id, nodes), found[len(own) :], strict=True))
+    through = dict(zip(map(id, nodes), found[len(own) :], strict=False))
+    in_loss = [
+        name
+        for (name, _), value in zip(beside, found[len(own) + len(nodes) :], strict=True)
+        if value is not None
+    ]
+    if in_loss and any(isinstance(one, Recorded) and one.origin[1] != "h" for one in asked):
+        raise RecordingError(
+            f"this loss is computed from the recorded {', '.join(dict.fromkeys(in_loss))} itself, "
+            "which was computed beside the run, so only its derivative by h is the total one: take "
+            "a loss of the model's output, or of h"
+        )
     results: list[Tensor | None] = []
     for one in asked:
         value = direct.get(id(one))
@@ -93,12 +113,6 @@ def _by_signal(
     one: Recorded, direct: Tensor | None, through: Mapping[int, Tensor | None], graph: bool
 ) -> Tensor | None:
     layer, signal = one.origin
-    if direct is not None and signal in GATES:
-        raise RecordingError(
-            f"this loss is computed from the recorded {signal} of layer {layer.name!r} itself, "
-            "which was computed after the run: the derivative by a signal is that of a loss of the "
-            f"model's output. Use shift({layer.name!r}, {signal!r}, by=zeros) for any other"
-        )
     grads = [through[id(segment.body)] for segment in layer.segments]
     if all(grad is None for grad in grads):
         return direct
@@ -106,9 +120,7 @@ def _by_signal(
         _within(segment, signal, torch.zeros_like(segment.body) if grad is None else grad, graph)
         for segment, grad in zip(layer.segments, grads, strict=True)
     ]
-    whole = layer.joined(parts)
-    # a loss may be computed from the recorded input as well; states are counted where they ran
-    return whole + direct if direct is not None and signal == "x" else whole
+    return layer.joined(parts)
 
 
 def _within(segment: Segment, signal: str, grad: Tensor, graph: bool) -> Tensor:

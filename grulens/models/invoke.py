@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from grulens.errors import RecordingError, shown
 
@@ -42,6 +42,31 @@ def arguments(args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Any = None)
             f"of its named ones, such as inputs=((x,), {{'labels': y}}); got {shown(inputs)}"
         )
     return tuple(inputs[0]), dict(inputs[1])
+
+
+def fresh(value: Any) -> Any:
+    """The same arguments in tensors of their own: what a model does to them stays in that run.
+
+    >>> import torch
+    >>> x = torch.zeros(1)
+    >>> (y,), _ = fresh(((x,), {}))
+    >>> y.add_(1), x
+    (tensor([1.]), tensor([0.]))
+    """
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if type(value) in (tuple, list):
+        return type(value)(fresh(part) for part in value)
+    if type(value) is dict:
+        return {name: fresh(part) for name, part in value.items()}
+    return value
+
+
+def copied(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call on arguments of its own, if it is one on arguments."""
+    if not isinstance(call, partial):
+        return call
+    return partial(call.func, *fresh(call.args), **fresh(call.keywords))
 
 
 def way_in(model: Any, call: Any = None) -> Callable[..., Any]:

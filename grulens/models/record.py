@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +83,11 @@ def record(
     with grads(grad):
         output = ran(run, watch)
     recording = watch.recording(watch.run, output, (*edits_in_force(watch), *watch.edits))
+    if not recording and inspect.isawaitable(output) | inspect.isgenerator(output):
+        raise RecordingError(
+            f"the run gave back a {type(output).__name__}, which has not run yet: record what runs "
+            "it in a block, `with recording(model) as runs:`"
+        )
     if not recording:
         held = ", ".join(name for all_ in watch.names.values() for name in all_.values())
         raise RecordingError(f"none of the layers asked for ran in this forward ({held})")

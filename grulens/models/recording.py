@@ -221,6 +221,14 @@ class LayerRecording:
             for name, v in values.items()
         }
 
+    def read(self, signal: str) -> list[Tensor]:
+        """A signal that is part of a graph, if somebody has read it."""
+        held = vars(self)
+        value = held.get(signal)
+        if signal in "rzn" and "_gates" in held:
+            value = getattr(self._gates, signal)
+        return [value] if isinstance(value, Tensor) and value.requires_grad else []
+
     def joined(self, parts: Sequence[Tensor]) -> Tensor:
         """What belongs to each call (batch, time, ...) as one tensor for all."""
         if len(parts) == 1:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from grulens.errors import AdapterError, shown
+from grulens.models import added
 from grulens.models.adapters import Adapter, SequenceAdapter, StepAdapter
 from grulens.models.keras_on_torch import keras_adapter
 from grulens.models.stack import GRUStack
@@ -96,6 +97,5 @@ def _as_written(module: Any, kind: type[nn.Module]) -> bool:
 
 def own_forward(module: Any) -> Any:
     """The forward that somebody has set on a module itself, over that of its class; or None."""
-    present = vars(module).get("forward")
-    # while a watch is open on it, that is a tap, which knows the one in whose place it is
-    return getattr(present, "shadowed", present)
+    # while a watch is open on it, a tap is in its place, and somebody may have wrapped that
+    return added.own(module, "forward")

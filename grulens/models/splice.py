@@ -15,6 +15,7 @@ from grulens.errors import RecordingError
 from grulens.models import here
 from grulens.models.block import Block
 from grulens.models.compiler import eagerly
+from grulens.models.invoke import copied
 from grulens.models.outermost import Outermost
 from grulens.models.place import EditLike
 from grulens.models.recording import Recording
@@ -190,11 +191,7 @@ def ran(call: Callable[[], Any], *watches: Watch) -> Any:
 
     Runs that grulens makes itself are not those of a recording around it.
     """
-    with ExitStack() as opened:
-        for watch in watches:
-            opened.enter_context(watching(watch))
-        outer = {one for watch in watches for one in open_on_the_same(watch)} - set(watches)
-        opened.enter_context(here.unseen(one for one in outer if one.keep is not None))
+    with _all_open(watches):
         for watch in watches:
             watch.run = watch.began(Outermost(call))
             if watch.relative:
@@ -205,6 +202,24 @@ def ran(call: Callable[[], Any], *watches: Watch) -> Any:
         return output
 
 
+class _all_open(Whole):  # noqa: N801 - called as a function is, in a `with`
+    """Some watches, each over one run, and no recording around them."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self.watches = watches
+        self._undo = ExitStack()
+
+    def begin(self) -> None:
+        for watch in self.watches:
+            self._undo.enter_context(watching(watch))
+        outer = {one for watch in self.watches for one in open_on_the_same(watch)}
+        recording_too = [one for one in outer - set(self.watches) if one.keep is not None]
+        self._undo.enter_context(here.unseen(recording_too))
+
+    def end(self) -> None:
+        self._undo.close()
+
+
 def edits_in_force(watch: Watch) -> list[EditLike]:
     """The edits of every watch that is open on the same modules, the outer ones first."""
     return [edit for other in open_on_the_same(watch) for edit in other.edits]
@@ -213,8 +228,9 @@ def edits_in_force(watch: Watch) -> list[EditLike]:
 def unedited_run(watch: Watch, call: Callable[[], object]) -> Recording:
     """The run that relative edits refer to, of which nothing else remains."""
     recorder = Watch(watch.model, keep=watch.relative)
+    again = copied(call)
     with locked(), here.unseen(open_on_the_same(watch)), grads(False), untouched(watch.model):
-        ran(call, recorder)
+        ran(again, recorder)
     return recorder.recording(recorder.run, None)
 
 

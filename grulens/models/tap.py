@@ -26,6 +26,7 @@ from grulens.models.calls import Call, Inside, Key, Replay, Run, kept
 from grulens.models.outermost import Outermost
 from grulens.models.parametrized import computed_once
 from grulens.models.segment import Node, Segment, version
+from grulens.models.untouched import untouched
 from grulens.models.unwatchable import check_call
 from grulens.models.watch import Watch
 
@@ -144,7 +145,7 @@ class Tap:
         seen = call.body
         instead = edited or (graph and call.levels > 1)
         if instead and not (adapter.vouched or last.has_seen(module, call)):
-            seen = beside.compare(call, args, kwargs)
+            seen = beside.compare(call, args, kwargs, replaced=True)
         if instead:
             live = adapter.cells_of(module)
             cells = live if graph or not keeping else self._copied(live, keeping[0])
@@ -159,8 +160,11 @@ class Tap:
             states: Callable[[Key], Tensor] = done.states.__getitem__
         else:
             rng = torch.get_rng_state() if call.dropout else None
+            around = untouched(module) if graph and not adapter.vouched else None
             with computed_once(module):
                 result = self.original(*args, **kwargs)
+                if around:
+                    beside.check_kept(around.left())
                 live = adapter.ran(module)
                 if not adapter.vouched:
                     beside.check(call, live, result, rng)
@@ -169,7 +173,10 @@ class Tap:
                 read = Run()
                 read.body = call.seen(body, read)
                 read.h_n, bodies = call.last(read.body), read.bodies
-                result = call.leave(read)
+                made = call.leave(read)
+                if not adapter.vouched:
+                    beside.check_graph(result, made)
+                result = made
             trained = any(t.requires_grad for cell in live.values() for t in cell.parameters)
             cells = live if graph else self._copied(live, keeping[0])
             replay = Replay(call, cells, body, rng, trained)

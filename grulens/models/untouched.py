@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from grulens.models.generators import Generators
 from grulens.models.keras_on_torch import kept_values
 from grulens.models.whole import Whole, random_kept
 
@@ -45,14 +46,41 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
             *(value for value in held if isinstance(value, Tensor) and _plain(value)),
         ]
         self.values = [(tensor, tensor.clone()) for tensor in tensors]
+        own = [(n, v) for _, attributes in self.attributes for n, v in attributes.items()]
+        # torch's own dicts of hooks and parts are not what a forward changes
+        self.containers = [
+            (value, value.copy())
+            for name, value in own
+            if type(value) in (list, dict, set) and not name.startswith("_")
+        ]
+        self.generators = Generators(value for _, value in own)
         devices = {p.device.index for p in model.parameters() if p.is_cuda}
         self.random: Whole = random_kept(devices=devices) if random else Whole()
 
+    def left(self) -> list[str]:
+        """The attributes that have another value since, but for weights put in place."""
+        return sorted(
+            {
+                name
+                for module, before in self.attributes
+                for name in vars(module).keys() | before.keys()
+                if not name.startswith(("_", "weight_", "bias_"))
+                and name != "forward"
+                and vars(module).get(name) is not before.get(name)
+            }
+        )
+
     def begin(self) -> None:
         self.random.begin()
+        self.generators.keep()
 
     def end(self) -> None:
         self.random.end()
+        self.generators.put_back()
+        for container, before_ in self.containers:
+            if container != before_ or len(container) != len(before_):
+                container.clear()
+                (container.extend if isinstance(container, list) else container.update)(before_)
         for module, before in self.attributes:
             _restore(vars(module), before)
         for held, kept in self.buffers:

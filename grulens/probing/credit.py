@@ -89,7 +89,7 @@ def integrated_gradients(
     from captum.attr import IntegratedGradients  # noqa: PLC0415 - slow to import
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
-    score = Score(model, arguments(args, kwargs, inputs), call, readout, layer, edits)
+    score = Score(model, arguments(args, kwargs, inputs), readout, layer, edits, call)
     start = baseline_of(score, baseline), torch.zeros_like(score.h_0)
     end = score.x, score.h_0
     with tqdm(total=steps, desc="steps", disable=progress is not True, leave=False) as bar:
@@ -143,7 +143,7 @@ def input_x_gradient(
     """
     from captum.attr import InputXGradient  # noqa: PLC0415 - slow to import
 
-    score = Score(model, arguments(args, kwargs, inputs), call, readout, layer, edits)
+    score = Score(model, arguments(args, kwargs, inputs), readout, layer, edits, call)
     method = InputXGradient(score.at)
     method.gradient_func = _gradients_of(score, lambda _: None)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from grulens.errors import ReadoutError
-from grulens.models.invoke import Given, invocation
+from grulens.models.invoke import Given, fresh, invocation
 from grulens.models.mode import as_asked
 from grulens.models.place import EditLike, Place
 from grulens.models.recording import LayerRecording, Recording
@@ -38,6 +38,7 @@ class Question:
         readout: from the model's output to a tensor.
         known: the layers of that layer's module as they run unedited.
         baseline: the readout of the unedited run.
+        looks: whether what the model does depends on numbers that it computes from the layer.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class Question:
     readout: Readout
     known: Recording
     baseline: Tensor
+    looks: bool = False
 
     @property
     def recording(self) -> LayerRecording:
@@ -65,7 +67,8 @@ class Question:
 
     def run(self, given: Given | None = None) -> Any:
         """Run the model, on its own arguments or on others."""
-        return invocation(self.model, self.given if given is None else given, self.call)()
+        given = fresh(self.given) if given is None else given
+        return invocation(self.model, given, self.call)()
 
     def ask(self, output: Any) -> Tensor:
         """The readout of an output."""

@@ -67,7 +67,11 @@ class SideBySide:
         dimension, shows in these.
         """
         question = self.question
-        if self._others() or (len(question.recording.calls) > 1 and self._padded()):
+        if (
+            question.looks
+            or self._others()
+            or (len(question.recording.calls) > 1 and self._padded())
+        ):
             return None
         batch = question.recording.shape[0]
         for guess in guesses(question.given, batch):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from grulens.errors import EditError, ReadoutError, shown
 from grulens.models.given import GivenRun, Means
-from grulens.models.invoke import Given, invocation
+from grulens.models.invoke import Given, fresh, invocation
 from grulens.models.place import EditLike
 from grulens.models.record import record
 from grulens.models.splice import ran
@@ -29,10 +29,10 @@ class Score:
     Args:
         model: the user's model.
         given: its arguments, (args, kwargs).
-        call: its method that is the run, or None.
         readout: from the model's output to (batch,), or to one number where there is one row.
         layer: the layer; None is the first one that runs.
         edits: what is changed on the way.
+        call: its method that is the run, or None.
 
     Attributes:
         layer: the layer.
@@ -46,10 +46,10 @@ class Score:
         self,
         model: nn.Module,
         given: Given,
-        call: str | None,
         readout: Any,
         layer: Any = None,
         edits: Any = (),
+        call: Any = None,
     ) -> None:
         check_readout(readout)
         self.model, self.given, self.call = model, given, call
@@ -57,7 +57,7 @@ class Score:
         self.edits: Sequence[EditLike] = edits if isinstance(edits, Sequence) else (edits,)
         wanted = None if layer is None else [layer]
         with as_it_was(model):
-            run = record(model, layers=wanted, edits=self.edits, call=call, inputs=given)
+            run = record(model, layers=wanted, edits=self.edits, call=call, inputs=fresh(given))
         self.layer = next(iter(run))
         held = run[self.layer]
         held.check_one_batch("credit")
@@ -93,7 +93,7 @@ class Score:
 
     def _run(self, x: Tensor, h_0: Tensor) -> Tensor:
         run = GivenRun(self.model, self.layer, x, h_0, self._means)
-        again = invocation(self.model, self.given, self.call)
+        again = invocation(self.model, fresh(self.given), self.call)
         output = ran(again, Watch(self.model, self.edits), run)
         run.check_whole()
         return self._read(output)

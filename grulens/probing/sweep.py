@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
 from grulens.models.find import check_layer, find, named
-from grulens.models.invoke import Given, arguments
+from grulens.models.invoke import Given, arguments, fresh
 from grulens.models.record import record
 from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate
 from grulens.probing.gradient import Estimates, kinds_of, rank_correlation
 from grulens.probing.held import Held
+from grulens.probing.looks import Looks
 from grulens.probing.question import Question, as_it_was, floating
 from grulens.probing.readout import Readout, check_readout, first_tensor
 from grulens.probing.runs import Answer, SideBySide, one_by_one
@@ -142,17 +143,20 @@ def ask(
     check_readout(readout)
     modules = [named(path, module) for path, module in find(model).items()]
     check_layer(layer, [n for names in modules for n, _ in names.values()], model=model)
-    names, backwards = next(
-        ([name for name, _ in names.values()], bool(key[1]))
-        for names in modules
+    module, names, backwards = next(
+        (module, [name for name, _ in names.values()], bool(key[1]))
+        for module, names in zip(find(model).values(), modules, strict=True)
         for key, (name, _) in names.items()
         if name == layer
     )
+    with as_it_was(model), Looks(module) as looks:
+        known = record(model, layers=names, call=call, inputs=fresh(given))
     with as_it_was(model):
-        known = record(model, layers=names, call=call, inputs=given)
         known[layer].check_one_batch("a sweep")
         baseline = floating(readout(known.output))
-    question = Question(model, given, call, layer, backwards, readout, known, baseline)
+    question = Question(
+        model, given, call, layer, backwards, readout, known, baseline, looks=looks.seen
+    )
     return question, known.output
 
 

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from grulens.errors import EditError, PositionError, ReadoutError, SourceError, shown
+from grulens.models.invoke import fresh
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording
 from grulens.probing import positions
 from grulens.probing.edit import Edit
 from grulens.probing.edits import patch
-from grulens.probing.question import floating
+from grulens.probing.question import as_it_was, floating
 from grulens.probing.readout import Readout, check_readout
 from grulens.probing.sources import Source
 from grulens.probing.sweep import run_sweep
@@ -89,12 +90,15 @@ def trace_patch(
     [False, False, True, True, True]
     """
     check_readout(readout)
-    known = record(model, layers=layer, call=call, inputs=_arguments(clean))
+    # each from the random numbers with which every run of the sweep begins
+    with as_it_was(model):
+        known = record(model, layers=layer, call=call, inputs=fresh(_arguments(clean)))
     source, answer = known[layer], _numbers(readout(known.output))
     blocks = _blocks(units, block, source)
     given = _arguments(corrupted)
     # known before the long part begins: whether the runs fit, and differ
-    known = record(model, layers=layer, call=call, inputs=given)
+    with as_it_was(model):
+        known = record(model, layers=layer, call=call, inputs=fresh(given))
     _check_lengths(source, known[layer])
     _gap(answer, _numbers(readout(known.output)))
     del known

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from grulens.errors import WeightsChangedError
 from grulens.gru.precision import present
+from grulens.models.invoke import fresh
 from grulens.models.mode import evaluated, in_eval, in_training
 from grulens.models.record import record
 from grulens.models.recording import Recording
@@ -58,7 +59,7 @@ class Runs:
         """The recording of one run."""
         with _AsItWas(self), _SameNumbers(self), self.precision():
             began = time.perf_counter()
-            done = record(self.model, edits=edits, call=self.call, inputs=given)
+            done = record(self.model, edits=edits, call=self.call, inputs=fresh(given))
             self.seconds = time.perf_counter() - began
         return done
 
