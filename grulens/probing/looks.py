@@ -46,7 +46,7 @@ class Looks(TorchFunctionMode):
 
     def __enter__(self) -> Looks:
         self._handle = self._module.register_forward_hook(self._after)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]  # torch has no annotations here
         return self
 
     def __exit__(
@@ -55,7 +55,7 @@ class Looks(TorchFunctionMode):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]  # as above
         self._handle.remove()
 
     def __torch_function__(
