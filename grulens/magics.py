@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from tokenize import TokenError
 from typing import Any
 
@@ -143,6 +144,9 @@ class GrulensMagics(Magics):
         %grulens MODEL INPUT --call generate       on MODEL.generate(INPUT)
         """
         options = parse_argstring(self.grulens, line)
+        name = options.name
+        if name is not None and (not name.isidentifier() or iskeyword(name)):
+            raise UsageError(f"--as {name}: {name!r} is no name that Python takes, such as lens")
         try:
             return self._answer(options, cell)
         except GrulensError as error:
@@ -317,7 +321,7 @@ def _value(node: ast.AST, namespace: Mapping[str, Any]) -> Any:
     match node:
         case ast.Name(id=name):
             if name not in namespace:
-                raise UsageError(f"no {name!r} in this notebook")
+                raise UsageError(f"no {name!r} in this notebook; put a text in quotes")
             return namespace[name]
         case ast.Attribute(value=inner, attr=name):
             return getattr(_value(inner, namespace), name)

@@ -177,6 +177,10 @@ def test_inputs_are_paths_and_tokens_a_name(loaded: InteractiveShell) -> None:
     [
         ("%grulens modle x", "no 'modle' in this notebook; models with a GRU here: model (l0, l1)"),
         ("%grulens model y", "no 'y' in this notebook"),
+        ("%grulens model the film", "no 'the' in this notebook; put a text in quotes"),
+        ("%grulens model x --as 1x", "--as 1x: '1x' is no name that Python takes"),
+        ("%grulens model x --as class", "'class' is no name that Python takes"),
+        ("%grulens model x --call __class__", "'__class__' begins with an underscore; GRU has "),
         ("%grulens net x", "holds no nn.GRU and no nn.GRUCell; it holds 1 Linear"),
         ("%grulens x", "'x' is a Tensor, not a model; models with a GRU here: model (l0, l1)"),
         ("%grulens model x --layer l9", "layer 'l9' did not run on this input; what ran is l0, l1"),

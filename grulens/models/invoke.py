@@ -73,13 +73,19 @@ def way_in(model: Any, call: Any = None) -> Callable[..., Any]:
     """What is called: the model itself, or its method or part of a name, such as "generate".
 
     Raises:
-        RecordingError: it has none of that name.
+        RecordingError: it has none of that name, or the name is a private one.
     """
     if call is None:
         return model  # type: ignore[no-any-return]  # a Module: whoever records it says if it is none
     if not isinstance(call, str):
         raise RecordingError(
             f"call must be the name of a method of the model, such as 'generate', got {shown(call)}"
+        )
+    if private := [name for name in call.split(".") if name.startswith("_")]:
+        has = ", ".join(methods(model))
+        raise RecordingError(
+            f"call must be a public name, and {private[0]!r} begins with an underscore; "
+            f"{type(model).__name__} has {has}"
         )
     found = model
     for name in call.split("."):

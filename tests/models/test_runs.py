@@ -332,6 +332,8 @@ def test_a_method_is_recorded_swept_and_traced_as_forward_is() -> None:
 
 @pytest.mark.parametrize(("call", "words"), [
     ("clasify", "Named has no method or part 'clasify'; it has classify, forward"),
+    ("__class__", "'__class__' begins with an underscore"),
+    ("out._forward", "'_forward' begins with an underscore"),
     ("out.weight", "no method or part 'out.weight'"), (3, "call must be the name of a method"),
 ])  # fmt: skip
 def test_a_method_that_is_not_there_is_named(call: Any, words: str) -> None:
