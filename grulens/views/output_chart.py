@@ -33,6 +33,9 @@ MEASURE: Final = {"bits": "KL, bits", "difference": "after − before"}
 #: No divergence below this fills the chart: rounding errors must not look like an effect.
 FLOOR: Final = {"bits": 0.01, "difference": 1e-3}
 
+#: How much of the chart the bar of an only step takes.
+ALONE: Final = 0.2
+
 
 class OutputChart:
     """The output before and after: divergence along time, and classes or values beside it.
@@ -93,6 +96,7 @@ class OutputChart:
         """
         floor = FLOOR[measure]
         self._length = len(divergence)
+        self._time.xaxis.visible = self._length > 1
         fit(self.x_range, self._length)
         self._time.yaxis.axis_label = MEASURE[measure]
         lowest = -floor if measure == "difference" else 0.0
@@ -118,10 +122,11 @@ class OutputChart:
             before: (class,), the readout of the unedited run.
             after: (class,), the readout of the edited run.
             quantity: what the bars measure; a "probability" is drawn from 0 to 1.
-            title: stands above the bars; None says which step.
+            title: stands above the bars; None says which step, where there are several.
         """
         self._mark(step)
-        heading = f"output at step {step}" if title is None else title
+        which = f"output at step {step}" if self._length != 1 else "output"
+        heading = which if title is None else title
         self.classes.update(labels, before, after, quantity=quantity, title=heading)
 
     def update_values(
@@ -132,9 +137,19 @@ class OutputChart:
         mask: Bool[np.ndarray, " time"] | None = None,
         quantity: str = "output",
     ) -> None:
-        """Show a readout without classes: its value along time, before and after."""
+        """Show a readout without classes: its value before and after, along time or of one step.
+
+        >>> chart = OutputChart()
+        >>> chart.update_values(np.array([0.5]), np.array([0.25]))  # no line goes through one point
+        >>> chart.classes.source.data["label"], chart.classes.root.visible
+        (['output'], True)
+        """
         self._length = len(before)
         fit(self.x_range, self._length)
+        if self._length == 1:
+            self.classes.update(["output"], before, after, quantity=quantity, title="output")
+            self._values.visible = False
+            return
         stretch(self._values.y_range, np.concatenate([before, after]), None, None)
         self._values.yaxis.axis_label = plain(quantity)
         self._lines[self.values] = {"before": _blank(before, mask), "after": _blank(after, mask)}
@@ -209,13 +224,14 @@ class OutputChart:
             }
             if len(reduced) == len(lines):
                 first = np.array(span.firsts())
-                place = {"middle": first + (span.block - 1) / 2, "width": [span.block] * len(first)}
+                width = span.block if self._length > 1 else ALONE
+                place = {"middle": first + (span.block - 1) / 2, "width": [width] * len(first)}
                 shared = {"step": first, **(place if source is self.along else {})}
                 source.data = {**shared, **reduced}
 
     def _mark(self, step: int | None) -> None:
         self.step = step
-        marked = [] if step is None else [step]
+        marked = [] if step is None or self._length == 1 else [step]
         data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
         if data != dict(self.mark.data):
             self.mark.data = data
@@ -231,7 +247,7 @@ class OutputChart:
 
     def _tapped(self, event: Any) -> None:
         step = round(event.x)
-        if 0 <= step < self._length:
+        if 0 <= step < self._length > 1:
             for listener in tuple(self._listeners):
                 listener(step)
 

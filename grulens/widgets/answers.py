@@ -106,7 +106,8 @@ class Answers:
     def names(self, classes: int, places: Iterable[int]) -> list[str]:
         """What to call some of so many classes."""
         labels = self._names(classes)
-        return [str(labels[i]) if labels else f"class {i}" for i in places]
+        called = "output" if classes == 1 else "class {}"
+        return [str(labels[i]) if labels else called.format(i) for i in places]
 
     def top(
         self, before: Answer, now: Answer, step: int, most: int = 8

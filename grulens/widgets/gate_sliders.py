@@ -219,8 +219,8 @@ class GateSliders(Panel):
             self._output.mark_step(step)
             return
         names, was, now = session.top(step)
-        at = f"step {step}"
-        if session.tokens and len(session.tokens) == len(before.values):
+        at = f" at step {step}" if len(before.values) > 1 else ""
+        if at and session.tokens and len(session.tokens) == len(before.values):
             at += f", after {session.tokens[step]!r}"
         self._output.show_step(
             step,
@@ -228,7 +228,7 @@ class GateSliders(Panel):
             was,
             now,
             quantity="value" if before.scale == "value" else "probability",
-            title=f"output at {at}",
+            title=f"output{at}",
         )
 
     def _ordered(self) -> np.ndarray:

@@ -49,9 +49,11 @@ def still(
                 )
             )  # fmt: skip
         if not session.unread:
-            step = min(session.step, len(session.answer_before.values) - 1)
+            steps = len(session.answer_before.values)
+            step = min(session.step, steps - 1)
             quantity = "value" if session.answer_before.scale == "value" else "probability"
-            parts.append(draw.output(*session.top(step), step=step, quantity=quantity))
+            which = step if steps > 1 else None
+            parts.append(draw.output(*session.top(step), step=which, quantity=quantity))
         parts.append(draw.edits([slot.edit.words() for slot in session.slots if slot.on]))
         return draw.compose(*parts)
 

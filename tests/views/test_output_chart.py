@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bokeh.events import Tap
 
-from grulens.views.output_chart import OutputChart
+from grulens.views.output_chart import ALONE, OutputChart
 
 
 def chart() -> OutputChart:
@@ -65,6 +65,31 @@ def test_a_readout_without_classes_is_two_lines() -> None:
     assert view.along_time[1].visible
     assert not view.classes.root.visible
     assert "$$" not in view.along_time[1].yaxis.axis_label
+
+
+def test_one_step_is_a_pair_of_bars_and_nothing_lies_over_it() -> None:
+    view = OutputChart()
+    view.update(np.array([-0.25]), measure="difference")
+    view.update_values(np.array([1.5]), np.array([1.25]), quantity="value")
+    view.mark_step(0)
+    assert view.classes.root.visible
+    assert not view.along_time[1].visible
+    bars = view.classes.source.data
+    assert (bars["label"], bars["before"], bars["after"]) == (["output"], [1.5], [1.25])
+    assert view.classes.root.title.text == "output"
+    assert view.mark.data == {"left": [], "right": []}
+    assert view.along.data["width"] == [ALONE]
+    assert not view.along_time[0].xaxis.visible
+    view.show_step(0, ["a", "b"], np.array([0.5, 0.5]), np.array([0.25, 0.75]))
+    assert view.classes.root.title.text == "output"
+    assert view.mark.data == {"left": [], "right": []}
+    view.update(np.zeros(3))
+    view.update_values(np.ones(3), np.ones(3))
+    view.mark_step(0)
+    assert view.mark.data == {"left": [-0.5], "right": [0.5]}
+    assert view.along_time[1].visible
+    assert not view.classes.root.visible
+    assert view.along_time[0].xaxis.visible
 
 
 def test_a_tap_chooses_a_step() -> None:

@@ -422,3 +422,26 @@ def test_without_an_answer_no_tree_is_built() -> None:
     assert tree._errors.value == ""
     assert tree.tree is None
     assert tree._built.value == said
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_an_answer_without_time_has_no_step(classes: int, tmp_path: Path) -> None:
+    net = Net(lambda h: h[:, -1, 0] if classes == 1 else h[:, -1, :3])
+    lens = Lens(net.eval(), torch.randn(B, T, 3))
+    lens.session.add(ablate("rnn.l0", 0))
+    output = lens.gates._output
+    was, now = lens.session.answer_before.values[0], lens.session.answer_now.values[0]
+    bars = output.classes.source.data
+    assert sorted(bars["before"]) == pytest.approx(sorted(was.tolist()))
+    assert sorted(bars["after"]) == pytest.approx(sorted(now.tolist()))
+    assert output.classes.root.visible
+    assert not output.along_time[1].visible
+    assert output.classes.root.title.text == "output"
+    assert output.mark.data == {"left": [], "right": []}
+    still, page = lens.still(), lens.save(tmp_path / "lens.html").read_text(encoding="utf-8")
+    assert ">step 0<" not in still
+    assert "output at step 0" not in page
+    if classes == 1:
+        assert "<code>output</code>" in still
+        assert '"label",["output"]' in page
+    lens.close()
