@@ -24,7 +24,7 @@ from grulens.widgets.latest import Latest
 from grulens.widgets.notices import Notices
 from grulens.widgets.rerun import RERUN, forget, in_terminal
 from grulens.widgets.session import Session
-from grulens.widgets.still import Still
+from grulens.widgets.still import Still, publish
 
 T = TypeVar("T")
 
@@ -93,11 +93,13 @@ class Panel(W.VBox):
 
     def look(self) -> None:
         """See whether the model is still what it was in the runs shown."""
-
-        def look() -> None:
-            self.session.look()
-
-        self.guard(look)()
+        if self.comm is None:  # closed, and shown by the cell that has run: nobody else forgets it
+            AFTER_CELLS.discard(self)
+            forget(self)
+            return
+        source = "look"  # of its own: that nothing has changed is no cure for another error
+        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
+        guarded(self.session.look, show, clear)()
 
     def follow(self, do: Callable[[], None], *traits: str) -> None:
         """Call `do` when one of these traits of the session changes, until the panel is closed."""
@@ -213,6 +215,10 @@ class Panel(W.VBox):
         view.on_settled(self._still.refresh)
 
     def _ipython_display_(self) -> None:
+        if self.comm is None:
+            AFTER_CELLS.add(self)  # IPython keeps what a cell shows: after it, it is let go of
+            publish({"text/plain": repr(self)}, raw=True)
+            return
         self._still.show(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -225,6 +231,8 @@ class Panel(W.VBox):
         return bundle
 
     def __repr__(self) -> str:
+        if self.comm is None:
+            return f"{type(self).__name__}(closed)"
         session = self.session
         edits = f"{sum(slot.on for slot in session.slots)} of {len(session.slots)} edits on"
         name = f"{type(self).__name__}({type(session.model).__name__}, {session.layer}, {edits})"

@@ -235,6 +235,17 @@ def test_out_lets_go_of_what_is_closed_and_keeps_the_rest(shell: InteractiveShel
     assert (names["_"], names["__"], names["___"]) == ("after", "", "between")
 
 
+def test_what_is_closed_says_so_and_is_let_go_of(shell: InteractiveShell) -> None:
+    run(shell, SETUP)
+    run(shell, CELL.format(kind="Lens", end="lens.close()"))
+    with capture_output() as seen:
+        assert shell.run_cell("lens", store_history=True).success
+    assert [shown.data for shown in seen.outputs] == [{"text/plain": "Lens(closed)"}]
+    assert seen.stderr == ""
+    run(shell, "del lens; model = None")
+    assert alive(shell) == [False]
+
+
 # the end of a process
 
 SCREENS_AT_WORK = """
