@@ -21,6 +21,7 @@ from torch import nn
 
 from grulens.models.closed import Closed, sentences
 from grulens.views.page import page
+from grulens.views.tokens import valid
 from grulens.widgets.ablation_toggles import AblationToggles
 from grulens.widgets.gate_sliders import GateSliders
 from grulens.widgets.neuron_table import NeuronTable
@@ -83,7 +84,7 @@ class Lens(Panel):
         )  # fmt: skip
         self._about = W.HTML()
         self.text = W.Textarea(
-            value=session.text, description="input", rows=3,
+            value=valid(session.text), description="input", rows=3,
             style={"description_width": "auto"}, layout=W.Layout(width="100%", margin="0"),
         )  # fmt: skip
         self.run = button("run", "run the model on this text; the edits stay",
@@ -106,7 +107,7 @@ class Lens(Panel):
         for view in (self.gates.picture, self.table.picture):
             self.settles_with(view)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
-        self.follow(lambda: setattr(self.text, "value", session.text), "text")
+        self.follow(lambda: setattr(self.text, "value", valid(session.text)), "text")
         self._on_run()
 
     def save(self, path: str | Path) -> Path:
@@ -151,7 +152,9 @@ class Lens(Panel):
         )
 
     def _on_text(self, _: Any) -> None:
-        self.session.set_input(self.text.value)
+        text, typed = self.session.text, self.text.value
+        # half a surrogate pair is seen as the replacement character, and stays what it was
+        self.session.set_input(text if typed == valid(text) else typed)
 
 
 def _closed(parts: Sequence[Closed]) -> str:

@@ -101,7 +101,8 @@ class Naming:
         """By the one argument that this layer can have read; None where there may be two."""
         batch, steps, _ = layer.shape
         if self.spelled is not None:
-            return [self.spelled] if (batch, steps) == (1, len(self.spelled)) else None
+            fits = (batch, steps) == (1, len(self.spelled))
+            return [[valid(part) for part in self.spelled]] if fits else None
         fitting: list[Tensor] = []
         for ids in self.ids:
             rows = _rows(ids, batch, steps)
@@ -113,7 +114,7 @@ class Naming:
         if len(fitting) != 1:
             return None
         names = [self.call(row) for row in fitting[0]]
-        found = [row for row in names if row is not None and len(row) == steps]
+        found = [[*map(valid, row)] for row in names if row is not None and len(row) == steps]
         return found if len(found) == batch else None
 
 

@@ -11,7 +11,9 @@ from torch import nn
 
 from grulens import Lens, Session, ablate, clamp, editing, record, scale
 from grulens.errors import ReadoutError
+from grulens.widgets.after_cells import AFTER_CELLS
 from tests.intact import Intact
+from tests.widgets.conftest import Tagger
 
 FIRST, OTHER = scale("rnn.l0", "z", by=0.5), clamp("rnn.l0", "h", 1, value=0.25)
 
@@ -125,3 +127,38 @@ def test_a_lens_inside_a_block_shows_the_edited_model_as_its_baseline(model: nn.
     session.set_slots(session.slots)
     expected = record(model, session.args[0], edits=[FIRST, OTHER])["rnn.l1"].h
     assert torch.equal(both, expected)
+
+
+def test_a_cell_that_runs_wipes_no_error_away(model: nn.Module) -> None:
+    lens = Lens(model, "abcdab")
+    lens.text.value = "xyz"
+    lens.run.click()
+    said = lens._errors.value
+    assert "ValueError" in said
+    AFTER_CELLS()
+    assert lens._errors.value == said
+    lens.text.value = "abc"
+    lens.run.click()
+    assert lens._errors.value == ""
+    lens.close()
+
+
+def test_half_a_surrogate_pair_is_seen_as_the_replacement_and_kept() -> None:
+    class Reader(Tagger):
+        def encode(self, text: str) -> torch.Tensor:
+            return torch.tensor([[ord(c) % 4 for c in text]])
+
+    given, typed = "the \ud83d film", "a \udc80 film"
+    lens = Lens(Reader().eval(), given)
+    assert lens.text.value == "the \ufffd film"
+    lens.run.click()
+    assert (lens.session.text, lens.session.typed) == (given, given)
+    lens.session.set_input(typed)
+    assert lens.text.value == "a \ufffd film"
+    lens.text.value = given
+    lens.run.click()
+    assert (lens.text.value, lens.session.typed) == ("the \ufffd film", given)
+    assert lens._errors.value == ""
+    assert lens.session.tokens == list("the \ufffd film")
+    assert (lens.still() + lens.session.code()).encode()
+    lens.close()
