@@ -19,7 +19,8 @@ from ipywidgets.widgets.widget import _instances
 from torch import nn
 
 from grulens import CreditBars, Lens, NeuronTable, PhasePortrait, PhraseTree, ablate, patch, record
-from grulens.widgets import rerun
+from grulens.widgets import panel, rerun
+from grulens.widgets.after_cells import AfterCells
 from grulens.widgets.latest import Latest
 from grulens.widgets.rerun import CellRun
 from tests.widgets.conftest import Tagger
@@ -235,7 +236,11 @@ def test_out_lets_go_of_what_is_closed_and_keeps_the_rest(shell: InteractiveShel
     assert (names["_"], names["__"], names["___"]) == ("after", "", "between")
 
 
-def test_what_is_closed_says_so_and_is_let_go_of(shell: InteractiveShell) -> None:
+def test_what_is_closed_says_so_and_is_let_go_of(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # that of this shell: other tests leave screens open in theirs
+    monkeypatch.setattr(panel, "AFTER_CELLS", AfterCells())
     run(shell, SETUP)
     run(shell, CELL.format(kind="Lens", end="lens.close()"))
     with capture_output() as seen:
