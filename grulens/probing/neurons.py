@@ -81,6 +81,7 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
         layer: the layer.
         row: one row of the batch; None takes all.
 
+    >>> import torch
     >>> from grulens import record
     >>> run = record(torch.nn.GRU(3, 4), torch.zeros(5, 2, 3))
     >>> table = neurons(run["l0"])

@@ -148,6 +148,7 @@ def test_a_gate_that_was_interrupted_is_right_the_second_time() -> None:
         assert torch.equal(layer.z, expected)
 
 
+@pytest.mark.filterwarnings("ignore::grulens.errors.NothingRanWarning")
 def test_a_handler_of_the_users_own_is_called_and_stays() -> None:
     calls = []
     model = Model()
@@ -207,6 +208,9 @@ def test_a_generator_that_is_left_open_lets_go_when_it_is_closed() -> None:
     assert free_for_others()
 
 
+@pytest.mark.filterwarnings("ignore::grulens.errors.StoppedWarning")
+# in a finalizer, where memory is measured, Python itself swallows what is raised
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::grulens.errors.StoppedWarning")
 def test_a_sweep_that_is_interrupted_gives_what_is_done() -> None:
     model = Model().eval()
