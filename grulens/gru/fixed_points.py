@@ -283,7 +283,9 @@ def _levenberg_marquardt(
         # along a curved valley a straight step soon leaves it: back by what it missed
         bent = tried - _solved(factors, slope, new - off - (slope @ step[..., None])[..., 0])
         newer = still.off(bent)
-        nearer = newer.norm(dim=1) < new.norm(dim=1)
+        # where the straight step does well it is left alone: another way may lead elsewhere
+        slow = new.norm(dim=1) > off.norm(dim=1)
+        nearer = slow & (newer.norm(dim=1) < new.norm(dim=1))
         tried = torch.where(nearer[:, None], bent, tried)
         new = torch.where(nearer[:, None], newer, new)
         better = new.norm(dim=1) < off.norm(dim=1)
