@@ -35,6 +35,7 @@ from grulens import (
     errors,
     layers,
     record,
+    recording,
     register,
     scale,
 )  # fmt: skip
@@ -180,6 +181,20 @@ def a_block(draw: Draw) -> None:
     documented(use, drawn=edits)
     assert intact.broken() == []
     assert torch.equal(RNN(X)[0], STATES)
+
+
+def a_recorded_block(draw: Draw) -> None:
+    edits = [draw(things(one=ablate("l0", 1))) for _ in range(2)]
+    layers_ = draw(things(none=None, l0="l0"))
+    intact = Intact(RNN)
+
+    def use() -> None:
+        with recording(RNN, *(edit.value for edit in edits), layers=layers_.value) as runs:
+            RNN(X)
+        assert [run["l0"].shape for run in runs] == [SOURCE["l0"].shape]
+
+    documented(use, drawn=[*edits, layers_])
+    assert intact.broken() == []
 
 
 def a_look(draw: Draw) -> None:
@@ -685,6 +700,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "layers": a_model,
     "load_ipython_extension": an_extension,
     "record": a_recording,
+    "recording": a_recorded_block,
     "register": a_registration,
     "unload_ipython_extension": an_extension,
 }  # fmt: skip

@@ -140,7 +140,7 @@ def _several(weights: Sequence[Any]) -> str | None:
     """Which cells more than three arrays are of, as their shapes tell, and how to take one."""
     shapes = [tuple(getattr(array, "shape", ())) for array in weights]
     bounds = _cells(shapes)
-    if bounds is None:
+    if not bounds:  # no cells, or nothing at all
         return None
     inputs = [shapes[start][0] for start, _ in bounds]
     units = [shapes[start + 1][0] for start, _ in bounds]
