@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
@@ -32,8 +31,6 @@ from grulens.views.tokens import visible_text
 
 #: More tokens than this are counted, not shown.
 TOKENS: Final = 800
-#: What stands for a space in tokens: itself, and the signs of two tokenizers.
-_SPACES: Final = re.compile(r"[\s\u2581\u0120]")
 _GRID = "display:grid;grid-template-columns:3.5em 1fr 14px 3.5em;gap:0 6px;font-size:12px"
 
 
@@ -116,7 +113,7 @@ def tokens(
     name: str = "",
     ends: tuple[float, float] | None = None,
 ) -> str:
-    """The tokens as running text, each on the colour of the unit's value; words with gaps.
+    """The tokens as running text, each on the colour of the unit's value.
 
     >>> "&lt;b&gt;" in tokens(np.zeros(1), signal="h", tokens=["<b>"])
     True
@@ -125,7 +122,7 @@ def tokens(
     codes = raster.picture(
         values[None], one, all_steps, ends or raster.scale(signal, values), mask
     )[0]
-    shown = (" " if _words(tokens) else "").join(
+    shown = "".join(
         f'<span style="background:{PALETTE[signal][code]};'
         f'color:{"#fff" if WHITE_INK[signal][code] else "#000"}">'
         f"{escape(visible_text(token))}</span>"
@@ -209,17 +206,6 @@ def ticks(top: str, middle: str, bottom: str, align: str) -> str:
         '<span style="display:flex;flex-direction:column;justify-content:space-between;'
         f'text-align:{align}"><span>{top}</span><span>{middle}</span><span>{bottom}</span></span>'
     )
-
-
-def _words(tokens: Sequence[object]) -> bool:
-    """Whether tokens are words that bring no spaces, nor a sign of where one is.
-
-    >>> _words(["a", "film"]), _words(["a", " ", "film"]), _words(["film", "##s"]), _words("film")
-    (True, False, False, False)
-    """
-    texts = [str(token) for token in tokens]
-    spaced = any(text.startswith("##") or _SPACES.search(text) for text in texts)
-    return not spaced and any(len(text) > 1 for text in texts)
 
 
 def _chosen(noun: str, positions: Iterable[int]) -> list[str]:

@@ -64,14 +64,3 @@ def test_it_has_a_bound() -> None:
 
 def test_no_edits_are_said() -> None:
     assert still.edits([]) == "<div>no edits</div>"
-
-
-def test_words_stand_apart_and_characters_do_not() -> None:
-    def read(tokens: list[str]) -> str:
-        html = still.tokens(np.zeros(len(tokens)), signal="h", tokens=tokens)
-        return re.sub("<[^>]*>", "", html)
-
-    assert read(["a", "film", "was"]) == "a film was"
-    assert read(list("a film")) == "a␣film"
-    assert read(["a", " film"]) == "a␣film"
-    assert read(["\u2581a", "\u2581film"]) == "\u2581a\u2581film"
