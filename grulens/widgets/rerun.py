@@ -61,7 +61,10 @@ def in_terminal() -> bool:
     False
     """
     shell: Any = get_ipython()
-    return hasattr(sys, "ps1") if shell is None else not hasattr(shell, "kernel")
+    if shell is not None:
+        return not hasattr(shell, "kernel")
+    # IPython sets a third prompt, too, and leaves them all behind
+    return hasattr(sys, "ps1") and not hasattr(sys, "ps3")
 
 
 def forget(thing: object) -> None:

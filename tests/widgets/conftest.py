@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 from torch import nn
 
 from grulens import Session
@@ -24,12 +23,6 @@ class Tagger(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return self.out(self.rnn(self.embed(ids))[0])
-
-
-@pytest.fixture(autouse=True)
-def _no_shell_of_another_test() -> None:
-    """In a shell that another test has left behind, a screen speaks as in a terminal."""
-    InteractiveShell.clear_instance()
 
 
 @pytest.fixture
