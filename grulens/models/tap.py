@@ -40,7 +40,6 @@ class Tap:
         self.module = module
         self.adapter = adapter
         self.original: Callable[..., Any] = module.forward
-        self.shadowed = vars(module).get("forward")
         self.watches: tuple[Watch, ...] = ()
         self._take_out = added.put(module, "forward", self)
         _taps[module] = self
