@@ -33,9 +33,9 @@ from torch import Tensor, nn
 
 import grulens
 from benchmarks.measure import ratio
+from grulens.cells.dynamics.distinct import points
+from grulens.cells.dynamics.stationary import Standstill
 from grulens.demo.flip_flop import FlipFlopModel, flip_flop_data, train_flip_flop
-from grulens.gru.distinct import points
-from grulens.gru.standstill import Standstill
 
 GOAL = 10
 

@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from grulens import errors
-from grulens.gru.cell import Cell
-from grulens.gru.fixed_points import FixedPoints, find_fixed_points
-from grulens.gru.jacobian import Jacobian, jacobian
-from grulens.gru.lyapunov import Lyapunov, lyapunov
+from grulens.cells.dynamics.fixed_points import FixedPoints, find_fixed_points
+from grulens.cells.dynamics.jacobian import Jacobian, jacobian
+from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov
+from grulens.cells.gru import Cell
 from grulens.models.adapters import SequenceAdapter, StepAdapter
 from grulens.models.find import layers
 from grulens.models.record import record

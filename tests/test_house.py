@@ -60,7 +60,7 @@ def test_imports_point_down_only_and_the_check_can_fail(tmp_path: Path) -> None:
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     kept = lint(tmp_path)
     assert kept.returncode == 0, kept.stdout
-    (tmp_path / "grulens/gru/upwards.py").write_text("import grulens.models.record\n")
+    (tmp_path / "grulens/cells/upwards.py").write_text("import grulens.models.record\n")
     broken = lint(tmp_path)
     assert broken.returncode != 0
-    assert "grulens.gru is not allowed to import grulens.models" in broken.stdout
+    assert "grulens.cells is not allowed to import grulens.models" in broken.stdout

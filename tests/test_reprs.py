@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import grulens
-from tests.gru.test_fixed_points import switches
+from tests.cells.dynamics.test_fixed_points import switches
 
 BAD = "<b>x</b>"
 

@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from grulens.cells.gru import Cell
 from grulens.errors import AdapterError
-from grulens.gru.cell import Cell
 from grulens.models.again import replaced
 from grulens.models.calls import Call, Key, Run
 from grulens.models.form import Dense, Form, Packed

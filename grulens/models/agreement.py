@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.utils._pytree import tree_flatten
 
+from grulens.cells.gates import general_gates
+from grulens.cells.gru import Cell
 from grulens.errors import AdapterError, ConventionError
-from grulens.gru.cell import Cell
-from grulens.gru.gates import general_gates
 from grulens.models.adapters import Adapter
 from grulens.models.calls import Call, Key, Run
 from grulens.models.fitting import alternatives, what_it_does

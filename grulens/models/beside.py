@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from grulens.cells.gru import Cell
 from grulens.errors import AdapterError, NotComparedWarning
-from grulens.gru.cell import Cell
 from grulens.models.adapters import Adapter
 from grulens.models.agreement import Comparison, steps_of
 from grulens.models.calls import Call, Key, Run

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout
 
-from grulens.gru.cell import Cell
-from grulens.gru.changes import Program, reverse
-from grulens.gru.precision import Precision, present
-from grulens.gru.unroll import run, unroll
+from grulens.cells.changes import Program, reverse
+from grulens.cells.gru import Cell
+from grulens.cells.precision import Precision, present
+from grulens.cells.unroll import run, unroll
 from grulens.models.form import Form
 from grulens.models.whole import grads, random_kept
 

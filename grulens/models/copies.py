@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from grulens.gru.cell import Cell
-from grulens.gru.changes import reverse
-from grulens.gru.copies import direct, edited
-from grulens.gru.gates import gates
-from grulens.gru.room import Room
-from grulens.gru.side import Side
-from grulens.gru.stacked import Stacked
+from grulens.cells.batched.changes import Stacked
+from grulens.cells.batched.room import Room
+from grulens.cells.batched.run import direct, edited
+from grulens.cells.batched.steps import Side
+from grulens.cells.changes import reverse
+from grulens.cells.gates import gates
+from grulens.cells.gru import Cell
 from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
 from grulens.models.place import EditLike
 from grulens.models.recording import LayerRecording, Recording

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from grulens.cells.changes import Change, Program
 from grulens.errors import RecordingError
-from grulens.gru.changes import Change, Program
 from grulens.models.segment import Segment
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from grulens.cells.gru import Cell
 from grulens.errors import LayerError, NoGRUError, UnsupportedGRUError, shown
-from grulens.gru.cell import Cell
 from grulens.models.adapters import Adapter
 from grulens.models.calls import Key
 from grulens.models.closed import Closed, Found, look, places, sentences

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from grulens.gru.precision import autocast
+from grulens.cells.precision import autocast
 
 
 def fits(module: Any, given: Any, hx: Any) -> bool:

@@ -13,8 +13,8 @@ from itertools import permutations, product
 import torch
 from torch import Tensor
 
-from grulens.gru.activations import HARD_SIGMOID_KERAS2, HARD_SIGMOID_KERAS3, Activation
-from grulens.gru.cell import Cell
+from grulens.cells.activations import HARD_SIGMOID_KERAS2, HARD_SIGMOID_KERAS3, Activation
+from grulens.cells.gru import Cell
 
 ROUNDED = 1e-4
 """What is told apart in words; how exactly a module agrees is said by a number."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from grulens.gru.cell import Cell
+from grulens.cells.gru import Cell
 
 
 @runtime_checkable

@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.changes import Program
+from grulens.cells.gru import Cell
 from grulens.errors import RecordingError
-from grulens.gru.cell import Cell
-from grulens.gru.changes import Program
 from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
 from grulens.models.watch import Watch
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.gru import Cell
+from grulens.cells.weights.keras import BY_NAME
 from grulens.errors import DropoutMaskError, RecordingError
-from grulens.gru.cell import Cell
-from grulens.gru.keras import BY_NAME
 from grulens.models.calls import Call, Key, Run
 from grulens.models.form import Dense
 

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from grulens.gru.changes import Change
+from grulens.cells.changes import Change
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grulens.cells.gru import Cell, Gates
 from grulens.errors import RecordingError, SignalError, WeightsChangedError, shown
-from grulens.gru.cell import Cell, Gates
 from grulens.models.closed import Closed
 from grulens.models.derivative import Recorded
 from grulens.models.find import check_layer

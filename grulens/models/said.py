@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from grulens.cells.gru import Cell
 from grulens.errors import AdapterError, CellError
-from grulens.gru.cell import Cell
 from grulens.models.calls import Key
 from grulens.models.stack import keyed
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from grulens.cells.changes import Program, reverse
+from grulens.cells.gates import gates
+from grulens.cells.gru import Cell, Gates
+from grulens.cells.precision import Precision
+from grulens.cells.unroll import unroll
 from grulens.errors import RecordingError
-from grulens.gru.cell import Cell, Gates
-from grulens.gru.changes import Program, reverse
-from grulens.gru.gates import gates
-from grulens.gru.precision import Precision
-from grulens.gru.unroll import unroll
 from grulens.models.form import Form
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from grulens.cells.gru import Cell
 from grulens.errors import CellError, shown
-from grulens.gru.cell import Cell
 from grulens.models.calls import Key
 from grulens.models.torch_gru import WEIGHTS, OfStack
 

@@ -16,9 +16,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.changes import Program
+from grulens.cells.gru import Cell
 from grulens.errors import AdapterError, WeightsChangedError
-from grulens.gru.cell import Cell
-from grulens.gru.changes import Program
 from grulens.models import added
 from grulens.models.adapters import Adapter
 from grulens.models.beside import Beside

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from grulens.cells.gru import Cell
 from grulens.errors import AdapterError
-from grulens.gru.cell import Cell
 from grulens.models.calls import Call, Key
 from grulens.models.fits import fits
 from grulens.models.form import Dense, Form, Packed

@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.precision import exact
 from grulens.errors import AdapterError
-from grulens.gru.precision import exact
 from grulens.models.beside import Beside
 from grulens.models.fits import weight_of
 from grulens.models.register import BUILT_IN, adapter_of, own_forward

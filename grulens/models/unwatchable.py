@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch._C._functorch import TransformType, get_interpreter_stack
 
+from grulens.cells.precision import autocast
 from grulens.errors import DropoutMaskError, EmptySequenceError, RecordingError
-from grulens.gru.precision import autocast
 from grulens.models.calls import Call
 
 

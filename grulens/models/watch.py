@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from grulens.cells.changes import Change
+from grulens.cells.gru import Cell
 from grulens.errors import (
     EditError,
     LayerError,
@@ -19,8 +21,6 @@ from grulens.errors import (
     WeightsMovedWarning,
     shown,
 )
-from grulens.gru.cell import Cell
-from grulens.gru.changes import Change
 from grulens.models import here
 from grulens.models.calls import Call, Inside, Key, MakeProgram, Run
 from grulens.models.find import check_layer, held, known, named

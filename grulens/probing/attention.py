@@ -1,6 +1,6 @@
 """Which past a state is made of: gate attention over a recorded run.
 
-`grulens.gru.attention` holds the identity for steps that follow one another; `chains` finds those
+`grulens.cells.memory.attention` holds the identity for steps that follow one another; `chains` finds those
 in a recording.
 """
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grulens.gru.attention import first_shares, weight_map, weights
-from grulens.gru.changes import reverse
+from grulens.cells.changes import reverse
+from grulens.cells.memory.attention import first_shares, weight_map, weights
 from grulens.models.recording import LayerRecording
 from grulens.probing.spans import spans
 

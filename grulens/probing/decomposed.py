@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from grulens.cells.precision import exact
 from grulens.errors import ReadoutError
-from grulens.gru.precision import exact
 from grulens.probing import positions
 from grulens.probing.positions import Index
 from grulens.probing.reader import Reader

@@ -1,6 +1,6 @@
 """What a phrase of the input contributes by itself: contextual decomposition of a model's states.
 
-`grulens.gru.decomposition` splits the states of one cell, and says by which rule;
+`grulens.cells.phrases.decomposition` splits the states of one cell, and says by which rule;
 `grulens.probing.phrases` takes the split through a stack.
 """
 
@@ -36,7 +36,7 @@ def contextual_decomposition(
     """Split every state of a layer into what a phrase made and the rest, for many phrases at once.
 
     Contextual decomposition (Murdoch, Liu & Yu 2018, arXiv:1801.05453) is defined for the LSTM; for
-    the GRU it is done by the same rule, `grulens.gru.decomposition`: activations are shared by
+    the GRU it is done by the same rule, `grulens.cells.phrases.decomposition`: activations are shared by
     their Shapley value with the bias first, and of products the phrase gets what it makes alone or
     with a bias. Where a layer is one of a stack, the split goes through the levels below it.
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
-from grulens.gru.changes import Change
 from grulens.models.place import Place
 from grulens.probing import amounts, positions
 from grulens.probing.positions import Index

@@ -1,6 +1,6 @@
 """Which earlier states a state still depends on: the gradient flow of a recorded run.
 
-`grulens.gru.flow` holds the mathematics for steps that follow one another; a recording may read its
+`grulens.cells.memory.flow` holds the mathematics for steps that follow one another; a recording may read its
 rows from their ends, have rows of several lengths, and join several calls.
 """
 
@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
+from grulens.cells.dynamics.jacobian import Slopes
+from grulens.cells.memory.flow import gains, product
 from grulens.errors import PositionError, RecordingError, SignalError, shown
-from grulens.gru.flow import gains, product
-from grulens.gru.jacobian import Slopes
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing import positions
 from grulens.probing.held_layer import layer_of

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grulens.cells.changes import Change
 from grulens.errors import ReadoutError
-from grulens.gru.changes import Change
 from grulens.models.copies import DirectRun
 from grulens.models.place import EditLike, Place
 from grulens.models.splice import ran

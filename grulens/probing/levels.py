@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.changes import reverse
+from grulens.cells.gru import Cell
+from grulens.cells.precision import exact
+from grulens.cells.unroll import run as states_of
 from grulens.errors import EditError, RecordingError, shown
-from grulens.gru.cell import Cell
-from grulens.gru.changes import reverse
-from grulens.gru.precision import exact
-from grulens.gru.unroll import run as states_of
 from grulens.models.find import find, named
 from grulens.models.recording import LayerRecording, Recording
 

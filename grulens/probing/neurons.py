@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from grulens.gru.timescales import half_life
+from grulens.cells.memory.timescales import half_life
 from grulens.models.recording import LayerRecording
 from grulens.probing.spans import last_read
 

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from grulens.cells.phrases.decomposition import contextual
+from grulens.cells.precision import exact
 from grulens.errors import PositionError, shown
-from grulens.gru.decomposition import contextual
-from grulens.gru.precision import exact
 from grulens.models.invoke import Given
 from grulens.models.record import record
 from grulens.probing import positions

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
+from grulens.cells.dynamics.jacobian import Slopes, dense
+from grulens.cells.gru import Cell
+from grulens.cells.unroll import unroll
 from grulens.errors import PositionError, RecordingError, SignalError, shown
-from grulens.gru.cell import Cell
-from grulens.gru.jacobian import Slopes, dense
-from grulens.gru.unroll import unroll
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.held_layer import layer_of
 from grulens.tables import html_table

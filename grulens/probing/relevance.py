@@ -1,6 +1,6 @@
 """Which inputs a class owes its score to, by layer-wise relevance propagation through a stack.
 
-`grulens.gru.relevance` hands relevance back through one run of one cell, and says by which rules.
+`grulens.cells.credit.relevance` hands relevance back through one run of one cell, and says by which rules.
 Here it comes from a linear readout, goes down level by level (the input of a level is the states
 of the one below) and, where a call took up the state of the call before, on into that one.
 """
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.credit.relevance import relevance
+from grulens.cells.precision import exact
 from grulens.errors import EditError, shown
-from grulens.gru.precision import exact
-from grulens.gru.relevance import relevance
 from grulens.models.invoke import arguments
 from grulens.probing.credited import Credit
 from grulens.probing.levels import Call, Levels, Run

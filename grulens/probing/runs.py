@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grulens.gru.changes import Change, reverse
-from grulens.gru.room import Room
-from grulens.gru.stacked import Stacked, first_step
+from grulens.cells.batched.changes import Stacked, first_step
+from grulens.cells.batched.room import Room
+from grulens.cells.changes import Change, reverse
 from grulens.models.copies import CopiesRun, DirectRun
 from grulens.models.place import EditLike
 from grulens.models.splice import edits_in_force, ran

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from grulens.cells.memory.timescales import above, below, counts, half_life
 from grulens.errors import GrulensError, PositionError, SignalError, shown
-from grulens.gru.timescales import above, below, counts, half_life
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing import positions
 from grulens.probing.held_layer import layer_of

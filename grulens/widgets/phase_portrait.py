@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.dynamics.lyapunov import lyapunov
 from grulens.durations import steps
-from grulens.gru.lyapunov import lyapunov
 from grulens.models.recording import LayerRecording
 from grulens.probing.portrait import Plane, growing, run
 from grulens.views import still

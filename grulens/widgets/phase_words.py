@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from grulens.cells.dynamics.lyapunov import Lyapunov
 from grulens.durations import steps
-from grulens.gru.lyapunov import Lyapunov
 from grulens.widgets.search import Search
 
 #: Steps of a trajectory that a person starts.

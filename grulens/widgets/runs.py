@@ -14,8 +14,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.precision import present
 from grulens.errors import WeightsChangedError
-from grulens.gru.precision import present
 from grulens.models.invoke import fresh
 from grulens.models.mode import evaluated, in_eval, in_training
 from grulens.models.record import record

@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from grulens.gru.cell import Cell
-from grulens.gru.fixed_points import FixedPoints, find_fixed_points
+from grulens.cells.dynamics.fixed_points import FixedPoints, find_fixed_points
+from grulens.cells.gru import Cell
 
 #: Starts of a search.
 STARTS: Final = 512

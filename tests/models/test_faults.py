@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from grulens import ablate, clamp, editing, record, scale
+from grulens.cells.changes import Change
 from grulens.errors import EditError, PositionError
-from grulens.gru.changes import Change
 from grulens.models.place import Place
 from tests.intact import Intact
 

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import grulens
 from grulens import ablate, clamp, editing, record, scale
+from grulens.cells import unroll as unroll_file
 from grulens.errors import (
     EmptySequenceError,
     GrulensError,
@@ -28,7 +29,6 @@ from grulens.errors import (
     RecordingError,
     UnsupportedGRUError,
 )
-from grulens.gru import unroll as unroll_file
 
 
 class Tagger(nn.Module):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from grulens import ablate, clamp, record
+from grulens.cells.memory.attention import weight_map, weights
 from grulens.errors import EditError, LayerError, PositionError, RecordingError
-from grulens.gru.attention import weight_map, weights
 from grulens.models.recording import LayerRecording
 from grulens.probing.attention import attention
 from grulens.probing.held import Held

@@ -30,8 +30,8 @@ from grulens.probing.hierarchy import merging
 from grulens.probing.interactions import interactions
 from grulens.probing.relevance import layerwise_relevance
 from tests import reference
+from tests.cells.phrases.test_decomposition import written_out
 from tests.drawn import Case, cases
-from tests.gru.test_decomposition import written_out
 from tests.intact import Intact
 
 

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from grulens import clamp, record
+from grulens.cells.dynamics.jacobian import Slopes, jacobian
+from grulens.cells.memory.flow import gains, product
+from grulens.cells.unroll import unroll
 from grulens.errors import (
     LayerError,
     PositionError,
@@ -18,14 +21,11 @@ from grulens.errors import (
     SignalError,
     StoppedWarning,
 )
-from grulens.gru.flow import gains, product
-from grulens.gru.jacobian import Slopes, jacobian
-from grulens.gru.unroll import unroll
 from grulens.models.recording import LayerRecording
 from grulens.probing import flow as module
 from grulens.probing.flow import gradient_flow
+from tests.cells.dynamics.test_jacobian import drawn
 from tests.drawn import cases
-from tests.gru.test_jacobian import drawn
 
 
 def by_autograd(layer: LayerRecording, row: int, past: list[int]) -> Tensor:

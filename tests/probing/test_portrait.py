@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from grulens import record
+from grulens.cells.dynamics.jacobian import jacobian
 from grulens.errors import PositionError, RecordingError, SignalError
-from grulens.gru.jacobian import jacobian
 from grulens.probing.portrait import growing, portrait, run
-from tests.gru.test_fixed_points import switches
-from tests.gru.test_jacobian import drawn
+from tests.cells.dynamics.test_fixed_points import switches
+from tests.cells.dynamics.test_jacobian import drawn
 
 
 def recorded(units: int = 6, seed: int = 0) -> tuple[nn.GRU, torch.Tensor]:

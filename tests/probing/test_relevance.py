@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from grulens import Cell, GRUStack
+from grulens.cells.activations import Affine, identity
 from grulens.errors import EditError, PositionError, ReadoutError
-from grulens.gru.activations import Affine, identity
 from grulens.probing.relevance import layerwise_relevance
 from tests.drawn import Case, cases
 from tests.intact import Intact

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from grulens import clamp, record, scale
+from grulens.cells.memory.timescales import half_life
 from grulens.errors import GrulensError, LayerError, PositionError, RecordingError, SignalError
-from grulens.gru.timescales import half_life
 from grulens.models.recording import LayerRecording
 from grulens.probing.neurons import neurons
 from grulens.probing.timescales import Timescales, timescales

@@ -13,7 +13,7 @@ from torch import nn
 from grulens import PhasePortrait, Session, clamp, find_fixed_points, lyapunov
 from grulens.errors import RecordingError
 from grulens.widgets import search as module
-from tests.gru.test_fixed_points import switches
+from tests.cells.dynamics.test_fixed_points import switches
 
 
 class Switches(nn.Module):

@@ -1,0 +1,1 @@
+"""The mathematics of a recurrent cell: tensors in, tensors out; no module and no hook."""

@@ -1,0 +1,1 @@
+"""Relevance on its way back through a cell."""

@@ -1,0 +1,1 @@
+"""A cell as a dynamical system: Jacobians, fixed points, Lyapunov exponents."""

@@ -1,0 +1,322 @@
+"""Where a GRU stands still: states that a step leaves as they are, and how it moves near them.
+
+A step moves the state by (1 - z)(n - h). As long as z < 1 it stands still exactly where n(h) = h,
+so that is what is solved. Searching h' = h instead also stops where the update gate is merely
+almost closed: points that are slow, not fixed, and may lie where no state can be. A solution of
+n(h) = h lies in the range of the candidate by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.cells.dynamics.distinct import distinct, points
+from grulens.cells.dynamics.jacobian import check_cell, dense, fit, jacobian
+from grulens.cells.dynamics.stability import modes
+from grulens.cells.dynamics.stationary import Standstill
+from grulens.cells.gru import Cell
+from grulens.durations import steps
+from grulens.errors import CellError, shown
+from grulens.stopped import stopped, tell
+
+STEPS = 200
+"""Levenberg-Marquardt steps a start is given; ten are usual."""
+NEARLY = 1e-3
+"""Where n(h) - h is no larger and the search went no further, a singular slope may be why."""
+FEW = 30
+"""Points that a notebook shows of them."""
+
+
+Stability = Literal["stable", "unstable", "marginal"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedPoints:
+    """The fixed points that were found, the nearest to a stable one first; float64.
+
+    Attributes:
+        cell: the cell, in float64.
+        x: the input that stays (input,).
+        states: (point, unit).
+        residual: norm of F(h) - h at each, (point,); at most `tol`.
+        eigenvalues: those of d F / d h, largest modulus first, (point, unit), complex.
+        marginal: which of them rounding cannot tell from modulus 1, (point, unit), bool.
+        count: how many starts arrived at each, (point,).
+        converged: which starts arrived at a fixed point, (start,), bool; False as well for starts
+            that an interrupt left undone.
+        speed: norm of F(h) - h where each start ended, (start,); NaN where it was left undone.
+        ends: where each start ended, (start, unit): fixed or, where its speed is above `tol`, a
+            point from which the search found no way to a slower one.
+    """
+
+    cell: Cell
+    x: Float[Tensor, " input"]
+    states: Float[Tensor, "point unit"]
+    residual: Float[Tensor, " point"]
+    eigenvalues: Any
+    marginal: Bool[Tensor, "point unit"]
+    count: Int[Tensor, " point"]
+    converged: Bool[Tensor, " start"]
+    speed: Float[Tensor, " start"]
+    ends: Float[Tensor, "start unit"]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def jacobian(self) -> Float[Tensor, "point unit unit"]:
+        """D F / d h at each point; computed when it is read, and as large as units squared."""
+        return jacobian(self.cell, self.x.expand(len(self), -1), self.states).total
+
+    @property
+    def unstable_dims(self) -> Int[Tensor, " point"]:
+        """In how many directions a small displacement grows: eigenvalues of modulus above 1."""
+        found: Tensor = ((self.eigenvalues.abs() > 1) & ~self.marginal).sum(1)
+        return found
+
+    @property
+    def marginal_dims(self) -> Int[Tensor, " point"]:
+        """In how many directions it cannot be told whether it grows: eigenvalues of modulus 1."""
+        return self.marginal.sum(1)
+
+    @property
+    def stable(self) -> Bool[Tensor, " point"]:
+        """Whether every small displacement dies away: all eigenvalues of modulus below 1.
+
+        False for a point with a marginal eigenvalue: `stability` says so.
+        """
+        found: Tensor = ((self.eigenvalues.abs() < 1) & ~self.marginal).all(1)
+        return found
+
+    @property
+    def stability(self) -> tuple[Stability, ...]:
+        """Of each point "stable", "unstable" (something grows) or "marginal" (neither is certain).
+
+        An eigenvalue is marginal where a change of the Jacobian no larger than rounding puts it
+        onto the unit circle: rounding of the cell's weights in their own dtype, and of where the
+        point lies. What is slower than linear decides there: a marginal point may attract or repel.
+        """
+        return tuple(
+            "unstable" if grows else "marginal" if open_ else "stable"
+            for grows, open_ in zip(self.unstable_dims, self.marginal_dims, strict=True)
+        )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The stability of each point in words: "unstable in 2, marginal in 1"."""
+        pairs = zip(self.unstable_dims.tolist(), self.marginal_dims.tolist(), strict=True)
+        return tuple(kind(*pair) for pair in pairs)
+
+    @property
+    def time_constants(self) -> Float[Tensor, "point unit"]:
+        """Steps in which each mode changes by e: `1 / |ln |eigenvalue||`; inf where marginal."""
+        found: Tensor = 1 / self.eigenvalues.abs().log().abs()
+        return found.masked_fill(self.marginal, torch.inf)
+
+    def slow(self, speed: float, unique: float = 1e-5) -> Float[Tensor, "point unit"]:
+        """Slow points: ends that are not fixed, where a step moves the state by at most `speed`."""
+        some = ~self.converged & (self.speed <= speed)
+        return self.ends[some][distinct(self.ends[some], self.speed[some], unique)[0]]
+
+    @property
+    def note(self) -> str:
+        """What a reader of the points has to know, in words; "" if nothing."""
+        left = int(self.speed.isnan().sum())
+        return stopped(len(self.speed) - left, len(self.speed), "start")
+
+    def __repr__(self) -> str:
+        share = float(self.converged.double().mean()) if len(self.converged) else 0.0
+        said = f"{len(self)} points, {int(self.stable.sum())} stable"
+        marginal = self.stability.count("marginal")
+        said += f", {marginal} marginal" if marginal else ""
+        said += f", from {len(self.converged)} starts, {share:.0%} converged"
+        return f"FixedPoints({said}{', ' * bool(self.note)}{self.note})"
+
+    def _repr_html_(self) -> str:
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
+
+        lasts = self.time_constants.amax(1).tolist()
+        rows = [
+            (i, name, steps(last, "for ever"), int(self.count[i]), f"{float(self.residual[i]):.0e}")
+            for i, (name, last) in enumerate(zip(self.kinds[:FEW], lasts, strict=False))
+        ]
+        more = f", the first {FEW}" if len(self) > FEW else ""
+        head = ("point", "kind", "slowest mode", "starts", "moves by")
+        return html_table(head, rows, repr(self) + more)
+
+
+def find_fixed_points(
+    cell: Cell,
+    *,
+    x: Tensor | None = None,
+    starts: Tensor,
+    tol: float = 1e-10,
+    unique: float = 1e-5,
+    memory: int = 2**30,
+    progress: bool | Callable[[int], object] = True,
+) -> FixedPoints:
+    """States that a step with a constant input leaves as they are.
+
+    n(h) - h = 0 is solved by Levenberg-Marquardt (Marquardt 1963, J. SIAM 11:431) with the
+    closed-form Jacobian, in float64, for many starts at once. Sussillo and Barak 2013 (Neural
+    Comput. 25:626) brought fixed points to trained recurrent networks; they minimise the speed of
+    h instead.
+
+    Args:
+        cell: the cell, of any convention; it is read in float64.
+        x: the input that stays, (input,); None is zero.
+        starts: where to search from, (start, unit); states of a recorded run serve well.
+        tol: the largest norm of F(h) - h at a fixed point.
+        unique: points nearer to each other than this are one.
+        memory: bytes that the search may hold; it takes as many starts at once as fit.
+        progress: whether to show a bar; or a function that is told how many more starts are done,
+            and ends the search if it raises KeyboardInterrupt.
+
+    Returns:
+        `FixedPoints`. Interrupted, it holds what was found so far, and says so (`note`, and a
+        `StoppedWarning` unless `progress` is a function).
+
+    Raises:
+        CellError: x or the starts do not fit the cell, or something is not finite; tol, unique or
+            memory is no number above 0.
+
+    >>> cell = Cell(torch.zeros(3, 1), torch.tensor([[0.], [0.], [4.]]), None, None)
+    >>> find_fixed_points(cell, starts=torch.tensor([[-1.], [0.], [1.]]), progress=False)
+    FixedPoints(3 points, 2 stable, from 3 starts, 100% converged)
+    """
+    check_cell(cell)
+    for name, value in (("tol", tol), ("unique", unique), ("memory", memory)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise CellError(f"{name} must be a number above 0, got {shown(value)}")
+    dense(starts, "starts")
+    eps = torch.finfo(cell.weight_hh.dtype).eps
+    cell = cell.over(lambda weight: weight.detach().double())
+    like = cell.weight_hh
+    if x is None:
+        x = like.new_zeros(cell.input_size)
+    else:
+        dense(x, "x")
+        x = x.detach().to(like)
+    starts = starts.detach().to(like)
+    if starts.dim() != 2 or x.dim() != 1:
+        raise CellError(
+            f"starts must be (start, unit) and x (input,), got {tuple(starts.shape)} and "
+            f"{tuple(x.shape)}"
+        )
+    fit(cell, x, starts)
+    if not bool(torch.isfinite(starts).all() and torch.isfinite(x).all()):
+        raise CellError("x and the starts must be finite")
+    if not all(bool(torch.isfinite(weight).all()) for weight in cell.parameters):
+        raise CellError("the cell's weights are not finite: nothing stands still there")
+    with torch.no_grad():
+        product = linear(x, cell.weight_ih, cell.bias_ih)
+        still = Standstill(cell, product)
+        ends, left = _search(still, starts, tol, memory, progress)
+        parts = still.at(ends)
+        speed = ((1 - parts.z) * (parts.n - ends)).norm(dim=1)
+        # n = h as well, and not only a gate that is almost closed
+        converged = (speed <= tol) & ((parts.n - ends).norm(dim=1) <= tol**0.5) & ~left
+        speed[left] = torch.nan
+        some = converged.nonzero()[:, 0]
+        states, count = points(still, ends[some], speed[some], unique, memory)
+        parts = still.at(states)
+        residual = ((1 - parts.z) * (parts.n - states)).norm(dim=1)
+        values, marginal = modes(still, states, eps, memory)
+        order = values[:, 0].abs().argsort(stable=True)
+        found = FixedPoints(
+            cell, x, states[order], residual[order], values[order], marginal[order], count[order],
+            converged, speed, ends,
+        )  # fmt: skip
+    if found.note and not callable(progress):
+        tell("find_fixed_points", found.note)
+    return found
+
+
+def _search(
+    still: Standstill,
+    starts: Tensor,
+    tol: float,
+    memory: int,
+    progress: bool | Callable[[int], object],
+) -> tuple[Tensor, Tensor]:
+    """Where each start ends (start, unit), and which were left undone by an interrupt."""
+    from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
+
+    chunk = still.fitting(memory)
+    ends, left = starts.clone(), torch.ones(len(starts), dtype=torch.bool, device=starts.device)
+    with tqdm(total=len(starts), unit="start", disable=progress is not True, leave=False) as bar:
+        done = progress if callable(progress) else bar.update
+        try:
+            for begin in range(0, len(starts), chunk):
+                part = slice(begin, begin + chunk)
+                _levenberg_marquardt(still, ends[part], left[part], tol, done)
+        except KeyboardInterrupt:
+            pass
+    return ends, left
+
+
+def _levenberg_marquardt(
+    still: Standstill,
+    ends: Tensor,
+    left: Tensor,
+    tol: float,
+    done: Callable[[int], object],
+) -> None:
+    """Solve n(h) - h = 0 from every row of `ends`, in place; `left` says which are not done."""
+    h = ends.clone()
+    running = torch.arange(len(h), device=h.device)
+    off, eye = still.off(h), torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+    damping = torch.full((len(h), 1, 1), 1e-3, dtype=h.dtype, device=h.device)
+    for left_over in range(STEPS - 1, -1, -1):
+        slope = still.slope(h)
+        factors = torch.linalg.lu_factor(slope.mT @ slope + damping * eye)
+        step = -_solved(factors, slope, off)
+        tried = h + step
+        new = still.off(tried)
+        # along a curved valley a straight step soon leaves it: back by what it missed
+        bent = tried - _solved(factors, slope, new - off - (slope @ step[..., None])[..., 0])
+        newer = still.off(bent)
+        # where the straight step does well it is left alone: another way may lead elsewhere
+        slow = new.norm(dim=1) > off.norm(dim=1)
+        nearer = slow & (newer.norm(dim=1) < new.norm(dim=1))
+        tried = torch.where(nearer[:, None], bent, tried)
+        new = torch.where(nearer[:, None], newer, new)
+        better = new.norm(dim=1) < off.norm(dim=1)
+        h = torch.where(better[:, None], tried, h)
+        off = torch.where(better[:, None], new, off)
+        damping = torch.where(better[:, None, None], damping / 10, damping * 10).clamp(1e-15, 1e15)
+        # far below tol: the last digits cost one step, and keep duplicates together
+        arrived = off.norm(dim=1) <= 1e-3 * tol
+        stuck = (step.norm(dim=1) <= 1e-14) | (damping[:, 0, 0] >= 1e15)
+        over = arrived | stuck if left_over else torch.ones_like(arrived)
+        nearly = over & ~arrived & (off.norm(dim=1) <= NEARLY)
+        h[nearly] = still.polished(h[nearly])
+        ends[running[over]] = h[over]
+        left[running[over]] = False
+        done(int(over.sum()))
+        running, h, off, damping = running[~over], h[~over], off[~over], damping[~over]
+        if not len(h):
+            break
+
+
+def _solved(factors: tuple[Tensor, Tensor], slope: Tensor, off: Tensor) -> Tensor:
+    """The damped step (start, unit) that takes `off` away, from the factors of its matrix."""
+    found: Tensor = torch.linalg.lu_solve(*factors, slope.mT @ off[..., None])[..., 0]
+    return found
+
+
+def kind(unstable: int, marginal: int) -> str:
+    """The stability of a point in words.
+
+    >>> kind(0, 0), kind(2, 0), kind(2, 1)
+    ('stable', 'unstable in 2', 'unstable in 2, marginal in 1')
+    """
+    words = [f"{word} in {n}" for word, n in (("unstable", unstable), ("marginal", marginal)) if n]
+    return ", ".join(words) or "stable"

@@ -1,0 +1,123 @@
+"""How fast neighbouring trajectories of a driven GRU part: its Lyapunov exponents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.cells.dynamics.jacobian import Slopes, check_cell, dense, fit
+from grulens.cells.gru import Cell
+from grulens.cells.unroll import unroll
+from grulens.errors import CellError, shown
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Lyapunov:
+    """The spectrum of a trajectory.
+
+    Attributes:
+        exponents: (unit,), descending, natural logarithm per step, float64; -inf where a step's
+            Jacobian is singular, so that a difference in that direction is gone for good.
+        band: how far the running means still moved in the second half of the trajectory: half the
+            distance between their highest and lowest value, (unit,); 0 for an exponent of -inf,
+            which no further step changes.
+    """
+
+    exponents: Float[Tensor, " unit"]
+    band: Float[Tensor, " unit"]
+
+    @property
+    def note(self) -> str:
+        """What a reader of the numbers has to know, in words; "" if nothing."""
+        gone = int(self.exponents.isneginf().sum())
+        if not gone:
+            return ""
+        return f"{gone} of {len(self.exponents)} are -inf: a step's Jacobian is singular there"
+
+    def __repr__(self) -> str:
+        first, width = float(self.exponents[0]), float(self.band[0])
+        said = f"{len(self.exponents)} exponents, largest {first:.4f} ± {width:.4f} a step"
+        return f"Lyapunov({said}{'; ' * bool(self.note)}{self.note})"
+
+    def _repr_html_(self) -> str:
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
+
+        rows = [
+            (i, f"{value:.4f}", f"{band:.4f}")
+            for i, (value, band) in enumerate(zip(self.exponents[:10], self.band[:10], strict=True))
+        ]
+        return html_table(("exponent", "a step", "band"), rows, repr(self))
+
+
+def lyapunov(
+    cell: Cell,
+    x: Tensor,
+    h: Tensor | None = None,
+    *,
+    skip: int | None = None,
+) -> Lyapunov:
+    """The Lyapunov spectrum along a driven trajectory, by QR of the products of its Jacobians.
+
+    Benettin et al. 1980 (Meccanica 15:9); Vogt et al. 2022 (Front. Appl. Math. Stat. 8:818799) for
+    recurrent networks.
+
+    What a step stretches by less than rounding of its own numbers counts as nothing: such an
+    exponent is -inf, not the logarithm of a rounding error.
+
+    Args:
+        cell: the cell, of any convention; it is read in float64.
+        x: input that drives it (time, input).
+        h: state before the first step (unit,); None is zero.
+        skip: steps at the start that turn the axes and are not counted; None is a tenth.
+
+    Raises:
+        CellError: x or h does not fit the cell, or there are no steps to count.
+
+    >>> cell = Cell(torch.zeros(6, 1), torch.zeros(6, 2), None, None)          # h' = h / 2
+    >>> lyapunov(cell, torch.zeros(50, 1)).exponents
+    tensor([-0.6931, -0.6931], dtype=torch.float64)
+    """
+    check_cell(cell)
+    dense(x, "x")
+    cell = cell.over(lambda weight: weight.detach().double())
+    like = cell.weight_hh
+    x = x.detach().to(like)
+    if h is None:
+        h = like.new_zeros(cell.hidden_size)
+    else:
+        dense(h, "h")
+        h = h.detach().to(like)
+    if x.dim() != 2 or h.dim() != 1:
+        raise CellError(
+            f"x must be (time, input) and h (unit,), got {tuple(x.shape)} and {tuple(h.shape)}"
+        )
+    fit(cell, x, h)
+    if not bool(torch.isfinite(x).all() and torch.isfinite(h).all()):
+        raise CellError("x and h must be finite")
+    skip = len(x) // 10 if skip is None else skip
+    if isinstance(skip, bool) or not isinstance(skip, int) or not 0 <= skip < len(x):
+        raise CellError(f"{len(x)} steps of which {shown(skip)} are skipped leave none to count")
+    with torch.no_grad():
+        states = torch.cat([h[None], unroll(cell, x[None], h[None])[0, :-1]])
+        products = linear(x, cell.weight_ih, cell.bias_ih)
+        axes = torch.eye(len(h), dtype=like.dtype, device=like.device)
+        growth, eps = [], len(h) * torch.finfo(like.dtype).eps
+        for t, state in enumerate(states):
+            slope = Slopes.at(cell, products[t][None], state[None]).jacobian().total[0]
+            noise = eps * (slope.abs() @ axes.abs()).norm(dim=0)
+            axes, r = torch.linalg.qr(slope @ axes)
+            if t >= skip:
+                stretch = r.diagonal().abs()
+                growth.append(torch.where(stretch > noise, stretch, 0.0).log())
+        logs = torch.stack(growth)
+    steps = torch.arange(1, len(logs) + 1, dtype=like.dtype, device=like.device)[:, None]
+    running = logs.cumsum(0) / steps
+    late = running[len(running) // 2 :]
+    order = running[-1].argsort(descending=True)
+    band = (late.max(0).values - late.min(0).values) / 2
+    band = band.masked_fill(running[-1].isneginf(), 0.0)
+    return Lyapunov(running[-1][order], band[order])

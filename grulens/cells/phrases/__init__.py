@@ -1,0 +1,1 @@
+"""The part of every state that a piece of the input made."""

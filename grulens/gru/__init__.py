@@ -1,1 +1,0 @@
-"""The mathematics of a GRU: tensors in, tensors out; no module, no hook."""
