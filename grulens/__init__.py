@@ -14,13 +14,13 @@ from grulens.cells.dynamics.fixed_points import FixedPoints, find_fixed_points
 from grulens.cells.dynamics.jacobian import Jacobian, jacobian
 from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov
 from grulens.cells.gru import Cell
-from grulens.models.adapters import SequenceAdapter, StepAdapter
-from grulens.models.find import layers
+from grulens.models.adapters.adapter import SequenceAdapter, StepAdapter
+from grulens.models.adapters.register import register
+from grulens.models.adapters.stack import GRUStack
+from grulens.models.instrument.editing import editing, recording
+from grulens.models.layers import layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.models.register import register
-from grulens.models.splice import editing, recording
-from grulens.models.stack import GRUStack
 from grulens.probing.agglomerate import agglomerate
 from grulens.probing.attention import GateAttention, attention
 from grulens.probing.credit import input_x_gradient, integrated_gradients

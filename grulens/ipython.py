@@ -21,9 +21,9 @@ from torch import nn
 
 from grulens.errors import GrulensError
 from grulens.magics import VIEWS, GrulensMagics, lookup, models_in
-from grulens.models.find import layers
-from grulens.models.invoke import methods
-from grulens.models.stack import GRUStack
+from grulens.models.adapters.stack import GRUStack
+from grulens.models.call.invocation import methods
+from grulens.models.layers import layers
 from grulens.tables import html_table
 
 COMMANDS = ("%grulens", "%%grulens")

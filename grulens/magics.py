@@ -19,10 +19,10 @@ from IPython.display import display
 from torch import nn
 
 from grulens.errors import GrulensError, ModelError, NoGRUError
-from grulens.models import added
-from grulens.models.closed import look, sentences
-from grulens.models.find import Layers, layers
-from grulens.models.invoke import way_in
+from grulens.models.adapters.closed import look, sentences
+from grulens.models.call.invocation import way_in
+from grulens.models.layers import Layers, layers
+from grulens.models.restore import added
 from grulens.tables import html_table
 
 VIEWS = {

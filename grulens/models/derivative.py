@@ -18,7 +18,7 @@ from torch import Tensor
 
 from grulens.cells.changes import Change, Program
 from grulens.errors import RecordingError
-from grulens.models.segment import Segment
+from grulens.models.call.segment import Segment
 
 if TYPE_CHECKING:
     from grulens.models.recording import LayerRecording

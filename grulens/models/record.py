@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from grulens.errors import RecordingError
-from grulens.models.invoke import arguments, invocation
+from grulens.models.call.invocation import arguments, invocation
+from grulens.models.instrument.editing import edits_in_force, names, ran
+from grulens.models.instrument.watch import Watch
 from grulens.models.recording import Recording
-from grulens.models.splice import edits_in_force, names, ran
-from grulens.models.watch import Watch
-from grulens.models.whole import grads
+from grulens.models.restore.interrupts import grads
 
 
 def record(

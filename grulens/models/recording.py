@@ -14,11 +14,11 @@ from torch import Tensor
 
 from grulens.cells.gru import Cell, Gates
 from grulens.errors import RecordingError, SignalError, WeightsChangedError, shown
-from grulens.models.closed import Closed
+from grulens.models.adapters.closed import Closed
+from grulens.models.call.segment import Segment
 from grulens.models.derivative import Recorded
-from grulens.models.find import check_layer
-from grulens.models.segment import Segment
-from grulens.models.whole import grads
+from grulens.models.layers import check_layer
+from grulens.models.restore.interrupts import grads
 from grulens.tables import html_table
 
 SIGNALS = ("x", "h_prev", "r", "z", "n", "h")

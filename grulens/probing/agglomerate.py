@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from grulens.errors import EditError, PositionError, shown
-from grulens.models.invoke import arguments
+from grulens.models.call.invocation import arguments
 from grulens.probing.hierarchy import BY, Group, Hierarchy, Span, merging
 from grulens.probing.levels import Levels
 from grulens.probing.phrases import Scorer, ask

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from grulens.errors import EditError, PositionError, shown
-from grulens.models.place import Place
+from grulens.models.call.place import Place
 from grulens.probing.sources import Source, floating
 
 Amount = float | str | Tensor | Source

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from grulens.errors import EditError, PositionError, shown
-from grulens.models.place import EditLike
+from grulens.models.call.place import EditLike
 from grulens.models.recording import LayerRecording
 from grulens.probing import positions
 from grulens.probing.edit import Edit

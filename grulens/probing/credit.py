@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
-from grulens.models.invoke import arguments
+from grulens.models.call.invocation import arguments
 from grulens.probing.credited import Credit
 from grulens.probing.score import Score, baseline_of
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from grulens.errors import ReadoutError
-from grulens.models.invoke import arguments
+from grulens.models.call.invocation import arguments
 from grulens.models.record import record
 from grulens.probing.credited import Credit
 from grulens.probing.decomposed import Decomposition

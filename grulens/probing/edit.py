@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
-from grulens.models.place import Place
+from grulens.models.call.place import Place
 from grulens.probing import amounts, positions
 from grulens.probing.positions import Index
 from grulens.probing.sources import Source

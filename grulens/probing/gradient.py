@@ -21,10 +21,10 @@ from torch import Tensor
 
 from grulens.cells.changes import Change
 from grulens.errors import ReadoutError
-from grulens.models.copies import DirectRun
-from grulens.models.place import EditLike, Place
-from grulens.models.splice import ran
-from grulens.models.watch import Watch
+from grulens.models.call.place import EditLike, Place
+from grulens.models.instrument.batched import DirectRun
+from grulens.models.instrument.editing import ran
+from grulens.models.instrument.watch import Watch
 from grulens.probing.question import Question, as_it_was
 
 Kind = tuple[str, bool]

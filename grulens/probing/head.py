@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from grulens.errors import ReadoutError, shown
-from grulens.models.find import check_layer, find, layers
-from grulens.models.invoke import arguments
+from grulens.models.call.invocation import arguments
+from grulens.models.layers import check_layer, find, layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.models.whole import Whole
+from grulens.models.restore.interrupts import Whole
 from grulens.probing.question import as_it_was
 from grulens.tables import html_table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from grulens.errors import RecordingError, shown
-from grulens.models.find import check_layer
+from grulens.models.layers import check_layer
 from grulens.models.recording import LayerRecording, Recording
 
 

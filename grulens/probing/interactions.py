@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
-from grulens.models.invoke import arguments
+from grulens.models.call.invocation import arguments
 from grulens.probing import positions
 from grulens.probing.phrases import Scorer, ask, asked, held
 from grulens.probing.positions import Index

@@ -18,7 +18,7 @@ from grulens.cells.gru import Cell
 from grulens.cells.precision import exact
 from grulens.cells.unroll import run as states_of
 from grulens.errors import EditError, RecordingError, shown
-from grulens.models.find import find, named
+from grulens.models.layers import find, named
 from grulens.models.recording import LayerRecording, Recording
 
 

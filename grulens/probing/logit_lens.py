@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from grulens.errors import ReadoutError, shown
-from grulens.models.find import check_layer
-from grulens.models.invoke import arguments
+from grulens.models.call.invocation import arguments
+from grulens.models.layers import check_layer
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.head import Head, head_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grulens.errors import EditError
-from grulens.models.place import Place
+from grulens.models.call.place import Place
 from grulens.models.recording import Recording
 from grulens.probing import positions
 from grulens.probing.edit import Edit

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from grulens.cells.phrases.decomposition import contextual
 from grulens.cells.precision import exact
 from grulens.errors import PositionError, shown
-from grulens.models.invoke import Given
+from grulens.models.call.invocation import Given
 from grulens.models.record import record
 from grulens.probing import positions
 from grulens.probing.levels import Levels, check_dtype

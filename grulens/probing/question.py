@@ -14,14 +14,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from grulens.errors import ReadoutError
-from grulens.models.invoke import Given, fresh, invocation
-from grulens.models.mode import as_asked
-from grulens.models.place import EditLike, Place
+from grulens.models.call.invocation import Given, fresh, invocation
+from grulens.models.call.place import EditLike, Place
+from grulens.models.instrument.editing import LOCK
 from grulens.models.recording import LayerRecording, Recording
-from grulens.models.splice import LOCK
-from grulens.models.standing import check_expected
-from grulens.models.untouched import untouched
-from grulens.models.whole import Whole, acquire, grads
+from grulens.models.restore.interrupts import Whole, acquire, grads
+from grulens.models.restore.mode import as_asked
+from grulens.models.restore.standing import check_expected
+from grulens.models.restore.untouched import untouched
 from grulens.probing.readout import Readout
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from grulens.errors import PositionError, ReadoutError, shown
-from grulens.models.find import check_layer
-from grulens.models.invoke import Given
+from grulens.models.call.invocation import Given
+from grulens.models.layers import check_layer
 from grulens.models.recording import Recording
 from grulens.probing import positions
 from grulens.probing.head import Head, head_of

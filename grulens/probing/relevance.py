@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from grulens.cells.credit.relevance import relevance
 from grulens.cells.precision import exact
 from grulens.errors import EditError, shown
-from grulens.models.invoke import arguments
+from grulens.models.call.invocation import arguments
 from grulens.probing.credited import Credit
 from grulens.probing.levels import Call, Levels, Run
 from grulens.probing.phrases import ask

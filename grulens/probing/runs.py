@@ -11,10 +11,10 @@ from torch import Tensor
 from grulens.cells.batched.changes import Stacked, first_step
 from grulens.cells.batched.room import Room
 from grulens.cells.changes import Change, reverse
-from grulens.models.copies import CopiesRun, DirectRun
-from grulens.models.place import EditLike
-from grulens.models.splice import edits_in_force, ran
-from grulens.models.watch import Watch
+from grulens.models.call.place import EditLike
+from grulens.models.instrument.batched import CopiesRun, DirectRun
+from grulens.models.instrument.editing import edits_in_force, ran
+from grulens.models.instrument.watch import Watch
 from grulens.probing.question import Question, as_it_was
 from grulens.probing.tiles import Guess, guesses, repeated, taken_apart
 

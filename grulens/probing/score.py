@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from grulens.errors import EditError, ReadoutError, shown
-from grulens.models.given import GivenRun, Means
-from grulens.models.invoke import Given, fresh, invocation
-from grulens.models.place import EditLike
+from grulens.models.call.invocation import Given, fresh, invocation
+from grulens.models.call.place import EditLike
+from grulens.models.instrument.editing import ran
+from grulens.models.instrument.given import GivenRun, Means
+from grulens.models.instrument.watch import Watch
 from grulens.models.record import record
-from grulens.models.splice import ran
-from grulens.models.watch import Watch
 from grulens.probing.question import as_it_was
 from grulens.probing.readout import Readout, check_readout
 

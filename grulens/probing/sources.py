@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from grulens.errors import SourceError, shown
-from grulens.models.place import Place
+from grulens.models.call.place import Place
 from grulens.models.recording import LayerRecording, Recording
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
-from grulens.models.find import check_layer, find, named
-from grulens.models.invoke import Given, arguments, fresh
+from grulens.models.call.invocation import Given, arguments, fresh
+from grulens.models.layers import check_layer, find, named
 from grulens.models.record import record
 from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate

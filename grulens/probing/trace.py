@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens.errors import EditError, PositionError, ReadoutError, SourceError, shown
-from grulens.models.invoke import fresh
+from grulens.models.call.invocation import fresh
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording
 from grulens.probing import positions

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from grulens.models.invoke import Given
+from grulens.models.call.invocation import Given
 from grulens.probing.asked import Asked
 from grulens.probing.edits import ablate
 from grulens.probing.readout import Readout

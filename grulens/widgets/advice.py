@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from grulens.errors import ReadoutError
-from grulens.models.mode import in_training
+from grulens.models.restore.mode import in_training
 from grulens.widgets.session import Session
 
 #: What stands behind it in a message is for whoever calls a function.

@@ -19,7 +19,7 @@ import ipywidgets as W
 import torch
 from torch import nn
 
-from grulens.models.closed import Closed, sentences
+from grulens.models.adapters.closed import Closed, sentences
 from grulens.views.page import page
 from grulens.views.tokens import valid
 from grulens.widgets.ablation_toggles import AblationToggles

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from grulens.models.standing import Standing
+from grulens.models.restore.standing import Standing
 from grulens.probing.head import Head, head_of
 from grulens.probing.lensed import LogitLens
 from grulens.probing.logit_lens import logit_lens

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from grulens.cells.precision import present
 from grulens.errors import WeightsChangedError
-from grulens.models.invoke import fresh
-from grulens.models.mode import evaluated, in_eval, in_training
+from grulens.models.call.invocation import fresh
+from grulens.models.instrument.editing import LOCK
 from grulens.models.record import record
 from grulens.models.recording import Recording
-from grulens.models.splice import LOCK
-from grulens.models.standing import CHANGED, Standing, expecting, is_lazy
-from grulens.models.untouched import untouched
-from grulens.models.whole import Whole, acquire
+from grulens.models.restore.interrupts import Whole, acquire
+from grulens.models.restore.mode import evaluated, in_eval, in_training
+from grulens.models.restore.standing import CHANGED, Standing, expecting, is_lazy
+from grulens.models.restore.untouched import untouched
 from grulens.probing.edit import Edit
 
 #: What is to be known of runs that are not what the model would do by itself.

@@ -16,11 +16,11 @@ import traitlets as tl
 from torch import Tensor, nn
 
 from grulens.errors import GrulensError, NoAnswerError, PositionError, WeightsChangedError, shown
-from grulens.models.find import check_layer, layers
-from grulens.models.invoke import arguments
+from grulens.models.call.invocation import arguments
+from grulens.models.instrument.editing import LOCK
+from grulens.models.layers import check_layer, layers
 from grulens.models.recording import LayerRecording, Recording
-from grulens.models.splice import LOCK
-from grulens.models.standing import CHANGED, Standing
+from grulens.models.restore.standing import CHANGED, Standing
 from grulens.probing import positions
 from grulens.probing.edit import Edit
 from grulens.probing.misfit import misfit

@@ -20,7 +20,7 @@ from grulens.cells.activations import (
 from grulens.cells.changes import Change, Program, reverse
 from grulens.cells.gates import gates
 from grulens.cells.unroll import fused, run, unroll
-from grulens.models.torch_gru import OfSequence
+from grulens.models.adapters.torch_gru import OfSequence
 from tests import reference
 from tests.drawn import Case, cases, flat
 

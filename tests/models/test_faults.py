@@ -18,7 +18,7 @@ from torch import nn
 from grulens import ablate, clamp, editing, record, scale
 from grulens.cells.changes import Change
 from grulens.errors import EditError, PositionError
-from grulens.models.place import Place
+from grulens.models.call.place import Place
 from tests.intact import Intact
 
 MEAN = ablate("rnn.l0", 1, to="mean")

@@ -94,7 +94,7 @@ def test_a_layer_given_by_name_is_the_only_one_kept():
 
 def test_gates_are_computed_for_the_asked_layer_only(monkeypatch):
     asked = []
-    from grulens.models import segment
+    from grulens.models.call import segment
 
     real = segment.gates
     monkeypatch.setattr(segment, "gates", lambda cell, *a: asked.append(cell) or real(cell, *a))

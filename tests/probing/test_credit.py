@@ -25,7 +25,7 @@ from grulens import (
     scale,
 )
 from grulens.errors import EditError, LayerError, ReadoutError, RecordingError
-from grulens.models import given as given_run
+from grulens.models.instrument import given as given_run
 from grulens.probing.score import Score
 from tests import reference
 from tests.drawn import Case, cases

@@ -1,0 +1,1 @@
+"""How modules are read, and whether they compute what is said of them."""

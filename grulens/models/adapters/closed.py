@@ -1,0 +1,140 @@
+"""Which parts of a model are opened, and which look like layers and are not, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from grulens.errors import ModelError
+from grulens.models.adapters.keras import every_part, is_keras, not_on_torch
+from grulens.models.adapters.lookalike import how_to_register
+from grulens.models.adapters.refused import another_kind, why_closed
+from grulens.models.adapters.register import adapter_of
+from grulens.models.adapters.trial import why_not_torchs
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A part of a model that is like a GRU layer, and that cannot be opened.
+
+    Attributes:
+        name: the module's dotted path, or "the model itself".
+        kind: the module's class.
+        reason: what it is, and what to do; with the name before it, a sentence.
+        is_gru: whether it is a GRU or may be one; an LSTM and an RNN are none.
+
+    >>> from grulens import layers
+    >>> layers(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.LSTM(2, 3)})).closed[0]
+    'b' is an LSTM, which has other gates: grulens opens GRUs
+    """
+
+    name: str
+    kind: str
+    reason: str
+    is_gru: bool = True
+
+    def __repr__(self) -> str:
+        return f"{self.name!r} {self.reason}"
+
+
+WHOLE = "the model itself"
+
+
+class Found(NamedTuple):
+    """What a model holds.
+
+    Attributes:
+        opened: the modules that can be opened, by dotted path.
+        closed: what cannot.
+    """
+
+    opened: dict[str, nn.Module]
+    closed: tuple[Closed, ...]
+
+
+def look(model: Any) -> Found:
+    """Every part of a model that is a GRU or like one, opened or not.
+
+    >>> look(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.RNN(2, 3)}))
+    Found(opened={'a': GRU(2, 3)}, closed=('b' is an RNN, which has no gates: grulens opens GRUs,))
+    """
+    if not isinstance(model, nn.Module):
+        kind = type(model).__name__
+        raise ModelError(f"expected a torch.nn.Module, got {kind}{not_on_torch(model)}")
+    opened: dict[str, nn.Module] = {}
+    closed: list[Closed] = []
+    parts, holders = set[nn.Module](), set[str]()
+    every = [(module, path) for module, (path, *_) in places(model).items()]
+    for module, path in every:
+        if module in parts:
+            continue
+        name, kind = path or WHOLE, type(module).__name__
+        if why := refusal(module):
+            closed.append(Closed(name, kind, f"is {why}"))
+            if isinstance(module, nn.DataParallel) or is_keras(module):
+                parts.update(module.modules())
+        elif adapter := adapter_of(module):
+            opened[path] = module
+            if not adapter.vouched:
+                # what a registered module holds is a part of it, and does not run when it is edited
+                parts.update(module.modules())
+        elif why := another_kind(module):
+            closed.append(Closed(name, kind, f"is {why}", is_gru=False))
+            if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+                parts.update(module.modules())  # Keras' cells, or quantized ones
+        else:
+            continue
+        parts.add(module)
+        holders |= _above(path)
+    for module, path in reversed(every):  # the inner ones first
+        # what holds a layer is no layer itself
+        if path in holders or module in parts:
+            continue
+        if lines := how_to_register(module):
+            closed.append(Closed(path or WHOLE, type(module).__name__, lines))
+            holders |= _above(path)
+    order = {path or WHOLE: index for index, (_, path) in enumerate(every)}
+    return Found(opened, tuple(sorted(closed, key=lambda part: order[part.name])))
+
+
+def places(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every module of a model, and its dotted paths, the first one first."""
+    found: dict[nn.Module, list[str]] = {}
+    for path, module in every_part(model):
+        # what torch.compile puts around a module is none of the model's own places
+        plain = ".".join(part for part in path.split(".") if part != "_orig_mod")
+        found.setdefault(module, []).append(plain)
+    return found
+
+
+def _above(path: str) -> set[str]:
+    """The paths of all that holds the module at a path."""
+    names = path.split(".") if path else []
+    return {".".join(names[:count]) for count in range(len(names))}
+
+
+def sentences(closed: Iterable[Closed]) -> list[str]:
+    """What is closed in sentences, the parts of one kind and reason in one.
+
+    >>> sentences(look(nn.Sequential(*(nn.RNN(2, 2) for _ in range(5)))).closed)
+    ["'0', '1', '2' and 2 more: each is an RNN, which has no gates: grulens opens GRUs"]
+    """
+    alike: dict[str, list[str]] = {}
+    for part in closed:
+        alike.setdefault(part.reason, []).append(repr(part.name))
+    found = []
+    for reason, names in alike.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        start = names[0] if len(names) == 1 else f"{', '.join(names[:3])}{more}: each"
+        found.append(f"{start} {reason}")
+    return found
+
+
+def refusal(module: nn.Module) -> str | None:
+    """Why this module looks like a GRU and cannot be opened, or None."""
+    if why := why_closed(module):
+        return why
+    return why_not_torchs(module)

@@ -1,0 +1,348 @@
+"""Keras 3 layers on torch's backend: they are torch modules, and are opened as they stand.
+
+Keras is never imported here: who has not imported it has none of its layers. A Keras model hands
+its layers to torch only where they are attributes of it, so those in its lists are found here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grulens.cells.gru import Cell
+from grulens.cells.weights.keras import BY_NAME
+from grulens.errors import DropoutMaskError, RecordingError
+from grulens.models.call.call import Call, Key, Run
+from grulens.models.call.layout import Dense
+
+
+def keras_adapter(module: Any) -> OfLayer | OfBidirectional | OfStep | None:
+    """The adapter of a Keras layer that can be opened, or None.
+
+    >>> keras_adapter(nn.GRU(2, 3)) is None
+    True
+    """
+    kind = _kind(module)
+    if kind not in ADAPTERS or why_keras_closed(module) is not None:
+        return None
+    return ADAPTERS[kind]
+
+
+def why_keras_closed(module: Any) -> str | None:
+    """Why a Keras layer that is a GRU cannot be opened, and what to do; None if nothing hinders."""
+    kind = _kind(module)
+    if kind not in ADAPTERS:
+        return None
+    if kind == "Bidirectional":
+        inner = (module.forward_layer, module.backward_layer)
+        if not all(_kind(layer) == "GRU" for layer in inner):
+            return None
+        reasons = [_hindrance(layer, bool(i)) for i, layer in enumerate(inner)]
+        if len({layer.units for layer in inner}) != 1:
+            reasons.append("whose directions have other numbers of units")
+        why = next((reason for reason in reasons if reason), None)
+        return why and f"a Keras Bidirectional GRU {why}"
+    why = _hindrance(module, False)
+    return why and f"a Keras {kind} {why}"
+
+
+def another_keras_kind(module: Any) -> str | None:
+    """Which recurrent Keras layer a module is that is no GRU, or None."""
+    if not is_keras(module):
+        return None
+    layers = _keras_layers()
+    for kind, gates in (("LSTM", "other gates"), ("SimpleRNN", "no gates")):
+        if isinstance(module, (getattr(layers, kind), getattr(layers, f"{kind}Cell"))):
+            return f"a Keras {kind}, which has {gates}: grulens opens GRUs"
+    return None
+
+
+def hidden_parts(module: nn.Module) -> dict[str, nn.Module]:
+    """The layers of a Keras model that torch does not see, by their names."""
+    if not is_keras(module):
+        return {}
+    held: Any = getattr(module, "_layers", ())  # Any: torch calls all attributes tensors
+    seen = {id(child) for child in module._modules.values()}
+    return {str(layer.name): layer for layer in held if id(layer) not in seen}
+
+
+def is_keras(module: Any) -> bool:
+    """Whether it is a Keras layer on torch's backend."""
+    layers = _keras_layers()
+    return layers is not None and isinstance(module, layers.Layer)
+
+
+def not_on_torch(model: Any) -> str:
+    """What to say of a Keras model that is no torch module; nothing of anything else."""
+    kind = getattr(getattr(sys.modules.get("keras"), "layers", None), "Layer", None)
+    if not isinstance(kind, type) or not isinstance(model, kind):
+        return ""
+    return (
+        ", a Keras model that does not run on torch: open it with KERAS_BACKEND=torch set before "
+        "Keras is imported, or take the weights of one layer, Cell.from_keras(model.get_layer(name)"
+        ".get_weights()), into a GRUStack"
+    )
+
+
+def kept_values(model: nn.Module) -> list[Tensor]:
+    """What Keras layers change while they run: running means, seeds of dropout."""
+    layers: list[Any] = [module for module in model.modules() if is_keras(module)]
+    return [variable.value for layer in layers for variable in layer.non_trainable_variables]
+
+
+def _keras_layers() -> Any:
+    """keras.layers, if the user has imported it, and it runs on torch."""
+    keras = sys.modules.get("keras")
+    layers = getattr(keras, "layers", None)
+    kind = getattr(layers, "Layer", None)
+    return layers if isinstance(kind, type) and issubclass(kind, nn.Module) else None
+
+
+def _kind(module: Any) -> str | None:
+    """What a Keras layer is that can hold a GRU, subclasses too."""
+    if not is_keras(module):
+        return None
+    layers = _keras_layers()
+    return next((kind for kind in ADAPTERS if isinstance(module, getattr(layers, kind))), None)
+
+
+def _hindrance(layer: Any, backwards: bool) -> str | None:
+    """Why a GRU or GRUCell of Keras cannot be opened, after its name."""
+    layers, kind = _keras_layers(), _kind(layer)
+    plain = getattr(layers, str(kind))
+    for held, known in ((layer, plain), (getattr(layer, "cell", None), layers.GRUCell)):
+        own = [n for n in ("call", "inner_loop", "forward", "__call__")
+               if getattr(type(held), n, None) is not getattr(known, n, None)]  # fmt: skip
+        if held is not None and own:
+            return (
+                f"with a {own[0]} of its own ({type(held).__name__}), which may compute something "
+                "else: use the plain layer, or say what it computes with grulens.register"
+            )
+    if not layer.built:
+        return "that has no weights yet: call the model once"
+    if layer.compute_dtype != layer.variable_dtype:
+        return f"in mixed precision: build it with dtype={layer.compute_dtype!r}"
+    if kind == "GRU" and layer.stateful:
+        return "that keeps its state from call to call: build it with stateful=False"
+    if kind == "GRU" and layer.go_backwards != backwards:
+        return (
+            "that reads backwards: put it in a Bidirectional layer, or read its weights with "
+            "Cell.from_keras and flip the input"
+        )
+    return None
+
+
+def _cell(cell: Any) -> Cell:
+    """The cell of a keras.layers.GRUCell, over its own weights."""
+    weights = [cell.kernel, cell.recurrent_kernel, *([cell.bias] if cell.use_bias else [])]
+    return Cell.from_keras(
+        [variable.value for variable in weights],
+        reset_after=cell.reset_after,
+        activation=_named(cell.activation),
+        recurrent_activation=_named(cell.recurrent_activation),
+        keras_version=3,
+    )
+
+
+def _named(function: Any) -> Any:
+    """Keras' name of one of its own activations; another function as it is."""
+    name = getattr(function, "__name__", "")
+    own = getattr(sys.modules["keras"].activations, name, None)
+    return name if own is function and (name in BY_NAME or name == "hard_sigmoid") else function
+
+
+def _sequence(
+    sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False
+) -> tuple[Any, list[Any] | None, Any, Any]:
+    """The arguments of a Keras layer's call, by its own names; the states as a list."""
+    if initial_state is not None and not isinstance(initial_state, list | tuple):
+        initial_state = [initial_state]
+    return sequences, initial_state and list(initial_state), mask, training
+
+
+def _check(cell: Any, mask: Any, training: Any, kind: str) -> None:
+    """Raise unless what a call asks for can be followed."""
+    if mask is not None and not bool(torch.as_tensor(mask).all()):
+        raise RecordingError(
+            f"a Keras {kind} was called with a mask that leaves steps out, which no Cell holds: "
+            "give it rows of one length, or one row at a time without its padding"
+        )
+    if training and (cell.dropout or cell.recurrent_dropout):
+        raise DropoutMaskError(
+            f"a Keras {kind} runs with dropout, whose masks it draws where nobody can see them: "
+            "call the model with training=False"
+        )
+
+
+@dataclass(frozen=True)
+class OfLayer:
+    """keras.layers.GRU: (batch, time, input) -> states, or the last one."""
+
+    sequence = True
+    vouched = False
+
+    def cells_of(self, module: Any) -> dict[Key, Cell]:
+        return {(0, 0): _cell(module.cell)}
+
+    ran = cells_of
+
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (x,), {"initial_state": list(h_0)}
+
+    def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        x, states, mask, training = _sequence(*args, **kwargs)
+        if not isinstance(x, Tensor) or x.dim() != 3:
+            return None
+        _check(module.cell, mask, training, "GRU")
+
+        def given(done: Run) -> Any:
+            h = form.leave(done.body)
+            output = h if module.return_sequences else done.h_n[0]
+            return (output, done.h_n[0]) if module.return_state else output
+
+        def all_states(result: Any) -> Tensor | None:
+            output = result[0] if module.return_state else result
+            return output if module.return_sequences else None
+
+        form = Dense(batch_first=True, batched=True)
+        return _call(self, module, x, states, 1, all_states, given)
+
+
+@dataclass(frozen=True)
+class OfBidirectional:
+    """keras.layers.Bidirectional of two GRUs, however it puts their outputs together."""
+
+    sequence = True
+    vouched = False
+
+    def cells_of(self, module: Any) -> dict[Key, Cell]:
+        layers = (module.forward_layer, module.backward_layer)
+        return {(0, i): _cell(layer.cell) for i, layer in enumerate(layers)}
+
+    ran = cells_of
+
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (x,), {"initial_state": list(h_0)}
+
+    def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        x, states, mask, training = _sequence(*args, **kwargs)
+        if not isinstance(x, Tensor) or x.dim() != 3:
+            return None
+        for layer in (module.forward_layer, module.backward_layer):
+            _check(layer.cell, mask, training, "Bidirectional GRU")
+
+        def given(done: Run) -> Any:
+            one, other = done.h_n
+            if module.return_sequences:
+                one, other = form.leave(done.body).chunk(2, 2)
+            output: Any = (one, other)
+            match module.merge_mode:
+                case "concat":
+                    output = torch.cat([one, other], -1)
+                case "sum":
+                    output = one + other
+                case "ave":
+                    output = (one + other) / 2
+                case "mul":
+                    output = one * other
+            if not module.return_state:
+                return output
+            return (*(output if module.merge_mode is None else (output,)), *done.h_n)
+
+        def all_states(result: Any) -> Tensor | None:
+            if not module.return_sequences or module.merge_mode not in ("concat", None):
+                return None
+            if module.merge_mode is None:
+                return torch.cat(list(result[:2]), -1)
+            output: Tensor = result[0] if module.return_state else result
+            return output
+
+        form = Dense(batch_first=True, batched=True)
+        return _call(self, module, x, states, 2, all_states, given)
+
+
+@dataclass(frozen=True)
+class OfStep:
+    """keras.layers.GRUCell: (batch, input) and the states -> state, states."""
+
+    sequence = False
+    vouched = False
+
+    def cells_of(self, module: Any) -> dict[Key, Cell]:
+        return {(0, 0): _cell(module)}
+
+    ran = cells_of
+
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> None:
+        return None  # a call takes one step, and from a state that it is given
+
+    def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        x, h, training = _step(*args, **kwargs)
+        several = isinstance(h, list | tuple)
+        h = h[0] if several else h
+        if not isinstance(x, Tensor) or x.dim() != 2 or not isinstance(h, Tensor):
+            return None
+        _check(module, None, training, "GRUCell")
+        return Call(
+            Dense(batch_first=True, batched=True), x[None], h[None], 1, 1,
+            enter=lambda result: result[0][None],
+            leave=lambda done: (done.h_n[0], [done.h_n[0]] if several else done.h_n[0]),
+        )  # fmt: skip
+
+
+def _step(inputs: Any, states: Any, training: Any = False) -> tuple[Any, Any, Any]:
+    return inputs, states, training
+
+
+def _call(
+    adapter: OfLayer | OfBidirectional,
+    module: Any,
+    x: Tensor,
+    states: list[Any] | None,
+    directions: int,
+    all_states: Any,
+    given: Any,
+) -> Call:
+    """A call on a sequence; where the module returns not all states, its cells compute them."""
+    form = Dense(batch_first=True, batched=True)
+    cells = adapter.cells_of(module)
+    size = (directions, len(x), cells[0, 0].hidden_size)
+    h_0 = x.new_zeros(size) if states is None else torch.stack([torch.as_tensor(h) for h in states])
+
+    def enter(result: Any) -> Tensor:
+        states = all_states(result)
+        return call.run(adapter.cells_of(module)).body if states is None else form.enter(states)
+
+    call = Call(form, form.enter(x), h_0.to(x), 1, directions, enter, given)
+    return call
+
+
+ADAPTERS: dict[str, OfLayer | OfBidirectional | OfStep] = {
+    "GRU": OfLayer(),
+    "Bidirectional": OfBidirectional(),
+    "GRUCell": OfStep(),
+}
+
+
+def every_part(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """A module and all that it holds, by dotted path; one held twice comes twice.
+
+    What `named_modules(remove_duplicate=False)` gives, and the hidden layers of Keras models.
+    """
+    yield path, module
+    # a Sequential of Keras holds its layers once more, as a graph
+    plain = {name: child for name, child in module._modules.items() if name != "_functional"}
+    for name, child in (hidden_parts(module) | plain).items():
+        if child is not None:
+            yield from every_part(child, f"{path}.{name}" if path else name)

@@ -1,0 +1,1 @@
+"""One call of a module, in one form whatever the module is."""

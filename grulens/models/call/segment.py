@@ -1,0 +1,138 @@
+"""One layer in one call: what is kept of it, and its gates when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from grulens.cells.changes import Program, reverse
+from grulens.cells.gates import gates
+from grulens.cells.gru import Cell, Gates
+from grulens.cells.precision import Precision
+from grulens.cells.unroll import unroll
+from grulens.errors import RecordingError
+from grulens.models.call.layout import Form
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """The states of a level in one call, as everything that depends on them reads them.
+
+    Attributes:
+        body: as its form has it, both directions side by side.
+        form: how they lie.
+        directions: how many there are.
+    """
+
+    body: Tensor
+    form: Form
+    directions: int
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One layer in one call: its part of the time axis.
+
+    Attributes:
+        cell: the weights that ran.
+        inputs: gives its input rows (batch, time, input).
+        states: gives its state rows (batch, time, unit).
+        h_0: the state before its first step (batch, unit).
+        steps: how many steps it has.
+        lengths: row lengths, or None.
+        reverse: whether it read its rows from their ends.
+        program: what an edit changed, or None.
+        precision: the autocast under which it ran.
+        node: its states as the rest of the model reads them, where they are part of a graph.
+        versions: how often each weight had been changed in place when it ran.
+    """
+
+    cell: Cell
+    inputs: Callable[[], Tensor]
+    states: Callable[[], Tensor]
+    h_0: Tensor
+    steps: int
+    lengths: Tensor | None
+    reverse: bool
+    program: Program | None
+    precision: Precision = nullcontext
+    node: Node | None = None
+    versions: tuple[int | None, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "versions", versions(self.cell))
+
+    @property
+    def moved(self) -> bool:
+        """Whether its weights have been changed in place since it ran."""
+        return versions(self.cell) != self.versions
+
+    def before(self, h: Tensor, h_0: Tensor | None = None) -> Tensor:
+        """The state before each step, from the states after them and the first one."""
+        h_0 = self.h_0 if h_0 is None else h_0
+        if not self.reverse:
+            return self.valid(_delayed(h_0, h))
+        delayed = _delayed(h_0, reverse(h, self.lengths))
+        return self.valid(reverse(delayed, self.lengths))
+
+    def again(self, cell: Cell, x: Tensor, h_0: Tensor, program: Program) -> Tensor:
+        """The states (batch, time, unit) of the same run, step by step."""
+        if not self.reverse:
+            return self.valid(unroll(cell, x, h_0, program, lengths=self.lengths))
+        x, program = reverse(x, self.lengths), program.reversed(self.lengths)
+        h = unroll(cell, x, h_0, program, lengths=self.lengths)
+        return self.valid(reverse(h, self.lengths))
+
+    @property
+    def body(self) -> Tensor:
+        """The states of its level as the rest of the model reads them, part of a graph.
+
+        Raises:
+            RecordingError: there is no graph.
+        """
+        if self.node is None:
+            raise RecordingError("this run was recorded without its graph: use record(grad=True)")
+        return self.node.body
+
+    def rows(self, body: Tensor) -> Tensor:
+        """Its own part (batch, time, unit) of what is as its level's body."""
+        if self.node is None:
+            raise RecordingError("this run was recorded without its graph: use record(grad=True)")
+        return self.node.form.rows(body).chunk(self.node.directions, 2)[int(self.reverse)]
+
+    @property
+    def mask(self) -> Tensor:
+        """(batch, time), bool: False on padding."""
+        time = torch.arange(self.steps, device=self.h_0.device)
+        if self.lengths is None:
+            return torch.ones(len(self.h_0), self.steps, dtype=torch.bool, device=time.device)
+        return time < self.lengths.to(time.device)[:, None]
+
+    def gates(self, x: Tensor, h_prev: Tensor) -> Gates:
+        """r, z, n of these steps in the states' dtype, zero on padding."""
+        with self.precision():
+            found = gates(self.cell, x, h_prev, self.program)
+        return Gates(*(self.valid(gate.to(h_prev.dtype)) for gate in found))
+
+    def valid(self, value: Tensor) -> Tensor:
+        """A value (batch, time, unit), zero on padding."""
+        return value if self.lengths is None else value.masked_fill(~self.mask[..., None], 0)
+
+
+def _delayed(h_0: Tensor, h: Tensor) -> Tensor:
+    """`h` a step later, `h_0` before it; time first in memory, as the kernel leaves its output."""
+    return torch.cat([h_0[None], h.transpose(0, 1)[:-1]]).transpose(0, 1)
+
+
+def versions(cell: Cell) -> tuple[int | None, ...]:
+    """How often each weight of a cell was changed in place."""
+    return tuple(version(tensor) for tensor in cell.parameters)
+
+
+def version(tensor: Tensor) -> int | None:
+    """How often a tensor was changed in place; None where torch does not count."""
+    return None if tensor.is_inference() else tensor._version

@@ -1,0 +1,1 @@
+"""Watching a model while it runs, and changing signals on the way."""

@@ -1,0 +1,191 @@
+"""Watches under which one layer runs with given states: the two ways of a sweep to run a model.
+
+In both the layer's unedited run is known. `DirectRun` puts an edit on its states one step at a
+time, each step from the unedited run's state before it. `CopiesRun` runs a model whose input was
+repeated, so that each copy of it carries changes of its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from grulens.cells.batched.changes import Stacked
+from grulens.cells.batched.room import Room
+from grulens.cells.batched.run import direct, edited
+from grulens.cells.batched.steps import Side
+from grulens.cells.changes import reverse
+from grulens.cells.gates import gates
+from grulens.cells.gru import Cell
+from grulens.models.call.call import Call, Inside, Key, MakeProgram, Run
+from grulens.models.call.place import EditLike
+from grulens.models.instrument.watch import Watch
+from grulens.models.recording import LayerRecording, Recording
+
+
+class NoCopiesError(Exception):
+    """The rows of this run are no copies of each other. No user sees it: another way is taken."""
+
+
+class _KnownRun(Watch, ABC):
+    """A watch under which one layer of a module does not run by itself.
+
+    Args:
+        model: the user's model.
+        layer: the layer.
+        known: its module's layers as they run unedited.
+        edits: what is changed, where programs say it.
+    """
+
+    def __init__(
+        self, model: nn.Module, layer: str, known: Recording, edits: Sequence[EditLike] = ()
+    ) -> None:
+        super().__init__(model, edits, keep=None)
+        self.layer, self.known = layer, known
+        places = ((m, key) for m, names in self.names.items() for key in names)
+        self.module, self.key = next((m, k) for m, k in places if self.names[m][k] == layer)
+
+    def edits_here(self, module: nn.Module) -> bool:
+        return module is self.module
+
+    def has_seen(self, module: nn.Module, call: Call) -> bool:
+        layers = {key: self.known.get(name) for key, name in self.names[module].items()}
+        rows = call.h_0.shape[1]
+        start = self.run.start(self.layer, rows)
+        for key, layer in layers.items():
+            if layer is None or start not in layer.calls or rows % layer.shape[0]:
+                return False
+            segment = layer.segments[layer.calls.index(start)]
+            copies = rows // layer.shape[0]
+            given = [(call.state_of(key), segment.h_0)]
+            given += [(call.form.rows(call.body), segment.inputs())] if key[0] == 0 else []
+            for now, then in given:
+                if not torch.equal(now, then.repeat_interleave(copies, 0)):
+                    return False
+        return True
+
+    def run_levels(
+        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+    ) -> Run:
+        start = self.run.start(self.layer, call.h_0.shape[1])
+        if module is not self.module or start + call.steps > self.known[self.layer].shape[1]:
+            return call.run(cells, make_program)
+
+        def given(body: Tensor) -> tuple[Tensor, list[Tensor]]:
+            return self._given(call, cells, body, start, make_program)
+
+        return call.run(cells, instead={self.key[0]: given})
+
+    def _given(
+        self,
+        call: Call,
+        cells: dict[Key, Cell],
+        body: Tensor,
+        start: int,
+        make_program: MakeProgram,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The level of the layer: its states given, those of the other direction run."""
+        rows, lengths = call.form.rows(body), call.form.lengths
+        parts = []
+        for direction in range(call.directions):
+            key = (self.key[0], direction)
+            inside = Inside(key, cells[key], rows, call.state_of(key), lengths)
+            if key == self.key:
+                parts.append(inside.valid(self.states(inside, start, make_program)))
+            else:
+                parts.append(inside.states(None))
+        h = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        body = call.form.body(h).contiguous()
+        return body, list(call.last(body))
+
+    @abstractmethod
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
+        """The layer's states (batch, time, unit) in this call, at the positions of its input."""
+
+
+class DirectRun(_KnownRun):
+    """One run in which every step of a layer starts from the unedited run's state before it."""
+
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
+        steps = slice(start, start + inside.x.shape[1])
+        layer = self.known[self.layer]
+        h = layer.h[:, steps]
+        program = make_program(inside)
+        if program is None:
+            return h
+        if any(program.shifts(s) or program.touched(s) is not None for s in "rzn"):
+            x, h_prev = layer.x[:, steps], layer.h_prev[:, steps]
+            _, z, n = gates(inside.cell, x, h_prev, program)
+            h = torch.lerp(n, h_prev, z)
+        return program.apply("h", h)
+
+
+class CopiesRun(_KnownRun):
+    """One run of repeated rows (batch, copy), each copy with changes of its own.
+
+    Args:
+        model: the user's model.
+        layer: the layer that is changed.
+        known: its module's layers as they run unedited, one copy.
+        changes: what each copy changes, copies in the order of their first touched step; by the
+            order in which the layer reads its input, or by position for direct runs.
+        is_direct: whether every step starts from the unedited run's state before it.
+        room: memory for the states.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        known: Recording,
+        changes: Stacked,
+        is_direct: bool,
+        room: Room,
+    ) -> None:
+        super().__init__(model, layer, known)
+        self.room = room
+        self.stacked, self.is_direct = changes, is_direct
+        self._side: Side | None = None
+
+    def run_levels(
+        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+    ) -> Run:
+        layer: LayerRecording = self.known[self.layer]
+        start = self.run.start(self.layer, call.h_0.shape[1])
+        end = start + call.steps
+        if call.h_0.shape[1] != layer.shape[0] * self.stacked.copies or end > layer.shape[1]:
+            raise NoCopiesError("a call of other rows or steps than the unedited run's")
+        return super().run_levels(module, call, cells, make_program)
+
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
+        layer: LayerRecording = self.known[self.layer]
+        copies, batch = self.stacked.copies, layer.shape[0]
+        steps = slice(start, start + inside.x.shape[1])
+        if self._side is None:
+            self._side = Side(inside.cell, copies, batch, layer.h, self.room)
+        if self.is_direct:
+            x, h_prev, h = (s[:, steps] for s in (layer.x, layer.h_prev, layer.h))
+            return _rows(direct(self._side, x, h_prev, h, self.stacked, start=start))
+        lengths = inside.lengths if inside.lengths is None else inside.lengths[::copies]
+        turn: Callable[[Tensor], Tensor] = lambda t: t  # noqa: E731
+        if self.key[1]:
+            turn = lambda t: reverse(t, lengths if len(t) == batch else inside.lengths)  # noqa: E731
+        if start <= self.stacked.first[0]:
+            # until a copy is touched, it is the unedited run, and so is what it reads
+            h = edited(
+                self._side, turn(layer.x[:, steps]), inside.h_0[::copies], self.stacked,
+                known=turn(layer.h[:, steps]), lengths=lengths, start=start,
+            )  # fmt: skip
+        else:
+            h = edited(
+                self._side, turn(inside.x), inside.h_0, self.stacked, lengths=lengths, start=start
+            )
+        return turn(_rows(h))
+
+
+def _rows(h: Tensor) -> Tensor:
+    """(time, batch, copy, unit) as rows (batch and copy, time, unit)."""
+    return h.flatten(1, 2).transpose(0, 1)

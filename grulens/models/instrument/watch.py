@@ -1,0 +1,254 @@
+"""What a model is watched for, what it is to be changed by, and what was seen of each run of it."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from grulens.cells.changes import Change
+from grulens.cells.gru import Cell
+from grulens.errors import (
+    EditError,
+    LayerError,
+    NonFiniteWarning,
+    RecordingError,
+    WeightsMovedWarning,
+    shown,
+)
+from grulens.models.call.call import Call, Inside, Key, MakeProgram, Run
+from grulens.models.call.place import EditLike, Place
+from grulens.models.call.segment import Segment, version
+from grulens.models.instrument import here
+from grulens.models.instrument.outermost import Outermost
+from grulens.models.layers import check_layer, held, known, named
+from grulens.models.recording import LayerRecording, Recording
+
+_marks = count()
+
+
+class Watch:
+    """A model under watch, in one run.
+
+    Args:
+        model: the user's model.
+        edits: what to change, in order.
+        keep: the layers to record; empty is all of them, None records nothing.
+        graph: whether what is recorded is part of autograd's graph.
+
+    Attributes:
+        run: the run.
+
+    Raises:
+        LayerError: an edit or `keep` names a layer that is not there.
+        PositionError, EditError: an edit does not fit its layer.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        edits: Sequence[EditLike] = (),
+        *,
+        keep: Sequence[str] | None = None,
+        graph: bool = False,
+    ) -> None:
+        self.model = model
+        self.edits = tuple(edits)
+        self.keep = keep
+        self.graph = graph
+        self.mark = next(_marks)
+        self.thread = threading.get_ident()
+        self.run = Outermost()
+        found = held(model)
+        self.modules: dict[str, nn.Module] = found.opened
+        self.closed = found.closed
+        self.adapters = {module: known(module) for module in self.modules.values()}
+        layers = {module: named(path, module) for path, module in self.modules.items()}
+        self.names = {
+            m: {key: name for key, (name, _) in all_.items()} for m, all_ in layers.items()
+        }
+        self.weights: dict[nn.Module, tuple[object, list[Tensor], dict[Key, Cell]]] = {}
+        self._parameters: list[nn.Parameter] = []
+        self._warned: set[nn.Module] = set()
+        self._by_layer: dict[str, list[EditLike]] = {}
+        for edit in self.edits:
+            if not isinstance(edit, EditLike):
+                raise EditError(
+                    f"an edit is what ablate, clamp, scale, shift and patch make, got {shown(edit)}"
+                )
+        units = {n: cell.hidden_size for all_ in layers.values() for n, cell in all_.values()}
+        for name in (*(edit.layer for edit in self.edits), *(keep or ())):
+            check_layer(name, list(units), model=model)
+        for edit in self.edits:
+            edit.check_units(units[edit.layer])
+            self._by_layer.setdefault(edit.layer, []).append(edit)
+
+    def began(self, run: Outermost) -> Outermost:
+        """Note what a run that is recorded begins with."""
+        if self.keep is not None:
+            # a lazy module has none before its first run
+            held = self.model.parameters()
+            self._parameters = [p for p in held if not is_lazy(p)]
+            run.versions = [version(tensor) for tensor in self._parameters]
+        return run
+
+    @property
+    def relative(self) -> list[str]:
+        """The layers whose edits refer to an unedited run."""
+        return [edit.layer for edit in self.edits if edit.relative]
+
+    @property
+    def given(self) -> object:
+        """What a block that is opened for it gives."""
+        return self
+
+    def follow(self) -> Iterable[Callable[[], None]]:
+        """Put what it needs besides taps into the model; each comes with what takes it out."""
+        return ()
+
+    def done(self) -> None:
+        """Its block has come to its end, and no exception has ended it."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the code that runs is the code that opened it."""
+        return here.is_here(self)
+
+    def under_way(self, module: nn.Module) -> Outermost:
+        """The run to which the present call of a module belongs."""
+        return self.run
+
+    def keeps(self, module: nn.Module) -> bool:
+        """Whether calls of this module are recorded."""
+        if self.keep is None:
+            return False
+        return not self.keep or any(name in self.keep for name in self.names[module].values())
+
+    def edits_at(self, module: nn.Module, key: Key) -> Sequence[EditLike]:
+        """The edits of one level and direction of a module."""
+        return self._by_layer.get(self.names[module][key], ())
+
+    def edits_here(self, module: nn.Module) -> bool:
+        """Whether any layer of a module is edited."""
+        return bool(self._by_layer) and any(self.edits_at(module, k) for k in self.names[module])
+
+    def changes(self, module: nn.Module, inside: Inside, run: Outermost) -> list[Change]:
+        """What its edits change in one layer of the call under way.
+
+        Raises:
+            RecordingError: one refers to the unedited run, and nobody can make that.
+        """
+        edits = self.edits_at(module, inside.key)
+        if not edits:
+            return []
+        name = self.names[module][inside.key]
+        batch, steps, _ = inside.x.shape
+        start = run.start(name, batch)
+        total, lengths, mean = start + steps, inside.lengths, inside.mean
+        before = run.unedited.get(name) if run.unedited else None
+        if before is None and not run.alone:
+            for edit in edits:
+                if edit.relative:
+                    raise _unknown(edit)
+        if before and len(before.calls) > 1:
+            # a module called several times has one time axis, known from the unedited run
+            total, lengths = before.steps_of(batch), None
+            mean = before.mean
+        place = Place(
+            name, batch, steps, inside.cell.hidden_size, start, total, lengths, inside.h_0, mean
+        )
+        return [edit.change(place) for edit in edits]
+
+    def run_levels(
+        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+    ) -> Run:
+        """The layers of a call; asked of the watch that was opened last, if any changes them."""
+        return call.run(cells, make_program)
+
+    def has_seen(self, module: nn.Module, call: Call) -> bool:
+        """Whether a run before this one made the same call, and the module was compared in it."""
+        return False
+
+    def add(self, module: nn.Module, segments: dict[Key, Segment], run: Outermost) -> None:
+        """Record one call of a module."""
+        for key, segment in segments.items():
+            name = self.names[module][key]
+            if not self.keep or name in self.keep:
+                run.segments.setdefault(name, []).append(segment)
+
+    def passed(self, module: nn.Module, rows: int, steps: int, run: Outermost) -> None:
+        """Move the time axis of a module's layers on."""
+        for name in self.names[module].values():
+            run.passed(name, rows, steps)
+
+    def check(self, run: Outermost, *, whole: bool = True) -> None:
+        """Check, after a run, what only the length of its axes can tell.
+
+        Args:
+            run: the run.
+            whole: whether every edit must have had its layer in this run.
+
+        Raises:
+            LayerError: an edit's layer did not run.
+            PositionError, SourceError: an edit does not fit so many steps.
+        """
+        for edit in self.edits:
+            steps = run.length(edit.layer)
+            if steps:
+                edit.check_steps(steps)
+            elif whole:
+                raise LayerError(
+                    f"layer {edit.layer!r} did not run in this forward, so {edit!r} did nothing"
+                )
+
+    def recording(self, run: Outermost, output: object, edits: Sequence[object] = ()) -> Recording:
+        """What was recorded of a run, in execution order.
+
+        Warns:
+            WeightsMovedWarning: parameters were changed in place while it ran.
+        """
+        if run.versions and [version(tensor) for tensor in self._parameters] != run.versions:
+            warnings.warn(
+                "parameters of the model were changed while it was recorded (does another thread "
+                "train it?): each call is recorded with the weights that ran, but not all calls "
+                "with the same",
+                WeightsMovedWarning,
+                stacklevel=3,
+            )
+        layers = {name: LayerRecording(name, parts) for name, parts in run.segments.items()}
+        return Recording(layers, output, edits, self.closed)
+
+    def tell(self, module: nn.Module) -> None:
+        """Say that a call of a module is not its own: other code makes it than opened the watch."""
+
+    def warn_nonfinite(self, module: nn.Module, x: Tensor, run: Outermost) -> None:
+        """Say where NaN or infinity entered a module, once a watch."""
+        if module in self._warned:
+            return
+        self._warned.add(module)
+        name = next(iter(self.names[module].values()))
+        bad = (~torch.isfinite(x)).any(2).nonzero()
+        where = "its weights or its first state"
+        if len(bad):
+            row, step = bad[0].tolist()
+            where = f"its input, first at row {row}, step {run.start(name, len(x)) + step}"
+        warnings.warn(
+            f"layer {name!r}: NaN or infinity in {where}; it is recorded as it is, and so are the "
+            "states that it spoils",
+            NonFiniteWarning,
+            stacklevel=2,
+        )
+
+
+def _unknown(edit: EditLike) -> RecordingError:
+    return RecordingError(
+        f"{edit!r} refers to the unedited run (a mean, or a position from the end), and that is "
+        "not known here: the run began where grulens does not see its arguments. Make it with "
+        "record(model, ..., edits=..., call='the method'), call the method on the model inside the "
+        "block, or give positions from the start and numbers"
+    )

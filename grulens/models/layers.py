@@ -1,0 +1,198 @@
+"""Which GRU layers a model holds, by name; and a clear refusal of those it cannot open."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from grulens.cells.gru import Cell
+from grulens.errors import LayerError, NoGRUError, UnsupportedGRUError, shown
+from grulens.models.adapters.adapter import Adapter
+from grulens.models.adapters.closed import Closed, Found, look, places, sentences
+from grulens.models.adapters.register import adapter_of
+from grulens.models.call.call import Key
+from grulens.models.restore.parametrized import only_looked_at
+from grulens.tables import html_table
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One direction of one GRU layer.
+
+    Attributes:
+        name: the module's dotted path and torch's own suffix; for a module that is called step by
+            step its path alone.
+        kind: the module's class.
+        input_size: number of inputs.
+        hidden_size: number of units.
+        direction: "forward" or "reverse".
+        convention: where the reset gate acts, and activations that are not torch's.
+        also: the other names that it would have, where a model holds its module at several places.
+    """
+
+    name: str
+    kind: str
+    input_size: int
+    hidden_size: int
+    direction: str
+    convention: str = "reset after the product"
+    also: str = ""
+
+
+class Layers(tuple[Layer, ...]):
+    """The layers of a model that can be opened, in the order in which the model holds them.
+
+    Attributes:
+        closed: what is there beside them and cannot be opened, each with `.name`, `.kind` and
+            `.reason`.
+    """
+
+    closed: tuple[Closed, ...]
+
+    def __new__(cls, items: Iterable[Layer] = (), closed: Iterable[Closed] = ()) -> Layers:
+        layers = super().__new__(cls, items)
+        layers.closed = tuple(closed)
+        return layers
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{layer.name}: {layer.kind}, input {layer.input_size}, hidden {layer.hidden_size}, "
+            f"{layer.direction}, {layer.convention}{layer.also and f'; also {layer.also}'}"
+            for layer in self
+        ]
+        return "\n".join([*lines, *(f"not opened: {said}" for said in sentences(self.closed))])
+
+    def _repr_html_(self) -> str:
+        head = ("layer", "kind", "input", "hidden", "direction", "convention", "also")
+        table = html_table(head, [tuple(vars(layer).values()) for layer in self])
+        if not self.closed:
+            return table
+        rows = [(part.name, part.kind, part.reason) for part in self.closed]
+        return table + html_table(("not opened", "kind", "why"), rows)
+
+
+def layers(model: nn.Module) -> Layers:
+    """The GRU layers of a model: one item per layer and direction, each with a `.name`.
+
+    What is like a GRU and cannot be opened is said beside them, and is their `.closed`: a subclass
+    that computes something else, a scripted or quantized layer, an LSTM, an RNN, a class that looks
+    like a GRU and is not registered.
+
+    Raises:
+        NoGRUError: the model holds none; the message says what it holds.
+        UnsupportedGRUError: it holds only GRUs that cannot be opened, or a class that looks like a
+            GRU and is not registered.
+        AdapterError: the adapter of a registered class does not fit it.
+        ModelError: it is no `torch.nn.Module`.
+
+    >>> layers(nn.GRU(3, 4, num_layers=2))
+    l0: GRU, input 3, hidden 4, forward, reset after the product
+    l1: GRU, input 4, hidden 4, forward, reset after the product
+    >>> [layer.name for layer in layers(nn.ModuleDict({"rnn": nn.GRU(3, 4, bidirectional=True)}))]
+    ['rnn.l0', 'rnn.l0_reverse']
+    >>> layers(nn.ModuleDict({"rnn": nn.GRU(3, 4), "other": nn.LSTM(3, 4)}))
+    rnn.l0: GRU, input 3, hidden 4, forward, reset after the product
+    not opened: 'other' is an LSTM, which has other gates: grulens opens GRUs
+    """
+    found, at = held(model), places(model)
+    every = (
+        Layer(
+            name,
+            type(module).__name__,
+            cell.input_size,
+            cell.hidden_size,
+            "reverse" if key[1] else "forward",
+            cell.convention,
+            ", ".join(named(other, module)[key][0] for other in at[module][1:]),
+        )
+        for path, module in found.opened.items()
+        for key, (name, cell) in named(path, module).items()
+    )
+    return Layers(every, found.closed)
+
+
+def find(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of a model that hold a GRU, by dotted path ("" is the model itself)."""
+    return held(model).opened
+
+
+def held(model: nn.Module) -> Found:
+    """What a model holds, opened and not; refused if nothing in it can be opened."""
+    found = look(model)
+    if found.opened:
+        return found
+    said = sentences(found.closed)
+    if any(part.is_gru for part in found.closed):
+        raise UnsupportedGRUError(_with_how(said))
+    kinds = Counter(type(module).__name__ for module in model.modules() if module is not model)
+    inside = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6)) or "no other module"
+    what = f"this model ({type(model).__name__}) holds no nn.GRU and no nn.GRUCell; it holds "
+    raise NoGRUError("; ".join([what + inside, *said]))
+
+
+def named(path: str, module: nn.Module) -> dict[Key, tuple[str, Cell]]:
+    """The layers of one module, name and cell, by (level, direction); direction 1 is reverse."""
+    adapter = known(module)
+    with only_looked_at(module):
+        cells = adapter.cells_of(module)
+    if not adapter.sequence:
+        return {key: (path or "cell", cell) for key, cell in cells.items()}
+    prefix = f"{path}." if path else ""
+    return {
+        (level, direction): (f"{prefix}l{level}{'_reverse' if direction else ''}", cell)
+        for (level, direction), cell in cells.items()
+    }
+
+
+def known(module: nn.Module) -> Adapter:
+    """The adapter of a module that `find` found."""
+    adapter = adapter_of(module)
+    if adapter is None:
+        raise UnsupportedGRUError(f"{type(module).__name__} is not registered (any more)")
+    return adapter
+
+
+def check_layer(
+    name: Any,
+    known: list[str],
+    where: str = "is not in this model; it has",
+    model: nn.Module | None = None,
+    closed: Sequence[Closed] = (),
+) -> None:
+    """Raise LayerError unless `name` is one of `known`.
+
+    The message says what is there but not opened, `closed` or in the `model`; and with a `model`,
+    if it is another's name.
+    """
+    if isinstance(name, str) and name in known:
+        return
+    closed = closed if model is None else look(model).closed
+    said = f"layer {shown(name)} {where} {', '.join(known) or 'none'}"
+    if isinstance(name, str):
+        if model is not None and (other := other_name(model, name)):
+            raise LayerError(
+                f"layer {name!r} is layer {other!r}: the model holds one module at both places; "
+                "use that name"
+            )
+        meant = [part for part in closed if f"{name}.".startswith(f"{part.name}.")]
+        closed = meant or closed
+    raise LayerError(_with_how([said, *sentences(closed)]))
+
+
+def _with_how(said: list[str]) -> str:
+    """Sentences as one message; the lines that register a class stand once, and last."""
+    split = [sentence.partition("\n") for sentence in said]
+    how = next((f"\n{rest}" for _, line, rest in split if line), "")
+    return "; ".join(first for first, line, _ in sorted(split, key=lambda part: part[1])) + how
+
+
+def other_name(model: nn.Module, name: str) -> str | None:
+    """The name by which a layer goes that a model holds at `name` too, or None."""
+    for layer in layers(model):
+        if name in layer.also.split(", "):
+            return layer.name
+    return None

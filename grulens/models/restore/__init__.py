@@ -1,0 +1,1 @@
+"""Leaving a model as it was: hooks, modes, random numbers, interrupts."""
