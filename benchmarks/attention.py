@@ -18,7 +18,7 @@ from torch import nn
 
 import grulens
 from benchmarks.measure import ratio
-from grulens.probing.held import Held
+from grulens.probing.units.peak_memory import Held
 
 TIMES = (128, 256, 512, 1024, 2048)
 UNITS = (128, 512)

@@ -21,27 +21,27 @@ from grulens.models.instrument.editing import editing, recording
 from grulens.models.layers import layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.agglomerate import agglomerate
-from grulens.probing.attention import GateAttention, attention
-from grulens.probing.credit import input_x_gradient, integrated_gradients
-from grulens.probing.credited import Credit
-from grulens.probing.decomposed import Decomposition
-from grulens.probing.decomposition import contextual_credit, contextual_decomposition
-from grulens.probing.edit import Edit
-from grulens.probing.edits import ablate, clamp, patch, scale, shift
-from grulens.probing.flow import GradientFlow, gradient_flow
-from grulens.probing.head import Head, head_of
-from grulens.probing.hierarchy import Hierarchy
-from grulens.probing.interactions import Interactions, interactions
-from grulens.probing.lensed import LogitLens
-from grulens.probing.logit_lens import logit_lens
-from grulens.probing.portrait import Portrait, portrait
-from grulens.probing.relevance import layerwise_relevance
-from grulens.probing.sweep import sweep
-from grulens.probing.swept import Sweep
-from grulens.probing.timescales import Timescales, timescales
-from grulens.probing.trace import trace_patch
-from grulens.probing.traced import Trace
+from grulens.probing.credit.credit import Credit
+from grulens.probing.credit.gradients import input_x_gradient, integrated_gradients
+from grulens.probing.credit.lensed import LogitLens
+from grulens.probing.credit.logit_lens import logit_lens
+from grulens.probing.credit.relevance import layerwise_relevance
+from grulens.probing.dynamics.portrait import Portrait, portrait
+from grulens.probing.edits.edit import Edit
+from grulens.probing.edits.five import ablate, clamp, patch, scale, shift
+from grulens.probing.memory.attention import GateAttention, attention
+from grulens.probing.memory.flow import GradientFlow, gradient_flow
+from grulens.probing.memory.timescales import Timescales, timescales
+from grulens.probing.phrases.agglomerate import agglomerate
+from grulens.probing.phrases.decomposed import Decomposition
+from grulens.probing.phrases.decomposition import contextual_credit, contextual_decomposition
+from grulens.probing.phrases.hierarchy import Hierarchy
+from grulens.probing.phrases.interactions import Interactions, interactions
+from grulens.probing.readout.head import Head, head_of
+from grulens.probing.units.sweep import sweep
+from grulens.probing.units.swept import Sweep
+from grulens.probing.units.trace import trace_patch
+from grulens.probing.units.traced import Trace
 
 if TYPE_CHECKING:
     from grulens.ipython import load_ipython_extension, unload_ipython_extension

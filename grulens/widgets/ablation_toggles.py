@@ -18,7 +18,7 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import WeightsChangedError
-from grulens.probing.edits import ablate
+from grulens.probing.edits.five import ablate
 from grulens.views.palette import ACCENT
 from grulens.widgets.copy_code import CopyCode
 from grulens.widgets.edit_list import Slot

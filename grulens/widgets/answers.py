@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grulens.errors import NoAnswerError, ReadoutError, shown
 from grulens.models.recording import Recording
-from grulens.probing.readout import (
+from grulens.probing.readout.readout import (
     SCALES,
     Answer,
     Readout,

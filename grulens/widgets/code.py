@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.edit import Edit
-from grulens.probing.sources import Source
+from grulens.probing.edits.edit import Edit
+from grulens.probing.edits.sources import Source
 from grulens.widgets.names import Names
 from grulens.widgets.runs import Input
 

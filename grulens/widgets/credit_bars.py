@@ -16,8 +16,8 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import NoAnswerError, ReadoutError
-from grulens.probing.credited import Credit
-from grulens.probing.lensed import LogitLens
+from grulens.probing.credit.credit import Credit
+from grulens.probing.credit.lensed import LogitLens
 from grulens.widgets.credit_methods import METHODS
 from grulens.widgets.credit_part import Asked, CreditPart, Overtaken
 from grulens.widgets.lens_part import LensPart

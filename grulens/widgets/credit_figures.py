@@ -11,8 +11,8 @@ from bokeh.models import BoxSelectTool
 from jaxtyping import Float
 from torch import Tensor
 
-from grulens.probing.credited import Credit
-from grulens.probing.lensed import LogitLens
+from grulens.probing.credit.credit import Credit
+from grulens.probing.credit.lensed import LogitLens
 from grulens.views import raster, still, still_credit
 from grulens.views.credit_bars import FLOOR, TokenBars
 from grulens.views.logit_lens import LINES, LensLines

@@ -12,12 +12,12 @@ from typing import Any, Final
 from torch import Tensor
 
 from grulens.errors import ReadoutError
-from grulens.probing.credit import input_x_gradient, integrated_gradients
-from grulens.probing.credited import Credit
-from grulens.probing.decomposition import contextual_credit
-from grulens.probing.head import head_of
-from grulens.probing.reader import FINAL
-from grulens.probing.relevance import layerwise_relevance
+from grulens.probing.credit.credit import Credit
+from grulens.probing.credit.gradients import input_x_gradient, integrated_gradients
+from grulens.probing.credit.reader import FINAL
+from grulens.probing.credit.relevance import layerwise_relevance
+from grulens.probing.phrases.decomposition import contextual_credit
+from grulens.probing.readout.head import head_of
 from grulens.widgets.advice import advised
 from grulens.widgets.session import Session
 

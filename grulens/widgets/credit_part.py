@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from grulens.probing.credited import Credit
+from grulens.probing.credit.credit import Credit
 from grulens.views.canvas import Positions
 from grulens.views.waterfall import number
 from grulens.widgets.bokeh_view import BokehView

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from grulens.errors import ReadoutError, WeightsChangedError
 from grulens.models.restore.standing import Standing
-from grulens.probing.head import Head, head_of
+from grulens.probing.readout.head import Head, head_of
 from grulens.views.tokens import visible_text
 from grulens.widgets.session import Session
 

@@ -15,7 +15,7 @@ from typing import Any
 import traitlets as tl
 
 from grulens.errors import EditError, shown
-from grulens.probing.edit import Edit
+from grulens.probing.edits.edit import Edit
 from grulens.widgets.history import History
 
 

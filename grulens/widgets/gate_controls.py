@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import ipywidgets as W
 
-from grulens.probing.edit import Edit
-from grulens.probing.edits import clamp, scale, shift
+from grulens.probing.edits.edit import Edit
+from grulens.probing.edits.five import clamp, scale, shift
 from grulens.views.palette import ACCENT, NAME
 from grulens.widgets.latest import Background
 from grulens.widgets.panel import button, choice, row

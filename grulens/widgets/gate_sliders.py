@@ -19,8 +19,8 @@ import traitlets as tl
 from bokeh.layouts import column
 from torch import Tensor, nn
 
-from grulens.probing.order import ORDERS, order_units
-from grulens.probing.positions import words
+from grulens.probing.edits.positions import words
+from grulens.probing.units.order import ORDERS, order_units
 from grulens.views.heatmap import Heatmap
 from grulens.views.output_chart import OutputChart
 from grulens.views.palette import NAME

@@ -9,11 +9,11 @@ from typing import Final
 
 import torch
 
-from grulens.probing.agglomerate import Growing
-from grulens.probing.hierarchy import Hierarchy
-from grulens.probing.levels import Levels
-from grulens.probing.phrases import logits
-from grulens.probing.reader import FINAL, read_by
+from grulens.probing.credit.reader import FINAL, read_by
+from grulens.probing.credit.stack import Levels
+from grulens.probing.phrases.agglomerate import Growing
+from grulens.probing.phrases.hierarchy import Hierarchy
+from grulens.probing.phrases.phrases import logits
 from grulens.widgets.advice import advised
 from grulens.widgets.session import Session
 

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, Final
 
 from grulens.models.restore.standing import Standing
-from grulens.probing.head import Head, head_of
-from grulens.probing.lensed import LogitLens
-from grulens.probing.logit_lens import logit_lens
+from grulens.probing.credit.lensed import LogitLens
+from grulens.probing.credit.logit_lens import logit_lens
+from grulens.probing.readout.head import Head, head_of
 from grulens.views.tokens import visible_text
 from grulens.views.waterfall import number
 from grulens.widgets.advice import advised

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.models.recording import LayerRecording
-from grulens.probing import positions
-from grulens.probing.attention import GateAttention, attention
+from grulens.probing.edits import positions
+from grulens.probing.memory.attention import GateAttention, attention
 from grulens.views import still_memory
 from grulens.views.attention_map import AttentionMap
 from grulens.views.query_bars import QueryBars

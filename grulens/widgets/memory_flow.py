@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.models.recording import LayerRecording
-from grulens.probing.flow import GradientFlow, gradient_flow
+from grulens.probing.memory.flow import GradientFlow, gradient_flow
 from grulens.views import still_memory
 from grulens.views.attention_map import AttentionMap
 from grulens.views.gain_line import GainLine

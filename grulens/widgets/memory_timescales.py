@@ -20,7 +20,7 @@ from bokeh.layouts import column
 from bokeh.layouts import row as beside
 
 from grulens.models.recording import LayerRecording
-from grulens.probing.timescales import GATES, Timescales, timescales
+from grulens.probing.memory.timescales import GATES, Timescales, timescales
 from grulens.views import still_memory
 from grulens.views.gate_histograms import GateHistograms
 from grulens.views.half_lives import HalfLives

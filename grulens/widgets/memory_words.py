@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from grulens.durations import steps
-from grulens.probing.timescales import Timescales
+from grulens.probing.memory.timescales import Timescales
 from grulens.views.tokens import visible_text
 
 #: Half of a state is half within what float32 can add up.
@@ -130,7 +130,7 @@ def lives(found: Timescales, units: Sequence[int]) -> str:
 
     >>> import torch
     >>> from grulens import record
-    >>> from grulens.probing.timescales import timescales
+    >>> from grulens.probing.memory.timescales import timescales
     >>> rnn = torch.nn.GRU(1, 1).requires_grad_(False)
     >>> _ = [p.zero_() for p in rnn.parameters()]
     >>> lives(timescales(record(rnn, torch.zeros(4, 1, 1))), (0,))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.edit import Edit
+from grulens.probing.edits.edit import Edit
 
 #: Whose frames stand between a user's call and us: our own, and those that check annotations.
 INSIDE: Final = frozenset(

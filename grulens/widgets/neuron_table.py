@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from grulens.probing.neurons import Neurons, neurons
-from grulens.probing.swept import PATHS
+from grulens.probing.units.statistics import Neurons, neurons
+from grulens.probing.units.swept import PATHS
 from grulens.stopped import stopped
 from grulens.views.still import compose
 from grulens.views.still_sweep import effects

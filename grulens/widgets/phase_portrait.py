@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from grulens.cells.dynamics.lyapunov import lyapunov
 from grulens.durations import steps
 from grulens.models.recording import LayerRecording
-from grulens.probing.portrait import Plane, growing, run
+from grulens.probing.dynamics.portrait import Plane, growing, run
 from grulens.views import still
 from grulens.views.exponents import Exponents
 from grulens.views.phase_portrait import PhasePlot

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from grulens.errors import RecordingError
-from grulens.probing.portrait import Plane, Portrait, portrait
+from grulens.probing.dynamics.portrait import Plane, Portrait, portrait
 from grulens.widgets.search import Search
 from grulens.widgets.session import Session
 

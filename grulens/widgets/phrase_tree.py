@@ -16,8 +16,8 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
-from grulens.probing.hierarchy import Group, Hierarchy
-from grulens.probing.reader import FINAL
+from grulens.probing.credit.reader import FINAL
+from grulens.probing.phrases.hierarchy import Group, Hierarchy
 from grulens.views.phrase import Phrase, number, said, words
 from grulens.views.phrase_tree import PhraseBoxes
 from grulens.views.still import compose

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.models.recording import LayerRecording
-from grulens.probing.order import Order, order_units
+from grulens.probing.units.order import Order, order_units
 from grulens.views import raster
 from grulens.views import still as draw
 from grulens.views.palette import SIGNALS

@@ -14,14 +14,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from grulens.errors import GrulensError, PositionError, ReadoutError, shown
-from grulens.probing import positions
-from grulens.probing.attention import GateAttention
-from grulens.probing.credited import Credit
-from grulens.probing.hierarchy import Hierarchy
-from grulens.probing.lensed import LogitLens
-from grulens.probing.swept import PATHS, Sweep
-from grulens.probing.timescales import Timescales
-from grulens.probing.traced import Trace
+from grulens.probing.credit.credit import Credit
+from grulens.probing.credit.lensed import LogitLens
+from grulens.probing.edits import positions
+from grulens.probing.memory.attention import GateAttention
+from grulens.probing.memory.timescales import Timescales
+from grulens.probing.phrases.hierarchy import Hierarchy
+from grulens.probing.units.swept import PATHS, Sweep
+from grulens.probing.units.traced import Trace
 from grulens.views import raster, still, still_phrases, still_sweep
 from grulens.views.phrase_tree import PhraseBoxes
 from grulens.views.step_map import largest, step_map

@@ -8,9 +8,9 @@ from typing import Any
 from bokeh.model import Model
 
 from grulens.errors import GrulensError, PositionError, shown
-from grulens.probing import positions
-from grulens.probing.credited import Credit
-from grulens.probing.lensed import LogitLens
+from grulens.probing.credit.credit import Credit
+from grulens.probing.credit.lensed import LogitLens
+from grulens.probing.edits import positions
 from grulens.widgets.credit_figures import CreditFigure, LensFigure
 
 Figure = tuple[Model, Callable[[], str]]

@@ -9,9 +9,9 @@ from bokeh.layouts import column
 from bokeh.model import Model
 
 from grulens.errors import GrulensError, PositionError, shown
-from grulens.probing import positions
-from grulens.probing.attention import GateAttention
-from grulens.probing.timescales import Timescales
+from grulens.probing.edits import positions
+from grulens.probing.memory.attention import GateAttention
+from grulens.probing.memory.timescales import Timescales
 from grulens.views import still_memory
 from grulens.views.attention_map import AttentionMap
 from grulens.views.query_bars import QueryBars

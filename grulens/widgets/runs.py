@@ -24,7 +24,7 @@ from grulens.models.restore.interrupts import Whole, acquire
 from grulens.models.restore.mode import evaluated, in_eval, in_training
 from grulens.models.restore.standing import CHANGED, Standing, expecting, is_lazy
 from grulens.models.restore.untouched import untouched
-from grulens.probing.edit import Edit
+from grulens.probing.edits.edit import Edit
 
 #: What is to be known of runs that are not what the model would do by itself.
 EVAL: Final = "these runs are in eval mode; the model itself is in training mode"

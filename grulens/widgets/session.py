@@ -21,11 +21,11 @@ from grulens.models.instrument.editing import LOCK
 from grulens.models.layers import check_layer, layers
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.standing import CHANGED, Standing
-from grulens.probing import positions
-from grulens.probing.edit import Edit
-from grulens.probing.misfit import misfit
-from grulens.probing.readout import Answer, Readout, Scale, divergence
-from grulens.probing.spans import last_read
+from grulens.probing.edits import positions
+from grulens.probing.edits.edit import Edit
+from grulens.probing.edits.misfit import misfit
+from grulens.probing.memory.spans import last_read
+from grulens.probing.readout.readout import Answer, Readout, Scale, divergence
 from grulens.widgets.answers import Answers, Array
 from grulens.widgets.code import write
 from grulens.widgets.edit_list import EditList, Slots, check_edit

@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
-from grulens.probing.readout import Answer, divergence
-from grulens.probing.swept import PATHS
-from grulens.probing.turns import Turns
+from grulens.probing.readout.readout import Answer, divergence
+from grulens.probing.units.interleaved import Turns
+from grulens.probing.units.swept import PATHS
 from grulens.widgets.session import Session
 
 #: Others wait for the lock while a turn runs; a pause lets one of them have it.

@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import grulens
 from grulens import NeuronTable, Session, attention, logit_lens, record
 from grulens.models.recording import Recording
-from grulens.probing.neurons import neurons
-from grulens.probing.spans import last_read
+from grulens.probing.memory.spans import last_read
+from grulens.probing.units.statistics import neurons
 
 LENGTHS = [3, 6, 4]
 

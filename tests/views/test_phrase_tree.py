@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bokeh.events import DoubleTap, Tap
 
-from grulens.probing.hierarchy import Group, merging
+from grulens.probing.phrases.hierarchy import Group, merging
 from grulens.views.phrase import ink, number, words
 from grulens.views.phrase_tree import MOST, PhraseBoxes
 from grulens.views.still_phrases import phrases

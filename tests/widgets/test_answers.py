@@ -25,7 +25,7 @@ from grulens import (
     clamp,
 )  # fmt: skip
 from grulens.errors import NoAnswerError, ReadoutError
-from grulens.probing.suggestion import fits, suggestions
+from grulens.probing.readout.suggestion import fits, suggestions
 
 B, T, H = 2, 6, 8
 MOVED = "movedim(-1, 1).flatten(0, 1)"

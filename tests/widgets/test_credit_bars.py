@@ -24,7 +24,7 @@ from grulens import (
     logit_lens,
 )
 from grulens.errors import GrulensError, PositionError
-from grulens.probing.credited import Credit
+from grulens.probing.credit.credit import Credit
 from grulens.views.waterfall import number
 from grulens.widgets import credit_part, target
 from grulens.widgets.credit_bars import LENS

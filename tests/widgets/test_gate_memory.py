@@ -11,8 +11,8 @@ from bokeh.events import Tap
 from torch import Tensor, nn
 
 from grulens import GateMemory, Session, ablate, attention, clamp, gradient_flow, scale, timescales
-from grulens.probing.attention import GateAttention
-from grulens.probing.head import head_of
+from grulens.probing.memory.attention import GateAttention
+from grulens.probing.readout.head import head_of
 from grulens.widgets import memory_attention, memory_flow
 
 

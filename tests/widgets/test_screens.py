@@ -28,7 +28,7 @@ from grulens import (
     scale,
 )
 from grulens.errors import GrulensError, ModelError
-from grulens.probing.edit import Edit
+from grulens.probing.edits.edit import Edit
 from grulens.widgets.studies import Studies
 
 #: Every screen there is.

@@ -216,7 +216,7 @@ def test_a_measurement_ends_where_the_weights_move(
         on_turn()
         train(model)
 
-    monkeypatch.setattr("grulens.probing.turns.FIRST", 2)
+    monkeypatch.setattr("grulens.probing.units.interleaved.FIRST", 2)
     table._effects.measure(table._effects.begin(), lambda: None)
     assert table._effects.done == 6
     monkeypatch.setattr(table, "_on_turn", moved)

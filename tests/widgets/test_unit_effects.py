@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from grulens import Lens, NeuronTable, Session, ablate, clamp, sweep
-from grulens.probing.turns import Turns
+from grulens.probing.units.interleaved import Turns
 from grulens.widgets import neuron_table, unit_effects
 from grulens.widgets.unit_effects import PATHS
 

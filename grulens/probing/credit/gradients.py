@@ -1,0 +1,169 @@
+"""Which inputs a score is owed to, by its gradients: along a path, or where it stands.
+
+Captum knows the methods; what it cannot do is differentiate a model with respect to what a GRU in
+the middle of it reads. So it gets the gradients from here, of the whole model run with that input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grulens.errors import EditError, shown
+from grulens.models.call.invocation import arguments
+from grulens.probing.credit.credit import Credit
+from grulens.probing.credit.score import Score, baseline_of
+
+MOST_STEPS = 100_000
+Pair = tuple[Tensor, Tensor]
+
+
+def integrated_gradients(
+    model: nn.Module,
+    *args: Any,
+    readout: Any,
+    layer: Any = None,
+    baseline: Any = 0.0,
+    steps: Any = 64,
+    edits: Any = (),
+    progress: bool | Callable[[int], object] = True,
+    call: Any = None,
+    inputs: Any = None,
+    **kwargs: Any,
+) -> Credit:
+    """How much each input of a layer adds to a score on the straight way from a baseline to it.
+
+    With x' the baseline, the share of each x_i is (x_i - x'_i) times the mean of d score / d x_i
+    over the points x' + a (x - x'), a from 0 to 1 (Sundararajan, Taly and Yan 2017,
+    arXiv:1703.01365, eq. 1), by Captum's Gauss-Legendre sum over `steps` points. The first state
+    goes the same way from zero, and has its own share.
+
+    The path is that of the layer's input as the GRU reads it, such as an embedding's output; for
+    an upper layer, the states of the one below. Both directions of a bidirectional layer read it,
+    so its shares are for both; of the two first states only the named layer's moves. What else of
+    the model sees the original input (a skip connection) still does, and so is part of `bias`.
+    Where a module is called step by step, every call reads its own part of the path, even one that
+    the model would compute from earlier states; the first state is that of the first call.
+
+    The steps run one after another, and a run leaves nothing behind: memory is that of one run with
+    its graph. Rows are taken not to act on each other.
+
+    Args:
+        model: any module that holds a GRU.
+        *args: the model's own arguments.
+        readout: from the model's output to the score: (batch,), or one number for batch 1.
+        layer: whose input is credited; None is the first layer that runs.
+        baseline: x': a number, or a tensor that broadcasts to the layer's input (batch, time,
+            input). Padding stays as it is.
+        steps: points on the way; the gap says whether they are enough.
+        edits: what is changed in every run: the credit is that of the edited model. A mean to which
+            an edit refers is that of the run asked about.
+        progress: whether to show a bar; or a function that is told how many more points are done,
+            with no lock held. What it raises ends the computation.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
+        **kwargs: the model's own keyword arguments.
+
+    Returns:
+        A `Credit`. `bias` is the score at the baseline: x' in place of the input, h_0 zero. `gap`
+        is score - bias - the sum of all shares, and goes to 0 as steps grow.
+
+    Raises:
+        ReadoutError: the readout gives no floating (batch,), or no gradient flows through it.
+        EditError: `baseline` or `steps` does not fit, or an edit does not.
+        LayerError: no such layer.
+        RecordingError: the layer did not run, or with other inputs is called another number of
+            times.
+
+    >>> rnn = nn.GRU(3, 4, batch_first=True)
+    >>> credit = integrated_gradients(rnn, torch.randn(2, 6, 3), progress=False,
+    ...                               readout=lambda output: output[0][:, -1, 0])
+    >>> credit.tokens.shape, bool(credit.gap.abs().max() < 1e-4)
+    (torch.Size([2, 6]), True)
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
+        raise EditError(f"steps must be an int from 1 to {MOST_STEPS}, got {shown(steps)}")
+    from captum.attr import IntegratedGradients  # noqa: PLC0415 - slow to import
+    from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
+
+    score = Score(model, arguments(args, kwargs, inputs), readout, layer, edits, call)
+    start = baseline_of(score, baseline), torch.zeros_like(score.h_0)
+    end = score.x, score.h_0
+    with tqdm(total=steps, desc="steps", disable=progress is not True, leave=False) as bar:
+        told = progress if callable(progress) else bar.update
+        method = IntegratedGradients(score.at)
+        method.gradient_func = _gradients_of(score, told)
+        with torch.no_grad():
+            # one point of the path at a time: a model cannot be asked for more rows than it has
+            shares = method.attribute(end, start, n_steps=steps, internal_batch_size=len(score.x))
+    return _credit("integrated gradients", score, shares, score.at(*start))
+
+
+def input_x_gradient(
+    model: nn.Module,
+    *args: Any,
+    readout: Any,
+    layer: Any = None,
+    edits: Any = (),
+    call: Any = None,
+    inputs: Any = None,
+    **kwargs: Any,
+) -> Credit:
+    """Each input of a layer times the gradient of a score there.
+
+    One backward pass: what the score would lose at each input if it were linear (Shrikumar et al.
+    2016, arXiv:1605.01713, whose baseline it is measured against). It is not, and the gap says by
+    how much these shares miss the score. Where credit goes is described at `integrated_gradients`.
+
+    Args:
+        model: any module that holds a GRU.
+        *args: the model's own arguments.
+        readout: from the model's output to the score: (batch,), or one number for batch 1.
+        layer: whose input is credited; None is the first layer that runs.
+        edits: what is changed in the run: the credit is that of the edited model.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
+        **kwargs: the model's own keyword arguments.
+
+    Returns:
+        A `Credit`; its `bias` is 0, its `gap` score - the sum of all shares.
+
+    Raises:
+        ReadoutError: the readout gives no floating (batch,), or no gradient flows through it.
+        LayerError: no such layer.
+        EditError: an edit that does not fit.
+        RecordingError: the layer did not run.
+
+    >>> rnn = nn.GRU(3, 4, batch_first=True)
+    >>> input_x_gradient(rnn, torch.ones(2, 6, 3), readout=lambda output: output[0][:, -1, 0])
+    Credit('input × gradient' to 'l0', batch 2, time 6, largest gap ...)
+    """
+    from captum.attr import InputXGradient  # noqa: PLC0415 - slow to import
+
+    score = Score(model, arguments(args, kwargs, inputs), readout, layer, edits, call)
+    method = InputXGradient(score.at)
+    method.gradient_func = _gradients_of(score, lambda _: None)
+    with torch.no_grad():
+        # Captum says aloud that it asks these for gradients, unless they have been asked
+        inputs = score.x.detach().requires_grad_(), score.h_0.detach().requires_grad_()
+        shares = method.attribute(inputs)
+    return _credit("input × gradient", score, shares, torch.zeros_like(score.value))
+
+
+def _gradients_of(score: Score, told: Callable[[int], object]) -> Callable[..., Pair]:
+    """What Captum calls for gradients: of a score, at what a layer reads."""
+
+    def gradients(forward_fn: Any, inputs: Pair, *_: Any, **__: Any) -> Pair:
+        found = score.gradients(*inputs)
+        told(1)
+        return found
+
+    return gradients
+
+
+def _credit(method: str, score: Score, shares: Pair, bias: Tensor) -> Credit:
+    inputs, initial = (share.detach() for share in shares)
+    return Credit(method, score.layer, score.value, inputs, initial, bias)

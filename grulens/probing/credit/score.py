@@ -1,0 +1,141 @@
+"""One number a row of what a model answers, as a function of what one of its layers reads.
+
+Credit is given along this function: from the layer's input and first state to the score. Each
+value of it is a run of the whole model that leaves nothing behind, with the lock free in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grulens.errors import EditError, ReadoutError, shown
+from grulens.models.call.invocation import Given, fresh, invocation
+from grulens.models.call.place import EditLike
+from grulens.models.instrument.editing import ran
+from grulens.models.instrument.given import GivenRun, Means
+from grulens.models.instrument.watch import Watch
+from grulens.models.record import record
+from grulens.probing.readout.readout import Readout, check_readout
+from grulens.probing.units.question import as_it_was
+
+
+class Score:
+    """A model's score, and the input and first state that a layer had in one run.
+
+    Args:
+        model: the user's model.
+        given: its arguments, (args, kwargs).
+        readout: from the model's output to (batch,), or to one number where there is one row.
+        layer: the layer; None is the first one that runs.
+        edits: what is changed on the way.
+        call: its method that is the run, or None.
+
+    Attributes:
+        layer: the layer.
+        x: its input in that run (batch, time, input), zero on padding.
+        h_0: its state before the first step (batch, unit).
+        mask: (batch, time), False on padding.
+        value: the score of that run (batch,).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        given: Given,
+        readout: Any,
+        layer: Any = None,
+        edits: Any = (),
+        call: Any = None,
+    ) -> None:
+        check_readout(readout)
+        self.model, self.given, self.call = model, given, call
+        self.readout: Readout = readout
+        self.edits: Sequence[EditLike] = edits if isinstance(edits, Sequence) else (edits,)
+        wanted = None if layer is None else [layer]
+        with as_it_was(model):
+            run = record(model, layers=wanted, edits=self.edits, call=call, inputs=fresh(given))
+        self.layer = next(iter(run))
+        held = run[self.layer]
+        held.check_one_batch("credit")
+        self.x: Tensor = held.x
+        self.h_0: Tensor = held.segments[0].h_0
+        self.mask: Tensor = held.mask
+        # first of all runs: the means to which edits refer are those of this one
+        self._means: Means = {}
+        self.value = self.at(self.x, self.h_0)
+
+    def at(self, x: Tensor, h_0: Tensor) -> Tensor:
+        """The score (batch,) where the layer reads this."""
+        with as_it_was(self.model, grad=True):
+            return self._run(x, h_0).detach()
+
+    def gradients(self, x: Tensor, h_0: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of the score with respect to x and to h_0.
+
+        Raises:
+            ReadoutError: no gradient flows through the readout.
+        """
+        with as_it_was(self.model, grad=True):
+            # leaves of their own: what is handed in may be part of a graph
+            leaves = x.detach().requires_grad_(), h_0.detach().requires_grad_()
+            score = self._run(*leaves)
+            if not score.requires_grad:
+                raise ReadoutError(
+                    "credit needs a readout that gradients flow through; this one returns a tensor "
+                    "without a graph (no .item(), .detach(), argmax or numpy in it)"
+                )
+            of_x, of_h_0 = torch.autograd.grad(score.sum(), leaves, materialize_grads=True)
+            return of_x, of_h_0
+
+    def _run(self, x: Tensor, h_0: Tensor) -> Tensor:
+        run = GivenRun(self.model, self.layer, x, h_0, self._means)
+        again = invocation(self.model, fresh(self.given), self.call)
+        output = ran(again, Watch(self.model, self.edits), run)
+        run.check_whole()
+        return self._read(output)
+
+    def _read(self, output: Any) -> Tensor:
+        score = self.readout(output)
+        batch = len(self.x)
+        if not isinstance(score, Tensor) or not score.is_floating_point():
+            came = score.dtype if isinstance(score, Tensor) else type(score).__name__
+            raise ReadoutError(f"a readout must return a floating tensor, got {came}")
+        if batch == 1 and score.dim() == 0:
+            return score[None]
+        if tuple(score.shape) != (batch,):
+            raise ReadoutError(
+                f"credit is for one number a row: readout must return ({batch},) for these {batch} "
+                f"rows{', or one number' if batch == 1 else ''}; it returned {tuple(score.shape)}"
+            )
+        return score
+
+
+def baseline_of(score: Score, baseline: Any) -> Tensor:
+    """What a layer reads at the start of a path, (batch, time, input): zero on padding.
+
+    Args:
+        score: whose layer it is.
+        baseline: a finite number, or a tensor that broadcasts to the layer's input.
+
+    Raises:
+        EditError: it is neither.
+    """
+    x, value = score.x, baseline
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = torch.tensor(float(value))
+        if isinstance(value, Tensor) and not value.is_complex():
+            wide = value.detach().to(x).broadcast_to(x.shape)
+            if bool(wide.isfinite().all()):
+                return wide.masked_fill(~score.mask[..., None], 0)
+    except (RuntimeError, NotImplementedError, OverflowError):
+        pass  # it does not fit, whatever the reason
+    came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else shown(baseline)
+    raise EditError(
+        "baseline must be a finite number, or a tensor of them that broadcasts to the layer's "
+        f"input (batch, time, input) = {tuple(x.shape)}; got {came}"
+    )

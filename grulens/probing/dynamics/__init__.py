@@ -1,0 +1,1 @@
+"""A layer as a dynamical system, from the states that it visits."""

@@ -1,0 +1,248 @@
+"""Where a layer's states lie and how they move there: the planes in which a network can be seen.
+
+A layer moves in as many dimensions as it has units, and mostly uses few. Principal components show
+those; a plane through a chosen state adds how the cell would move from every point of it, and how
+much of that movement the plane does not show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.cells.dynamics.jacobian import Slopes, dense
+from grulens.cells.gru import Cell
+from grulens.cells.unroll import unroll
+from grulens.errors import PositionError, RecordingError, SignalError, shown
+from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.layer import layer_of
+from grulens.tables import html_table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Portrait:
+    """The principal components of a layer's states, and the states in them; float64.
+
+    Attributes:
+        layer: the layer.
+        mean: the mean state (unit,).
+        axes: the components as directions, orthonormal, the widest first (component, unit).
+        explained: the share of the states' variance along each, (component,).
+        points: the states in these components (batch, time, component), NaN on padding.
+    """
+
+    layer: str
+    mean: Float[Tensor, " unit"]
+    axes: Float[Tensor, "component unit"]
+    explained: Float[Tensor, " component"]
+    points: Float[Tensor, "batch time component"]
+
+    def project(self, states: Float[Tensor, "*any unit"]) -> Float[Tensor, "*any component"]:
+        """States (..., unit) in the components (..., component)."""
+        dense(states, "states")
+        if states.shape[-1:] != self.mean.shape:
+            raise SignalError(
+                f"states must be (..., unit) = (..., {len(self.mean)}), got {tuple(states.shape)}"
+            )
+        return (states.detach().cpu().double() - self.mean) @ self.axes.T
+
+    def plane(self, first: int = 0, second: int = 1, *, through: Any = None) -> Plane:
+        """The plane of two components.
+
+        Args:
+            first: the component to the right.
+            second: the component upwards.
+            through: the state (unit,) in which the plane cuts the space; None is the mean.
+
+        Raises:
+            PositionError: there is no such component, or they are the same.
+            SignalError: `through` is no state of this layer.
+        """
+        count = len(self.axes)
+        whole = all(isinstance(i, int) and not isinstance(i, bool) for i in (first, second))
+        if not whole or not (0 <= first < count and 0 <= second < count) or first == second:
+            raise PositionError(
+                f"a plane needs two different components from 0 to {count - 1}, got "
+                f"{shown(first)} and {shown(second)}"
+            )
+        if through is None:
+            origin = self.mean
+        else:
+            dense(through, "through")
+            if through.shape != self.mean.shape:
+                raise SignalError(
+                    f"through must be a state (unit,) = ({len(self.mean)},), got "
+                    f"{tuple(through.shape)}"
+                )
+            origin = through.detach().cpu().double()
+        return Plane(self.mean, self.axes[[first, second]], origin)
+
+    def __repr__(self) -> str:
+        batch, time, _ = self.points.shape
+        shares = ", ".join(f"{share:.0%}" for share in self.explained.tolist())
+        return f"Portrait({self.layer!r}, batch {batch}, time {time}, components {shares})"
+
+    def _repr_html_(self) -> str:
+        rows = [(i + 1, f"{share:.1%}") for i, share in enumerate(self.explained.tolist())]
+        return html_table(("component", "of the variance"), rows, repr(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Two directions in the space of states, and where the plane they span cuts it.
+
+    Attributes:
+        mean: what has the coordinates (0, 0), (unit,).
+        axes: the two directions, orthonormal (2, unit).
+        origin: a state in the plane (unit,).
+    """
+
+    mean: Float[Tensor, " unit"]
+    axes: Float[Tensor, "2 unit"]
+    origin: Float[Tensor, " unit"]
+
+    def project(self, states: Float[Tensor, "*any unit"]) -> Float[Tensor, "*any 2"]:
+        """States (..., unit) as points (..., 2)."""
+        return (states.detach().cpu().double() - self.mean) @ self.axes.T
+
+    def lift(self, points: Float[Tensor, "*any 2"]) -> Float[Tensor, "*any unit"]:
+        """The states of the plane (..., unit) at points (..., 2); `project` undoes it.
+
+        >>> eye = torch.eye(3).double()
+        >>> plane = Plane(0 * eye[0], eye[:2], eye.sum(0))
+        >>> plane.lift(torch.tensor([[0.5, -0.5]]))
+        tensor([[ 0.5000, -0.5000,  1.0000]], dtype=torch.float64)
+        """
+        return self.origin + (points.double() - self.project(self.origin)) @ self.axes
+
+    def field(
+        self, cell: Cell, points: Float[Tensor, "point 2"], x: Tensor | None = None
+    ) -> tuple[Float[Tensor, "point 2"], Float[Tensor, " point"]]:
+        """How the cell moves from points of the plane.
+
+        Args:
+            cell: the cell; it is read in float64.
+            points: (point, 2).
+            x: the input that stays (input,); None is zero.
+
+        Returns:
+            F(h) - h in the plane (point, 2); and the share of the step's length that leads out of
+            the plane (point,), 0 to 1: where it is large, the arrow says little.
+        """
+        h = self.lift(points)
+        step = run(cell, h, 1, x)[:, 1] - h
+        moved = step @ self.axes.T
+        out = torch.linalg.vector_norm(step - moved @ self.axes, dim=1)
+        return moved, out / torch.linalg.vector_norm(step, dim=1).clamp(min=1e-300)
+
+
+def portrait(
+    recording: Recording | LayerRecording, layer: str | None = None, *, components: int = 3
+) -> Portrait:
+    """The principal components of a recorded layer's states (Jolliffe 2002, by scikit-learn).
+
+    Sussillo and Barak 2013 (Neural Comput. 25:626) look at trajectories and fixed points of trained
+    networks in them.
+
+    Args:
+        recording: a recorded run, or one of its layers.
+        layer: which layer; may be left away where there is one.
+        components: how many, at most as many as units and as states.
+
+    Raises:
+        RecordingError: several layers and none named; fewer than two states; or states that are
+            not finite.
+        PositionError: `components` is no number of components from 2 up.
+
+    >>> from grulens import record
+    >>> rnn = torch.nn.GRU(3, 4, batch_first=True)
+    >>> found = portrait(record(rnn, torch.randn(2, 9, 3)), components=2)
+    >>> found.points.shape, found.axes.shape
+    (torch.Size([2, 9, 2]), torch.Size([2, 4]))
+    """
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
+
+    held = layer_of(recording, layer)
+    if isinstance(components, bool) or not isinstance(components, int) or components < 2:
+        raise PositionError(f"components must be a whole number from 2 up, got {shown(components)}")
+    mask = held.mask.cpu()
+    states = held.h.detach().cpu().double()[mask]
+    count = min(components, *states.shape)
+    if count < 2:
+        raise RecordingError(
+            f"a plane needs two units and two states; layer {held.name!r} has {held.shape[2]} "
+            f"units and {len(states)} states"
+        )
+    if not bool(torch.isfinite(states).all()):
+        raise RecordingError(f"layer {held.name!r} has states that are not finite")
+    # by the covariance where states are many: as exact here, and its cost does not grow with them
+    solver = "covariance_eigh" if len(states) > held.shape[2] else "full"
+    with np.errstate(invalid="ignore"):  # states that never move have no variance to share out
+        found = PCA(count, svd_solver=solver).fit(states.numpy())
+    # a component has no sign of its own: its largest weight is positive, so that runs look alike
+    axes = torch.from_numpy(found.components_)
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    axes = axes * torch.where(largest < 0, -1.0, 1.0)
+    mean = torch.from_numpy(found.mean_)
+    points = states.new_full((*mask.shape, count), torch.nan)
+    points[mask] = (states - mean) @ axes.T
+    explained = torch.from_numpy(found.explained_variance_ratio_).nan_to_num()
+    return Portrait(held.name, mean, axes, explained, points)
+
+
+def run(cell: Cell, h: Tensor, steps: int, x: Tensor | None = None) -> Tensor:
+    """Where the cell takes states under a constant input.
+
+    Args:
+        cell: the cell; it is read in float64.
+        h: (start, unit).
+        steps: how many steps.
+        x: (input,); None is zero.
+
+    Returns:
+        (start, steps + 1, unit), the start first; float64.
+    """
+    cell = cell.over(lambda weight: weight.detach().cpu().double())
+    like = cell.weight_hh
+    x = like.new_zeros(cell.input_size) if x is None else x.detach().to(like)
+    h = h.detach().to(like)
+    with torch.no_grad():
+        after = unroll(cell, x.expand(len(h), steps, -1), h)
+    return torch.cat([h[:, None], after], 1)
+
+
+def growing(
+    cell: Cell, state: Tensor, x: Tensor | None = None, count: int | None = None
+) -> Float[Tensor, "direction unit"]:
+    """The directions in which displacements from a state grow, the fastest first.
+
+    Args:
+        cell: the cell; it is read in float64.
+        state: usually a fixed point (unit,).
+        x: the input that stays (input,); None is zero.
+        count: how many eigenvalues grow, such as `FixedPoints.unstable_dims` says, which leaves
+            away what is marginal; None is all of modulus above 1.
+
+    Returns:
+        Eigenvectors of the Jacobian whose eigenvalue has a modulus above 1, of length 1, real: a
+        complex pair gives the two directions of the plane in which it turns.
+    """
+    cell = cell.over(lambda weight: weight.detach().cpu().double())
+    x = cell.weight_hh.new_zeros(cell.input_size) if x is None else x.detach().to(cell.weight_hh)
+    slopes = Slopes.at(cell, linear(x, cell.weight_ih, cell.bias_ih)[None], state.double()[None])
+    values, vectors = torch.linalg.eig(slopes.jacobian().total[0])
+    found = []
+    for place in values.abs().argsort(descending=True)[:count].tolist():
+        if values[place].abs() <= 1 or values[place].imag < 0:  # of a pair one is enough
+            continue
+        parts = [vectors[:, place].real, vectors[:, place].imag]
+        found += parts if values[place].imag > 0 else parts[:1]
+    if not found:
+        return state.new_zeros(0, len(state), dtype=torch.float64)
+    return torch.nn.functional.normalize(torch.stack(found), dim=1)

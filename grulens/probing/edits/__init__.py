@@ -1,0 +1,1 @@
+"""Changes to a signal, as values that hold for any input."""

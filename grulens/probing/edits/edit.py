@@ -1,0 +1,228 @@
+"""An edit as a value: what is changed and where, in words that hold for any input.
+
+It becomes tensors only when a run asks it to (`change`), so that one edit serves inputs of any
+length, prints as the call that makes it, and travels as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grulens.cells.changes import Change
+from grulens.errors import EditError, SignalError, shown
+from grulens.models.call.place import Place
+from grulens.probing.edits import amounts, positions
+from grulens.probing.edits.positions import Index
+from grulens.probing.edits.sources import Source
+
+KEYWORDS = {"ablate": "to", "clamp": "value", "scale": "by", "shift": "by", "patch": "source"}
+SIGNALS = ("r", "z", "n", "h")
+WHERE = ("units", "at", "rows")
+NAMES = {"r": "reset gate", "z": "update gate", "n": "candidate", "h": "state"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Edit:
+    """A change to one signal of one layer; made by `ablate`, `clamp`, `scale`, `shift`, `patch`.
+
+    Attributes:
+        kind: the function that makes it.
+        layer: name of the layer.
+        signal: "r", "z", "n" or "h".
+        units: which units: int, slice, tuple, or None for all.
+        amount: a number, a tensor that broadcasts over (batch, time, unit), "mean", or for a
+            patch its `Source`.
+        at: which times, positions of the input sequence; None is all.
+        rows: which rows of the batch; None is all.
+
+    >>> from grulens import clamp
+    >>> clamp("l0", "z", [3, 4], value=1.0, at=slice(2, 5))
+    clamp('l0', 'z', [3, 4], value=1.0, at=slice(2, 5, None))
+    """
+
+    kind: str
+    layer: str
+    signal: str
+    units: Any
+    amount: Any
+    at: Any = None
+    rows: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or self.kind not in KEYWORDS:
+            raise EditError(f"kind {shown(self.kind)} is none of {', '.join(KEYWORDS)}")
+        if not isinstance(self.layer, str):
+            raise EditError(f"layer must be the name of a layer, got {shown(self.layer)}")
+        if not isinstance(self.signal, str) or self.signal not in SIGNALS:
+            raise SignalError(
+                f"signal {shown(self.signal)} cannot be edited; it must be one of r, z, n, h"
+            )
+        if self.kind == "ablate" and self.signal != "h":
+            raise SignalError(f"ablate sets the state h, got signal {self.signal!r}: use clamp")
+        for name in WHERE:
+            object.__setattr__(self, name, positions.normal(getattr(self, name), name))
+        amount: amounts.Amount
+        if self.kind == "patch":
+            amount = Source.of(self.amount, self.layer, self.signal)
+        else:
+            amount = amounts.normal(self.amount, self._keyword, mean=self.kind == "ablate")
+        object.__setattr__(self, "amount", amount)
+
+    @property
+    def relative(self) -> bool:
+        """Whether it refers to the unedited run: its mean, or positions from its end."""
+        return isinstance(self.amount, str) or positions.is_relative(self.at)
+
+    def check_units(self, units: int) -> None:
+        """Raise PositionError, EditError or SourceError unless it fits a layer of `units` units."""
+        positions.check(self.units, units, "unit", f"layer {self.layer!r}")
+        amounts.check_units(self.amount, units, self._keyword, self.layer)
+
+    def check_steps(self, steps: int) -> None:
+        """Raise PositionError or SourceError unless it fits a run of `steps` steps."""
+        positions.check(self.at, steps, "time", f"this run of layer {self.layer!r}")
+        amounts.check_steps(self.amount, steps, self._keyword, self.layer)
+
+    def change(self, place: Place) -> Change:
+        """The change it makes in one call of its layer."""
+        where = self._units(place)[None, None]
+        if self.at is not None:
+            where = self._times(place)[..., None] & where
+        if self.rows is not None:
+            where = self._rows(place)[:, None, None] & where
+        where = where.to(place.like.device)
+        amount = amounts.values(self.amount, place, self._keyword)
+        zero, one = amount.new_zeros(1, 1, 1), amount.new_ones(1, 1, 1)
+        if self.kind == "scale":
+            return Change(self.signal, where, amount, zero)
+        if self.kind == "shift":
+            return Change(self.signal, where, one, amount, before_activation=self.signal != "h")
+        return Change(self.signal, where, zero, amount)
+
+    def _units(self, place: Place) -> Tensor:
+        if self.units is None:
+            return torch.ones(1, dtype=torch.bool)
+        return positions.mask(self.units, place.units)
+
+    def _rows(self, place: Place) -> Tensor:
+        positions.check(self.rows, place.batch, "row", f"this batch of layer {self.layer!r}")
+        return positions.mask(self.rows, place.batch)
+
+    def _times(self, place: Place) -> Tensor:
+        """(row or 1, time), bool: the part of its times that lies in this call."""
+        end = place.start + place.steps
+        part = slice(place.start, end)
+        if not positions.is_relative(self.at):
+            return positions.mask(self.at, end)[None, part]
+        # positions from the end are those of the unedited run; this one may be longer
+        size = max(place.total, end)
+        ends = [place.total] if place.lengths is None else place.lengths.tolist()
+        return torch.stack([positions.mask(self.at, size, length)[part] for length in ends])
+
+    @property
+    def _keyword(self) -> str:
+        return KEYWORDS[self.kind]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Edit):
+            return NotImplemented
+        names = ("kind", "layer", "signal", *WHERE)
+        return all(
+            type(getattr(self, name)) is type(getattr(other, name))
+            and getattr(self, name) == getattr(other, name)
+            for name in names
+        ) and amounts.same(self.amount, other.amount)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.layer, self.signal, repr(self.units), repr(self.at)))
+
+    def __repr__(self) -> str:
+        parts = [repr(self.layer)]
+        parts += [repr(self.signal)] if self.kind != "ablate" else []
+        parts += [_code(self.units)] if self.units is not None else []
+        parts += [f"{self._keyword}={amounts.code(self.amount)}"]
+        parts += [f"{n}={_code(v)}" for n in ("at", "rows") if (v := getattr(self, n)) is not None]
+        return f"{self.kind}({', '.join(parts)})"
+
+    def code(self, amount: str | None = None) -> str:
+        """The call that makes it, as a person writes it: steps in a row are a slice.
+
+        Args:
+            amount: the expression for what it puts in; None writes that out.
+
+        >>> from grulens import ablate
+        >>> ablate("l0", 3, at=[2, 3, 4]).code()
+        "ablate('l0', 3, to=0.0, at=slice(2, 5))"
+        """
+        parts = [repr(self.layer)]
+        parts += [repr(self.signal)] if self.kind != "ablate" else []
+        parts += [_code(self.units)] if self.units is not None else []
+        parts += [f"{self._keyword}={amounts.code(self.amount) if amount is None else amount}"]
+        where = {"at": positions.in_a_row(self.at), "rows": self.rows}
+        parts += [f"{name}={_written(index)}" for name, index in where.items() if index is not None]
+        return f"{self.kind}({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{escape(repr(self))}</code><br>{escape(self.words())}"
+
+    def words(self) -> str:
+        """What it does, as a person says it.
+
+        >>> from grulens import ablate
+        >>> ablate("l0", [3], at=slice(0, 4)).words()
+        'state of unit 3 set to 0, steps 0 to 3'
+        """
+        does = {"scale": "times", "shift": "plus"}.get(self.kind, "set to")
+        before = " (before the activation)" if self.kind == "shift" and self.signal != "h" else ""
+        text = f"{NAMES[self.signal]} of {positions.words(self.units, 'unit')} {does} "
+        text += f"{amounts.words(self.amount)}{before}"
+        text += "" if self.at is None else f", {positions.words(self.at, 'step')}"
+        return text + ("" if self.rows is None else f", {positions.words(self.rows, 'row')}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The edit as JSON-ready values; `from_dict` is the way back.
+
+        >>> from grulens import ablate
+        >>> Edit.from_dict(ablate("l0", 3, to="mean").to_dict())
+        ablate('l0', 3, to='mean')
+        """
+        where = {name: positions.to_json(getattr(self, name)) for name in WHERE}
+        what = {"kind": self.kind, "layer": self.layer, "signal": self.signal}
+        return what | {"amount": amounts.to_json(self.amount)} | where
+
+    @staticmethod
+    def from_dict(data: Any) -> Edit:
+        """The edit that `to_dict` described.
+
+        Args:
+            data: the dict that `to_dict` gave, or what JSON made of it.
+
+        Raises:
+            EditError: it is no such description.
+        """
+        if not isinstance(data, Mapping):
+            raise EditError(f"an edit is described by a dict, got {shown(data)}")
+        try:
+            units, at, rows = (positions.from_json(data[name], name) for name in WHERE)
+            amount = amounts.from_json(data["amount"])
+            return Edit(data["kind"], data["layer"], data["signal"], units, amount, at, rows)
+        except EditError:
+            raise
+        except Exception as error:  # whatever it holds, it is no edit
+            raise EditError(f"this describes no edit ({shown(error)}): {shown(data)}") from error
+
+
+def _written(index: Index) -> str:
+    if isinstance(index, slice) and index.step is None:
+        return f"slice({index.start!r}, {index.stop!r})"
+    return _code(index)
+
+
+def _code(index: Index) -> str:
+    return repr(list(index)) if isinstance(index, tuple) else repr(index)

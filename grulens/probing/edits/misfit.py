@@ -1,0 +1,61 @@
+"""What of an edit a run has not got: one made on a long input may reach past a short one's end."""
+
+from __future__ import annotations
+
+from grulens.errors import EditError
+from grulens.models.call.place import Place
+from grulens.models.recording import Recording
+from grulens.probing.edits import positions
+from grulens.probing.edits.edit import Edit
+from grulens.probing.edits.positions import Index
+
+
+def misfit(edit: Edit, run: Recording) -> str:
+    """What keeps an edit from acting in runs of this input, in words; "" where nothing does.
+
+    Args:
+        edit: the edit.
+        run: the unedited run.
+
+    >>> import torch
+    >>> from grulens import clamp, record
+    >>> run = record(torch.nn.GRU(2, 3), torch.zeros(5, 1, 2))
+    >>> misfit(clamp("l0", "z", value=1.0, at=[2, 12, 13]), run)
+    'steps 12, 13 of 5'
+    >>> misfit(clamp("l0", "z", value=1.0, at=[2, 4]), run)
+    ''
+    """
+    if edit.layer not in run:
+        return f"layer {edit.layer}, which did not run"
+    layer = run[edit.layer]
+    batch, steps, units = layer.shape
+    for index, size, what in ((edit.units, units, "unit"), (edit.at, steps, "step"),
+                              (edit.rows, batch, "row")):  # fmt: skip
+        missing = _missing(index, size)
+        if missing:
+            return f"{positions.words(missing, what)} of {size}"
+    try:
+        edit.check_units(units)
+        edit.check_steps(steps)
+        edit.change(
+            Place(layer.name, batch, steps, units, 0, steps, None, layer.segments[0].h_0,
+                  lambda: layer.h.new_zeros(units))
+        )  # fmt: skip
+    except EditError as error:
+        return str(error).split(";")[0]
+    return ""
+
+
+def _missing(index: Index, size: int) -> Index:
+    """The positions that are not among so many; a slice is asked only whether any is left."""
+    if isinstance(index, slice):
+        return None if range(size)[index] or not _named(index) else index
+    if index is None or (isinstance(index, tuple) and index and isinstance(index[0], bool)):
+        return None
+    items = (index,) if isinstance(index, int) else index
+    return tuple(item for item in items if not -size <= item < size) or None
+
+
+def _named(index: slice) -> bool:
+    """Whether a slice means some step of a run that is long enough."""
+    return any(range(max(map(abs, (index.start or 0, index.stop or 0, 1))) + 1)[index])

@@ -1,0 +1,1 @@
+"""Which past a state is made of, and how long it lasts."""

@@ -1,0 +1,211 @@
+"""Which past a state is made of: gate attention over a recorded run.
+
+`grulens.cells.memory.attention` holds the identity for steps that follow one another; `chains` finds those
+in a recording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from grulens.errors import EditError, PositionError, RecordingError, shown
+from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.edits import positions
+from grulens.probing.layer import layer_of
+from grulens.probing.memory.chains import Chain, chains
+from grulens.tables import html_table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GateAttention:
+    """The exact weight of every past candidate, and of the first state, in every state of a layer.
+
+        h_t = initial * h_0 + sum over keys of weight * n_key
+
+    for every unit by itself; weights and the share of h_0 lie in [0, 1] and sum to 1. Positions
+    are those of the input sequence; for a reverse layer the past of a position lies behind it.
+    Where a call began with a state that is not the last one of the call before, that state takes
+    the place of h_0.
+
+    Attributes:
+        layer: the layer.
+        shape: batch, time, unit.
+        chains: the steps that follow one another; one for an ordinary run.
+    """
+
+    layer: str
+    shape: tuple[int, int, int]
+    chains: tuple[Chain, ...]
+
+    def at(self, t: Any) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
+        """What the state at position t is made of.
+
+        Args:
+            t: position, negative from the end.
+
+        Returns:
+            weights (batch, key, unit), one key a position, 0 where a position is not in its past
+            or is padding; and the share of h_0 (batch, unit). For a row that ends before t both
+            are 0.
+
+        Raises:
+            PositionError: there is no such position.
+        """
+        chain, place = self._find(t)
+        part, initial = chain.at(place)
+        result = part.new_zeros(self.shape)
+        result[:, chain.begin : chain.stop] = part
+        return result, initial
+
+    def query(self, t: Any, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch key"]:
+        """One query of `map`, without the rest of it: linear in time.
+
+        Args:
+            t: position, negative from the end.
+            toward: as for `map`.
+            units: as for `map`.
+
+        Raises:
+            EditError: `toward` does not fit the layer.
+            PositionError: there are no such units, or none is chosen, or no such position.
+        """
+        along, chosen = self._asked(toward, units)
+        chain, place = self._find(t)
+        part = chain.query(place, along, chosen)
+        result = part.new_zeros(self.shape[:2])
+        result[:, chain.begin : chain.stop] = part
+        return result
+
+    def map(self, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch query key"]:
+        """The weights of every key at every query, brought together over units.
+
+        Args:
+            toward: a direction (unit,), such as a class's row of the readout: the map is then what
+                each candidate adds to the state along it, signed. None is the plain mean weight.
+            units: only these: int, slice, sequence of int or bool mask; None is all.
+
+        Raises:
+            EditError: `toward` does not fit the layer.
+            PositionError: there are no such units, or none is chosen.
+        """
+        batch, steps, _ = self.shape
+        along, chosen = self._asked(toward, units)
+        result = self.chains[0].z.new_zeros(batch, steps, steps)
+        for chain in self.chains:
+            part = slice(chain.begin, chain.stop)
+            result[:, part, part] = chain.map(along, chosen)
+        return result
+
+    def initial(self, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch query"]:
+        """The share of h_0 in every state, brought together as by `map`.
+
+        A query's row of `map()` and this sum to 1; those of `map(toward)` to the state along
+        `toward`.
+
+        Args:
+            toward: as for `map`.
+            units: as for `map`.
+
+        Raises:
+            EditError: `toward` does not fit the layer.
+            PositionError: there are no such units, or none is chosen.
+        """
+        along, chosen = self._asked(toward, units)
+        return torch.cat([chain.initial(along, chosen) for chain in self.chains], 1)
+
+    @property
+    def past(self) -> Int[Tensor, "batch query 2"]:
+        """The first and the last position in every query's past; (0, -1) on padding."""
+        return torch.cat([chain.past() for chain in self.chains], 1)
+
+    @property
+    def last(self) -> Int[Tensor, " batch"]:
+        """The position that each row read last (batch,): its end, or where a layer is reverse 0."""
+        chain = self.chains[-1]
+        ends = chain.ends
+        return chain.begin + (torch.zeros_like(ends) if chain.reversed else ends - 1)
+
+    def _find(self, t: Any) -> tuple[Chain, int]:
+        """The chain that a position is in, and where in it."""
+        steps, place = self.shape[1], positions.normal(t, "t")
+        if not isinstance(place, int):
+            raise PositionError(f"t must be one position, an int, got {shown(t)}")
+        positions.check(place, steps, "time", f"layer {self.layer!r}")
+        chain = next(chain for chain in self.chains if place % steps < chain.stop)
+        return chain, place % steps - chain.begin
+
+    def _asked(self, toward: Any, units: Any) -> tuple[Tensor | None, Tensor]:
+        size, like = self.shape[2], self.chains[0].z
+        chosen = positions.chosen(units, size, "unit", f"layer {self.layer!r}")
+        if not chosen.any():
+            raise PositionError(f"units={shown(units)} names no unit of layer {self.layer!r}")
+        if toward is None:
+            return None, chosen.to(like.device)
+        real = isinstance(toward, Tensor) and toward.layout is torch.strided
+        if not real or toward.is_complex() or toward.is_meta or tuple(toward.shape) != (size,):
+            got = tuple(toward.shape) if isinstance(toward, Tensor) and real else shown(toward)
+            raise EditError(
+                f"toward must be a real tensor (unit,) = ({size},) for layer {self.layer!r}, got "
+                f"{got}"
+            )
+        return toward.detach().to(like), chosen.to(like.device)
+
+    def __repr__(self) -> str:
+        batch, time, unit = self.shape
+        return f"GateAttention({self.layer!r}, batch {batch}, time {time}, unit {unit})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for row, t in enumerate(self.last[:8].tolist()):
+            weights, initial = (part[row] for part in self.at(t))
+            largest = float(weights.amax(0).mean())
+            rows.append((row, t, f"{largest:.1%}", f"{float(initial.mean()):.1%}"))
+        head = ("row", "state read last", "largest weight in it", "share of h_0")
+        return html_table(head, rows, f"{self!r}, means over units")
+
+
+def attention(
+    recording: Recording | LayerRecording, layer: str | None = None, *, rows: Any = None
+) -> GateAttention:
+    """Gate attention of a recorded layer.
+
+    The identity is the recurrence h = (1 - z) n + z h_prev unrolled (Cho et al. 2014,
+    arXiv:1406.1078, for the recurrence).
+
+    Args:
+        recording: a recording, or one layer of it.
+        layer: which layer; may be left out for a `LayerRecording`, or where there is one.
+        rows: which batch rows: int, slice, sequence of int or bool mask; None is all.
+
+    Raises:
+        LayerError: the recording holds no such layer.
+        PositionError: there are no such rows.
+        RecordingError: it is no recording; `layer` is missing; or an edit set the state itself,
+            which is then no sum of candidates.
+
+    >>> from grulens import record
+    >>> run = record(torch.nn.GRU(3, 4, batch_first=True), torch.randn(1, 6, 3))
+    >>> found = attention(run, "l0")
+    >>> weights, initial = found.at(5)
+    >>> weights.shape, bool(((weights.sum(1) + initial - 1).abs() < 1e-6).all())
+    (torch.Size([1, 6, 4]), True)
+    >>> found.map().shape
+    torch.Size([1, 6, 6])
+    """
+    held = layer_of(recording, layer)
+    held.check_one_batch("attention")
+    if held.state_edited:
+        raise RecordingError(
+            f"an edit changed the state of layer {held.name!r} itself, so its states are no sum of "
+            "candidates; edit r, z or n instead, or look at the unedited run"
+        )
+    chosen = positions.chosen(rows, held.shape[0], "row", f"layer {held.name!r}")
+    if not chosen.any():
+        raise PositionError(f"rows={shown(rows)} names no row of layer {held.name!r}")
+    shape = (int(chosen.sum()), *held.shape[1:])
+    return GateAttention(held.name, shape, tuple(chains(held, chosen)))

@@ -1,0 +1,120 @@
+"""The gate attention of a stretch of recorded time, whichever way its rows are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grulens.cells.changes import reverse
+from grulens.cells.memory.attention import first_shares, weight_map, weights
+from grulens.models.recording import LayerRecording
+from grulens.probing.memory.spans import spans
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Steps that follow one another, each from the state of the one before.
+
+    Attributes:
+        begin: position of its first step.
+        z: update gate (batch, time, unit), in reading order.
+        n: candidate, likewise.
+        h_0: the state before its first step (batch, unit).
+        lengths: how far each row goes, (batch,), or None.
+        reversed: whether reading order is from each row's end.
+    """
+
+    begin: int
+    z: Tensor
+    n: Tensor
+    h_0: Tensor
+    lengths: Tensor | None
+    reversed: bool
+
+    @property
+    def stop(self) -> int:
+        return self.begin + self.z.shape[1]
+
+    @property
+    def ends(self) -> Tensor:
+        """How far each row goes, (batch,)."""
+        batch, steps, _ = self.z.shape
+        return torch.full((batch,), steps) if self.lengths is None else self.lengths.cpu()
+
+    def at(self, t: int) -> tuple[Tensor, Tensor]:
+        """Weights (batch, key, unit) over its own positions, and the share of its first state."""
+        batch, _, units = self.z.shape
+        result, initial = torch.zeros_like(self.z), self.z.new_zeros(batch, units)
+        ends = self.ends
+        for end in sorted(set(ends[ends > t].tolist())):
+            rows = (ends == end).nonzero()[:, 0].to(self.z.device)
+            query = end - 1 - t if self.reversed else t
+            part, initial[rows] = weights(self.z[rows], query)
+            keys = torch.arange(query + 1, device=self.z.device)
+            result[rows[:, None], end - 1 - keys if self.reversed else keys] = part
+        return result, initial
+
+    def query(self, t: int, toward: Tensor | None, units: Tensor) -> Tensor:
+        """(batch, key) over its own positions: the row t of `map`."""
+        part, _ = self.at(t)
+        if toward is None:
+            return part[..., units].mean(2)
+        n = reverse(self.n, self.lengths) if self.reversed else self.n
+        return (part * n * toward)[..., units].sum(2)
+
+    def map(self, toward: Tensor | None, units: Tensor) -> Tensor:
+        """(batch, query, key) over its own positions."""
+        z = self.z[..., units]
+        mean = z.new_full((1, 1, z.shape[2]), 1 / z.shape[2])
+        result = weight_map(z, mean if toward is None else (toward * self.n)[..., units])
+        if self.lengths is not None:
+            there = self._there(result)
+            result = result * there[:, :, None] * there[:, None, :]
+        if self.reversed:  # queries, then keys, each row within its own length
+            result = reverse(reverse(result, self.lengths).mT, self.lengths).mT
+        return result
+
+    def initial(self, toward: Tensor | None, units: Tensor) -> Tensor:
+        """(batch, query) over its own positions."""
+        share = first_shares(self.z[..., units])
+        if toward is None:
+            result = share.mean(2)
+        else:
+            result = (share * (toward * self.h_0)[:, None, units]).sum(2)
+        if self.lengths is not None:
+            result = result * self._there(result)
+        return reverse(result[..., None], self.lengths)[..., 0] if self.reversed else result
+
+    def past(self) -> Tensor:
+        """The first and the last key of every query (batch, query, 2), over its own positions."""
+        time = torch.arange(self.z.shape[1])
+        ends = self.ends[:, None]
+        first = time.expand(len(ends), -1) if self.reversed else torch.zeros_like(time + ends)
+        last = (ends - 1).expand(-1, len(time)) if self.reversed else time.expand(len(ends), -1)
+        span = torch.stack([first, last], 2) + self.begin
+        return torch.where((time < ends)[..., None], span, torch.tensor([0, -1]))
+
+    def _there(self, like: Tensor) -> Tensor:
+        """Which steps are no padding, in reading order (batch, time)."""
+        return (
+            torch.arange(self.z.shape[1], device=like.device) < self.ends.to(like.device)[:, None]
+        )
+
+
+def chains(layer: LayerRecording, rows: Tensor) -> Iterator[Chain]:
+    """The spans of a layer, of some rows of it."""
+
+    def some(signal: Tensor) -> Tensor:
+        return signal.detach() if bool(rows.all()) else signal.detach()[rows.to(signal.device)]
+
+    z, n, h_prev = (some(s) for s in (layer.z, layer.n, layer.h_prev))
+    for span in spans(layer):
+        lengths = None if span.lengths is None else some(span.lengths)
+        part = z[:, span.begin : span.stop], n[:, span.begin : span.stop]
+        if span.reversed:
+            part = reverse(part[0], lengths), reverse(part[1], lengths)
+        first = some(span.h_0) if span.reversed else h_prev[:, span.begin]
+        yield Chain(span.begin, *part, first, lengths, span.reversed)

@@ -1,0 +1,272 @@
+"""Which earlier states a state still depends on: the gradient flow of a recorded run.
+
+`grulens.cells.memory.flow` holds the mathematics for steps that follow one another; a recording may read its
+rows from their ends, have rows of several lengths, and join several calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.cells.dynamics.jacobian import Slopes
+from grulens.cells.memory.flow import gains, product
+from grulens.errors import PositionError, RecordingError, SignalError, shown
+from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.edits import positions
+from grulens.probing.layer import layer_of
+from grulens.probing.memory.spans import spans
+from grulens.stopped import stopped, tell
+from grulens.tables import html_table
+
+MEMORY = 2**26
+"""Bytes of the directions that are pulled back side by side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Steps of one row that follow one another.
+
+    Attributes:
+        row: the row.
+        at: the position of each step, in reading order.
+        slopes: the gates and slopes of each step, in reading order, float64.
+    """
+
+    row: int
+    at: list[int]
+    slopes: Slopes
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GradientFlow:
+    """How strongly every state of a layer depends on the states before it.
+
+    A gain is the norm of v d h_t / d h_k over the norm of the directions v: 1 at k = t; what falls
+    to 0 on the way back is forgotten, what grows explodes. Without directions of their own it is
+    taken over all of them, the root mean square of the product's singular values. Positions are
+    those of the input sequence; for a reverse layer the past of a position lies behind it.
+
+    Attributes:
+        layer: the layer.
+        shape: batch, time, unit.
+        stretches: the steps that follow one another; one a row for an ordinary run.
+    """
+
+    layer: str
+    shape: tuple[int, int, int]
+    stretches: tuple[Stretch, ...]
+
+    def at(
+        self, t: int, *, toward: Tensor | None = None
+    ) -> tuple[Float[Tensor, "batch key"], Float[Tensor, " batch"]]:
+        """The gain of every past state in the state at position t; linear in time.
+
+        Args:
+            t: position, negative from the end.
+            toward: a direction (unit,) or several (direction, unit); None is all.
+
+        Returns:
+            gains (batch, key), 0 where a position is not in the past of t; and that of h_0, or of
+            the state with which its call began, (batch,). Float64.
+
+        Raises:
+            PositionError: there is no such position.
+        """
+        t, directions = self._position(t), self._directions(toward)
+        batch, steps, _ = self.shape
+        found, initial = directions.new_zeros(batch, steps), directions.new_zeros(batch)
+        for part in self.stretches:
+            if t in part.at:
+                query = part.at.index(t)
+                one, first = gains(part.slopes, directions, query, query + 1)
+                found[part.row, part.at] = one[0]
+                initial[part.row] = first[0]
+        return found, initial
+
+    def map(
+        self, *, toward: Tensor | None = None, progress: bool = False
+    ) -> Float[Tensor, "batch query key"]:
+        """The gains of all pairs of positions, 0 where a key is not in a query's past; float64.
+
+        Args:
+            toward: a direction (unit,) or several (direction, unit). None is all of them, which
+                costs as many times more as there are units.
+            progress: whether to show a bar. Interrupted, it says so (`StoppedWarning`), and what
+                is not done is NaN.
+        """
+        from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
+
+        directions = self._directions(toward)
+        batch, steps, _ = self.shape
+        found = directions.new_zeros(batch, steps, steps)
+        # so many at once as fit; an interrupt keeps those before it
+        few = max(1, MEMORY // (8 * directions.numel()))
+        work = [
+            (part, begin, min(begin + few, len(part.at)))
+            for part in self.stretches
+            for begin in range(0, len(part.at), few)
+        ]
+        for part in self.stretches:
+            found[part.row, part.at] = torch.nan
+        total = sum(len(part.at) for part in self.stretches)
+        done = 0
+        with tqdm(total=total, unit="step", disable=not progress, leave=False) as bar:
+            try:
+                for part, begin, stop in work:
+                    one, _ = gains(part.slopes, directions, begin, stop)
+                    whole = one.new_zeros(stop - begin, steps)
+                    whole[:, part.at] = one
+                    found[part.row, part.at[begin:stop]] = whole
+                    done += stop - begin
+                    bar.update(stop - begin)
+            except KeyboardInterrupt:
+                pass
+        if done < total:
+            tell("the map of gains", stopped(done, total, "step"))
+        return found
+
+    def product(self, t: int, k: int, *, row: int = 0) -> Float[Tensor, "unit unit"]:
+        """D h_t / d h_k of one row, float64: row the unit that is moved, column by which.
+
+        Args:
+            t: position, negative from the end.
+            k: a position in its past, or t itself.
+            row: which row.
+
+        Raises:
+            PositionError: there is no such position or row, or k is not in the past of t.
+        """
+        t, k = self._position(t), self._position(k)
+        if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < self.shape[0]:
+            raise PositionError(f"row must be 0 to {self.shape[0] - 1}, got {shown(row)}")
+        for part in self.stretches:
+            if part.row == row and t in part.at and k in part.at:
+                query, key = part.at.index(t), part.at.index(k)
+                if key <= query:
+                    return product(part.slopes, query, key)
+        raise PositionError(
+            f"the state at time {k} is not in the past of the state at time {t} in row {row} of "
+            f"layer {self.layer!r}"
+        )
+
+    def paths(self) -> dict[str, Float[Tensor, "batch time"]]:
+        """How large each of the four ways is by which a state enters the next, at every step.
+
+        Returns:
+            leak, update, candidate and reset, each (batch, time): the root mean square of the
+            singular values of that part of the step's Jacobian; 0 on padding.
+        """
+        batch, steps, _ = self.shape
+        found: dict[str, Tensor] = {}
+        for part in self.stretches:
+            for name, size in part.slopes.sizes().items():
+                whole = found.setdefault(name, size.new_zeros(batch, steps))
+                whole[part.row, part.at] = size
+        return found
+
+    @property
+    def past(self) -> Int[Tensor, "batch query 2"]:
+        """First and last position of each state's past, itself included; 0 and -1 for padding."""
+        batch, steps, _ = self.shape
+        found = torch.tensor([0, -1]).repeat(batch, steps, 1)
+        for part in self.stretches:
+            at, first = torch.tensor(part.at), part.at[0] if part.at else 0
+            ends = torch.stack([at, torch.full_like(at, first)])
+            found[part.row, at] = ends.sort(0).values.T
+        return found
+
+    def _position(self, t: Any) -> int:
+        steps = self.shape[1]
+        if isinstance(t, bool) or not isinstance(t, int) or not -steps <= t < steps:
+            raise PositionError(
+                f"time {shown(t)} is out of range: layer {self.layer!r} has {steps} steps"
+            )
+        return t % steps
+
+    def _directions(self, toward: Any) -> Tensor:
+        units = self.shape[2]
+        if toward is None:
+            return torch.eye(units, dtype=torch.float64)
+        if (
+            not isinstance(toward, Tensor)
+            or toward.layout is not torch.strided
+            or toward.is_meta
+            or not toward.is_floating_point()
+            or toward.dim() not in (1, 2)
+            or toward.shape[-1] != units
+        ):
+            raise SignalError(
+                f"toward must be a floating tensor of (unit,) = ({units},) or (direction, unit), "
+                f"got {shown(toward)}"
+            )
+        directions = toward.detach().double().cpu().reshape(-1, units)
+        if not bool(torch.isfinite(directions).all()) or not bool(directions.any()):
+            raise SignalError("toward must be finite and not zero everywhere")
+        return directions
+
+    def __repr__(self) -> str:
+        batch, time, unit = self.shape
+        return f"GradientFlow({self.layer!r}, batch {batch}, time {time}, unit {unit})"
+
+    def _repr_html_(self) -> str:
+        sizes = self.paths().items()
+        rows = [
+            (name, f"{float(size.max()):.3g}", f"{float(size.mean()):.3g}") for name, size in sizes
+        ]
+        return html_table(("way", "largest", "mean"), rows, repr(self))
+
+
+def gradient_flow(
+    recording: Recording | LayerRecording, layer: str | None = None, *, rows: Any = None
+) -> GradientFlow:
+    """How strongly each state depends on those before it, by exact products of Jacobians.
+
+    Products of Jacobians over time are what decides whether a network can learn from the past
+    (Bengio, Simard and Frasconi 1994, doi:10.1109/72.279181; Pascanu, Mikolov and Bengio 2013,
+    arXiv:1211.5063). The Jacobian of a step: `grulens.jacobian`.
+
+    Args:
+        recording: a recorded run, or one of its layers.
+        layer: which layer; may be left away where there is one.
+        rows: which rows of the batch to follow; None is all. The others have gains of 0.
+
+    Raises:
+        PositionError: there are no such rows.
+        RecordingError: the layer was edited, so its states are not those of its cell; or the
+            recording has several layers and none was named.
+
+    >>> from grulens import record
+    >>> flow = gradient_flow(record(torch.nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3)))
+    >>> gain, initial = flow.at(-1)
+    >>> gain.shape, float(gain[0, -1]), initial.shape
+    (torch.Size([1, 6]), 1.0, torch.Size([1]))
+    >>> flow.product(5, 2).shape
+    torch.Size([4, 4])
+    """
+    held = layer_of(recording, layer)
+    held.check_one_batch("gradient flow")
+    if any(segment.program for segment in held.segments):
+        raise RecordingError(
+            f"layer {held.name!r} was edited, so its states do not follow one another as its cell "
+            "says; record without edits of this layer"
+        )
+    chosen = positions.chosen(rows, held.shape[0], "row", f"layer {held.name!r}")
+    return GradientFlow(held.name, held.shape, tuple(_stretches(held, chosen)))
+
+
+def _stretches(layer: LayerRecording, rows: Tensor) -> Iterator[Stretch]:
+    cell = layer.cell.over(lambda weight: weight.detach().cpu().double())
+    x, h_prev = layer.x.detach().cpu(), layer.h_prev.detach().cpu()
+    with torch.no_grad():
+        for span in spans(layer):
+            for row in rows.nonzero()[:, 0].tolist():
+                at = span.order(row)
+                products = linear(x[row, at].double(), cell.weight_ih, cell.bias_ih)
+                yield Stretch(row, at.tolist(), Slopes.at(cell, products, h_prev[row, at].double()))

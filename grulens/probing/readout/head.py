@@ -1,0 +1,239 @@
+"""The linear readout of a layer: what turns its states into the numbers of a model's answer.
+
+Questions about a class (which units speak for it, which step wrote it) need the direction in which
+the model reads the state. It is found, never guessed: the model runs once, and the nn.Linear whose
+inputs are this layer's states, bit for bit, is the one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from grulens.errors import ReadoutError, shown
+from grulens.models.call.invocation import arguments
+from grulens.models.layers import check_layer, find, layers
+from grulens.models.record import record
+from grulens.models.recording import LayerRecording, Recording
+from grulens.models.restore.interrupts import Whole
+from grulens.probing.units.question import as_it_was
+from grulens.tables import html_table
+
+ROWS = 512
+"""Inputs of an nn.Linear that are compared; that many equal by chance are none."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Head:
+    """A linear readout of a layer's states: h weight^T + bias.
+
+    Attributes:
+        name: path of the nn.Linear in the model.
+        layer: the layer whose states it reads.
+        weight: (class, unit).
+        bias: (class,), zero where the nn.Linear has none.
+        joined: what it reads beside this layer: (class, unit) by layer, such as the other
+            direction. It adds its own part to every class.
+        whole: whether this layer and the joined ones are all that it reads.
+    """
+
+    name: str
+    layer: str
+    weight: Float[Tensor, "klass unit"]
+    bias: Float[Tensor, " klass"]
+    joined: Mapping[str, Tensor]
+    whole: bool
+
+    def __call__(self, h: Float[Tensor, "*any unit"]) -> Float[Tensor, "*any klass"]:
+        """What these states (..., unit) say of every class, the bias included."""
+        return linear(h, self.weight.to(h), self.bias.to(h))
+
+    def __repr__(self) -> str:
+        classes, units = self.weight.shape
+        beside = f", beside {', '.join(self.joined)}" if self.joined else ""
+        return f"Head({self.name!r} of {self.layer!r}, {classes} classes, {units} units{beside})"
+
+    def _repr_html_(self) -> str:
+        classes, units = self.weight.shape
+        row = (self.name, self.layer, classes, units, ", ".join(self.joined), self.whole)
+        return html_table(
+            ("nn.Linear", "reads", "classes", "units", "beside", "nothing else"), [row]
+        )
+
+
+def head_of(
+    model: nn.Module,
+    *args: Any,
+    layer: str | None = None,
+    call: Any = None,
+    inputs: Any = None,
+    **kwargs: Any,
+) -> Head:
+    """The nn.Linear that reads a layer's states.
+
+    Args:
+        model: any module that holds a GRU.
+        *args: its own arguments; it runs once, and is afterwards as it was.
+        layer: the layer; None is the last one that an nn.Linear reads.
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
+        **kwargs: the model's own keyword arguments.
+
+    Returns:
+        A `Head`. Of several nn.Linear that read the layer, the one whose result is the model's
+        output or a part of it.
+
+    Raises:
+        ReadoutError: no nn.Linear reads the layer's states as they are (something stands between,
+            such as dropout in training mode or a normalisation); another nn.Linear comes after it;
+            or several do, and nothing tells them apart.
+        LayerError: the layer did not run.
+
+    >>> class Tagger(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.rnn, self.out = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+    ...     def forward(self, x):
+    ...         return self.out(self.rnn(x)[0])
+    >>> head_of(Tagger(), torch.randn(1, 5, 3))
+    Head('out' of 'rnn.l0', 2 classes, 4 units)
+    """
+    layers(model)  # says by name why a model cannot be opened
+    with as_it_was(model), _Listening(model) as heard:
+        recording = record(model, call=call, inputs=arguments(args, kwargs, inputs))
+    if layer is not None:
+        check_layer(layer, list(recording), "did not run on this input; what ran is", model)
+    states = {name: _Known(held) for name, held in recording.items()}
+    found = {
+        (linear_, name): starts
+        for name in recording
+        for linear_, inputs in heard.inputs.items()
+        if (starts := states[name].starts(inputs))
+    }
+    wanted = layer or _last([name for name in recording if any(n == name for _, n in found)])
+    readers = [linear_ for linear_, name in found if name == wanted]
+    if not readers:
+        raise ReadoutError(
+            f"no nn.Linear of this model reads the states of layer "
+            f"{shown(layer or _last(list(recording)))} as they are; "
+            "give head=..., an nn.Linear or a function from (..., unit) to (..., class)"
+        )
+    reader = _one(readers, heard, recording)
+    taken, joined = found[reader, wanted], dict[str, Tensor]()
+    weight = reader.weight.detach().clone()  # training may go on: what was found stays
+    for name in recording:
+        for start in found.get((reader, name), ()):
+            units = recording[name].shape[2]
+            part = weight[:, start : start + units]
+            if name == wanted and start != taken[0]:
+                raise ReadoutError(
+                    f"{heard.names[reader]!r} reads layer {wanted!r} more than once; give head=..."
+                )
+            if name != wanted:
+                joined[name] = part
+    units = recording[wanted].shape[2]
+    width = units + sum(part.shape[1] for part in joined.values())
+    bias = (
+        reader.bias.detach().clone() if reader.bias is not None else weight.new_zeros(len(weight))
+    )
+    return Head(
+        heard.names[reader], wanted, weight[:, taken[0] : taken[0] + units], bias, joined,
+        width == weight.shape[1],
+    )  # fmt: skip
+
+
+class _Listening(Whole):
+    """What every nn.Linear was given and gave, in the order in which they last ran."""
+
+    def __init__(self, model: nn.Module) -> None:
+        # a registered GRU may be made of nn.Linear: they read states, but answer nobody
+        inner = {part for gru in find(model).values() for part in gru.modules()}
+        self.names = {
+            module: name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and module not in inner
+        }
+        self.inputs: dict[nn.Linear, list[Tensor]] = {}
+        self.outputs: dict[nn.Linear, Tensor] = {}
+        self._hooks: list[Any] = []
+
+    def begin(self) -> None:
+        for module in self.names:
+            self._hooks.append(module.register_forward_hook(self._hear))
+
+    def _hear(self, module: nn.Linear, args: Any, output: Tensor) -> None:
+        if args and isinstance(args[0], Tensor):
+            self.inputs[module] = [*self.inputs.pop(module, ()), args[0].detach()]
+            self.outputs[module] = output.detach()
+
+    def end(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+class _Known:
+    """The states of a layer, to be found again in what others read."""
+
+    def __init__(self, layer: LayerRecording) -> None:
+        self.units = layer.shape[2]
+        self.dtype = layer.h.dtype
+        self._rows = {hash(row) for row in _bytes(layer.h.detach()[layer.mask])}
+
+    def starts(self, inputs: list[Tensor]) -> list[int]:
+        """Where among an nn.Linear's input features these states stand."""
+        width = inputs[0].shape[-1]
+        if width < self.units or inputs[0].dtype != self.dtype:
+            return []
+        rows = torch.cat([part.reshape(-1, width) for part in inputs])
+        rows = rows[:: -(-len(rows) // ROWS)]
+        places = sorted({*range(0, width - self.units + 1, self.units), width - self.units})
+        return [start for start in places if self._holds(rows[:, start : start + self.units])]
+
+    def _holds(self, rows: Tensor) -> bool:
+        valid = rows[rows.ne(0).any(1)]  # padding is zero, and no state
+        return len(valid) > 0 and all(hash(row) in self._rows for row in _bytes(valid))
+
+
+def _bytes(rows: Tensor) -> Iterator[bytes]:
+    whole = rows.contiguous().cpu().view(torch.uint8).numpy()
+    return (row.tobytes() for row in whole)
+
+
+def _last(names: list[str]) -> str:
+    """The last of these layers, the forward direction before the reverse one."""
+    forward = [name for name in names if not name.endswith("_reverse")]
+    return (forward or names or [""])[-1]
+
+
+def _one(readers: list[nn.Linear], heard: _Listening, recording: Recording) -> nn.Linear:
+    """Of the nn.Linear that read a layer, the one that answers for the model."""
+    answers = [m for m in readers if _within(heard.outputs[m], recording.output)]
+    if len(answers) == 1:
+        return answers[0]
+    names = ", ".join(repr(heard.names[m]) for m in readers)
+    last = list(heard.inputs)[-1]
+    if len(readers) > 1:
+        raise ReadoutError(
+            f"several nn.Linear read this layer: {names}; give head=... to say which"
+        )
+    if last is not readers[0]:
+        raise ReadoutError(
+            f"{names} reads this layer, but {heard.names[last]!r} comes after it, so it does not "
+            "answer for the model; give head=..., a function from (..., unit) to (..., class)"
+        )
+    return readers[0]
+
+
+def _within(tensor: Tensor, output: Any) -> bool:
+    """Whether a model's output is this tensor or holds it."""
+    if isinstance(output, Tensor):
+        return output.shape == tensor.shape and torch.equal(output, tensor)
+    if isinstance(output, Mapping):
+        return any(_within(tensor, item) for item in output.values())
+    return isinstance(output, tuple | list) and any(_within(tensor, item) for item in output)

@@ -1,0 +1,1 @@
+"""Which units matter, when, and along which path."""

@@ -1,0 +1,205 @@
+"""Where a run keeps what it knows: the clean run's states put into a corrupted one, step by step.
+
+Two runs differ in one thing and end in two answers. If the state of the clean run, put into the
+corrupted one at one step, brings the clean answer back, then at that step those units held what
+makes the difference. This is causal tracing (Meng et al. 2022, "Locating and Editing Factual
+Associations in GPT", arXiv:2202.05262), for a state that goes on through time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grulens.errors import EditError, PositionError, ReadoutError, SourceError, shown
+from grulens.models.call.invocation import fresh
+from grulens.models.record import record
+from grulens.models.recording import LayerRecording
+from grulens.probing.edits import positions
+from grulens.probing.edits.edit import Edit
+from grulens.probing.edits.five import patch
+from grulens.probing.edits.sources import Source
+from grulens.probing.readout.readout import Readout, check_readout
+from grulens.probing.units.question import as_it_was, floating
+from grulens.probing.units.sweep import run_sweep
+from grulens.probing.units.traced import Trace
+from grulens.stopped import tell
+
+MEMORY = 512 * 2**20
+
+
+def trace_patch(
+    model: nn.Module,
+    clean: Any,
+    corrupted: Any,
+    layer: str,
+    readout: Readout,
+    *,
+    units: Any = None,
+    times: Any = None,
+    block: Any = None,
+    signal: str = "h",
+    call: Any = None,
+    memory: int = MEMORY,
+    progress: bool = True,
+) -> Trace:
+    """Put the clean run's state into the corrupted run at each step, and see what comes back.
+
+    The recovered share is (readout(patched) - readout(corrupted)) / (readout(clean) -
+    readout(corrupted)): Meng et al. 2022 call its numerator the indirect effect.
+
+    Args:
+        model: any module that holds a GRU.
+        clean: what the model is given in the clean run: one argument, a tuple of arguments, a
+            dict of named ones, or both as (tuple, dict).
+        corrupted: the same for the corrupted run; as many steps, and as many rows unless the clean
+            run has one, which then serves for all.
+        layer: name of the layer to patch.
+        readout: from the model's output to one number a row, (batch,), or to one number, ():
+            a logit, the difference of two, a log probability.
+        units: int, slice, sequence of int, bool mask (unit,): which units to patch; None is all.
+        times: int, slice, sequence of int, bool mask (time,): at which steps; None is each.
+        block: how many units are patched at a time; None is all of `units` at once.
+        signal: "h", or a gate "r", "z", "n".
+        call: the name of the method that is the run; None is the model itself; as for `record`.
+        memory: bytes that the runs done at a time may hold, as for `sweep`.
+        progress: whether to show a progress bar.
+
+    Returns:
+        A `Trace`. A KeyboardInterrupt ends it early: what is done by then is returned, with a
+        `StoppedWarning` that says how much that is.
+
+    Raises:
+        ReadoutError: the readout is not one number a row, not finite, or the same for both runs:
+            then there is nothing to recover.
+        SourceError: the runs have different lengths, or rows that do not fit.
+        LayerError, PositionError, EditError: as for `sweep`.
+
+    >>> _ = torch.manual_seed(0)
+    >>> rnn = nn.GRU(1, 4, batch_first=True)
+    >>> one, other = torch.ones(1, 5, 1), torch.ones(1, 5, 1)
+    >>> other[0, 2] = -1.0
+    >>> found = trace_patch(rnn, one, other, "l0", lambda out: out[0][:, -1].sum(1),
+    ...                     progress=False)
+    >>> found, found.share.shape
+    (Trace('l0', 1 block, 5 steps), torch.Size([1, 5, 1]))
+    >>> (found.share[0, :, 0] > 0.5).tolist()
+    [False, False, True, True, True]
+    """
+    check_readout(readout)
+    # each from the random numbers with which every run of the sweep begins
+    with as_it_was(model):
+        known = record(model, layers=layer, call=call, inputs=fresh(_arguments(clean)))
+    source, answer = known[layer], _numbers(readout(known.output))
+    blocks = _blocks(units, block, source)
+    given = _arguments(corrupted)
+    # known before the long part begins: whether the runs fit, and differ
+    with as_it_was(model):
+        known = record(model, layers=layer, call=call, inputs=fresh(given))
+    _check_lengths(source, known[layer])
+    _gap(answer, _numbers(readout(known.output)))
+    del known
+    values = Source.of(source, layer, signal)
+
+    def put_in(name: str, chosen: Any, at: int) -> Edit:
+        return patch(name, signal, chosen, source=values, at=at)
+
+    found = run_sweep(
+        model, given, layer=layer, readout=lambda output: _numbers(readout(output)),
+        make_edit=put_in, units=blocks, times=slice(None) if times is None else times,
+        method="exact", sample=1, call=call, memory=memory, progress=progress,
+    )  # fmt: skip
+    made = Trace(
+        layer=layer,
+        signal=signal,
+        units=found.units,
+        times=found.times or (),
+        share=found.effect / _gap(answer, found.baseline),
+        clean=answer,
+        corrupted=found.baseline,
+        done=found.done,
+    )
+    if made.note:
+        tell("trace_patch", made.note)
+    return made
+
+
+def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(given, Mapping):
+        return (), dict(given)
+    if type(given) is tuple and [type(part) for part in given] == [tuple, dict]:
+        return given
+    # a PackedSequence is a tuple too, and one argument
+    return (tuple(given) if type(given) is tuple else (given,)), {}
+
+
+def _numbers(values: Any) -> Tensor:
+    """What a readout returned, if it is one finite number, or one a row."""
+    numbers: Tensor = floating(values)
+    if numbers.dim() > 1:
+        raise ReadoutError(
+            "a readout for tracing must return one number a row, (batch,), or one number, (); it "
+            f"returned {tuple(numbers.shape)}"
+        )
+    return numbers
+
+
+def _gap(clean: Tensor, corrupted: Tensor) -> Tensor:
+    """What there is to recover, (batch,) or ().
+
+    Raises:
+        ReadoutError: it is nothing, or not finite.
+    """
+    if clean.dim() != corrupted.dim() or (clean.shape != corrupted.shape and len(clean) != 1):
+        raise ReadoutError(
+            f"the readout returned {tuple(clean.shape)} for the clean run and "
+            f"{tuple(corrupted.shape)} for the corrupted one; it must return one number a row"
+        )
+    gap: Tensor = clean - corrupted
+    # no further apart than rounding is not apart: a share of it would be noise
+    least = 16 * torch.finfo(gap.dtype).eps * torch.maximum(clean.abs(), corrupted.abs())
+    same = ~gap.isfinite() | (gap.abs() <= least)
+    if same.any():
+        bad = same.reshape(-1).nonzero().flatten().tolist()
+        one, other = (v.expand(gap.shape).reshape(-1)[bad[0]] for v in (clean, corrupted))
+        where = f" in {positions.words(tuple(bad), 'row')}" if gap.dim() else ""
+        raise ReadoutError(
+            f"the readout gives {float(one):.6g} for the clean run and {float(other):.6g} for the "
+            f"corrupted one{where}: there is nothing to recover. Choose a readout that tells the "
+            "two apart, or an input that differs more"
+        )
+    return gap
+
+
+def _check_lengths(clean: LayerRecording, corrupted: LayerRecording) -> None:
+    if clean.shape[0] not in (1, corrupted.shape[0]):
+        raise SourceError(
+            f"the clean run of layer {clean.name!r} has {clean.shape[0]} rows and the corrupted "
+            f"one {corrupted.shape[0]}; both must have as many, or the clean one a single row"
+        )
+    lengths, others = (layer.mask.sum(1).tolist() for layer in (clean, corrupted))
+    lengths = lengths * (len(others) // len(lengths))
+    for row, (one, other) in enumerate(zip(lengths, others, strict=True)):
+        if one != other:
+            raise SourceError(
+                f"row {row} has {one} steps in the clean run of layer {clean.name!r} and {other} "
+                "in the corrupted one; a step's state is put into the same step, so both must be "
+                "of one length"
+            )
+
+
+def _blocks(units: Any, block: Any, layer: LayerRecording) -> list[Any]:
+    if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):
+        raise EditError(f"block must be a positive int or None, got {shown(block)}")
+    if units is None and block is None:
+        return [None]
+    index = positions.normal(units, "units")
+    positions.check(index, layer.shape[2], "unit", f"layer {layer.name!r}")
+    chosen = positions.mask(index, layer.shape[2]).nonzero().flatten().tolist()
+    if not chosen:
+        raise PositionError(f"units={units!r} names no unit of layer {layer.name!r}")
+    size = block or len(chosen)
+    return [tuple(chosen[start : start + size]) for start in range(0, len(chosen), size)]
