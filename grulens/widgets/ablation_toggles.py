@@ -19,7 +19,7 @@ from torch import nn
 
 from grulens.errors import WeightsChangedError
 from grulens.probing.edits.five import ablate
-from grulens.views.palette import ACCENT
+from grulens.views.figure.palette import ACCENT
 from grulens.widgets.copy_code import CopyCode
 from grulens.widgets.edit_list import Slot
 from grulens.widgets.panel import Panel, button, choice, close_parts, row

@@ -31,7 +31,7 @@ from bokeh.document.events import DocumentPatchedEvent
 from bokeh.model import Model
 from bokeh.protocol import Protocol
 
-from grulens.views.tokens import valid
+from grulens.views.figure.tokens import valid
 from grulens.widgets.bokeh_js import PARTS, VIEW_CSS, VIEW_JS, gzipped, parts
 from grulens.widgets.callbacks import guarded
 from grulens.widgets.rerun import RERUN, forget

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.lensed import LogitLens
-from grulens.views import raster, still, still_credit
-from grulens.views.credit_bars import FLOOR, TokenBars
-from grulens.views.logit_lens import LINES, LensLines
-from grulens.views.token_strip import TokenStrip
-from grulens.views.tokens import visible_text
-from grulens.views.waterfall import Waterfall
+from grulens.views.credit.bars import FLOOR, TokenBars
+from grulens.views.credit.logit_lens import LINES, LensLines
+from grulens.views.credit.waterfall import Waterfall
+from grulens.views.figure import raster
+from grulens.views.figure.tokens import visible_text
+from grulens.views.gates.token_strip import TokenStrip
+from grulens.views.still import credit as still_credit
+from grulens.views.still import lens as still
 
 #: Units that have a bar of their own; the others share one.
 UNITS: Final = 12

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from grulens.probing.credit.credit import Credit
-from grulens.views.canvas import Positions
-from grulens.views.waterfall import number
+from grulens.views.credit.waterfall import number
+from grulens.views.figure.canvas import Positions
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.credit_figures import CreditFigure
 from grulens.widgets.credit_methods import METHODS

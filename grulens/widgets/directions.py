@@ -10,7 +10,7 @@ from torch import Tensor
 from grulens.errors import ReadoutError, WeightsChangedError
 from grulens.models.restore.standing import Standing
 from grulens.probing.readout.head import Head, head_of
-from grulens.views.tokens import visible_text
+from grulens.views.figure.tokens import visible_text
 from grulens.widgets.session import Session
 
 #: More classes than this fit no list: the likeliest are offered.

@@ -20,7 +20,7 @@ import ipywidgets as W
 
 from grulens.probing.edits.edit import Edit
 from grulens.probing.edits.five import clamp, scale, shift
-from grulens.views.palette import ACCENT, NAME
+from grulens.views.figure.palette import ACCENT, NAME
 from grulens.widgets.latest import Background
 from grulens.widgets.panel import button, choice, row
 from grulens.widgets.session import Session

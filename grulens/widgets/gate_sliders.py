@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units
-from grulens.views.heatmap import Heatmap
-from grulens.views.output_chart import OutputChart
-from grulens.views.palette import NAME
-from grulens.views.raster import scale
-from grulens.views.token_strip import TokenStrip
+from grulens.views.figure.palette import NAME
+from grulens.views.figure.raster import scale
+from grulens.views.gates.heatmap import Heatmap
+from grulens.views.gates.token_strip import TokenStrip
+from grulens.views.readout.output_chart import OutputChart
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.gate_controls import GateControls
 from grulens.widgets.panel import Panel, button, choice, row

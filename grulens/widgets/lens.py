@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from grulens.models.adapters.closed import Closed, sentences
-from grulens.views.page import page
-from grulens.views.tokens import valid
+from grulens.views.figure.tokens import valid
+from grulens.views.page.page import page
 from grulens.widgets.ablation_toggles import AblationToggles
 from grulens.widgets.gate_sliders import GateSliders
 from grulens.widgets.neuron_table import NeuronTable

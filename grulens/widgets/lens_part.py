@@ -10,8 +10,8 @@ from grulens.models.restore.standing import Standing
 from grulens.probing.credit.lensed import LogitLens
 from grulens.probing.credit.logit_lens import logit_lens
 from grulens.probing.readout.head import Head, head_of
-from grulens.views.tokens import visible_text
-from grulens.views.waterfall import number
+from grulens.views.credit.waterfall import number
+from grulens.views.figure.tokens import visible_text
 from grulens.widgets.advice import advised
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.credit_figures import LensFigure

@@ -20,9 +20,9 @@ from torch import Tensor
 from grulens.models.recording import LayerRecording
 from grulens.probing.edits import positions
 from grulens.probing.memory.attention import GateAttention, attention
-from grulens.views import still_memory
-from grulens.views.attention_map import AttentionMap
-from grulens.views.query_bars import QueryBars
+from grulens.views.memory.attention_map import AttentionMap
+from grulens.views.memory.query_bars import QueryBars
+from grulens.views.still import memory as still_memory
 from grulens.widgets.latest import Background
 from grulens.widgets.memory_part import MapPart
 from grulens.widgets.memory_words import along, shares

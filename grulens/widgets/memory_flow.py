@@ -20,10 +20,10 @@ from torch import Tensor
 
 from grulens.models.recording import LayerRecording
 from grulens.probing.memory.flow import GradientFlow, gradient_flow
-from grulens.views import still_memory
-from grulens.views.attention_map import AttentionMap
-from grulens.views.gain_line import GainLine
-from grulens.views.path_lines import PathLines
+from grulens.views.memory.attention_map import AttentionMap
+from grulens.views.memory.gain_line import GainLine
+from grulens.views.memory.path_lines import PathLines
+from grulens.views.still import memory as still_memory
 from grulens.widgets.latest import Background
 from grulens.widgets.memory_part import MapPart
 from grulens.widgets.memory_words import felt

@@ -16,7 +16,7 @@ import ipywidgets as W
 from bokeh.layouts import column
 from bokeh.model import Model
 
-from grulens.views.attention_map import AttentionMap
+from grulens.views.memory.attention_map import AttentionMap
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.directions import Directions
 from grulens.widgets.latest import Background, Latest

@@ -21,10 +21,10 @@ from bokeh.layouts import row as beside
 
 from grulens.models.recording import LayerRecording
 from grulens.probing.memory.timescales import GATES, Timescales, timescales
-from grulens.views import still_memory
-from grulens.views.gate_histograms import GateHistograms
-from grulens.views.half_lives import HalfLives
-from grulens.views.saturation import SaturationPlot
+from grulens.views.memory.gate_histograms import GateHistograms
+from grulens.views.memory.half_lives import HalfLives
+from grulens.views.memory.saturation import SaturationPlot
+from grulens.views.still import memory as still_memory
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.latest import Background, Latest
 from grulens.widgets.memory_words import lives

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from grulens.durations import steps
 from grulens.probing.memory.timescales import Timescales
-from grulens.views.tokens import visible_text
+from grulens.views.figure.tokens import visible_text
 
 #: Half of a state is half within what float32 can add up.
 SLACK = 1e-5

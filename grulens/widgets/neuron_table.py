@@ -20,10 +20,10 @@ from torch import nn
 from grulens.probing.units.statistics import Neurons, neurons
 from grulens.probing.units.swept import PATHS
 from grulens.stopped import stopped
-from grulens.views.still import compose
-from grulens.views.still_sweep import effects
-from grulens.views.tokens import visible_text
-from grulens.views.unit_table import COLUMNS, UnitTable
+from grulens.views.figure.tokens import visible_text
+from grulens.views.still.lens import compose
+from grulens.views.still.sweep import effects
+from grulens.views.units.table import COLUMNS, UnitTable
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
 from grulens.widgets.panel import Panel, button, row

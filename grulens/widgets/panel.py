@@ -16,7 +16,7 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import GrulensError
-from grulens.views.tokens import valid
+from grulens.views.figure.tokens import valid
 from grulens.widgets.after_cells import AFTER_CELLS
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from grulens.views.palette import NAME, RANGE
+from grulens.views.figure.palette import NAME, RANGE
 from grulens.widgets.session import Session
 
 Colored = tuple[np.ndarray, Any, tuple[float, float], str]

@@ -22,11 +22,11 @@ from grulens.cells.dynamics.lyapunov import lyapunov
 from grulens.durations import steps
 from grulens.models.recording import LayerRecording
 from grulens.probing.dynamics.portrait import Plane, growing, run
-from grulens.views import still
-from grulens.views.exponents import Exponents
-from grulens.views.phase_portrait import PhasePlot
-from grulens.views.spectrum import Spectrum
-from grulens.views.still_portrait import portrait as picture_of
+from grulens.views.dynamics.exponents import Exponents
+from grulens.views.dynamics.phase_portrait import PhasePlot
+from grulens.views.dynamics.spectrum import Spectrum
+from grulens.views.still import lens as still
+from grulens.views.still.portrait import portrait as picture_of
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.panel import Panel, button, row
 from grulens.widgets.phase_colors import choices, coloured

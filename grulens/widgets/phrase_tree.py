@@ -18,11 +18,11 @@ from torch import nn
 
 from grulens.probing.credit.reader import FINAL
 from grulens.probing.phrases.hierarchy import Group, Hierarchy
-from grulens.views.phrase import Phrase, number, said, words
-from grulens.views.phrase_tree import PhraseBoxes
-from grulens.views.still import compose
-from grulens.views.still_phrases import phrases
-from grulens.views.tokens import visible_text
+from grulens.views.figure.tokens import visible_text
+from grulens.views.phrases.phrase import Phrase, number, said, words
+from grulens.views.phrases.tree import PhraseBoxes
+from grulens.views.still.lens import compose
+from grulens.views.still.phrases import phrases
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.callbacks import guarded
 from grulens.widgets.growing_tree import NONE, GrowingTree, Job

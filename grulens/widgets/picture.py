@@ -10,9 +10,9 @@ from torch import Tensor
 
 from grulens.models.recording import LayerRecording
 from grulens.probing.units.order import Order, order_units
-from grulens.views import raster
-from grulens.views import still as draw
-from grulens.views.palette import SIGNALS
+from grulens.views.figure import raster
+from grulens.views.figure.palette import SIGNALS
+from grulens.views.still import lens as draw
 from grulens.widgets.session import Session
 
 

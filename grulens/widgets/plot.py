@@ -22,10 +22,13 @@ from grulens.probing.memory.timescales import Timescales
 from grulens.probing.phrases.hierarchy import Hierarchy
 from grulens.probing.units.swept import PATHS, Sweep
 from grulens.probing.units.traced import Trace
-from grulens.views import raster, still, still_phrases, still_sweep
-from grulens.views.phrase_tree import PhraseBoxes
-from grulens.views.step_map import largest, step_map
-from grulens.views.sweep_chart import SweepChart
+from grulens.views.figure import raster
+from grulens.views.gates.step_map import largest, step_map
+from grulens.views.phrases.tree import PhraseBoxes
+from grulens.views.still import lens as still
+from grulens.views.still import phrases as still_phrases
+from grulens.views.still import sweep as still_sweep
+from grulens.views.units.sweep_chart import SweepChart
 from grulens.widgets import plot_credit, plot_memory
 from grulens.widgets.bokeh_view import BokehView
 from grulens.widgets.tokens import texts

@@ -12,9 +12,9 @@ from grulens.errors import GrulensError, PositionError, shown
 from grulens.probing.edits import positions
 from grulens.probing.memory.attention import GateAttention
 from grulens.probing.memory.timescales import Timescales
-from grulens.views import still_memory
-from grulens.views.attention_map import AttentionMap
-from grulens.views.query_bars import QueryBars
+from grulens.views.memory.attention_map import AttentionMap
+from grulens.views.memory.query_bars import QueryBars
+from grulens.views.still import memory as still_memory
 from grulens.widgets.memory_timescales import TimescalesFigure, picture
 from grulens.widgets.memory_words import lives
 

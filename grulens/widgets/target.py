@@ -6,7 +6,7 @@ from typing import Final
 
 import ipywidgets as W
 
-from grulens.views.tokens import visible_text
+from grulens.views.figure.tokens import visible_text
 from grulens.widgets.session import Session
 
 #: More classes than this fit no list: the likeliest are offered.

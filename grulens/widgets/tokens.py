@@ -17,7 +17,7 @@ from torch import Tensor
 
 from grulens.errors import GrulensError, LayerError, shown
 from grulens.models.recording import LayerRecording, Recording
-from grulens.views.tokens import valid
+from grulens.views.figure.tokens import valid
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
 TokensBy = Tokens | Mapping[str, Tokens]

@@ -25,7 +25,7 @@ from grulens import (
 )
 from grulens.errors import GrulensError, PositionError
 from grulens.probing.credit.credit import Credit
-from grulens.views.waterfall import number
+from grulens.views.credit.waterfall import number
 from grulens.widgets import credit_part, target
 from grulens.widgets.credit_bars import LENS
 from grulens.widgets.credit_methods import METHODS, Method

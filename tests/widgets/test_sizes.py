@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from grulens import AblationToggles, GateSliders, Lens, NeuronTable, Session, ablate
-from grulens.views import raster
+from grulens.views.figure import raster
 from tests.memory import needs_peak, peaks
 
 GB = 2**30

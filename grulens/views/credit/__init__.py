@@ -1,0 +1,1 @@
+"""What each step adds to a score."""

@@ -1,0 +1,1 @@
+"""What all figures share: frame, palette, pictures of matrices, token texts."""

@@ -1,0 +1,1 @@
+"""The gates and states of a run over its steps."""

@@ -1,0 +1,1 @@
+"""Pictures of what states are made of and how long they last."""

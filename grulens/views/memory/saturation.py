@@ -1,0 +1,162 @@
+r"""How much of the time each unit's gates are shut or open: one dot a unit and gate.
+
+    open  │\            r in its accent, z in its own
+     1    │ \ ●         a dot on the line: the gate is always one or the other
+          │● \
+          │ ●● \
+     0    └──────── shut
+          0        1
+
+The saturation plot of Karpathy, Johnson and Fei-Fei 2015 (arXiv:1506.02078). Nothing lies beyond
+the diagonal, because the two shares add up to 1 at most. Tap: one unit. Shift or ctrl and tap: add
+or take away. Drag: all units in the box. Double tap: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from bokeh.events import DoubleTap, SelectionGeometry, Tap
+from bokeh.models import BoxSelectTool, ColumnDataSource, HoverTool, Range1d
+from bokeh.models.annotations import LegendItem
+from jaxtyping import Float, Int
+
+from grulens.views.figure.canvas import Listener, Positions, frame, legend, tapped, tell
+from grulens.views.figure.palette import ACCENT, BEFORE, NAME
+
+GATES: Final = ("r", "z")
+#: A tap this far from every dot, in shares of the axes, means none of them.
+REACH: Final = 0.06
+
+
+class SaturationPlot:
+    """Share of time shut against share of time open, for both gates of every unit.
+
+    Attributes:
+        root: the Bokeh figure.
+        sources: unit, shut and open of each gate's dots, by gate.
+        units: the selected units.
+    """
+
+    def __init__(self, *, height: int = 330) -> None:
+        self._listeners: list[Listener] = []
+        self.units: Positions = ()
+        empty: dict[str, Any] = {"unit": [], "shut": [], "open": [], "gate": []}
+        self.sources = {gate: ColumnDataSource(empty) for gate in GATES}
+        self.chosen = ColumnDataSource({"shut": [], "open": []})
+        self.root = self._draw(height)
+        self.root.on_event(Tap, self._tapped)
+        self.root.on_event(DoubleTap, lambda _: tell(self._listeners, ()))
+        self.root.on_event(SelectionGeometry, self._dragged)
+
+    def on_units(self, listener: Listener) -> None:
+        """Call `listener(units)` when a person chooses units; never from `select`."""
+        self._listeners.append(listener)
+
+    def update(
+        self,
+        r: Float[np.ndarray, "2 unit"],
+        z: Float[np.ndarray, "2 unit"],
+        *,
+        low: float = 0.1,
+        high: float = 0.9,
+    ) -> None:
+        """Show other shares.
+
+        Args:
+            r: (2, unit), share of time the reset gate is shut, and open.
+            z: (2, unit), the same of the update gate.
+            low: under it a gate is shut.
+            high: over it a gate is open.
+
+        >>> plot = SaturationPlot()
+        >>> plot.update(np.array([[0.5], [0.25]]), np.array([[0.0], [1.0]]))
+        >>> plot.sources["z"].data["open"].tolist()
+        [1.0]
+        """
+        for gate, (shut, open_) in (("r", r), ("z", z)):
+            units = np.arange(len(shut))
+            self.sources[gate].data = {
+                "unit": units,
+                "shut": shut,
+                "open": open_,
+                "gate": [f"{NAME[gate]} {gate}"] * len(units),
+            }
+        self.root.xaxis.axis_label = f"share of time under {low:g}"
+        self.root.yaxis.axis_label = f"share of time over {high:g}"
+        self.select(self.units)
+
+    def select(self, units: Iterable[int] = ()) -> None:
+        """Ring these units' dots; tells no listener."""
+        self.units = tuple(sorted({int(u) for u in units}))
+        there = [u for u in self.units if u < len(self.sources["z"].data["unit"])]
+        marked = {
+            name: [float(self.sources[gate].data[name][u]) for gate in GATES for u in there]
+            for name in ("shut", "open")
+        }
+        if marked != dict(self.chosen.data):
+            self.chosen.data = marked
+
+    # ── drawing ──────────────────────────────────────────────────────────────────────────────
+
+    def _draw(self, height: int) -> Any:
+        box = BoxSelectTool(renderers=[], description="drag: choose units")
+        root = frame(
+            height=height, tools=[box], active_drag=box, min_border_right=16,
+            x_range=Range1d(start=-0.03, end=1.03), y_range=Range1d(start=-0.03, end=1.03),
+            name="saturation of the gates, a dot a unit",
+        )  # fmt: skip
+        root.grid.visible = True
+        root.line([0, 1], [1, 0], line_color=BEFORE, line_width=1, line_dash="dashed")
+        items, dots = [], []
+        for gate, marker in (("r", "circle"), ("z", "square")):
+            drawn = root.scatter(
+                "shut", "open", source=self.sources[gate], size=8, marker=marker,
+                fill_color=ACCENT[gate], fill_alpha=0.7, line_color=None,
+            )  # fmt: skip
+            # a selection of Bokeh's own is not used, and must not fade the rest
+            drawn.nonselection_glyph = None
+            items.append(LegendItem(label=f"{NAME[gate]} {gate}", renderers=[drawn]))
+            dots.append(drawn)
+        for color, width in (("white", 4.0), ("black", 2.0)):
+            root.scatter(
+                "shut", "open", source=self.chosen, size=13, fill_color=None, line_color=color,
+                line_width=width,
+            )  # fmt: skip
+        root.add_layout(legend(items), "above")
+        said = [
+            ("unit", "@unit"),
+            ("", "@gate"),
+            ("shut", "@shut{0.0 %}"),
+            ("open", "@open{0.0 %}"),
+        ]
+        root.add_tools(HoverTool(renderers=dots, tooltips=said))
+        return root
+
+    # ── what a person does ───────────────────────────────────────────────────────────────────
+
+    def _tapped(self, event: Any) -> None:
+        far = [
+            np.hypot(source.data["shut"] - event.x, source.data["open"] - event.y)
+            for source in self.sources.values()
+            if len(source.data["unit"])
+        ]
+        if far and float(nearest := np.min(far)) <= REACH:
+            unit = int(np.argwhere(np.array(far) == nearest)[0][1])
+            tell(self._listeners, tapped(event, unit, self.units))
+
+    def _dragged(self, event: Any) -> None:
+        box = dict(event.geometry or {})
+        if not event.final or box.get("type") != "rect":
+            return
+        (left, right), (low, high) = sorted((box["x0"], box["x1"])), sorted((box["y0"], box["y1"]))
+        within: set[int] = set()
+        for source in self.sources.values():
+            shut, open_ = (np.asarray(source.data[name]) for name in ("shut", "open"))
+            inside = (left <= shut) & (shut <= right) & (low <= open_) & (open_ <= high)
+            units: Int[np.ndarray, " unit"] = np.flatnonzero(inside)
+            within |= set(units.tolist())
+        if within:
+            tell(self._listeners, within)

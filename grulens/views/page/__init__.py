@@ -1,0 +1,1 @@
+"""The whole lens as one HTML file."""

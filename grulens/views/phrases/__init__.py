@@ -1,0 +1,1 @@
+"""Phrases within phrases over the tokens."""

@@ -1,0 +1,120 @@
+"""The classes of one step as paired bars: what the model would have said, and what it says now.
+
+"  │ ▬▬▬▬▬▬▬▬▬▬          62 → 27 %       before (grey) over after (orange)
+   │ ▬▬▬▬
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from bokeh.models import (
+    ColumnDataSource,
+    CustomJSTickFormatter,
+    FixedTicker,
+    HoverTool,
+    LinearAxis,
+    Range1d,
+)
+from bokeh.models.annotations import LegendItem
+from jaxtyping import Float
+
+from grulens.views.figure.canvas import fit, frame, legend, stretch
+from grulens.views.figure.palette import AFTER, BEFORE
+from grulens.views.figure.tokens import plain, visible_text
+
+_BAR = 15
+_LABEL_JS = "return bars.data.label[tick] ?? ''"
+# Percent leave no room for rounding to say that something likely is impossible.
+_VALUES_JS = """
+const percent = bars.data.quantity[0] == "probability";
+const number = (v) => {
+  if (v == null || isNaN(v)) return "NaN";
+  if (!percent) return Math.abs(v) >= 1000 ? v.toPrecision(2) : v.toFixed(2);
+  return v > 0 && v < 0.0005 ? "<0.1" : v < 0.0995 ? (100 * v).toFixed(1) : (100 * v).toFixed(0);
+};
+if (bars.data.label[tick] == null) return "";
+const text = `${number(bars.data.before[tick])} → ${number(bars.data.after[tick])}`;
+return text.replaceAll("-", "−") + (percent ? " %" : "");
+"""
+
+
+class ClassBars:
+    """Two bars for each class, its name at the left and its numbers at the right.
+
+    Attributes:
+        root: the Bokeh figure, hidden until there is something to show.
+        source: label, before, after of each class.
+    """
+
+    def __init__(self) -> None:
+        fields = ("label", "name", "row", "before", "after", "upper", "lower", "quantity")
+        self.source = ColumnDataSource({field: [] for field in fields})
+        self.root = self._draw()
+
+    def update(
+        self,
+        labels: Sequence[object],
+        before: Float[np.ndarray, " label"],
+        after: Float[np.ndarray, " label"],
+        *,
+        quantity: str,
+        title: str,
+    ) -> None:
+        """Show other classes, from the top in the order given.
+
+        >>> bars = ClassBars()
+        >>> bars.update([" "], np.array([0.5]), np.array([0.25]), quantity="probability", title="")
+        >>> bars.source.data["label"], bars.root.visible
+        (['␣'], True)
+        """
+        place = np.arange(len(labels))
+        self.source.data = {
+            "label": [visible_text(label, 16) for label in labels],
+            "name": [visible_text(label, 200) for label in labels],
+            "row": place,
+            "before": np.asarray(before, np.float64),
+            "after": np.asarray(after, np.float64),
+            "upper": place - 0.19,
+            "lower": place + 0.19,
+            "quantity": [quantity] * len(labels),
+        }
+        for axis in self.root.yaxis:
+            axis.ticker.ticks = place.tolist()
+        fit(self.root.y_range, len(labels), downwards=True)
+        if quantity == "probability":
+            self.root.x_range.update(start=0.0, end=1.0)
+        else:
+            stretch(self.root.x_range, np.concatenate([before, after]), 0.0, 1e-3)
+        self.root.xaxis.axis_label = plain(quantity)
+        self.root.title.text = plain(title)
+        self.root.update(height=94 + 2 * _BAR * max(1, len(labels)), visible=True)
+
+    def _draw(self) -> Any:
+        y_range = Range1d(start=0.5, end=-0.5)
+        root = frame(
+            height=94, x_range=(0, 1), y_range=y_range, title="", visible=False,
+            name="classes before and after",
+        )  # fmt: skip
+        args = {"bars": self.source}
+        root.yaxis.ticker = FixedTicker(ticks=[])
+        root.yaxis.formatter = CustomJSTickFormatter(args=args, code=_LABEL_JS)
+        root.yaxis.major_label_text_font = "monospace"
+        numbers = LinearAxis(
+            axis_line_color=None, major_tick_line_color=None, major_label_text_font_size="11px"
+        )
+        shown = CustomJSTickFormatter(args=args, code=_VALUES_JS)
+        numbers.update(ticker=FixedTicker(ticks=[]), formatter=shown)
+        root.add_layout(numbers, "right")
+        items = []
+        for name, place, color in (("before", "upper", BEFORE), ("after", "lower", AFTER)):
+            bars = root.hbar(
+                y=place, right=name, height=0.36, source=self.source, color=color, line_color=None
+            )
+            items.append(LegendItem(label=name, renderers=[bars]))
+        root.add_layout(legend(items), "above")
+        lines = [("class", "@name"), ("before", "@before{0.0000}"), ("after", "@after{0.0000}")]
+        root.add_tools(HoverTool(tooltips=lines))
+        return root

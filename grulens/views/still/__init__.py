@@ -1,0 +1,1 @@
+"""Pictures that need no script, no network and no kernel."""

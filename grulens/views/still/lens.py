@@ -1,0 +1,218 @@
+"""The present state as a still picture: HTML that needs no script, no network and no kernel.
+
+A saved notebook, nbconvert and a mail show this where the live widget cannot run. Colours come
+from pictures and from spans with their own ink; everything else is drawn in the page's own text
+colour on the page's own ground, so it suits a light and a dark theme. Every text is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+
+from grulens.views.figure import raster
+from grulens.views.figure.palette import (
+    AFTER,
+    BEFORE,
+    BLANK_CODE,
+    LEVELS,
+    NAME,
+    PALETTE,
+    WHITE_INK,
+)
+from grulens.views.figure.tokens import visible_text
+
+#: More tokens than this are counted, not shown.
+TOKENS: Final = 800
+_GRID = "display:grid;grid-template-columns:3.5em 1fr 14px 3.5em;gap:0 6px;font-size:12px"
+
+
+def compose(*parts: str) -> str:
+    """The parts under each other, as one block for a notebook output.
+
+    >>> compose(edits(["clamp(...)"])).startswith('<div class="grulens-still"')
+    True
+    """
+    body = "".join(f'<div style="margin:0 0 10px">{part}</div>' for part in parts if part)
+    return (
+        '<div class="grulens-still" style="max-width:900px;font-family:sans-serif;font-size:13px;'
+        f'color:inherit;background:transparent">{body}</div>'
+    )
+
+
+def heatmap(
+    values: Float[np.ndarray, "unit time"],
+    *,
+    signal: str,
+    units: Sequence[object] | Int[np.ndarray, " unit"],
+    mask: Bool[np.ndarray, " time"] | None = None,
+    layer: str = "",
+    selected: Iterable[int] = (),
+    times: Iterable[int] = (),
+    name: str | None = None,
+    ends: tuple[float, float] | None = None,
+) -> str:
+    """One signal of a layer as a picture with axes, a colour bar and what is selected.
+
+    Args:
+        values: (unit, time), in the order they are to be drawn.
+        signal: "r", "z", "n", "h" or "difference"; an unknown one raises SignalError.
+        units: (unit,), which unit each row is, or what it is called.
+        mask: (time,), False where there is no step (padding): left transparent.
+        layer: named in the title.
+        selected: units named under the picture.
+        times: steps named under the picture; none is all.
+        name: what the values are, if they are no signal of a layer but drawn like one.
+        ends: the values at the ends of the map, else those of the signal.
+
+    >>> still = heatmap(np.zeros((2, 3)), signal="z", units=np.arange(2), layer="<rnn>")
+    >>> "update gate z · &lt;rnn&gt;" in still, "data:image/png;base64," in still
+    (True, True)
+    """
+    count, time = values.shape
+    ends = ends or raster.scale(signal, values)
+    if name is None:
+        name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
+    title = f"{name} · {layer}" if layer else name
+    columns = raster.visible(time, 0, time - 1, 2 * raster.COLUMNS)
+    rows = raster.visible(count, 0, count - 1, 2 * raster.ROWS)
+    drawn = raster.picture(values, rows, columns, ends, mask)
+    scale_picture = np.arange(LEVELS - 1, -1, -1, dtype=np.uint8)[:, None]
+    height = min(320, max(60, 16 * count))
+    style = f"width:100%;height:{height}px;image-rendering:pixelated;display:block;margin:0"
+    low, high = (f"{end:g}".replace("-", "−") for end in ends)
+    middle = f"{(ends[0] + ends[1]) / 2:g}"
+    ends_of = escape(str(units[0])), escape(str(units[-1]))
+    chosen = _chosen("unit", selected) + _chosen("step", times)
+    return (
+        f'<b>{escape(title)}</b><div style="{_GRID}">'
+        f"{ticks(ends_of[0], 'unit', ends_of[1], 'right')}"
+        f'<img alt="{escape(f"{title}: {count} units by {time} steps", quote=True)}" '
+        f'style="{style}" src="{uri(drawn, signal)}">'
+        f'<img alt="colour bar" style="{style}" src="{uri(scale_picture, signal)}">'
+        f"{ticks(high, middle, low, 'left')}"
+        f'<span></span><span style="display:flex;justify-content:space-between">'
+        f"<span>0</span><span>step</span><span>{time - 1}</span></span></div>"
+        + (f"<div>selected: {escape(' · '.join(chosen))}</div>" if chosen else "")
+    )
+
+
+def tokens(
+    values: Float[np.ndarray, " time"],
+    *,
+    signal: str,
+    tokens: Sequence[object],
+    mask: Bool[np.ndarray, " time"] | None = None,
+    name: str = "",
+    ends: tuple[float, float] | None = None,
+) -> str:
+    """The tokens as running text, each on the colour of the unit's value.
+
+    >>> "&lt;b&gt;" in tokens(np.zeros(1), signal="h", tokens=["<b>"])
+    True
+    """
+    one, all_steps = raster.Span(0, 1, 1), raster.Span(0, min(len(values), TOKENS), 1)
+    codes = raster.picture(
+        values[None], one, all_steps, ends or raster.scale(signal, values), mask
+    )[0]
+    shown = "".join(
+        f'<span style="background:{PALETTE[signal][code]};'
+        f'color:{"#fff" if WHITE_INK[signal][code] else "#000"}">'
+        f"{escape(visible_text(token))}</span>"
+        for token, code in zip(tokens, codes.tolist(), strict=False)
+        if code != BLANK_CODE
+    )
+    rest = f" … and {len(values) - TOKENS} more steps" if len(values) > TOKENS else ""
+    return (
+        f"<div>{escape(name)}</div>"
+        '<div style="font-family:monospace;line-height:1.5;overflow-wrap:anywhere">'
+        f"{shown}{rest}</div>"
+    )
+
+
+def output(
+    labels: Sequence[object],
+    before: Float[np.ndarray, " class"],
+    after: Float[np.ndarray, " class"],
+    *,
+    step: int | None,
+    quantity: str = "probability",
+) -> str:
+    """The readout of one step, before and after, as a table; of the only step where it is None.
+
+    >>> "<td" in output(["a"], np.array([0.25]), np.array([0.5]), step=3)
+    True
+    """
+    cell = 'style="text-align:right;padding:1px 10px;background:transparent"'
+    which = "" if step is None else f"step {step}"
+    head = (
+        f'<tr style="background:transparent"><th {cell}>{which}</th>'
+        f'<th {cell}><span style="color:{BEFORE}">■</span> before</th>'
+        f'<th {cell}><span style="color:{AFTER}">■</span> after</th></tr>'
+    )
+    rows = "".join(
+        f'<tr style="background:transparent"><td {cell}><code>{escape(visible_text(label))}</code>'
+        f"</td><td {cell}>{b:.3f}</td><td {cell}>{a:.3f}</td></tr>"
+        for label, b, a in zip(labels, before.tolist(), after.tolist(), strict=True)
+    )
+    return (
+        f"<div>{escape(quantity)}</div>"
+        '<table style="color:inherit;font:inherit;border-collapse:collapse">'
+        f"{head}{rows}</table>"
+    )
+
+
+def edits(lines: Sequence[str]) -> str:
+    """The edits in force, one a line.
+
+    >>> edits(["<x>"])
+    '<div>edits</div><ul style="margin:2px 0"><li><code>&lt;x&gt;</code></li></ul>'
+    """
+    if not lines:
+        return "<div>no edits</div>"
+    items = "".join(f"<li><code>{escape(line)}</code></li>" for line in lines)
+    return f'<div>edits</div><ul style="margin:2px 0">{items}</ul>'
+
+
+def png(codes: UInt8[np.ndarray, "row column"], signal: str) -> bytes:
+    r"""Bytes of a picture on the signal's map, as a PNG with a palette; padding is transparent.
+
+    >>> png(np.zeros((1, 1), np.uint8), "z")[:4]
+    b'\x89PNG'
+    """
+    picture = Image.fromarray(codes).convert("L")
+    picture.putpalette([int(c[i : i + 2], 16) for c in PALETTE[signal] for i in (1, 3, 5)])
+    file = io.BytesIO()
+    opaque = bytes([255] * BLANK_CODE + [0])
+    picture.save(file, "PNG", transparency=opaque, optimize=True)
+    return file.getvalue()
+
+
+def uri(codes: UInt8[np.ndarray, "row column"], signal: str) -> str:
+    """The same PNG as an address that an <img> can show."""
+    return "data:image/png;base64," + base64.b64encode(png(codes, signal)).decode("ascii")
+
+
+def ticks(top: str, middle: str, bottom: str, align: str) -> str:
+    """Three words under each other, as high as the picture beside them; escaped by the caller."""
+    return (
+        '<span style="display:flex;flex-direction:column;justify-content:space-between;'
+        f'text-align:{align}"><span>{top}</span><span>{middle}</span><span>{bottom}</span></span>'
+    )
+
+
+def _chosen(noun: str, positions: Iterable[int]) -> list[str]:
+    joined = raster.runs(positions)
+    if not joined:
+        return []
+    parts = [f"{first}" if first == last else f"{first}–{last}" for first, last in joined]
+    more = f" and {len(parts) - 20} more ranges" if len(parts) > 20 else ""
+    plural = "" if parts == [f"{joined[0][0]}"] else "s"
+    return [f"{noun}{plural} " + ", ".join(parts[:20]) + more]

@@ -1,0 +1,156 @@
+"""Gate attention and time scales as still pictures: pictures and drawings that need no script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from grulens.views.figure import raster
+from grulens.views.figure.palette import ACCENT, BEFORE, BLANK_CODE, NAME
+from grulens.views.memory.attention_map import past_of
+from grulens.views.memory.query_bars import FULL
+from grulens.views.still import lens as still
+
+#: A drawing of more dots than this is a large file; the rest is counted.
+DOTS: Final = 2000
+_BOX: Final = "display:grid;grid-template-columns:3.5em minmax(0,420px);gap:0 6px;font-size:12px"
+
+
+def attention(
+    values: Float[np.ndarray, "query key"] | None,
+    query: Float[np.ndarray, " key"],
+    *,
+    past: Int[np.ndarray, "query 2"],
+    at: int,
+    signed: bool = False,
+    tokens: Sequence[object] | None = None,
+    name: str = "mean weight",
+    layer: str = "",
+    said: str = "",
+) -> str:
+    """The map of all queries, and the tokens coloured by the weights of one.
+
+    Args:
+        values: (query, key); None where the map is too large to be made.
+        query: (key,), the weights of the chosen query.
+        past: (query, 2), first and last key of each query's past.
+        at: the chosen query.
+        signed: whether the values have two signs.
+        tokens: (key,), what to call each step.
+        name: what the values are.
+        layer: named in the title.
+        said: the numbers in words.
+
+    >>> html = attention(np.eye(2), np.array([0.0, 1.0]), past=np.array([[0, 0], [0, 1]]), at=1,
+    ...                  tokens=["<b>", "c"])
+    >>> "data:image/png" in html, "&lt;b&gt;" in html, "<b>c" in html
+    (True, True, False)
+    """
+    signal = "difference" if signed else "weight"
+    title = f"<b>{escape(f'{name} · {layer}' if layer else name)}</b>"
+    parts = [title]
+    if values is not None:
+        count = len(values)
+        low, high = raster.symmetric(values, 1e-9)
+        rows, columns = (raster.visible(n, 0, n - 1, raster.COLUMNS) for n in values.shape)
+        # weights are coloured by their square root, as they are in the live figure
+        shown = values if signed else np.sqrt(values.clip(0))
+        ends = (low, high) if signed else (0.0, float(np.sqrt(high)))
+        drawn = raster.picture(shown, rows, columns, ends, middle=0.0)
+        drawn[~past_of(past, rows, columns)] = BLANK_CODE
+        style = "width:100%;aspect-ratio:1.4;image-rendering:pixelated;display:block;margin:0"
+        alt = escape(f"{name}: {count} states by {count} steps they were written at", quote=True)
+        parts.append(
+            f'<div style="{_BOX}">{still.ticks("0", "after step", str(count - 1), "right")}'
+            f'<img alt="{alt}" style="{style}" src="{still.uri(drawn, signal)}">'
+            '<span></span><span style="display:flex;justify-content:space-between">'
+            f"<span>0</span><span>written at step</span><span>{count - 1}</span></span></div>"
+            f"<div>colours from {low if signed else 0:g} to {high:g}</div>".replace(" -", " −")
+        )
+    if tokens is not None:
+        low, high = raster.symmetric(query, 1e-9)
+        # of a long run the part around the state, most of it before: a still shows no more
+        part = slice(max(0, at - still.TOKENS * 3 // 4), at + still.TOKENS // 4)
+        where = f", tokens from step {part.start}" if part.start else ""
+        parts.append(
+            still.tokens(
+                query[part], signal=signal, tokens=tokens[part],
+                mask=(past[:, 0] <= past[:, 1])[part],
+                name=f"{name} in the state after step {at}{where}",
+                ends=(low, high) if signed else (0.0, min(high, FULL)),
+            )
+        )  # fmt: skip
+    return still.compose(*parts, escape(said))
+
+
+def timescales(
+    shares: dict[str, Float[np.ndarray, "2 unit"]],
+    histograms: dict[str, Float[np.ndarray, " bin"]],
+    half_life: Float[np.ndarray, " unit"],
+    *,
+    layer: str = "",
+    said: str = "",
+) -> str:
+    """The saturation plot, the histograms, and the units with the longest half-lives.
+
+    Args:
+        shares: for "r" and "z", share of time shut and open (2, unit).
+        histograms: for "r" and "z", share of time in each part of [0, 1] (bin,).
+        half_life: (unit,), in steps.
+        layer: named in the title.
+        said: the numbers in words.
+
+    >>> dot, half = np.array([[0.5], [0.25]]), np.ones(2) / 2
+    >>> html = timescales({"r": dot, "z": dot}, {"z": half}, np.array([3.0]), layer="<l>")
+    >>> html.count("<circle"), "&lt;l&gt;" in html
+    (2, True)
+    """
+    order = np.argsort(-np.nan_to_num(half_life, nan=-1.0), kind="stable")[:10]
+    longest = ", ".join(f"{unit} ({half_life[unit]:.3g})" for unit in order)
+    drawings = [_saturation(shares), *(_histogram(g, values) for g, values in histograms.items())]
+    return still.compose(
+        f"<b>{escape(f'gates over time · {layer}' if layer else 'gates over time')}</b>",
+        f'<div style="display:flex;flex-wrap:wrap;gap:24px">{"".join(drawings)}</div>',
+        f"<div>longest half-lives, in steps: {escape(longest)}</div>",
+        escape(said),
+    )
+
+
+def _saturation(shares: dict[str, Float[np.ndarray, "2 unit"]]) -> str:
+    dots = "".join(
+        f'<circle cx="{200 * x:.1f}" cy="{200 - 200 * y:.1f}" r="3.5" fill="{ACCENT[gate]}" '
+        'fill-opacity="0.7"/>'
+        for gate, values in shares.items()
+        for x, y in values.T[:DOTS].tolist()
+    )
+    line = f'<path d="M0 0V200H200M0 0L200 200" fill="none" stroke="{BEFORE}"/>'
+    return _drawing(
+        f"{line}{dots}", "-8 -8 216 216",
+        "across: share of time shut, up: share of time open",
+        "a dot for each unit and gate",
+    )  # fmt: skip
+
+
+def _histogram(gate: str, values: Float[np.ndarray, " bin"]) -> str:
+    width, top = 200 / len(values), float(values.max(initial=0.0)) or 1.0
+    bars = "".join(
+        f'<rect x="{i * width:.1f}" y="{200 - 200 * v / top:.1f}" width="{width:.1f}" '
+        f'height="{200 * v / top:.1f}" fill="{ACCENT[gate]}"/>'
+        for i, v in enumerate(values.tolist())
+    )
+    words = f"{NAME[gate]} {gate}, from 0 to 1"
+    line = f'<path d="M0 200H200" stroke="{BEFORE}"/>'
+    return _drawing(f"{bars}{line}", "0 0 200 201", words, f"share of time, up to {top:.0%}")
+
+
+def _drawing(body: str, view: str, words: str, label: Any) -> str:
+    return (
+        f'<figure style="margin:0"><svg viewBox="{view}" width="210" height="210" role="img" '
+        f'aria-label="{escape(words, quote=True)}">{body}</svg>'
+        f'<figcaption style="font-size:12px">{escape(words)}<br>{escape(label)}</figcaption>'
+        "</figure>"
+    )

@@ -1,0 +1,1 @@
+"""One row or bar a unit."""

@@ -1,0 +1,146 @@
+"""The columns of the table of units: what each is called, what it says and how it is written.
+
+The state over time is written as letters, one a bar, and drawn in the row by a template that reads
+nothing but the codes of the letters: whatever the column holds, only numbers reach the page.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from bokeh.models.widgets import (
+    HTMLTemplateFormatter,
+    NumberFormatter,
+    StringFormatter,
+    TableColumn,
+)
+from jaxtyping import Bool, Float
+
+from grulens.views.figure import raster
+from grulens.views.figure.palette import ACCENT, COLORS
+
+
+class Column(NamedTuple):
+    """How a column of numbers is shown: its title, what it says, numbro format, width in pixels."""
+
+    title: str
+    meaning: str
+    format: str = "0.00"
+    width: int = 66
+
+
+#: The columns with a description; any other is shown under its own name.
+COLUMNS: Final = {
+    "unit": Column("unit", "coordinate of the hidden state", "0", 50),
+    "mean_h": Column("mean h", "mean of the state over valid steps"),
+    "spread_h": Column("sd h", "standard deviation of the state over valid steps"),
+    "mean_z": Column("mean z", "mean of the update gate; 1 keeps the memory"),
+    "half_life": Column("half-life", "steps until half of a memory is gone, from z", "0.0", 74),
+    "r_low": Column("r < 0.1", "share of steps with the reset gate below 0.1", "0%"),
+    "r_high": Column("r > 0.9", "share of steps with the reset gate above 0.9", "0%"),
+    "z_low": Column("z < 0.1", "share of steps with the update gate below 0.1", "0%"),
+    "z_high": Column("z > 0.9", "share of steps with the update gate above 0.9", "0%"),
+    "last_h": Column(
+        "last h", "state at the step read last: a row's end; its beginning in a reverse layer"
+    ),
+    "effect": Column(
+        "effect", "how far the output moves, mean a step, when the unit is switched off", "0.000"
+    ),
+    "direct": Column(
+        "direct", "the same if only what leaves the layer is switched off, not its memory", "0.000"
+    ),
+    "recurrent": Column(
+        "recurrent", "effect less direct: what came through the memory", "0.000", 74
+    ),
+}
+
+BARS: Final = 40
+_LEVELS: Final = 28
+_ZERO: Final = ord("A") + _LEVELS
+_BARS_WIDTH: Final = 225
+
+# One letter a bar, A to y, its middle zero; a blank is no step, "!" is NaN.
+_TEMPLATE = f"""<%
+  let up = "", down = "";
+  for (let i = 0; i < value.length; i++) {{
+    const height = value.charCodeAt(i) - {_ZERO};
+    if (height >= -{_LEVELS}) {{
+      const bar = "M" + (i + 0.5) + " {_LEVELS}v" + -height;
+      if (height >= 0) up += bar; else down += bar;
+    }}
+  }}
+%><svg role="img" aria-label="state over time" width="100%" height="19"
+  viewBox="0 0 {BARS} {2 * _LEVELS}" preserveAspectRatio="none" style="display:block">
+<path d="M0 {_LEVELS}H{BARS}" stroke="currentColor" stroke-opacity="0.35"
+  vector-effect="non-scaling-stroke"/>
+<path d="<%= up %>" stroke="{ACCENT["h"]}" stroke-width="0.9"/>
+<path d="<%= down %>" stroke="{COLORS["h"][54]}" stroke-width="0.9"/></svg>"""
+
+
+def bars(
+    h: Float[np.ndarray, "unit time"], mask: Bool[np.ndarray, " time"] | None = None
+) -> list[str]:
+    """Each unit's state over time as at most 40 letters, A for -1 over ] for 0 to y for 1.
+
+    >>> bars(np.array([[-1.0, 0.0, 1.0, np.nan]]))
+    ['A]y!']
+    """
+    units, time = h.shape
+    if not time:
+        return [""] * units
+    columns = raster.Span(0, time, -(-time // BARS))
+    if mask is not None:
+        h = np.where(mask, h, h.dtype.type(0))
+    drawn = raster.reduce(h, raster.Span(0, units, 1), columns, 0.0)
+    levels = np.nan_to_num(drawn * _LEVELS, nan=0.0).round().clip(-_LEVELS, _LEVELS)
+    letters = (levels.astype(np.int64) + _ZERO).astype(np.uint8)
+    letters[np.isnan(drawn)] = ord("!")
+    if mask is not None:
+        there = np.logical_or.reduceat(mask, np.arange(0, time, columns.block))
+        letters[:, ~there] = ord(" ")
+    return [row.tobytes().decode("ascii") for row in letters]
+
+
+def column_of(values: Any) -> Any:
+    """Numbers as 4-byte numbers, anything else as texts."""
+    array = np.asarray(values)
+    if array.dtype.kind in "fiub":
+        return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+    return [str(value) for value in array.tolist()]
+
+
+def described(name: str, values: Any) -> TableColumn:
+    """The table column of a name: described in COLUMNS, or under its own name."""
+    if name == "bars":
+        title = _header("h over time", "state over valid steps, from −1 to 1 around the line")
+        return TableColumn(
+            field=name,
+            title=title,
+            width=_BARS_WIDTH,
+            sortable=False,
+            formatter=HTMLTemplateFormatter(template=_TEMPLATE),
+        )
+    about = COLUMNS.get(name) or Column(name, "", "0.000", 84)
+    # a title is HTML to the table: a name that came with the data is not
+    title = _header(about.title, about.meaning)
+    formatter: Any
+    if isinstance(values, list):
+        formatter = StringFormatter()
+    else:
+        formatter = NumberFormatter(
+            format=about.format, text_align="right", nan_format="–", null_format="–"
+        )
+    return TableColumn(
+        field=name,
+        title=title,
+        width=about.width,
+        formatter=formatter,
+        default_sort="ascending" if name == "unit" else "descending",
+    )
+
+
+def _header(title: str, meaning: str) -> str:
+    shown = html.escape(title)
+    return f'<span title="{html.escape(meaning)}">{shown}</span>' if meaning else shown

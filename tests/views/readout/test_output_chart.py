@@ -1,0 +1,114 @@
+"""The chart shows how far the output moved, and what it was before and is after."""
+
+import numpy as np
+import pytest
+from bokeh.events import Tap
+
+from grulens.views.readout.output_chart import ALONE, OutputChart
+
+
+def chart() -> OutputChart:
+    view = OutputChart()
+    view.update(np.array([0.0, 2.0, 0.5]))
+    return view
+
+
+def test_divergence_along_time() -> None:
+    view = chart()
+    assert view.along.data["divergence"].tolist() == [0.0, 2.0, 0.5]
+    assert view.along_time[0].yaxis.axis_label == "KL, bits"
+    view.update(np.array([0.5, -0.25]), measure="difference")
+    assert view.along_time[0].yaxis.axis_label == "after − before"
+    assert view.along_time[0].y_range.start < -0.25
+
+
+def test_padding_is_left_blank() -> None:
+    view = OutputChart()
+    view.update(np.ones(3), mask=np.array([True, True, False]))
+    assert np.isnan(view.along.data["divergence"]).tolist() == [False, False, True]
+
+
+def test_rounding_errors_do_not_fill_the_chart() -> None:
+    view = OutputChart()
+    view.update(np.full(4, 1e-9))
+    assert view.along_time[0].y_range.end >= 0.01
+
+
+def test_a_step_shows_its_classes_as_text() -> None:
+    view = chart()
+    steps: list[int] = []
+    view.on_step(steps.append)
+    view.show_step(1, ["<b>", " "], np.array([0.75, 0.25]), np.array([0.5, 0.5]))
+    assert view.classes.source.data["label"] == ["<b>", "␣"]
+    assert view.classes.source.data["before"].tolist() == [0.75, 0.25]
+    assert view.classes.source.data["after"].tolist() == [0.5, 0.5]
+    assert view.mark.data == {"left": [0.5], "right": [1.5]}
+    assert (view.step, view.classes.root.visible) == (1, True)
+    assert view.classes.root.title.text == "output at step 1"
+    assert steps == []
+
+
+def test_logits_get_an_axis_that_holds_them() -> None:
+    view = chart()
+    view.show_step(0, ["a"], np.array([-3.0]), np.array([9.0]), quantity="logit")
+    axis = view.classes.root.x_range
+    assert axis.start < -3 < 9 < axis.end
+    view.show_step(0, ["a"], np.array([0.1]), np.array([0.2]))
+    assert (axis.start, axis.end) == (0.0, 1.0)
+
+
+def test_a_readout_without_classes_is_two_lines() -> None:
+    view = chart()
+    view.update_values(np.array([1.0, 2.0, 3.0]), np.array([1.0, 0.0, 3.0]), quantity="$$p$$")
+    assert view.values.data["before"].tolist() == [1.0, 2.0, 3.0]
+    assert view.values.data["after"].tolist() == [1.0, 0.0, 3.0]
+    assert view.along_time[1].visible
+    assert not view.classes.root.visible
+    assert "$$" not in view.along_time[1].yaxis.axis_label
+
+
+def test_one_step_is_a_pair_of_bars_and_nothing_lies_over_it() -> None:
+    view = OutputChart()
+    view.update(np.array([-0.25]), measure="difference")
+    view.update_values(np.array([1.5]), np.array([1.25]), quantity="value")
+    view.mark_step(0)
+    assert view.classes.root.visible
+    assert not view.along_time[1].visible
+    bars = view.classes.source.data
+    assert (bars["label"], bars["before"], bars["after"]) == (["output"], [1.5], [1.25])
+    assert view.classes.root.title.text == "output"
+    assert view.mark.data == {"left": [], "right": []}
+    assert view.along.data["width"] == [ALONE]
+    assert not view.along_time[0].xaxis.visible
+    view.show_step(0, ["a", "b"], np.array([0.5, 0.5]), np.array([0.25, 0.75]))
+    assert view.classes.root.title.text == "output"
+    assert view.mark.data == {"left": [], "right": []}
+    view.update(np.zeros(3))
+    view.update_values(np.ones(3), np.ones(3))
+    view.mark_step(0)
+    assert view.mark.data == {"left": [-0.5], "right": [0.5]}
+    assert view.along_time[1].visible
+    assert not view.classes.root.visible
+    assert view.along_time[0].xaxis.visible
+
+
+def test_a_tap_chooses_a_step() -> None:
+    view = chart()
+    steps: list[int] = []
+    view.on_step(steps.append)
+    for x in (0.9, 7.0, -3.0):
+        view.along_time[0]._trigger_event(Tap(view.along_time[0], x=x, y=0))
+    assert steps == [1]
+
+
+@pytest.mark.parametrize("time", [3, 50_000])
+def test_the_payload_has_a_bound_and_the_models_stay(time: int) -> None:
+    view = chart()
+    before = {model.id for model in view.root.references()}
+    line = np.zeros(time)
+    line[time // 2] = 4.0
+    view.update(line)
+    view.update_values(line, line)
+    assert len(view.along.data["divergence"]) <= 1024
+    assert view.along.data["divergence"].max() == 4.0
+    assert {model.id for model in view.root.references()} == before

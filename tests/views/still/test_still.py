@@ -1,0 +1,66 @@
+"""The still picture needs nothing from outside and lets nothing from inside out."""
+
+import base64
+import io
+import re
+
+import numpy as np
+from PIL import Image
+
+from grulens.views.figure.palette import COLORS
+from grulens.views.still import lens as still
+
+HOSTILE = "</b><img src=x onerror=alert(1)>\"'"
+
+
+def whole() -> str:
+    h = np.linspace(-1, 1, 12).reshape(3, 4)
+    return still.compose(
+        still.heatmap(
+            h, signal="h", units=np.array([5, 1, 0]), layer=HOSTILE, selected=[1, 2, 5], times=[3]
+        ),
+        still.tokens(h[0], signal="h", tokens=[HOSTILE] * 4, name=HOSTILE),
+        still.output([HOSTILE], np.array([0.25]), np.array([0.75]), step=2, quantity=HOSTILE),
+        still.edits([HOSTILE]),
+    )
+
+
+def test_it_is_self_contained_and_escaped() -> None:
+    html = whole()
+    assert "<img src=x" not in html
+    assert "onerror=alert(1)>" not in html
+    assert html.count("&lt;img") >= 4
+    assert not re.search(r"<script|https?:|url\(", html)
+    assert set(re.findall(r'src="([^,]*),', html)) == {"data:image/png;base64"}
+
+
+def test_it_says_what_is_there() -> None:
+    html = whole()
+    for words in ("state h", "units 1–2, 5", "step 3", "before", "after", "0.250", "0.750", ">5<"):
+        assert words in html
+
+
+def test_the_picture_has_the_values_colours() -> None:
+    values = np.array([[-1.0, 1.0, 0.5]])
+    mask = np.array([True, True, False])
+    html = still.heatmap(values, signal="h", units=np.arange(1), mask=mask)
+    data = re.search(r"base64,([^\"]+)", html)
+    assert data is not None
+    picture = Image.open(io.BytesIO(base64.b64decode(data[1]))).convert("RGBA")
+    assert picture.size == (3, 1)
+    first, second, padding = (picture.getpixel((i, 0)) for i in range(3))
+    assert "#{:02X}{:02X}{:02X}".format(*first[:3]) == COLORS["h"][0]
+    assert "#{:02X}{:02X}{:02X}".format(*second[:3]) == COLORS["h"][-1]
+    assert padding[3] == 0
+
+
+def test_it_has_a_bound() -> None:
+    values = np.random.default_rng(0).normal(size=(800, 3000))
+    html = still.heatmap(values, signal="h", units=np.arange(800))
+    html += still.tokens(values[0], signal="h", tokens=["word"] * 3000)
+    assert len(html) < 1_000_000
+    assert "and 2200 more steps" in html
+
+
+def test_no_edits_are_said() -> None:
+    assert still.edits([]) == "<div>no edits</div>"
