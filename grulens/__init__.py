@@ -45,16 +45,16 @@ from grulens.probing.units.traced import Trace
 
 if TYPE_CHECKING:
     from grulens.ipython import load_ipython_extension, unload_ipython_extension
-    from grulens.widgets.ablation_toggles import AblationToggles
-    from grulens.widgets.credit_bars import CreditBars
-    from grulens.widgets.gate_memory import GateMemory
-    from grulens.widgets.gate_sliders import GateSliders
+    from grulens.widgets.credit.screen import CreditBars
+    from grulens.widgets.dynamics.portrait import PhasePortrait
+    from grulens.widgets.edits.toggles import AblationToggles
+    from grulens.widgets.gates.sliders import GateSliders
     from grulens.widgets.lens import Lens
-    from grulens.widgets.neuron_table import NeuronTable
-    from grulens.widgets.phase_portrait import PhasePortrait
-    from grulens.widgets.phrase_tree import PhraseTree
-    from grulens.widgets.plot import plot
-    from grulens.widgets.session import Session
+    from grulens.widgets.memory.screen import GateMemory
+    from grulens.widgets.phrases.tree import PhraseTree
+    from grulens.widgets.plot.plot import plot
+    from grulens.widgets.session.session import Session
+    from grulens.widgets.units.table import NeuronTable
 
 __version__ = "0.1.0"
 
@@ -125,16 +125,16 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AblationToggles": "grulens.widgets.ablation_toggles",
-    "CreditBars": "grulens.widgets.credit_bars",
-    "GateMemory": "grulens.widgets.gate_memory",
-    "GateSliders": "grulens.widgets.gate_sliders",
+    "AblationToggles": "grulens.widgets.edits.toggles",
+    "CreditBars": "grulens.widgets.credit.screen",
+    "GateMemory": "grulens.widgets.memory.screen",
+    "GateSliders": "grulens.widgets.gates.sliders",
     "Lens": "grulens.widgets.lens",
-    "NeuronTable": "grulens.widgets.neuron_table",
-    "PhasePortrait": "grulens.widgets.phase_portrait",
-    "PhraseTree": "grulens.widgets.phrase_tree",
-    "plot": "grulens.widgets.plot",
-    "Session": "grulens.widgets.session",
+    "NeuronTable": "grulens.widgets.units.table",
+    "PhasePortrait": "grulens.widgets.dynamics.portrait",
+    "PhraseTree": "grulens.widgets.phrases.tree",
+    "plot": "grulens.widgets.plot.plot",
+    "Session": "grulens.widgets.session.session",
     "load_ipython_extension": "grulens.ipython",
     "unload_ipython_extension": "grulens.ipython",
 }

@@ -27,9 +27,9 @@ from grulens.tables import html_table
 
 VIEWS = {
     "lens": ("grulens.widgets.lens", "Lens"),
-    "gates": ("grulens.widgets.gate_sliders", "GateSliders"),
-    "neurons": ("grulens.widgets.neuron_table", "NeuronTable"),
-    "ablation": ("grulens.widgets.ablation_toggles", "AblationToggles"),
+    "gates": ("grulens.widgets.gates.sliders", "GateSliders"),
+    "neurons": ("grulens.widgets.units.table", "NeuronTable"),
+    "ablation": ("grulens.widgets.edits.toggles", "AblationToggles"),
 }
 
 
@@ -233,7 +233,7 @@ class GrulensMagics(Magics):
 
         module, kind = VIEWS[options.view]
         tokens = lookup(options.tokens, self.shell.user_ns) if options.tokens else None
-        names = import_module("grulens.widgets.names")
+        names = import_module("grulens.widgets.session.names")
         written = [options.model, *options.inputs, *names.expressions(cell)]
         make = getattr(import_module(module), kind)
         with names.called(self.shell.user_ns, written):

@@ -22,13 +22,13 @@ from torch import nn
 from grulens.models.adapters.closed import Closed, sentences
 from grulens.views.figure.tokens import valid
 from grulens.views.page.page import page
-from grulens.widgets.ablation_toggles import AblationToggles
-from grulens.widgets.gate_sliders import GateSliders
-from grulens.widgets.neuron_table import NeuronTable
-from grulens.widgets.panel import Panel, button, row
-from grulens.widgets.picture import page_arrays
-from grulens.widgets.session import Session
+from grulens.widgets.edits.toggles import AblationToggles
+from grulens.widgets.gates.sliders import GateSliders
+from grulens.widgets.session.panel import Panel, button, row
+from grulens.widgets.session.picture import page_arrays
+from grulens.widgets.session.session import Session
 from grulens.widgets.studies import Studies
+from grulens.widgets.units.table import NeuronTable
 
 
 class Lens(Panel):

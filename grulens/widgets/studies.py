@@ -15,15 +15,23 @@ from typing import Any, Final
 import traitlets as tl
 from torch import nn
 
-from grulens.widgets.panel import Panel, choice, row
-from grulens.widgets.session import Session
+from grulens.widgets.session.panel import Panel, choice, row
+from grulens.widgets.session.session import Session
 
 #: By name: the module and class of the screen, and what it answers.
 KINDS: Final = {
-    "memory": ("gate_memory", "GateMemory", "which steps a state was written at, and for how long"),
-    "motion": ("phase_portrait", "PhasePortrait", "where the network stands still, and what moves"),
-    "credit": ("credit_bars", "CreditBars", "which steps an answer is owed to; the logit lens"),
-    "phrases": ("phrase_tree", "PhraseTree", "what parts of the input do together"),
+    "memory": (
+        "memory.screen",
+        "GateMemory",
+        "which steps a state was written at, and for how long",
+    ),
+    "motion": (
+        "dynamics.portrait",
+        "PhasePortrait",
+        "where the network stands still, and what moves",
+    ),
+    "credit": ("credit.screen", "CreditBars", "which steps an answer is owed to; the logit lens"),
+    "phrases": ("phrases.tree", "PhraseTree", "what parts of the input do together"),
 }
 NONE: Final = "nothing"
 

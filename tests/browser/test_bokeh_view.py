@@ -18,7 +18,7 @@ from bokeh.events import DoubleTap, Reset, SelectionGeometry, Tap
 from bokeh.models import ColumnDataSource, Slider
 from bokeh.layouts import column
 from bokeh.plotting import figure
-from grulens.widgets.bokeh_view import BokehView
+from grulens.widgets.jupyter.bokeh_view import BokehView
 
 source = ColumnDataSource({"x": [1, 2, 3], "y": [1, 2, 3]})
 plot = figure(height=250, width=500, tools="tap,box_select,pan,reset", active_drag="box_select",
@@ -293,7 +293,7 @@ from bokeh.models import (ColorBar, ColumnDataSource, DataTable, LinearColorMapp
                           TableColumn)
 from bokeh.layouts import row
 from bokeh.plotting import figure
-from grulens.widgets.bokeh_view import BokehView
+from grulens.widgets.jupyter.bokeh_view import BokehView
 
 source = ColumnDataSource({"unit": [0, 1, 2, 3], "effect": [0.1, 0.2, 0.3, 0.4]})
 source.selected.indices = [1, 2]

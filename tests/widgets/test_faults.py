@@ -11,7 +11,7 @@ from torch import nn
 
 from grulens import Lens, Session, ablate, clamp, editing, record, scale
 from grulens.errors import ReadoutError
-from grulens.widgets.after_cells import AFTER_CELLS
+from grulens.widgets.session.after_cells import AFTER_CELLS
 from tests.intact import Intact
 from tests.widgets.conftest import Tagger
 

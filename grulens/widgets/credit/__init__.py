@@ -1,0 +1,1 @@
+"""The screen of credit and the logit lens."""

@@ -1,0 +1,101 @@
+"""The logit lens of a session's layer: what the model would answer at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from grulens.models.restore.standing import Standing
+from grulens.probing.credit.lensed import LogitLens
+from grulens.probing.credit.logit_lens import logit_lens
+from grulens.probing.readout.head import Head, head_of
+from grulens.views.credit.waterfall import number
+from grulens.views.figure.tokens import visible_text
+from grulens.widgets.credit.figures import LensFigure
+from grulens.widgets.credit.part import Asked, Overtaken
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.advice import advised
+from grulens.widgets.session.session import Session
+from grulens.widgets.session.target import Target
+
+HINT: Final = "Tap a step to look at it."
+
+
+class LensPart:
+    """The lines of a few classes, and the shares of units at one step.
+
+    Args:
+        session: what is looked at.
+        target: the class that is asked about.
+
+    Attributes:
+        found: the lens shown, or None.
+        figure: its drawing.
+        picture: where that is seen.
+    """
+
+    def __init__(self, session: Session, target: Target) -> None:
+        self.session, self.target = session, target
+        self.found: LogitLens | None = None
+        self._of: Any = None
+        self._heads: dict[str, Head] = {}
+        self._standing: Standing | None = None
+        self.figure = LensFigure()
+        self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
+        self.figure.on_step(lambda step: setattr(session, "step", step))
+
+    @property
+    def steps(self) -> int:
+        """How many steps can be asked about: those of the layer."""
+        return self.session.now.shape[1]
+
+    def show(self, asked: Asked, wanted: Callable[[], bool]) -> tuple[str, str]:
+        """Find and draw what is asked; arguments and result as those of `CreditPart.show`.
+
+        Raises:
+            Overtaken: nobody wants to know any more.
+            ReadoutError: nothing linear reads the layer.
+        """
+        with self.picture.batch():
+            if not wanted():
+                raise Overtaken
+            lens = self._find(asked)
+            classes = lens.logits.shape[2]
+            names = partial(self.session.answers.names, classes)
+            best = int(lens.top(asked.step, 1)[0][asked.row, 0])
+            klass = asked.klass if self.target.classes == classes else best
+            session = self.session
+            values = session.unread is None and session.answer_now.scale == "value"
+            probability = classes > 1 and not values
+            self.figure.update(
+                lens, asked.row, asked.step, klass, names=names, tokens=session.tokens,
+                probability=probability,
+            )  # fmt: skip
+            missing = "" if lens.whole else f"; {lens.head} reads other features too, left out here"
+            where = f"after step {asked.step} "
+            if probability:
+                value = number(float(lens.probability[asked.row, asked.step, best]))
+                said = f"the likeliest is “{visible_text(names([best])[0])}”, probability {value}"
+            else:
+                value = number(float(lens.logits[asked.row, asked.step, klass]))
+                name = "output" if classes == 1 else f"“{visible_text(names([klass])[0])}”"
+                said = f"the value of {name} is {value}"
+            return where + said + missing, HINT
+
+    def _find(self, asked: Asked) -> LogitLens:
+        session = self.session
+        if self.found is None or self._of != (session.edited, asked.layer):
+            self.found = None
+            if self._standing is not session.standing:
+                self._heads, self._standing = {}, session.standing
+            run = {"call": session.call, "inputs": session.given}
+            with session.studying(), advised(session):
+                head = self._heads.get(asked.layer)
+                if head is None:
+                    head = head_of(session.model, layer=asked.layer, **run)
+                self.found = logit_lens(
+                    session.model, layer=asked.layer, head=head, edits=session.on, **run
+                )
+            self._heads[asked.layer], self._of = head, (session.edited, asked.layer)
+        return self.found

@@ -1,0 +1,139 @@
+"""Credit for one answer of a session, found turn by turn and drawn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from grulens.probing.credit.credit import Credit
+from grulens.views.credit.waterfall import number
+from grulens.views.figure.canvas import Positions
+from grulens.widgets.credit.figures import CreditFigure
+from grulens.widgets.credit.methods import METHODS
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.session import Session
+from grulens.widgets.session.target import Target
+
+#: Others wait for the model's lock while a run is made; a pause lets one of them have it.
+PAUSE: Final = 0.002
+HINT: Final = "Tap or drag to select steps; orange is the step whose answer is explained."
+ELSEWHERE: Final = (
+    "This method explains {}, the layer that the readout reads, by its own steps; the layer shown "
+    "is {}."
+)
+QUANTITY: Final = {"logits": "logit of ", "probability": "probability of ", "value": ""}
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What is to be found: each question is another one, even if it reads the same."""
+
+    view: str
+    method: str
+    layer: str
+    row: int
+    step: int
+    klass: int
+
+
+class Overtaken(Exception):  # noqa: N818 - no error: something newer was asked
+    """Nobody wants the answer any more."""
+
+
+class CreditPart:
+    """The bars and the ledger.
+
+    Args:
+        session: what is looked at.
+        target: the class that is asked about.
+
+    Attributes:
+        found: the credit shown, or None.
+        figure: its drawing.
+        picture: where that is seen.
+    """
+
+    def __init__(self, session: Session, target: Target) -> None:
+        self.session, self.target = session, target
+        self.found: Credit | None = None
+        self.figure = CreditFigure()
+        self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
+        self.figure.bars.on_times(self._on_times)
+
+    @property
+    def steps(self) -> int:
+        """How many steps can be asked about: those of the output."""
+        session = self.session
+        return session.now.shape[1] if session.unread else len(session.answer_now.values)
+
+    def select(self) -> None:
+        """Outline the session's selected steps; they are none of another layer than that shown."""
+        with self.picture.batch():
+            self.figure.bars.select(() if self._elsewhere else self.session.times)
+
+    def show(self, asked: Asked, wanted: Callable[[], bool]) -> tuple[str, str]:
+        """Find and draw what is asked.
+
+        Args:
+            asked: the question.
+            wanted: whether somebody still wants to know.
+
+        Returns:
+            What is to be said of it, and what can be done with it.
+
+        Raises:
+            Overtaken: nobody does.
+        """
+
+        def told(_: int) -> None:
+            if not wanted():
+                raise Overtaken
+            time.sleep(PAUSE)
+
+        session = self.session
+        if session.unread:
+            raise session.unread
+        with session.studying():
+            found = METHODS[asked.method].find(session, asked.step, asked.klass, told)
+        with self.picture.batch():
+            if not wanted():
+                raise Overtaken
+            self.found = found
+            self.figure.update(
+                found, asked.row, tokens=session.tokens_of(found.layer, asked.row),
+                mask=session.baseline[found.layer].mask[asked.row].cpu().numpy(),
+                title=f"{found.method} · {found.layer}",
+            )  # fmt: skip
+            over_time = self.steps == found.inputs.shape[1]
+            self.figure.bars.mark(asked.step if over_time else None)
+            self.select()
+            if not self._elsewhere:
+                return self._words(found, asked), HINT
+            return self._words(found, asked), ELSEWHERE.format(found.layer, session.layer)
+
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether the credit is for the steps of another layer than the one shown."""
+        return self.found is not None and self.found.layer != self.session.layer
+
+    def _on_times(self, times: Positions) -> None:
+        if not self._elsewhere:
+            self.session.times = times
+
+    def _words(self, found: Credit, asked: Asked) -> str:
+        """Score, parts and gap in numbers."""
+        session = self.session
+        of_readout = METHODS[asked.method].of_readout
+        scale = session.answer_now.scale
+        if scale == "probability" and not of_readout:
+            scale = "logits"  # the readout's own, before a softmax
+        what = QUANTITY[scale] + self.target.name(asked.klass)
+        where = f" at step {asked.step}" if self.steps > 1 else ""
+        score = number(float(found.score[asked.row]))
+        parts = [f"{part} {number(v)}" for part, v in found.ledger(asked.row).items()]
+        edits = ""
+        if session.on:
+            edits = f"; of the model {'with' if of_readout else 'without'} the edits"
+        return f"{what}{where}: {score} = {' + '.join(parts)}{edits}"

@@ -1,0 +1,218 @@
+"""Which steps an answer is owed to, and what the model would have answered at every other one.
+
+look at [credit | logit lens]  by [integrated gradients ▾]  answer [the likeliest ▾]  at step [17]
+logit of “)” at step 17: 3.21 = inputs 2.90 + h_0 0 + bias 0.31 + gap 0.0013
+┌ a bar a token, the tokens   ┐      ┌ a line for each of the likeliest classes ┐
+└ the ledger: what adds up    ┘  or  └ what each unit adds at one step          ┘
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Final
+
+import ipywidgets as W
+import traitlets as tl
+from torch import nn
+
+from grulens.errors import NoAnswerError, ReadoutError
+from grulens.probing.credit.credit import Credit
+from grulens.probing.credit.lensed import LogitLens
+from grulens.widgets.credit.logit_lens import LensPart
+from grulens.widgets.credit.methods import METHODS
+from grulens.widgets.credit.part import Asked, CreditPart, Overtaken
+from grulens.widgets.session.panel import Panel, choice, row
+from grulens.widgets.session.session import Session
+from grulens.widgets.session.target import Target
+
+CREDIT: Final = "credit"
+LENS: Final = "logit lens"
+
+
+class CreditBars(Panel):
+    """Credit for an answer to the steps of the input, and a logit lens over time.
+
+    Both are of the model with the edits that are on; where a method cannot be, the status says so.
+    It is computed in the background; a newer question ends an older one.
+
+    Args:
+        model: the model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+
+    Attributes:
+        view: "credit" or "logit lens".
+        method: a key of `grulens.widgets.credit.methods.METHODS`.
+        target: the class that is asked about.
+        parts: what is looked at, by view: its `found`, `figure` and `picture`.
+
+    >>> import torch
+    >>> from grulens import CreditBars
+    >>> screen = CreditBars(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
+    >>> screen.wait(), screen.credit
+    (True, Credit('integrated gradients' to 'l0', batch 1, time 6, largest gap ...))
+    """
+
+    view: Any = tl.Enum((CREDIT, LENS), CREDIT)
+    method: Any = tl.Enum(tuple(METHODS), next(iter(METHODS)))
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        session = self.session
+        self._asked: Asked | None = None
+        self._showing = False
+        self._words = ""
+
+        # controls
+        word, self._view = choice(
+            "look at", [(CREDIT, CREDIT), (LENS, LENS)],
+            ["what each step adds to an answer", "what the model would answer at each step"],
+        )  # fmt: skip
+        W.link((self, "view"), (self._view, "value"))
+        self._method = W.Dropdown(
+            options=tuple(METHODS), description="by", style={"description_width": "auto"},
+            layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        W.link((self, "method"), (self._method, "value"))
+        self.target = Target(session)
+        self.step = W.BoundedIntText(
+            min=0, max=0, description="at step", layout=W.Layout(width="130px"),
+            style={"description_width": "auto"},
+        )  # fmt: skip
+        self._said = W.HTML()
+
+        # layout
+        self._credit, self._lens = CreditPart(session, self.target), LensPart(session, self.target)
+        self.parts: dict[str, CreditPart | LensPart] = {CREDIT: self._credit, LENS: self._lens}
+        pictures = [part.picture for part in self.parts.values()]
+        self.fill(
+            row(word, self._view, self._method, self.target.control, self.step),
+            self._said,
+            *pictures,
+        )
+
+        for picture in pictures:
+            self.settles_with(picture)
+
+        # both ways
+        self._finding = self.background(self._find, source=self, stop=self._ask_nothing)
+        self.step.observe(self.guard(self._on_step_box), "value")
+        self.target.control.observe(self.guard(lambda _: self._on_target()), "value")
+        self.follow(self._ask, "edited", "baseline", "layer", "row", "step")
+        self.follow(self._credit.select, "times")
+        self._credit.select()
+        self._show(self.view)
+        self._ask()
+
+    @property
+    def credit(self) -> Credit | None:
+        """The credit shown, or None."""
+        return self._credit.found
+
+    @property
+    def lens(self) -> LogitLens | None:
+        """The logit lens shown, or None."""
+        return self._lens.found
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is being computed; whether that was reached in time."""
+        return self._finding.wait(timeout)
+
+    def sleep(self) -> None:
+        """Follow nothing and compute no further while the panel is not seen."""
+        super().sleep()
+        if not self.wait(0.0):
+            self._asked = None
+
+    def wake(self) -> None:
+        """Follow again, and compute what was left or has changed."""
+        super().wake()
+        if self._asked is None:
+            self.guard(self._ask)()
+
+    def still(self) -> str:
+        """The present state as HTML that needs no kernel and no network."""
+        with self.session.lock:
+            part = self.parts[self.view]
+            shown = part.figure.still() if part.found is not None else ""
+            return f"<p>{escape(self._words)}</p>{shown}" if shown else super().still()
+
+    # what a change does
+
+    @tl.observe("view", "method")
+    def _on_choice(self, _: Any) -> None:
+        if hasattr(self, "_finding"):
+            self.guard(self._ask)()
+
+    def _on_target(self) -> None:
+        if not self.target.offering:
+            self._ask()
+
+    def _on_step_box(self, change: Any) -> None:
+        if not self._showing:
+            self.session.step = change["new"]
+
+    def _ask(self) -> None:
+        session = self.session
+        with session.lock:
+            steps = self.parts[self.view].steps
+            step = min(session.step, steps - 1)
+            self._show_controls(step, steps)
+            self.target.offer(step)
+            self._asked = Asked(
+                self.view, self.method, session.layer, session.row, step, self.target.klass
+            )
+        self._tell("computing …")
+        self._finding.later(self._asked)
+
+    def _ask_nothing(self) -> None:
+        self._asked = None
+
+    def _show_controls(self, step: int, steps: int) -> None:
+        self._showing = True
+        try:
+            self.step.max = steps - 1
+            self.step.value = step
+        finally:
+            self._showing = False
+        self.step.layout.display = "none" if steps == 1 else None
+        self._method.layout.display = None if self.view == CREDIT else "none"
+
+    # in the background
+
+    def _find(self, asked: Asked) -> None:
+        part = self.parts[asked.view]
+        try:
+            said = part.show(asked, lambda: asked is self._asked)
+        except Overtaken:
+            return
+        except Exception as error:
+            with self.session.lock:
+                if asked is not self._asked:
+                    return  # the session changed meanwhile: what failed was no question
+                part.found = None
+                self._show(asked.view)
+                if isinstance(error, NoAnswerError):
+                    self._tell("No credit: there is no answer that it could be given for.")
+                    return
+                no_lens = isinstance(error, ReadoutError) and asked.view == LENS
+                self._tell(f"No logit lens: {error}." if no_lens else "")
+                if no_lens:
+                    return
+            raise
+        with self.session.lock:
+            if asked is self._asked:
+                self._show(asked.view)
+                self._tell(*said)
+
+    def _show(self, view: str) -> None:
+        for name, part in self.parts.items():
+            shown = name == view and part.found is not None
+            part.picture.layout.display = None if shown else "none"
+
+    def _tell(self, said: str, hint: str = "") -> None:
+        self._words = said
+        self._said.value = (
+            f'<div role="status">{escape(said)}</div>'
+            f'<div class="grulens-quiet">{escape(hint)}</div>'
+        )

@@ -1,0 +1,53 @@
+"""What can colour the states of a phase portrait, and the values that do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from grulens.views.figure.palette import NAME, RANGE
+from grulens.widgets.session.session import Session
+
+Colored = tuple[np.ndarray, Any, tuple[float, float], str]
+
+
+def unit_of(session: Session) -> int:
+    """The unit that colours: the first that is selected, else the one that varies most."""
+    if session.units:
+        return int(session.units[0])
+    layer = session.before
+    return int(layer.h.detach()[layer.mask].var(0, correction=0).argmax())
+
+
+def choices(session: Session) -> list[tuple[str, str]]:
+    """What can be asked for, in words and by name."""
+    batch, steps, _ = session.now.h.shape
+    unit = unit_of(session)
+    found = [("step", "step")]
+    if batch > 1:
+        found.append(("row of the batch", "row"))
+    if not session.unread:
+        answer = session.answer_now.values
+        if answer.shape[1] > 1 and len(answer) == steps:
+            found.append(("largest of the output", "class"))
+    return found + [(f"{NAME[name]} of unit {unit}", name) for name in ("h", "z", "r", "n")]
+
+
+def coloured(session: Session, asked: str) -> Colored:
+    """The value of each state (row, time), by which colours, their ends, and what they are."""
+    batch, steps, _ = session.now.h.shape
+    if asked == "class":
+        values = np.zeros((batch, steps))
+        for place in range(batch):
+            answer = session.answers.of(session.edited, place, batch, steps)
+            values[place] = answer.values.argmax(1).numpy()
+        count = session.answer_now.values.shape[1]
+        names = list(session.labels or [str(i) for i in range(count)])
+        return values, names, (0.0, 1.0), "class"
+    if asked in RANGE:
+        unit = unit_of(session)
+        signal = session.now.signal(asked)[..., unit].detach().double().cpu().numpy()
+        return signal, asked, RANGE[asked], f"{asked} {unit}"
+    index = np.indices((batch, steps))[0 if asked == "row" else 1].astype(float)
+    return index, "time", (0.0, float(index.max(initial=0.0))), asked

@@ -1,0 +1,214 @@
+"""Every edit as a line that can be switched, and the selection switched off at a touch.
+
+[ablate selection] to [zero|mean]                 output moved by 0.42 bits a step
+[all on] [all off] [invert]  [undo] [redo]
+☑ state of unit 3 set to 0                        0.31 bits   [↑] [↓] [remove]
+☐ update gate of unit 7 times 0.5, steps 2 to 9   0.11 bits   [↑] [↓] [remove]
+▸ the same as code
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets as W
+import traitlets as tl
+from torch import nn
+
+from grulens.errors import WeightsChangedError
+from grulens.probing.edits.five import ablate
+from grulens.views.figure.palette import ACCENT
+from grulens.widgets.jupyter.copy_code import CopyCode
+from grulens.widgets.session.edit_list import Slot
+from grulens.widgets.session.panel import Panel, button, choice, close_parts, row
+from grulens.widgets.session.session import Session
+
+
+class AblationToggles(Panel):
+    """The list of edits: on and off, order, undo; and units switched off.
+
+    Args:
+        model: the model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+
+    Attributes:
+        to: what "ablate selection" sets the units to: "zero" or "mean".
+        lines: one line an edit, in order.
+
+    >>> import torch
+    >>> from grulens import AblationToggles
+    >>> screen = AblationToggles(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
+    >>> screen.session.units = (1, 2)
+    >>> screen.ablate.click()
+    >>> screen.session.slots[0].edit
+    ablate('l0', [1, 2], to=0.0)
+    """
+
+    to = tl.Enum(("zero", "mean"), "zero")
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        session, guard = self.session, self.guard
+
+        # controls
+        self.ablate = button(
+            "ablate selection", "switch the selected units off at the selected steps",
+            guard(self._on_ablate), icon="ban", button_style="",
+        )  # fmt: skip
+        to, self._to = choice(
+            "to", [("zero", "zero"), ("its mean", "mean")],
+            ["set the state to 0", "set the state to its mean over the unedited run"],
+        )  # fmt: skip
+        W.link((self, "to"), (self._to, "value"))
+        self.all_on = button("all on", "switch every edit on", guard(self._switch(True)))
+        self.all_off = button("all off", "switch every edit off", guard(self._switch(False)))
+        self.invert = button("invert", "switch what is off on and the other way round",
+                             guard(lambda _: session.switch(lambda s: not s.wanted)))  # fmt: skip
+        self.undo = button("undo", "take the last change back", guard(lambda _: session.undo()))
+        self.redo = button("redo", "do it again", guard(lambda _: session.redo()))
+        self._moved = W.HTML()
+        self._empty = W.HTML(
+            '<span class="grulens-quiet">No edits yet: move a slider, or select units and '
+            "ablate them.</span>"
+        )
+        self._code = W.HTML()
+        self._code.add_class("grulens-code")
+        self.lines: list[Line] = []
+        # each edit alone costs a run: in the background, and only for the newest list
+        self._effects = self.background(self._show_effects, source=Line, lock=session.lock)
+        self._list = W.VBox()
+        self.copy = CopyCode()
+
+        # layout
+        self.fill(
+            row(self.ablate, to, self._to, self._moved),
+            row(self.all_on, self.all_off, self.invert, self.undo, self.redo),
+            self._empty,
+            self._list,
+            row(self.copy, self._code),
+        )
+
+        self.follow(self._on_slots, "slots")
+        self.follow(self._on_run, "edited", "row", "layer")
+        self._on_slots()
+        self._on_run()
+
+    # what a change does
+
+    def _on_slots(self) -> None:
+        session = self.session
+        slots: tuple[Slot, ...] = session.slots
+        held = {line.key: line for line in self.lines}
+        gone = held.keys() - {slot.key for slot in slots}
+        # lines are kept while their edit is: a slider changes one many times a second
+        self.lines = [held.get(slot.key) or Line(self, slot.key) for slot in slots]
+        for place, (line, slot) in enumerate(zip(self.lines, slots, strict=True)):
+            line.show(slot, first=place == 0, last=place == len(slots) - 1)
+        self._list.children = tuple(self.lines)
+        self._empty.layout.display = "none" if self.lines else None
+        for key in gone:
+            held[key].close()
+        for control in (self.all_on, self.all_off, self.invert):
+            control.disabled = not slots
+        self.undo.disabled, self.redo.disabled = not session.can_undo, not session.can_redo
+        self.copy.code = session.code()
+        code = escape(self.copy.code)
+        self._code.value = (
+            f"<details><summary>the same as code</summary><pre>{code}</pre></details>"
+        )
+        self._effects.later(self.lines)
+
+    def _on_run(self) -> None:
+        said = ""
+        if not self.session.unread:
+            moved = self.session.moved
+            said = (
+                f'<span role="status">output moved by <b>{self._amount(float(moved.mean()))}</b> a '
+                f"step, {float(moved.max()):.3g} at most</span>"
+            )
+        self._moved.value = said
+        self._effects.later(self.lines)
+
+    def _show_effects(self, lines: Sequence[Line]) -> None:
+        for line, slot in zip(lines, self.session.slots, strict=False):
+            if line.key == slot.key:
+                line.effect.value = self._effect(slot)
+
+    def _effect(self, slot: Slot) -> str:
+        """What one edit does alone; "" where it cannot act, or nothing can be compared."""
+        try:
+            if slot.misfit or self.session.unread:
+                return ""
+            return self._amount(self.session.effect(slot.edit))
+        except WeightsChangedError:  # which the panel says, with what to do
+            return ""
+
+    def _amount(self, moved: float) -> str:
+        value = self.session.answer_before.scale == "value"
+        return f"{moved:.3g}" if value else f"{moved:.3g} bits"
+
+    def _on_ablate(self, _: Any) -> None:
+        session = self.session
+        to: Any = "mean" if self.to == "mean" else 0.0
+        units, times = list(session.units) or None, list(session.times) or None
+        session.add(ablate(session.layer, units, to=to, at=times))
+
+    def _switch(self, on: bool) -> Any:
+        return lambda _: self.session.switch(lambda _slot: on)
+
+
+class Line(W.HBox):
+    """One edit: its switch, what it does in words, and what can be done with it."""
+
+    def __init__(self, panel: AblationToggles, key: int) -> None:
+        self.key = key
+        self._panel = panel
+        self._showing = False
+        session, guard = panel.session, panel.guard
+        self.on = W.Checkbox(indent=False, layout=W.Layout(width="24px"))
+        self.on.observe(guard(self._on_switch), "value")
+        self.words = W.HTML()
+        self.words.add_class("grulens-words")
+        self.effect = W.HTML()
+        self.effect.add_class("grulens-effect")
+        self.up = button("↑", "act earlier", guard(lambda _: session.move(key, -1)))
+        self.down = button("↓", "act later", guard(lambda _: session.move(key, 1)))
+        self.remove = button("remove", "take this edit away", guard(lambda _: session.remove(key)))
+        super().__init__([self.on, self.words, self.effect, self.up, self.down, self.remove])
+        self.add_class("grulens-line")
+
+    def show(self, slot: Slot, *, first: bool, last: bool) -> None:
+        """Show the edit as it is now."""
+        self._showing = True
+        try:
+            self.on.value, self.on.disabled = slot.on, bool(slot.misfit)
+            text = slot.edit.words()
+            self.on.tooltip = f"on: {text}"
+            color = ACCENT[slot.edit.signal]
+            self.words.value = (
+                f'<span style="color:{color}" aria-hidden="true">■</span> {escape(text)} '
+                f'<span class="grulens-quiet">· {escape(slot.edit.layer)}</span>'
+            )
+            if slot.misfit:
+                self.effect.value = ""
+                self.words.value += (
+                    f' <span class="grulens-note">does not fit this input: {escape(slot.misfit)}'
+                    "</span>"
+                )
+            self.up.disabled, self.down.disabled = first, last
+            (self.remove_class if slot.on else self.add_class)("grulens-off")
+        finally:
+            self._showing = False
+
+    def _on_switch(self, change: Any) -> None:
+        if not self._showing:
+            key, on = self.key, change["new"]
+            self._panel.session.switch(lambda slot: on if slot.key == key else slot.wanted)
+
+    def close(self) -> None:
+        """Close the line with its controls."""
+        close_parts(self)
+        super().close()

@@ -1,0 +1,254 @@
+"""See every gate, move it, and watch the output answer.
+
+show [h|r|z|n] [edited − baseline]  order [activity ▾]
+selected: units 3, 17 · all steps [clear]
+act by [scale|set|shift]   r ──●──   z ──●──   n ──●──
+┌ heatmap: units down, steps across         ┐
+│ strip of tokens, coloured by one unit     │
+│ divergence along time                     │
+└ the readout at one step, before and after ┘
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as W
+import numpy as np
+import traitlets as tl
+from bokeh.layouts import column
+from torch import Tensor, nn
+
+from grulens.probing.edits.positions import words
+from grulens.probing.units.order import ORDERS, order_units
+from grulens.views.figure.palette import NAME
+from grulens.views.figure.raster import scale
+from grulens.views.gates.heatmap import Heatmap
+from grulens.views.gates.token_strip import TokenStrip
+from grulens.views.readout.output_chart import OutputChart
+from grulens.widgets.gates.controls import GateControls
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.panel import Panel, button, choice, row
+from grulens.widgets.session.picture import rows, still
+from grulens.widgets.session.session import Session
+
+
+class GateSliders(Panel):
+    """A heatmap of a signal, sliders for the gates, and the output before and after.
+
+    Args:
+        model: the model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+
+    Attributes:
+        signal: the signal shown: "r", "z", "n" or "h".
+        difference: whether edited minus baseline is shown.
+        order: how units are ordered: "index", "activity" or "similarity".
+        controls: mode, sliders and resets.
+
+    >>> import torch
+    >>> from grulens import GateSliders
+    >>> screen = GateSliders(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
+    >>> screen.controls.sliders["z"].value = 0.5
+    >>> screen.session.slots[0].edit
+    scale('l0', 'z', by=0.5)
+    """
+
+    signal = tl.Enum(("h", "r", "z", "n"), "h")
+    difference = tl.Bool(False)
+    order: Any = tl.Enum(ORDERS, "activity")
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        session = self.session
+
+        self._order_of: tuple[Tensor, tuple[int, str], np.ndarray] | None = None
+
+        # controls
+        signals = ("h", "r", "z", "n")
+        show, self._signal = choice(
+            "Show",
+            [(f"{s} {NAME[s]}", s) for s in signals],
+            [f"show the {NAME[s]}" for s in signals],
+        )
+        self._signal.add_class("grulens-signals")
+        self._difference = W.ToggleButton(
+            description="edited − baseline",
+            tooltip="show what the edits changed in this signal",
+            layout=W.Layout(width="auto"),
+        )
+        self._order = W.Dropdown(
+            options=list(ORDERS), description="Order units by",
+            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        self._chosen = W.HTML()
+        self._clear = button("clear", "select no unit and all steps", self.guard(self._on_clear))
+        self.controls = GateControls(session, self.guard, self.background)
+        for trait, control in (
+            ("signal", self._signal),
+            ("difference", self._difference),
+            ("order", self._order),
+        ):
+            W.link((self, trait), (control, "value"))
+
+        # layout
+        self._heat = Heatmap()
+        self._strip = TokenStrip(x_range=self._heat.x_range)
+        # a decoder may answer at other steps than its layer's: then the output has its own axis
+        answers = (
+            not session.unread and len(session.answer_before.values) == session.before.shape[1]
+        )
+        self._output = OutputChart(x_range=self._heat.x_range if answers else None)
+        views = (self._heat, self._strip, self._output)
+        self.picture = BokehView(
+            column([view.root for view in views], sizing_mode="stretch_width"),
+            lock=session.lock,
+            retire=False,
+        )
+        self.fill(
+            row(show, self._signal, self._difference, self._order),
+            row(self._chosen, self._clear),
+            self.controls.box,
+            self.picture,
+        )
+
+        self.settles_with(self.picture)
+
+        # both ways
+        self._heat.on_units(lambda units: setattr(session, "units", units))
+        self._heat.on_times(lambda times: setattr(session, "times", times))
+        self._strip.on_times(lambda times: setattr(session, "times", times))
+        self._output.on_step(lambda step: setattr(session, "step", step))
+        self.follow(self._on_run, "edited", "baseline", "layer", "row")
+        self.follow(self._on_selection, "units", "times")
+        self.follow(self._on_step, "step")
+        self.follow(self.controls.sync, "slots", "units", "times", "layer", "row", "baseline")
+        self._on_run()
+        self._on_selection()
+
+    def still(self) -> str:
+        """The present state as HTML that needs no kernel and no network."""
+        return still(self.session, self.signal, difference=self.difference, order=self.order)
+
+    def shown(self) -> dict[str, Any]:
+        """What is chosen to be seen, as arguments of `views.page.page`."""
+        return {"order": self._ordered(), "signal": self.signal, "difference": self.difference}
+
+    # what a change does
+
+    @tl.observe("signal", "difference", "order")
+    def _on_view(self, _: Any) -> None:
+        if hasattr(self, "picture"):
+            self.guard(self._draw)()
+
+    def _on_run(self) -> None:
+        with self.picture.batch():
+            self._draw()
+            self._draw_output()
+
+    def _on_selection(self) -> None:
+        session = self.session
+        units = words(session.units, "unit") if session.units else "all units"
+        times = words(session.times, "step") if session.times else "all steps"
+        self._chosen.value = f'<span class="grulens-quiet">Selected:</span> {units} · {times}'
+        self._clear.disabled = not (session.units or session.times)
+        with self.picture.batch():
+            self._heat.select(session.units, session.times)
+            self._strip.select(session.times)
+            self._draw_strip(self._values())
+
+    def _on_step(self) -> None:
+        with self.picture.batch():
+            self._show_step()
+
+    def _on_clear(self, _: Any) -> None:
+        self.session.units, self.session.times = (), ()
+
+    # drawing
+
+    def _draw(self) -> None:
+        session = self.session
+        units = self._ordered()
+        values = self._values()
+        with self.picture.batch():
+            self._heat.update(
+                values[units],
+                signal=self._shown,
+                units=units,
+                tokens=session.tokens,
+                mask=self._mask(),
+                layer=session.layer,
+            )
+            self._heat.select(session.units, session.times)
+            self._draw_strip(values)
+
+    def _draw_strip(self, values: np.ndarray) -> None:
+        session = self.session
+        unit = session.units[0] if session.units else int(np.argmax(np.nan_to_num(values).std(1)))
+        self._strip.update(
+            values[unit],
+            signal=self._shown,
+            tokens=session.tokens,
+            mask=self._mask(),
+            name=f"unit {unit}",
+            ends=scale("difference", values) if self.difference else None,
+        )
+
+    def _draw_output(self) -> None:
+        session = self.session
+        self._output.root.visible = session.unread is None
+        if session.unread:
+            return
+        before, now = session.answer_before, session.answer_now
+        with self.picture.batch():
+            measure = "difference" if before.scale == "value" else "bits"
+            mask = self._mask() if len(before.values) == session.before.shape[1] else None
+            self._output.update(session.divergence.numpy(), measure=measure, mask=mask)
+            if before.values.shape[1] == 1:
+                self._output.update_values(before.values[:, 0].numpy(), now.values[:, 0].numpy())
+            self._show_step()
+
+    def _show_step(self) -> None:
+        session = self.session
+        if session.unread:
+            return
+        before = session.answer_before
+        step = min(session.step, len(before.values) - 1)
+        if before.values.shape[1] == 1:
+            self._output.mark_step(step)
+            return
+        names, was, now = session.top(step)
+        at = f" at step {step}" if len(before.values) > 1 else ""
+        if at and session.tokens and len(session.tokens) == len(before.values):
+            at += f", after {session.tokens[step]!r}"
+        self._output.show_step(
+            step,
+            names,
+            was,
+            now,
+            quantity="value" if before.scale == "value" else "probability",
+            title=f"output{at}",
+        )
+
+    def _ordered(self) -> np.ndarray:
+        # the order is the unedited run's: it stays while a slider moves, and so does the picture
+        h, wanted = self.session.before.h, (self.session.row, self.order)
+        if self._order_of is None or self._order_of[0] is not h or self._order_of[1] != wanted:
+            self._order_of = h, wanted, order_units(rows(h, wanted[0]), self.order)
+        return self._order_of[2]
+
+    @property
+    def _shown(self) -> str:
+        return "difference" if self.difference else self.signal
+
+    def _values(self) -> np.ndarray:
+        session = self.session
+        values = rows(session.now.signal(self.signal), session.row)
+        if self.difference:
+            values = values - rows(session.before.signal(self.signal), session.row)
+        return values
+
+    def _mask(self) -> np.ndarray:
+        mask: np.ndarray = self.session.before.mask[self.session.row].cpu().numpy()
+        return mask

@@ -1,0 +1,182 @@
+"""How long the units hold their states and how far gates saturate, in step with the selection.
+
+over [this row | all rows]
+of all 192 units, the middle one has lost half of its state after 1.2 steps …
+┌ saturation plot ┐ ┌ histograms of r and z ┐
+┌ half-life of every unit                   ┐
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
+
+import ipywidgets as W
+import numpy as np
+import torch
+from bokeh.layouts import column
+from bokeh.layouts import row as beside
+
+from grulens.models.recording import LayerRecording
+from grulens.probing.memory.timescales import GATES, Timescales, timescales
+from grulens.views.memory.gate_histograms import GateHistograms
+from grulens.views.memory.half_lives import HalfLives
+from grulens.views.memory.saturation import SaturationPlot
+from grulens.views.still import memory as still_memory
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.memory.words import lives
+from grulens.widgets.session.latest import Background, Latest
+from grulens.widgets.session.panel import choice, row
+from grulens.widgets.session.session import Session
+
+#: So many gate values are counted at once; more of them in the background.
+QUICK: Final = 500_000
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What is to be shown: a layer of a run, one row of it or all."""
+
+    layer: LayerRecording
+    row: int | None
+
+
+class TimescalesFigure:
+    """The three figures of time scales, told of units by a tap on any of them."""
+
+    def __init__(self) -> None:
+        self.saturation, self.histograms = SaturationPlot(), GateHistograms()
+        self.lives = HalfLives()
+        top = beside(
+            self.saturation.root, self.histograms.root, sizing_mode="stretch_width", spacing=0
+        )
+        self.root = column(top, self.lives.root, sizing_mode="stretch_width")
+
+    def on_units(self, listener: Callable[[tuple[int, ...]], object]) -> None:
+        """Call `listener(units)` when a person chooses units; never from `select`."""
+        self.saturation.on_units(listener)
+        self.lives.on_units(listener)
+
+    def update(self, found: Timescales, units: tuple[int, ...] = ()) -> None:
+        """Show other time scales, with these units selected."""
+        self.saturation.update(*shares(found).values(), low=found.low, high=found.high)
+        order = np.argsort(found.quantiles, kind="stable")
+        three = order[[0, len(order) // 2, -1]]
+        self.lives.update(
+            found.half_life.numpy(), found.spread.numpy()[:, three],
+            quantiles=tuple(found.quantiles[i] for i in three), layer=found.layer,
+        )  # fmt: skip
+        self.select(found, units)
+
+    def select(self, found: Timescales, units: tuple[int, ...]) -> None:
+        """Show other units as selected."""
+        self.saturation.select(units)
+        self.lives.select(units)
+        chosen = histograms(found, units) if units else None
+        self.histograms.update(found.edges.numpy(), histograms(found), chosen)
+
+
+class TimescalesPart:
+    """The figures of time scales and their controls.
+
+    Args:
+        session: what is looked at.
+        guard: makes a callback whose errors are seen.
+        background: computes in the background, and shows what goes wrong there.
+
+    Attributes:
+        box: all of it.
+        over: "row" or "all": which rows of the batch are counted.
+        picture: the figures.
+        found: what is shown.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        guard: Callable[[Callable[..., None]], Callable[..., None]],
+        background: Background,
+    ) -> None:
+        self.session = session
+        self.found: Timescales | None = None
+        self._asked: Asked | None = None
+
+        # controls
+        word, self.over = choice(
+            "over", [("this row", "row"), ("all rows", "all")],
+            ["count the steps of the row shown", "count the steps of the whole batch"],
+        )  # fmt: skip
+        self._rows = row(word, self.over)
+        self._said = W.HTML()
+
+        # layout
+        self.figure = TimescalesFigure()
+        self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
+        self.box = W.VBox([self._rows, self._said, self.picture])
+
+        # both ways
+        self.figure.on_units(lambda units: setattr(session, "units", units))
+        self.over.observe(guard(lambda _: self.refresh()), "value")
+        self._counting: Latest[Asked] = background(self._count)
+
+    def refresh(self) -> None:
+        """Show what the session has now: at once if that is quick, else when it is counted."""
+        session = self.session
+        with session.lock:
+            batch, steps, units = session.now.shape
+            self._rows.layout.display = None if batch > 1 else "none"
+            whole = self.over.value == "all"
+            self._asked = Asked(session.now, None if whole else session.row)
+        quick = (batch if whole else 1) * steps * units < QUICK
+        (self._counting.now if quick else self._counting.later)(self._asked)
+
+    def mark(self) -> None:
+        """Show which units are selected."""
+        if self.found is not None:
+            with self.picture.batch():
+                self.figure.select(self.found, self.session.units)
+                self._tell(self.found)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is being counted; whether that was reached in time."""
+        return self._counting.wait(timeout)
+
+    def still(self) -> str:
+        """What is shown as HTML that needs no kernel and no network."""
+        found = self.found
+        return "" if found is None else picture(found, lives(found, self.session.units))
+
+    def _count(self, asked: Asked) -> None:
+        with torch.no_grad():
+            found = timescales(asked.layer, rows=asked.row)
+        with self.picture.batch():
+            if asked is self._asked:
+                self.found = found
+                self.figure.update(found, self.session.units)
+                self._tell(found)
+
+    def _tell(self, found: Timescales) -> None:
+        said = escape(lives(found, self.session.units))
+        self._said.value = f'<span role="status">{said}</span>'
+
+
+def shares(found: Timescales) -> dict[str, Any]:
+    """For either gate the share of time shut and open, (2, unit)."""
+    return {
+        "r": torch.stack([found.r_low, found.r_high]).numpy(),
+        "z": torch.stack([found.z_low, found.z_high]).numpy(),
+    }
+
+
+def histograms(found: Timescales, units: tuple[int, ...] = ()) -> dict[str, Any]:
+    """For either gate the share of time in each part of [0, 1], (bin,)."""
+    return {gate: found.histogram(gate, units or None).numpy() for gate in GATES}
+
+
+def picture(found: Timescales, said: str = "") -> str:
+    """Time scales as HTML that needs no kernel and no network."""
+    return still_memory.timescales(
+        shares(found), histograms(found), found.half_life.numpy(), layer=found.layer, said=said
+    )

@@ -1,0 +1,265 @@
+"""Phrases of the input as a tree: which tokens act together on a class, and which way.
+
+class [the likeliest ▾] against [nothing ▾]  join first [what interacts|what scores]  [build] ▓▓░░
+┌ boxes of phrases over the tokens ┐
+└ the tokens, each alone           ┘
+phrase [1: not good −0.90 ▾]   adds −0.90 to "+"; −1.40 of it only as its two parts are together
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import Any, Final
+
+import ipywidgets as W
+import traitlets as tl
+from torch import nn
+
+from grulens.probing.credit.reader import FINAL
+from grulens.probing.phrases.hierarchy import Group, Hierarchy
+from grulens.views.figure.tokens import visible_text
+from grulens.views.phrases.phrase import Phrase, number, said, words
+from grulens.views.phrases.tree import PhraseBoxes
+from grulens.views.still.lens import compose
+from grulens.views.still.phrases import phrases
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.jupyter.callbacks import guarded
+from grulens.widgets.phrases.growing_tree import NONE, GrowingTree, Job
+from grulens.widgets.session.panel import Panel, button, choice, row
+from grulens.widgets.session.session import Session
+
+BUILD, STOP = "build", "stop"
+#: A page is told this often at most, in seconds.
+TELL: Final = 0.3
+
+
+class PhraseTree(Panel):
+    """A tree of the phrases of the row shown, for one class at the step looked at.
+
+    It is of the model without the session's edits, and of the tokens that can be heard at the step.
+
+    Args:
+        model: the model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+
+    Attributes:
+        by: what is joined first: what has the largest "interaction", or the largest "score".
+
+    >>> from grulens import PhraseTree
+    >>> from grulens.demo import load
+    >>> screen = PhraseTree(load().model, "def f(x):")
+    >>> screen.build.click()
+    >>> screen.wait(), screen.tree
+    (True, Hierarchy('rnn.l0', class ..., 9 tokens, 8 merges))
+    """
+
+    by = tl.Enum(("interaction", "score"), "interaction")
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        session = self.session
+        self._grown = GrowingTree(session)
+        self._names: list[str] = []
+        self._showing = False
+        self._told = 0.0
+
+        # controls
+        self.target, self.against = (
+            W.Dropdown(
+                description=word, style={"description_width": "auto"},
+                layout=W.Layout(width="auto", max_width="200px"),
+            )
+            for word in ("class", "against")
+        )  # fmt: skip
+        by, self._by = choice(
+            "join first", [("what interacts", "interaction"), ("what scores", "score")],
+            ["neighbours whose being together changes most", "neighbours that say most together"],
+        )  # fmt: skip
+        W.link((self, "by"), (self._by, "value"))
+        # not cleared after the click: what it starts may have failed by then
+        self.build = button(
+            BUILD, "join neighbouring tokens into phrases for this class at the step looked at",
+            guarded(self._on_build, self.show_error),
+        )  # fmt: skip
+        self._bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
+        self._built = W.HTML()
+        self.phrase = W.Dropdown(
+            description="phrase", style={"description_width": "auto"},
+            layout=W.Layout(width="auto", max_width="420px"),
+        )  # fmt: skip
+        self._chosen = W.HTML()
+        self._building = self.background(self._build, stop=self._grown.stop)
+
+        # layout
+        self._boxes = PhraseBoxes()
+        self.picture = BokehView(self._boxes.root, lock=session.lock, retire=False)
+        self._shown = W.VBox([self.picture, row(self.phrase, self._chosen)])
+        self.fill(
+            row(self.target, self.against, by, self._by, self.build, self._bar, self._built),
+            self._shown,
+        )
+
+        self.settles_with(self.picture)
+
+        # both ways
+        self._boxes.on_phrase(self._choose)
+        self._boxes.on_times(lambda times: setattr(session, "times", times))
+        self.phrase.observe(self.guard(self._on_phrase), "value")
+        for control in (self.target, self.against):
+            control.observe(self.guard(lambda _: self._on_asked()), "value")
+        self.observe(self.guard(lambda _: self._on_asked()), "by")
+        self.follow(self._on_input, "baseline", "layer", "row")
+        self.follow(self._on_step, "step")
+        self.follow(self._show_built, "edited")
+        self.follow(self._on_times, "times")
+        self._on_input()
+
+    @property
+    def tree(self) -> Hierarchy | None:
+        """The tree shown, or None."""
+        return self._grown.tree
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until no tree is being built; whether that was reached in time."""
+        return self._building.wait(timeout)
+
+    def still(self) -> str:
+        """The tree, if built, as HTML that needs no kernel and no network."""
+        tree = self.tree
+        if tree is None:
+            return super().still()
+        return compose(phrases(tree.groups, tokens=self._tokens(), title=self._title()))
+
+    # what a change does
+
+    def _on_input(self) -> None:
+        session = self.session
+        self._name_classes(0 if session.unread else session.answer_before.values.shape[1])
+        self._on_asked()
+
+    def _on_step(self) -> None:
+        if self._grown.step != FINAL:
+            self._on_asked()
+
+    def _on_asked(self) -> None:
+        if not self._showing:
+            self._grown.clear()
+            self._show()
+
+    def _on_build(self, _: Any) -> None:
+        if self.session.unread:
+            return  # as stands beside the button
+        if self.build.description == BUILD:
+            job = self._grown.begin()
+            self.build.description, self.build.icon = STOP, "stop"
+            self._show()
+            self._building.later(job)
+        else:
+            self._grown.stop()
+
+    def _build(self, job: Job) -> None:
+        try:
+            classes = self.target.value, self.against.value
+            self._grown.build(job, *classes, self.by, self._on_group)
+        finally:
+            self.build.description, self.build.icon = BUILD, ""
+            with self.session.lock:
+                self._name_classes(self._grown.classes or len(self._names))
+                self._show()
+
+    def _on_group(self) -> None:
+        if time.monotonic() - self._told > TELL:
+            self._told = time.monotonic()
+            self._show()
+
+    def _show(self) -> None:
+        groups = self.tree.groups if self.tree else ()
+        with self.picture.batch():
+            self._boxes.update(groups, tokens=self._tokens(), title=self._title())
+        merges = [group for group in groups if group.order]
+        # nothing to see yet needs no place
+        self._shown.layout.display = None if merges else "none"
+        listed = [(f"{g.order}: {self._words(g)}  {number(g.score)}", g.order) for g in merges]
+        self._set(self.phrase, [("none", 0), *listed], 0)
+        self._show_built()
+        self._on_times()
+
+    def _show_built(self) -> None:
+        running, grown, tree = self.build.description == STOP, self._grown, self.tree
+        self._bar.max, self._bar.value = grown.total, grown.done
+        self._bar.layout.display = None if running else "none"
+        text = ""
+        if running:
+            # in tenths, unlike the bar: a screen reader says every change
+            text = f"building, {grown.done * 10 // grown.total * 10} %"
+        elif tree is not None:
+            part = f", {tree.note}" if tree.note else ""
+            edits = ", of the model without the edits" if self.session.on else ""
+            text = f"{len(tree.tokens)} tokens{part}{edits}"
+        elif self.session.unread:
+            text = "No phrases: there is no answer that they could be for."
+        self._built.value = f'<span role="status" class="grulens-quiet">{text}</span>'
+
+    def _on_times(self) -> None:
+        times, groups = self.session.times, self.tree.groups if self.tree else ()
+        with self.picture.batch():
+            self._boxes.select(times)
+        group = next((group for group in groups if group.tokens == times), None)
+        self._set(self.phrase, None, group.order if group else 0)
+        text = said(self._words(group), group, self._class()) if group is not None else ""
+        self._chosen.value = f'<span role="status">{escape(text)}</span>'
+
+    def _on_phrase(self, change: Any) -> None:
+        if not self._showing:
+            groups = self.tree.merges if self.tree else ()
+            found = [group.tokens for group in groups if group.order == change["new"]]
+            self.session.times = found[0] if found else ()
+
+    def _choose(self, group: Phrase) -> None:
+        self.session.times = tuple(range(group.first, group.stop))
+
+    # what things are called
+
+    def _name_classes(self, classes: int) -> None:
+        labels = self.session.labels
+        named = labels if labels is not None and len(labels) == classes else None
+        names = [visible_text(named[i]) if named else f"class {i}" for i in range(classes)]
+        if names == self._names:
+            return
+        self._names = names
+        each = [(name, i) for i, name in enumerate(names)]
+        for control, first in ((self.target, "the likeliest"), (self.against, "nothing")):
+            kept = control.value if control.value in range(classes) else NONE
+            self._set(control, [(first, NONE), *each], kept)
+
+    def _set(self, control: W.Dropdown, options: Any, value: int) -> None:
+        """Set a list's options and value without taking it for a person's choice."""
+        before, self._showing = self._showing, True
+        try:
+            if options is not None and list(control.options) != options:
+                control.options = options
+            if control.value != value:
+                control.value = value
+        finally:
+            self._showing = before
+
+    def _words(self, group: Group) -> str:
+        return words(self._tokens(), group, 30)
+
+    def _class(self) -> str:
+        target = self.tree.target if self.tree else 0
+        return " against ".join(
+            self._names[i] for i in (target if isinstance(target, tuple) else (target,))
+        )
+
+    def _tokens(self) -> list[str] | None:
+        tokens = self.session.tokens
+        return tokens[: len(self.tree.tokens)] if tokens is not None and self.tree else tokens
+
+    def _title(self) -> str:
+        if self.tree is None:
+            return ""
+        where = "at the end" if self._grown.step == FINAL else f"at step {self._grown.step}"
+        return f"phrases for {self._class()} {where} · {self.tree.layer}"

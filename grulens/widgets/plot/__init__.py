@@ -1,0 +1,1 @@
+"""Figures of results, without a session around them."""

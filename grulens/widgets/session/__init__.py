@@ -1,0 +1,1 @@
+"""What the screens share: model, input, selection, edits, and the frame around controls."""

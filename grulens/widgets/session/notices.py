@@ -1,0 +1,95 @@
+"""What must be known of the runs shown before anything is read from them, with what can be done.
+
+the model has changed since this run                          [run again]
+training mode: dropout is on                                  [run in eval mode]
+no answer is shown: … ; this would show it: readout=lambda output: output.flatten(2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any, Final
+
+import ipywidgets as W
+
+from grulens.errors import NoAnswerError
+from grulens.widgets.session.session import Session
+
+CHANGED: Final = "the model has changed since this run"
+
+
+class Notices:
+    """Three lines, each seen only while there is something to say.
+
+    Args:
+        session: whose runs they are of.
+        guard: makes a callback whose errors are seen.
+
+    Attributes:
+        box: all of them.
+        again: makes the runs anew.
+        evaluate: down while the runs are in eval mode.
+    """
+
+    def __init__(
+        self, session: Session, guard: Callable[[Callable[..., None]], Callable[..., None]]
+    ) -> None:
+        self.session = session
+        self._changed, self._mode, self._unread = W.HTML(), W.HTML(), W.HTML()
+        self.again = W.Button(
+            description="run again", layout=W.Layout(width="auto"),
+            tooltip="run the model as it is now, without the edits and with them",
+        )  # fmt: skip
+        self.again.on_click(guard(lambda _: session.run_again()))
+        self.evaluate = W.ToggleButton(
+            value=session.evaluate, description="run in eval mode", layout=W.Layout(width="auto"),
+            tooltip="only for the runs shown here: the model itself stays in its mode",
+        )  # fmt: skip
+        self.evaluate.observe(guard(self._on_evaluate), "value")
+        self._lines = [
+            _line(self._changed, self.again), _line(self._mode, self.evaluate), _line(self._unread)
+        ]  # fmt: skip
+        self.box = W.VBox(self._lines)
+        self.show()
+
+    def show(self) -> None:
+        """Say what is so now."""
+        session = self.session
+        self._say(0, self._changed, CHANGED if session.changed else "")
+        self._say(1, self._mode, session.mode)
+        self._say(2, self._unread, *_no_answer(session.unread))
+        self.evaluate.value = session.evaluate
+
+    def hide(self) -> None:
+        """Say nothing: a larger screen does."""
+        for said in (self._changed, self._mode, self._unread):
+            said.value = ""
+        self.box.layout.display = "none"
+
+    def _say(self, line: int, where: W.HTML, text: str, lines: Sequence[str] = ()) -> None:
+        code = "".join(f"<br><code>{escape(one)}</code>" for one in lines)
+        where.value = f'<div role="status" class="grulens-note">{escape(text)}{code}</div>'
+        self._lines[line].layout.display = None if text else "none"
+
+    def _on_evaluate(self, change: Any) -> None:
+        try:
+            self.session.evaluate = change["new"]
+        finally:
+            self.evaluate.value = self.session.evaluate
+
+
+def _no_answer(error: NoAnswerError | None) -> tuple[str, tuple[str, ...]]:
+    """What to say where no answer is shown, and the lines that would show one."""
+    if error is None:
+        return "", ()
+    why = str(error)
+    for line in reversed(error.lines):
+        why = why.removesuffix(line).rstrip()
+    return f"No answer is shown: {why}", error.lines
+
+
+def _line(*children: W.Widget) -> W.HBox:
+    box = W.HBox(children)
+    box.add_class("grulens-row")
+    return box

@@ -1,0 +1,293 @@
+"""What every screen has around its controls: a session, an error box, a still picture, an end."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+import anywidget
+import ipywidgets as W
+import traitlets as tl
+from torch import nn
+
+from grulens.errors import GrulensError
+from grulens.views.figure.tokens import valid
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.jupyter.callbacks import guarded
+from grulens.widgets.jupyter.rerun import RERUN, forget, in_terminal
+from grulens.widgets.jupyter.still import Still, publish
+from grulens.widgets.session.after_cells import AFTER_CELLS
+from grulens.widgets.session.latest import Latest
+from grulens.widgets.session.notices import Notices
+from grulens.widgets.session.session import Session
+
+T = TypeVar("T")
+
+#: What of a session the notices are about.
+NOTICED: Final = ("changed", "mode", "evaluate", "baseline", "layer")
+
+
+class Style(anywidget.AnyWidget):
+    """Nothing to see: the style sheet of the panels, and what knows when the kernel is gone."""
+
+    _esm = Path(__file__).with_name("panel.js").read_text(encoding="utf-8")
+    _css = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
+
+
+class Panel(W.VBox):
+    """A screen on a session.
+
+    Args:
+        model: the user's model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+
+    Attributes:
+        session: what is looked at.
+        notices: that the model has changed, and its mode.
+    """
+
+    name: ClassVar[str] = "panel"
+    #: What can be done with a screen where it cannot be seen.
+    elsewhere: ClassVar[str] = (
+        "A screen for JupyterLab and Notebook 7. Here: .session.edited is the run it shows, "
+        "print(.session.code()) the Python that makes it."
+    )
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        self._observed: list[tuple[Callable[[Any], None], tuple[str, ...]]] = []
+        self._ties: list[tl.link] = []
+        self._workers: list[Latest[Any]] = []
+        self._failed: dict[object, str] = {}
+        self._asleep = False
+        self._missed: dict[Callable[[], object], None] = {}
+        self.session = _session(model, args, options)
+        self._errors = W.HTML(layout=W.Layout(display="none"))
+        super().__init__()
+        self._still = Still(self.still)
+        self.add_class("grulens")
+        self.add_class("grulens-panel")
+        self.layout.width = "100%"
+        self._style = Style()
+        self.notices = Notices(self.session, self.guard)
+        self.follow(self._on_busy, "busy")
+        self.follow(self.notices.show, *NOTICED)
+        AFTER_CELLS.add(self)
+        RERUN.replace(self)
+
+    def fill(self, *children: W.Widget) -> None:
+        """Set what the screen shows, under its error box."""
+        self.children = (self._style, self._errors, self.notices.box, *children)
+
+    def join(self) -> None:
+        """Leave to a larger screen what is to be said once for the whole."""
+        self.leave("busy")
+        self.leave(*NOTICED)
+        self.notices.hide()
+        AFTER_CELLS.discard(self)
+
+    def look(self) -> None:
+        """See whether the model is still what it was in the runs shown."""
+        if self.comm is None:  # closed, and shown by the cell that has run: nobody else forgets it
+            AFTER_CELLS.discard(self)
+            forget(self)
+            return
+        source = "look"  # of its own: that nothing has changed is no cure for another error
+        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
+        guarded(self.session.look, show, clear)()
+
+    def follow(self, do: Callable[[], None], *traits: str) -> None:
+        """Call `do` when one of these traits of the session changes, until the panel is closed."""
+        # an error of its own: what else succeeds in answer to the same change is no cure for it
+        source = object()
+        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
+        shown = guarded(do, show, clear)
+
+        def changed(_: Any) -> None:
+            if self._asleep:
+                self._missed[shown] = None
+            else:
+                shown()
+
+        self.session.observe(changed, traits)
+        self._observed.append((changed, traits))
+
+    def leave(self, *traits: str) -> None:
+        """Follow these traits of the session no longer."""
+        for pair in [pair for pair in self._observed if pair[1] == traits]:
+            self.session.unobserve(*pair)
+            self._observed.remove(pair)
+
+    def sleep(self) -> None:
+        """Follow nothing while the panel is not seen; what changes meanwhile is remembered."""
+        self._asleep = True
+
+    def wake(self) -> None:
+        """Follow again, and catch up with what has changed."""
+        self._asleep = False
+        missed, self._missed = self._missed, {}
+        for do in missed:
+            do()
+
+    def tie(self, trait: str, control: W.Widget) -> None:
+        """Keep a trait of the session and a control's value equal, until the panel is closed."""
+        self._ties.append(tl.link((self.session, trait), (control, "value")))
+
+    def guard(self, do: Callable[..., None]) -> Callable[..., None]:
+        """A callback whose error shows in the panel; without this it would vanish."""
+        return guarded(do, self.show_error, self.clear_error)
+
+    def background(
+        self,
+        do: Callable[[T], object],
+        *,
+        source: object = None,
+        lock: AbstractContextManager[Any] | None = None,
+        stop: Callable[[], object] | None = None,
+    ) -> Latest[T]:
+        """What calls `do(newest value)` in the background, until the panel is closed.
+
+        Args:
+            do: the slow function; its error shows in the panel.
+            source: what must succeed to clear that; None is anything that a person does.
+            lock: as `Latest`.
+            stop: ends a `do` that runs, as early as it can.
+        """
+        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
+        made = Latest(do, show, clear, lock=lock, stop=stop)
+        self._workers.append(made)
+        return made
+
+    def show_error(self, error: BaseException, source: object = None) -> None:
+        """Say in the panel what went wrong; the traceback is one click away.
+
+        Args:
+            error: what went wrong.
+            source: what must succeed to clear it; None is anything that a person does.
+        """
+        title = escape(valid(f"{type(error).__name__}: {error}"))
+        trace = escape(valid("".join(traceback.format_exception(error))))
+        self._failed[source] = (
+            f'<details class="grulens-failed" role="alert"><summary>{title}</summary>'
+            f"<pre>{trace}</pre></details>"
+        )
+        self._show_failed()
+
+    def clear_error(self, source: object = None) -> None:
+        """Take the error of a source away."""
+        if self._failed.pop(source, None) is not None:
+            self._show_failed()
+
+    def _show_failed(self) -> None:
+        self._errors.value = next(reversed(self._failed.values()), "")
+        self._errors.layout.display = None if self._failed else "none"
+
+    def still(self) -> str:
+        """The present state as HTML that needs no kernel and no network."""
+        return f"<p>{escape(repr(self))}</p>"
+
+    def _on_busy(self) -> None:
+        (self.add_class if self.session.busy else self.remove_class)("grulens-busy")
+
+    def close(self) -> None:
+        """Close the panel and all its parts; a second time does nothing."""
+        AFTER_CELLS.discard(self)
+        for changed, traits in self._observed:
+            self.session.unobserve(changed, traits)
+        for tie in self._ties:
+            tie.unlink()
+        self._observed.clear()
+        self._ties.clear()
+        for worker in self._workers:
+            worker.close()
+        if self.comm is not None:
+            close_parts(self)
+            super().close()
+            forget(self)
+
+    def settles_with(self, view: BokehView) -> None:
+        """Bring the still picture up to date whenever this view has come to rest."""
+        view.on_settled(self._still.refresh)
+
+    def _ipython_display_(self) -> None:
+        if self.comm is None:
+            AFTER_CELLS.add(self)  # IPython keeps what a cell shows: after it, it is let go of
+            publish({"text/plain": repr(self)}, raw=True)
+            return
+        self._still.show(self._repr_mimebundle_())
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data["text/plain"] = repr(self)
+        data["text/html"] = self.still()
+        return bundle
+
+    def __repr__(self) -> str:
+        if self.comm is None:
+            return f"{type(self).__name__}(closed)"
+        session = self.session
+        edits = f"{sum(slot.on for slot in session.slots)} of {len(session.slots)} edits on"
+        name = f"{type(self).__name__}({type(session.model).__name__}, {session.layer}, {edits})"
+        return f"{name}\n{self.elsewhere}" if in_terminal() else name
+
+
+def _session(model: nn.Module | Session, args: Any, options: Any) -> Session:
+    """The session that is shared, or a new one."""
+    if not isinstance(model, Session):
+        return Session(model, *args, **options)
+    if args or options:
+        given = [*("an input" for _ in args[:1]), *options]
+        raise GrulensError(
+            f"a Session brings its own input and options, so {', '.join(given)} would do nothing: "
+            "give them to Session(...), or use session.set_input(...)"
+        )
+    return model
+
+
+def row(*children: W.Widget) -> W.HBox:
+    """Controls beside each other, going on to the next line where it is narrow."""
+    box = W.HBox(children)
+    box.add_class("grulens-row")
+    return box
+
+
+def choice(
+    word: str, options: list[tuple[str, str]], tips: list[str]
+) -> tuple[W.HTML, W.ToggleButtons]:
+    """Buttons of which one is down, and the word before them."""
+    label = W.HTML(f'<span class="grulens-label">{escape(word)}</span>')
+    buttons = W.ToggleButtons(options=options, tooltips=tips)
+    buttons.style.button_width = "auto"
+    return label, buttons
+
+
+def button(text: str, tip: str, do: Callable[..., None], **options: Any) -> W.Button:
+    """A small labelled button."""
+    made = W.Button(description=text, tooltip=tip, layout=W.Layout(width="auto"), **options)
+    made.on_click(do)
+    return made
+
+
+def close_parts(widget: W.Widget) -> None:
+    """Close everything a widget is made of; ipywidgets itself leaves layouts and styles behind.
+
+    What a panel holds and does not show is a part of it too.
+    """
+    held = vars(widget).values() if isinstance(widget, Panel) else ()
+    hidden = [part for part in held if isinstance(part, W.Widget)]
+    for child in (*getattr(widget, "children", ()), *hidden):
+        if not isinstance(child, Panel):  # which does so itself
+            close_parts(child)
+        child.close()
+    for name in ("layout", "style"):
+        part = getattr(widget, name, None)
+        if isinstance(part, W.Widget):
+            part.close()

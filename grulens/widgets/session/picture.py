@@ -1,0 +1,98 @@
+"""A session as arrays: for the still picture that a saved notebook keeps, and for a saved page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from grulens.models.recording import LayerRecording
+from grulens.probing.units.order import Order, order_units
+from grulens.views.figure import raster
+from grulens.views.figure.palette import SIGNALS
+from grulens.views.still import lens as draw
+from grulens.widgets.session.session import Session
+
+
+def rows(signal: Tensor, row: int) -> Float[np.ndarray, "unit time"]:
+    """One row of a signal as (unit, time) float32."""
+    values: np.ndarray = signal[row].detach().float().cpu().numpy().T
+    return values
+
+
+def still(
+    session: Session, signal: str = "h", *, difference: bool = False, order: Order = "activity"
+) -> str:
+    """The present state as HTML that needs no kernel and no network."""
+    with session.lock:
+        values = rows(session.now.signal(signal), session.row)
+        if difference:
+            values = values - rows(session.before.signal(signal), session.row)
+        units = order_units(rows(session.before.h, session.row), order)
+        shown = "difference" if difference else signal
+        mask = session.before.mask[session.row].cpu().numpy()
+        unit = session.units[0] if session.units else int(units[0])
+        parts = [
+            draw.heatmap(
+                values[units], signal=shown, units=units, mask=mask, layer=session.layer,
+                selected=session.units, times=session.times,
+            )
+        ]  # fmt: skip
+        if session.tokens is not None:
+            ends = raster.scale("difference", values) if difference else None
+            parts.append(
+                draw.tokens(
+                    values[unit], signal=shown, tokens=session.tokens, mask=mask,
+                    name=f"unit {unit}", ends=ends,
+                )
+            )  # fmt: skip
+        if not session.unread:
+            steps = len(session.answer_before.values)
+            step = min(session.step, steps - 1)
+            quantity = "value" if session.answer_before.scale == "value" else "probability"
+            which = step if steps > 1 else None
+            parts.append(draw.output(*session.top(step), step=which, quantity=quantity))
+        parts.append(draw.edits([slot.edit.words() for slot in session.slots if slot.on]))
+        return draw.compose(*parts)
+
+
+def page_arrays(session: Session) -> dict[str, Any]:
+    """The present state as the arguments of `views.page.page`."""
+    with session.lock:
+        edited = session.edited is not session.baseline
+        return {
+            "baseline": _signals(session.before, session.row),
+            "edited": _signals(session.now, session.row) if edited else None,
+            "tokens": session.tokens,
+            "mask": session.before.mask[session.row].cpu().numpy(),
+            "layer": session.layer,
+            "edits": [repr(s.edit) + ("" if s.on else "  # off") for s in session.slots],
+            "title": f"{type(session.model).__name__} · {session.layer}",
+            "units": session.units,
+            "times": session.times,
+        } | ({} if session.unread else _output(session))
+
+
+def _output(session: Session) -> dict[str, Any]:
+    """What of a page is about the answer, where there is one."""
+    before = session.answer_before
+    one, value = before.values.shape[1] == 1, before.scale == "value"
+    tops = [] if one else [session.top(step) for step in range(len(before.values))]
+    return {
+        "divergence": session.divergence.numpy(),
+        "measure": "difference" if value else "bits",
+        "labels": [names for names, _, _ in tops],
+        "before": None if one else np.stack([was for _, was, _ in tops]),
+        "after": None if one else np.stack([now for _, _, now in tops]),
+        "quantity": "value" if value else "probability",
+        "values": (before.values[:, 0].numpy(), session.answer_now.values[:, 0].numpy())
+        if one
+        else None,
+        "step": min(session.step, len(before.values) - 1),
+    }
+
+
+def _signals(layer: LayerRecording, row: int) -> dict[str, Float[np.ndarray, "unit time"]]:
+    return {name: rows(layer.signal(name), row) for name in SIGNALS}

@@ -1,0 +1,246 @@
+"""One row a unit: what it does over the run, sorted, filtered, selected in step with the rest.
+
+find [3-8, 27]   where [mean z ▾] from [0.8] to [    ]   [clear]     12 of 192 units
+[measure effects]  ▓▓▓░░░░░░  measured 64 of 192 units
+unit  effect direct recurrent  mean h  sd h  mean z  half-life  r<0.1 …  last h  h over time
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets as W
+import numpy as np
+import torch
+from torch import nn
+
+from grulens.probing.units.statistics import Neurons, neurons
+from grulens.probing.units.swept import PATHS
+from grulens.stopped import stopped
+from grulens.views.figure.tokens import visible_text
+from grulens.views.still.lens import compose
+from grulens.views.still.sweep import effects
+from grulens.views.units.table import COLUMNS, UnitTable
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.jupyter.callbacks import guarded
+from grulens.widgets.session.panel import Panel, button, row
+from grulens.widgets.session.session import Session
+from grulens.widgets.units.effects import Job, UnitEffects
+
+MEASURE, STOP = "measure effects", "stop"
+#: A page is told this often at most, in seconds.
+TELL = 0.3
+
+
+class NeuronTable(Panel):
+    """A table of the units of the layer shown.
+
+    Args:
+        model: the model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`.
+
+    >>> from grulens import NeuronTable
+    >>> screen = NeuronTable(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
+    >>> screen.to_frame().shape
+    (4, 9)
+    """
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        session = self.session
+
+        # controls
+        self.find = W.Text(
+            description="Find", placeholder="3, 8-12", continuous_update=True,
+            tooltip="unit numbers and ranges, or a text", layout=W.Layout(width="170px"),
+            style={"description_width": "auto"},
+        )  # fmt: skip
+        self.column = W.Dropdown(
+            options=_titles(without=PATHS), value="mean_z", description="where",
+            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        self.low, self.high = (
+            W.Text(description=word, placeholder="any", layout=W.Layout(width="110px"),
+                   style={"description_width": "auto"})
+            for word in ("from", "to")
+        )  # fmt: skip
+        self._clear = button("clear", "show all units", self.guard(self._on_clear))
+        self._count = W.HTML()
+        # not cleared after the click: what it starts may have failed by then
+        self.measure = button(
+            MEASURE, "switch each unit off in a run of its own, without the edits, and see how far "
+            "the output moves", guarded(self._on_measure, self.show_error),
+        )  # fmt: skip
+        self._bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
+        self._measured = W.HTML()
+        self._effects = UnitEffects(session)
+        self._told = 0.0
+        self._measuring = self.background(self._measure, stop=self._effects.stop)
+
+        # layout
+        self._table = UnitTable()
+        self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
+        self.fill(
+            row(self.find, self.column, self.low, self.high, self._clear, self._count),
+            row(self.measure, self._bar, self._measured),
+            self.picture,
+        )
+
+        self.settles_with(self.picture)
+
+        # both ways
+        for control in (self.find, self.column, self.low, self.high):
+            control.observe(self.guard(lambda _: self._on_filter()), "value")
+        self._table.on_units(lambda units: setattr(session, "units", units))
+        self.follow(self._on_asked, "baseline", "layer", "row")
+        self.follow(self._on_run, "edited", "layer", "row")
+        self.follow(self._on_units, "units")
+        self._on_run()
+        self._on_units()
+        self._show_measured()
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are effects of the input, row and layer shown."""
+        return bool(self._effects.columns)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The numbers by name, each (unit,): effects if measured, and what the units do."""
+        return self._effects.columns | self._neurons().columns()  # what was asked for, first
+
+    def to_frame(self) -> Any:
+        """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
+        return self._neurons().to_frame().assign(**self._effects.columns)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until no effects are being measured; whether that was reached in time."""
+        return self._measuring.wait(timeout)
+
+    def still(self) -> str:
+        """The strongest units, if measured, as HTML that needs no kernel and no network."""
+        found = self._effects.columns
+        if not found:
+            return super().still()
+        note = stopped(self._effects.done, self.session.before.shape[2], "unit")
+        title = f"effect of switching a unit off · {self.session.layer}"
+        title += f" ({note})" if note else ""
+        units = range(len(found["effect"]))
+        return compose(effects(units, *(found[name] for name in PATHS), title=title))
+
+    # what a change does
+
+    def _on_asked(self) -> None:
+        self._effects.clear()
+        self._show_measured()
+
+    def _on_measure(self, _: Any) -> None:
+        if self.measure.description == MEASURE:
+            self.measure.description, self.measure.icon = STOP, "stop"
+            self._show_measured()
+            self._measuring.later(self._effects.begin())
+        else:
+            self._effects.stop()
+
+    def _measure(self, job: Job) -> None:
+        try:
+            self._effects.measure(job, self._on_turn)
+        finally:
+            self.measure.description, self.measure.icon = MEASURE, ""
+            with self.session.lock:
+                self._show_effects()
+
+    def _on_turn(self) -> None:
+        if time.monotonic() - self._told > TELL:
+            self._told = time.monotonic()
+            self._show_effects()
+
+    def _show_effects(self) -> None:
+        with self.picture.batch():
+            self._table.put({name: self._effects.columns.get(name) for name in PATHS})
+        self._show_measured()
+        self._on_filter()
+
+    def _show_measured(self) -> None:
+        done, units = self._effects.done, self.session.before.shape[2]
+        shown, titles = self.column.value, _titles(without=() if done else PATHS)
+        if list(self.column.options) != titles:
+            # given other options, ipywidgets chooses the first
+            self.column.options = titles
+            self.column.value = shown if done or shown not in PATHS else "mean_z"
+        running = self.measure.description == STOP
+        self._bar.max, self._bar.value = units, done
+        self._bar.layout.display = None if running else "none"
+        # what moves the output can be measured only where there is one
+        self.measure.disabled = not running and self.session.unread is not None
+        text = ""
+        if running:
+            # in tenths, unlike the bar: a screen reader says every change
+            text = f"measuring, {done * 10 // units * 10} %"
+        elif done:
+            value = self.session.answer_before.scale == "value"
+            text = stopped(done, units, "unit") or f"measured {done} of {units} units"
+            text += "" if value else ", in bits a step"
+        self._measured.value = f'<span role="status" class="grulens-quiet">{text}</span>'
+
+    def _on_run(self) -> None:
+        session, now = self.session, self.session.now
+        h = now.h[session.row].detach().float().cpu().numpy().T
+        with self.picture.batch():
+            self._table.update(
+                self.columns(),
+                units=np.arange(len(h)),
+                h=h,
+                mask=now.mask[session.row].cpu().numpy(),
+            )
+        self._on_filter()
+
+    def _on_units(self) -> None:
+        with self.picture.batch():
+            self._table.select(self.session.units)
+
+    def _on_filter(self) -> None:
+        low, high = (_number(box) for box in (self.low, self.high))
+        ranges = {} if low is None and high is None else {self.column.value: (low, high)}
+        with self.picture.batch():
+            self._table.filter(text=self.find.value, ranges=ranges)
+        shown, total = len(self._table.shown), self.session.now.shape[2]
+        text = f"{shown} of {total} units"
+        if not shown:
+            text = f"{self._sought()} fits no unit: there are {total}, 0 to {total - 1}"
+        self._count.value = f'<span role="status">{escape(text)}</span>'
+
+    def _sought(self) -> str:
+        """What the filter asks for, in words."""
+        text, low, high = (box.value.strip() for box in (self.find, self.low, self.high))
+        bounds = [f"{word} {bound}" for word, bound in (("from", low), ("to", high)) if bound]
+        parts = [f"“{visible_text(text)}”"] if text else []
+        parts += [f"{self.column.label} {' '.join(bounds)}"] if bounds else []
+        return " and ".join(parts)
+
+    def _on_clear(self, _: Any) -> None:
+        for box in (self.find, self.low, self.high):
+            box.value = ""
+
+    def _neurons(self) -> Neurons:
+        with torch.no_grad():
+            return neurons(self.session.now, self.session.row)
+
+
+def _titles(without: Sequence[str]) -> list[tuple[str, str]]:
+    """The columns that can be filtered by, title and name."""
+    return [(column.title, name) for name, column in COLUMNS.items() if name not in without]
+
+
+def _number(box: W.Text) -> float | None:
+    """The number in a text box; nothing is None."""
+    text = box.value.strip().replace("−", "-").replace(",", ".")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f'"{box.description}" must be a number or empty, got {text!r}') from None
