@@ -22,10 +22,10 @@ from grulens.errors import AdapterError, NotComparedWarning
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.comparison import Comparison, steps_of
 from grulens.models.call.call import Call, Key, Run
-from grulens.models.call.segment import version
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.parametrized import computed_once
 from grulens.models.restore.untouched import untouched
+from grulens.models.restore.versions import version
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from grulens.errors import ModelError
-from grulens.models.adapters.keras import every_part, is_keras, not_on_torch
+from grulens.models.adapters.keras import every_part, not_on_torch
 from grulens.models.adapters.lookalike import how_to_register
 from grulens.models.adapters.refused import another_kind, why_closed
 from grulens.models.adapters.register import adapter_of
 from grulens.models.adapters.trial import why_not_torchs
+from grulens.models.restore.keras_values import is_keras
 
 
 @dataclass(frozen=True)

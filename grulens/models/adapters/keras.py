@@ -19,6 +19,7 @@ from grulens.cells.weights.keras import BY_NAME
 from grulens.errors import DropoutMaskError, RecordingError
 from grulens.models.call.call import Call, Key, Run
 from grulens.models.call.layout import Dense
+from grulens.models.restore.keras_values import is_keras, keras_layers
 
 
 def keras_adapter(module: Any) -> OfLayer | OfBidirectional | OfStep | None:
@@ -55,7 +56,7 @@ def another_keras_kind(module: Any) -> str | None:
     """Which recurrent Keras layer a module is that is no GRU, or None."""
     if not is_keras(module):
         return None
-    layers = _keras_layers()
+    layers = keras_layers()
     for kind, gates in (("LSTM", "other gates"), ("SimpleRNN", "no gates")):
         if isinstance(module, (getattr(layers, kind), getattr(layers, f"{kind}Cell"))):
             return f"a Keras {kind}, which has {gates}: grulens opens GRUs"
@@ -71,12 +72,6 @@ def hidden_parts(module: nn.Module) -> dict[str, nn.Module]:
     return {str(layer.name): layer for layer in held if id(layer) not in seen}
 
 
-def is_keras(module: Any) -> bool:
-    """Whether it is a Keras layer on torch's backend."""
-    layers = _keras_layers()
-    return layers is not None and isinstance(module, layers.Layer)
-
-
 def not_on_torch(model: Any) -> str:
     """What to say of a Keras model that is no torch module; nothing of anything else."""
     kind = getattr(getattr(sys.modules.get("keras"), "layers", None), "Layer", None)
@@ -89,31 +84,17 @@ def not_on_torch(model: Any) -> str:
     )
 
 
-def kept_values(model: nn.Module) -> list[Tensor]:
-    """What Keras layers change while they run: running means, seeds of dropout."""
-    layers: list[Any] = [module for module in model.modules() if is_keras(module)]
-    return [variable.value for layer in layers for variable in layer.non_trainable_variables]
-
-
-def _keras_layers() -> Any:
-    """keras.layers, if the user has imported it, and it runs on torch."""
-    keras = sys.modules.get("keras")
-    layers = getattr(keras, "layers", None)
-    kind = getattr(layers, "Layer", None)
-    return layers if isinstance(kind, type) and issubclass(kind, nn.Module) else None
-
-
 def _kind(module: Any) -> str | None:
     """What a Keras layer is that can hold a GRU, subclasses too."""
     if not is_keras(module):
         return None
-    layers = _keras_layers()
+    layers = keras_layers()
     return next((kind for kind in ADAPTERS if isinstance(module, getattr(layers, kind))), None)
 
 
 def _hindrance(layer: Any, backwards: bool) -> str | None:
     """Why a GRU or GRUCell of Keras cannot be opened, after its name."""
-    layers, kind = _keras_layers(), _kind(layer)
+    layers, kind = keras_layers(), _kind(layer)
     plain = getattr(layers, str(kind))
     for held, known in ((layer, plain), (getattr(layer, "cell", None), layers.GRUCell)):
         own = [n for n in ("call", "inner_loop", "forward", "__call__")

@@ -16,6 +16,7 @@ from grulens.cells.precision import Precision
 from grulens.cells.unroll import unroll
 from grulens.errors import RecordingError
 from grulens.models.call.layout import Form
+from grulens.models.restore.versions import version
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +132,3 @@ def _delayed(h_0: Tensor, h: Tensor) -> Tensor:
 def versions(cell: Cell) -> tuple[int | None, ...]:
     """How often each weight of a cell was changed in place."""
     return tuple(version(tensor) for tensor in cell.parameters)
-
-
-def version(tensor: Tensor) -> int | None:
-    """How often a tensor was changed in place; None where torch does not count."""
-    return None if tensor.is_inference() else tensor._version

@@ -22,13 +22,14 @@ from grulens.errors import AdapterError, WeightsChangedError
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.beside import Beside
 from grulens.models.call.call import Call, Inside, Key, Replay, Run, kept
-from grulens.models.call.segment import Node, Segment, version
+from grulens.models.call.segment import Node, Segment
 from grulens.models.call.unwatchable import check_call
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.watch import Watch
 from grulens.models.restore import added
 from grulens.models.restore.parametrized import computed_once
 from grulens.models.restore.untouched import untouched
+from grulens.models.restore.versions import version
 
 _taps: WeakKeyDictionary[nn.Module, Tap] = WeakKeyDictionary()
 

@@ -23,11 +23,12 @@ from grulens.errors import (
 )
 from grulens.models.call.call import Call, Inside, Key, MakeProgram, Run
 from grulens.models.call.place import EditLike, Place
-from grulens.models.call.segment import Segment, version
+from grulens.models.call.segment import Segment
 from grulens.models.instrument import here
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.layers import check_layer, held, known, named
 from grulens.models.recording import LayerRecording, Recording
+from grulens.models.restore.versions import version
 
 _marks = count()
 

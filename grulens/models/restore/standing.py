@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy as unmade
 
 from grulens.errors import WeightsChangedError
-from grulens.models.call.segment import version
 from grulens.models.restore.interrupts import Whole
 from grulens.models.restore.mode import acts
+from grulens.models.restore.versions import version
 
 #: So many numbers of a model are kept and looked at again: a few milliseconds.
 LOOK: Final = 2**20

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from grulens.models.adapters.keras import kept_values
 from grulens.models.restore.generators import Generators
 from grulens.models.restore.interrupts import Whole, random_kept
+from grulens.models.restore.keras_values import kept_values
 
 
 class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`

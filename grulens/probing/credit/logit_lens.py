@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from grulens.errors import ReadoutError, shown
 from grulens.models.call.invocation import arguments
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.layers import check_layer
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.credit.lensed import LogitLens
 from grulens.probing.memory.spans import last_read
 from grulens.probing.readout.head import Head, head_of
-from grulens.probing.units.question import as_it_was
 
 
 def logit_lens(

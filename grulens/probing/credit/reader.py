@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from grulens.errors import PositionError, ReadoutError, shown
 from grulens.models.call.invocation import Given
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.layers import check_layer
+from grulens.models.record import record
 from grulens.models.recording import Recording
-from grulens.probing.credit.stack import Levels
+from grulens.probing.credit.stack import Levels, check_dtype
 from grulens.probing.edits import positions
 from grulens.probing.readout.head import Head, head_of
 
@@ -177,3 +179,19 @@ def _sides(layer: str, recording: Recording) -> list[str]:
     """The directions of a layer's level, the forward one first."""
     forward = layer.removesuffix("_reverse")
     return [name for name in (forward, f"{forward}_reverse") if name in recording]
+
+
+def ask(
+    model: nn.Module,
+    given: Given,
+    layer: str | None,
+    head: Any,
+    dtype: Any,
+    call: str | None = None,
+) -> tuple[Levels, Reader]:
+    """Run a model: the stack of the layer that is asked about, and what reads it."""
+    check_dtype(dtype)
+    with as_it_was(model):
+        recording = record(model, call=call, inputs=given)
+    name, reader = read_by(model, given, recording, layer, head, call)
+    return Levels.below(model, recording, name, dtype), reader

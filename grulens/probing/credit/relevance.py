@@ -1,8 +1,8 @@
 """Which inputs a class owes its score to, by layer-wise relevance propagation through a stack.
 
-`grulens.cells.credit.relevance` hands relevance back through one run of one cell, and says by which rules.
-Here it comes from a linear readout, goes down level by level (the input of a level is the states
-of the one below) and, where a call took up the state of the call before, on into that one.
+`grulens.cells.credit.relevance` hands relevance back through one run of one cell, and says by which
+rules. Here it comes from a linear readout, goes down level by level (the input of a level is the
+states of the one below) and, where a call took up the state of the call before, on into that one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from grulens.cells.precision import exact
 from grulens.errors import EditError, shown
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.credit import Credit
-from grulens.probing.credit.reader import at, places
+from grulens.probing.credit.reader import ask, at, places
 from grulens.probing.credit.stack import Call, Levels, Run
-from grulens.probing.phrases.phrases import ask
 
 METHOD = "layer-wise relevance"
 LARGEST = 1e30

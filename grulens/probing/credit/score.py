@@ -17,10 +17,10 @@ from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.call.place import EditLike
 from grulens.models.instrument.editing import ran
 from grulens.models.instrument.given import GivenRun, Means
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
 from grulens.models.record import record
 from grulens.probing.readout.readout import Readout, check_readout
-from grulens.probing.units.question import as_it_was
 
 
 class Score:

@@ -1,7 +1,7 @@
 """Which past a state is made of: gate attention over a recorded run.
 
-`grulens.cells.memory.attention` holds the identity for steps that follow one another; `chains` finds those
-in a recording.
+`grulens.cells.memory.attention` holds the identity for steps that follow one another; `chains`
+finds those in a recording.
 """
 
 from __future__ import annotations

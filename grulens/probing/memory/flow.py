@@ -1,7 +1,7 @@
 """Which earlier states a state still depends on: the gradient flow of a recorded run.
 
-`grulens.cells.memory.flow` holds the mathematics for steps that follow one another; a recording may read its
-rows from their ends, have rows of several lengths, and join several calls.
+`grulens.cells.memory.flow` holds the mathematics for steps that follow one another; a recording may
+read its rows from their ends, have rows of several lengths, and join several calls.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ from torch import nn
 
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import arguments
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.record import record
 from grulens.probing.credit.credit import Credit
-from grulens.probing.credit.reader import read_by
+from grulens.probing.credit.reader import ask, read_by
 from grulens.probing.credit.stack import Levels, check_dtype
 from grulens.probing.phrases.decomposed import Decomposition
-from grulens.probing.phrases.phrases import Scorer, ask, asked, held, split
-from grulens.probing.units.question import as_it_was
+from grulens.probing.phrases.phrases import Scorer, asked, held, split
 
 
 def contextual_decomposition(
@@ -36,9 +36,10 @@ def contextual_decomposition(
     """Split every state of a layer into what a phrase made and the rest, for many phrases at once.
 
     Contextual decomposition (Murdoch, Liu & Yu 2018, arXiv:1801.05453) is defined for the LSTM; for
-    the GRU it is done by the same rule, `grulens.cells.phrases.decomposition`: activations are shared by
-    their Shapley value with the bias first, and of products the phrase gets what it makes alone or
-    with a bias. Where a layer is one of a stack, the split goes through the levels below it.
+    the GRU it is done by the same rule, `grulens.cells.phrases.decomposition`: activations are
+    shared by their Shapley value with the bias first, and of products the phrase gets what it
+    makes alone or with a bias. Where a layer is one of a stack, the split goes through the levels
+    below it.
 
     Args:
         model: any module that holds a GRU.

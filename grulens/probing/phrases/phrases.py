@@ -12,18 +12,15 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from grulens.cells.phrases.decomposition import contextual
 from grulens.cells.precision import exact
 from grulens.errors import PositionError, shown
-from grulens.models.call.invocation import Given
-from grulens.models.record import record
-from grulens.probing.credit.reader import Reader, Target, at, places, read_by
-from grulens.probing.credit.stack import Levels, check_dtype
+from grulens.probing.credit.reader import Reader, Target, at, places
+from grulens.probing.credit.stack import Levels
 from grulens.probing.edits import positions
 from grulens.probing.edits.positions import Index
-from grulens.probing.units.question import as_it_was
 
 ELEMENTS = 2**22
 """Numbers that the phrases done at a time may have in a level: more of them leave the cache."""
@@ -72,22 +69,6 @@ class Scorer:
             for name, toward in self._toward.items()
         ]
         return torch.stack(parts).sum(0)
-
-
-def ask(
-    model: nn.Module,
-    given: Given,
-    layer: str | None,
-    head: Any,
-    dtype: Any,
-    call: str | None = None,
-) -> tuple[Levels, Reader]:
-    """Run a model: the stack of the layer that is asked about, and what reads it."""
-    check_dtype(dtype)
-    with as_it_was(model):
-        recording = record(model, call=call, inputs=given)
-    name, reader = read_by(model, given, recording, layer, head, call)
-    return Levels.below(model, recording, name, dtype), reader
 
 
 def logits(levels: Levels, reader: Reader, step: Any) -> Float[Tensor, "batch klass"]:

@@ -18,11 +18,11 @@ from torch.nn.functional import linear
 
 from grulens.errors import ReadoutError, shown
 from grulens.models.call.invocation import arguments
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.layers import check_layer, find, layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.interrupts import Whole
-from grulens.probing.units.question import as_it_was
 from grulens.tables import html_table
 
 ROWS = 512

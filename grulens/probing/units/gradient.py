@@ -24,8 +24,9 @@ from grulens.errors import ReadoutError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.instrument.batched import DirectRun
 from grulens.models.instrument.editing import ran
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
-from grulens.probing.units.question import Question, as_it_was
+from grulens.probing.units.question import Question
 
 Kind = tuple[str, bool]
 """A signal, and whether it is its pre-activation."""

@@ -6,7 +6,6 @@ Each run begins from the model as it was: its buffers, attributes and random num
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -16,12 +15,7 @@ from torch import Tensor, nn
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.call.place import EditLike, Place
-from grulens.models.instrument.editing import LOCK
 from grulens.models.recording import LayerRecording, Recording
-from grulens.models.restore.interrupts import Whole, acquire, grads
-from grulens.models.restore.mode import as_asked
-from grulens.models.restore.standing import check_expected
-from grulens.models.restore.untouched import untouched
 from grulens.probing.readout.readout import Readout
 
 
@@ -100,22 +94,3 @@ def floating(values: Any) -> Tensor:
         kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
         raise ReadoutError(f"a readout must return a floating tensor, got {kind}")
     return values.detach()
-
-
-class as_it_was(Whole):  # noqa: N801 - called as a function is, in a `with`
-    """A run that leaves nothing behind, and that no other thread disturbs."""
-
-    def __init__(self, model: nn.Module, *, grad: bool = False) -> None:
-        self.model, self.grad = model, grad
-        self._undo = ExitStack()
-
-    def begin(self) -> None:
-        acquire(LOCK)
-        self._undo.callback(LOCK.release)
-        self._undo.enter_context(grads(self.grad))
-        check_expected(self.model)
-        self._undo.enter_context(untouched(self.model))
-        self._undo.enter_context(as_asked(self.model))
-
-    def end(self) -> None:
-        self._undo.close()

@@ -14,8 +14,9 @@ from grulens.cells.changes import Change, reverse
 from grulens.models.call.place import EditLike
 from grulens.models.instrument.batched import CopiesRun, DirectRun
 from grulens.models.instrument.editing import edits_in_force, ran
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
-from grulens.probing.units.question import Question, as_it_was
+from grulens.probing.units.question import Question
 from grulens.probing.units.repeat import Guess, guesses, repeated, taken_apart
 
 Answer = tuple[int, Tensor, Tensor]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
 from grulens.models.call.invocation import Given, arguments, fresh
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.layers import check_layer, find, named
 from grulens.models.record import record
 from grulens.probing.edits.five import ablate
@@ -22,7 +23,7 @@ from grulens.probing.readout.readout import Readout, check_readout, first_tensor
 from grulens.probing.units.gradient import Estimates, kinds_of, rank_correlation
 from grulens.probing.units.looks import Looks
 from grulens.probing.units.peak_memory import Held
-from grulens.probing.units.question import Question, as_it_was, floating
+from grulens.probing.units.question import Question, floating
 from grulens.probing.units.repeat import bytes_of
 from grulens.probing.units.request import Asked
 from grulens.probing.units.runs import Answer, SideBySide, one_by_one

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from grulens.errors import EditError, PositionError, ReadoutError, SourceError, shown
 from grulens.models.call.invocation import fresh
+from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording
 from grulens.probing.edits import positions
@@ -23,7 +24,7 @@ from grulens.probing.edits.edit import Edit
 from grulens.probing.edits.five import patch
 from grulens.probing.edits.sources import Source
 from grulens.probing.readout.readout import Readout, check_readout
-from grulens.probing.units.question import as_it_was, floating
+from grulens.probing.units.question import floating
 from grulens.probing.units.sweep import run_sweep
 from grulens.probing.units.traced import Trace
 from grulens.stopped import tell

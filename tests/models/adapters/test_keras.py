@@ -23,7 +23,7 @@ from grulens.errors import (
     UnsupportedGRUError,
 )
 from grulens.models.adapters.closed import look
-from grulens.models.adapters.keras import kept_values
+from grulens.models.restore.keras_values import kept_values
 from grulens.models.restore.untouched import untouched
 
 # keras 3.15 with numpy 2: its variables do not know __array__(copy=...)
