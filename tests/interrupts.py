@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import grulens
 
 ROOT = grulens.__path__[0]
-OPENING = tuple(f"models/{name}.py" for name in ("whole", "splice", "untouched", "record", "added"))
+OPENING = (
+    "models/record.py",
+    "models/instrument/editing.py",
+    "models/restore/interrupts.py",
+    "models/restore/untouched.py",
+    "models/restore/added.py",
+)
 MOST = 5
 """How often one line is interrupted: the tenth turn of a loop says what the fifth one said."""
 
