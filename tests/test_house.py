@@ -54,13 +54,40 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-def test_imports_point_down_only_and_the_check_can_fail(tmp_path: Path) -> None:
-    for name in ("pyproject.toml", "grulens"):
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of the house, to break."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "grulens", tmp_path / "grulens")
     kept = lint(tmp_path)
     assert kept.returncode == 0, kept.stdout
-    (tmp_path / "grulens/cells/upwards.py").write_text("import grulens.models.record\n")
-    broken = lint(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("folder", "imported"),
+    [
+        ("cells", "models"),
+        ("views.figure", "views.gates"),
+        ("views.memory", "views.credit"),  # beside each other: neither may
+        ("models.restore", "models.adapters"),
+    ],
+)
+def test_imports_point_down_only_and_the_check_can_fail(
+    copied: Path, folder: str, imported: str
+) -> None:
+    upwards = copied / "grulens" / folder.replace(".", "/") / "upwards.py"
+    upwards.write_text(f"import grulens.{imported}\n")
+    broken = lint(copied)
     assert broken.returncode != 0
-    assert "grulens.cells is not allowed to import grulens.models" in broken.stdout
+    assert f"grulens.{folder} is not allowed to import grulens.{imported}" in broken.stdout
+
+
+def test_a_circle_and_a_file_in_no_layer_are_found(copied: Path) -> None:
+    folder = copied / "grulens/views/units"
+    (folder / "one.py").write_text("import grulens.views.units.other\n")
+    (folder / "other.py").write_text("import grulens.views.units.one\n")
+    assert "Nothing imports in a circle, however deep BROKEN" in lint(copied).stdout
+    (folder / "other.py").write_text("")
+    (copied / "grulens/views/utils.py").write_text("")
+    assert "- grulens.views.utils" in lint(copied).stdout
