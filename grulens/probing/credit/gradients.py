@@ -1,14 +1,15 @@
 """Which inputs a score is owed to, by its gradients: along a path, or where it stands.
 
-Captum knows the methods; what it cannot do is differentiate a model with respect to what a GRU in
-the middle of it reads. So it gets the gradients from here, of the whole model run with that input.
+Both methods need gradients with respect to what a GRU in the middle of a model reads: each is that
+of the whole model, run with another input there. The rest is a product or a sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +19,6 @@ from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.score import Score, baseline_of
 
 MOST_STEPS = 100_000
-Pair = tuple[Tensor, Tensor]
 
 
 def integrated_gradients(
@@ -38,7 +38,7 @@ def integrated_gradients(
 
     With x' the baseline, the share of each x_i is (x_i - x'_i) times the mean of d score / d x_i
     over the points x' + a (x - x'), a from 0 to 1 (Sundararajan, Taly and Yan 2017,
-    arXiv:1703.01365, eq. 1), by Captum's Gauss-Legendre sum over `steps` points. The first state
+    arXiv:1703.01365, eq. 1), by a Gauss-Legendre sum over `steps` points. The first state
     goes the same way from zero, and has its own share.
 
     The path is that of the layer's input as the GRU reads it, such as an embedding's output; for
@@ -86,19 +86,23 @@ def integrated_gradients(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
         raise EditError(f"steps must be an int from 1 to {MOST_STEPS}, got {shown(steps)}")
-    from captum.attr import IntegratedGradients  # noqa: PLC0415 - slow to import
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
     score = Score(model, arguments(args, kwargs, inputs), readout, layer, edits, call)
     start = baseline_of(score, baseline), torch.zeros_like(score.h_0)
-    end = score.x, score.h_0
+    way = [read - begin for read, begin in zip((score.x, score.h_0), start, strict=True)]
     with tqdm(total=steps, desc="steps", disable=progress is not True, leave=False) as bar:
         told = progress if callable(progress) else bar.update
-        method = IntegratedGradients(score.at)
-        method.gradient_func = _gradients_of(score, told)
-        with torch.no_grad():
-            # one point of the path at a time: a model cannot be asked for more rows than it has
-            shares = method.attribute(end, start, n_steps=steps, internal_batch_size=len(score.x))
+        mean = [torch.zeros_like(move) for move in way]
+        # one point of the path at a time: a model cannot be asked for more rows than it has
+        for node, weight in zip(*np.polynomial.legendre.leggauss(steps), strict=True):
+            # nodes are from -1 to 1, and their weights add up to 2
+            far, share = (1 + float(node)) / 2, float(weight) / 2
+            at = (begin + far * move for begin, move in zip(start, way, strict=True))
+            slopes = score.gradients(*at)
+            mean = [old + share * slope for old, slope in zip(mean, slopes, strict=True)]
+            told(1)
+    shares = [move * slope for move, slope in zip(way, mean, strict=True)]
     return _credit("integrated gradients", score, shares, score.at(*start))
 
 
@@ -141,29 +145,12 @@ def input_x_gradient(
     >>> input_x_gradient(rnn, torch.ones(2, 6, 3), readout=lambda output: output[0][:, -1, 0])
     Credit('input × gradient' to 'l0', batch 2, time 6, largest gap ...)
     """
-    from captum.attr import InputXGradient  # noqa: PLC0415 - slow to import
-
     score = Score(model, arguments(args, kwargs, inputs), readout, layer, edits, call)
-    method = InputXGradient(score.at)
-    method.gradient_func = _gradients_of(score, lambda _: None)
-    with torch.no_grad():
-        # Captum says aloud that it asks these for gradients, unless they have been asked
-        inputs = score.x.detach().requires_grad_(), score.h_0.detach().requires_grad_()
-        shares = method.attribute(inputs)
+    read = score.x, score.h_0
+    shares = [value * slope for value, slope in zip(read, score.gradients(*read), strict=True)]
     return _credit("input × gradient", score, shares, torch.zeros_like(score.value))
 
 
-def _gradients_of(score: Score, told: Callable[[int], object]) -> Callable[..., Pair]:
-    """What Captum calls for gradients: of a score, at what a layer reads."""
-
-    def gradients(forward_fn: Any, inputs: Pair, *_: Any, **__: Any) -> Pair:
-        found = score.gradients(*inputs)
-        told(1)
-        return found
-
-    return gradients
-
-
-def _credit(method: str, score: Score, shares: Pair, bias: Tensor) -> Credit:
+def _credit(method: str, score: Score, shares: Sequence[Tensor], bias: Tensor) -> Credit:
     inputs, initial = (share.detach() for share in shares)
     return Credit(method, score.layer, score.value, inputs, initial, bias)

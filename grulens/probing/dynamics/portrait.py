@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -145,7 +144,7 @@ class Plane:
 def portrait(
     recording: Recording | LayerRecording, layer: str | None = None, *, components: int = 3
 ) -> Portrait:
-    """The principal components of a recorded layer's states (Jolliffe 2002, by scikit-learn).
+    """The principal components of a recorded layer's states (Jolliffe 2002).
 
     Sussillo and Barak 2013 (Neural Comput. 25:626) look at trajectories and fixed points of trained
     networks in them.
@@ -166,8 +165,6 @@ def portrait(
     >>> found.points.shape, found.axes.shape
     (torch.Size([2, 9, 2]), torch.Size([2, 4]))
     """
-    from sklearn.decomposition import PCA  # noqa: PLC0415 - slow to import
-
     held = layer_of(recording, layer)
     if isinstance(components, bool) or not isinstance(components, int) or components < 2:
         raise PositionError(f"components must be a whole number from 2 up, got {shown(components)}")
@@ -181,19 +178,42 @@ def portrait(
         )
     if not bool(torch.isfinite(states).all()):
         raise RecordingError(f"layer {held.name!r} has states that are not finite")
-    # by the covariance where states are many: as exact here, and its cost does not grow with them
-    solver = "covariance_eigh" if len(states) > held.shape[2] else "full"
-    with np.errstate(invalid="ignore"):  # states that never move have no variance to share out
-        found = PCA(count, svd_solver=solver).fit(states.numpy())
+    mean = states.mean(0)
+    axes, explained = principal_axes(states - mean)
+    axes, explained = axes[:count], explained[:count]
     # a component has no sign of its own: its largest weight is positive, so that runs look alike
-    axes = torch.from_numpy(found.components_)
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
     axes = axes * torch.where(largest < 0, -1.0, 1.0)
-    mean = torch.from_numpy(found.mean_)
     points = states.new_full((*mask.shape, count), torch.nan)
     points[mask] = (states - mean) @ axes.T
-    explained = torch.from_numpy(found.explained_variance_ratio_).nan_to_num()
     return Portrait(held.name, mean, axes, explained, points)
+
+
+def principal_axes(
+    centered: Float64[Tensor, "row unit"],
+) -> tuple[Float64[Tensor, "axis unit"], Float64[Tensor, " axis"]]:
+    """All directions of most variance, and the share of the variance along each (Jolliffe 2002).
+
+    Args:
+        centered: rows whose mean is zero.
+
+    Returns:
+        Orthonormal axes, by falling share, each up to its sign; and the shares, which add up to 1,
+        or are all 0 where no row differs.
+
+    >>> axes, shares = principal_axes(torch.tensor([[3.0, 0], [-3, 0], [0, 1], [0, -1]]).double())
+    >>> axes.abs(), shares
+    (tensor([[1., 0.],
+            [0., 1.]], dtype=torch.float64), tensor([0.9000, 0.1000], dtype=torch.float64))
+    """
+    if len(centered) > centered.shape[1]:
+        # by the covariance where rows are many: as exact here, and its cost does not grow with them
+        variances, axes = torch.linalg.eigh(centered.T @ centered)
+        variances, axes = variances.flip(0).clamp(min=0), axes.T.flip(0)
+    else:
+        _, lengths, axes = torch.linalg.svd(centered, full_matrices=False)
+        variances = lengths.square()
+    return axes, (variances / variances.sum()).nan_to_num()
 
 
 def run(cell: Cell, h: Tensor, steps: int, x: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from captum.attr import InputXGradient, IntegratedGradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -53,6 +54,30 @@ def by_reference(case: Case, level: int, rows: np.ndarray, h_0: np.ndarray) -> n
             score += (found["last"] ** 2).sum(1)
         rows = np.concatenate(outputs, 2)
     return score
+
+
+@pytest.mark.parametrize("steps", [1, 5, 32])
+def test_shares_are_those_of_captum_where_it_can_reach(steps: int) -> None:
+    """Captum reaches what the whole model reads; not a layer in the middle of it."""
+    rnn = nn.GRU(3, 5, batch_first=True).double()
+    x, h_0 = torch.randn(4, 7, 3).double(), torch.randn(4, 1, 5).double()
+    start = torch.randn(4, 7, 3).double()
+
+    def score(x: Tensor, h_0: Tensor) -> Tensor:
+        return rnn(x, h_0.transpose(0, 1))[0][:, -1].square().sum(1)
+
+    given: dict[str, Any] = {"readout": lambda output: output[0][:, -1].square().sum(1)}
+    along = integrated_gradients(
+        rnn, x, h_0.transpose(0, 1), baseline=start, steps=steps, progress=False, **given
+    )
+    theirs = IntegratedGradients(score).attribute(
+        (x, h_0), (start, torch.zeros_like(h_0)), n_steps=steps
+    )
+    # Captum keeps its weights in float32
+    torch.testing.assert_close((along.inputs, along.initial[:, None]), theirs, rtol=0, atol=1e-6)
+    here = input_x_gradient(rnn, x, h_0.transpose(0, 1), **given)
+    there = InputXGradient(score).attribute((x.requires_grad_(), h_0.requires_grad_()))
+    torch.testing.assert_close((here.inputs, here.initial[:, None]), there)
 
 
 @settings(max_examples=30)

@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 from torch import nn
 
 from grulens import record
 from grulens.cells.dynamics.jacobian import jacobian
 from grulens.errors import PositionError, RecordingError, SignalError
-from grulens.probing.dynamics.portrait import growing, portrait, run
+from grulens.probing.dynamics.portrait import growing, portrait, principal_axes, run
 from tests.cells.dynamics.test_fixed_points import switches
 from tests.cells.dynamics.test_jacobian import drawn
 
@@ -40,6 +41,25 @@ def test_components_are_orthonormal_and_ordered_and_keep_what_they_show(
     if count == units:
         back = found.mean + found.points @ found.axes
         assert torch.allclose(back, layer.h, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [3, 8, 9, 200])  # fewer than units, as many, more
+def test_the_axes_are_those_of_scikit_learn(rows: int) -> None:
+    states = torch.randn(rows, 8).double() @ torch.randn(8, 8).double() + 5
+    axes, shares = principal_axes(states - states.mean(0))
+    count = min(rows - 1, 8)  # rows about their mean span no more
+    theirs = PCA(count, svd_solver="full").fit(states.numpy())
+    along = (axes[:count] * torch.from_numpy(theirs.components_)).sum(1)
+    torch.testing.assert_close(along.abs(), torch.ones(count).double())
+    torch.testing.assert_close(
+        shares[:count], torch.from_numpy(theirs.explained_variance_ratio_), rtol=1e-9, atol=0
+    )
+
+
+def test_states_that_never_move_have_no_variance_to_share_out() -> None:
+    axes, shares = principal_axes(torch.zeros(9, 3).double())
+    assert torch.allclose(axes @ axes.T, torch.eye(3).double())
+    assert shares.eq(0).all()
 
 
 @settings(max_examples=20, deadline=None)
