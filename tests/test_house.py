@@ -1,5 +1,6 @@
 """The house: its public names, its error tree, what an import costs, which way imports go."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -33,6 +34,56 @@ def test_importing_it_loads_no_notebook_library() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split("\n")[:2] == ["[]", "True"]
+
+
+# the packages that come with the screens, pandas by way of bokeh
+ABSENT = ("anywidget", "bokeh", "IPython", "ipykernel", "ipywidgets", "jupyterlab", "nbconvert",
+          "nbformat", "pandas", "traitlets")  # fmt: skip
+ALONE = """
+import doctest, sys
+from types import ModuleType
+for name in {absent}:
+    sys.modules[name] = None  # as Python itself marks what cannot be imported
+
+import torch, grulens
+from grulens.errors import MissingPackageError
+
+flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+runner, finder, screens = doctest.DocTestRunner(optionflags=flags), doctest.DocTestFinder(), {{}}
+parts = [grulens, *(part for part in vars(grulens).values() if hasattr(part, "__all__"))]
+for part in parts:
+    for name in set(part.__all__) - {{"load_ipython_extension", "unload_ipython_extension"}}:
+        try:
+            value = getattr(part, name)
+        except MissingPackageError as error:
+            screens[name] = str(error)
+            continue
+        if not isinstance(value, ModuleType):
+            for test in finder.find(value, name, globs=vars(sys.modules[value.__module__]).copy()):
+                torch.manual_seed(0)
+                runner.run(test)
+assert not runner.failures and runner.tries > 100, (runner.failures, runner.tries)
+print(screens)
+"""
+
+
+def test_analysis_needs_none_of_the_packages_of_the_screens() -> None:
+    """In a process where they cannot be imported, every example of every function still holds."""
+    code = ALONE.format(absent=ABSENT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    screens = ast.literal_eval(done.stdout)
+    assert {"Lens", "GateSliders", "Session", "plot"} <= set(screens)
+    parts = [grulens, *(part for part in vars(grulens).values() if hasattr(part, "__all__"))]
+    for part in parts:
+        for name in part.__all__:
+            home = getattr(getattr(part, name), "__module__", "")
+            assert home.startswith("grulens.widgets.") == (name in screens), name
+    (said,) = set(screens.values())
+    assert said == (
+        "a screen needs anywidget, bokeh, IPython, ipywidgets and traitlets: "
+        'pip install "grulens[lab]"'
+    )
 
 
 def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
