@@ -22,7 +22,7 @@ from grulens.probing.edits.five import ablate
 from grulens.views.figure.palette import ACCENT
 from grulens.widgets.jupyter.copy_code import CopyCode
 from grulens.widgets.session.edit_list import Slot
-from grulens.widgets.session.panel import Panel, button, choice, close_parts, row
+from grulens.widgets.session.panel import Panel, button, choice, parts_of, row
 from grulens.widgets.session.session import Session
 
 
@@ -210,5 +210,6 @@ class Line(W.HBox):
 
     def close(self) -> None:
         """Close the line with its controls."""
-        close_parts(self)
+        for part in [*parts_of(self)]:
+            part.close()
         super().close()

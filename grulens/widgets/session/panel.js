@@ -36,4 +36,24 @@ function render({ model, el }) {
   return () => ended.abort();
 }
 
-export default { render };
+// JupyterLab 4.6 keeps every comm it ever had: each listens to its kernel's status and never stops. A
+// comm keeps what it calls, its closed model, and that the view it made last, with all its elements.
+// So the comm of a model that is closed is given nothing to call.
+const nothing = () => {};
+
+function letGo(model) {
+  model.once("destroy", () => {
+    model.comm?.on_close(nothing);
+    model.comm?.on_msg(nothing);
+  });
+}
+
+function initialize({ model }) {
+  const manager = model.widget_manager;
+  model.on("msg:custom", ({ closing }) => {
+    for (const id of closing ?? [])
+      if (manager?.has_model?.(id)) manager.get_model(id).then(letGo, () => {});
+  });
+}
+
+export default { initialize, render };

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from html import escape
@@ -206,7 +206,11 @@ class Panel(W.VBox):
         for worker in self._workers:
             worker.close()
         if self.comm is not None:
-            close_parts(self)
+            parts = [*parts_of(self)]
+            opened = [part.model_id for part in (*parts, self) if part.comm is not None]
+            self._style.send({"closing": opened})
+            for part in parts:
+                part.close()
             super().close()
             forget(self)
 
@@ -276,18 +280,18 @@ def button(text: str, tip: str, do: Callable[..., None], **options: Any) -> W.Bu
     return made
 
 
-def close_parts(widget: W.Widget) -> None:
-    """Close everything a widget is made of; ipywidgets itself leaves layouts and styles behind.
+def parts_of(widget: W.Widget) -> Iterator[W.Widget]:
+    """Everything a widget is made of, the innermost first; ipywidgets forgets layouts and styles.
 
     What a panel holds and does not show is a part of it too.
     """
     held = vars(widget).values() if isinstance(widget, Panel) else ()
     hidden = [part for part in held if isinstance(part, W.Widget)]
     for child in (*getattr(widget, "children", ()), *hidden):
-        if not isinstance(child, Panel):  # which does so itself
-            close_parts(child)
-        child.close()
+        if not isinstance(child, Panel):  # which closes its own
+            yield from parts_of(child)
+        yield child
     for name in ("layout", "style"):
         part = getattr(widget, name, None)
         if isinstance(part, W.Widget):
-            part.close()
+            yield part
