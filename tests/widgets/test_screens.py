@@ -221,6 +221,7 @@ def test_ablate_selection(toggles: AblationToggles, session: Session) -> None:
         ablate("rnn.l0", [1], to="mean", at=[0, 1, 2]),
     ]
     assert "bits" in toggles._moved.value
+    assert "a step" in toggles._moved.value
 
 
 def test_switches_order_and_removal(toggles: AblationToggles, session: Session) -> None:

@@ -125,10 +125,9 @@ class AblationToggles(Panel):
         said = ""
         if not self.session.unread:
             moved = self.session.moved
-            said = (
-                f'<span role="status">output moved by <b>{self._amount(float(moved.mean()))}</b> a '
-                f"step, {float(moved.max()):.3g} at most</span>"
-            )
+            most = f" a step, {float(moved.max()):.3g} at most" if len(moved) > 1 else ""
+            amount = self._amount(float(moved.mean()))
+            said = f'<span role="status">output moved by <b>{amount}</b>{most}</span>'
         self._moved.value = said
         self._effects.later(self.lines)
 
