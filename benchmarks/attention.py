@@ -29,10 +29,10 @@ def measure(units: int, time: int, seconds: float) -> None:
     torch.manual_seed(0)
     model = nn.GRU(units, units, batch_first=True).eval()
     x = torch.randn(1, time, units)
-    forgets = grulens.attention(grulens.record(model, x))
+    forgets = grulens.memory.attention(grulens.record(model, x))
     with torch.no_grad():
         model.bias_hh_l0[units : 2 * units] += 10  # every update gate is almost 1
-    keeps, toward = grulens.attention(grulens.record(model, x)), torch.randn(units)
+    keeps, toward = grulens.memory.attention(grulens.record(model, x)), torch.randn(units)
     candidates = {
         "gates": lambda: grulens.record(model, x)["l0"].z,
         "at": lambda: keeps.at(-1),

@@ -59,7 +59,7 @@ class Found(NamedTuple):
 def ours(model: FlipFlopModel, starts: Tensor) -> Found:
     cell = grulens.record(model, torch.zeros(1, 2, 3))["rnn.l0"].cell
     began = time.perf_counter()
-    found = grulens.find_fixed_points(cell, starts=starts, progress=False)
+    found = grulens.dynamics.find_fixed_points(cell, starts=starts, progress=False)
     return Found(time.perf_counter() - began, found.ends, found.states, 1e-20)
 
 
@@ -119,7 +119,7 @@ def distinct(points: Tensor) -> Tensor:
     return torch.stack(kept) if kept else points
 
 
-def judged(model: FlipFlopModel, found: Found, true: grulens.FixedPoints) -> str:
+def judged(model: FlipFlopModel, found: Found, true: grulens.dynamics.FixedPoints) -> str:
     """Converged share, spurious points, memories: all by what torch's own cell says."""
     share = float((q_of(model, found.ends) < found.precise).double().mean())
     apart = torch.cdist(found.points, true.states)
@@ -186,7 +186,7 @@ def main() -> None:
             # what is true: from many more starts than anybody is given, and noise on them
             many = states[order[: 4 * options.starts]].double()
             many = (many + 0.1 * torch.randn(many.shape, generator=generator)).clamp(-1, 1)
-            true = grulens.find_fixed_points(layer.cell, starts=many, progress=False)
+            true = grulens.dynamics.find_fixed_points(layer.cell, starts=many, progress=False)
             starts = states[order[: options.starts]].double()
             first = 0.0
             for name, search in searches.items():

@@ -29,12 +29,12 @@ def measure(units: int, time: int, seconds: float) -> None:
     model = nn.GRU(units, units, batch_first=True).eval()
     x = torch.randn(1, time, units)
     run = grulens.record(model, x)
-    flow, toward = grulens.gradient_flow(run), torch.randn(units)
+    flow, toward = grulens.memory.gradient_flow(run), torch.randn(units)
     candidates = {
-        "slopes": lambda: grulens.gradient_flow(run),
+        "slopes": lambda: grulens.memory.gradient_flow(run),
         "one direction": lambda: flow.at(-1, toward=toward),
         "all directions": lambda: flow.at(-1),
-        "lyapunov": lambda: grulens.lyapunov(run["l0"].cell, x[0]),
+        "lyapunov": lambda: grulens.dynamics.lyapunov(run["l0"].cell, x[0]),
     }
     line = [f"{units:5d} {time:6d}"]
     for candidate in candidates.values():

@@ -25,23 +25,21 @@ import grulens
 from grulens import (
     Cell,
     Edit,
-    GRUStack,
     Lens,
-    SequenceAdapter,
     Session,
-    StepAdapter,
     ablate,
     editing,
     errors,
     layers,
     record,
     recording,
-    register,
     scale,
-)  # fmt: skip
+)
+from grulens.adapters import GRUStack, SequenceAdapter, StepAdapter, activations, register
 from grulens.errors import EditError, GrulensError, NonFiniteWarning, shown
 from tests.intact import Intact
 from tests.junk import TEXTS, Mute, Thing, things
+from tests.public import HOME, public
 
 pytestmark = pytest.mark.unchecked
 
@@ -106,7 +104,7 @@ def an_edit(kind: str) -> Callable[[Draw], None]:
         given = (layer, signal, units, at, rows, amount)
         where = {"units": units.value, "at": at.value, "rows": rows.value}
         args = (layer.value,) if kind == "ablate" else (layer.value, signal.value)
-        make = getattr(grulens, kind)
+        make = public(kind)
         edit = documented(lambda: make(*args, **{EDITS[kind]: amount.value}, **where), drawn=given)
         if edit is not None:
             is_right(edit)
@@ -258,6 +256,18 @@ def an_adapter(kind: type) -> Callable[[Draw], None]:
     return attempt
 
 
+def an_activation(draw: Draw) -> None:
+    kind = draw(st.sampled_from(["Affine", "Clipped", "Elu", "HardSigmoid", "LeakyRelu"]))
+    anything = draw(things(half=0.5).filter(lambda thing: not callable(thing.value)))
+    numbers = kind != "Clipped"
+    values = [anything.value] if numbers else [activations.identity, anything.value]
+    gate = getattr(activations, kind)(*values, **({"beta": 0.0} if kind == "Affine" else {}))
+    weights = (torch.zeros(12, 3), torch.zeros(12, 4), None, None)
+    cell = documented(lambda: Cell(*weights, gate=gate), drawn=(kind, anything))
+    if cell is not None and anything.name == "half":
+        assert cell.gate is gate
+
+
 def a_registration(draw: Draw) -> None:
     one, other = draw(things(linear=nn.Linear)), draw(things())
     documented(lambda: register(one.value, other.value), drawn=(one, other))
@@ -293,7 +303,7 @@ READOUTS: dict[str, Any] = {
 
 def a_widget(name: str) -> Callable[[Draw], None]:
     def attempt(draw: Draw) -> None:
-        kind = getattr(grulens, name)
+        kind = public(name)
         text = draw(st.sampled_from(sorted(TEXTS)))
         several = {"tokens": [TEXTS[text]] * 6, "labels": [TEXTS[text]] * 4}
         scales = things(logits="logits", probability="probability", value="value")
@@ -344,7 +354,7 @@ SWEEP = grulens.sweep(RNN, X, layer="l0", readout=last, progress=False)
 TRACE = grulens.trace_patch(RNN, X, X.flip(1), "l0", last, progress=False)
 
 
-ATTENTION, TIMESCALES = grulens.attention(SOURCE), grulens.timescales(SOURCE)
+ATTENTION, TIMESCALES = grulens.memory.attention(SOURCE), grulens.memory.timescales(SOURCE)
 
 
 def a_sweep(draw: Draw) -> None:
@@ -404,32 +414,32 @@ def some_mathematics(name: str) -> Callable[[Draw], None]:
         drawn |= {key: draw(things(fits=value)) for key, value in fits[name].items()}
         values = {key: thing.value for key, thing in drawn.items()}
         more = {"progress": False} if name == "find_fixed_points" else {}
-        found = documented(lambda: getattr(grulens, name)(**values, **more), drawn=drawn)
+        found = documented(lambda: public(name)(**values, **more), drawn=drawn)
         if found is not None:
             assert name.replace("find_", "").split("_")[0] in repr(found).lower()
 
     return attempt
 
 
-FLOW = grulens.gradient_flow(SOURCE)
+FLOW = grulens.memory.gradient_flow(SOURCE)
 
 
 def a_flow(draw: Draw) -> None:
     run, layer, toward = draw(things(run=SOURCE)), draw(things(l0="l0")), draw(things(none=None))
     t, k, row = (draw(things(one=1)) for _ in range(3))
-    documented(lambda: grulens.gradient_flow(run.value, layer.value), drawn=(run, layer))
+    documented(lambda: grulens.memory.gradient_flow(run.value, layer.value), drawn=(run, layer))
     documented(lambda: FLOW.at(t.value, toward=toward.value), drawn=(t, toward))
     documented(lambda: FLOW.map(toward=toward.value), drawn=toward)
     documented(lambda: FLOW.product(t.value, k.value, row=row.value), drawn=(t, k, row))
 
 
-PORTRAIT = grulens.portrait(SOURCE)
+PORTRAIT = grulens.dynamics.portrait(SOURCE)
 
 
 def a_portrait(draw: Draw) -> None:
     run, layer, components = draw(things(run=SOURCE)), draw(things(l0="l0")), draw(things(two=2))
     documented(
-        lambda: grulens.portrait(run.value, layer.value, components=components.value),
+        lambda: grulens.dynamics.portrait(run.value, layer.value, components=components.value),
         drawn=(run, layer, components),
     )
     first, second, through = (draw(things(one=1)) for _ in range(3))
@@ -451,7 +461,7 @@ def a_head(draw: Draw) -> None:
     except Exception as error:
         also = (type(error),)
     head = documented(
-        lambda: grulens.head_of(model.value, ids.value, layer=layer.value),
+        lambda: grulens.credit.head_of(model.value, ids.value, layer=layer.value),
         *also,
         drawn=(model, ids),
     )
@@ -475,9 +485,7 @@ def a_credit(name: str) -> Callable[[Draw], None]:
         x = options.pop("x")
         more = {"progress": False} if name == "integrated_gradients" else {}
         intact = Intact(RNN)
-        found = documented(
-            lambda: getattr(grulens, name)(RNN, x, **options, **more), *also, drawn=drawn
-        )
+        found = documented(lambda: public(name)(RNN, x, **options, **more), *also, drawn=drawn)
         assert intact.broken() == []
         if found is not None:
             assert found.inputs.shape == (*RNN(x)[0].shape[:2], 3)
@@ -487,9 +495,9 @@ def a_credit(name: str) -> Callable[[Draw], None]:
     return attempt
 
 
-CREDIT = grulens.input_x_gradient(RNN, X, readout=last)
+CREDIT = grulens.credit.input_x_gradient(RNN, X, readout=last)
 READ = nn.Linear(4, 3)
-LENS = grulens.logit_lens(RNN, X, head=READ)
+LENS = grulens.credit.logit_lens(RNN, X, head=READ)
 
 
 def a_lens(draw: Draw) -> None:
@@ -497,7 +505,7 @@ def a_lens(draw: Draw) -> None:
     head = draw(things(linear=READ).filter(lambda t: t.name == "linear" or not callable(t.value)))
     intact = Intact(RNN)
     found = documented(
-        lambda: grulens.logit_lens(RNN, x.value, layer=layer.value, head=head.value),
+        lambda: grulens.credit.logit_lens(RNN, x.value, layer=layer.value, head=head.value),
         *raised(lambda: RNN(x.value)),
         drawn=(layer, x, head),
     )
@@ -530,7 +538,7 @@ def refused(x: Any) -> tuple[type[Exception], ...]:
 
 def an_attention(draw: Draw) -> None:
     run, layer, rows = draw(things(run=SOURCE)), draw(things(l0="l0")), draw(things(all=None))
-    found = documented(lambda: grulens.attention(run.value, layer.value, rows=rows.value),
+    found = documented(lambda: grulens.memory.attention(run.value, layer.value, rows=rows.value),
                        drawn=(run, layer, rows))  # fmt: skip
     found = ATTENTION if found is None else found
     t, toward, units = draw(things(last=-1)), draw(things(none=None)), draw(things(all=None))
@@ -551,7 +559,7 @@ def a_timescale(draw: Draw) -> None:
     }
     options = {name: thing.value for name, thing in more.items()}
     found = documented(
-        lambda: grulens.timescales(run.value, layer.value, rows=rows.value, **options),
+        lambda: grulens.memory.timescales(run.value, layer.value, rows=rows.value, **options),
         drawn=(run, layer, rows, more),
     )
     found = TIMESCALES if found is None else found
@@ -569,7 +577,7 @@ def a_sweeps_use(draw: Draw) -> None:
 
 
 HEAD = nn.Linear(4, 3)
-TREE = grulens.agglomerate(RNN, X, target=0, head=HEAD, progress=False)
+TREE = grulens.phrases.agglomerate(RNN, X, target=0, head=HEAD, progress=False)
 
 
 def of_phrases(name: str) -> Callable[[Draw], None]:
@@ -598,7 +606,7 @@ def of_phrases(name: str) -> Callable[[Draw], None]:
         if name in ("agglomerate", "interactions"):
             options["progress"] = False
         intact = Intact(RNN)
-        ask = getattr(grulens, name)
+        ask = public(name)
         found = documented(lambda: ask(RNN, x.value, **options), *refused((x.value,)),
                            drawn=(x, drawn))  # fmt: skip
         assert intact.broken() == []
@@ -695,6 +703,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "timescales": a_timescale,
     "trace_patch": a_trace,
     "StepAdapter": an_adapter(StepAdapter),
+    "activations": an_activation,
     "editing": a_block,
     "errors": an_error,
     "layers": a_model,
@@ -707,7 +716,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
 
 
 def test_every_public_name_is_tried() -> None:
-    assert sorted(ATTEMPTS) == sorted(grulens.__all__)
+    assert sorted(ATTEMPTS) == sorted(HOME)
 
 
 @pytest.fixture(autouse=True)

@@ -6,30 +6,52 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import grulens
 from grulens import errors
+from tests.public import HOME, SUBJECTS
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_public_name_is_there_and_documented() -> None:
-    assert grulens.__all__ == sorted(grulens.__all__)
-    for name in grulens.__all__:
-        assert getattr(grulens, name).__doc__, name
-    assert set(grulens.__all__) <= set(dir(grulens))
-    with pytest.raises(AttributeError, match="module 'grulens' has no attribute 'gates'"):
-        _ = grulens.gates
+@pytest.mark.parametrize("part", [grulens, *SUBJECTS], ids=lambda part: part.__name__)
+def test_every_public_name_is_there_and_documented(part: ModuleType) -> None:
+    assert part.__all__ == sorted(part.__all__)
+    for name in part.__all__:
+        assert getattr(part, name).__doc__, name
+    also = {"__version__"} if part is grulens else set()
+    assert part is grulens.adapters or set(dir(part)) == {*part.__all__, *also}
+    with pytest.raises(AttributeError, match=rf"module '{part.__name__}' has no attribute 'gates'"):
+        _ = part.gates
+
+
+def test_a_name_is_public_in_one_place_and_what_looks_elsewhere_is_told() -> None:
+    everywhere = [name for part in (grulens, *SUBJECTS) for name in part.__all__]
+    assert len(everywhere) == len(set(everywhere)) == len(HOME) + len(SUBJECTS)
+    for name, home in HOME.items():
+        if home is not grulens:
+            words = f"module 'grulens' has no attribute '{name}'; it stands in {home.__name__}$"
+            with pytest.raises(AttributeError, match=words):
+                getattr(grulens, name)
+
+
+def test_the_parts_by_subject_have_names_and_no_code() -> None:
+    for part in SUBJECTS:
+        tree = ast.parse(Path(str(part.__file__)).read_text(encoding="utf-8"))
+        kinds = {type(node) for node in ast.walk(tree)}
+        assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.Lambda}, part
 
 
 def test_importing_it_loads_no_notebook_library() -> None:
     code = (
         "import sys, grulens\n"
+        "from grulens.dynamics import lyapunov\n"
         "heavy = {'bokeh', 'ipywidgets', 'IPython', 'anywidget', 'scipy', 'pandas', 'onnx'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
-        "grulens.Lens\n"
+        "grulens.memory.GateMemory\n"
         "print({'bokeh', 'ipywidgets'} <= set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-import grulens
+from tests.public import HOME, SUBJECTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -64,12 +64,12 @@ def test_every_picture_says_what_it_shows(pages: dict[Path, Page]) -> None:
 def test_every_public_name_is_in_a_how_to_page_and_in_the_reference(pages: Any) -> None:
     guides = [DOCS / "start.md", *DOCS.glob("how-to/*.md")]
     text = "".join(map(Path.read_text, guides))
-    told = set(re.findall(r"<grulens\.(\w+)>|`grulens\.(\w+)`", text))
-    names = {name for pair in told for name in pair if name}
-    assert names == set(grulens.__all__)
+    told = set(re.findall(r"[<`](grulens\.[\w.]+)[>`]", text))
+    names = {f"{home.__name__}.{name}" for name, home in HOME.items()}
+    assert told == names
     (api,) = (page for path, page in pages.items() if path.name == "api.html")
-    missing = {n for n in grulens.__all__ if not {f"grulens.{n}", f"module-grulens.{n}"} & api.ids}
-    assert missing == set()
+    names |= {subject.__name__ for subject in SUBJECTS}
+    assert {name for name in names if not {name, f"module-{name}"} & api.ids} == set()
 
 
 def test_every_how_to_page_can_be_reached_from_the_first(built: Path, pages: Any) -> None:

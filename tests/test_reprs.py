@@ -34,18 +34,18 @@ def results() -> dict[str, Any]:
     run, cell = grulens.record(model, x), switches(2)
     starts = torch.rand(9, 2).double()
     return {
-        "FixedPoints": grulens.find_fixed_points(cell, starts=starts, progress=False),
-        "Lyapunov": grulens.lyapunov(cell, torch.randn(30, 1)),
-        "Jacobian": grulens.jacobian(cell, torch.zeros(1, 1).double(), starts[:1]),
-        "GradientFlow": grulens.gradient_flow(run),
-        "GateAttention": grulens.attention(run),
-        "Timescales": grulens.timescales(run),
-        "Portrait": grulens.portrait(run),
-        "Head": grulens.head_of(model, x),
-        "Hierarchy": grulens.agglomerate(model, x, target=0, progress=False),
-        "Interactions": grulens.interactions(model, x, target=0, progress=False),
-        "Decomposition": grulens.contextual_decomposition(model, x, phrases=[slice(0, 2)]),
-        "Credit": grulens.layerwise_relevance(model, x, target=0),
+        "FixedPoints": grulens.dynamics.find_fixed_points(cell, starts=starts, progress=False),
+        "Lyapunov": grulens.dynamics.lyapunov(cell, torch.randn(30, 1)),
+        "Jacobian": grulens.dynamics.jacobian(cell, torch.zeros(1, 1).double(), starts[:1]),
+        "GradientFlow": grulens.memory.gradient_flow(run),
+        "GateAttention": grulens.memory.attention(run),
+        "Timescales": grulens.memory.timescales(run),
+        "Portrait": grulens.dynamics.portrait(run),
+        "Head": grulens.credit.head_of(model, x),
+        "Hierarchy": grulens.phrases.agglomerate(model, x, target=0, progress=False),
+        "Interactions": grulens.phrases.interactions(model, x, target=0, progress=False),
+        "Decomposition": grulens.phrases.contextual_decomposition(model, x, phrases=[slice(0, 2)]),
+        "Credit": grulens.credit.layerwise_relevance(model, x, target=0),
     }
 
 

@@ -134,10 +134,10 @@ def tried() -> list[tuple[str, str, str]]:
     said = f"yes, inside the recurrence; {far} from grulens.clamp"
     found.append(("torchlens", "every sigmoid of the loop written out set to 0", said))
 
-    adapter = grulens.SequenceAdapter(_own_cell, result=lambda module, h, h_n: h)
-    grulens.register(Written, adapter)
+    adapter = grulens.adapters.SequenceAdapter(_own_cell, result=lambda module, h, h_n: h)
+    grulens.adapters.register(Written, adapter)
     far = difference(grulens.record(Written(cell), x)["l0"].z, layer.z)
-    grulens.register(Written, None)
+    grulens.adapters.register(Written, None)
     said = f"all of them, {far} from nn.GRU's; the class has to be registered (two lines)"
     found.append(("grulens", "the loop with the formulas written out: z is there", said))
     return found

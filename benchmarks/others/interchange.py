@@ -124,11 +124,11 @@ def tried() -> list[tuple[str, str, str]]:
         said = f"{far} from ours; {same} from ours with {signal} = 0 at every other step"
         found.append(("pyvene", f"its own GRU, {signal} at step 3 alone", said))
     cell_type = type(model.cells[0])
-    grulens.register(cell_type, grulens.StepAdapter(_their_cell))
+    grulens.adapters.register(cell_type, grulens.adapters.StepAdapter(_their_cell))
     taken = grulens.record(model, inputs_embeds=source)
     with grulens.editing(model, grulens.patch("cells.0", "z", source=taken, at=3)):
         far = difference(model(inputs_embeds=x)[0], by_grulens(gru, x, source, "z", [3]))
-    grulens.register(cell_type, None)
+    grulens.adapters.register(cell_type, None)
     said = f"{far} from nn.GRU's; the class has to be registered (two lines)"
     found.append(("grulens", "pyvene's own GRU, z at step 3 alone", said))
     wide = [rows.expand(3, -1, -1) for rows in (x, source)]

@@ -13,7 +13,7 @@ import grulens
 from grulens.demo import load
 model, encode, decode = load()
 text = 'def f(name):\\n    print(name)\\n    return "text"\\n'
-panel = grulens.CreditBars(model, text)
+panel = grulens.credit.CreditBars(model, text)
 panel.session.step = 22
 panel
 """

@@ -12,7 +12,7 @@ SETUP = """
 import grulens
 from grulens.demo import load
 model, encode, decode = load()
-screen = grulens.GateMemory(model, "def f(name):\\n    return name\\n")
+screen = grulens.memory.GateMemory(model, "def f(name):\\n    return name\\n")
 session = screen.session
 screen
 """

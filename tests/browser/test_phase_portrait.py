@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 SETUP = """
 import torch
 from torch import nn
-from grulens import PhasePortrait
+from grulens.dynamics import PhasePortrait
 class Switches(nn.Module):
     def __init__(self):
         super().__init__()

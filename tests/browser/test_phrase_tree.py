@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 SETUP = """
 import grulens
 from grulens.demo import load
-screen = grulens.PhraseTree(load().model, 'return "a text"  # no')
+screen = grulens.phrases.PhraseTree(load().model, 'return "a text"  # no')
 screen
 """
 TIMES = "print(screen.session.times)"

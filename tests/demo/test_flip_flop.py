@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator
 
-from grulens import find_fixed_points, record
+from grulens import record
 from grulens.demo import flip_flop
 from grulens.demo.flip_flop import FlipFlopModel, flip_flop_data, train_flip_flop
+from grulens.dynamics import find_fixed_points
 from grulens.errors import DemoError
 
 

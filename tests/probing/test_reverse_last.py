@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import grulens
-from grulens import NeuronTable, Session, attention, logit_lens, record
+from grulens import NeuronTable, Session, record
+from grulens.credit import logit_lens
+from grulens.memory import attention
 from grulens.models.recording import Recording
 from grulens.probing.memory.spans import last_read
 from grulens.probing.units.statistics import neurons

@@ -13,21 +13,12 @@ from bokeh.events import SelectionGeometry, Tap
 from ipywidgets.widgets.widget import _instances
 from torch import nn
 
-from grulens import (
-    AblationToggles,
-    CreditBars,
-    GateMemory,
-    GateSliders,
-    Lens,
-    NeuronTable,
-    PhasePortrait,
-    PhraseTree,
-    Session,
-    ablate,
-    clamp,
-    scale,
-)
+from grulens import AblationToggles, GateSliders, Lens, NeuronTable, Session, ablate, clamp, scale
+from grulens.credit import CreditBars
+from grulens.dynamics import PhasePortrait
 from grulens.errors import GrulensError, ModelError
+from grulens.memory import GateMemory
+from grulens.phrases import PhraseTree
 from grulens.probing.edits.edit import Edit
 from grulens.widgets.studies import Studies
 

@@ -84,7 +84,8 @@ class StepAdapter:
     ...         r, z = torch.sigmoid(a[0] + b[0]), torch.sigmoid(a[1] + b[1])
     ...         n = torch.tanh(a[2] + r * b[2])
     ...         return n + z * (h - n)
-    >>> from grulens import Cell, layers, record, register
+    >>> from grulens import Cell, layers, record
+    >>> from grulens.adapters import register
     >>> register(Mine, StepAdapter(lambda m: Cell(m.x.weight, m.h.weight, m.x.bias, m.h.bias)))
     >>> mine = Mine()
     >>> layers(mine)

@@ -135,7 +135,7 @@ class Comparison:
         else:
             text += f". No convention that grulens knows fits; the nearest differs by {best:.2g}"
         if self._built_in:
-            text += f". Say what it computes with grulens.register, or leave {name!r} out"
+            text += f". Say what it computes with grulens.adapters.register, or leave {name!r} out"
         if self.module.training and call.levels > 1:
             text += (
                 "; it is in training mode: if it has dropout between its layers, use model.eval()"

@@ -102,7 +102,7 @@ def _hindrance(layer: Any, backwards: bool) -> str | None:
         if held is not None and own:
             return (
                 f"with a {own[0]} of its own ({type(held).__name__}), which may compute something "
-                "else: use the plain layer, or say what it computes with grulens.register"
+                "else: use the plain layer, or say what it computes with grulens.adapters.register"
             )
     if not layer.built:
         return "that has no weights yet: call the model once"

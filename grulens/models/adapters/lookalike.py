@@ -31,7 +31,8 @@ def how_to_register(module: nn.Module) -> str | None:
     >>> print(how_to_register(Mine()))
     (Mine) looks like a GRU of 3 units: it has weights of 3 x 3 rows and a forward that takes a \
 state. If it is one, say so:
-        from grulens import Cell, StepAdapter, register
+        from grulens import Cell
+        from grulens.adapters import StepAdapter, register
         cell = lambda m: Cell(m.x2h.weight, m.h2h.weight, m.x2h.bias, m.h2h.bias)
         register(Mine, StepAdapter(cell))
     with its rows in the order r, z, n; SequenceAdapter, if it takes whole sequences. What you say \
@@ -54,7 +55,8 @@ is compared with what it computes.
         return None
     kind = type(module).__name__
     adapter, name = _adapter(takes, text)
-    lines = [f"from grulens import Cell, {name}, register", *found.lines]
+    lines = ["from grulens import Cell", f"from grulens.adapters import {name}, register"]
+    lines += found.lines
     lines.append(f"register({kind}, {adapter})")
     if any("torch." in line for line in found.lines):
         lines.insert(0, "import torch")

@@ -45,7 +45,8 @@ def register(module_type: Any, adapter: Any) -> None:
         AdapterError: these are not a module class and an adapter.
 
     >>> import torch
-    >>> from grulens import Cell, GRUStack, record
+    >>> from grulens import Cell, record
+    >>> from grulens.adapters import GRUStack
     >>> class Wrapped(nn.Module):
     ...     def __init__(self):
     ...         super().__init__()

@@ -133,7 +133,7 @@ def _arguments(
         raise AdapterError(
             f"the forward of this {type(module).__name__} is not torch's own and takes "
             f"{len(args) + len(kwargs)} arguments, where torch's takes an input and a state: say "
-            "which of them these are with grulens.register"
+            "which of them these are with grulens.adapters.register"
         ) from None
 
 
@@ -164,7 +164,7 @@ def _another(module: Any, result: Any, expected: str) -> AdapterError:
     return AdapterError(
         f"the forward of this {type(module).__name__} is not torch's own and returned "
         f"{looks(result)}, where torch's returns {expected}: say how it is read with "
-        "grulens.register",
+        "grulens.adapters.register",
         why=f"returns {looks(result)}, where torch's returns {expected}",
     )
 

@@ -33,7 +33,7 @@ def why_not_torchs(module: nn.Module) -> str | None:
     >>> print(why_not_torchs(Clipped(2, 3)))
     a Clipped, a subclass of nn.GRUCell with a forward of its own, which does not compute what \
 torch's does (it clips the state at 0.1): use the plain class, or say what it computes with \
-grulens.register
+grulens.adapters.register
     >>> why_not_torchs(nn.GRUCell(2, 3)) is None
     True
     """
@@ -58,7 +58,8 @@ grulens.register
         own = f"a {kind}, whose forward has been replaced in its class"
     else:
         own = f"a {kind}, a subclass of {torchs} with a forward of its own"
-    return f"{own}, which {why}: use the plain class, or say what it computes with grulens.register"
+    register = "grulens.adapters.register"
+    return f"{own}, which {why}: use the plain class, or say what it computes with {register}"
 
 
 def _tried_out(module: Any, adapter: OfSequence | OfCell, forward: Any) -> str | None:

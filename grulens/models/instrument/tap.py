@@ -95,7 +95,7 @@ class Tap:
             raise AdapterError(
                 f"the forward of this {type(module).__name__} is not torch's own and takes, at "
                 f"layer {self.name(here)!r}, arguments that torch's does not: say how they are "
-                "read with grulens.register"
+                "read with grulens.adapters.register"
             )
         if not adapter.vouched:
             # what somebody else wrote may change what it is given

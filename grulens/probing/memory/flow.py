@@ -230,7 +230,7 @@ def gradient_flow(
 
     Products of Jacobians over time are what decides whether a network can learn from the past
     (Bengio, Simard and Frasconi 1994, doi:10.1109/72.279181; Pascanu, Mikolov and Bengio 2013,
-    arXiv:1211.5063). The Jacobian of a step: `grulens.jacobian`.
+    arXiv:1211.5063). The Jacobian of a step: `grulens.dynamics.jacobian`.
 
     Args:
         recording: a recorded run, or one of its layers.

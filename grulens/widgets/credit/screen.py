@@ -47,7 +47,7 @@ class CreditBars(Panel):
         parts: what is looked at, by view: its `found`, `figure` and `picture`.
 
     >>> import torch
-    >>> from grulens import CreditBars
+    >>> from grulens.credit import CreditBars
     >>> screen = CreditBars(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
     >>> screen.wait(), screen.credit
     (True, Credit('integrated gradients' to 'l0', batch 1, time 6, largest gap ...))

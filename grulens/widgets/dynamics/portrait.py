@@ -55,7 +55,7 @@ class PhasePortrait(Panel):
         still_input: the input under which the network stands still or moves.
         point: the fixed point looked at, None for none.
 
-    >>> from grulens import PhasePortrait
+    >>> from grulens.dynamics import PhasePortrait
     >>> screen = PhasePortrait(nn.GRU(3, 4, batch_first=True), torch.randn(1, 9, 3))
     >>> screen.find.click()
     >>> screen.wait(60.0)

@@ -38,7 +38,7 @@ class GateMemory(Panel):
         timescales: half-lives, saturation and histograms, and the controls of that.
 
     >>> import torch
-    >>> from grulens import GateMemory
+    >>> from grulens.memory import GateMemory
     >>> screen = GateMemory(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
     >>> screen.view = "timescales"
     >>> screen.timescales.found

@@ -47,7 +47,7 @@ class PhraseTree(Panel):
     Attributes:
         by: what is joined first: what has the largest "interaction", or the largest "score".
 
-    >>> from grulens import PhraseTree
+    >>> from grulens.phrases import PhraseTree
     >>> from grulens.demo import load
     >>> screen = PhraseTree(load().model, "def f(x):")
     >>> screen.build.click()

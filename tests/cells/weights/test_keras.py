@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from grulens import Cell, GRUStack, record
+from grulens import Cell, record
+from grulens.adapters import GRUStack
 from grulens.cells.activations import HARD_SIGMOID_KERAS2, HARD_SIGMOID_KERAS3
 from grulens.cells.weights.keras import BY_NAME
 from grulens.errors import CellError, ConventionError

@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from grulens import Cell, GRUStack
+from grulens import Cell
+from grulens.adapters import GRUStack
 from grulens.cells.activations import Clipped, HardSigmoid
 from grulens.errors import CellError, ConventionError, MissingPackageError
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import grulens
-from grulens import Lens, Session, ablate, head_of, record, sweep
+from grulens import Lens, Session, ablate, record, sweep
+from grulens.credit import head_of
 from grulens.errors import LayerError, NoGRUError, UnsupportedGRUError
 from grulens.magics import models_in
 
@@ -196,11 +197,13 @@ def test_what_holds_a_layer_is_no_layer_itself() -> None:
 
 
 def test_what_is_registered_is_opened_and_its_parts_are_not_listed() -> None:
-    grulens.register(
+    grulens.adapters.register(
         Alike,
-        grulens.StepAdapter(lambda m: grulens.Cell(m.x.weight, m.h.weight, m.x.bias, m.h.bias)),
+        grulens.adapters.StepAdapter(
+            lambda m: grulens.Cell(m.x.weight, m.h.weight, m.x.bias, m.h.bias)
+        ),
     )
     try:
         assert grulens.layers(Model(Alike())).closed == ()
     finally:
-        grulens.register(Alike, None)
+        grulens.adapters.register(Alike, None)

@@ -11,20 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import grulens
-from grulens import (
-    Cell,
-    SequenceAdapter,
-    Session,
-    StepAdapter,
-    ablate,
-    clamp,
-    editing,
-    record,
-    register,
-    scale,
-    sweep,
-    trace_patch,
-)
+from grulens import Cell, Session, ablate, clamp, editing, record, scale, sweep, trace_patch
+from grulens.adapters import SequenceAdapter, StepAdapter, register
 from grulens.errors import (
     AdapterError,
     NonFiniteWarning,

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import grulens
-from grulens import record, register
+from grulens import record
+from grulens.adapters import register
 from grulens.errors import AdapterError, NoGRUError, UnsupportedGRUError
 
 H = 4

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from grulens import Cell, GRUStack, ablate, clamp, editing, layers, record
+from grulens import Cell, ablate, clamp, editing, layers, record
+from grulens.adapters import GRUStack
 from grulens.errors import CellError
 from tests import reference
 

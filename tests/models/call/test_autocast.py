@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import grulens
-from grulens import Cell, GRUStack, ablate, clamp, editing, record, register, scale, shift
+from grulens import Cell, ablate, clamp, editing, record, scale, shift
+from grulens.adapters import GRUStack, register
 from grulens.errors import RecordingError
 from grulens.models.call.unwatchable import check_rounding
 from tests import reference
@@ -169,7 +170,7 @@ def test_a_registered_class_is_refused_by_name(x: Tensor) -> None:
         inner = mine.inner
         return Cell(inner.weight_ih, inner.weight_hh, inner.bias_ih, inner.bias_hh)
 
-    register(Mine, grulens.StepAdapter(cell))
+    register(Mine, grulens.adapters.StepAdapter(cell))
     try:
         said = "layer 'cell' runs under torch.autocast and Mine is a registered class: what is"
         with torch.autocast("cpu"), pytest.raises(RecordingError, match=said):

@@ -283,12 +283,12 @@ def test_inputs_hold_arguments_that_are_also_options() -> None:
     found = sweep(net, inputs=inputs, layer="rnn.l0", progress=False)
     assert torch.equal(found.baseline, run.output)
     read = lambda out: out[:, -1, 0]  # noqa: E731
-    for credit in (grulens.integrated_gradients, grulens.input_x_gradient):
-        options = {"progress": False} if credit is grulens.integrated_gradients else {}
+    for credit in (grulens.credit.integrated_gradients, grulens.credit.input_x_gradient):
+        options = {"progress": False} if credit is grulens.credit.integrated_gradients else {}
         assert torch.equal(
             credit(net, inputs=inputs, readout=read, **options).score, read(run.output)
         )
-    assert grulens.head_of(net, inputs=inputs).name == "out"
+    assert grulens.credit.head_of(net, inputs=inputs).name == "out"
 
 
 @pytest.mark.parametrize("inputs", [3, (), ((),), ({}, ()), ((1,), [2]), "ab"])
@@ -406,11 +406,11 @@ def test_edits_of_calls_with_other_rows_count_along_those_with_as_many() -> None
     ("ask", "what"),
     [
         (lambda net, given, run: sweep(net, *given, layer="rnn.l0", progress=False), "a sweep"),
-        (lambda net, given, run: grulens.attention(run, "rnn.l0"), "attention"),
-        (lambda net, given, run: grulens.gradient_flow(run, "rnn.l0"), "gradient flow"),
-        (lambda net, given, run: grulens.timescales(run, "rnn.l0"), "timescales"),
+        (lambda net, given, run: grulens.memory.attention(run, "rnn.l0"), "attention"),
+        (lambda net, given, run: grulens.memory.gradient_flow(run, "rnn.l0"), "gradient flow"),
+        (lambda net, given, run: grulens.memory.timescales(run, "rnn.l0"), "timescales"),
         (lambda net, given, run: grulens.patch("rnn.l0", "h", source=run), "a patch"),
-        (lambda net, given, run: grulens.input_x_gradient(
+        (lambda net, given, run: grulens.credit.input_x_gradient(
             net, *given, readout=lambda out: out.flatten()), "credit"),
     ],
 )  # fmt: skip
@@ -420,7 +420,7 @@ def test_what_needs_one_batch_says_so_by_name(ask: Any, what: str) -> None:
     with pytest.raises(RecordingError, match=f"called with 7 and with 1 rows in one run; {what}"):
         ask(net, given, run)
     net.eval()
-    grulens.portrait(run, "rnn.l0")  # states are states
+    grulens.dynamics.portrait(run, "rnn.l0")  # states are states
 
 
 # grad=True
@@ -438,7 +438,7 @@ def _nudged(
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "one layer": lambda: nn.GRU(3, 4, batch_first=True),
     "two layers, both ways": lambda: nn.GRU(3, 4, 2, batch_first=True, bidirectional=True),
-    "a convention of its own": lambda: grulens.GRUStack(
+    "a convention of its own": lambda: grulens.adapters.GRUStack(
         grulens.Cell(torch.randn(12, 3), torch.randn(12, 4), None, None, reset_after=False)
     ),
 }

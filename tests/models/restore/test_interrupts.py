@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import StepAdapter, Sweep, ablate, clamp, editing, record, register, sweep
+from grulens import Sweep, ablate, clamp, editing, record, sweep
+from grulens.adapters import StepAdapter, register
 from grulens.models.instrument.editing import LOCK
 from tests.intact import free_for_others
 from tests.interrupts import everywhere

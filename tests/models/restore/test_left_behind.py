@@ -14,20 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import (
-    Cell,
-    SequenceAdapter,
-    StepAdapter,
-    ablate,
-    clamp,
-    editing,
-    integrated_gradients,
-    record,
-    register,
-    scale,
-    sweep,
-    trace_patch,
-)  # fmt: skip
+from grulens import Cell, ablate, clamp, editing, record, scale, sweep, trace_patch
+from grulens.adapters import SequenceAdapter, StepAdapter, register
+from grulens.credit import integrated_gradients
 from grulens.errors import AdapterError, RecordingError
 
 

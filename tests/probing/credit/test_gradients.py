@@ -13,18 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from grulens import (
-    Cell,
-    Credit,
-    GRUStack,
-    ablate,
-    clamp,
-    editing,
-    input_x_gradient,
-    integrated_gradients,
-    record,
-    scale,
-)
+from grulens import Cell, ablate, clamp, editing, record, scale
+from grulens.adapters import GRUStack
+from grulens.credit import Credit, input_x_gradient, integrated_gradients
 from grulens.errors import EditError, LayerError, ReadoutError, RecordingError
 from grulens.models.instrument import given as given_run
 from grulens.probing.credit.score import Score

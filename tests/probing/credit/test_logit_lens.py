@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from grulens import ablate, head_of, logit_lens, record
+from grulens import ablate, record
+from grulens.credit import head_of, logit_lens
 from grulens.errors import LayerError, PositionError, ReadoutError
 from tests.drawn import Case, cases
 from tests.intact import Intact

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from grulens import Cell, GRUStack
+from grulens import Cell
+from grulens.adapters import GRUStack
 from grulens.cells.activations import Affine, identity
 from grulens.errors import EditError, PositionError, ReadoutError
 from grulens.probing.credit.relevance import layerwise_relevance

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from grulens import Cell, StepAdapter, record, register
+from grulens import Cell, record
+from grulens.adapters import StepAdapter, register
 from grulens.errors import LayerError, ReadoutError
 from grulens.probing.readout.head import head_of
 

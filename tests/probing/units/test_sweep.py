@@ -118,7 +118,7 @@ CASES: dict[str, Callable[[], tuple[nn.Module, tuple[Any, ...], list[str]]]] = {
     ),
     "decoder": lambda: (double(Decoder()), (rows(2, 3),), ["cell", "rnn.l0"]),
     "reset before, hard sigmoid, relu": lambda: (
-        grulens.GRUStack(
+        grulens.adapters.GRUStack(
             grulens.Cell(
                 rows(12, 3), rows(12, 4), rows(12), rows(12), reset_after=False,
                 gate=nn.functional.hardsigmoid, candidate=torch.relu,

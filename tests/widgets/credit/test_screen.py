@@ -12,11 +12,9 @@ import torch
 from torch import nn
 
 import grulens
-from grulens import (
+from grulens import Session, ablate
+from grulens.credit import (
     CreditBars,
-    PhraseTree,
-    Session,
-    ablate,
     contextual_credit,
     input_x_gradient,
     integrated_gradients,
@@ -24,6 +22,7 @@ from grulens import (
     logit_lens,
 )
 from grulens.errors import GrulensError, PositionError
+from grulens.phrases import PhraseTree
 from grulens.probing.credit.credit import Credit
 from grulens.views.credit.waterfall import number
 from grulens.widgets.credit import part as credit_part

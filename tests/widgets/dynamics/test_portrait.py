@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from grulens import PhasePortrait, Session, clamp, find_fixed_points, lyapunov
+from grulens import Session, clamp
+from grulens.dynamics import PhasePortrait, find_fixed_points, lyapunov
 from grulens.errors import RecordingError
 from grulens.widgets.dynamics import search as module
 from tests.cells.dynamics.test_fixed_points import switches

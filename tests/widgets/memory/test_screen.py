@@ -10,7 +10,8 @@ import torch
 from bokeh.events import Tap
 from torch import Tensor, nn
 
-from grulens import GateMemory, Session, ablate, attention, clamp, gradient_flow, scale, timescales
+from grulens import Session, ablate, clamp, scale
+from grulens.memory import GateMemory, attention, gradient_flow, timescales
 from grulens.probing.memory.attention import GateAttention
 from grulens.probing.readout.head import head_of
 from grulens.widgets.memory import attention as memory_attention

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import grulens
-from grulens import PhraseTree, Session, ablate, agglomerate
+from grulens import Session, ablate
 from grulens.errors import GrulensError, ReadoutError
+from grulens.phrases import PhraseTree, agglomerate
 from grulens.widgets.phrases import growing_tree
 from grulens.widgets.phrases import tree as phrase_tree
 

@@ -134,7 +134,7 @@ def test_what_an_interrupt_left_is_not_drawn(rnn: nn.GRU) -> None:
 
 
 def test_attention_is_a_map_of_which_a_tap_chooses_a_state(rnn: nn.GRU) -> None:
-    found = grulens.attention(grulens.record(rnn, X))
+    found = grulens.memory.attention(grulens.record(rnn, X))
     view = grulens.plot(found, tokens="abcdef", row=1)
     drawn, bars_ = picture(view), view.document.roots[0].children[1].children[1]
     image = drawn["image"][0]
@@ -157,7 +157,7 @@ def test_attention_is_a_map_of_which_a_tap_chooses_a_state(rnn: nn.GRU) -> None:
 
 
 def test_attention_toward_a_direction_has_two_signs(rnn: nn.GRU) -> None:
-    found, toward = grulens.attention(grulens.record(rnn, X)), torch.randn(5)
+    found, toward = grulens.memory.attention(grulens.record(rnn, X)), torch.randn(5)
     drawn = picture(grulens.plot(found, toward=toward))
     low, high = drawn["low"][0], drawn["high"][0]
     assert low == -high
@@ -174,7 +174,7 @@ def test_attention_toward_a_direction_has_two_signs(rnn: nn.GRU) -> None:
 
 
 def test_timescales_mark_units_in_all_their_figures(rnn: nn.GRU) -> None:
-    found = grulens.timescales(grulens.record(rnn, X), quantiles=[0.25])
+    found = grulens.memory.timescales(grulens.record(rnn, X), quantiles=[0.25])
     view = grulens.plot(found)
     assert repr(view) == "plot of Timescales('l0', 5 units, 12 steps)"
     top, lives = view.document.roots[0].children

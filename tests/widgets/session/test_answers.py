@@ -13,18 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from grulens import (
-    CreditBars,
-    GateMemory,
-    Lens,
-    NeuronTable,
-    PhasePortrait,
-    PhraseTree,
-    Session,
-    ablate,
-    clamp,
-)  # fmt: skip
+from grulens import Lens, NeuronTable, Session, ablate, clamp
+from grulens.credit import CreditBars
+from grulens.dynamics import PhasePortrait
 from grulens.errors import NoAnswerError, ReadoutError
+from grulens.memory import GateMemory
+from grulens.phrases import PhraseTree
 from grulens.probing.readout.suggestion import fits, suggestions
 
 B, T, H = 2, 6, 8

@@ -18,7 +18,10 @@ from IPython.utils.capture import capture_output
 from ipywidgets.widgets.widget import _instances
 from torch import nn
 
-from grulens import CreditBars, Lens, NeuronTable, PhasePortrait, PhraseTree, ablate, patch, record
+from grulens import Lens, NeuronTable, ablate, patch, record
+from grulens.credit import CreditBars
+from grulens.dynamics import PhasePortrait
+from grulens.phrases import PhraseTree
 from grulens.widgets.jupyter import rerun
 from grulens.widgets.jupyter.rerun import CellRun
 from grulens.widgets.session import panel
@@ -261,11 +264,11 @@ torch.set_num_threads(1)
 def gru(units):
     return torch.nn.GRU(3, units, batch_first=True)
 
-memory = grulens.GateMemory(gru(64), torch.randn(1, 2500, 3))
-gradient = grulens.GateMemory(gru(32), torch.randn(1, 99, 3))
+memory = grulens.memory.GateMemory(gru(64), torch.randn(1, 2500, 3))
+gradient = grulens.memory.GateMemory(gru(32), torch.randn(1, 99, 3))
 gradient.view = "gradient"
-credit = grulens.CreditBars(gru(32), torch.randn(1, 300, 3))
-motion = grulens.PhasePortrait(gru(64), torch.randn(1, 300, 3))
+credit = grulens.credit.CreditBars(gru(32), torch.randn(1, 300, 3))
+motion = grulens.dynamics.PhasePortrait(gru(64), torch.randn(1, 300, 3))
 motion.find.click()
 table = grulens.NeuronTable(gru(64), torch.randn(1, 300, 3))
 table.measure.click()

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import GateMemory, GateSliders, Lens, Session, ablate
+from grulens import GateSliders, Lens, Session, ablate
 from grulens.errors import GrulensError, LayerError
+from grulens.memory import GateMemory
 from grulens.widgets.session.text import Text
 from tests.widgets.conftest import Tagger
 

@@ -9,22 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from grulens import (
-    CreditBars,
-    GateMemory,
-    GateSliders,
-    Lens,
-    NeuronTable,
-    PhasePortrait,
-    PhraseTree,
-    Session,
-    ablate,
-    clamp,
-    record,
-    scale,
-    sweep,
-)  # fmt: skip
+from grulens import GateSliders, Lens, NeuronTable, Session, ablate, clamp, record, scale, sweep
+from grulens.credit import CreditBars
+from grulens.dynamics import PhasePortrait
 from grulens.errors import WeightsChangedError
+from grulens.memory import GateMemory
+from grulens.phrases import PhraseTree
 from grulens.widgets.session.after_cells import AFTER_CELLS, AfterCells
 from tests.intact import Intact
 

@@ -1,0 +1,13 @@
+"""Models whose GRU is not torch's own: say what a class computes, or rebuild it from weights.
+
+`register` says with a `StepAdapter` or a `SequenceAdapter` which `Cell` a class computes, and what
+is said is compared with what the class does at every step. `GRUStack` runs cells of any
+convention, as read from Keras or ONNX. `activations` has those that torch has no name for.
+"""
+
+from grulens.cells import activations
+from grulens.models.adapters.adapter import SequenceAdapter, StepAdapter
+from grulens.models.adapters.register import register
+from grulens.models.adapters.stack import GRUStack
+
+__all__ = ["GRUStack", "SequenceAdapter", "StepAdapter", "activations", "register"]

@@ -1,0 +1,35 @@
+"""The layer as a dynamical system: where it stands still, and what is near there.
+
+`find_fixed_points` finds the states that do not move, `jacobian` has the derivatives of a step,
+`lyapunov` says whether neighbouring runs part, `portrait` draws states in their principal
+components; `PhasePortrait` shows all of it on one screen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grulens.cells.dynamics.fixed_points import FixedPoints, find_fixed_points
+from grulens.cells.dynamics.jacobian import Jacobian, jacobian
+from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov
+from grulens.lazy import lazy
+from grulens.probing.dynamics.portrait import Portrait, portrait
+
+__all__ = [
+    "FixedPoints",
+    "Jacobian",
+    "Lyapunov",
+    "PhasePortrait",
+    "Portrait",
+    "find_fixed_points",
+    "jacobian",
+    "lyapunov",
+    "portrait",
+]
+
+if TYPE_CHECKING:
+    from grulens.widgets.dynamics.portrait import PhasePortrait
+else:
+    __getattr__, __dir__ = lazy(
+        __name__, __all__, {"PhasePortrait": "grulens.widgets.dynamics.portrait"}
+    )
