@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+# each is the English notebook cell by cell, code and stored outputs: tests/test_languages.py; so
+# what holds of the one when it runs holds of the other
+collect_ignore = ["zh"]
+
 # Binder gives 2 GB, and JupyterLab's server lives there too
 MOST_MEMORY = 1200
 took: dict[str, tuple[float, int]] = {}

@@ -26,8 +26,30 @@ settings.register_profile(
 settings.load_profile("search" if "GRULENS_EXAMPLES" in os.environ else "grulens")
 
 
+# Files and folders of which one takes a minute or more. They begin first: of two processes neither
+# is then left with one of them at the end (./check, --no-loadscope-reorder)
+LONG = (
+    "tests/models/restore/test_interrupts.py",
+    "notebooks",
+    "tests/test_unchecked.py",
+    "tests/widgets/session/test_closed.py",
+    "tests/probing/credit/test_gradients.py",
+    "tests/demo/test_flip_flop.py",
+    "tests/widgets/test_sizes.py",
+    "tests/models/test_sizes.py",
+    "tests/test_cli.py",
+    "tests/test_manual.py",
+)
+
+
+def order(path: str) -> int:
+    """The place of a file among those that begin first, or after all of them."""
+    return next((n for n, name in enumerate(LONG) if path.startswith(name)), len(LONG))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests marked `unchecked` to the run without checks, which test_unchecked.py starts."""
+    """Long files first; and leave tests marked `unchecked` to test_unchecked.py's own run."""
+    items.sort(key=lambda item: order(item.nodeid))
     if config.getoption("jaxtyping_packages", None):
         here = [item for item in items if "unchecked" not in item.keywords]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(here)])

@@ -7,7 +7,8 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from types import FrameType
+from functools import cache
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import grulens
@@ -31,30 +32,73 @@ class Place(NamedTuple):
     raised: bool
 
 
-def _counts(frame: FrameType) -> bool:
+@cache
+def _counts(file: str, line: int) -> bool:
     # a trace function can raise between the end of a `with` block and its __exit__, where the
     # interpreter itself never looks for a signal
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    return not line.startswith("with ")
+    return not linecache.getline(file, line).strip().startswith("with ")
 
 
-def at_line(number: int, action: Callable[[], object]) -> tuple[list[str], bool]:
-    """Run an action, with Ctrl-C at the n-th line of grulens that it runs; 0 is never.
+def _name(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename[len(ROOT) + 1 :]}:{frame.f_lineno}"
 
-    Returns:
-        The lines that ran, as file:line, and whether the interrupt was raised.
-    """
+
+def _ours() -> Callable[[FrameType], bool]:
+    """Whether a frame is one of grulens' own: asked at every call, and so remembered by code."""
+    known: dict[CodeType, bool] = {}
+
+    def ours(frame: FrameType) -> bool:
+        code = frame.f_code
+        if code not in known:
+            known[code] = code.co_filename.startswith(ROOT)
+        return known[code]
+
+    return ours
+
+
+def lines_of(action: Callable[[], object]) -> list[str]:
+    """The lines of grulens that an action runs, as file:line."""
     lines: list[str] = []
+    ours = _ours()
 
     def look(frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(ROOT):
+        if not ours(frame):
             return None
-        if event == "line" and _counts(frame):
-            lines.append(f"{frame.f_code.co_filename[len(ROOT) + 1 :]}:{frame.f_lineno}")
-            if len(lines) == number:
-                signal.raise_signal(signal.SIGINT)
+        if event == "line" and _counts(frame.f_code.co_filename, frame.f_lineno):
+            lines.append(_name(frame))
         return look
 
+    _traced(look, action)
+    return lines
+
+
+def at_line(number: int, action: Callable[[], object]) -> Place | None:
+    """Run an action with Ctrl-C at the n-th line of grulens that it runs.
+
+    Returns:
+        That line, and whether the interrupt was raised; None where fewer lines ran.
+    """
+    left, place = number, None
+    ours = _ours()
+
+    def look(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left, place
+        if not ours(frame):
+            return None
+        if event == "line" and _counts(frame.f_code.co_filename, frame.f_lineno):
+            left -= 1
+            if left == 0:
+                place = _name(frame)
+                sys.settrace(None)  # what comes now is not looked at: it is the way out
+                signal.raise_signal(signal.SIGINT)
+        return look if left > 0 else None
+
+    raised = _traced(look, action)
+    return None if place is None else Place(place, raised)
+
+
+def _traced(look: Callable[..., Any], action: Callable[[], object]) -> bool:
+    """Run an action with a trace function; whether it ended with Ctrl-C."""
     before, handler = sys.gettrace(), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.settrace(look)
@@ -63,10 +107,10 @@ def at_line(number: int, action: Callable[[], object]) -> tuple[list[str], bool]
         finally:
             sys.settrace(before)
     except KeyboardInterrupt:
-        return lines, True
+        return True
     finally:
         signal.signal(signal.SIGINT, handler)
-    return lines, False
+    return False
 
 
 def everywhere(
@@ -78,14 +122,13 @@ def everywhere(
     `stride`. No line more than `MOST` times.
     """
     action()  # what is computed once and kept
-    lines, _ = at_line(0, action)
     tried = Counter[str]()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(action), 1):
         if number % stride and not line.startswith(often):
             continue
         tried[line] += 1
         if tried[line] > MOST:
             continue
-        seen, raised = at_line(number, action)
-        if len(seen) >= number:
-            yield Place(seen[number - 1], raised)
+        place = at_line(number, action)
+        if place is not None:
+            yield place

@@ -12,6 +12,7 @@ import pytest
 
 import grulens
 from grulens import errors
+from tests.conftest import LONG
 from tests.public import HOME, SUBJECTS
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +120,10 @@ def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
     for name in real:
         kind = UserWarning if name.endswith("Warning") else errors.GrulensError
         assert issubclass(getattr(errors, name), kind)
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert [name for name in LONG if not (ROOT / name).exists()] == []
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
