@@ -18,7 +18,7 @@ from torch import nn
 
 import grulens
 from benchmarks.measure import ratio
-from grulens.probing.units.peak_memory import Held
+from grulens.probing.units.peak_memory import PeakMemory
 
 TIMES = (128, 256, 512, 1024, 2048)
 UNITS = (128, 512)
@@ -45,10 +45,10 @@ def measure(units: int, time: int, seconds: float) -> None:
         with torch.no_grad():
             _, middle, _, base = ratio(candidate, lambda: model(x), seconds=seconds)
         line.append(f"{middle:7.3f}")
-    with Held() as held:
+    with PeakMemory() as memory:
         keeps.map(toward)
     line += [f"{base * 1e3:8.2f} ms", f"{float(line[3]) * base * 1e9 / time**2:7.1f} ns"]
-    line += [f"{held.peak / (4 * time * time):7.1f}"]
+    line += [f"{memory.peak / (4 * time * time):7.1f}"]
     print("  " + "  ".join(line))
     sys.stdout.flush()
 

@@ -16,12 +16,9 @@ from grulens.models.instrument.editing import editing, recording
 from grulens.models.layers import layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.edits.edit import Edit
-from grulens.probing.edits.five import ablate, clamp, patch, scale, shift
-from grulens.probing.units.sweep import sweep
-from grulens.probing.units.swept import Sweep
-from grulens.probing.units.trace import trace_patch
-from grulens.probing.units.traced import Trace
+from grulens.probing.edits.edit import Edit, ablate, clamp, patch, scale, shift
+from grulens.probing.units.sweep import Sweep, sweep
+from grulens.probing.units.trace import Trace, trace_patch
 
 __version__ = "0.1.0"
 

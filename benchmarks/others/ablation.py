@@ -16,7 +16,7 @@ import grulens
 import grulens.demo
 from benchmarks.others.gates import Loop
 from benchmarks.others.job import Candidate, Job, Size, difference
-from grulens.probing.units.swept import Sweep
+from grulens.probing.units.sweep import Sweep
 
 TEXT = 'def area(width, height):\n    return f"{width} by {height} makes {width * he'
 

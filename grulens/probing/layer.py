@@ -1,8 +1,13 @@
-"""One layer of a recording, by name or alone: where a question about a layer begins."""
+"""One layer of a recording: which one is meant, and where its rows were read last."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from grulens.errors import RecordingError, shown
 from grulens.models.layers import check_layer
@@ -32,3 +37,29 @@ def layer_of(recording: Any, layer: Any = None) -> LayerRecording:
     if layer is None and len(recording) != 1:
         raise RecordingError(f"say which layer: {', '.join(recording)}")
     return recording[next(iter(recording)) if layer is None else layer]
+
+
+def last_read(layer: LayerRecording) -> Int[Tensor, " batch"]:
+    """The position of the step that each row read last, (batch,); -1 for a row without steps.
+
+    A forward layer reads a row's end last, a reverse layer its beginning.
+
+    >>> from grulens import record
+    >>> rnn = torch.nn.GRU(3, 4, batch_first=True, bidirectional=True)
+    >>> run = record(rnn, torch.zeros(2, 5, 3))
+    >>> last_read(run["l0"]), last_read(run["l0_reverse"])
+    (tensor([4, 4]), tensor([0, 0]))
+    """
+    mask = layer.mask.cpu()
+    found = torch.full((len(mask),), -1)
+    # rows that ran through the same calls stand one below the other
+    begin = 0
+    for numbers, group in groupby(layer.rows, key=lambda row: row.calls):
+        here = slice(begin, begin := begin + len(list(group)))
+        for number in numbers:
+            segment, start = layer.segments[number], layer.calls[number]
+            part = mask[here, start : start + segment.steps].int()
+            back = segment.steps - 1 - part.flip(1).argmax(1)
+            place = start + (part.argmax(1) if segment.reverse else back)
+            found[here] = torch.where(part.any(1), place, found[here])
+    return found

@@ -12,7 +12,7 @@ from grulens import NeuronTable, Session, record
 from grulens.credit import logit_lens
 from grulens.memory import attention
 from grulens.models.recording import Recording
-from grulens.probing.memory.spans import last_read
+from grulens.probing.layer import last_read
 from grulens.probing.units.statistics import neurons
 
 LENGTHS = [3, 6, 4]

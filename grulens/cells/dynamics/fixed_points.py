@@ -24,7 +24,7 @@ from grulens.cells.dynamics.stationary import Standstill
 from grulens.cells.gru import Cell
 from grulens.durations import steps
 from grulens.errors import CellError, shown
-from grulens.stopped import stopped, tell
+from grulens.job import stopped, tell
 
 STEPS = 200
 """Levenberg-Marquardt steps a start is given; ten are usual."""

@@ -21,7 +21,7 @@ from grulens.models.layers import check_layer
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.credit.lensed import LogitLens
-from grulens.probing.memory.spans import last_read
+from grulens.probing.layer import last_read
 from grulens.probing.readout.head import Head, head_of
 
 

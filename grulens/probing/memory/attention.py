@@ -1,7 +1,7 @@
 """Which past a state is made of: gate attention over a recorded run.
 
-`grulens.cells.memory.attention` holds the identity for steps that follow one another; `chains`
-finds those in a recording.
+`grulens.cells.memory.attention` holds the identity for steps that follow one another;
+`trajectories` finds those in a recording.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from grulens.errors import EditError, PositionError, RecordingError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import layer_of
-from grulens.probing.memory.chains import Chain, chains
+from grulens.probing.memory.trajectory_attention import TrajectoryAttention, trajectory_attentions
 from grulens.tables import html_table
 
 
@@ -35,12 +35,12 @@ class GateAttention:
     Attributes:
         layer: the layer.
         shape: batch, time, unit.
-        chains: the steps that follow one another; one for an ordinary run.
+        trajectories: the steps that follow one another; one for an ordinary run.
     """
 
     layer: str
     shape: tuple[int, int, int]
-    chains: tuple[Chain, ...]
+    trajectories: tuple[TrajectoryAttention, ...]
 
     def at(self, t: Any) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
         """What the state at position t is made of.
@@ -56,10 +56,10 @@ class GateAttention:
         Raises:
             PositionError: there is no such position.
         """
-        chain, place = self._find(t)
-        part, initial = chain.at(place)
+        trajectory, place = self._locate(t)
+        part, initial = trajectory.at(place)
         result = part.new_zeros(self.shape)
-        result[:, chain.begin : chain.stop] = part
+        result[:, trajectory.begin : trajectory.stop] = part
         return result, initial
 
     def query(self, t: Any, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch key"]:
@@ -74,11 +74,11 @@ class GateAttention:
             EditError: `toward` does not fit the layer.
             PositionError: there are no such units, or none is chosen, or no such position.
         """
-        along, chosen = self._asked(toward, units)
-        chain, place = self._find(t)
-        part = chain.query(place, along, chosen)
+        along, chosen = self._weighting(toward, units)
+        trajectory, place = self._locate(t)
+        part = trajectory.query(place, along, chosen)
         result = part.new_zeros(self.shape[:2])
-        result[:, chain.begin : chain.stop] = part
+        result[:, trajectory.begin : trajectory.stop] = part
         return result
 
     def map(self, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch query key"]:
@@ -94,11 +94,11 @@ class GateAttention:
             PositionError: there are no such units, or none is chosen.
         """
         batch, steps, _ = self.shape
-        along, chosen = self._asked(toward, units)
-        result = self.chains[0].z.new_zeros(batch, steps, steps)
-        for chain in self.chains:
-            part = slice(chain.begin, chain.stop)
-            result[:, part, part] = chain.map(along, chosen)
+        along, chosen = self._weighting(toward, units)
+        result = self.trajectories[0].z.new_zeros(batch, steps, steps)
+        for trajectory in self.trajectories:
+            part = slice(trajectory.begin, trajectory.stop)
+            result[:, part, part] = trajectory.map(along, chosen)
         return result
 
     def initial(self, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch query"]:
@@ -115,32 +115,34 @@ class GateAttention:
             EditError: `toward` does not fit the layer.
             PositionError: there are no such units, or none is chosen.
         """
-        along, chosen = self._asked(toward, units)
-        return torch.cat([chain.initial(along, chosen) for chain in self.chains], 1)
+        along, chosen = self._weighting(toward, units)
+        return torch.cat([trajectory.initial(along, chosen) for trajectory in self.trajectories], 1)
 
     @property
     def past(self) -> Int[Tensor, "batch query 2"]:
         """The first and the last position in every query's past; (0, -1) on padding."""
-        return torch.cat([chain.past() for chain in self.chains], 1)
+        return torch.cat([trajectory.past() for trajectory in self.trajectories], 1)
 
     @property
     def last(self) -> Int[Tensor, " batch"]:
         """The position that each row read last (batch,): its end, or where a layer is reverse 0."""
-        chain = self.chains[-1]
-        ends = chain.ends
-        return chain.begin + (torch.zeros_like(ends) if chain.reversed else ends - 1)
+        trajectory = self.trajectories[-1]
+        ends = trajectory.ends
+        return trajectory.begin + (torch.zeros_like(ends) if trajectory.reverse else ends - 1)
 
-    def _find(self, t: Any) -> tuple[Chain, int]:
-        """The chain that a position is in, and where in it."""
+    def _locate(self, t: Any) -> tuple[TrajectoryAttention, int]:
+        """The trajectory that a position is in, and where in it."""
         steps, place = self.shape[1], positions.normal(t, "t")
         if not isinstance(place, int):
             raise PositionError(f"t must be one position, an int, got {shown(t)}")
         positions.check(place, steps, "time", f"layer {self.layer!r}")
-        chain = next(chain for chain in self.chains if place % steps < chain.stop)
-        return chain, place % steps - chain.begin
+        trajectory = next(
+            trajectory for trajectory in self.trajectories if place % steps < trajectory.stop
+        )
+        return trajectory, place % steps - trajectory.begin
 
-    def _asked(self, toward: Any, units: Any) -> tuple[Tensor | None, Tensor]:
-        size, like = self.shape[2], self.chains[0].z
+    def _weighting(self, toward: Any, units: Any) -> tuple[Tensor | None, Tensor]:
+        size, like = self.shape[2], self.trajectories[0].z
         chosen = positions.chosen(units, size, "unit", f"layer {self.layer!r}")
         if not chosen.any():
             raise PositionError(f"units={shown(units)} names no unit of layer {self.layer!r}")
@@ -197,15 +199,15 @@ def attention(
     >>> found.map().shape
     torch.Size([1, 6, 6])
     """
-    held = layer_of(recording, layer)
-    held.check_one_batch("attention")
-    if held.state_edited:
+    recorded = layer_of(recording, layer)
+    recorded.check_one_batch("attention")
+    if recorded.state_edited:
         raise RecordingError(
-            f"an edit changed the state of layer {held.name!r} itself, so its states are no sum of "
-            "candidates; edit r, z or n instead, or look at the unedited run"
+            f"an edit changed the state of layer {recorded.name!r} itself, so its states are no "
+            "sum of candidates; edit r, z or n instead, or look at the unedited run"
         )
-    chosen = positions.chosen(rows, held.shape[0], "row", f"layer {held.name!r}")
+    chosen = positions.chosen(rows, recorded.shape[0], "row", f"layer {recorded.name!r}")
     if not chosen.any():
-        raise PositionError(f"rows={shown(rows)} names no row of layer {held.name!r}")
-    shape = (int(chosen.sum()), *held.shape[1:])
-    return GateAttention(held.name, shape, tuple(chains(held, chosen)))
+        raise PositionError(f"rows={shown(rows)} names no row of layer {recorded.name!r}")
+    shape = (int(chosen.sum()), *recorded.shape[1:])
+    return GateAttention(recorded.name, shape, tuple(trajectory_attentions(recorded, chosen)))

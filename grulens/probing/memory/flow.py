@@ -18,11 +18,11 @@ from torch.nn.functional import linear
 from grulens.cells.dynamics.jacobian import Slopes
 from grulens.cells.memory.flow import gains, product
 from grulens.errors import PositionError, RecordingError, SignalError, shown
+from grulens.job import Job, tell
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import layer_of
-from grulens.probing.memory.spans import spans
-from grulens.stopped import stopped, tell
+from grulens.probing.memory.trajectories import trajectories
 from grulens.tables import html_table
 
 MEMORY = 2**26
@@ -30,7 +30,7 @@ MEMORY = 2**26
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
+class RowTrajectory:
     """Steps of one row that follow one another.
 
     Attributes:
@@ -56,12 +56,12 @@ class GradientFlow:
     Attributes:
         layer: the layer.
         shape: batch, time, unit.
-        stretches: the steps that follow one another; one a row for an ordinary run.
+        trajectories: the steps that follow one another; one a row for an ordinary run.
     """
 
     layer: str
     shape: tuple[int, int, int]
-    stretches: tuple[Stretch, ...]
+    trajectories: tuple[RowTrajectory, ...]
 
     def at(
         self, t: int, *, toward: Tensor | None = None
@@ -82,7 +82,7 @@ class GradientFlow:
         t, directions = self._position(t), self._directions(toward)
         batch, steps, _ = self.shape
         found, initial = directions.new_zeros(batch, steps), directions.new_zeros(batch)
-        for part in self.stretches:
+        for part in self.trajectories:
             if t in part.at:
                 query = part.at.index(t)
                 one, first = gains(part.slopes, directions, query, query + 1)
@@ -101,8 +101,6 @@ class GradientFlow:
             progress: whether to show a bar. Interrupted, it says so (`StoppedWarning`), and what
                 is not done is NaN.
         """
-        from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
-
         directions = self._directions(toward)
         batch, steps, _ = self.shape
         found = directions.new_zeros(batch, steps, steps)
@@ -110,26 +108,21 @@ class GradientFlow:
         few = max(1, MEMORY // (8 * directions.numel()))
         work = [
             (part, begin, min(begin + few, len(part.at)))
-            for part in self.stretches
+            for part in self.trajectories
             for begin in range(0, len(part.at), few)
         ]
-        for part in self.stretches:
+        for part in self.trajectories:
             found[part.row, part.at] = torch.nan
-        total = sum(len(part.at) for part in self.stretches)
-        done = 0
-        with tqdm(total=total, unit="step", disable=not progress, leave=False) as bar:
-            try:
-                for part, begin, stop in work:
-                    one, _ = gains(part.slopes, directions, begin, stop)
-                    whole = one.new_zeros(stop - begin, steps)
-                    whole[:, part.at] = one
-                    found[part.row, part.at[begin:stop]] = whole
-                    done += stop - begin
-                    bar.update(stop - begin)
-            except KeyboardInterrupt:
-                pass
-        if done < total:
-            tell("the map of gains", stopped(done, total, "step"))
+        job: Job[Tensor] = Job("gains", "step", sum(len(part.at) for part in self.trajectories))
+        with job.watched(bar=progress):
+            for part, begin, stop in work:
+                one, _ = gains(part.slopes, directions, begin, stop)
+                whole = one.new_zeros(stop - begin, steps)
+                whole[:, part.at] = one
+                found[part.row, part.at[begin:stop]] = whole
+                job.advance(stop - begin)
+        if job.note:
+            tell("the map of gains", job.note)
         return found
 
     def product(self, t: int, k: int, *, row: int = 0) -> Float[Tensor, "unit unit"]:
@@ -146,7 +139,7 @@ class GradientFlow:
         t, k = self._position(t), self._position(k)
         if isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < self.shape[0]:
             raise PositionError(f"row must be 0 to {self.shape[0] - 1}, got {shown(row)}")
-        for part in self.stretches:
+        for part in self.trajectories:
             if part.row == row and t in part.at and k in part.at:
                 query, key = part.at.index(t), part.at.index(k)
                 if key <= query:
@@ -165,7 +158,7 @@ class GradientFlow:
         """
         batch, steps, _ = self.shape
         found: dict[str, Tensor] = {}
-        for part in self.stretches:
+        for part in self.trajectories:
             for name, size in part.slopes.sizes().items():
                 whole = found.setdefault(name, size.new_zeros(batch, steps))
                 whole[part.row, part.at] = size
@@ -176,7 +169,7 @@ class GradientFlow:
         """First and last position of each state's past, itself included; 0 and -1 for padding."""
         batch, steps, _ = self.shape
         found = torch.tensor([0, -1]).repeat(batch, steps, 1)
-        for part in self.stretches:
+        for part in self.trajectories:
             at, first = torch.tensor(part.at), part.at[0] if part.at else 0
             ends = torch.stack([at, torch.full_like(at, first)])
             found[part.row, at] = ends.sort(0).values.T
@@ -250,23 +243,25 @@ def gradient_flow(
     >>> flow.product(5, 2).shape
     torch.Size([4, 4])
     """
-    held = layer_of(recording, layer)
-    held.check_one_batch("gradient flow")
-    if any(segment.program for segment in held.segments):
+    recorded = layer_of(recording, layer)
+    recorded.check_one_batch("gradient flow")
+    if any(segment.program for segment in recorded.segments):
         raise RecordingError(
-            f"layer {held.name!r} was edited, so its states do not follow one another as its cell "
-            "says; record without edits of this layer"
+            f"layer {recorded.name!r} was edited, so its states do not follow one another as its "
+            "cell says; record without edits of this layer"
         )
-    chosen = positions.chosen(rows, held.shape[0], "row", f"layer {held.name!r}")
-    return GradientFlow(held.name, held.shape, tuple(_stretches(held, chosen)))
+    chosen = positions.chosen(rows, recorded.shape[0], "row", f"layer {recorded.name!r}")
+    return GradientFlow(recorded.name, recorded.shape, tuple(_trajectories(recorded, chosen)))
 
 
-def _stretches(layer: LayerRecording, rows: Tensor) -> Iterator[Stretch]:
+def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory]:
     cell = layer.cell.over(lambda weight: weight.detach().cpu().double())
     x, h_prev = layer.x.detach().cpu(), layer.h_prev.detach().cpu()
     with torch.no_grad():
-        for span in spans(layer):
+        for trajectory in trajectories(layer):
             for row in rows.nonzero()[:, 0].tolist():
-                at = span.order(row)
+                at = trajectory.order(row)
                 products = linear(x[row, at].double(), cell.weight_ih, cell.bias_ih)
-                yield Stretch(row, at.tolist(), Slopes.at(cell, products, h_prev[row, at].double()))
+                yield RowTrajectory(
+                    row, at.tolist(), Slopes.at(cell, products, h_prev[row, at].double())
+                )

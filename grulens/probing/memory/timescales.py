@@ -73,8 +73,9 @@ class Timescales:
         """
         if not isinstance(gate, str) or gate not in GATES:
             raise SignalError(f"gate must be one of {', '.join(GATES)}, got {shown(gate)}")
-        held: Tensor = getattr(self, f"{gate}_counts")
-        chosen = held[positions.chosen(units, len(held), "unit", f"layer {self.layer!r}")].sum(0)
+        counted: Tensor = getattr(self, f"{gate}_counts")
+        where = positions.chosen(units, len(counted), "unit", f"layer {self.layer!r}")
+        chosen = counted[where].sum(0)
         return chosen.double() / chosen.sum().clamp(min=1)
 
     def __len__(self) -> int:
@@ -163,23 +164,23 @@ def timescales(
     >>> found.histogram("z")
     tensor([0., 0., 1., 0.], dtype=torch.float64)
     """
-    held = layer_of(recording, layer)
-    held.check_one_batch("timescales")
+    recorded = layer_of(recording, layer)
+    recorded.check_one_batch("timescales")
     low, high = _number(low, "low"), _number(high, "high")
     wanted = _shares(quantiles)
     if isinstance(bins, bool) or not isinstance(bins, int) or not 1 <= bins <= 1000:
         raise GrulensError(f"bins must be an int from 1 to 1000, got {shown(bins)}")
-    part = positions.chosen(rows, held.shape[0], "row", f"layer {held.name!r}")
-    mask = held.mask[part]
-    r, z = (signal[part][mask].detach().double().cpu() for signal in (held.r, held.z))
+    part = positions.chosen(rows, recorded.shape[0], "row", f"layer {recorded.name!r}")
+    mask = recorded.mask[part]
+    r, z = (signal[part][mask].detach().double().cpu() for signal in (recorded.r, recorded.z))
     if not len(z):
-        raise PositionError(f"rows={shown(rows)} leaves no step of layer {held.name!r}")
+        raise PositionError(f"rows={shown(rows)} leaves no step of layer {recorded.name!r}")
     # a half-life rises with z, so its quantiles are those of z; half-lives may be infinite, which
     # nothing can be interpolated with
     # (numpy's, because torch's takes no more than 2^24 numbers)
     at = torch.from_numpy(np.quantile(z.numpy(), wanted, axis=0)).T
     return Timescales(
-        held.name, len(z), half_life(z.mean(0)), wanted, half_life(at), low, high,
+        recorded.name, len(z), half_life(z.mean(0)), wanted, half_life(at), low, high,
         below(r, low), above(r, high), below(z, low), above(z, high),
         counts(r, bins), counts(z, bins),
     )  # fmt: skip

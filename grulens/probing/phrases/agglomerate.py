@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from grulens.errors import EditError, PositionError, shown
+from grulens.job import tell
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.reader import Reader, ask
 from grulens.probing.credit.stack import Levels
 from grulens.probing.phrases.hierarchy import BY, Group, Hierarchy, Span, merging
 from grulens.probing.phrases.phrases import Scorer
-from grulens.stopped import tell
 
 
 def agglomerate(

@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from grulens.errors import PositionError, shown
+from grulens.job import stopped
 from grulens.probing.credit.reader import Target
-from grulens.stopped import stopped
 from grulens.tables import html_table
 
 By = Literal["interaction", "score"]

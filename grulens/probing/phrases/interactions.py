@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
+from grulens.job import stopped, tell
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.reader import ask
 from grulens.probing.edits import positions
 from grulens.probing.edits.positions import Index
 from grulens.probing.phrases.phrases import Scorer, asked, held
-from grulens.stopped import stopped, tell
 from grulens.tables import html_table
 
 PAIRS = ("adjacent", "all")

@@ -26,7 +26,7 @@ from grulens.models.instrument.batched import DirectRun
 from grulens.models.instrument.editing import ran
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
-from grulens.probing.units.question import Question
+from grulens.probing.units.experiment import Experiment
 
 Kind = tuple[str, bool]
 """A signal, and whether it is its pre-activation."""
@@ -57,25 +57,25 @@ class Estimates:
     """The gradients of a readout, and what they say of an edit.
 
     Args:
-        question: what is asked.
+        experiment: the model, its input and its readout.
         kinds: what the edits change.
     """
 
-    def __init__(self, question: Question, kinds: Sequence[Kind]) -> None:
-        layer = question.recording
-        self.question = question
+    def __init__(self, experiment: Experiment, kinds: Sequence[Kind]) -> None:
+        layer = experiment.recording
+        self.experiment = experiment
         zeros = {kind: torch.zeros_like(layer.h).requires_grad_() for kind in kinds}
-        nudges = [_Nudge(question.layer, kind, zero) for kind, zero in zeros.items()]
-        direct = DirectRun(question.model, question.layer, question.known, nudges)
-        with as_it_was(question.model, grad=True):
-            output = ran(question.run, Watch(question.model, nudges))
+        nudges = [_Nudge(experiment.layer, kind, zero) for kind, zero in zeros.items()]
+        direct = DirectRun(experiment.model, experiment.layer, experiment.unedited, nudges)
+        with as_it_was(experiment.model, grad=True):
+            output = ran(experiment.run, Watch(experiment.model, nudges))
             self._total = self._gradients(output, zeros)
-        with as_it_was(question.model, grad=True):
-            self._direct = self._gradients(ran(question.run, direct), zeros)
+        with as_it_was(experiment.model, grad=True):
+            self._direct = self._gradients(ran(experiment.run, direct), zeros)
 
     def _gradients(self, output: Any, zeros: dict[Kind, Tensor]) -> dict[Kind, Tensor]:
         """(number of the readout, batch, time, unit) for each kind."""
-        values = self.question.readout(output)
+        values = self.experiment.readout(output)
         if not isinstance(values, Tensor) or not values.requires_grad:
             raise ReadoutError(
                 'method="gradient" needs a readout that gradients flow through; this one returns '
@@ -96,29 +96,29 @@ class Estimates:
 
     def of(self, edits: Sequence[EditLike]) -> tuple[Tensor, Tensor]:
         """The effect of some edits and its direct part, each of the readout's shape."""
-        question = self.question
-        changes = [edit.change(question.place) for edit in edits]
-        steps, units = _touched(changes, question.place)
+        experiment = self.experiment
+        changes = [edit.change(experiment.place) for edit in edits]
+        steps, units = _touched(changes, experiment.place)
         moved: dict[Kind, Tensor] = {}
         for change in changes:
             kind = change.signal, change.before_activation
             where, factor, offset = (
-                _part(tensor, steps, units, question.place)
+                _part(tensor, steps, units, experiment.place)
                 for tensor in (change.where, change.factor, change.offset)
             )
             if change.before_activation:
                 before = moved.get(kind, torch.zeros_like(offset))
                 after = before + offset
             else:
-                signal = question.recording.signal(change.signal)
-                value = _part(signal, steps, units, question.place)
+                signal = experiment.recording.signal(change.signal)
+                value = _part(signal, steps, units, experiment.place)
                 before = moved.get(kind, torch.zeros_like(value))
                 after = factor * (value + before) + offset - value
             moved[kind] = torch.where(where, after, before)
-        shape = question.baseline.shape
+        shape = experiment.baseline.shape
         found = []
         for gradients in (self._total, self._direct):
-            sums = question.baseline.new_zeros(question.baseline.numel())
+            sums = experiment.baseline.new_zeros(experiment.baseline.numel())
             for kind, by in moved.items():
                 part = gradients[kind][:, :, steps][..., units]
                 sums = sums + (part * by).sum((1, 2, 3)).to(sums.dtype)
@@ -126,12 +126,12 @@ class Estimates:
         return found[0], found[1]
 
 
-def kinds_of(question: Question, runs: Iterator[Sequence[EditLike]]) -> list[Kind]:
+def kinds_of(experiment: Experiment, runs: Iterator[Sequence[EditLike]]) -> list[Kind]:
     """What the edits of all runs change."""
     found: dict[Kind, None] = {}
     for edits in runs:
         for edit in edits:
-            change = edit.change(question.place)
+            change = edit.change(experiment.place)
             found[change.signal, change.before_activation] = None
     return list(found)
 

@@ -1,8 +1,8 @@
-"""What a forward holds at its peak, so that one knows how many of them fit side by side.
+"""How much memory a forward needs at its peak, so that one knows how many of them fit side by side.
 
 torch counts the memory of a graphics card, and none of a processor's. So every result of a torch
 function is counted while it lives, one piece of memory once however many views look at it. What a
-function holds inside itself is not seen.
+function needs inside itself is not seen.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
-class Held(TorchFunctionMode):
+class PeakMemory(TorchFunctionMode):
     """Counts the memory of what is computed inside its block.
 
     Attributes:
-        peak: the most bytes that were held at one time.
+        peak: the most bytes that lived at one time.
 
     >>> import torch
-    >>> with Held() as held:
+    >>> with PeakMemory() as memory:
     ...     a = torch.zeros(256)
     ...     b = a.view(16, 16) + 1
     ...     del a
     ...     c = b * 2
-    >>> held.peak
+    >>> memory.peak
     2048
     """
 

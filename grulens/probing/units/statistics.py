@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grulens.cells.memory.timescales import half_life
 from grulens.models.recording import LayerRecording
-from grulens.probing.memory.spans import last_read
+from grulens.probing.layer import last_read
 
 LOW, HIGH = 0.1, 0.9
 

@@ -7,34 +7,174 @@ matrix units full and fit into the memory that the caller allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
-from grulens.models.call.invocation import Given, arguments, fresh
-from grulens.models.instrument.undisturbed import as_it_was
-from grulens.models.layers import check_layer, find, named
-from grulens.models.record import record
-from grulens.probing.edits.five import ablate
-from grulens.probing.readout.readout import Readout, check_readout, first_tensor
+from grulens.job import Job, stopped, tell
+from grulens.models.call.invocation import Given, arguments
+from grulens.probing.edits import positions
+from grulens.probing.edits.edit import ablate
+from grulens.probing.readout.readout import Readout, first_tensor
+from grulens.probing.units.batched_runs import EditedRuns
+from grulens.probing.units.experiment import Experiment, prepare
 from grulens.probing.units.gradient import Estimates, kinds_of, rank_correlation
-from grulens.probing.units.looks import Looks
-from grulens.probing.units.peak_memory import Held
-from grulens.probing.units.question import Question, floating
-from grulens.probing.units.repeat import bytes_of
-from grulens.probing.units.request import Asked
-from grulens.probing.units.runs import Answer, SideBySide, one_by_one
-from grulens.probing.units.swept import Sweep
-from grulens.stopped import tell
+from grulens.probing.units.grid import Grid
+from grulens.tables import html_table
 
-SURE = 4
-"""So much less than `memory` what is known to be needed must be, to leave the rest unmeasured."""
 METHODS = ("exact", "gradient")
-STEP_BYTES = 3 * 2**20
-"""What the gates of one step may take; more, and they leave the cache before they are used."""
+Method = Literal["exact", "gradient"]
+PATHS = ("effect", "direct", "recurrent")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sweep:
+    """One edited run a unit, or a unit and time: how far the readout moved, and through which path.
+
+    Attributes:
+        layer: the layer that was edited.
+        units: the units, or groups of units, in the order in which they were asked for.
+        times: the times, or None; with rows of several lengths, a negative time counts from each
+            row's own end.
+        baseline: the readout of the unedited run, `(*readout)`.
+        effect: readout(edited run) - readout(unedited run), `(unit, *readout)` or
+            `(unit, time, *readout)`; NaN where an interrupt came first.
+        direct: the same with the edit put on the layer's states after its recurrence had run
+            unedited: what an ordinary forward hook would show.
+        recurrent: effect - direct: what came through the recurrence.
+        done: bool (unit,) or (unit, time), False where an interrupt came first.
+        method: "exact", or "gradient" for first-order estimates.
+        batched: whether many runs were done side by side. False where the model does not let its
+            rows be repeated (it couples them, draws random numbers, takes one row without a
+            batch): then they ran one after another.
+        rank_correlation: Spearman's, of the estimates with the exact effects of the sample;
+            NaN for an exact sweep.
+        sample: the runs of that sample, as indices (unit,) or (unit, time) into `effect`.
+        wanted: how many runs it was to have; an interrupt leaves fewer.
+    """
+
+    layer: str
+    units: tuple[Any, ...]
+    times: tuple[int, ...] | None
+    baseline: Tensor
+    effect: Tensor
+    direct: Tensor
+    recurrent: Tensor
+    done: Bool[Tensor, "..."]  # noqa: UP037  (jaxtyping's any shape)
+    method: Method = "exact"
+    batched: bool = True
+    rank_correlation: float = float("nan")
+    sample: tuple[tuple[int, ...], ...] = ()
+    wanted: int = 0
+
+    @property
+    def stopped(self) -> str:
+        """Where an interrupt came before all of it was done: after how much; else ""."""
+        noun = "unit" if self.times is None else "run"
+        return stopped(int(self.done.sum()), self.done.numel(), noun) or stopped(
+            len(self.sample), self.wanted, "exact run"
+        )
+
+    def size(self, by: str = "effect") -> Tensor:
+        """The mean absolute size of each effect, (unit,) or (unit, time), float64.
+
+        Args:
+            by: "effect", "direct" or "recurrent".
+
+        Raises:
+            EditError: `by` is none of them.
+        """
+        if not isinstance(by, str) or by not in PATHS:
+            raise EditError(f"by must be one of {', '.join(PATHS)}, got {shown(by)}")
+        values: Tensor = getattr(self, by)
+        return (
+            values.detach().double().abs().reshape(*self.done.shape, self.baseline.numel()).mean(-1)
+        )
+
+    def order(self, by: str = "effect") -> tuple[Any, ...]:
+        """The units by falling mean absolute size of their effects; those not done come last.
+
+        Args:
+            by: "effect", "direct" or "recurrent".
+        """
+        return tuple(self.units[place] for place in self._places(by))
+
+    def _places(self, by: str = "effect") -> list[int]:
+        size = self.size(by)
+        size = size if self.times is None else size.nanmean(1)
+        rank = torch.where(size.isnan(), -1.0, size)
+        return rank.argsort(descending=True, stable=True).tolist()
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, one row a number: unit, time, output_0, ..., and the three effects.
+
+        A group of units stands there as a tuple; `time` is there if the sweep had times, and
+        `output_i` for each dimension of the readout that has more than one position.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas as pd  # noqa: PLC0415 - pandas is optional
+
+        shape = tuple(self.effect.shape)
+        index = np.indices(shape, sparse=False).reshape(len(shape), -1)
+        units = np.empty(len(self.units), dtype=object)
+        units[:] = self.units
+        if all(isinstance(unit, int) for unit in self.units):
+            units = units.astype(np.int64)
+        columns: dict[str, Any] = {"unit": units[index[0]]}
+        if self.times is not None:
+            columns["time"] = np.asarray(self.times, dtype=np.int64)[index[1]]
+        runs = self.done.dim()
+        for dim, size in enumerate(shape[runs:]):
+            if size > 1:
+                columns[f"output_{dim}"] = index[runs + dim]
+        for name in PATHS:
+            columns[name] = getattr(self, name).detach().cpu().flatten().double().numpy()
+        return pd.DataFrame(columns)
+
+    @property
+    def note(self) -> str:
+        """What a reader of the numbers has to know, in words; "" if nothing."""
+        notes = []
+        notes.append(self.stopped)
+        if self.method == "gradient":
+            notes.append(
+                f"first-order estimates; rank correlation with {len(self.sample)} exact effects "
+                f"{self.rank_correlation:.2f}"
+            )
+        elif not self.batched:
+            notes.append("one run after another: the model's rows cannot be repeated")
+        return "; ".join(note for note in notes if note)
+
+    def __repr__(self) -> str:
+        parts = [repr(self.layer), _count(len(self.units), "unit")]
+        parts += [] if self.times is None else [_count(len(self.times), "time")]
+        parts += [f"readout {tuple(self.baseline.shape)}"]
+        parts += [self.note] if self.note else []
+        return f"Sweep({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        sizes = {name: self.size(name) for name in PATHS}
+        top = self._places()[:10]
+        rows = []
+        for place in top:
+            unit = self.units[place]
+            name = unit if isinstance(unit, int) else positions.words(unit, "unit")
+            means = (sizes[path][place].nanmean() for path in PATHS)
+            rows.append((name, *(f"{float(mean):.3g}" for mean in means)))
+        caption = f"mean |effect| on the readout, {self.layer}: the {len(top)} largest of "
+        caption += _count(len(self.units), "unit")
+        caption += "" if self.times is None else f", over {_count(len(self.times), 'time')}"
+        return html_table(
+            ("unit", *PATHS), rows, caption + (f" ({self.note})" if self.note else "")
+        )
 
 
 def sweep(
@@ -130,97 +270,61 @@ def run_sweep(
     for name, value in (("memory", memory), ("sample", sample)):
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             raise EditError(f"{name} must be a positive int, got {shown(value)}")
-    question, plain = ask(model, given, layer, readout, call)
-    asked = Asked.of(question.recording, units, times, make_edit)
+    experiment = prepare(model, given, layer, readout, call)
+    grid = Grid.of(experiment.recording, units, times, make_edit)
     if method == "gradient":
-        return _estimated(question, plain, asked, sample, memory, progress)
-    return _exact(question, plain, asked, memory, progress)
+        return _estimate(experiment, grid, sample, memory, progress)
+    found, batched = _measure(experiment, grid, grid.runs, memory, progress)
+    return _result(experiment, grid, found, method="exact", batched=batched)
 
 
-def ask(
-    model: nn.Module, given: Given, layer: str, readout: Readout, call: str | None = None
-) -> tuple[Question, Any]:
-    """The unedited run: the question with its baseline, and the model's output."""
-    check_readout(readout)
-    modules = [named(path, module) for path, module in find(model).items()]
-    check_layer(layer, [n for names in modules for n, _ in names.values()], model=model)
-    module, names, backwards = next(
-        (module, [name for name, _ in names.values()], bool(key[1]))
-        for module, names in zip(find(model).values(), modules, strict=True)
-        for key, (name, _) in names.items()
-        if name == layer
-    )
-    with as_it_was(model), Looks(module) as looks:
-        known = record(model, layers=names, call=call, inputs=fresh(given))
-    with as_it_was(model):
-        known[layer].check_one_batch("a sweep")
-        baseline = floating(readout(known.output))
-    question = Question(
-        model, given, call, layer, backwards, readout, known, baseline, looks=looks.seen
-    )
-    return question, known.output
+Found = dict[int, tuple[Tensor, Tensor]]
+"""By the number of a run: its readout edited, and edited behind the recurrence."""
 
 
-def _exact(question: Question, plain: Any, asked: Asked, memory: int, progress: bool) -> Sweep:
-    found: dict[int, tuple[Tensor, Tensor]] = {}
-    side_by_side = SideBySide(question, plain)
-    at_once = runs_at_once(question, plain, memory)
-    _fill(found, _answers(question, side_by_side, asked, asked.runs, at_once), asked.runs, progress)
-    batched = side_by_side.guess is not None
-    return _result(question, asked, found, method="exact", batched=batched)
+def _measure(
+    experiment: Experiment, grid: Grid, runs: Sequence[int], memory: int, progress: bool
+) -> tuple[Found, bool]:
+    """Edited runs until they end or the user has had enough, and whether they were batched."""
+    found: Found = {}
+    edited_runs = EditedRuns(experiment, grid.edits, memory)
+    job: Job[Sweep] = Job("sweep", "run", len(runs))
+    with job.watched(bar=progress):
+        for answers in edited_runs.answers(runs):
+            for run, edited, direct in answers:
+                found[run] = edited, direct
+                job.advance()
+    return found, edited_runs.batched
 
 
-def _estimated(
-    question: Question, plain: Any, asked: Asked, sample: int, memory: int, progress: bool
+def _estimate(
+    experiment: Experiment, grid: Grid, sample: int, memory: int, progress: bool
 ) -> Sweep:
-    runs = sorted(asked.runs)
-    kinds = kinds_of(question, map(asked.edits, runs))
-    estimates = Estimates(question, kinds)
-    found = {}
+    """First-order estimates of all runs, and exact effects of a sample of them."""
+    runs, baseline = sorted(grid.runs), experiment.baseline
+    estimates = Estimates(experiment, kinds_of(experiment, map(grid.edits, runs)))
+    found: Found = {}
     for run in runs:
-        effect, direct = estimates.of(asked.edits(run))
-        found[run] = question.baseline + effect, question.baseline + direct
+        effect, direct = estimates.of(grid.edits(run))
+        found[run] = baseline + effect, baseline + direct
     places = torch.linspace(0, len(runs) - 1, min(sample, len(runs))).round().long().tolist()
-    measured: dict[int, tuple[Tensor, Tensor]] = {}
-    side_by_side = SideBySide(question, plain)
-    at_once = runs_at_once(question, plain, memory)
     chosen = [runs[place] for place in places]
-    _fill(measured, _answers(question, side_by_side, asked, chosen, at_once), chosen, progress)
+    measured, batched = _measure(experiment, grid, chosen, memory, progress)
     sampled = sorted(measured)
-    pairs = [torch.stack([of[run][0] for run in sampled]) - question.baseline
+    pairs = [torch.stack([of[run][0] for run in sampled]) - baseline
              for of in (found, measured)] if sampled else []  # fmt: skip
     return _result(
-        question, asked, found, method="gradient", batched=side_by_side.guess is not None,
+        experiment, grid, found, method="gradient", batched=batched,
         rank_correlation=rank_correlation(*pairs) if pairs else float("nan"),
-        sample=tuple(asked.index(run) for run in sampled), wanted=len(chosen),
+        sample=tuple(grid.index(run) for run in sampled), wanted=len(chosen),
     )  # fmt: skip
 
 
-def _fill(
-    found: dict[int, tuple[Tensor, Tensor]],
-    answers: Iterator[Answer],
-    runs: Sequence[int],
-    progress: bool,
-) -> None:
-    """Take answers until they end or the user has had enough."""
-    from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
-
-    with tqdm(total=len(runs), desc="sweep", unit="run", disable=not progress) as bar:
-        try:
-            for run, edited, direct in answers:
-                found[run] = edited, direct
-                bar.update()
-        except KeyboardInterrupt:
-            pass
-
-
-def _result(
-    question: Question, asked: Asked, found: dict[int, tuple[Tensor, Tensor]], **more: Any
-) -> Sweep:
-    baseline = question.baseline
+def _result(experiment: Experiment, grid: Grid, found: Found, **more: Any) -> Sweep:
+    baseline = experiment.baseline
     blank = torch.full_like(baseline, float("nan"))
-    runs = range(len(asked.runs))
-    shape = (*asked.shape, *baseline.shape)
+    runs = range(len(grid.runs))
+    shape = (*grid.shape, *baseline.shape)
     edited, direct = (
         torch.stack([found.get(run, (blank, blank))[way] for run in runs]).reshape(shape)
         if runs
@@ -228,57 +332,17 @@ def _result(
         for way in (0, 1)
     )
     return Sweep(
-        layer=question.layer,
-        units=asked.units,
-        times=asked.times,
+        layer=experiment.layer,
+        units=grid.units,
+        times=grid.times,
         baseline=baseline,
         effect=edited - baseline,
         direct=direct - baseline,
         recurrent=edited - direct,
-        done=torch.tensor([run in found for run in runs], dtype=torch.bool).reshape(asked.shape),
+        done=torch.tensor([run in found for run in runs], dtype=torch.bool).reshape(grid.shape),
         **more,
     )
 
 
-def _answers(
-    question: Question,
-    side_by_side: SideBySide,
-    asked: Asked,
-    runs: Sequence[int],
-    at_once: int,
-) -> Iterator[Answer]:
-    chunks = _even(runs, at_once)
-    for number, chunk in enumerate(chunks):
-        if number == 0:
-            first = side_by_side.first(chunk, asked.edits)
-            if first is None:
-                yield from one_by_one(question, runs, asked.edits)
-                return
-            yield from first
-        else:
-            yield from side_by_side.answers(chunk, asked.edits)
-
-
-def runs_at_once(question: Question, plain: Any, memory: int) -> int:
-    """How many runs fit: into the cache as far as their gates go, into `memory` altogether."""
-    layer = question.recording
-    batch, steps, units = layer.shape
-    value = layer.h.element_size()
-    fast = max(1, max(STEP_BYTES // (3 * units * value), 128) // batch)
-    # the states, a copy of them in the model's own layout and a mask; what goes into the model, and
-    # what comes out of it: it is kept twice, edited and direct
-    states = batch * steps * units
-    each = (3 * value + 1) * states + bytes_of(question.given) + 2 * bytes_of(plain)
-    inside = bytes_of(plain)
-    if SURE * fast * (each + inside) > memory:
-        with as_it_was(question.model), Held() as held:
-            question.run()
-        inside = held.peak
-    # one copy more than runs: the one in which nothing is changed
-    return max(1, min(fast, memory // (each + inside) - 1))
-
-
-def _even(runs: Sequence[int], at_once: int) -> list[Sequence[int]]:
-    chunks = -(-len(runs) // at_once)
-    size = -(-len(runs) // max(1, chunks))
-    return [runs[start : start + size] for start in range(0, len(runs), max(1, size))]
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

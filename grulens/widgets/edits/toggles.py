@@ -18,7 +18,7 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import WeightsChangedError
-from grulens.probing.edits.five import ablate
+from grulens.probing.edits.edit import ablate
 from grulens.views.figure.palette import ACCENT
 from grulens.widgets.jupyter.copy_code import CopyCode
 from grulens.widgets.session.edit_list import Slot
@@ -139,7 +139,7 @@ class AblationToggles(Panel):
     def _effect(self, slot: Slot) -> str:
         """What one edit does alone; "" where it cannot act, or nothing can be compared."""
         try:
-            if slot.misfit or self.session.unread:
+            if slot.mismatch or self.session.unread:
                 return ""
             return self._amount(self.session.effect(slot.edit))
         except WeightsChangedError:  # which the panel says, with what to do
@@ -183,7 +183,7 @@ class Line(W.HBox):
         """Show the edit as it is now."""
         self._showing = True
         try:
-            self.on.value, self.on.disabled = slot.on, bool(slot.misfit)
+            self.on.value, self.on.disabled = slot.on, bool(slot.mismatch)
             text = slot.edit.words()
             self.on.tooltip = f"on: {text}"
             color = ACCENT[slot.edit.signal]
@@ -191,10 +191,10 @@ class Line(W.HBox):
                 f'<span style="color:{color}" aria-hidden="true">■</span> {escape(text)} '
                 f'<span class="grulens-quiet">· {escape(slot.edit.layer)}</span>'
             )
-            if slot.misfit:
+            if slot.mismatch:
                 self.effect.value = ""
                 self.words.value += (
-                    f' <span class="grulens-note">does not fit this input: {escape(slot.misfit)}'
+                    f' <span class="grulens-note">does not fit this input: {escape(slot.mismatch)}'
                     "</span>"
                 )
             self.up.disabled, self.down.disabled = first, last

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 import ipywidgets as W
 
-from grulens.probing.edits.edit import Edit
-from grulens.probing.edits.five import clamp, scale, shift
+from grulens.probing.edits.edit import Edit, clamp, scale, shift
 from grulens.views.figure.palette import ACCENT, NAME
 from grulens.widgets.session.latest import Background
 from grulens.widgets.session.panel import button, choice, row

@@ -20,8 +20,8 @@ from grulens.probing.edits import positions
 from grulens.probing.memory.attention import GateAttention
 from grulens.probing.memory.timescales import Timescales
 from grulens.probing.phrases.hierarchy import Hierarchy
-from grulens.probing.units.swept import PATHS, Sweep
-from grulens.probing.units.traced import Trace
+from grulens.probing.units.sweep import PATHS, Sweep
+from grulens.probing.units.trace import Trace
 from grulens.views.figure import raster
 from grulens.views.gates.step_map import largest, step_map
 from grulens.views.phrases.tree import PhraseBoxes

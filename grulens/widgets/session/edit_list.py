@@ -27,18 +27,18 @@ class Slot:
         key: what it keeps while it is changed or moved.
         edit: the edit.
         wanted: whether it is switched on.
-        misfit: what of it the present input has not got, "steps 12, 13 of 5"; "" where it fits.
+        mismatch: what of it the present input has not got, "steps 12, 13 of 5"; "" where it fits.
     """
 
     key: int
     edit: Edit
     wanted: bool = True
-    misfit: str = ""
+    mismatch: str = ""
 
     @property
     def on(self) -> bool:
         """Whether it acts: one that does not fit is off until it fits again."""
-        return self.wanted and not self.misfit
+        return self.wanted and not self.mismatch
 
 
 Slots = tuple[Slot, ...]

@@ -23,8 +23,8 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.standing import CHANGED, Standing
 from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
-from grulens.probing.edits.misfit import misfit
-from grulens.probing.memory.spans import last_read
+from grulens.probing.edits.mismatch import describe_mismatch
+from grulens.probing.layer import last_read
 from grulens.probing.readout.readout import Answer, Readout, Scale, divergence
 from grulens.widgets.session.answers import Answers, Array
 from grulens.widgets.session.code import write
@@ -290,7 +290,7 @@ class Session(EditList):
 
     @staticmethod
     def _fitted(slots: Slots, run: Recording) -> Slots:
-        return tuple(replace(slot, misfit=misfit(slot.edit, run)) for slot in slots)
+        return tuple(replace(slot, mismatch=describe_mismatch(slot.edit, run)) for slot in slots)
 
     def _of_one(self, standing: Standing, given: Input, edits: Sequence[Edit]) -> Recording:
         """An edited run of the model as it stood in the unedited one.

@@ -14,13 +14,20 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from grulens.probing.edits.edit import ablate
 from grulens.probing.readout.readout import Answer, divergence
-from grulens.probing.units.interleaved import Turns
-from grulens.probing.units.swept import PATHS
+from grulens.probing.units.batched_runs import EditedRuns
+from grulens.probing.units.experiment import prepare
+from grulens.probing.units.grid import Grid
+from grulens.probing.units.sweep import PATHS
 from grulens.widgets.session.session import Session
 
 #: Others wait for the lock while a turn runs; a pause lets one of them have it.
 PAUSE: Final = 0.002
+
+#: What runs done at a time may take: bytes, and about so many seconds; a slider waits as long.
+MEMORY: Final = 128 * 2**20
+SECONDS: Final = 0.25
 
 #: One measurement; set once it is to end.
 Job = threading.Event
@@ -78,9 +85,11 @@ class UnitEffects:
 
         found = {name: np.full(units, np.nan, np.float32) for name in PATHS}
         with session.studying():
-            turns = Turns(session.model, given, layer.name, values, call=session.call)
-            before = Answer(turns.baseline, scale)
-            for turn in turns:
+            experiment = prepare(session.model, given, layer.name, values, session.call)
+            grid = Grid.of(experiment.recording, None, None, ablate)
+            edited_runs = EditedRuns(experiment, grid.edits, MEMORY, SECONDS)
+            before = Answer(experiment.baseline, scale)
+            for turn in map(list, edited_runs.answers(grid.runs)):
                 with session.lock:
                     if job.is_set() or session.before is not layer or session.row != row:
                         return

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from grulens.job import stopped
 from grulens.probing.units.statistics import Neurons, neurons
-from grulens.probing.units.swept import PATHS
-from grulens.stopped import stopped
+from grulens.probing.units.sweep import PATHS
 from grulens.views.figure.tokens import visible_text
 from grulens.views.still.lens import compose
 from grulens.views.still.sweep import effects

@@ -16,7 +16,7 @@ from grulens.errors import EditError, LayerError, PositionError, RecordingError
 from grulens.models.recording import LayerRecording
 from grulens.probing.layer import layer_of
 from grulens.probing.memory.attention import attention
-from grulens.probing.units.peak_memory import Held
+from grulens.probing.units.peak_memory import PeakMemory
 from tests.drawn import cases
 
 
@@ -171,13 +171,13 @@ def test_a_map_is_quadratic_in_time_and_never_times_units() -> None:
     steps, units = 256, 64
     found = attention(record(nn.GRU(2, units), torch.randn(steps, 1, 2)))
     for ask in (found.map, lambda: found.map(torch.randn(units)), found.initial):
-        with Held() as held:
+        with PeakMemory() as memory:
             ask()
-        assert held.peak < 4 * 4 * (steps**2 + 8 * steps * units), "a few maps, a few gates"
-        assert held.peak < 4 * steps * steps * units / 4
-    with Held() as held:
+        assert memory.peak < 4 * 4 * (steps**2 + 8 * steps * units), "a few maps, a few gates"
+        assert memory.peak < 4 * steps * steps * units / 4
+    with PeakMemory() as memory:
         found.at(-1)
-    assert held.peak < 4 * 10 * steps * units
+    assert memory.peak < 4 * 10 * steps * units
 
 
 def test_rows_are_chosen_before_anything_is_computed() -> None:

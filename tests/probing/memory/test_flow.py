@@ -65,7 +65,7 @@ def test_products_and_gains_are_those_of_autograd(case: Any, seed: int) -> None:
                     flow.product(k, t, row=row)
         alone = gradient_flow(layer, rows=row)
         assert torch.equal(alone.map(toward=toward)[row], along[row])
-        assert len({part.row for part in alone.stretches}) == 1
+        assert len({part.row for part in alone.trajectories}) == 1
         ends = flow.past[row]
         for t in range(layer.shape[1]):
             reached = along[row, t].nonzero()[:, 0]

@@ -20,10 +20,10 @@ import grulens
 from grulens import ablate, clamp, editing, patch, record, scale, shift
 from grulens.errors import EditError, LayerError, PositionError, ReadoutError, StoppedWarning
 from grulens.probing.readout.readout import first_tensor
-from grulens.probing.units import runs as runs_file
-from grulens.probing.units.request import Asked
-
-engine = sys.modules["grulens.probing.units.sweep"]
+from grulens.probing.units import batched_runs
+from grulens.probing.units.batched_runs import runs_at_once
+from grulens.probing.units.experiment import prepare
+from grulens.probing.units.grid import Grid
 
 
 def sweep(*args: Any, **kwargs: Any) -> grulens.Sweep:
@@ -230,11 +230,11 @@ def test_direct_recomputes_each_state_from_the_unedited_one(case: str, edit: str
     model, args, layers = CASES[case]()
     for layer in layers:
         found = sweep(model, *args, layer=layer, make_edit=EDITS[edit])
-        question, _plain = engine.ask(model, (args, {}), layer, first_tensor)
+        experiment = prepare(model, (args, {}), layer, first_tensor)
         for place, unit in enumerate(found.units):
             made = EDITS[edit](layer, unit)
             made = made if isinstance(made, list) else [made]
-            alone = runs_file.direct_alone(question, made) - found.baseline
+            alone = batched_runs.direct_alone(experiment, made) - found.baseline
             torch.testing.assert_close(found.direct[place], alone, rtol=1e-9, atol=1e-12)
 
 
@@ -407,7 +407,7 @@ class Interrupts:
 
 
 def test_interrupted_it_returns_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "runs_at_once", lambda *_: 2)
+    monkeypatch.setattr(batched_runs, "runs_at_once", lambda *_: 2)
     model, x = double(nn.GRU(3, 6, batch_first=True)), rows(2, 5, 3)
     whole = sweep(model, x, layer="l0")
     before = (sorted(vars(model)), torch.get_rng_state().tolist())
@@ -425,7 +425,7 @@ def test_interrupted_it_returns_what_is_done(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_interrupted_among_the_exact_runs_estimates_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "runs_at_once", lambda *_: 2)
+    monkeypatch.setattr(batched_runs, "runs_at_once", lambda *_: 2)
     model, x = double(nn.GRU(3, 6, batch_first=True)), rows(2, 5, 3)
     stops = Interrupts(1 + 1 + 6 + 1 + 2 + 1)  # one run more: that with a graph
     with pytest.warns(StoppedWarning, match=r"sweep stopped after \d of 6 exact runs"):
@@ -439,7 +439,7 @@ def test_interrupted_among_the_exact_runs_estimates_say_so(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("how", ["batched", "one by one"])
 def test_interrupted_inside_the_model(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "runs_at_once", lambda *_: 2)
+    monkeypatch.setattr(batched_runs, "runs_at_once", lambda *_: 2)
     x = rows(2, 5, 3)
     calls = 0
 
@@ -478,8 +478,8 @@ def test_nothing_of_the_model_is_different_afterwards() -> None:
 
 def test_memory_decides_how_many_runs_there_are_at_a_time() -> None:
     model, x = nn.GRU(3, 8, batch_first=True), torch.randn(2, 5, 3)
-    question, plain = engine.ask(model, ((x,), {}), "l0", first_tensor)
-    counts = [engine.runs_at_once(question, plain, memory) for memory in (1, 20_000, 40_000, 2**28)]
+    experiment = prepare(model, ((x,), {}), "l0", first_tensor)
+    counts = [runs_at_once(experiment, memory) for memory in (1, 20_000, 40_000, 2**28)]
     assert counts[0] == 1
     assert 1 < counts[1] < counts[2] < counts[3]
     seen = []
@@ -678,9 +678,9 @@ def test_each_edit_is_made_once() -> None:
         return ablate(layer, unit)
 
     layer = record(nn.GRU(3, 4), torch.randn(5, 2, 3))["l0"]
-    asked = Asked.of(layer, None, None, make)
+    grid = Grid.of(layer, None, None, make)
     for run in (0, 1, 0, 1):
-        asked.edits(run)
+        grid.edits(run)
     assert made == [0, 1]
 
 
@@ -709,5 +709,5 @@ def test_a_readout_that_is_zero_unedited_is_no_reason_to_go_one_by_one() -> None
     # here the copy's rounding may be that of the run alone; where it is not, the effects say
     # what is large
     rounded, zero = torch.tensor(1e-9), torch.tensor(0.0)
-    assert runs_file._close(rounded, zero, float(found.effect.max()))
-    assert not runs_file._close(rounded, zero, 0.0)
+    assert batched_runs._close(rounded, zero, float(found.effect.max()))
+    assert not batched_runs._close(rounded, zero, 0.0)

@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from grulens import plot, trace_patch
 from grulens.errors import EditError, PositionError, ReadoutError, SourceError, StoppedWarning
-from grulens.probing.units import sweep as sweeping
+from grulens.probing.units import batched_runs
 
 
 class Latch(nn.Module):
@@ -168,7 +168,7 @@ def test_an_interrupt_keeps_what_is_done(monkeypatch: pytest.MonkeyPatch) -> Non
             raise KeyboardInterrupt
         return output
 
-    monkeypatch.setattr(sweeping, "runs_at_once", lambda *_: 2)
+    monkeypatch.setattr(batched_runs, "runs_at_once", lambda *_: 2)
     with pytest.warns(StoppedWarning, match=r"trace_patch stopped after \d of 7 runs"):
         found = trace_patch(Latch(), CLEAN, CORRUPTED, "rnn.l0", readout, progress=False)
     done = int(found.done.sum())

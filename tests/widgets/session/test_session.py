@@ -105,7 +105,7 @@ def test_a_shorter_input_switches_off_what_reaches_past_it(session: Session) -> 
     session.add(short)
     session.set_input("abc")
     assert session.tokens == list("abc")
-    assert [slot.misfit for slot in session.slots] == ["steps 4, 5 of 3", ""]
+    assert [slot.mismatch for slot in session.slots] == ["steps 4, 5 of 3", ""]
     assert [slot.on for slot in session.slots] == [False, True]
     assert session.on == [short]
     assert torch.equal(
@@ -136,7 +136,7 @@ def test_undo_under_another_input_marks_what_does_not_fit_it(session: Session) -
     session.remove(session.slots[0].key)
     session.set_input("abc")
     session.undo()
-    assert session.slots[0].misfit == "step 5 of 3"
+    assert session.slots[0].mismatch == "step 5 of 3"
     session.set_input("abcdab")
     assert session.slots[0].on
     session.redo()

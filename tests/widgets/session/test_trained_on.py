@@ -206,7 +206,7 @@ def test_a_measurement_ends_where_the_weights_move(
         on_turn()
         train(model)
 
-    monkeypatch.setattr("grulens.probing.units.interleaved.FIRST", 2)
+    monkeypatch.setattr("grulens.probing.units.batched_runs.FEWEST", 2)
     table._effects.measure(table._effects.begin(), lambda: None)
     assert table._effects.done == 6
     monkeypatch.setattr(table, "_on_turn", moved)
@@ -303,7 +303,7 @@ def test_a_new_number_of_steps_keeps_what_fits(model: nn.Module) -> None:
     session.run_again()
     assert session.steps == 3
     assert session.times == (1,)
-    assert session.slots[0].misfit == "step 5 of 3"
+    assert session.slots[0].mismatch == "step 5 of 3"
     with torch.no_grad():
         net.steps.fill_(6)
     session.run_again()

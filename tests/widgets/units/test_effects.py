@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from grulens import Lens, NeuronTable, Session, ablate, clamp, sweep
-from grulens.probing.units.interleaved import Turns
+from grulens.probing.units.batched_runs import EditedRuns
+from grulens.probing.units.experiment import prepare
+from grulens.probing.units.grid import Grid
 from grulens.widgets.units import effects as unit_effects
 from grulens.widgets.units import table as neuron_table
 from grulens.widgets.units.effects import PATHS
@@ -214,12 +216,16 @@ def test_turns_are_the_runs_of_a_sweep(model: nn.Module) -> None:
 
     x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
     layer = "l0" if isinstance(model, nn.GRU) else "rnn.l0"
-    turns = Turns(model, ((x,), {}), layer, readout, seconds=0.0)
+    experiment = prepare(model, ((x,), {}), layer, readout)
+    grid = Grid.of(experiment.recording, None, None, ablate)
+    runs = EditedRuns(experiment, grid.edits, memory=2**27, seconds=0.0)
     found = sweep(model, x, layer=layer, readout=readout, progress=False)
     assert found.batched == isinstance(model, nn.GRU)
-    torch.testing.assert_close(turns.baseline, found.baseline)
-    seen = [answer for turn in turns for answer in turn]
+    torch.testing.assert_close(experiment.baseline, found.baseline)
+    batches = [list(answers) for answers in runs.answers(grid.runs)]
+    assert [len(batch) for batch in batches] == ([4, 1] if found.batched else [1] * 5)
+    seen = [answer for batch in batches for answer in batch]
     assert [unit for unit, _, _ in seen] == list(range(5))
     for unit, edited, direct in seen:
-        torch.testing.assert_close(edited - turns.baseline, found.effect[unit])
-        torch.testing.assert_close(direct - turns.baseline, found.direct[unit])
+        torch.testing.assert_close(edited - experiment.baseline, found.effect[unit])
+        torch.testing.assert_close(direct - experiment.baseline, found.direct[unit])

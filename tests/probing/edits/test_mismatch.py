@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from grulens import ablate, clamp, patch, record, scale
-from grulens.probing.edits.misfit import misfit
+from grulens.probing.edits.mismatch import describe_mismatch
 
 torch.manual_seed(0)
 RNN = nn.GRU(3, 4, batch_first=True)
@@ -39,8 +39,8 @@ THREE = record(RNN, torch.randn(3, 5, 3))
     ],
 )
 def test_what_does_not_fit_is_said(edit: Any, said: str) -> None:
-    assert said in misfit(edit, RUN)
-    assert misfit(edit, RUN).count("\n") == 0
+    assert said in describe_mismatch(edit, RUN)
+    assert describe_mismatch(edit, RUN).count("\n") == 0
 
 
 @pytest.mark.parametrize(
@@ -54,5 +54,5 @@ def test_what_does_not_fit_is_said(edit: Any, said: str) -> None:
     ],
 )  # fmt: skip
 def test_what_fits_is_not_marked(edit: Any) -> None:
-    assert misfit(edit, RUN) == ""
+    assert describe_mismatch(edit, RUN) == ""
     record(RNN, torch.zeros(2, 5, 3), edits=edit)

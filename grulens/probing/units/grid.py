@@ -1,4 +1,4 @@
-"""Which runs a sweep was asked for: units or groups of them, times, and the edits of each."""
+"""The runs of a sweep: which units or groups of them, at which times, and the edits of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grulens.probing.edits.edit import Edit
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Grid:
     """The runs of a sweep, numbered unit by unit and within a unit time by time.
 
     Attributes:
@@ -40,7 +40,7 @@ class Asked:
     @classmethod
     def of(
         cls, recording: LayerRecording, units: Any, times: Any, make_edit: Callable[..., Any]
-    ) -> Asked:
+    ) -> Grid:
         """The runs that a user asked for.
 
         Raises:

@@ -10,7 +10,7 @@ from grulens.probing.edits.edit import Edit
 from grulens.probing.edits.positions import Index
 
 
-def misfit(edit: Edit, run: Recording) -> str:
+def describe_mismatch(edit: Edit, run: Recording) -> str:
     """What keeps an edit from acting in runs of this input, in words; "" where nothing does.
 
     Args:
@@ -20,9 +20,9 @@ def misfit(edit: Edit, run: Recording) -> str:
     >>> import torch
     >>> from grulens import clamp, record
     >>> run = record(torch.nn.GRU(2, 3), torch.zeros(5, 1, 2))
-    >>> misfit(clamp("l0", "z", value=1.0, at=[2, 12, 13]), run)
+    >>> describe_mismatch(clamp("l0", "z", value=1.0, at=[2, 12, 13]), run)
     'steps 12, 13 of 5'
-    >>> misfit(clamp("l0", "z", value=1.0, at=[2, 4]), run)
+    >>> describe_mismatch(clamp("l0", "z", value=1.0, at=[2, 4]), run)
     ''
     """
     if edit.layer not in run:

@@ -1,8 +1,8 @@
-"""Repeating what a model is given, and taking what it returns apart again.
+"""Repeating the rows that a model is given, and splitting what it returns again.
 
 Rows are repeated next to each other, (batch, copy): rows that a model wants sorted by length stay
-sorted. Which dimension of which argument is the batch nobody says; so there are `guesses`, and
-whoever uses one has to compare what comes out with an ordinary run.
+sorted. Which dimension of which argument is the batch nobody says; so `guess_batch_dims` lists
+candidates, and whoever uses one has to compare what comes out with an ordinary run.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-GUESSES = 12
+CANDIDATES = 12
 
-Guess = tuple[int | None, ...]
+BatchDims = tuple[int | None, ...]
 """For each leaf the dimension that is repeated, or None."""
 
 
-def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+def map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
     """A nested value with each leaf changed: tensors, packed sequences, lists of numbers.
 
-    >>> mapped({"a": (torch.ones(2), "text")}, lambda leaf: leaf.sum())
+    >>> map_leaves({"a": (torch.ones(2), "text")}, lambda leaf: leaf.sum())
     {'a': (tensor(2.), 'text')}
     """
     if isinstance(value, Tensor | PackedSequence) or _is_numbers(value):
         return change(value)
     if isinstance(value, MutableMapping):
-        changed = {key: mapped(item, change) for key, item in value.items()}
+        changed = {key: map_leaves(item, change) for key, item in value.items()}
         if all(changed[key] is item for key, item in value.items()):
             return value
         twin: Any = copy.copy(value)
@@ -40,19 +40,19 @@ def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
             twin[key] = item
         return twin
     if isinstance(value, tuple | list):
-        items = [mapped(item, change) for item in value]
+        items = [map_leaves(item, change) for item in value]
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if is_dataclass(value) and not isinstance(value, type):
         other: Any = copy.copy(value)
         for field in fields(value):
-            object.__setattr__(other, field.name, mapped(getattr(value, field.name), change))
+            object.__setattr__(other, field.name, map_leaves(getattr(value, field.name), change))
         return other
     return value
 
 
-def leaves(value: Any) -> list[Any]:
+def list_leaves(value: Any) -> list[Any]:
     """The leaves of a nested value, in order."""
     found: list[Any] = []
 
@@ -60,34 +60,34 @@ def leaves(value: Any) -> list[Any]:
         found.append(leaf)
         return leaf
 
-    mapped(value, keep)
+    map_leaves(value, keep)
     return found
 
 
-def guesses(given: Any, batch: int) -> Iterator[Guess]:
+def guess_batch_dims(given: Any, batch: int) -> Iterator[BatchDims]:
     """Which dimensions of what a model is given may be its batch, the likeliest first.
 
-    >>> next(guesses((torch.zeros(3, 5, 2), {"h_0": torch.zeros(1, 3, 4)}), batch=3))
+    >>> next(guess_batch_dims((torch.zeros(3, 5, 2), {"h_0": torch.zeros(1, 3, 4)}), batch=3))
     (0, 1)
     """
     found: list[list[int | None]] = []
-    for leaf in leaves(given):
+    for leaf in list_leaves(given):
         shape = leaf.shape if isinstance(leaf, Tensor) else (_rows(leaf),)
         dims: list[int | None] = [dim for dim, size in enumerate(shape) if size == batch]
         found.append([*dims, None])
-    return islice((g for g in product(*found) if any(d is not None for d in g)), GUESSES)
+    return islice((g for g in product(*found) if any(d is not None for d in g)), CANDIDATES)
 
 
-def repeated(given: Any, guess: Guess, copies: int) -> Any:
+def repeat_rows(given: Any, dims: BatchDims, copies: int) -> Any:
     """What a model is given, its rows repeated.
 
-    >>> repeated(([1, 2], torch.tensor([[1.0], [2.0]])), (0, 0), 2)
+    >>> repeat_rows(([1, 2], torch.tensor([[1.0], [2.0]])), (0, 0), 2)
     ([1, 1, 2, 2], tensor([[1.], [1.], [2.], [2.]]))
     """
-    dims = iter(guess)
+    rest = iter(dims)
 
     def repeat(leaf: Any) -> Any:
-        dim = next(dims)
+        dim = next(rest)
         if dim is None:
             return leaf
         if isinstance(leaf, Tensor):
@@ -98,15 +98,15 @@ def repeated(given: Any, guess: Guess, copies: int) -> Any:
             return _packed(rows, lengths, leaf)
         return type(leaf)(item for item in leaf for _ in range(copies))
 
-    return mapped(given, repeat)
+    return map_leaves(given, repeat)
 
 
-def taken_apart(output: Any, plain: Any, batch: int, copies: int) -> Iterator[Any]:
+def split_copies(output: Any, like: Any, batch: int, copies: int) -> Iterator[Any]:
     """The output of each copy, as an ordinary run returns it.
 
     Args:
         output: what the model returned for repeated rows.
-        plain: what it returned for the rows themselves.
+        like: what it returned for the rows themselves.
         batch: how many rows these are.
         copies: how often they were repeated.
 
@@ -115,10 +115,10 @@ def taken_apart(output: Any, plain: Any, batch: int, copies: int) -> Iterator[An
     """
     if copies == 1:
         return iter([output])
-    whole, single = leaves(output), leaves(plain)
-    if len(whole) != len(single):
+    leaves, ordinary = list_leaves(output), list_leaves(like)
+    if len(leaves) != len(ordinary):
         raise ValueError("outputs of another structure")
-    parts = [_parts(many, one, batch, copies) for many, one in zip(whole, single, strict=True)]
+    parts = [_parts(many, one, batch, copies) for many, one in zip(leaves, ordinary, strict=True)]
     if isinstance(output, Tensor):
         return iter(parts[0])
     return (_with(output, [part[c] for part in parts]) for c in range(copies))
@@ -126,7 +126,7 @@ def taken_apart(output: Any, plain: Any, batch: int, copies: int) -> Iterator[An
 
 def _with(output: Any, new: list[Any]) -> Any:
     rest = iter(new)
-    return mapped(output, lambda _: next(rest))
+    return map_leaves(output, lambda _: next(rest))
 
 
 def _parts(many: Any, one: Any, batch: int, copies: int) -> Any:
@@ -169,7 +169,7 @@ def _rows(leaf: Any) -> int:
     return len(leaf)
 
 
-def bytes_of(value: Any) -> int:
+def count_bytes(value: Any) -> int:
     """How much memory the tensors of a nested value take."""
-    tensors = [leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in leaves(value)]
-    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
+    data = (leaf.data if isinstance(leaf, PackedSequence) else leaf for leaf in list_leaves(value))
+    return sum(t.numel() * t.element_size() for t in data if isinstance(t, torch.Tensor))

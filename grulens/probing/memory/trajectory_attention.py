@@ -1,4 +1,4 @@
-"""The gate attention of a stretch of recorded time, whichever way its rows are read."""
+"""The gate attention of steps that follow one another, whichever way their rows are read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from grulens.cells.changes import reverse
 from grulens.cells.memory.attention import first_shares, weight_map, weights
 from grulens.models.recording import LayerRecording
-from grulens.probing.memory.spans import spans
+from grulens.probing.memory.trajectories import trajectories
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
-    """Steps that follow one another, each from the state of the one before.
+class TrajectoryAttention:
+    """The weights of the candidates of one trajectory.
 
     Attributes:
         begin: position of its first step.
@@ -24,7 +24,7 @@ class Chain:
         n: candidate, likewise.
         h_0: the state before its first step (batch, unit).
         lengths: how far each row goes, (batch,), or None.
-        reversed: whether reading order is from each row's end.
+        reverse: whether reading order is from each row's end.
     """
 
     begin: int
@@ -32,7 +32,7 @@ class Chain:
     n: Tensor
     h_0: Tensor
     lengths: Tensor | None
-    reversed: bool
+    reverse: bool
 
     @property
     def stop(self) -> int:
@@ -51,10 +51,10 @@ class Chain:
         ends = self.ends
         for end in sorted(set(ends[ends > t].tolist())):
             rows = (ends == end).nonzero()[:, 0].to(self.z.device)
-            query = end - 1 - t if self.reversed else t
+            query = end - 1 - t if self.reverse else t
             part, initial[rows] = weights(self.z[rows], query)
             keys = torch.arange(query + 1, device=self.z.device)
-            result[rows[:, None], end - 1 - keys if self.reversed else keys] = part
+            result[rows[:, None], end - 1 - keys if self.reverse else keys] = part
         return result, initial
 
     def query(self, t: int, toward: Tensor | None, units: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Chain:
         part, _ = self.at(t)
         if toward is None:
             return part[..., units].mean(2)
-        n = reverse(self.n, self.lengths) if self.reversed else self.n
+        n = reverse(self.n, self.lengths) if self.reverse else self.n
         return (part * n * toward)[..., units].sum(2)
 
     def map(self, toward: Tensor | None, units: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Chain:
         if self.lengths is not None:
             there = self._there(result)
             result = result * there[:, :, None] * there[:, None, :]
-        if self.reversed:  # queries, then keys, each row within its own length
+        if self.reverse:  # queries, then keys, each row within its own length
             result = reverse(reverse(result, self.lengths).mT, self.lengths).mT
         return result
 
@@ -86,14 +86,14 @@ class Chain:
             result = (share * (toward * self.h_0)[:, None, units]).sum(2)
         if self.lengths is not None:
             result = result * self._there(result)
-        return reverse(result[..., None], self.lengths)[..., 0] if self.reversed else result
+        return reverse(result[..., None], self.lengths)[..., 0] if self.reverse else result
 
     def past(self) -> Tensor:
         """The first and the last key of every query (batch, query, 2), over its own positions."""
         time = torch.arange(self.z.shape[1])
         ends = self.ends[:, None]
-        first = time.expand(len(ends), -1) if self.reversed else torch.zeros_like(time + ends)
-        last = (ends - 1).expand(-1, len(time)) if self.reversed else time.expand(len(ends), -1)
+        first = time.expand(len(ends), -1) if self.reverse else torch.zeros_like(time + ends)
+        last = (ends - 1).expand(-1, len(time)) if self.reverse else time.expand(len(ends), -1)
         span = torch.stack([first, last], 2) + self.begin
         return torch.where((time < ends)[..., None], span, torch.tensor([0, -1]))
 
@@ -104,17 +104,18 @@ class Chain:
         )
 
 
-def chains(layer: LayerRecording, rows: Tensor) -> Iterator[Chain]:
-    """The spans of a layer, of some rows of it."""
+def trajectory_attentions(layer: LayerRecording, rows: Tensor) -> Iterator[TrajectoryAttention]:
+    """One for each trajectory of a layer, of some rows of it."""
 
     def some(signal: Tensor) -> Tensor:
         return signal.detach() if bool(rows.all()) else signal.detach()[rows.to(signal.device)]
 
     z, n, h_prev = (some(s) for s in (layer.z, layer.n, layer.h_prev))
-    for span in spans(layer):
-        lengths = None if span.lengths is None else some(span.lengths)
-        part = z[:, span.begin : span.stop], n[:, span.begin : span.stop]
-        if span.reversed:
-            part = reverse(part[0], lengths), reverse(part[1], lengths)
-        first = some(span.h_0) if span.reversed else h_prev[:, span.begin]
-        yield Chain(span.begin, *part, first, lengths, span.reversed)
+    for trajectory in trajectories(layer):
+        begin, stop = trajectory.begin, trajectory.stop
+        lengths = None if trajectory.lengths is None else some(trajectory.lengths)
+        gates = z[:, begin:stop], n[:, begin:stop]
+        if trajectory.reverse:
+            gates = reverse(gates[0], lengths), reverse(gates[1], lengths)
+        first = some(trajectory.h_0) if trajectory.reverse else h_prev[:, begin]
+        yield TrajectoryAttention(begin, *gates, first, lengths, trajectory.reverse)

@@ -1,0 +1,142 @@
+"""Long work that can be watched and stopped, and keeps what is done by then.
+
+Ctrl-C in a cell and a button on a screen end the same work the same way. A program that goes on
+with less than it asked for must not do so in silence: `stopped` says how much there is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Generic, TypeVar
+
+from grulens.errors import StoppedWarning
+
+T = TypeVar("T")
+
+#: Whoever watches is told this often at most, in seconds.
+INTERVAL: Final = 0.3
+
+
+class Job(Generic[T]):
+    """Long work in pieces, done inside its `watched` block.
+
+    Args:
+        name: what is done: "sweep".
+        noun: what a piece is called: "unit".
+        total: how many pieces there are; whoever does the work may set it later.
+        on_progress: called after a piece, every 0.3 seconds at most.
+
+    Attributes:
+        done: how many pieces are done.
+        result: what there is by now; set by whoever does the work.
+        waiting: whether it is still to be begun.
+        active: whether it is being done.
+
+    >>> squares, job = [], Job("squares", "number", 3)
+    >>> with job.watched():
+    ...     for number in range(3):
+    ...         squares.append(number**2)
+    ...         if number == 1:
+    ...             job.stop()
+    ...         job.advance()
+    >>> squares, job.note
+    ([0, 1], 'stopped after 2 of 3 numbers')
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        noun: str = "piece",
+        total: int = 0,
+        on_progress: Callable[[], object] | None = None,
+    ) -> None:
+        self.name, self.noun, self.total = name, noun, total
+        self.done = 0
+        self.result: T | None = None
+        self.waiting = self.active = False
+        self._stop = threading.Event()
+        self._on_progress, self._told = on_progress, 0.0
+        self._bar: Any = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is being done, or is to be begun."""
+        return self.waiting or self.active
+
+    @property
+    def note(self) -> str:
+        """That it was stopped, and after how much; "" where all of it is done."""
+        return stopped(self.done, self.total, self.noun)
+
+    def stop(self) -> None:
+        """Do no further piece; what is done stays. It may be called from another thread."""
+        self._stop.set()
+
+    def check(self) -> None:
+        """Leave the `watched` block if the work is to stop.
+
+        Raises:
+            KeyboardInterrupt: it is, as if by Ctrl-C.
+        """
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+
+    def advance(self, pieces: int = 1) -> None:
+        """Count pieces as done, tell whoever watches, and leave the block if the work is to stop.
+
+        Args:
+            pieces: how many more are done.
+
+        Raises:
+            KeyboardInterrupt: the work is to stop.
+        """
+        self.done += pieces
+        if self._bar is not None:
+            self._bar.update(pieces)
+        if self._on_progress is not None and time.monotonic() - self._told > INTERVAL:
+            self._told = time.monotonic()
+            self._on_progress()
+        self.check()
+
+    @contextmanager
+    def watched(self, *, bar: bool = False) -> Iterator[None]:
+        """For the work: a block that Ctrl-C and `stop` end early, without an error.
+
+        Args:
+            bar: whether to show a progress bar.
+        """
+        self.waiting, self.active = False, True
+        self._bar = self._shown() if bar else None
+        try:
+            yield
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.active = False
+            if self._bar is not None:
+                self._bar.close()
+
+    def _shown(self) -> Any:
+        from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
+
+        return tqdm(total=self.total, desc=self.name, unit=self.noun)
+
+
+def stopped(done: int, total: int, noun: str) -> str:
+    """That work was stopped, and after how much of it; "" where all of it is done.
+
+    >>> stopped(37, 128, "unit"), stopped(1, 1, "unit")
+    ('stopped after 37 of 128 units', '')
+    """
+    if done == total:
+        return ""
+    return f"stopped after {done:,} of {total:,} {noun}{'' if total == 1 else 's'}"
+
+
+def tell(work: str, note: str) -> None:
+    """Say at once that work was stopped; `note` is what `stopped` says of it."""
+    warnings.warn(f"{work} {note}; what was done by then is kept", StoppedWarning, stacklevel=3)

@@ -1,0 +1,138 @@
+"""One model on one input, with a readout: what a sweep edits, and what it gives unedited.
+
+Each run begins from the model as it was: its buffers, attributes and random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from grulens.errors import ReadoutError
+from grulens.models.call.invocation import Given, fresh, invocation
+from grulens.models.call.place import EditLike, Place
+from grulens.models.instrument.undisturbed import as_it_was
+from grulens.models.layers import check_layer, find, named
+from grulens.models.record import record
+from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.readout.readout import Readout, check_readout
+from grulens.probing.units.data_dependence import DataDependence
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A model, its input, the layer that is edited, and the unedited run.
+
+    Attributes:
+        model: the user's model.
+        given: its arguments, (args, kwargs).
+        call: its method that is the run, or None.
+        layer: the layer that is edited.
+        reverse: whether that layer reads its input from the end.
+        readout: from the model's output to a tensor.
+        unedited: the layers of that layer's module, as they run unedited.
+        baseline: the readout of the unedited run, `(*readout)`.
+        data_dependent: whether what the model does depends on numbers that it computes from the
+            layer.
+    """
+
+    model: nn.Module
+    given: Given
+    call: str | None
+    layer: str
+    reverse: bool
+    readout: Readout
+    unedited: Recording
+    baseline: Tensor
+    data_dependent: bool = False
+
+    @property
+    def recording(self) -> LayerRecording:
+        """The layer, unedited."""
+        return self.unedited[self.layer]
+
+    @property
+    def output(self) -> Any:
+        """What the model returns unedited."""
+        return self.unedited.output
+
+    @cached_property
+    def place(self) -> Place:
+        """Its whole time axis, as edits are asked for their changes."""
+        layer = self.recording
+        batch, steps, units = layer.shape
+        lengths = None if layer.mask.all() else layer.mask.sum(1).cpu()
+        mean = cache(layer.mean)
+        return Place(self.layer, batch, steps, units, 0, steps, lengths, layer.x, mean)
+
+    def run(self, given: Given | None = None) -> Any:
+        """Run the model, on its own arguments or on others."""
+        given = fresh(self.given) if given is None else given
+        return invocation(self.model, given, self.call)()
+
+    def read(self, output: Any, edits: Sequence[EditLike]) -> Tensor:
+        """The readout of an edited run.
+
+        Raises:
+            ReadoutError: it is no tensor of the unedited run's shape.
+        """
+        values = floating(self.readout(output))
+        if values.shape != self.baseline.shape:
+            names = ", ".join(map(repr, edits)) or "no edit"
+            raise ReadoutError(
+                f"the readout returned {tuple(self.baseline.shape)} for the unedited run and "
+                f"{tuple(values.shape)} for {names}; it must return one shape"
+            )
+        return values
+
+
+def prepare(
+    model: nn.Module, given: Given, layer: str, readout: Readout, call: str | None = None
+) -> Experiment:
+    """Run a model unedited.
+
+    Args:
+        model: the user's model.
+        given: its arguments, (args, kwargs).
+        layer: the layer that is to be edited.
+        readout: from the model's output to a floating tensor.
+        call: the model's method that is the run, or None.
+
+    Raises:
+        LayerError: no such layer.
+        ReadoutError: the readout is no function, or gives no floating tensor.
+    """
+    check_readout(readout)
+    modules = [named(path, module) for path, module in find(model).items()]
+    check_layer(layer, [n for names in modules for n, _ in names.values()], model=model)
+    module, names, reverse = next(
+        (module, [name for name, _ in names.values()], bool(key[1]))
+        for module, names in zip(find(model).values(), modules, strict=True)
+        for key, (name, _) in names.items()
+        if name == layer
+    )
+    with as_it_was(model), DataDependence(module) as dependence:
+        unedited = record(model, layers=names, call=call, inputs=fresh(given))
+    with as_it_was(model):
+        unedited[layer].check_one_batch("a sweep")
+        baseline = floating(readout(unedited.output))
+    return Experiment(
+        model, given, call, layer, reverse, readout, unedited, baseline,
+        data_dependent=dependence.found,
+    )  # fmt: skip
+
+
+def floating(values: Any) -> Tensor:
+    """What a readout returned.
+
+    Raises:
+        ReadoutError: it is no floating tensor.
+    """
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise ReadoutError(f"a readout must return a floating tensor, got {kind}")
+    return values.detach()

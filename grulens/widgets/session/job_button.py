@@ -1,0 +1,102 @@
+"""Long work behind a button: begun and stopped with it, in the background, with a bar beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+import ipywidgets as W
+
+from grulens.job import Job
+from grulens.widgets.jupyter.callbacks import guarded
+from grulens.widgets.session.panel import Panel, button
+
+T = TypeVar("T")
+
+STOP: Final = "stop"
+
+
+class JobButton(Generic[T]):
+    """A button, a bar, and the job that they are about.
+
+    Args:
+        panel: the screen, which shows what goes wrong.
+        text: what the button says.
+        tip: what it does, in a sentence.
+        noun: what a piece of the work is called.
+        work: does the work of a job, and keeps what is done in its `result`. It runs on another
+            thread, and takes the session's lock where it needs it.
+        show: shows how far the job is, and what there is by now; the session's lock is held.
+
+    Attributes:
+        job: the present one; another where what was asked for has changed.
+        button: begins the work, and stops it.
+        bar: how much of it is done; seen while it runs.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        *,
+        text: str,
+        tip: str,
+        noun: str,
+        work: Callable[[Job[T]], object],
+        show: Callable[[], object],
+    ) -> None:
+        self._panel, self._text, self._noun = panel, text, noun
+        self._work, self._show_panel = work, show
+        self.job: Job[T] = Job(text, noun)
+        # not cleared after the click: what it starts may have failed by then
+        self.button = button(text, tip, guarded(self._on_click, panel.show_error))
+        self.bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
+        self._worker = panel.background(self._run, stop=lambda: self.job.stop())
+
+    @property
+    def percent(self) -> int:
+        """How much is done, in tenths, unlike the bar: a screen reader says every change."""
+        return self.job.done * 10 // max(1, self.job.total) * 10
+
+    def begin(self) -> None:
+        """Stop what runs, forget what was found, and begin anew."""
+        self.job.stop()
+        self.job = Job(self._text, self._noun, on_progress=self._show_locked)
+        self.job.waiting = True
+        self.show()
+        self._worker.later(self.job)
+
+    def clear(self) -> None:
+        """Forget what was found, of something else than what is asked for now, and do no more."""
+        self.job.stop()
+        self.job = Job(self._text, self._noun)
+        self.show()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is done any more; whether that was reached in time."""
+        return self._worker.wait(timeout)
+
+    def show(self) -> None:
+        """Show how far the job is."""
+        running = self.job.running
+        self.button.description, self.button.icon = (STOP, STOP) if running else (self._text, "")
+        self.bar.max, self.bar.value = max(1, self.job.total), self.job.done
+        self.bar.layout.display = None if running else "none"
+        self._show_panel()
+
+    def _show_locked(self) -> None:
+        with self._panel.session.lock:
+            self.show()
+
+    def _on_click(self, _: Any) -> None:
+        if self.job.running:
+            self.job.stop()
+        else:
+            self.begin()
+
+    def _run(self, job: Job[T]) -> None:
+        try:
+            with job.watched():
+                job.check()
+                self._work(job)
+        finally:
+            self._show_locked()
