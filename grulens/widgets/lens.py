@@ -88,7 +88,7 @@ class Lens(Panel):
             style={"description_width": "auto"}, layout=W.Layout(width="100%", margin="0"),
         )  # fmt: skip
         self.run = button("run", "run the model on this text; the edits stay",
-                          self.guard(self._on_text))  # fmt: skip
+                          self.callbacks.guard(self._on_text))  # fmt: skip
         self.tie("layer", self.layer)
         self.tie("row", self.row)
 

@@ -65,7 +65,7 @@ class Studies(Panel):
         label, self._choice = choice("look into", [(word, word) for word in words], tips)
         tl.link((self, "shown"), (self._choice, "value"))
         self._head = row(label, self._choice)
-        self.observe(self.guard(lambda _: self._on_shown()), "shown")
+        self.observe(self.callbacks.guard(lambda _: self._on_shown()), "shown")
         self.fill(self._head)
 
     def still(self) -> str:

@@ -317,7 +317,7 @@ def test_texts_are_escaped() -> None:
     lens = Lens(model, torch.ones(1, 2, 3), tokens=[hostile, "y"], labels=labels)
     assert hostile not in lens.still()
     assert "&lt;img" in lens.still()
-    lens.gates.show_error(ValueError(hostile))
+    lens.gates.callbacks.show(ValueError(hostile))
     assert hostile not in error_of(lens.gates)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from grulens.errors import EditError, PositionError, shown
-from grulens.job import tell
+from grulens.job import Job, tell
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.reader import Reader, ask
 from grulens.probing.credit.stack import Levels
@@ -76,14 +76,10 @@ def agglomerate(
     given = arguments(args, kwargs, inputs)
     levels, reader = ask(model, given, layer, head, dtype, call)
     growing = Growing(levels, reader, target=target, step=step, row=row, by=by)
-    from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
-
-    with tqdm(total=growing.total, desc="phrases", unit="phrase", disable=not progress) as bar:
-        try:
-            for _ in growing:
-                bar.update()
-        except KeyboardInterrupt:
-            pass
+    job: Job[Hierarchy] = Job("phrases", "phrase", growing.total)
+    with job.watched(bar=progress):
+        for _ in growing:
+            job.advance()
     if growing.tree.note:
         tell("agglomerate", growing.tree.note)
     return growing.tree

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from grulens.errors import EditError, shown
-from grulens.job import stopped, tell
+from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.reader import ask
 from grulens.probing.edits import positions
@@ -141,19 +141,15 @@ def interactions(
     scores = scorer(inside)
     values = scores.new_full((len(chosen), scores.shape[1]), float("nan"))
     done = torch.zeros(len(chosen), dtype=torch.bool)
-    from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
-
-    with tqdm(total=len(chosen), desc="interactions", unit="pair", disable=not progress) as bar:
-        try:
-            for start in range(0, len(chosen), AT_ONCE):
-                part = chosen[start : start + AT_ONCE]
-                first, second = (torch.tensor([pair[i] for pair in part]) for i in (0, 1))
-                both = scorer(inside[first] | inside[second])
-                values[start : start + AT_ONCE] = both - scores[first] - scores[second]
-                done[start : start + AT_ONCE] = True
-                bar.update(len(part))
-        except KeyboardInterrupt:
-            pass
+    job: Job[Interactions] = Job("interactions", "pair", len(chosen))
+    with job.watched(bar=progress):
+        for start in range(0, len(chosen), AT_ONCE):
+            part = chosen[start : start + AT_ONCE]
+            first, second = (torch.tensor([pair[i] for pair in part]) for i in (0, 1))
+            both = scorer(inside[first] | inside[second])
+            values[start : start + AT_ONCE] = both - scores[first] - scores[second]
+            done[start : start + AT_ONCE] = True
+            job.advance(len(part))
     found = Interactions(scorer.levels.layer, listed, scores, tuple(chosen), values, done)
     if found.note:
         tell("interactions", found.note)

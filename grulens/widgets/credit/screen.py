@@ -95,9 +95,9 @@ class CreditBars(Panel):
             self.settles_with(picture)
 
         # both ways
-        self._finding = self.background(self._find, source=self, stop=self._ask_nothing)
-        self.step.observe(self.guard(self._on_step_box), "value")
-        self.target.control.observe(self.guard(lambda _: self._on_target()), "value")
+        self._finding = self.callbacks.background(self._find, source=self, stop=self._ask_nothing)
+        self.step.observe(self.callbacks.guard(self._on_step_box), "value")
+        self.target.control.observe(self.callbacks.guard(lambda _: self._on_target()), "value")
         self.follow(self._ask, "edited", "baseline", "layer", "row", "step")
         self.follow(self._credit.select, "times")
         self._credit.select()
@@ -128,7 +128,7 @@ class CreditBars(Panel):
         """Follow again, and compute what was left or has changed."""
         super().wake()
         if self._asked is None:
-            self.guard(self._ask)()
+            self.callbacks.guard(self._ask)()
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
@@ -142,7 +142,7 @@ class CreditBars(Panel):
     @tl.observe("view", "method")
     def _on_choice(self, _: Any) -> None:
         if hasattr(self, "_finding"):
-            self.guard(self._ask)()
+            self.callbacks.guard(self._ask)()
 
     def _on_target(self) -> None:
         if not self.target.offering:

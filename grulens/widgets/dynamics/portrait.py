@@ -10,7 +10,6 @@ point [0: stable, 12 steps ▾]  [exponents]  [clear]
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Final
 
 import ipywidgets as W
@@ -18,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.dynamics.fixed_points import FixedPoints
 from grulens.cells.dynamics.lyapunov import lyapunov
 from grulens.durations import steps
+from grulens.job import Job
 from grulens.models.recording import LayerRecording
 from grulens.probing.dynamics.portrait import Plane, growing, run
 from grulens.views.dynamics.exponents import Exponents
@@ -28,13 +29,14 @@ from grulens.views.dynamics.spectrum import Spectrum
 from grulens.views.still import lens as still
 from grulens.views.still.portrait import portrait as picture_of
 from grulens.widgets.dynamics.colors import choices, coloured
+from grulens.widgets.dynamics.search import search
 from grulens.widgets.dynamics.space import PhaseSpace
 from grulens.widgets.dynamics.words import STEPS, journey, modes, parting, progress, status
 from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel, button, row
 from grulens.widgets.session.session import Session
 
-FIND, STOP = "find fixed points", "stop"
 SLOW: Final = {"none": 0.0, "below 1e-4": 1e-4, "below 1e-3": 1e-3, "below 1e-2": 1e-2}
 _AUTO: Final[dict[str, Any]] = {
     "style": {"description_width": "auto"}, "layout": {"width": "auto"},
@@ -64,7 +66,7 @@ class PhasePortrait(Panel):
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
-        session, guard = self.session, self.guard
+        session, guard = self.session, self.callbacks.guard
 
         # controls
         self.plane = W.Dropdown(description="plane", options=[("PC 1 × PC 2", (0, 1))], **_AUTO)
@@ -76,10 +78,15 @@ class PhasePortrait(Panel):
         self.field = W.Checkbox(
             description="how every point moves", indent=False, layout=W.Layout(width="auto")
         )
-        self.find = button(
-            FIND, "search from states of this run, in the background", guard(self._on_find)
+        self._searching: JobButton[FixedPoints] = JobButton(
+            self,
+            text="find fixed points",
+            tip="search from states of this run, in the background",
+            noun="start",
+            work=self._search,
+            show=self._show_search,
         )
-        self._bar = W.IntProgress(layout=W.Layout(width="120px", display="none"))
+        self.find = self._searching.button
         self._said = W.HTML()
         self.slow = W.Dropdown(description="slow points", options=list(SLOW.items()), **_AUTO)
         self.point = W.Dropdown(description="point", options=[("none", None)], **_AUTO)
@@ -88,11 +95,10 @@ class PhasePortrait(Panel):
             guard(self._on_measure),
         )  # fmt: skip
         self._parting = W.HTML(layout=W.Layout(flex="1 1 200px", width="auto"))
-        self._measuring = self.background(self._measure)
+        self._measuring = self.callbacks.background(self._measure)
         self.clear = button("clear", "take the started trajectory away", guard(self._on_clear))
         self._about = W.HTML()
-        self._space = PhaseSpace(session)
-        self._searching = self.background(self._run_search, stop=self._space.search.stop)
+        self._space = PhaseSpace(session, lambda: self.found)
 
         # layout
         self._plot, self._spectrum, self._exponents = PhasePlot(), Spectrum(), Exponents()
@@ -113,7 +119,7 @@ class PhasePortrait(Panel):
         seen.layout.align_items = "flex-start"
         self.fill(
             row(self.plane, self.color, self.still_input, self.field),
-            row(self.find, self._bar, self.slow, self._said),
+            row(self.find, self._searching.bar, self.slow, self._said),
             row(self.point, self.measure, self.clear, self._about),
             seen,
         )
@@ -137,9 +143,9 @@ class PhasePortrait(Panel):
         return self._searching.wait(timeout) and self._measuring.wait(timeout)
 
     @property
-    def found(self) -> Any:
+    def found(self) -> FixedPoints | None:
         """The `FixedPoints` of the last search, None before the first."""
-        return self._space.search.found
+        return self._searching.job.result
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
@@ -149,7 +155,7 @@ class PhasePortrait(Panel):
         places, ways = self._space.places(plane)
         points = self._space.project(plane, self.session.now.h)
         title, axes = f"states of {self.session.layer}", self._space.axes(self.plane.value)
-        found = self._space.search.found
+        found = self.found
         kinds = () if found is None else found.kinds
         return still.compose(
             picture_of(points, places, ways.tolist(), kinds=kinds, axes=axes, title=title)
@@ -158,9 +164,10 @@ class PhasePortrait(Panel):
     # what a change does
 
     def _on_layer(self) -> None:
+        self._searching.clear()
         self._space.renew()
         _keep(self.plane, self._space.pairs())
-        self._show_search()
+        self._searching.show()
         self._on_run()
 
     def _on_run(self) -> None:
@@ -170,8 +177,8 @@ class PhasePortrait(Panel):
 
     def _on_asked(self) -> None:
         """Another input has other fixed points."""
-        self._space.search.clear()
-        self._show_search()
+        self._searching.clear()
+        self._searching.show()
         self._show_all()
 
     def _on_step(self) -> None:
@@ -181,34 +188,22 @@ class PhasePortrait(Panel):
             with self.picture.batch():
                 self._show_here()
 
-    def _on_find(self, _: Any) -> None:
-        search = self._space.search
-        if search.running:
-            search.stop()
-            return
-        job = search.begin()
-        self._show_search()
-        self._searching.later(job)
-
-    def _run_search(self, job: threading.Event) -> None:
+    def _search(self, job: Job[FixedPoints]) -> None:
         layer, x = self.session.before, self._x
-        states = layer.h[layer.mask]
-        self._space.search.run(job, layer.cell, states, x, self._show_search)
+        search(job, layer.cell, layer.h[layer.mask], x)
 
     def _show_search(self) -> None:
-        search = self._space.search
-        self.find.description, self.find.icon = (STOP, "stop") if search.running else (FIND, "")
-        self._bar.max, self._bar.value = max(1, search.total), search.done
-        self._bar.layout.display = None if search.running else "none"
-        self._said.value = progress(search)
-        if search.running:
+        found = self.found
+        percent = self._searching.percent if self._searching.job.running else None
+        self._said.value = progress(found, percent)
+        if percent is not None:
             return
         options: list[tuple[str, int | None]] = [("none", None)]
-        if search.found is not None:
-            lasts = search.found.time_constants.amax(1).tolist()
+        if found is not None:
+            lasts = found.time_constants.amax(1).tolist()
             options += [
                 (f"{i}: {kind}, {steps(last, 'for ever')}", i)
-                for i, (kind, last) in enumerate(zip(search.found.kinds, lasts, strict=True))
+                for i, (kind, last) in enumerate(zip(found.kinds, lasts, strict=True))
             ]
         if list(self.point.options) != options:
             # none of them is chosen, and the page is told so: for it, 0 would just stay 0
@@ -219,7 +214,7 @@ class PhasePortrait(Panel):
             self._show_points()
 
     def _on_point(self) -> None:
-        found, index = self._space.search.found, self.point.value
+        found, index = self.found, self.point.value
         if found is None or index is None:
             self._words.value, self._spectrum.root.visible = "", False
         else:
@@ -236,7 +231,7 @@ class PhasePortrait(Panel):
             session.step = step
 
     def _on_place(self, x: float, y: float) -> None:
-        plane, found = self._plane, self._space.search.found
+        plane, found = self._plane, self.found
         start = plane.lift(torch.tensor([[x, y]]))
         path = run(self.session.before.cell, start, STEPS, self._x)[0]
         with self.picture.batch():
@@ -305,7 +300,7 @@ class PhasePortrait(Panel):
             )  # fmt: skip
 
     def _show_points(self) -> None:
-        plane, found, index = self._plane, self._space.search.found, self.point.value
+        plane, found, index = self._plane, self.found, self.point.value
         places, ways = self._space.places(plane)
         nothing, slow = np.zeros(0), None
         if found is not None and self.slow.value:

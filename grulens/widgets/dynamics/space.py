@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from grulens.cells.dynamics.fixed_points import FixedPoints
 from grulens.errors import RecordingError
 from grulens.probing.dynamics.portrait import Plane, Portrait, portrait
-from grulens.widgets.dynamics.search import Search
 from grulens.widgets.session.session import Session
 
 Pair = tuple[int, int]
@@ -19,12 +20,13 @@ Pair = tuple[int, int]
 class PhaseSpace:
     """The states of a session's layer in the principal components of its unedited run.
 
-    Attributes:
-        search: the fixed points.
+    Args:
+        session: what is looked at.
+        found: gives the fixed points found, or None.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.session, self.search = session, Search()
+    def __init__(self, session: Session, found: Callable[[], FixedPoints | None]) -> None:
+        self.session, self._found = session, found
         self._portrait: Portrait | None = None
 
     def renew(self) -> None:
@@ -33,7 +35,6 @@ class PhaseSpace:
         Raises:
             RecordingError: its states span no plane.
         """
-        self.search.clear()
         self._portrait = None
         self._portrait = portrait(self.session.before)
 
@@ -64,7 +65,7 @@ class PhaseSpace:
 
     def plane(self, pair: Pair, index: int | None) -> Plane:
         """A plane through a fixed point, or through the mean."""
-        found = self.search.found
+        found = self._found()
         through = None if found is None or index is None else found.states[index]
         return self.portrait.plane(*pair, through=through)
 
@@ -76,7 +77,7 @@ class PhaseSpace:
 
     def places(self, plane: Plane) -> tuple[np.ndarray, np.ndarray]:
         """The fixed points in a plane (point, 2), and in how many directions each is left."""
-        found = self.search.found
+        found = self._found()
         if found is None:
             return np.zeros((0, 2)), np.zeros(0, int)
         return plane.project(found.states).numpy(), found.unstable_dims.numpy()

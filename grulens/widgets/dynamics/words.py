@@ -7,20 +7,24 @@ from typing import Any, Final
 import numpy as np
 from torch import Tensor
 
+from grulens.cells.dynamics.fixed_points import FixedPoints
 from grulens.cells.dynamics.lyapunov import Lyapunov
 from grulens.durations import steps
-from grulens.widgets.dynamics.search import Search
 
 #: Steps of a trajectory that a person starts.
 STEPS: Final = 200
 
 
-def progress(search: Search) -> str:
-    """How far a search is, or what it found."""
-    text, found = "", search.found
-    if search.running:
-        # in tenths, unlike a bar: a screen reader says every change
-        text = f"searching, {search.done * 10 // max(1, search.total) * 10} %"
+def progress(found: FixedPoints | None, percent: int | None) -> str:
+    """How far a search is, or what it found.
+
+    Args:
+        found: what it found, None before the first.
+        percent: how much of it is done, None where none runs.
+    """
+    text = ""
+    if percent is not None:
+        text = f"searching, {percent} %"
     elif found is not None:
         ran, marginal = int((~found.speed.isnan()).sum()), found.stability.count("marginal")
         text = (

@@ -51,7 +51,7 @@ class AblationToggles(Panel):
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
-        session, guard = self.session, self.guard
+        session, guard = self.session, self.callbacks.guard
 
         # controls
         self.ablate = button(
@@ -78,7 +78,9 @@ class AblationToggles(Panel):
         self._code.add_class("grulens-code")
         self.lines: list[Line] = []
         # each edit alone costs a run: in the background, and only for the newest list
-        self._effects = self.background(self._show_effects, source=Line, lock=session.lock)
+        self._effects = self.callbacks.background(
+            self._show_effects, source=Line, lock=session.lock
+        )
         self._list = W.VBox()
         self.copy = CopyCode()
 
@@ -166,7 +168,7 @@ class Line(W.HBox):
         self.key = key
         self._panel = panel
         self._showing = False
-        session, guard = panel.session, panel.guard
+        session, guard = panel.session, panel.callbacks.guard
         self.on = W.Checkbox(indent=False, layout=W.Layout(width="24px"))
         self.on.observe(guard(self._on_switch), "value")
         self.words = W.HTML()

@@ -20,7 +20,7 @@ import ipywidgets as W
 
 from grulens.probing.edits.edit import Edit, clamp, scale, shift
 from grulens.views.figure.palette import ACCENT, NAME
-from grulens.widgets.session.latest import Background
+from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.panel import button, choice, row
 from grulens.widgets.session.session import Session
 
@@ -40,20 +40,14 @@ class GateControls:
 
     Args:
         session: what they act on.
-        guard: makes a callback whose errors are seen.
-        background: computes in the background, and shows what goes wrong there.
+        callbacks: makes those of its controls.
 
     Attributes:
         box: the controls.
         mode: "scale", "set" or "shift".
     """
 
-    def __init__(
-        self,
-        session: Session,
-        guard: Callable[[Callable[..., None]], Callable[..., None]],
-        background: Background,
-    ) -> None:
+    def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self.session = session
         # the thread that sets sliders to what is in force, and the slider under the hand
         self._syncing: int | None = None
@@ -65,13 +59,15 @@ class GateControls:
         # first and sends that back, as if a person had moved it
         self._all = {(mode, gate): self._slider(mode, gate) for mode in MODES for gate in GATES}
         self.resets = {
-            gate: button("reset", f"take the {NAME[gate]}'s edit of this selection away", guard(
-                lambda _, gate=gate: self._reset(gate)))
+            gate: button(
+                "reset", f"take the {NAME[gate]}'s edit of this selection away",
+                callbacks.guard(lambda _, gate=gate: self._reset(gate)),
+            )
             for gate in GATES
         }  # fmt: skip
         for (_, gate), slider in self._all.items():
-            slider.observe(background(self._mover(gate), lock=session.lock), "value")
-        self.mode.observe(guard(lambda _: self.sync()), "value")
+            slider.observe(callbacks.background(self._mover(gate), lock=session.lock), "value")
+        self.mode.observe(callbacks.guard(lambda _: self.sync()), "value")
         lines = [
             row(*(self._all[mode, gate] for mode in MODES), self.resets[gate]) for gate in GATES
         ]

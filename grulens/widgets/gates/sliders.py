@@ -83,8 +83,10 @@ class GateSliders(Panel):
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self._chosen = W.HTML()
-        self._clear = button("clear", "select no unit and all steps", self.guard(self._on_clear))
-        self.controls = GateControls(session, self.guard, self.background)
+        self._clear = button(
+            "clear", "select no unit and all steps", self.callbacks.guard(self._on_clear)
+        )
+        self.controls = GateControls(session, self.callbacks)
         for trait, control in (
             ("signal", self._signal),
             ("difference", self._difference),
@@ -140,7 +142,7 @@ class GateSliders(Panel):
     @tl.observe("signal", "difference", "order")
     def _on_view(self, _: Any) -> None:
         if hasattr(self, "picture"):
-            self.guard(self._draw)()
+            self.callbacks.guard(self._draw)()
 
     def _on_run(self) -> None:
         with self.picture.batch():

@@ -8,7 +8,6 @@ half of the state after step 17 was written within the last 3 steps; 4.1 % is h_
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
 from grulens.widgets.memory.part import MapPart
 from grulens.widgets.memory.words import along, shares
-from grulens.widgets.session.latest import Background
+from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.session import Session
 
 #: Longer runs have no map: it would hold the square of this many numbers.
@@ -72,18 +71,13 @@ class Answered:
 class AttentionPart(MapPart[Asked]):
     """The map of weights, one state of it, and their controls; see `MapPart`."""
 
-    def __init__(
-        self,
-        session: Session,
-        guard: Callable[[Callable[..., None]], Callable[..., None]],
-        background: Background,
-    ) -> None:
+    def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self._asked: Asked | None = None
         self._answered: Answered | None = None
         weights = AttentionMap()
         self._bars = QueryBars(x_range=weights.x_range)
         self._bars.on_query(self._choose)
-        super().__init__(session, guard, background, weights, self._bars.root)
+        super().__init__(session, callbacks, weights, self._bars.root)
 
     def refresh(self) -> None:
         """Show what the session has now: at once if that is quick, else when it is made."""

@@ -9,7 +9,6 @@ the state after step 17 feels the one before it by 0.71; less than 1 % of what w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +25,7 @@ from grulens.views.memory.path_lines import PathLines
 from grulens.views.still import memory as still_memory
 from grulens.widgets.memory.part import MapPart
 from grulens.widgets.memory.words import felt
-from grulens.widgets.session.latest import Background
+from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.session import Session
 
 #: Multiplications that a person waits for: some seconds, in the background.
@@ -58,19 +57,14 @@ class Flow:
 class FlowPart(MapPart[object]):
     """The map of gains, one state of it, and the ways into the next; see `MapPart`."""
 
-    def __init__(
-        self,
-        session: Session,
-        guard: Callable[[Callable[..., None]], Callable[..., None]],
-        background: Background,
-    ) -> None:
+    def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self._asked: object = None
         self._flow: Flow | None = None
         gains = AttentionMap()
         gains.root.xaxis.axis_label = "state after step"
         self._line, self._paths = GainLine(x_range=gains.x_range), PathLines(x_range=gains.x_range)
         below = self._line.root, self._paths.root
-        super().__init__(session, guard, background, gains, *below)
+        super().__init__(session, callbacks, gains, *below)
 
     def refresh(self) -> None:
         """Show what the session has now, when it is made."""

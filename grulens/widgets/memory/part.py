@@ -8,9 +8,8 @@ what the numbers of that state say
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from html import escape
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import ipywidgets as W
 from bokeh.layouts import column
@@ -18,12 +17,16 @@ from bokeh.model import Model
 
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.directions import Directions
-from grulens.widgets.session.latest import Background, Latest
+from grulens.widgets.session.latest import Latest
 from grulens.widgets.session.panel import row
 from grulens.widgets.session.session import Session
 
 Asked = TypeVar("Asked")
+
+#: The source of what goes wrong in the background: another picture that succeeds is its cure.
+COMPUTED: Final = "computed"
 
 
 class MapPart(ABC, Generic[Asked]):
@@ -31,8 +34,7 @@ class MapPart(ABC, Generic[Asked]):
 
     Args:
         session: what is looked at.
-        guard: makes a callback whose errors are seen.
-        background: computes in the background, and shows what goes wrong there.
+        callbacks: makes those of its controls.
         map_: the map.
         *below: the figures under it.
 
@@ -47,8 +49,7 @@ class MapPart(ABC, Generic[Asked]):
     def __init__(
         self,
         session: Session,
-        guard: Callable[[Callable[..., None]], Callable[..., None]],
-        background: Background,
+        callbacks: Callbacks,
         map_: AttentionMap,
         *below: Model,
     ) -> None:
@@ -72,9 +73,9 @@ class MapPart(ABC, Generic[Asked]):
 
         # both ways
         map_.on_query(self._choose)
-        self.toward.observe(guard(self._on_toward), "value")
-        self.step.observe(guard(self._on_step), "value")
-        self._making: Latest[Asked] = background(self._make)
+        self.toward.observe(callbacks.guard(self._on_toward), "value")
+        self.step.observe(callbacks.guard(self._on_step), "value")
+        self._making: Latest[Asked] = callbacks.background(self._make, source=COMPUTED)
 
     @abstractmethod
     def refresh(self) -> None:

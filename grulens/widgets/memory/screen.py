@@ -9,7 +9,6 @@ half of the state after step 17 was written within the last 3 steps; 4.1 % is h_
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import traitlets as tl
@@ -60,10 +59,9 @@ class GateMemory(Panel):
         link((self, "view"), (self._view, "value"))
 
         # layout
-        background = partial(self.background, source=self)
-        self.attention = AttentionPart(session, self.guard, background)
-        self.gradient = FlowPart(session, self.guard, background)
-        self.timescales = TimescalesPart(session, self.guard, background)
+        self.attention = AttentionPart(session, self.callbacks)
+        self.gradient = FlowPart(session, self.callbacks)
+        self.timescales = TimescalesPart(session, self.callbacks)
         self._parts: dict[str, Any] = {
             "attention": self.attention, "gradient": self.gradient, "timescales": self.timescales,
         }  # fmt: skip
@@ -96,7 +94,7 @@ class GateMemory(Panel):
     def _on_view(self, _: Any) -> None:
         if hasattr(self, "_parts"):
             self._show()
-            self.guard(self._part.refresh)()
+            self.callbacks.guard(self._part.refresh)()
 
     def _show(self) -> None:
         for part in self._parts.values():

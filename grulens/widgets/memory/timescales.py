@@ -26,8 +26,10 @@ from grulens.views.memory.half_lives import HalfLives
 from grulens.views.memory.saturation import SaturationPlot
 from grulens.views.still import memory as still_memory
 from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.memory.part import COMPUTED
 from grulens.widgets.memory.words import lives
-from grulens.widgets.session.latest import Background, Latest
+from grulens.widgets.session.callbacks import Callbacks
+from grulens.widgets.session.latest import Latest
 from grulens.widgets.session.panel import choice, row
 from grulens.widgets.session.session import Session
 
@@ -83,8 +85,7 @@ class TimescalesPart:
 
     Args:
         session: what is looked at.
-        guard: makes a callback whose errors are seen.
-        background: computes in the background, and shows what goes wrong there.
+        callbacks: makes those of its controls.
 
     Attributes:
         box: all of it.
@@ -93,12 +94,7 @@ class TimescalesPart:
         found: what is shown.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        guard: Callable[[Callable[..., None]], Callable[..., None]],
-        background: Background,
-    ) -> None:
+    def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self.session = session
         self.found: Timescales | None = None
         self._asked: Asked | None = None
@@ -118,8 +114,8 @@ class TimescalesPart:
 
         # both ways
         self.figure.on_units(lambda units: setattr(session, "units", units))
-        self.over.observe(guard(lambda _: self.refresh()), "value")
-        self._counting: Latest[Asked] = background(self._count)
+        self.over.observe(callbacks.guard(lambda _: self.refresh()), "value")
+        self._counting: Latest[Asked] = callbacks.background(self._count, source=COMPUTED)
 
     def refresh(self) -> None:
         """Show what the session has now: at once if that is quick, else when it is counted."""

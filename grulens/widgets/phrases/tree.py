@@ -8,14 +8,14 @@ phrase [1: not good −0.90 ▾]   adds −0.90 to "+"; −1.40 of it only as it
 
 from __future__ import annotations
 
-import time
 from html import escape
-from typing import Any, Final
+from typing import Any
 
 import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
+from grulens.job import Job
 from grulens.probing.credit.reader import FINAL
 from grulens.probing.phrases.hierarchy import Group, Hierarchy
 from grulens.views.figure.tokens import visible_text
@@ -24,14 +24,10 @@ from grulens.views.phrases.tree import PhraseBoxes
 from grulens.views.still.lens import compose
 from grulens.views.still.phrases import phrases
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.jupyter.callbacks import guarded
-from grulens.widgets.phrases.growing_tree import NONE, GrowingTree, Job
-from grulens.widgets.session.panel import Panel, button, choice, row
+from grulens.widgets.phrases.build import NONE, build_tree, step_read
+from grulens.widgets.session.job_button import JobButton
+from grulens.widgets.session.panel import Panel, choice, row
 from grulens.widgets.session.session import Session
-
-BUILD, STOP = "build", "stop"
-#: A page is told this often at most, in seconds.
-TELL: Final = 0.3
 
 
 class PhraseTree(Panel):
@@ -60,10 +56,8 @@ class PhraseTree(Panel):
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
         session = self.session
-        self._grown = GrowingTree(session)
         self._names: list[str] = []
         self._showing = False
-        self._told = 0.0
 
         # controls
         self.target, self.against = (
@@ -78,26 +72,30 @@ class PhraseTree(Panel):
             ["neighbours whose being together changes most", "neighbours that say most together"],
         )  # fmt: skip
         W.link((self, "by"), (self._by, "value"))
-        # not cleared after the click: what it starts may have failed by then
-        self.build = button(
-            BUILD, "join neighbouring tokens into phrases for this class at the step looked at",
-            guarded(self._on_build, self.show_error),
-        )  # fmt: skip
-        self._bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
+        self._building: JobButton[Hierarchy] = JobButton(
+            self,
+            text="build",
+            tip="join neighbouring tokens into phrases for this class at the step looked at",
+            noun="phrase",
+            work=self._build,
+            show=self._show,
+        )
+        self.build = self._building.button
         self._built = W.HTML()
         self.phrase = W.Dropdown(
             description="phrase", style={"description_width": "auto"},
             layout=W.Layout(width="auto", max_width="420px"),
         )  # fmt: skip
         self._chosen = W.HTML()
-        self._building = self.background(self._build, stop=self._grown.stop)
 
         # layout
         self._boxes = PhraseBoxes()
         self.picture = BokehView(self._boxes.root, lock=session.lock, retire=False)
         self._shown = W.VBox([self.picture, row(self.phrase, self._chosen)])
         self.fill(
-            row(self.target, self.against, by, self._by, self.build, self._bar, self._built),
+            row(
+                self.target, self.against, by, self._by, self.build, self._building.bar, self._built
+            ),
             self._shown,
         )
 
@@ -106,10 +104,10 @@ class PhraseTree(Panel):
         # both ways
         self._boxes.on_phrase(self._choose)
         self._boxes.on_times(lambda times: setattr(session, "times", times))
-        self.phrase.observe(self.guard(self._on_phrase), "value")
+        self.phrase.observe(self.callbacks.guard(self._on_phrase), "value")
         for control in (self.target, self.against):
-            control.observe(self.guard(lambda _: self._on_asked()), "value")
-        self.observe(self.guard(lambda _: self._on_asked()), "by")
+            control.observe(self.callbacks.guard(lambda _: self._on_asked()), "value")
+        self.observe(self.callbacks.guard(lambda _: self._on_asked()), "by")
         self.follow(self._on_input, "baseline", "layer", "row")
         self.follow(self._on_step, "step")
         self.follow(self._show_built, "edited")
@@ -119,7 +117,7 @@ class PhraseTree(Panel):
     @property
     def tree(self) -> Hierarchy | None:
         """The tree shown, or None."""
-        return self._grown.tree
+        return self._building.job.result
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no tree is being built; whether that was reached in time."""
@@ -140,39 +138,22 @@ class PhraseTree(Panel):
         self._on_asked()
 
     def _on_step(self) -> None:
-        if self._grown.step != FINAL:
+        if step_read(self.session) != FINAL:
             self._on_asked()
 
     def _on_asked(self) -> None:
         if not self._showing:
-            self._grown.clear()
-            self._show()
+            self._building.clear()
+            self._building.show()
 
-    def _on_build(self, _: Any) -> None:
-        if self.session.unread:
+    def _build(self, job: Job[Hierarchy]) -> None:
+        session = self.session
+        if session.unread:
             return  # as stands beside the button
-        if self.build.description == BUILD:
-            job = self._grown.begin()
-            self.build.description, self.build.icon = STOP, "stop"
-            self._show()
-            self._building.later(job)
-        else:
-            self._grown.stop()
-
-    def _build(self, job: Job) -> None:
-        try:
-            classes = self.target.value, self.against.value
-            self._grown.build(job, *classes, self.by, self._on_group)
-        finally:
-            self.build.description, self.build.icon = BUILD, ""
-            with self.session.lock:
-                self._name_classes(self._grown.classes or len(self._names))
-                self._show()
-
-    def _on_group(self) -> None:
-        if time.monotonic() - self._told > TELL:
-            self._told = time.monotonic()
-            self._show()
+        build_tree(
+            session, job, target=self.target.value, against=self.against.value, by=self.by,
+            on_classes=self._name_classes,
+        )  # fmt: skip
 
     def _show(self) -> None:
         groups = self.tree.groups if self.tree else ()
@@ -187,13 +168,9 @@ class PhraseTree(Panel):
         self._on_times()
 
     def _show_built(self) -> None:
-        running, grown, tree = self.build.description == STOP, self._grown, self.tree
-        self._bar.max, self._bar.value = grown.total, grown.done
-        self._bar.layout.display = None if running else "none"
-        text = ""
-        if running:
-            # in tenths, unlike the bar: a screen reader says every change
-            text = f"building, {grown.done * 10 // grown.total * 10} %"
+        text, tree = "", self.tree
+        if self._building.job.running:
+            text = f"building, {self._building.percent} %"
         elif tree is not None:
             part = f", {tree.note}" if tree.note else ""
             edits = ", of the model without the edits" if self.session.on else ""

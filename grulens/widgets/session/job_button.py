@@ -8,7 +8,6 @@ from typing import Any, Final, Generic, TypeVar
 import ipywidgets as W
 
 from grulens.job import Job
-from grulens.widgets.jupyter.callbacks import guarded
 from grulens.widgets.session.panel import Panel, button
 
 T = TypeVar("T")
@@ -48,9 +47,9 @@ class JobButton(Generic[T]):
         self._work, self._show_panel = work, show
         self.job: Job[T] = Job(text, noun)
         # not cleared after the click: what it starts may have failed by then
-        self.button = button(text, tip, guarded(self._on_click, panel.show_error))
+        self.button = button(text, tip, panel.callbacks.guard(self._on_click, clears=False))
         self.bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
-        self._worker = panel.background(self._run, stop=lambda: self.job.stop())
+        self._worker = panel.callbacks.background(self._run, stop=self.stop)
 
     @property
     def percent(self) -> int:
@@ -65,11 +64,14 @@ class JobButton(Generic[T]):
         self.show()
         self._worker.later(self.job)
 
+    def stop(self) -> None:
+        """Do no more; what is done stays."""
+        self.job.stop()
+
     def clear(self) -> None:
         """Forget what was found, of something else than what is asked for now, and do no more."""
         self.job.stop()
         self.job = Job(self._text, self._noun)
-        self.show()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is done any more; whether that was reached in time."""

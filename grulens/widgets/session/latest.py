@@ -18,9 +18,6 @@ from grulens.widgets.jupyter.callbacks import Clear, Show, guarded
 
 T = TypeVar("T")
 
-#: From a slow function to what calls it in the background.
-Background = Callable[..., "Latest[Any]"]
-
 #: Seconds that a screen which is closed waits for what it computes.
 PATIENCE: Final = 5.0
 

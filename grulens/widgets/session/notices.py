@@ -7,13 +7,14 @@ no answer is shown: … ; this would show it: readout=lambda output: output.flat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any, Final
 
 import ipywidgets as W
 
 from grulens.errors import NoAnswerError
+from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.session import Session
 
 CHANGED: Final = "the model has changed since this run"
@@ -24,7 +25,7 @@ class Notices:
 
     Args:
         session: whose runs they are of.
-        guard: makes a callback whose errors are seen.
+        callbacks: makes those of its controls.
 
     Attributes:
         box: all of them.
@@ -32,21 +33,19 @@ class Notices:
         evaluate: down while the runs are in eval mode.
     """
 
-    def __init__(
-        self, session: Session, guard: Callable[[Callable[..., None]], Callable[..., None]]
-    ) -> None:
+    def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self.session = session
         self._changed, self._mode, self._unread = W.HTML(), W.HTML(), W.HTML()
         self.again = W.Button(
             description="run again", layout=W.Layout(width="auto"),
             tooltip="run the model as it is now, without the edits and with them",
         )  # fmt: skip
-        self.again.on_click(guard(lambda _: session.run_again()))
+        self.again.on_click(callbacks.guard(lambda _: session.run_again()))
         self.evaluate = W.ToggleButton(
             value=session.evaluate, description="run in eval mode", layout=W.Layout(width="auto"),
             tooltip="only for the runs shown here: the model itself stays in its mode",
         )  # fmt: skip
-        self.evaluate.observe(guard(self._on_evaluate), "value")
+        self.evaluate.observe(callbacks.guard(self._on_evaluate), "value")
         self._lines = [
             _line(self._changed, self.again), _line(self._mode, self.evaluate), _line(self._unread)
         ]  # fmt: skip

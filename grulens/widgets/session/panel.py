@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final
 
 import anywidget
 import ipywidgets as W
@@ -16,17 +13,13 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import GrulensError
-from grulens.views.figure.tokens import valid
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.jupyter.callbacks import guarded
 from grulens.widgets.jupyter.rerun import RERUN, forget, in_terminal
 from grulens.widgets.jupyter.still import Still, publish
 from grulens.widgets.session.after_cells import AFTER_CELLS
-from grulens.widgets.session.latest import Latest
+from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.notices import Notices
 from grulens.widgets.session.session import Session
-
-T = TypeVar("T")
 
 #: What of a session the notices are about.
 NOTICED: Final = ("changed", "mode", "evaluate", "baseline", "layer")
@@ -49,6 +42,7 @@ class Panel(W.VBox):
 
     Attributes:
         session: what is looked at.
+        callbacks: makes those of its controls, whose errors show in it.
         notices: that the model has changed, and its mode.
     """
 
@@ -62,19 +56,18 @@ class Panel(W.VBox):
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         self._observed: list[tuple[Callable[[Any], None], tuple[str, ...]]] = []
         self._ties: list[tl.link] = []
-        self._workers: list[Latest[Any]] = []
-        self._failed: dict[object, str] = {}
         self._asleep = False
         self._missed: dict[Callable[[], object], None] = {}
         self.session = _session(model, args, options)
-        self._errors = W.HTML(layout=W.Layout(display="none"))
+        self.callbacks = Callbacks()
+        self._errors = self.callbacks.box
         super().__init__()
         self._still = Still(self.still)
         self.add_class("grulens")
         self.add_class("grulens-panel")
         self.layout.width = "100%"
         self._style = Style()
-        self.notices = Notices(self.session, self.guard)
+        self.notices = Notices(self.session, self.callbacks)
         self.follow(self._on_busy, "busy")
         self.follow(self.notices.show, *NOTICED)
         AFTER_CELLS.add(self)
@@ -97,16 +90,13 @@ class Panel(W.VBox):
             AFTER_CELLS.discard(self)
             forget(self)
             return
-        source = "look"  # of its own: that nothing has changed is no cure for another error
-        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
-        guarded(self.session.look, show, clear)()
+        # of its own: that nothing has changed is no cure for another error
+        self.callbacks.guard(self.session.look, source="look")()
 
     def follow(self, do: Callable[[], None], *traits: str) -> None:
         """Call `do` when one of these traits of the session changes, until the panel is closed."""
         # an error of its own: what else succeeds in answer to the same change is no cure for it
-        source = object()
-        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
-        shown = guarded(do, show, clear)
+        shown = self.callbacks.guard(do, source=object())
 
         def changed(_: Any) -> None:
             if self._asleep:
@@ -138,55 +128,6 @@ class Panel(W.VBox):
         """Keep a trait of the session and a control's value equal, until the panel is closed."""
         self._ties.append(tl.link((self.session, trait), (control, "value")))
 
-    def guard(self, do: Callable[..., None]) -> Callable[..., None]:
-        """A callback whose error shows in the panel; without this it would vanish."""
-        return guarded(do, self.show_error, self.clear_error)
-
-    def background(
-        self,
-        do: Callable[[T], object],
-        *,
-        source: object = None,
-        lock: AbstractContextManager[Any] | None = None,
-        stop: Callable[[], object] | None = None,
-    ) -> Latest[T]:
-        """What calls `do(newest value)` in the background, until the panel is closed.
-
-        Args:
-            do: the slow function; its error shows in the panel.
-            source: what must succeed to clear that; None is anything that a person does.
-            lock: as `Latest`.
-            stop: ends a `do` that runs, as early as it can.
-        """
-        show, clear = partial(self.show_error, source=source), partial(self.clear_error, source)
-        made = Latest(do, show, clear, lock=lock, stop=stop)
-        self._workers.append(made)
-        return made
-
-    def show_error(self, error: BaseException, source: object = None) -> None:
-        """Say in the panel what went wrong; the traceback is one click away.
-
-        Args:
-            error: what went wrong.
-            source: what must succeed to clear it; None is anything that a person does.
-        """
-        title = escape(valid(f"{type(error).__name__}: {error}"))
-        trace = escape(valid("".join(traceback.format_exception(error))))
-        self._failed[source] = (
-            f'<details class="grulens-failed" role="alert"><summary>{title}</summary>'
-            f"<pre>{trace}</pre></details>"
-        )
-        self._show_failed()
-
-    def clear_error(self, source: object = None) -> None:
-        """Take the error of a source away."""
-        if self._failed.pop(source, None) is not None:
-            self._show_failed()
-
-    def _show_failed(self) -> None:
-        self._errors.value = next(reversed(self._failed.values()), "")
-        self._errors.layout.display = None if self._failed else "none"
-
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
         return f"<p>{escape(repr(self))}</p>"
@@ -203,8 +144,7 @@ class Panel(W.VBox):
             tie.unlink()
         self._observed.clear()
         self._ties.clear()
-        for worker in self._workers:
-            worker.close()
+        self.callbacks.close()
         if self.comm is not None:
             parts = [*parts_of(self)]
             opened = [part.model_id for part in (*parts, self) if part.comm is not None]

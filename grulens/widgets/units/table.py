@@ -7,8 +7,8 @@ unit  effect direct recurrent  mean h  sd h  mean z  half-life  r<0.1 …  last 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from grulens.job import stopped
 from grulens.probing.units.statistics import Neurons, neurons
 from grulens.probing.units.sweep import PATHS
 from grulens.views.figure.tokens import visible_text
@@ -25,14 +24,10 @@ from grulens.views.still.lens import compose
 from grulens.views.still.sweep import effects
 from grulens.views.units.table import COLUMNS, UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.jupyter.callbacks import guarded
+from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel, button, row
 from grulens.widgets.session.session import Session
-from grulens.widgets.units.effects import Job, UnitEffects
-
-MEASURE, STOP = "measure effects", "stop"
-#: A page is told this often at most, in seconds.
-TELL = 0.3
+from grulens.widgets.units.effects import Columns, measure_effects
 
 
 class NeuronTable(Panel):
@@ -68,25 +63,26 @@ class NeuronTable(Panel):
                    style={"description_width": "auto"})
             for word in ("from", "to")
         )  # fmt: skip
-        self._clear = button("clear", "show all units", self.guard(self._on_clear))
+        self._clear = button("clear", "show all units", self.callbacks.guard(self._on_clear))
         self._count = W.HTML()
-        # not cleared after the click: what it starts may have failed by then
-        self.measure = button(
-            MEASURE, "switch each unit off in a run of its own, without the edits, and see how far "
-            "the output moves", guarded(self._on_measure, self.show_error),
-        )  # fmt: skip
-        self._bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
+        self._measuring: JobButton[Columns] = JobButton(
+            self,
+            text="measure effects",
+            tip="switch each unit off in a run of its own, without the edits, and see how far the "
+            "output moves",
+            noun="unit",
+            work=partial(measure_effects, session),
+            show=self._show_effects,
+        )
+        self.measure = self._measuring.button
         self._measured = W.HTML()
-        self._effects = UnitEffects(session)
-        self._told = 0.0
-        self._measuring = self.background(self._measure, stop=self._effects.stop)
 
         # layout
         self._table = UnitTable()
         self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
         self.fill(
             row(self.find, self.column, self.low, self.high, self._clear, self._count),
-            row(self.measure, self._bar, self._measured),
+            row(self.measure, self._measuring.bar, self._measured),
             self.picture,
         )
 
@@ -94,7 +90,7 @@ class NeuronTable(Panel):
 
         # both ways
         for control in (self.find, self.column, self.low, self.high):
-            control.observe(self.guard(lambda _: self._on_filter()), "value")
+            control.observe(self.callbacks.guard(lambda _: self._on_filter()), "value")
         self._table.on_units(lambda units: setattr(session, "units", units))
         self.follow(self._on_asked, "baseline", "layer", "row")
         self.follow(self._on_run, "edited", "layer", "row")
@@ -106,15 +102,15 @@ class NeuronTable(Panel):
     @property
     def measured(self) -> bool:
         """Whether there are effects of the input, row and layer shown."""
-        return bool(self._effects.columns)
+        return bool(self._effects)
 
     def columns(self) -> dict[str, np.ndarray]:
         """The numbers by name, each (unit,): effects if measured, and what the units do."""
-        return self._effects.columns | self._neurons().columns()  # what was asked for, first
+        return self._effects | self._neurons().columns()  # what was asked for, first
 
     def to_frame(self) -> Any:
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
-        return self._neurons().to_frame().assign(**self._effects.columns)
+        return self._neurons().to_frame().assign(**self._effects)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no effects are being measured; whether that was reached in time."""
@@ -122,10 +118,9 @@ class NeuronTable(Panel):
 
     def still(self) -> str:
         """The strongest units, if measured, as HTML that needs no kernel and no network."""
-        found = self._effects.columns
+        found, note = self._effects, self._measuring.job.note
         if not found:
             return super().still()
-        note = stopped(self._effects.done, self.session.before.shape[2], "unit")
         title = f"effect of switching a unit off · {self.session.layer}"
         title += f" ({note})" if note else ""
         units = range(len(found["effect"]))
@@ -133,56 +128,36 @@ class NeuronTable(Panel):
 
     # what a change does
 
+    @property
+    def _effects(self) -> Columns:
+        return self._measuring.job.result or {}
+
     def _on_asked(self) -> None:
-        self._effects.clear()
-        self._show_measured()
-
-    def _on_measure(self, _: Any) -> None:
-        if self.measure.description == MEASURE:
-            self.measure.description, self.measure.icon = STOP, "stop"
-            self._show_measured()
-            self._measuring.later(self._effects.begin())
-        else:
-            self._effects.stop()
-
-    def _measure(self, job: Job) -> None:
-        try:
-            self._effects.measure(job, self._on_turn)
-        finally:
-            self.measure.description, self.measure.icon = MEASURE, ""
-            with self.session.lock:
-                self._show_effects()
-
-    def _on_turn(self) -> None:
-        if time.monotonic() - self._told > TELL:
-            self._told = time.monotonic()
-            self._show_effects()
+        self._measuring.clear()
+        self._measuring.show()
 
     def _show_effects(self) -> None:
         with self.picture.batch():
-            self._table.put({name: self._effects.columns.get(name) for name in PATHS})
+            self._table.put({name: self._effects.get(name) for name in PATHS})
         self._show_measured()
         self._on_filter()
 
     def _show_measured(self) -> None:
-        done, units = self._effects.done, self.session.before.shape[2]
+        job, units = self._measuring.job, self.session.before.shape[2]
+        done = job.done
         shown, titles = self.column.value, _titles(without=() if done else PATHS)
         if list(self.column.options) != titles:
             # given other options, ipywidgets chooses the first
             self.column.options = titles
             self.column.value = shown if done or shown not in PATHS else "mean_z"
-        running = self.measure.description == STOP
-        self._bar.max, self._bar.value = units, done
-        self._bar.layout.display = None if running else "none"
         # what moves the output can be measured only where there is one
-        self.measure.disabled = not running and self.session.unread is not None
+        self.measure.disabled = not job.running and self.session.unread is not None
         text = ""
-        if running:
-            # in tenths, unlike the bar: a screen reader says every change
-            text = f"measuring, {done * 10 // units * 10} %"
+        if job.running:
+            text = f"measuring, {self._measuring.percent} %"
         elif done:
             value = self.session.answer_before.scale == "value"
-            text = stopped(done, units, "unit") or f"measured {done} of {units} units"
+            text = job.note or f"measured {done} of {units} units"
             text += "" if value else ", in bits a step"
         self._measured.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 

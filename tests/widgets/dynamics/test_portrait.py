@@ -67,7 +67,7 @@ def test_the_search_finds_what_there_is(panel: PhasePortrait) -> None:
     found(panel)
     assert "fixed points, 4 stable</b>, from 480 starts (100% arrived)" in panel._said.value
     assert panel.find.description == "find fixed points"
-    assert panel._bar.layout.display == "none"
+    assert panel._searching.bar.layout.display == "none"
     own = find_fixed_points(panel.session.before.cell, starts=starts(), progress=False)
     stable = own.states[own.stable]
     mine = panel.found.states[panel.found.stable]
@@ -284,13 +284,11 @@ def test_exponents_of_minus_infinity_are_said_in_words() -> None:
 def test_a_search_that_is_stopped_says_after_how_much(
     panel: PhasePortrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search = panel._space.search
-
     def half(cell: Any, *, x: Any, starts: torch.Tensor, progress: Any) -> Any:
         def told(count: int) -> None:
             progress(count)
-            if search.done >= 100:
-                search.stop()
+            if panel._searching.job.done >= 100:
+                panel._searching.stop()
 
         return find_fixed_points(cell, x=x, starts=starts, progress=told, memory=2**12)
 

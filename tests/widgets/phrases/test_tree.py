@@ -14,8 +14,7 @@ import grulens
 from grulens import Session, ablate
 from grulens.errors import GrulensError, ReadoutError
 from grulens.phrases import PhraseTree, agglomerate
-from grulens.widgets.phrases import growing_tree
-from grulens.widgets.phrases import tree as phrase_tree
+from grulens.widgets.phrases import build
 
 
 @pytest.fixture
@@ -123,8 +122,8 @@ class Held:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     made = Held()
-    monkeypatch.setattr(growing_tree, "time", made)
-    monkeypatch.setattr(phrase_tree, "TELL", -1.0)
+    monkeypatch.setattr(build, "time", made)
+    monkeypatch.setattr("grulens.job.INTERVAL", -1.0)
     yield made
     made.go_on.release(1000)
 
@@ -133,7 +132,8 @@ def test_stopped_what_is_built_stays(screen: PhraseTree, held: Held) -> None:
     screen.build.click()
     held.until_paused(8)
     assert screen.build.description == "stop"
-    assert (screen._bar.value, screen._bar.max, screen._bar.layout.display) == (8, 11, None)
+    bar = screen._building.bar
+    assert (bar.value, bar.max, bar.layout.display) == (8, 11, None)
     assert "building, 70 %" in screen._built.value
     assert len(screen._boxes.source.data["left"]) == 4
     screen.build.click()

@@ -199,17 +199,20 @@ def test_a_measurement_ends_where_the_weights_move(
 ) -> None:
     table = NeuronTable(session)
     turns: list[int] = []
-    on_turn = table._on_turn
+    show_effects = table._show_effects
 
     def moved() -> None:
-        turns.append(table._effects.done)
-        on_turn()
-        train(model)
+        if table._measuring.job.done and table._measuring.job.running:
+            turns.append(table._measuring.job.done)
+            train(model)
+        show_effects()
 
     monkeypatch.setattr("grulens.probing.units.batched_runs.FEWEST", 2)
-    table._effects.measure(table._effects.begin(), lambda: None)
-    assert table._effects.done == 6
-    monkeypatch.setattr(table, "_on_turn", moved)
+    monkeypatch.setattr("grulens.job.INTERVAL", -1.0)
+    table.measure.click()
+    assert table.wait(30.0)
+    assert table._measuring.job.done == 6
+    monkeypatch.setattr(table._measuring, "_show_panel", moved)
     table.measure.click()
     assert table.wait(30.0)
     assert turns == [2]

@@ -13,7 +13,6 @@ from grulens.probing.units.batched_runs import EditedRuns
 from grulens.probing.units.experiment import prepare
 from grulens.probing.units.grid import Grid
 from grulens.widgets.units import effects as unit_effects
-from grulens.widgets.units import table as neuron_table
 from grulens.widgets.units.effects import PATHS
 
 
@@ -58,7 +57,7 @@ class Held:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.paused, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
         monkeypatch.setattr(unit_effects, "time", self)
-        monkeypatch.setattr(neuron_table, "TELL", -1.0)
+        monkeypatch.setattr("grulens.job.INTERVAL", -1.0)
 
     def sleep(self, _: float) -> None:
         self.paused.release()
@@ -100,7 +99,8 @@ def test_stopped_what_is_done_stays(table: NeuronTable, session: Session, held: 
     table.measure.click()
     held.until_paused()
     assert table.measure.description == "stop"
-    assert (table._bar.value, table._bar.max, table._bar.layout.display) == (4, 6, None)
+    bar = table._measuring.bar
+    assert (bar.value, bar.max, bar.layout.display) == (4, 6, None)
     assert "measuring, 60 %" in table._measured.value
     assert (~np.isnan(shown(table, "effect"))).tolist() == [True] * 4 + [False] * 2
     table.measure.click()
@@ -110,7 +110,7 @@ def test_stopped_what_is_done_stays(table: NeuronTable, session: Session, held: 
     assert table.to_frame()["effect"].notna().tolist() == [True] * 4 + [False] * 2
     assert table.measure.description == "measure effects"
     assert "stopped after 4 of 6 units" in table._measured.value
-    assert table._bar.layout.display == "none"
+    assert bar.layout.display == "none"
     same(measured(table), expected(session))
 
 
