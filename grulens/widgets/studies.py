@@ -9,31 +9,89 @@ is not seen.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
 import traitlets as tl
 from torch import nn
 
+from grulens.errors import GrulensError, shown
 from grulens.widgets.session.panel import Panel, choice, row
 from grulens.widgets.session.session import Session
 
-#: By name: the module and class of the screen, and what it answers.
-KINDS: Final = {
-    "memory": (
-        "memory.screen",
-        "GateMemory",
-        "which steps a state was written at, and for how long",
-    ),
-    "motion": (
-        "dynamics.portrait",
-        "PhasePortrait",
-        "where the network stands still, and what moves",
-    ),
-    "credit": ("credit.screen", "CreditBars", "which steps an answer is owed to; the logit lens"),
-    "phrases": ("phrases.tree", "PhraseTree", "what parts of the input do together"),
-}
 NONE: Final = "nothing"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A screen that a lens offers.
+
+    Attributes:
+        screen: its class, made with the session alone; or "module:Class", which is loaded when it
+            is first opened.
+        tip: what it answers.
+    """
+
+    screen: Any
+    tip: str
+
+    def load(self) -> type[Panel]:
+        """The class of the screen.
+
+        Raises:
+            GrulensError: what is found under its name is no screen.
+        """
+        found: Any = self.screen
+        if isinstance(found, str):
+            module, _, name = found.partition(":")
+            found = getattr(import_module(module), name)
+        if not isinstance(found, type) or not issubclass(found, Panel):
+            raise GrulensError(f"a study must be a class of screens (Panel), got {shown(found)}")
+        return found
+
+
+STUDIES: Final[dict[str, Study]] = {}
+"""By the name on its button, in the order in which a lens offers them."""
+
+
+def register_study(name: Any, screen: Any, tip: str) -> None:
+    """Let every lens that is made from now on offer a study.
+
+    Args:
+        name: what its button says.
+        screen: the class, or "module:Class".
+        tip: what it answers, in a few words.
+
+    Raises:
+        GrulensError: there is a study of that name; or it is no name, or no class of screens.
+
+    >>> register_study("memory", "grulens.widgets.memory.screen:GateMemory", "another")
+    Traceback (most recent call last):
+        ...
+    grulens.errors.GrulensError: there is a study called 'memory' already
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise GrulensError(f"the name of a study must be a text, got {shown(name)}")
+    if name in (NONE, *STUDIES):
+        raise GrulensError(f"there is a study called {name!r} already")
+    study = Study(screen, tip)
+    if not isinstance(screen, str):
+        study.load()
+    elif not all(part.isidentifier() for part in screen.replace(":", ".", 1).split(".")):
+        raise GrulensError(f'a study must be a class or "module:Class", got {shown(screen)}')
+    STUDIES[name] = study
+
+
+_SCREENS: Final = "grulens.widgets"
+register_study("memory", f"{_SCREENS}.memory.screen:GateMemory",
+               "which steps a state was written at, and for how long")  # fmt: skip
+register_study("motion", f"{_SCREENS}.dynamics.portrait:PhasePortrait",
+               "where the network stands still, and what moves")  # fmt: skip
+register_study("credit", f"{_SCREENS}.credit.screen:CreditBars",
+               "which steps an answer is owed to; the logit lens")  # fmt: skip
+register_study("phrases", f"{_SCREENS}.phrases.tree:PhraseTree",
+               "what parts of the input do together")  # fmt: skip
 
 
 class Studies(Panel):
@@ -45,7 +103,7 @@ class Studies(Panel):
         **options: as `Session`.
 
     Attributes:
-        shown: which one is open: "nothing", or a name of `KINDS`.
+        shown: which one is open: "nothing", or a name in `STUDIES`.
         opened: the screens made so far, by name.
 
     >>> import torch
@@ -55,13 +113,15 @@ class Studies(Panel):
     GateMemory(GRU, l0, 0 of 0 edits on)
     """
 
-    shown = tl.Enum((NONE, *KINDS), NONE)
+    shown = tl.Unicode(NONE)
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
         self.opened: dict[str, Panel] = {}
-        words = [NONE, *KINDS]
-        tips = ["only the gates, the edits and the units", *(tip for _, _, tip in KINDS.values())]
+        self._studies = dict(STUDIES)
+        words = [NONE, *self._studies]
+        tips = ["only the gates, the edits and the units"]
+        tips += [study.tip for study in self._studies.values()]
         label, self._choice = choice("look into", [(word, word) for word in words], tips)
         tl.link((self, "shown"), (self._choice, "value"))
         self._head = row(label, self._choice)
@@ -80,6 +140,13 @@ class Studies(Panel):
             open_.wait(seconds)
         return self.still()
 
+    @tl.validate("shown")
+    def _valid_shown(self, proposal: Any) -> str:
+        name: str = proposal["value"]
+        if name not in (known := (NONE, *getattr(self, "_studies", ()))):
+            raise tl.TraitError(f"shown must be one of {', '.join(known)}, got {shown(name)}")
+        return name
+
     # what a change does
 
     def _on_shown(self) -> None:
@@ -94,8 +161,7 @@ class Studies(Panel):
         panel.wake()
 
     def _make(self, name: str) -> Panel:
-        module, kind, _ = KINDS[name]
-        panel: Panel = getattr(import_module(f"grulens.widgets.{module}"), kind)(self.session)
+        panel = self._studies[name].load()(self.session)
         panel.join()
         self.opened[name] = panel
         self.fill(self._head, *self.opened.values())

@@ -238,5 +238,6 @@ class PhraseTree(Panel):
     def _title(self) -> str:
         if self.tree is None:
             return ""
-        where = "at the end" if self._grown.step == FINAL else f"at step {self._grown.step}"
+        step = step_read(self.session)
+        where = "at the end" if step == FINAL else f"at step {step}"
         return f"phrases for {self._class()} {where} · {self.tree.layer}"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from bokeh.layouts import column
-from bokeh.model import Model
 
-from grulens.errors import GrulensError, PositionError, shown
-from grulens.probing.edits import positions
 from grulens.probing.memory.attention import GateAttention
 from grulens.probing.memory.timescales import Timescales
 from grulens.views.memory.attention_map import AttentionMap
@@ -17,23 +13,18 @@ from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
 from grulens.widgets.memory.timescales import TimescalesFigure, picture
 from grulens.widgets.memory.words import lives
+from grulens.widgets.plot.registry import Figure, PlotOptions, draws
 
-Figure = tuple[Model, Callable[[], str]]
 
-
-def of_attention(
-    found: GateAttention, tokens: Sequence[str] | None, row: Any, toward: Any
-) -> Figure:
+@draws(GateAttention)
+def draw_attention(found: GateAttention, options: PlotOptions) -> Figure:
     """The map of one row, and the state that a tap chooses; at first the one read last."""
-    place, (batch, steps, _) = positions.normal(row, "row"), found.shape
-    if not isinstance(place, int):
-        raise PositionError(f"row must be an int, got {shown(row)}")
-    positions.check(place, batch, "row", f"this attention of layer {found.layer!r}")
-    if tokens is not None and len(tokens) != steps:
-        raise GrulensError(f"{len(tokens)} tokens were given; this layer has {steps} steps")
-    values = found.map(toward)[place].double().cpu().numpy()
-    initial = found.initial(toward)[place].double().cpu().numpy()
-    past, signed = found.past[place].numpy(), toward is not None
+    batch, steps, _ = found.shape
+    row = options.row_of(batch, f"this attention of layer {found.layer!r}")
+    tokens, toward = options.tokens_of(steps), options.toward
+    values = found.map(toward)[row].double().cpu().numpy()
+    initial = found.initial(toward)[row].double().cpu().numpy()
+    past, signed = found.past[row].numpy(), toward is not None
     named: dict[str, Any] = {
         "signed": signed, "tokens": tokens, "name": "toward" if signed else "mean weight",
     }  # fmt: skip
@@ -48,7 +39,7 @@ def of_attention(
 
     for part in (view, bars):
         part.on_query(show)
-    show(int(found.last[place]))
+    show(int(found.last[row]))
 
     def draw() -> str:
         at = view.query or 0
@@ -59,7 +50,8 @@ def of_attention(
     return column(view.root, bars.root, sizing_mode="stretch_width"), draw
 
 
-def of_timescales(found: Timescales) -> Figure:
+@draws(Timescales)
+def draw_timescales(found: Timescales, _: PlotOptions) -> Figure:
     """Saturation, histograms and half-lives; a tap or a drag marks units in all of them."""
     figure = TimescalesFigure()
     figure.update(found)

@@ -17,6 +17,8 @@ from grulens.errors import (
     ReadoutError,
     StoppedWarning,
 )
+from grulens.views.figure.canvas import frame
+from grulens.widgets.plot import registry
 
 
 @pytest.fixture
@@ -185,3 +187,45 @@ def test_timescales_mark_units_in_all_their_figures(rnn: nn.GRU) -> None:
     unit = int(found.half_life.argmax())
     assert ring["open"] == [float(found.r_high[unit]), float(found.z_high[unit])]
     view.close()
+
+
+class Numbers:
+    """A result from outside."""
+
+    layer = "l0"
+
+    def __repr__(self) -> str:
+        return "Numbers()"
+
+
+class MoreNumbers(Numbers):
+    """One that derives from it."""
+
+
+def test_a_result_from_outside_is_drawn_by_what_is_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_DRAWS", dict(registry._DRAWS))
+    with pytest.raises(GrulensError, match=r"plot shows a Credit, .* or \w+; got Numbers\(\)"):
+        grulens.plot(Numbers())
+    asked = []
+
+    @registry.draws(Numbers)
+    def draw_numbers(found: Numbers, options: registry.PlotOptions) -> registry.Figure:
+        asked.append(options)
+        root = frame(height=100, title=f"numbers of {found.layer}")
+        return root, lambda: "<p>numbers</p>"
+
+    for found in (Numbers(), MoreNumbers()):
+        view = grulens.plot(found, tokens="ab", row=3, output=1, toward=X)
+        assert view.document.roots[0].title.text == "numbers of l0"
+        assert repr(view) == "plot of Numbers()"
+        assert "<p>numbers</p>" in view._repr_mimebundle_()[0]["text/html"]
+        view.close()
+        assert (asked[-1].tokens, asked[-1].row, asked[-1].output) == (["a", "b"], 3, 1)
+        assert asked[-1].toward is X
+    with pytest.raises(GrulensError, match="Numbers is drawn by draw_numbers already"):
+        registry.draws(Numbers)
+    for wrong in (3, "Numbers", object):
+        with pytest.raises(GrulensError, match="draws takes the class of a result, got"):
+            registry.draws(wrong)
