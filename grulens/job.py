@@ -97,8 +97,8 @@ class Job(Generic[T]):
         self.done += pieces
         if self._bar is not None:
             self._bar.update(pieces)
-        if self._on_progress is not None and time.monotonic() - self._told > INTERVAL:
-            self._told = time.monotonic()
+        if self._on_progress is not None and (now := time.monotonic()) - self._told > INTERVAL:
+            self._told = now
             self._on_progress()
         self.check()
 
