@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from grulens.lazy import lazy
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.gradients import input_x_gradient, integrated_gradients
-from grulens.probing.credit.lensed import LogitLens
-from grulens.probing.credit.logit_lens import logit_lens
+from grulens.probing.credit.logit_lens import LogitLens, logit_lens
 from grulens.probing.credit.relevance import layerwise_relevance
-from grulens.probing.phrases.decomposition import contextual_credit
+from grulens.probing.phrases.credit import contextual_credit
 from grulens.probing.readout.head import Head, head_of
 
 __all__ = [

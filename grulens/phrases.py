@@ -10,10 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grulens.lazy import lazy
-from grulens.probing.phrases.agglomerate import agglomerate
-from grulens.probing.phrases.decomposed import Decomposition
-from grulens.probing.phrases.decomposition import contextual_decomposition
-from grulens.probing.phrases.hierarchy import Hierarchy
+from grulens.probing.phrases.agglomerate import Hierarchy, agglomerate
+from grulens.probing.phrases.decomposition import Decomposition, contextual_decomposition
 from grulens.probing.phrases.interactions import Interactions, interactions
 
 __all__ = [

@@ -1,8 +1,9 @@
 """Which inputs a class owes its score to, by layer-wise relevance propagation through a stack.
 
-`grulens.cells.credit.relevance` hands relevance back through one run of one cell, and says by which
-rules. Here it comes from a linear readout, goes down level by level (the input of a level is the
-states of the one below) and, where a call took up the state of the call before, on into that one.
+`grulens.cells.credit.relevance` hands relevance back through one call of one cell, and says by
+which rules. Here it comes from a linear readout, goes down level by level (the input of a level is
+the states of the one below) and, where a call begins with the state that the call before ended
+with, on into that one.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from grulens.cells.precision import exact
 from grulens.errors import EditError, shown
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.credit import Credit
-from grulens.probing.credit.reader import ask, at, places
-from grulens.probing.credit.stack import Call, Levels, Run
+from grulens.probing.credit.stack import Call, LayerCall, Stack
+from grulens.probing.credit.target import ClassScore, stack_and_head
 
 METHOD = "layer-wise relevance"
 LARGEST = 1e30
@@ -81,38 +82,30 @@ def layerwise_relevance(
     if not known or not 0 <= eps <= LARGEST:
         raise EditError(f"eps must be a number of 0 or more (to {LARGEST:g}), got {shown(eps)}")
     given = arguments(args, kwargs, inputs)
-    levels, reader = ask(model, given, layer, head, dtype, call)
-    with torch.no_grad(), exact(levels.mask.device):
-        where = places(levels, step)
-        toward, bias = reader.toward(reader.check(target))
-        read = {name: direction.to(levels.states(name)) for name, direction in toward.items()}
-        shares = {
-            name: at(levels.states(name), where[name]) * direction
-            for name, direction in read.items()
-        }
-        bias = bias.to(next(iter(shares.values())))
-        score = torch.stack([share.sum(1) for share in shares.values()]).sum(0) + bias
-        way = _WayBack(levels, float(eps))
-        for name, share in shares.items():
-            way.put(name, share, where[name])
-        way.go()
+    stack, found = stack_and_head(model, given, layer, head, dtype, call)
+    with torch.no_grad(), exact(stack.mask.device):
+        score = ClassScore(stack, found, target, step)
+        back = _BackThrough(stack, float(eps))
+        for name, share in score.shares({n: stack.states(n) for n in stack.top}).items():
+            back.put(name, share, score.positions[name])
+        back.run()
     return Credit(
-        METHOD, levels.layer, score, torch.cat(way.inputs[::-1], 1), way.initial, way.bias + bias,
-        {"absorbed": way.absorbed},
+        METHOD, stack.layer, score.value, torch.cat(back.inputs[::-1], 1), back.initial,
+        back.bias + score.bias, {"absorbed": back.absorbed},
     )  # fmt: skip
 
 
-class _WayBack:
+class _BackThrough:
     """Relevance on its way down a stack, call by call from the last one."""
 
-    def __init__(self, levels: Levels, eps: float) -> None:
-        self.levels, self.eps = levels, eps
+    def __init__(self, stack: Stack, eps: float) -> None:
+        self.stack, self.eps = stack, eps
         self._incoming = {
-            name: torch.zeros_like(levels.states(name)) for name in levels.top
+            name: torch.zeros_like(stack.states(name)) for name in stack.top
         }  # by position
         self._handed: dict[str, Tensor] = {}  # to the last state of a layer's call before
         self.inputs: list[Tensor] = []
-        batch = len(levels.mask)
+        batch = len(stack.mask)
         one = next(iter(self._incoming.values()))
         self._first: dict[str, Tensor] = {}
         self.bias, self.absorbed = one.new_zeros(batch), one.new_zeros(batch)
@@ -120,7 +113,7 @@ class _WayBack:
     @property
     def initial(self) -> Tensor:
         """The relevance of the first states, those of all layers side by side."""
-        names = [run.layer for level in self.levels.calls[0] for run in level]
+        names = [part.layer for level in self.stack.calls[0] for part in level]
         return torch.cat([self._first[name] for name in names], 1)
 
     def put(self, layer: str, share: Tensor, place: Tensor) -> None:
@@ -128,10 +121,10 @@ class _WayBack:
         rows = torch.arange(len(place), device=share.device)
         self._incoming[layer][rows, place.to(share.device)] += share
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Hand everything back."""
-        stop = self.levels.mask.shape[1]
-        for call in reversed(self.levels.calls):
+        stop = self.stack.mask.shape[1]
+        for call in reversed(self.stack.calls):
             start = stop - call[0][0].x.shape[1]
             incoming = {name: value[:, start:stop] for name, value in self._incoming.items()}
             self.inputs.append(self._down(call, incoming))
@@ -142,27 +135,28 @@ class _WayBack:
         for number in reversed(range(len(call))):
             first = call[number][0]
             below = torch.zeros_like(first.x)
-            for run in call[number]:
-                below = below + self._back(run, run.turned(incoming[run.layer]))
+            for part in call[number]:
+                below = below + self._back(part, part.flipped(incoming[part.layer]))
             if number:
                 lower = call[number - 1]
-                parts = torch.split(below, [run.h.shape[2] for run in lower], 2)
-                incoming = {run.layer: part for run, part in zip(lower, parts, strict=True)}
+                shares = torch.split(below, [part.h.shape[2] for part in lower], 2)
+                names = [part.layer for part in lower]
+                incoming = dict(zip(names, shares, strict=True))
         return below
 
-    def _back(self, run: Run, incoming: Tensor) -> Tensor:
-        """Through one run, from its states in reading order to its input by position."""
-        if run.layer in self._handed:
+    def _back(self, part: LayerCall, incoming: Tensor) -> Tensor:
+        """Through one layer's call, from its states in reading order to its input by position."""
+        if part.layer in self._handed:
             ends = torch.full((len(incoming),), incoming.shape[1])
-            ends = ends if run.lengths is None else run.lengths
+            ends = ends if part.lengths is None else part.lengths
             rows = torch.arange(len(incoming), device=incoming.device)
             incoming = incoming.clone()
-            incoming[rows, ends.to(incoming.device) - 1] += self._handed.pop(run.layer)
-        found = relevance(run.cell, run.x, run.h_prev, incoming, self.eps)
+            incoming[rows, ends.to(incoming.device) - 1] += self._handed.pop(part.layer)
+        found = relevance(part.cell, part.x, part.h_prev, incoming, self.eps)
         self.bias, self.absorbed = self.bias + found.bias, self.absorbed + found.absorbed
-        if run.takes_up:
-            self._handed[run.layer] = found.initial
+        if part.continues:
+            self._handed[part.layer] = found.initial
         else:
-            earlier = self._first.get(run.layer, 0)
-            self._first[run.layer] = earlier + found.initial
-        return run.turned(found.inputs)
+            earlier = self._first.get(part.layer, 0)
+            self._first[part.layer] = earlier + found.initial
+        return part.flipped(found.inputs)

@@ -1,8 +1,9 @@
-"""A recorded stack of GRU layers as runs of its cells, each in the order in which it reads.
+"""A recorded stack of GRU layers, as what each of them computed in each call.
 
 What goes through a whole stack (a phrase's part of every state on the way up, the relevance of
-every state on the way down) needs to know which layer reads which, from which end, and where one
-call takes up the state that another left. That is settled here once.
+every state on the way down) needs to know which layer reads which, from which end, and which call
+begins with the state that another ended with. A level is one layer of an `nn.GRU` with both of its
+directions, each of which is a layer in the words of grulens.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from grulens.models.recording import LayerRecording, Recording
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """One layer in one call, in the order in which it reads.
+class LayerCall:
+    """What one layer computed in one call, in the order in which it reads its steps.
 
     Attributes:
         layer: its name.
@@ -33,8 +34,8 @@ class Run:
         h: the state after each step (batch, time, unit), likewise.
         h_0: the state before the first step (batch, unit).
         lengths: how far each row goes (batch,), or None.
-        backwards: whether it reads every row from its end.
-        takes_up: whether h_0 is the last state of the same layer's call before.
+        reverse: whether it reads every row from its end.
+        continues: whether h_0 is the last state of the same layer's call before.
     """
 
     layer: str
@@ -43,17 +44,17 @@ class Run:
     h: Tensor
     h_0: Tensor
     lengths: Tensor | None
-    backwards: bool
-    takes_up: bool
+    reverse: bool
+    continues: bool
 
     @property
     def h_prev(self) -> Tensor:
         """The state before each step (batch, time, unit)."""
         return torch.cat([self.h_0[:, None], self.h[:, :-1]], 1)
 
-    def turned(self, value: Tensor) -> Tensor:
+    def flipped(self, value: Tensor) -> Tensor:
         """A value (*any, batch, time, unit) from positions to reading order, or back."""
-        if not self.backwards:
+        if not self.reverse:
             return value
         rows = value.reshape(-1, *value.shape[-2:])
         lengths = None if self.lengths is None else self.lengths.repeat(len(rows) // len(self.h))
@@ -75,17 +76,17 @@ class Run:
         return value.masked_fill(past[..., None], 0)
 
 
-Call = list[list[Run]]
-"""The directions of every level, the lowest first."""
+Call = list[list[LayerCall]]
+"""The levels of a stack in one call, the lowest first; of each, its directions."""
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
-    """What lies between the input of a layer's module and that layer.
+class Stack:
+    """A layer and the levels below it, down to the input of its module.
 
     Attributes:
         layer: its name.
-        calls: the runs of every call of the module: of every level, its directions.
+        calls: for every call of the module, its levels, the lowest first.
         mask: (batch, time), False on padding.
     """
 
@@ -94,10 +95,10 @@ class Levels:
     mask: Tensor
 
     @staticmethod
-    def below(
+    def of(
         model: nn.Module, recording: Recording, layer: str, dtype: torch.dtype | None = None
-    ) -> Levels:
-        """The levels up to and with a layer's own, as they ran.
+    ) -> Stack:
+        """The stack up to and with a layer's own level, as it ran.
 
         Args:
             model: the model that was recorded.
@@ -127,38 +128,39 @@ class Levels:
         calls: list[Call] = []
         for number in range(len(top.segments)):
             calls.append(_call(stack, number, calls[-1] if calls else None, dtype))
-        return Levels(layer, tuple(calls), top.mask)
+        return Stack(layer, tuple(calls), top.mask)
 
     @property
     def top(self) -> list[str]:
         """The directions of the layer's own level, by name."""
-        return [run.layer for run in self.calls[0][-1]]
+        return [part.layer for part in self.calls[0][-1]]
 
     @property
     def reads_from_end(self) -> bool:
         """Whether any layer reads its rows from their ends, so that later steps count too."""
-        return any(run.backwards for level in self.calls[0] for run in level)
+        return any(part.reverse for level in self.calls[0] for part in level)
 
     def states(self, layer: str) -> Tensor:
         """The states (batch, time, unit) of a layer of the top level, by position."""
-        parts = [next(run for run in call[-1] if run.layer == layer) for call in self.calls]
-        return torch.cat([run.turned(run.h) for run in parts], 1)
+        parts = [next(part for part in call[-1] if part.layer == layer) for call in self.calls]
+        return torch.cat([part.flipped(part.h) for part in parts], 1)
 
     @property
     def x(self) -> Tensor:
         """The input of the lowest level (batch, time, input), by position."""
-        return torch.cat([call[0][0].turned(call[0][0].x) for call in self.calls], 1)
+        return torch.cat([call[0][0].flipped(call[0][0].x) for call in self.calls], 1)
 
-    def row(self, number: int) -> Levels:
+    def row(self, number: int) -> Stack:
         """The same for one row of the batch alone."""
-        part = slice(number, number + 1)
+        rows = slice(number, number + 1)
 
-        def cut(run: Run) -> Run:
-            lengths = None if run.lengths is None else run.lengths[part]
-            return replace(run, x=run.x[part], h=run.h[part], h_0=run.h_0[part], lengths=lengths)
+        def cut(part: LayerCall) -> LayerCall:
+            lengths = None if part.lengths is None else part.lengths[rows]
+            x, h, h_0 = part.x[rows], part.h[rows], part.h_0[rows]
+            return replace(part, x=x, h=h, h_0=h_0, lengths=lengths)
 
-        calls = tuple([[cut(run) for run in level] for level in call] for call in self.calls)
-        return Levels(self.layer, calls, self.mask[part])
+        calls = tuple([[cut(part) for part in level] for level in call] for call in self.calls)
+        return Stack(self.layer, calls, self.mask[rows])
 
 
 def check_dtype(dtype: object) -> None:
@@ -176,22 +178,22 @@ def _call(
     found: Call = []
     below: Tensor | None = None
     for level, layers in enumerate(stack):
-        runs = []
+        parts = []
         for direction, layer in enumerate(layers):
             earlier = None if before is None else before[level][direction]
-            runs.append(_run(layer, number, below, earlier, dtype))
-        below = torch.cat([run.turned(run.h) for run in runs], 2)
-        found.append(runs)
+            parts.append(_layer_call(layer, number, below, earlier, dtype))
+        below = torch.cat([part.flipped(part.h) for part in parts], 2)
+        found.append(parts)
     return found
 
 
-def _run(
+def _layer_call(
     layer: LayerRecording,
     number: int,
     below: Tensor | None,
-    before: Run | None,
+    before: LayerCall | None,
     dtype: torch.dtype | None,
-) -> Run:
+) -> LayerCall:
     segment = layer.segments[number]
     if segment.program is not None:
         raise RecordingError(
@@ -208,13 +210,13 @@ def _run(
     wanted = dtype or (h.dtype if h.dtype in _CLOSE and h.dtype.itemsize > 2 else torch.float32)
     cell = segment.cell.over(lambda weight: weight.detach().to(wanted))
     start = h_0.to(wanted)
-    takes_up = before is not None and _takes_up(layer, number)
-    if takes_up and before is not None:
+    continues = before is not None and _continues(layer, number)
+    if continues and before is not None:
         start = before.last(before.h)
-    made = Run(layer.name, cell, x, h, start, segment.lengths, segment.reverse, takes_up)
-    made = replace(made, x=made.turned(x.to(wanted) if below is None else below))
+    made = LayerCall(layer.name, cell, x, h, start, segment.lengths, segment.reverse, continues)
+    made = replace(made, x=made.flipped(x.to(wanted) if below is None else below))
     if h.dtype == wanted:
-        return replace(made, h=made.turned(h))
+        return replace(made, h=made.flipped(h))
     with torch.no_grad(), exact(start.device):
         again = states_of(cell, made.x, start, lengths=segment.lengths)
     return replace(made, h=made.valid(again))
@@ -229,7 +231,7 @@ _CLOSE = {
 """How far a layer's input may be from the states below: (relative, absolute), by dtype."""
 
 
-def _takes_up(layer: LayerRecording, number: int) -> bool:
+def _continues(layer: LayerRecording, number: int) -> bool:
     """Whether a call began with the state in which the call before it had ended."""
     before, segment = layer.segments[number - 1], layer.segments[number]
     h = before.states().detach()

@@ -1,20 +1,121 @@
-"""The tree of phrases of one input, for one class at one step."""
+"""Phrases within phrases: which tokens belong together for a model, from single ones to the whole.
+
+The tree begins with every token by itself and joins two neighbours at a time, scored by contextual
+decomposition. What is joined first acts together most.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from grulens.errors import EditError, PositionError, shown
-from grulens.job import Job, tell
+from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import arguments
-from grulens.probing.credit.reader import Reader, ask
-from grulens.probing.credit.stack import Levels
-from grulens.probing.phrases.hierarchy import BY, Group, Hierarchy, Span, merging
-from grulens.probing.phrases.phrases import Scorer
+from grulens.probing.credit.stack import Stack
+from grulens.probing.credit.target import Target, stack_and_head
+from grulens.probing.phrases.merging import BY, Group, Span, merging
+from grulens.probing.phrases.split import PhraseScore
+from grulens.probing.readout.head import Head
+from grulens.tables import html_table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Hierarchy:
+    """Groups of tokens, each with what it contributes to a class.
+
+    Attributes:
+        layer: the layer that is read.
+        row: which row of the batch.
+        target: the class, or a class and the one it is held against.
+        by: what the merges follow.
+        groups: every token, and then every merge in order.
+        score: the whole score of the class.
+        bias: the readout's part of it.
+        complete: False where an interrupt came before everything was one group.
+    """
+
+    layer: str
+    row: int
+    target: Target
+    by: str
+    groups: tuple[Group, ...]
+    score: float
+    bias: float
+    complete: bool
+
+    @property
+    def tokens(self) -> tuple[Group, ...]:
+        """The single tokens."""
+        return tuple(group for group in self.groups if not group.order)
+
+    @property
+    def merges(self) -> tuple[Group, ...]:
+        """The groups of several tokens, in the order in which they were made."""
+        return tuple(group for group in self.groups if group.order)
+
+    @property
+    def rest(self) -> float:
+        """What no token has a part in: the score without the readout's bias and without the root.
+
+        It is what biases and the first state made; NaN where the tree is not complete.
+        """
+        if not self.complete or not self.groups:
+            return float("nan")
+        return self.score - self.bias - self.groups[-1].score
+
+    @property
+    def note(self) -> str:
+        """What a reader of the tree has to know, in words; "" if nothing."""
+        if self.complete:
+            return ""
+        # every token is a group before the first merge
+        return stopped(len(self.merges), max(len(self.tokens) - 1, 1), "merge")
+
+    def at(self, first: Any, stop: Any) -> Group:
+        """The group of the tokens `first` up to `stop`.
+
+        Raises:
+            PositionError: there is none in the tree.
+        """
+        whole = type(first) is int and type(stop) is int
+        for group in self.groups:
+            if whole and (group.first, group.stop) == (first, stop):
+                return group
+        raise PositionError(
+            f"no group holds exactly the steps {shown(first)} up to {shown(stop)} in {self!r}"
+        )
+
+    def to_frame(self) -> Any:
+        """A line a group as a pandas DataFrame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas as pd  # noqa: PLC0415 - pandas is optional
+
+        names = ("first", "stop", "score", "interaction", "order", "height")
+        return pd.DataFrame({n: [getattr(group, n) for group in self.groups] for n in names})
+
+    def __repr__(self) -> str:
+        target = (
+            f"class {self.target}"
+            if isinstance(self.target, int)
+            else f"class {self.target[0]} against {self.target[1]}"
+        )
+        end = self.note or f"{len(self.merges)} merges"
+        return f"Hierarchy({self.layer!r}, {target}, {len(self.tokens)} tokens, {end})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (g.order, f"{g.first} to {g.stop - 1}", f"{g.score:.4g}", f"{g.interaction:.4g}")
+            for g in self.merges[:12]
+        ]
+        return html_table(("merge", "steps", "score", "together"), rows, repr(self))
 
 
 def agglomerate(
@@ -74,8 +175,8 @@ def agglomerate(
     if not isinstance(by, str) or by not in BY:
         raise EditError(f"by must be one of {', '.join(BY)}, got {shown(by)}")
     given = arguments(args, kwargs, inputs)
-    levels, reader = ask(model, given, layer, head, dtype, call)
-    growing = Growing(levels, reader, target=target, step=step, row=row, by=by)
+    stack, found = stack_and_head(model, given, layer, head, dtype, call)
+    growing = Growing(stack, found, target=target, step=step, row=row, by=by)
     job: Job[Hierarchy] = Job("phrases", "phrase", growing.total)
     with job.watched(bar=progress):
         for _ in growing:
@@ -89,8 +190,8 @@ class Growing:
     """A tree on its way: go through it for the next groups; what it is by now is its `tree`.
 
     Args:
-        levels: the stack.
-        reader: what reads its top level.
+        stack: the stack.
+        head: what reads its top level.
         target: the class, or a class and the one it is held against.
         step: where it is read.
         row: which row of the batch.
@@ -102,15 +203,15 @@ class Growing:
     """
 
     def __init__(
-        self, levels: Levels, reader: Reader, *, target: Any, step: Any, row: Any, by: Any
+        self, stack: Stack, head: Head, *, target: Any, step: Any, row: Any, by: Any
     ) -> None:
-        batch = len(levels.mask)
+        batch = len(stack.mask)
         if type(row) is not int or not -batch <= row < batch:
             raise PositionError(f"row must be 0 to {batch - 1}, got {shown(row)}")
         self.row, self.by = row % batch, by
         # the other rows may end before the step
-        self._scorer = Scorer(levels.row(self.row), reader, target, step)
-        self._tokens = self._scorer.heard[0]
+        self._class = PhraseScore(stack.row(self.row), head, target, step)
+        self._tokens = self._class.steps_read[0]
         self.total = 2 * self._tokens - 1
         self.done: list[Group] = []
 
@@ -122,15 +223,15 @@ class Growing:
     @property
     def tree(self) -> Hierarchy:
         """What there is by now."""
-        scorer = self._scorer
+        score = self._class
         return Hierarchy(
-            scorer.levels.layer, self.row, scorer.target, self.by, tuple(self.done),
-            float(scorer.score), float(scorer.bias), len(self.done) == self.total,
+            score.stack.layer, self.row, score.target, self.by, tuple(self.done),
+            float(score.value), float(score.bias), len(self.done) == self.total,
         )  # fmt: skip
 
     def _score(self, spans: Sequence[Span]) -> list[float]:
-        inside = torch.zeros(len(spans), 1, self._scorer.levels.mask.shape[1], dtype=torch.bool)
+        inside = torch.zeros(len(spans), 1, self._class.stack.mask.shape[1], dtype=torch.bool)
         for place, (first, stop) in enumerate(spans):
             inside[place, 0, first:stop] = True
-        scores: list[float] = self._scorer(inside)[:, 0].tolist()
+        scores: list[float] = self._class.of_phrases(inside)[:, 0].tolist()
         return scores

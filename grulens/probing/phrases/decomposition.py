@@ -1,25 +1,123 @@
 """What a phrase of the input contributes by itself: contextual decomposition of a model's states.
 
 `grulens.cells.phrases.decomposition` splits the states of one cell, and says by which rule;
-`grulens.probing.phrases.phrases` takes the split through a stack.
+`grulens.probing.phrases.split` takes the split through a stack.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
+from grulens.cells.precision import exact
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import arguments
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.record import record
-from grulens.probing.credit.credit import Credit
-from grulens.probing.credit.reader import ask, read_by
-from grulens.probing.credit.stack import Levels, check_dtype
-from grulens.probing.phrases.decomposed import Decomposition
-from grulens.probing.phrases.phrases import Scorer, asked, held, split
+from grulens.probing.credit.stack import Stack, check_dtype
+from grulens.probing.edits import positions
+from grulens.probing.edits.positions import Index
+from grulens.probing.phrases.split import indices, masks, split
+from grulens.probing.readout.head import Head, head_for
+from grulens.tables import html_table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Decomposition:
+    """The part of every state of a layer that each phrase of the input made: h = beta + gamma.
+
+    Attributes:
+        layer: the layer.
+        phrases: the phrases, as they were given.
+        inside: which steps each of them holds, bool (phrase, batch, time).
+        mask: (batch, time), False on padding.
+        states: the whole states (batch, time, unit) of each direction of the layer's level, by
+            layer; zero on padding.
+        parts: the phrases' parts of them (phrase, batch, time, unit), likewise.
+        head: the linear readout, or None where there is none.
+        why: why there is none.
+    """
+
+    layer: str
+    phrases: tuple[Index, ...]
+    inside: Bool[Tensor, "phrase batch time"]
+    mask: Bool[Tensor, "batch time"]
+    states: Mapping[str, Tensor]
+    parts: Mapping[str, Tensor]
+    head: Head | None
+    why: str = field(default="")
+
+    @property
+    def h(self) -> Float[Tensor, "batch time unit"]:
+        """The layer's states."""
+        return self.states[self.layer]
+
+    @property
+    def beta(self) -> Float[Tensor, "phrase batch time unit"]:
+        """What each phrase made of the layer's states; zero before the phrase begins."""
+        return self.parts[self.layer]
+
+    @property
+    def gamma(self) -> Float[Tensor, "phrase batch time unit"]:
+        """Everything else: other steps, what they make together with the phrase, biases, h_0."""
+        return self.h - self.beta
+
+    @property
+    def scores(self) -> Float[Tensor, "phrase batch time klass"]:
+        """The phrases' part of every class at every step, through both directions if both are read.
+
+        Raises:
+            ReadoutError: there is no linear readout.
+        """
+        return self._read(self.parts)
+
+    @property
+    def rest(self) -> Float[Tensor, "phrase batch time klass"]:
+        """The part of everything else: logits - scores - bias."""
+        return self._read({name: h - self.parts[name] for name, h in self.states.items()})
+
+    @property
+    def logits(self) -> Float[Tensor, "batch time klass"]:
+        """What the readout says of the whole states, both directions read at the same step."""
+        return self._read(self.states) + self.bias
+
+    @property
+    def bias(self) -> Float[Tensor, " klass"]:
+        """The readout's own bias, which is nobody's."""
+        return self._linear.bias.to(self.h)
+
+    @property
+    def _linear(self) -> Head:
+        if self.head is None:
+            raise ReadoutError(self.why)
+        return self.head
+
+    def _read(self, values: Mapping[str, Tensor]) -> Tensor:
+        weights = self._linear.over(self.states)
+        with exact(self.mask.device):
+            parts = [values[name] @ weight.to(values[name]).mT for name, weight in weights.items()]
+        return torch.stack(parts).sum(0)
+
+    def __repr__(self) -> str:
+        count, batch, time, unit = self.beta.shape
+        what = "phrase" if count == 1 else "phrases"
+        return (
+            f"Decomposition({self.layer!r}, {count} {what}, batch {batch}, time {time}, "
+            f"unit {unit})"
+        )
+
+    def _repr_html_(self) -> str:
+        sizes = self.beta.double().flatten(1).norm(dim=1).tolist()
+        rows = [
+            (positions.words(phrase, "step"), f"{size:.3g}")
+            for phrase, size in zip(self.phrases[:12], sizes, strict=False)
+        ]
+        return html_table(("phrase", "its part of all states, norm"), rows, repr(self))
 
 
 def contextual_decomposition(
@@ -77,71 +175,18 @@ def contextual_decomposition(
     given = arguments(args, kwargs, inputs)
     with as_it_was(model):
         recording = record(model, call=call, inputs=given)
-    reader, why = None, ""
+    found, why = None, ""
     try:
-        layer, reader = read_by(model, given, recording, layer, head, call)
+        found = head_for(model, given, recording, layer, head, call)
+        layer = found.layer
     except ReadoutError as error:
         if head is not None:
             raise
         why = str(error)
         layer = layer if layer is not None else list(recording)[-1].removesuffix("_reverse")
-    levels = Levels.below(model, recording, layer, dtype)
-    listed = asked(phrases, levels)
-    inside = held(listed, levels)
-    parts = split(levels, inside)
-    states = {name: levels.states(name) for name in levels.top}
-    return Decomposition(layer, listed, inside, levels.mask, states, parts, reader, why)
-
-
-def contextual_credit(
-    model: nn.Module,
-    *args: Any,
-    target: Any,
-    step: Any = -1,
-    layer: str | None = None,
-    head: Any = None,
-    dtype: Any = None,
-    call: Any = None,
-    inputs: Any = None,
-    **kwargs: Any,
-) -> Credit:
-    """What each step contributes to a class by itself: one phrase a token.
-
-    These contributions do not add up to the score, for tokens act on each other: what all of them
-    together contribute beyond that is the ledger's "interactions". Biases and the first state have
-    the rest.
-
-    Args:
-        model: any module that holds a GRU.
-        *args: the model's own arguments.
-        target: the class; or a pair, a class and the one it is held against.
-        step: where the layer is read: a step, negative from each row's end; or "final", each
-            direction's own last state.
-        layer: as for `contextual_decomposition`, and so are `head`, `dtype` and the errors.
-        head: the linear readout.
-        dtype: the precision.
-        call: the name of the method that is the run; None is the model itself; as for `record`.
-        inputs: all arguments of the run as (args, kwargs), as for `record`.
-        **kwargs: the model's own keyword arguments.
-
-    Returns:
-        A `Credit` with one share a step, (batch, time, 1).
-
-    >>> rnn, head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
-    >>> credit = contextual_credit(rnn, torch.randn(1, 6, 3), target=1, head=head)
-    >>> list(credit.ledger())
-    ['inputs', 'h_0', 'bias', 'interactions', 'biases and h_0', 'gap']
-    """
-    given = arguments(args, kwargs, inputs)
-    levels, reader = ask(model, given, layer, head, dtype, call)
-    scorer = Scorer(levels, reader, target, step)
-    batch, steps = scorer.levels.mask.shape
-    each = scorer(torch.eye(steps, dtype=torch.bool)[:, None].expand(-1, batch, -1))
-    whole = scorer(torch.ones(1, batch, steps, dtype=torch.bool))[0]
-    score = scorer.score
-    bias = scorer.bias.expand(batch)
-    return Credit(
-        "contextual decomposition", scorer.levels.layer, score, each.mT[..., None],
-        score.new_zeros(batch, 1), bias,
-        {"interactions": whole - each.sum(0), "biases and h_0": score - bias - whole},
-    )  # fmt: skip
+    stack = Stack.of(model, recording, layer, dtype)
+    steps = indices(phrases, stack)
+    inside = masks(steps, stack)
+    parts = split(stack, inside)
+    states = {name: stack.states(name) for name in stack.top}
+    return Decomposition(layer, steps, inside, stack.mask, states, parts, found, why)

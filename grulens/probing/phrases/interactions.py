@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from grulens.errors import EditError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import arguments
-from grulens.probing.credit.reader import ask
+from grulens.probing.credit.target import stack_and_head
 from grulens.probing.edits import positions
 from grulens.probing.edits.positions import Index
-from grulens.probing.phrases.phrases import Scorer, asked, held
+from grulens.probing.phrases.split import PhraseScore, indices, masks
 from grulens.tables import html_table
 
 PAIRS = ("adjacent", "all")
@@ -34,7 +34,7 @@ class Interactions:
 
     Attributes:
         layer: the layer that is read.
-        phrases: the phrases, as they were asked for.
+        phrases: the phrases, as they were given.
         scores: what each contributes by itself (phrase, batch).
         pairs: pairs of places in `phrases`.
         values: score(A and B) - score(A) - score(B) of each pair (pair, batch); NaN where an
@@ -133,12 +133,12 @@ def interactions(
     Interactions('l0', 6 phrases, 5 pairs, batch 1)
     """
     given = arguments(args, kwargs, inputs)
-    levels, reader = ask(model, given, layer, head, dtype, call)
-    scorer = Scorer(levels, reader, target, step)
-    listed = asked(phrases, scorer.levels)
-    chosen = _pairs(pairs, len(listed))
-    inside = held(listed, scorer.levels)
-    scores = scorer(inside)
+    stack, linear = stack_and_head(model, given, layer, head, dtype, call)
+    score = PhraseScore(stack, linear, target, step)
+    steps = indices(phrases, stack)
+    chosen = _pairs(pairs, len(steps))
+    inside = masks(steps, stack)
+    scores = score.of_phrases(inside)
     values = scores.new_full((len(chosen), scores.shape[1]), float("nan"))
     done = torch.zeros(len(chosen), dtype=torch.bool)
     job: Job[Interactions] = Job("interactions", "pair", len(chosen))
@@ -146,11 +146,11 @@ def interactions(
         for start in range(0, len(chosen), AT_ONCE):
             part = chosen[start : start + AT_ONCE]
             first, second = (torch.tensor([pair[i] for pair in part]) for i in (0, 1))
-            both = scorer(inside[first] | inside[second])
+            both = score.of_phrases(inside[first] | inside[second])
             values[start : start + AT_ONCE] = both - scores[first] - scores[second]
             done[start : start + AT_ONCE] = True
             job.advance(len(part))
-    found = Interactions(scorer.levels.layer, listed, scores, tuple(chosen), values, done)
+    found = Interactions(stack.layer, steps, scores, tuple(chosen), values, done)
     if found.note:
         tell("interactions", found.note)
     return found

@@ -7,7 +7,7 @@ inputs are this layer's states, bit for bit, is the one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from grulens.errors import ReadoutError, shown
-from grulens.models.call.invocation import arguments
+from grulens.models.call.invocation import Given, arguments
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.layers import check_layer, find, layers
 from grulens.models.record import record
@@ -40,7 +40,7 @@ class Head:
         bias: (class,), zero where the nn.Linear has none.
         joined: what it reads beside this layer: (class, unit) by layer, such as the other
             direction. It adds its own part to every class.
-        whole: whether this layer and the joined ones are all that it reads.
+        states_only: whether this layer and the joined ones are all that it reads.
     """
 
     name: str
@@ -48,11 +48,16 @@ class Head:
     weight: Float[Tensor, "klass unit"]
     bias: Float[Tensor, " klass"]
     joined: Mapping[str, Tensor]
-    whole: bool
+    states_only: bool
 
     def __call__(self, h: Float[Tensor, "*any unit"]) -> Float[Tensor, "*any klass"]:
         """What these states (..., unit) say of every class, the bias included."""
         return linear(h, self.weight.to(h), self.bias.to(h))
+
+    def over(self, layers: Iterable[str]) -> dict[str, Float[Tensor, "klass unit"]]:
+        """The weights (class, unit) of those of these layers that it reads, by name."""
+        weights = {**self.joined, self.layer: self.weight}
+        return {name: weights[name] for name in layers if name in weights}
 
     def __repr__(self) -> str:
         classes, units = self.weight.shape
@@ -61,7 +66,7 @@ class Head:
 
     def _repr_html_(self) -> str:
         classes, units = self.weight.shape
-        row = (self.name, self.layer, classes, units, ", ".join(self.joined), self.whole)
+        row = (self.name, self.layer, classes, units, ", ".join(self.joined), self.states_only)
         return html_table(
             ("nn.Linear", "reads", "classes", "units", "beside", "nothing else"), [row]
         )
@@ -146,6 +151,69 @@ def head_of(
         heard.names[reader], wanted, weight[:, taken[0] : taken[0] + units], bias, joined,
         width == weight.shape[1],
     )  # fmt: skip
+
+
+def head_for(
+    model: nn.Module, given: Given, run: Recording, layer: str | None, head: Any, call: str | None
+) -> Head:
+    """The linear readout that a question is about: the one that is found, or the one given.
+
+    Args:
+        model: the model.
+        given: its arguments, positional and named.
+        run: its run.
+        layer: the layer that is read; None is the last one that a linear readout reads.
+        head: an nn.Linear over the layer's units or over those of both directions side by side, a
+            `Head`, or None to find it.
+        call: the model's method that was the run, or None.
+
+    Raises:
+        ReadoutError: none is found, or the one given does not fit.
+        LayerError: no such layer.
+    """
+    if layer is not None:
+        check_layer(layer, list(run), "did not run on this input; what ran is", model)
+    if head is None:
+        return head_of(model, layer=layer, call=call, inputs=given)
+    if isinstance(head, Head):
+        if layer is not None and layer != head.layer:
+            raise ReadoutError(f"{head!r} reads another layer than {layer!r}")
+        return head
+    name = last_layer(run) if layer is None else layer
+    if not isinstance(head, nn.Linear):
+        raise ReadoutError(
+            f"head must be an nn.Linear over the states of layer {name!r}, or a Head, got "
+            f"{shown(head)}; only what is linear can be shared among its parts"
+        )
+    return fitted(head, name, run)
+
+
+def fitted(head: nn.Linear, layer: str, run: Recording) -> Head:
+    """An nn.Linear that the user gave, as the readout of one direction, or of both.
+
+    Raises:
+        ReadoutError: it reads neither so many numbers.
+    """
+    forward = layer.removesuffix("_reverse")
+    directions = [name for name in (forward, f"{forward}_reverse") if name in run]
+    for names in ([layer], directions):
+        widths = [run[name].shape[2] for name in names]
+        if sum(widths) == head.in_features:
+            weights = dict(zip(names, torch.split(head.weight.detach(), widths, 1), strict=True))
+            weight = weights.pop(layer)
+            bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.detach()
+            return Head("head", layer, weight, bias, weights, True)
+    both = sum(run[name].shape[2] for name in directions)
+    raise ReadoutError(
+        f"head reads {head.in_features} numbers; layer {layer!r} has {run[layer].shape[2]} units"
+        + (f", both directions {both}" if len(directions) > 1 else "")
+    )
+
+
+def last_layer(run: Recording) -> str:
+    """The layer that ran last, the forward direction before the reverse one."""
+    forward = [name for name in run if not run[name].segments[0].reverse]
+    return (forward or list(run))[-1]
 
 
 class _Listening(Whole):

@@ -11,7 +11,7 @@ from grulens.views.figure.tokens import visible_text
 
 @runtime_checkable
 class Phrase(Protocol):
-    """What is drawn of a group of tokens; see `grulens.probing.phrases.hierarchy.Group`."""
+    """What is drawn of a group of tokens; see `grulens.probing.phrases.merging.Group`."""
 
     @property
     def first(self) -> int:
@@ -62,7 +62,7 @@ def ink(score: float, ends: tuple[float, float]) -> str:
 def words(tokens: Sequence[object] | None, group: Phrase, limit: int = 60) -> str:
     """The text of a group, every character visible; characters without spaces in between.
 
-    >>> from grulens.probing.phrases.hierarchy import Group
+    >>> from grulens.probing.phrases.merging import Group
     >>> words(["a", " ", "b"], Group(0, 3, 0.0)), words(["not", "good"], Group(0, 2, 0.0))
     ('a␣b', 'not good')
     """
@@ -80,7 +80,7 @@ def words(tokens: Sequence[object] | None, group: Phrase, limit: int = 60) -> st
 def said(text: str, group: Phrase, target: str) -> str:
     """What a group does, as a sentence.
 
-    >>> from grulens.probing.phrases.hierarchy import Group
+    >>> from grulens.probing.phrases.merging import Group
     >>> said("not good", Group(0, 2, -0.9, -1.4, (0, 1), 1, 1), "+")
     'not good adds −0.90 to +; −1.40 of it only as its two parts are together'
     """

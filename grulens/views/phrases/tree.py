@@ -94,7 +94,7 @@ class PhraseBoxes:
             tokens: (time,), what to call each token; None is its number.
             title: over the figure.
 
-        >>> from grulens.probing.phrases.hierarchy import Group
+        >>> from grulens.probing.phrases.merging import Group
         >>> boxes = PhraseBoxes()
         >>> two = [Group(0, 1, 0.2), Group(1, 2, 0.5), Group(0, 2, -0.4, -1.1, (0, 1), 1, 1)]
         >>> boxes.update(two, tokens=["not", "good"])

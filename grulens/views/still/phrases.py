@@ -28,7 +28,7 @@ def phrases(
         tokens: (time,), what to call each token; None is its number.
         title: over the picture.
 
-    >>> from grulens.probing.phrases.hierarchy import Group
+    >>> from grulens.probing.phrases.merging import Group
     >>> two = [Group(0, 1, 0.2), Group(1, 2, 0.5), Group(0, 2, -0.4, -1.1, (0, 1), 1, 1)]
     >>> drawn = phrases(two, tokens=["<b>", "good"])
     >>> drawn.count("<rect"), "&lt;b&gt; good" in drawn, "−1.10" in drawn

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.probing.credit.credit import Credit
-from grulens.probing.credit.lensed import LogitLens
+from grulens.probing.credit.logit_lens import LogitLens
 from grulens.views.credit.bars import FLOOR, TokenBars
 from grulens.views.credit.logit_lens import LINES, LensLines
 from grulens.views.credit.waterfall import Waterfall

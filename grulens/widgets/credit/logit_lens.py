@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from grulens.models.restore.standing import Standing
-from grulens.probing.credit.lensed import LogitLens
-from grulens.probing.credit.logit_lens import logit_lens
+from grulens.probing.credit.logit_lens import LogitLens, logit_lens
 from grulens.probing.readout.head import Head, head_of
 from grulens.views.credit.waterfall import number
 from grulens.views.figure.tokens import visible_text
@@ -72,7 +71,9 @@ class LensPart:
                 lens, asked.row, asked.step, klass, names=names, tokens=session.tokens,
                 probability=probability,
             )  # fmt: skip
-            missing = "" if lens.whole else f"; {lens.head} reads other features too, left out here"
+            missing = (
+                "" if lens.states_only else f"; {lens.head} reads other features too, left out here"
+            )
             where = f"after step {asked.step} "
             if probability:
                 value = number(float(lens.probability[asked.row, asked.step, best]))

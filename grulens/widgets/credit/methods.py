@@ -14,9 +14,9 @@ from torch import Tensor
 from grulens.errors import ReadoutError
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.gradients import input_x_gradient, integrated_gradients
-from grulens.probing.credit.reader import FINAL
 from grulens.probing.credit.relevance import layerwise_relevance
-from grulens.probing.phrases.decomposition import contextual_credit
+from grulens.probing.credit.target import FINAL
+from grulens.probing.phrases.credit import contextual_credit
 from grulens.probing.readout.head import head_of
 from grulens.widgets.session.advice import advised
 from grulens.widgets.session.session import Session

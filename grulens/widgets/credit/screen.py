@@ -17,7 +17,7 @@ from torch import nn
 
 from grulens.errors import NoAnswerError, ReadoutError
 from grulens.probing.credit.credit import Credit
-from grulens.probing.credit.lensed import LogitLens
+from grulens.probing.credit.logit_lens import LogitLens
 from grulens.widgets.credit.logit_lens import LensPart
 from grulens.widgets.credit.methods import METHODS
 from grulens.widgets.credit.part import Asked, CreditPart, Overtaken

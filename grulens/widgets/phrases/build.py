@@ -9,11 +9,10 @@ from typing import Final
 import torch
 
 from grulens.job import Job
-from grulens.probing.credit.reader import FINAL, read_by
-from grulens.probing.credit.stack import Levels
-from grulens.probing.phrases.agglomerate import Growing
-from grulens.probing.phrases.hierarchy import Hierarchy
-from grulens.probing.phrases.phrases import logits
+from grulens.probing.credit.stack import Stack
+from grulens.probing.credit.target import FINAL, class_logits
+from grulens.probing.phrases.agglomerate import Growing, Hierarchy
+from grulens.probing.readout.head import head_for
 from grulens.widgets.session.advice import advised
 from grulens.widgets.session.session import Session
 
@@ -56,15 +55,15 @@ def build_tree(
         job.check()
         step = step_read(session)
         with advised(session):
-            _, reader = read_by(
+            head = head_for(
                 session.model, session.given, session.baseline, session.layer, None, session.call
             )
-        on_classes(reader.classes)
-        levels = Levels.below(session.model, session.baseline, session.layer)
+        on_classes(len(head.bias))
+        stack = Stack.of(session.model, session.baseline, session.layer)
         if target == NONE:
-            target = int(logits(levels.row(session.row), reader, step)[0].argmax())
+            target = int(class_logits(stack.row(session.row), head, step)[0].argmax())
         classes = target if against in (NONE, target) else (target, against)
-        growing = Growing(levels, reader, target=classes, step=step, row=session.row, by=by)
+        growing = Growing(stack, head, target=classes, step=step, row=session.row, by=by)
         job.total = growing.total
     for _ in growing:
         with session.lock:

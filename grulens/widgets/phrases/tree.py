@@ -16,8 +16,9 @@ import traitlets as tl
 from torch import nn
 
 from grulens.job import Job
-from grulens.probing.credit.reader import FINAL
-from grulens.probing.phrases.hierarchy import Group, Hierarchy
+from grulens.probing.credit.target import FINAL
+from grulens.probing.phrases.agglomerate import Hierarchy
+from grulens.probing.phrases.merging import Group
 from grulens.views.figure.tokens import visible_text
 from grulens.views.phrases.phrase import Phrase, number, said, words
 from grulens.views.phrases.tree import PhraseBoxes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grulens.probing.credit.credit import Credit
-from grulens.probing.credit.lensed import LogitLens
+from grulens.probing.credit.logit_lens import LogitLens
 from grulens.widgets.credit.figures import CreditFigure, LensFigure
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws, position
 

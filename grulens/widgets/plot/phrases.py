@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grulens.errors import ReadoutError, shown
-from grulens.probing.phrases.hierarchy import Hierarchy
+from grulens.probing.phrases.agglomerate import Hierarchy
 from grulens.views.phrases.tree import PhraseBoxes
 from grulens.views.still import lens as still
 from grulens.views.still import phrases as still_phrases

@@ -65,7 +65,7 @@ def test_the_models_own_readout_is_found_and_says_what_the_model_says() -> None:
     model = Tagger().eval()
     intact = Intact(model)
     lens = logit_lens(model, IDS)
-    assert (lens.layer, lens.head, lens.whole) == ("rnn.l1", "'out'", True)
+    assert (lens.layer, lens.head, lens.states_only) == ("rnn.l1", "'out'", True)
     with torch.no_grad():
         assert torch.allclose(lens.logits, model(IDS), atol=1e-6)
     classes, logits = lens.top(-1, 2)
@@ -90,7 +90,7 @@ def test_edits_are_in_it_and_other_features_are_said_to_be_missing() -> None:
     assert not torch.allclose(plain.logits, edited.logits, atol=1e-3)
     wide = Tagger(joined=2).eval()
     lens = logit_lens(wide, IDS)
-    assert not lens.whole
+    assert not lens.states_only
     extra = wide.embed(IDS)[..., :2] @ wide.out.weight[:, 5:].t()
     assert torch.allclose(lens.logits + extra, wide(IDS), atol=1e-6)
 

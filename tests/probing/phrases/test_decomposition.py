@@ -23,11 +23,12 @@ from grulens.errors import (
     StoppedWarning,
 )
 from grulens.probing.credit.relevance import layerwise_relevance
-from grulens.probing.phrases import phrases as phrases_file
+from grulens.probing.phrases import split as split_file
 from grulens.probing.phrases.agglomerate import agglomerate
-from grulens.probing.phrases.decomposition import contextual_credit, contextual_decomposition
-from grulens.probing.phrases.hierarchy import merging
+from grulens.probing.phrases.credit import contextual_credit
+from grulens.probing.phrases.decomposition import contextual_decomposition
 from grulens.probing.phrases.interactions import interactions
+from grulens.probing.phrases.merging import merging
 from grulens.probing.readout.head import head_of
 from tests import reference
 from tests.cells.phrases.test_decomposition import written_out
@@ -163,7 +164,7 @@ def test_calls_that_hand_their_state_on_are_one_past(handed_on: bool) -> None:
 
 def test_few_phrases_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = contextual_decomposition(model(True), x())
-    monkeypatch.setattr(phrases_file, "ELEMENTS", 100)
+    monkeypatch.setattr(split_file, "ELEMENTS", 100)
     torch.testing.assert_close(contextual_decomposition(model(True), x()).beta, whole.beta)
 
 
@@ -348,14 +349,14 @@ def test_interactions_are_the_unions_beyond_their_parts() -> None:
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C when phrases are asked about for the third time."""
     asked = iter(range(99))
-    whole = phrases_file._parts
+    whole = split_file._parts
 
     def parts(*args: Any) -> Any:
         if next(asked) == 2:
             raise KeyboardInterrupt
         return whole(*args)
 
-    monkeypatch.setattr(phrases_file, "_parts", parts)
+    monkeypatch.setattr(split_file, "_parts", parts)
 
 
 @pytest.mark.usefixtures("interrupted")

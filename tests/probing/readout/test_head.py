@@ -49,7 +49,12 @@ X = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
 def test_what_reads_the_states_is_found(read: Callable[..., Any]) -> None:
     model = Reads(read, num_layers=2)
     head = head_of(model, X)
-    assert (head.name, head.layer, head.whole, dict(head.joined)) == ("out", "rnn.l1", True, {})
+    assert (head.name, head.layer, head.states_only, dict(head.joined)) == (
+        "out",
+        "rnn.l1",
+        True,
+        {},
+    )
     h = record(model, X)["rnn.l1"].h
     assert torch.allclose(head(h), model.out(h))
     assert repr(head) == "Head('out' of 'rnn.l1', 5 classes, 4 units)"
@@ -61,7 +66,7 @@ def test_both_directions_are_read_side_by_side() -> None:
     for layer, other in (("rnn.l0", "rnn.l0_reverse"), ("rnn.l0_reverse", "rnn.l0")):
         head = head_of(model, X, layer=layer)
         assert list(head.joined) == [other]
-        assert head.whole
+        assert head.states_only
         made = head(run[layer].h) + run[other].h @ head.joined[other].T
         assert torch.allclose(made, run.output, atol=1e-6)
     assert head_of(model, X).layer == "rnn.l0"
@@ -92,7 +97,7 @@ def test_something_else_beside_the_states_is_said() -> None:
     model = Reads(lambda m, out, h: m.wide(torch.cat([out, out.mean(1, True).expand_as(out)], 2)))
     model.wide = nn.Linear(8, 2)
     head = head_of(model, X)
-    assert (head.name, head.whole) == ("wide", False)
+    assert (head.name, head.states_only) == ("wide", False)
     assert torch.equal(head.weight, model.wide.weight[:, :4])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bokeh.events import DoubleTap, Tap
 
-from grulens.probing.phrases.hierarchy import Group, merging
+from grulens.probing.phrases.merging import Group, merging
 from grulens.views.phrases.phrase import ink, number, words
 from grulens.views.phrases.tree import MOST, PhraseBoxes
 from grulens.views.still.phrases import phrases
