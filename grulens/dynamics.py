@@ -1,8 +1,9 @@
 """The layer as a dynamical system: where it stands still, and what is near there.
 
 `find_fixed_points` finds the states that do not move, `jacobian` has the derivatives of a step,
-`lyapunov` says whether neighbouring runs part, `portrait` draws states in their principal
-components; `PhasePortrait` shows all of it on one screen.
+`lyapunov` says whether neighbouring runs part, `trajectories` where states go under an input that
+stays and `unstable_directions` which way they leave a state, `portrait` puts states into their
+principal components; `PhasePortrait` shows all of it on one screen.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from grulens.cells.dynamics.fixed_points import FixedPoints, find_fixed_points
 from grulens.cells.dynamics.jacobian import Jacobian, jacobian
 from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov
 from grulens.lazy import lazy
+from grulens.probing.dynamics.motion import trajectories, unstable_directions
 from grulens.probing.dynamics.portrait import Portrait, portrait
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "jacobian",
     "lyapunov",
     "portrait",
+    "trajectories",
+    "unstable_directions",
 ]
 
 if TYPE_CHECKING:

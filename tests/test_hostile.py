@@ -407,6 +407,8 @@ def some_mathematics(name: str) -> Callable[[Draw], None]:
         "jacobian": {"x": X[:, 0], "h": STATES[:, 0]},
         "find_fixed_points": {"x": X[0, 0], "starts": STATES[0], "tol": 1e-9, "memory": 1},
         "lyapunov": {"x": X[0], "h": STATES[0, 0], "skip": 1},
+        "trajectories": {"x": X[0, 0], "h": STATES[0], "steps": 3},
+        "unstable_directions": {"x": X[0, 0], "h": STATES[0, 0], "count": 1},
     }
 
     def attempt(draw: Draw) -> None:
@@ -415,7 +417,10 @@ def some_mathematics(name: str) -> Callable[[Draw], None]:
         values = {key: thing.value for key, thing in drawn.items()}
         more = {"progress": False} if name == "find_fixed_points" else {}
         found = documented(lambda: public(name)(**values, **more), drawn=drawn)
-        if found is not None:
+        if isinstance(found, torch.Tensor):
+            assert found.dtype == torch.float64
+            assert found.shape[-1] == 4
+        elif found is not None:
             assert name.replace("find_", "").split("_")[0] in repr(found).lower()
 
     return attempt
@@ -472,12 +477,16 @@ def a_head(draw: Draw) -> None:
 
 def a_credit(name: str) -> Callable[[Draw], None]:
     def attempt(draw: Draw) -> None:
-        drawn = {"layer": draw(things(none=None, l0="l0")), "x": draw(things(x=X, half=X.half()))}
+        drawn = {"input_of": draw(things(none=None, l0="l0"))}
+        drawn["x"] = draw(things(x=X, half=X.half()))
         also = raised(lambda: RNN(drawn["x"].value))
         # as above: a function of one's own may raise what it likes
         drawn["readout"] = draw(things().filter(lambda thing: not callable(thing.value)))
         if draw(st.booleans()):
             drawn["readout"] = Thing("one that fits", last)
+        if draw(st.booleans()):
+            drawn["readout"] = Thing("none", None)
+            drawn["target"], drawn["step"] = draw(things(one=1)), draw(things(two=2))
         if name == "integrated_gradients":
             drawn["baseline"] = draw(things(half=0.5, row=X[0, 0]))
             drawn["steps"] = Thing("few", 2) if draw(st.booleans()) else draw(things())
@@ -677,6 +686,8 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "head_of": a_head,
     "jacobian": some_mathematics("jacobian"),
     "lyapunov": some_mathematics("lyapunov"),
+    "trajectories": some_mathematics("trajectories"),
+    "unstable_directions": some_mathematics("unstable_directions"),
     **{kind: an_edit(kind) for kind in EDITS},
     **{name: a_widget(name) for name in
         ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "CreditBars",

@@ -21,7 +21,9 @@ class Credit:
 
     Attributes:
         method: what gave the credit, such as "integrated gradients".
-        layer: whose input is credited.
+        layer: the layer that was asked about: the one whose input is credited, or, where a linear
+            readout is taken apart, the one it reads; the input is then that of the lowest layer
+            under it.
         score: the number that is explained (batch,).
         inputs: the share of each coordinate of the layer's input (batch, time, input); zero on
             padding.

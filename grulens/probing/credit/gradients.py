@@ -24,8 +24,10 @@ MOST_STEPS = 100_000
 def integrated_gradients(
     model: nn.Module,
     *args: Any,
-    readout: Any,
-    layer: Any = None,
+    target: Any = None,
+    step: Any = -1,
+    readout: Any = None,
+    input_of: Any = None,
     baseline: Any = 0.0,
     steps: Any = 64,
     edits: Any = (),
@@ -43,7 +45,7 @@ def integrated_gradients(
 
     The path is that of the layer's input as the GRU reads it, such as an embedding's output; for
     an upper layer, the states of the one below. Both directions of a bidirectional layer read it,
-    so its shares are for both; of the two first states only the named layer's moves. What else of
+    so its shares are for both; of the two first states only that of `input_of` moves. What else of
     the model sees the original input (a skip connection) still does, and so is part of `bias`.
     Where a module is called step by step, every call reads its own part of the path, even one that
     the model would compute from earlier states; the first state is that of the first call.
@@ -54,8 +56,13 @@ def integrated_gradients(
     Args:
         model: any module that holds a GRU.
         *args: the model's own arguments.
-        readout: from the model's output to the score: (batch,), or one number for batch 1.
-        layer: whose input is credited; None is the first layer that runs.
+        target: the class of the model's answer whose number is the score; or a pair, a class and
+            the one it is held against.
+        step: where the answer is read, negative from each row's end; of a model that answers once
+            a row, -1 or "final".
+        readout: in place of target and step, from the model's output to the score: (batch,), or
+            one number for batch 1.
+        input_of: the layer whose input is credited; None is the first one that runs.
         baseline: x': a number, or a tensor that broadcasts to the layer's input (batch, time,
             input). Padding stays as it is.
         steps: points on the way; the gap says whether they are enough.
@@ -72,7 +79,9 @@ def integrated_gradients(
         is score - bias - the sum of all shares, and goes to 0 as steps grow.
 
     Raises:
-        ReadoutError: the readout gives no floating (batch,), or no gradient flows through it.
+        ReadoutError: neither target nor readout is given, or both; there is no such class; the
+            readout gives no floating (batch,), or no gradient flows through it.
+        PositionError: there is no such step.
         EditError: `baseline` or `steps` does not fit, or an edit does not.
         LayerError: no such layer.
         RecordingError: the layer did not run, or with other inputs is called another number of
@@ -88,7 +97,10 @@ def integrated_gradients(
         raise EditError(f"steps must be an int from 1 to {MOST_STEPS}, got {shown(steps)}")
     from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
-    score = Score(model, arguments(args, kwargs, inputs), readout, layer, edits, call)
+    score = Score(
+        model, arguments(args, kwargs, inputs), target=target, step=step, readout=readout,
+        input_of=input_of, edits=edits, call=call,
+    )  # fmt: skip
     start = baseline_of(score, baseline), torch.zeros_like(score.h_0)
     way = [read - begin for read, begin in zip((score.x, score.h_0), start, strict=True)]
     with tqdm(total=steps, desc="steps", disable=progress is not True, leave=False) as bar:
@@ -109,8 +121,10 @@ def integrated_gradients(
 def input_x_gradient(
     model: nn.Module,
     *args: Any,
-    readout: Any,
-    layer: Any = None,
+    target: Any = None,
+    step: Any = -1,
+    readout: Any = None,
+    input_of: Any = None,
     edits: Any = (),
     call: Any = None,
     inputs: Any = None,
@@ -125,8 +139,13 @@ def input_x_gradient(
     Args:
         model: any module that holds a GRU.
         *args: the model's own arguments.
-        readout: from the model's output to the score: (batch,), or one number for batch 1.
-        layer: whose input is credited; None is the first layer that runs.
+        target: the class of the model's answer whose number is the score; or a pair, a class and
+            the one it is held against.
+        step: where the answer is read, negative from each row's end; of a model that answers once
+            a row, -1 or "final".
+        readout: in place of target and step, from the model's output to the score: (batch,), or
+            one number for batch 1.
+        input_of: the layer whose input is credited; None is the first one that runs.
         edits: what is changed in the run: the credit is that of the edited model.
         call: the name of the method that is the run; None is the model itself; as for `record`.
         inputs: all arguments of the run as (args, kwargs), as for `record`.
@@ -136,7 +155,9 @@ def input_x_gradient(
         A `Credit`; its `bias` is 0, its `gap` score - the sum of all shares.
 
     Raises:
-        ReadoutError: the readout gives no floating (batch,), or no gradient flows through it.
+        ReadoutError: neither target nor readout is given, or both; there is no such class; the
+            readout gives no floating (batch,), or no gradient flows through it.
+        PositionError: there is no such step.
         LayerError: no such layer.
         EditError: an edit that does not fit.
         RecordingError: the layer did not run.
@@ -145,7 +166,10 @@ def input_x_gradient(
     >>> input_x_gradient(rnn, torch.ones(2, 6, 3), readout=lambda output: output[0][:, -1, 0])
     Credit('input × gradient' to 'l0', batch 2, time 6, largest gap ...)
     """
-    score = Score(model, arguments(args, kwargs, inputs), readout, layer, edits, call)
+    score = Score(
+        model, arguments(args, kwargs, inputs), target=target, step=step, readout=readout,
+        input_of=input_of, edits=edits, call=call,
+    )  # fmt: skip
     read = score.x, score.h_0
     shares = [value * slope for value, slope in zip(read, score.gradients(*read), strict=True)]
     return _credit("input × gradient", score, shares, torch.zeros_like(score.value))

@@ -7,12 +7,13 @@ value of it is a run of the whole model that leaves nothing behind, with the loc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from grulens.errors import EditError, ReadoutError, shown
+from grulens.errors import EditError, PositionError, ReadoutError, shown
 from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.call.place import EditLike
 from grulens.models.instrument.editing import ran
@@ -20,7 +21,8 @@ from grulens.models.instrument.given import GivenRun, Means
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
 from grulens.models.record import record
-from grulens.probing.readout.readout import Readout, check_readout
+from grulens.probing.credit.target import FINAL, check_target, difference, in_each_row
+from grulens.probing.readout.readout import Readout, check_readout, first_tensor, rows
 
 
 class Score:
@@ -29,8 +31,11 @@ class Score:
     Args:
         model: the user's model.
         given: its arguments, (args, kwargs).
-        readout: from the model's output to (batch,), or to one number where there is one row.
-        layer: the layer; None is the first one that runs.
+        target: a class of the model's answer, or a class and the one it is held against; or None.
+        step: where the answer is read for that class.
+        readout: in place of both, from the model's output to (batch,), or to one number where
+            there is one row.
+        input_of: the layer; None is the first one that runs.
         edits: what is changed on the way.
         call: its method that is the run, or None.
 
@@ -46,16 +51,28 @@ class Score:
         self,
         model: nn.Module,
         given: Given,
-        readout: Any,
-        layer: Any = None,
+        *,
+        target: Any = None,
+        step: Any = -1,
+        readout: Any = None,
+        input_of: Any = None,
         edits: Any = (),
         call: Any = None,
     ) -> None:
-        check_readout(readout)
+        if (target is None) == (readout is None):
+            raise ReadoutError(
+                "credit is of one number a row: give target=..., a class of the model's answer, or "
+                "readout=..., a function of its output; one of them"
+            )
+        if readout is not None:
+            check_readout(readout)
+            if not _is_last(step):
+                raise ReadoutError(
+                    f"step={shown(step)} goes with target=...; a readout says itself where it reads"
+                )
         self.model, self.given, self.call = model, given, call
-        self.readout: Readout = readout
         self.edits: Sequence[EditLike] = edits if isinstance(edits, Sequence) else (edits,)
-        wanted = None if layer is None else [layer]
+        wanted = None if input_of is None else [input_of]
         with as_it_was(model):
             run = record(model, layers=wanted, edits=self.edits, call=call, inputs=fresh(given))
         self.layer = next(iter(run))
@@ -64,6 +81,7 @@ class Score:
         self.x: Tensor = held.x
         self.h_0: Tensor = held.segments[0].h_0
         self.mask: Tensor = held.mask
+        self.readout: Readout = readout or partial(self._class, target, step)
         # first of all runs: the means to which edits refer are those of this one
         self._means: Means = {}
         self.value = self.at(self.x, self.h_0)
@@ -98,6 +116,28 @@ class Score:
         run.check_whole()
         return self._read(output)
 
+    def _class(self, target: Any, step: Any, output: Any) -> Tensor:
+        """The model's own answer for a class at a step (batch,)."""
+        batch, steps = self.mask.shape
+        classes = rows(output, first_tensor, None, batch, steps).movedim(2, 0)
+        values = difference(classes, check_target(target, len(classes)))
+        final = isinstance(step, str) and step == FINAL
+        if values.shape[1] == 1:
+            if not final and not _is_last(step):
+                raise PositionError(
+                    f'the model answers once a row: step must be -1 or "{FINAL}", got {shown(step)}'
+                )
+            return values[:, 0]
+        if final:
+            raise PositionError(
+                f'the model answers at every step: step must be an int, not "{FINAL}"'
+            )
+        ends = torch.full((batch,), values.shape[1])
+        if values.shape[1] == steps:
+            ends = self.mask.sum(1).cpu()
+        where = in_each_row(step, ends, values.shape[1], "the model's answer")
+        return values[torch.arange(batch, device=values.device), where.to(values.device)]
+
     def _read(self, output: Any) -> Tensor:
         score = self.readout(output)
         batch = len(self.x)
@@ -112,6 +152,10 @@ class Score:
                 f"rows{', or one number' if batch == 1 else ''}; it returned {tuple(score.shape)}"
             )
         return score
+
+
+def _is_last(step: Any) -> bool:
+    return type(step) is int and step == -1
 
 
 def baseline_of(score: Score, baseline: Any) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from grulens.errors import PositionError, ReadoutError, shown
@@ -121,15 +121,25 @@ def positions_read(stack: Stack, step: Any) -> dict[str, Tensor]:
             part.layer: torch.full_like(ends, first) if part.reverse else ends - 1
             for part in stack.calls[-1][-1]
         }
+    where = in_each_row(step, ends, steps, f"layer {stack.layer!r}")
+    return dict.fromkeys(stack.top, where)
+
+
+def in_each_row(step: Any, ends: Int[Tensor, " batch"], steps: int, of: str) -> Tensor:
+    """The position (batch,) of a step in each row, which ends where `ends` says.
+
+    Raises:
+        PositionError: it is no int, or there is no such step, or a row ends before it.
+    """
     place = positions.normal(step, "step")
     if not isinstance(place, int):
         raise PositionError(f'step must be an int or "{FINAL}", got {shown(step)}')
-    positions.check(place, steps, "step", f"layer {stack.layer!r}")
-    read = ends + place if place < 0 else torch.full_like(ends, place)
-    for row in range(batch):
-        if not 0 <= int(read[row]) < int(ends[row]):
-            raise PositionError(f"step {place} is past row {row}, which has {int(ends[row])} steps")
-    return dict.fromkeys(stack.top, read)
+    positions.check(place, steps, "step", of)
+    where = ends + place if place < 0 else torch.full_like(ends, place)
+    for row, (found, end) in enumerate(zip(where.tolist(), ends.tolist(), strict=True)):
+        if not 0 <= found < end:
+            raise PositionError(f"step {place} is past row {row}, which has {end} steps")
+    return where
 
 
 def at(

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.nn.functional import linear
 
-from grulens.cells.dynamics.jacobian import Slopes, dense
+from grulens.cells.dynamics.jacobian import dense
 from grulens.cells.gru import Cell
-from grulens.cells.unroll import unroll
 from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.dynamics.motion import trajectories
 from grulens.probing.layer import layer_of
 from grulens.tables import html_table
 
@@ -135,7 +134,7 @@ class Plane:
             the plane (point,), 0 to 1: where it is large, the arrow says little.
         """
         h = self.lift(points)
-        step = run(cell, h, 1, x)[:, 1] - h
+        step = trajectories(cell, h, 1, x=x)[:, 1] - h
         moved = step @ self.axes.T
         out = torch.linalg.vector_norm(step - moved @ self.axes, dim=1)
         return moved, out / torch.linalg.vector_norm(step, dim=1).clamp(min=1e-300)
@@ -214,55 +213,3 @@ def principal_axes(
         _, lengths, axes = torch.linalg.svd(centered, full_matrices=False)
         variances = lengths.square()
     return axes, (variances / variances.sum()).nan_to_num()
-
-
-def run(cell: Cell, h: Tensor, steps: int, x: Tensor | None = None) -> Tensor:
-    """Where the cell takes states under a constant input.
-
-    Args:
-        cell: the cell; it is read in float64.
-        h: (start, unit).
-        steps: how many steps.
-        x: (input,); None is zero.
-
-    Returns:
-        (start, steps + 1, unit), the start first; float64.
-    """
-    cell = cell.over(lambda weight: weight.detach().cpu().double())
-    like = cell.weight_hh
-    x = like.new_zeros(cell.input_size) if x is None else x.detach().to(like)
-    h = h.detach().to(like)
-    with torch.no_grad():
-        after = unroll(cell, x.expand(len(h), steps, -1), h)
-    return torch.cat([h[:, None], after], 1)
-
-
-def growing(
-    cell: Cell, state: Tensor, x: Tensor | None = None, count: int | None = None
-) -> Float[Tensor, "direction unit"]:
-    """The directions in which displacements from a state grow, the fastest first.
-
-    Args:
-        cell: the cell; it is read in float64.
-        state: usually a fixed point (unit,).
-        x: the input that stays (input,); None is zero.
-        count: how many eigenvalues grow, such as `FixedPoints.unstable_dims` says, which leaves
-            away what is marginal; None is all of modulus above 1.
-
-    Returns:
-        Eigenvectors of the Jacobian whose eigenvalue has a modulus above 1, of length 1, real: a
-        complex pair gives the two directions of the plane in which it turns.
-    """
-    cell = cell.over(lambda weight: weight.detach().cpu().double())
-    x = cell.weight_hh.new_zeros(cell.input_size) if x is None else x.detach().to(cell.weight_hh)
-    slopes = Slopes.at(cell, linear(x, cell.weight_ih, cell.bias_ih)[None], state.double()[None])
-    values, vectors = torch.linalg.eig(slopes.jacobian().total[0])
-    found = []
-    for place in values.abs().argsort(descending=True)[:count].tolist():
-        if values[place].abs() <= 1 or values[place].imag < 0:  # of a pair one is enough
-            continue
-        parts = [vectors[:, place].real, vectors[:, place].imag]
-        found += parts if values[place].imag > 0 else parts[:1]
-    if not found:
-        return state.new_zeros(0, len(state), dtype=torch.float64)
-    return torch.nn.functional.normalize(torch.stack(found), dim=1)

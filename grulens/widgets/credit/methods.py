@@ -53,14 +53,14 @@ def score_of(session: Session, step: int, klass: int) -> Callable[[Any], Tensor]
 
 def _integrated(session: Session, step: int, klass: int, told: Told) -> Credit:
     return integrated_gradients(
-        session.model, readout=score_of(session, step, klass), layer=session.layer,
+        session.model, readout=score_of(session, step, klass), input_of=session.layer,
         edits=session.on, progress=told, call=session.call, inputs=session.given,
     )  # fmt: skip
 
 
 def _times_gradient(session: Session, step: int, klass: int, told: Told) -> Credit:
     return input_x_gradient(
-        session.model, readout=score_of(session, step, klass), layer=session.layer,
+        session.model, readout=score_of(session, step, klass), input_of=session.layer,
         edits=session.on, call=session.call, inputs=session.given,
     )  # fmt: skip
 

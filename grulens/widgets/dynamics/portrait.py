@@ -22,7 +22,8 @@ from grulens.cells.dynamics.lyapunov import lyapunov
 from grulens.durations import steps
 from grulens.job import Job
 from grulens.models.recording import LayerRecording
-from grulens.probing.dynamics.portrait import Plane, growing, run
+from grulens.probing.dynamics.motion import trajectories, unstable_directions
+from grulens.probing.dynamics.portrait import Plane
 from grulens.views.dynamics.exponents import Exponents
 from grulens.views.dynamics.phase_portrait import PhasePlot
 from grulens.views.dynamics.spectrum import Spectrum
@@ -233,7 +234,7 @@ class PhasePortrait(Panel):
     def _on_place(self, x: float, y: float) -> None:
         plane, found = self._plane, self.found
         start = plane.lift(torch.tensor([[x, y]]))
-        path = run(self.session.before.cell, start, STEPS, self._x)[0]
+        path = trajectories(self.session.before.cell, start, STEPS, x=self._x)[0]
         with self.picture.batch():
             self._plot.trail(plane.project(path).numpy())
         self._about.value = journey(path, found, self.point.value)
@@ -316,7 +317,8 @@ class PhasePortrait(Panel):
                 self._plot.choose(None)
             else:
                 count = int(found.unstable_dims[index])
-                out = growing(found.cell, found.states[index], self._x, count) @ plane.axes.T
+                grows = unstable_directions(found.cell, found.states[index], x=self._x, count=count)
+                out = grows @ plane.axes.T
                 self._plot.choose((float(places[index][0]), float(places[index][1])), out.numpy())
             self._show_field()
 

@@ -12,11 +12,18 @@ from captum.attr import InputXGradient, IntegratedGradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from grulens import Cell, ablate, clamp, editing, record, scale
 from grulens.adapters import GRUStack
-from grulens.credit import Credit, input_x_gradient, integrated_gradients
-from grulens.errors import EditError, LayerError, ReadoutError, RecordingError
+from grulens.credit import (
+    Credit,
+    contextual_credit,
+    input_x_gradient,
+    integrated_gradients,
+    layerwise_relevance,
+)
+from grulens.errors import EditError, LayerError, PositionError, ReadoutError, RecordingError
 from grulens.models.instrument import given as given_run
 from grulens.probing.credit.score import Score
 from tests import reference
@@ -78,7 +85,7 @@ def test_input_x_gradient_is_the_slope_of_another_gru(case: Case, data: st.DataO
     place = data.draw(st.integers(0, len(case.names) - 1))
     directions = 2 if case.module.bidirectional else 1
     name, level = case.names[place], place // directions
-    found = input_x_gradient(case.module, *case.args, readout=squares, layer=name)
+    found = input_x_gradient(case.module, *case.args, readout=squares, input_of=name)
     held = record(case.module, *case.args)[name]
     count = len(case.names)
     start = torch.zeros(count, len(case.rows), case.module.hidden_size).double()
@@ -106,7 +113,7 @@ def test_shares_of_a_path_add_up(case: Case, data: st.DataObject) -> None:
     name, level = case.names[place], place // directions
     number = data.draw(st.sampled_from([0.0, 0.5]))
     found = integrated_gradients(
-        case.module, *case.args, readout=squares, layer=name, baseline=number, progress=False
+        case.module, *case.args, readout=squares, input_of=name, baseline=number, progress=False
     )
     output = case.module(*case.args)
     assert torch.allclose(found.score, squares(output).detach().reshape(-1), atol=1e-12)
@@ -130,6 +137,70 @@ def test_shares_of_a_path_add_up(case: Case, data: st.DataObject) -> None:
 def last(output: Any) -> Tensor:
     """One number a row of a batch-first nn.GRU."""
     return output[0][:, -1, 0]
+
+
+class Tagger(nn.Module):
+    """Answers at every step, or once a row."""
+
+    def __init__(self, once: bool = False) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 3)
+        self.once = once
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = self.rnn(x)[0]
+        return self.out(states[:, -1] if self.once else states)
+
+
+METHODS = (integrated_gradients, input_x_gradient, contextual_credit, layerwise_relevance)
+
+
+@pytest.mark.parametrize("target", [2, -1, (0, 1)])
+@pytest.mark.parametrize(("once", "step"), [(False, 3), (False, -2), (True, -1), (True, "final")])
+def test_every_method_is_asked_alike_and_explains_the_same_number(
+    target: Any, once: bool, step: Any
+) -> None:
+    model, x = Tagger(once).double(), torch.randn(2, 6, 3).double()
+    answer = model(x).detach()
+    classes = (answer if once else answer[:, step]).T
+    want = classes[target[0]] - classes[target[1]] if isinstance(target, tuple) else classes[target]
+    for method in METHODS:
+        found = method(model, x, target=target, step=step)
+        torch.testing.assert_close(found.score, want, msg=method.__name__)
+    by_readout = input_x_gradient(model, x, readout=lambda out: (
+        (out if once else out[:, step]).T[target] if not isinstance(target, tuple)
+        else (out if once else out[:, step]).T[0] - (out if once else out[:, step]).T[1]
+    ))  # fmt: skip
+    torch.testing.assert_close(by_readout.inputs, input_x_gradient(
+        model, x, target=target, step=step).inputs)  # fmt: skip
+
+
+def test_a_step_counts_from_each_rows_own_end() -> None:
+    rnn, x = nn.GRU(3, 4, batch_first=True), torch.randn(2, 6, 3)
+    packed = pack_padded_sequence(x, [6, 4], batch_first=True)
+    padded = rnn(x)[0]
+    found = input_x_gradient(rnn, packed, target=1)
+    torch.testing.assert_close(found.score, torch.stack([padded[0, 5, 1], padded[1, 3, 1]]))
+    assert found.inputs[1, 4:].eq(0).all()
+    with pytest.raises(PositionError, match="step 5 is past row 1, which has 4 steps"):
+        input_x_gradient(rnn, packed, target=1, step=5)
+
+
+@pytest.mark.parametrize(
+    ("once", "given", "words"),
+    [
+        (False, {}, "give target=..., a class of the model's answer, or readout=..., a function"),
+        (False, {"target": 1, "readout": last}, "one of them"),
+        (False, {"readout": last, "step": 2}, "step=2 goes with target="),
+        (False, {"target": 3}, "target must be a class, or a pair .* of 0 to 2; got 3"),
+        (False, {"target": 0, "step": 6}, "step 6 is out of range for the model's answer"),
+        (False, {"target": 0, "step": "final"}, "answers at every step: step must be an int"),
+        (True, {"target": 0, "step": 1}, 'answers once a row: step must be -1 or "final", got 1'),
+    ],
+)
+def test_what_names_no_one_number_is_refused(once: bool, given: Any, words: str) -> None:
+    with pytest.raises((ReadoutError, PositionError), match=words):
+        input_x_gradient(Tagger(once), torch.randn(2, 6, 3), **given)
 
 
 def test_more_steps_leave_a_smaller_gap_and_a_line_none() -> None:
@@ -158,7 +229,7 @@ def test_more_steps_leave_a_smaller_gap_and_a_line_none() -> None:
 @given(cases(dtypes=(torch.float64,)), st.data())
 def test_without_the_kernel_the_numbers_are_the_same(case: Case, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(case.names))
-    score = Score(case.module, (case.args, {}), squares, name)
+    score = Score(case.module, (case.args, {}), readout=squares, input_of=name)
     fused = score.gradients(score.x, score.h_0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(given_run, "kernel_has_gradients", lambda _: False)
@@ -197,7 +268,7 @@ def test_what_the_kernel_cannot_is_decided_by_device_for_every_module(
     assert not given_run.kernel_has_gradients(torch.device("cuda:0"))
     model, x = Two().double(), torch.randn(2, 4, 3).double()
     found = input_x_gradient(model, x, readout=lambda out: out)
-    score = Score(model, ((x,), {}), lambda out: out)
+    score = Score(model, ((x,), {}), readout=lambda out: out)
     monkeypatch.setattr(given_run, "kernel_has_gradients", lambda _: False)
     monkeypatch.setattr(torch._VF, "gru", _never)
     of_x, _ = score.gradients(score.x, score.h_0)
@@ -207,7 +278,9 @@ def test_what_the_kernel_cannot_is_decided_by_device_for_every_module(
 def test_both_directions_read_what_is_credited() -> None:
     rnn = nn.GRU(3, 4, bidirectional=True, batch_first=True).double()
     x, h_0 = torch.randn(2, 5, 3).double(), torch.randn(2, 2, 4).double()
-    ways = [input_x_gradient(rnn, x, h_0, readout=squares, layer=n) for n in ("l0", "l0_reverse")]
+    ways = [
+        input_x_gradient(rnn, x, h_0, readout=squares, input_of=n) for n in ("l0", "l0_reverse")
+    ]
     assert torch.equal(ways[0].inputs, ways[1].inputs)
     leaf, start = x.clone().requires_grad_(), h_0.clone().requires_grad_()
     of_x, of_h_0 = torch.autograd.grad(squares(rnn(leaf, start)).sum(), (leaf, start))
@@ -278,7 +351,7 @@ def test_a_mean_that_an_edit_refers_to_stays_that_of_the_run() -> None:
     mean = record(rnn, x)["l0"].mean()
     one, other = (
         integrated_gradients(
-            rnn, x, readout=last, edits=ablate("l0", 1, to=to), progress=False, layer="l0"
+            rnn, x, readout=last, edits=ablate("l0", 1, to=to), progress=False, input_of="l0"
         )
         for to in ("mean", mean)
     )
@@ -341,7 +414,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"readout": lambda out: 3}, ReadoutError, "floating tensor, got int"),
     ({"readout": lambda out: out[0][:, 0, 0].detach()}, ReadoutError, "gradients flow through"),
     ({"readout": 3}, ReadoutError, "must be a function of the output, got 3"),
-    ({"layer": "l2"}, LayerError, "layer 'l2' is not in this model; it has l0, l1"),
+    ({"input_of": "l2"}, LayerError, "layer 'l2' is not in this model; it has l0, l1"),
     ({"edits": ablate("l2")}, LayerError, "layer 'l2' is not in this model"),
 ]
 PATHS: list[tuple[dict[str, Any], type[Exception], str]] = [

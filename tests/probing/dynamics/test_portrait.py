@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,8 +13,10 @@ from torch import nn
 
 from grulens import record
 from grulens.cells.dynamics.jacobian import jacobian
-from grulens.errors import PositionError, RecordingError, SignalError
-from grulens.probing.dynamics.portrait import growing, portrait, principal_axes, run
+from grulens.cells.unroll import unroll
+from grulens.dynamics import trajectories, unstable_directions
+from grulens.errors import CellError, PositionError, RecordingError, SignalError
+from grulens.probing.dynamics.portrait import portrait, principal_axes
 from tests.cells.dynamics.test_fixed_points import switches
 from tests.cells.dynamics.test_jacobian import drawn
 
@@ -98,7 +102,7 @@ def test_a_plane_says_what_it_does_not_show() -> None:
     rnn, x = recorded(3)
     plane = portrait(record(rnn, x)).plane(0, 1)
     h = plane.lift(torch.tensor([[0.1, 0.2]]))
-    step = run(cell, h, 1)[0, 1] - h[0]
+    step = trajectories(cell, h, 1)[0, 1] - h[0]
     moved, out = plane.field(cell, torch.tensor([[0.1, 0.2]]))
     whole = moved[0].square().sum() + (out[0] * step.norm()).square()
     assert torch.allclose(whole, step.square().sum())
@@ -107,10 +111,41 @@ def test_a_plane_says_what_it_does_not_show() -> None:
 
 def test_a_run_goes_where_the_cell_goes() -> None:
     cell = switches(2)
-    path = run(cell, torch.tensor([[0.1, -0.1], [0.0, 0.0]]), 80)
+    path = trajectories(cell, torch.tensor([[0.1, -0.1], [0.0, 0.0]]), 80)
     assert path.shape == (2, 81, 2)
     assert torch.allclose(path[0, -1], torch.tensor([0.95750402, -0.95750402]).double())
     assert path[1].eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda c: trajectories(c, torch.zeros(1, 2), -1),
+            "steps must be a whole number from 0 up",
+        ),
+        (lambda c: trajectories(c, torch.zeros(2), 1), r"h must be \(start, unit\) and x \(input,"),
+        (lambda c: trajectories(c, torch.zeros(1, 3), 1), r"h must be .* \(any, 2\)"),
+        (lambda c: unstable_directions(c, torch.zeros(1, 2)), r"h must be \(unit,\) and x"),
+        (lambda c: unstable_directions(c, torch.full((2,), torch.nan)), "h and x must be finite"),
+        (
+            lambda c: unstable_directions(c, torch.zeros(2), count=-1),
+            "count must be a whole number",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_cell_is_refused(call: Any, words: str) -> None:
+    with pytest.raises((CellError, PositionError), match=words):
+        call(switches(2))
+
+
+def test_no_step_leads_nowhere_and_an_input_pushes() -> None:
+    cell, h = switches(2), torch.rand(3, 2)
+    assert torch.equal(trajectories(cell, h, 0)[:, 0], h.double())
+    pushed = trajectories(cell, h, 1, x=torch.ones(1))
+    weights = cell.over(lambda weight: weight.double())
+    here = unroll(weights, torch.ones(3, 1, 1).double(), h.double())
+    torch.testing.assert_close(pushed[:, 1:], here)
 
 
 @settings(max_examples=30, deadline=None)
@@ -118,7 +153,7 @@ def test_a_run_goes_where_the_cell_goes() -> None:
 def test_growing_directions_span_what_the_jacobian_makes_grow(seed: int, units: int) -> None:
     cell = drawn(seed, 2, units, True)
     state = torch.rand(units, generator=torch.Generator().manual_seed(seed)).double()
-    found = growing(cell, state)
+    found = unstable_directions(cell, state)
     slope = jacobian(cell, torch.zeros(1, 2).double(), state[None]).total[0]
     values = torch.linalg.eigvals(slope)
     assert len(found) == int((values.abs() > 1).sum())
@@ -131,7 +166,7 @@ def test_growing_directions_span_what_the_jacobian_makes_grow(seed: int, units: 
 
 
 def test_a_saddle_grows_along_its_own_units() -> None:
-    found = growing(switches(3), torch.tensor([0.0, 0.95750402, 0.0]))
+    found = unstable_directions(switches(3), torch.tensor([0.0, 0.95750402, 0.0]))
     assert found.shape == (2, 3)
     assert found[:, 1].abs().max() < 1e-6
 

@@ -57,7 +57,7 @@ def same(panel: CreditBars, want: Credit) -> None:
 def test_it_shows_what_the_function_gives(panel: CreditBars, session: Session) -> None:
     args, step = session.args, session.step
     best = int(session.model(args[0])[0, step].argmax())
-    given: dict[str, Any] = {"layer": "rnn.l0", "progress": False}
+    given: dict[str, Any] = {"input_of": "rnn.l0", "progress": False}
     same(panel, integrated_gradients(session.model, *args, **given,
                                      readout=lambda out: out[:, step, best]))  # fmt: skip
     name = session.labels[best] if session.labels else ""
@@ -70,11 +70,11 @@ def test_it_shows_what_the_function_gives(panel: CreditBars, session: Session) -
                                      readout=lambda out: out[:, 3, 2]))  # fmt: skip
     panel.method = "input × gradient"
     session.layer = "rnn.l1"
-    same(panel, input_x_gradient(session.model, *args, layer="rnn.l1",
+    same(panel, input_x_gradient(session.model, *args, input_of="rnn.l1",
                                  readout=lambda out: out[:, 3, 2]))  # fmt: skip
     edit = ablate("rnn.l0", 1)
     session.add(edit)
-    same(panel, input_x_gradient(session.model, *args, layer="rnn.l1", edits=edit,
+    same(panel, input_x_gradient(session.model, *args, input_of="rnn.l1", edits=edit,
                                  readout=lambda out: out[:, 3, 2]))  # fmt: skip
     assert "of the model with the edits" in panel._said.value
 
