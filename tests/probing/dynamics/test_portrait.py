@@ -121,8 +121,8 @@ def test_a_run_goes_where_the_cell_goes() -> None:
     ("call", "words"),
     [
         (
-            lambda c: trajectories(c, torch.zeros(1, 2), -1),
-            "steps must be a whole number from 0 up",
+            lambda c: trajectories(c, torch.zeros(1, 2), 0),
+            "steps must be a whole number from 1 up",
         ),
         (lambda c: trajectories(c, torch.zeros(2), 1), r"h must be \(start, unit\) and x \(input,"),
         (lambda c: trajectories(c, torch.zeros(1, 3), 1), r"h must be .* \(any, 2\)"),
@@ -139,13 +139,12 @@ def test_what_does_not_fit_a_cell_is_refused(call: Any, words: str) -> None:
         call(switches(2))
 
 
-def test_no_step_leads_nowhere_and_an_input_pushes() -> None:
+def test_an_input_that_stays_pushes_at_every_step() -> None:
     cell, h = switches(2), torch.rand(3, 2)
-    assert torch.equal(trajectories(cell, h, 0)[:, 0], h.double())
-    pushed = trajectories(cell, h, 1, x=torch.ones(1))
+    pushed = trajectories(cell, h, 2, x=torch.ones(1))
     weights = cell.over(lambda weight: weight.double())
-    here = unroll(weights, torch.ones(3, 1, 1).double(), h.double())
-    torch.testing.assert_close(pushed[:, 1:], here)
+    here = unroll(weights, torch.ones(3, 2, 1).double(), h.double())
+    assert torch.equal(pushed, torch.cat([h[:, None].double(), here], 1))
 
 
 @settings(max_examples=30, deadline=None)
