@@ -1,12 +1,14 @@
 """What recording and editing cost, as ratios to the plain forward in the same process.
 
-python -m benchmarks.engine
+python -m benchmarks.engine [--threads 2] [--seconds 4] [--size BATCH TIME INPUT HIDDEN]
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
 import sys
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -34,7 +36,7 @@ def cell_loop(cell: nn.GRUCell, x: torch.Tensor) -> list[torch.Tensor]:
     return kept
 
 
-def measure(batch: int, time: int, inputs: int, hidden: int) -> None:
+def measure(batch: int, time: int, inputs: int, hidden: int, seconds: float) -> None:
     """Print one line a candidate."""
     torch.manual_seed(0)
     model = nn.GRU(inputs, hidden, batch_first=True).eval()
@@ -55,7 +57,7 @@ def measure(batch: int, time: int, inputs: int, hidden: int) -> None:
     print(f"\nbatch {batch}, time {time}, input {inputs}, hidden {hidden}")
     for name, candidate in candidates.items():
         with torch.no_grad():
-            low, middle, high, base = ratio(candidate, lambda: model(x), seconds=4.0)
+            low, middle, high, base = ratio(candidate, lambda: model(x), seconds=seconds)
         goal = goals.get(name)
         said = "" if goal is None else f"goal {goal:.2f} {'met' if middle <= goal else 'MISSED'}"
         print(
@@ -64,13 +66,18 @@ def measure(batch: int, time: int, inputs: int, hidden: int) -> None:
         )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the versions and every size."""
-    torch.set_num_threads(2)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for each candidate")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--size", type=int, nargs=4, help="this batch, time, input, hidden alone")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
     print(f"grulens {grulens.__version__}, torch {torch.__version__}, Python "
           f"{platform.python_version()}, {torch.get_num_threads()} threads, float32")  # fmt: skip
-    for size in SIZES:
-        measure(*size)
+    for size in [options.size] if options.size else SIZES:
+        measure(*size, options.seconds)
         sys.stdout.flush()
 
 

@@ -13,9 +13,9 @@ converged: share of the starts whose q is below 1e-20 (float32: below 1e-12, the
 spurious: points handed out, those nearer than 1e-3 to another being one, that are none: |h| >= 1
 somewhere, or no point with n(h) = h within 1e-2. stable: how many of the 8 memories were found.
 
---apart measures something else: what it costs to tell thousands of ends apart, over the cost of all
-pairwise distances of them (torch.cdist): on a continuum where every state is a point of its own and
-its slope is singular, and with every end twice.
+--apart measures something else: what a search costs that ends at thousands of points, over the cost
+of all pairwise distances of them (torch.cdist): on a continuum where every state is a point of its
+own and its slope is singular, and with every end twice. What is not in it is the way there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import argparse
 import importlib.util
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -33,11 +33,10 @@ from torch import Tensor, nn
 
 import grulens
 from benchmarks.measure import ratio
-from grulens.cells.dynamics.distinct import points
-from grulens.cells.dynamics.stationary import Standstill
 from grulens.demo.flip_flop import FlipFlopModel, flip_flop_data, train_flip_flop
 
 GOAL = 10
+TRAINING = 600  # as train_flip_flop's own
 
 
 class Found(NamedTuple):
@@ -63,7 +62,7 @@ def ours(model: FlipFlopModel, starts: Tensor) -> Found:
     return Found(time.perf_counter() - began, found.ends, found.states, 1e-20)
 
 
-def adam(dtype: torch.dtype, tol: float) -> Callable[[FlipFlopModel, Tensor], Found]:
+def adam(dtype: torch.dtype, tol: float, steps: int) -> Callable[[FlipFlopModel, Tensor], Found]:
     def search(model: FlipFlopModel, starts: Tensor) -> Found:
         rnn = nn.GRU(3, model.rnn.hidden_size, batch_first=True, dtype=dtype)
         rnn.load_state_dict(model.rnn.state_dict())
@@ -74,7 +73,7 @@ def adam(dtype: torch.dtype, tol: float) -> Callable[[FlipFlopModel, Tensor], Fo
         optimizer = torch.optim.Adam([h], lr=0.05)
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 500, 0.7)
         before = torch.full((len(starts),), torch.nan, dtype=dtype)
-        for _ in range(5000):
+        for _ in range(steps):
             optimizer.zero_grad()
             q = (rnn(still, h)[1] - h)[0].square().sum(1) / 2
             q.mean().backward()
@@ -129,55 +128,58 @@ def judged(model: FlipFlopModel, found: Found, true: grulens.dynamics.FixedPoint
     return f"{share:9.1%} {int(none.sum()):9d} {len(found.points):7d} {stable:7d}"
 
 
-def apart() -> None:
-    """Print what telling ends apart costs, over all pairwise distances."""
+def apart(sizes: Sequence[tuple[int, int]], seconds: float) -> None:
+    """Print what a search costs that begins where it ends, over all pairwise distances."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; ratio (quartiles)")
-    for units, count in ((64, 3000), (16, 3000), (64, 10_000), (2, 10_000)):
+    for units, count in sizes:
         weight = torch.zeros(3 * units, units, dtype=torch.float64)
         weight[2 * units :] = 2 * torch.eye(units)
         cell = grulens.Cell(
             torch.zeros(3 * units, 1, dtype=torch.float64), weight, None, None,
             candidate=torch.relu,
         )  # fmt: skip
-        still = Standstill(cell, torch.zeros(3 * units, dtype=torch.float64))
         ends = torch.rand(count, units, dtype=torch.float64)
-        speed = torch.zeros(count, dtype=torch.float64)
         for name, some in (("one each", ends), ("each twice", ends[: count // 2].repeat(2, 1))):
             low, middle, high, base = ratio(
-                partial(points, still, some, speed, 1e-5, 2**30), partial(torch.cdist, some, some),
-                seconds=2.0, least=5,
+                partial(grulens.dynamics.find_fixed_points, cell, starts=some, progress=False),
+                partial(torch.cdist, some, some),
+                seconds=seconds, least=3,
             )  # fmt: skip
             print(
                 f"{units:3d} units, {count:6d} ends, {name:10}  {middle:5.2f} "
                 f"({low:.2f} to {high:.2f}); all distances {1e3 * base:.0f} ms",
                 flush=True,
             )
-    print("goal: a few times all pairwise distances")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print a line for each network and search, and the goals."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--starts", type=int, default=512)
+    parser.add_argument("--units", type=int, nargs="+", default=(16, 64))
+    parser.add_argument("--training", type=int, default=TRAINING, help="steps of each network")
+    parser.add_argument("--steps", type=int, default=5000, help="the most that Adam takes")
+    parser.add_argument("--ends", type=int, nargs="+", default=(3000,), help="for --apart")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for --apart, each line")
     parser.add_argument("--apart", action="store_true", help="what telling ends apart costs")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.apart:
-        apart()
+        apart([(n, count) for n in options.units for count in options.ends], options.seconds)
         return
     searches: dict[str, Callable[[FlipFlopModel, Tensor], Found]] = {"grulens": ours}
     if importlib.util.find_spec("FixedPointFinderTorch"):
         searches["FixedPointFinder"] = itself
     else:
-        searches["Adam on q, float32"] = adam(torch.float32, 1e-12)
-    searches["Adam on q, float64"] = adam(torch.float64, 1e-20)
+        searches["Adam on q, float32"] = adam(torch.float32, 1e-12, options.steps)
+    searches["Adam on q, float64"] = adam(torch.float64, 1e-20, options.steps)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, Python {sys.version[:6]}")
     print(
         f"{'':34} {'seconds':>8} {'ratio':>6} {'converged':>9} {'spurious':>9} {'points':>7} stable"
     )
-    for units in (16, 64):
+    for units in options.units:
         for seed in range(options.seeds):
-            model = train_flip_flop(seed=seed, units=units, progress=False)
+            model = train_flip_flop(seed=seed, units=units, steps=options.training, progress=False)
             generator = torch.Generator().manual_seed(seed)
             inputs, _ = flip_flop_data(64, 64, generator=generator)
             layer = grulens.record(model, inputs)["rnn.l0"]

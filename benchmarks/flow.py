@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -44,20 +45,22 @@ def measure(units: int, time: int, seconds: float) -> None:
     print("  ".join([*line, f"{base * 1e6 / time:8.1f}"]), flush=True)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the versions and every size."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=2.0, help="a candidate at each length")
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    parser.add_argument("--units", type=int, nargs="+", default=UNITS)
+    parser.add_argument("--times", type=int, nargs="+", default=TIMES)
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     print(
         f"torch {torch.__version__}, {options.threads} threads, Python {platform.python_version()}"
     )
     print("ratio to the plain forward, and microseconds a step; last the forward's own")
     print("units   time  gates and slopes   one direction     all directions    lyapunov spectrum")
-    for units in UNITS:
-        for time in TIMES:
+    for units in options.units:
+        for time in options.times:
             measure(units, time, options.seconds)
 
 

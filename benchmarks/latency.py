@@ -1,6 +1,6 @@
 """From a key press on a slider to the repainted picture, in real JupyterLab, with its parts.
 
-    python -m benchmarks.latency
+    python -m benchmarks.latency [--presses 25] [--setup SETUP]
 
 One value, moment by moment, on one clock (the page and the kernel share a machine):
 
@@ -12,9 +12,11 @@ One value, moment by moment, on one clock (the page and the kernel share a machi
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ import nbformat
 
 from tests.browser.jupyter import Notebook, chromium, serve
 
-PRESSES = 25
 SETUPS = {
     "bundled model, 200 characters": """
 from grulens.demo import load
@@ -30,6 +31,10 @@ from grulens.demo.corpus import read_sources
 model, encode, decode = load()
 text = next(iter(read_sources(["gzip.py"]).values()))[:200]
 given = (text,)
+""",
+    "hidden 8, 20 steps": """
+model = torch.nn.GRU(3, 8, batch_first=True).eval()
+given = (torch.randn(1, 20, 3),)
 """,
     "hidden 512, 1,000 steps": """
 model = torch.nn.GRU(64, 512, batch_first=True).eval()
@@ -57,8 +62,8 @@ def watched(owner, name, before=None, after=None):
     setattr(owner, name, call)
 watched(slider, "set_state", before="kernel")
 watched(session, "put", after="done")
-watched(lens.gates.picture, "_post", after="sent")
-runs = session._runs
+watched(lens.gates.picture, "send", after="sent")
+runs = session.runs
 class Timed(type(runs)):
     def __call__(self, *a):
         stamps.append(("run", time.time() * 1e3))
@@ -117,7 +122,7 @@ def parts(page: list[Any], kernel: list[Any]) -> dict[str, float]:
     }
 
 
-def measure(name: str, setup: str) -> None:
+def measure(name: str, setup: str, count: int) -> None:
     """Print the medians of one setup."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -129,27 +134,31 @@ def measure(name: str, setup: str) -> None:
         nbformat.write(made, server.root / "latency.ipynb")
         notebook = Notebook(server, browser, "lab", "latency.ipynb")
         notebook.run_all()
-        notebook.page.locator(".grulens-panel canvas").first.wait_for()
+        notebook.page.locator(".grulens-panel canvas").first.wait_for(timeout=120_000)
         notebook.page.wait_for_timeout(2000)
         notebook.page.evaluate(WATCH)
         presses = []
-        for _ in range(PRESSES):
+        for _ in range(count):
             notebook.kernel("stamps.clear()")
             notebook.page.wait_for_timeout(1800)  # the still picture has been drawn
             page = notebook.page.evaluate(PRESS)
             kernel = json.loads(notebook.kernel("import json; print(json.dumps(stamps))"))
             presses.append(parts(page, kernel))
         notebook.close()
-    print(f"\n{name} (ms, median and quartiles of {PRESSES})")
+    print(f"\n{name} (ms, median and quartiles of {count})")
     for part in presses[0]:
         low, middle, high = statistics.quantiles([press[part] for press in presses], n=4)
         print(f"  {part:30}{middle:6.0f}   {low:4.0f} to {high:.0f}")
 
 
-def main() -> None:
-    """Measure every setup."""
-    for name, setup in SETUPS.items():
-        measure(name, setup)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure every setup, or one."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency")
+    parser.add_argument("--presses", type=int, default=25, help="two or more")
+    parser.add_argument("--setup", choices=SETUPS, help="this one alone")
+    options = parser.parse_args(argv)
+    for name in [options.setup] if options.setup else SETUPS:
+        measure(name, SETUPS[name], options.presses)
 
 
 if __name__ == "__main__":

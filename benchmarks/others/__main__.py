@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import torch
@@ -40,7 +41,7 @@ COLUMNS = (
 )
 
 
-def compare(name: str, job: Job, size: Size, seconds: float, threads: int) -> None:
+def compare(name: str, job: Job, size: Size, seconds: float, threads: int, memory: bool) -> None:
     """Print a line of the table for each candidate."""
     ours, *others = job.candidates
     with torch.no_grad():
@@ -52,22 +53,28 @@ def compare(name: str, job: Job, size: Size, seconds: float, threads: int) -> No
             call = candidate.prepare(size)
             far = difference(call(), answer)
             low, middle, high, plain = ratio(call, base, seconds=seconds, least=5)
-            memory = [peak_in_a_fresh_process(name, r, size, threads) for r in (row, 0)]
+            grown = (
+                [peak_in_a_fresh_process(name, r, size, threads) for r in (row, 0)]
+                if memory
+                else ["?", "?"]
+            )
             print(
                 f"| {candidate.name} | {size} | {far} | {middle:.3g} ({low:.3g} to {high:.3g}) | "
-                f"{plain * 1e3:.3g} ms | {memory[0]} MB | {memory[1]} MB |"
+                f"{plain * 1e3:.3g} ms | {grown[0]} MB | {grown[1]} MB |"
             )
             sys.stdout.flush()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print versions, what came of trying, and the table of each question."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.others")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=4.0, help="for each line of the tables")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--size", type=int, nargs=4, help="this batch, time, input, hidden alone")
+    parser.add_argument("--quick", action="store_true", help="no memory, and nothing tried")
     parser.add_argument("--peak", nargs=6, metavar=("JOB", "ROW", "B", "T", "I", "H"))
-    asked = parser.parse_args()
+    asked = parser.parse_args(argv)
     torch.set_num_threads(asked.threads)
     if asked.peak:
         name, row, *numbers = asked.peak
@@ -87,8 +94,10 @@ def main() -> None:
         print(f"\n### {job.question}\n")
         print(f"Times are ratios (median, quartiles) to {job.candidates[0].name}.\n")
         print(f"| | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
-        for size in job.sizes:
-            compare(name, job, size, asked.seconds, asked.threads)
+        for size in [Size(*asked.size)] if asked.size else job.sizes:
+            compare(name, job, size, asked.seconds, asked.threads, not asked.quick)
+    if asked.quick:
+        return
     print("\n### Tried\n\n| tool | what | what came of it |\n|---|---|---|")
     for job in jobs.values():
         needed = {candidate.package for candidate in job.candidates}

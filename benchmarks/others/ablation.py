@@ -16,7 +16,6 @@ import grulens
 import grulens.demo
 from benchmarks.others.gates import Loop
 from benchmarks.others.job import Candidate, Job, Size, difference
-from grulens.probing.units.sweep import Sweep
 
 TEXT = 'def area(width, height):\n    return f"{width} by {height} makes {width * he'
 
@@ -82,7 +81,7 @@ def swept(size: Size) -> Callable[[], Tensor]:
     return lambda: sweep(model, x).effect
 
 
-def sweep(model: Classifier, x: Tensor) -> Sweep:
+def sweep(model: Classifier, x: Tensor) -> grulens.Sweep:
     return grulens.sweep(
         model, x, layer="rnn.l0", readout=lambda out: out[:, model.target], progress=False
     )

@@ -6,9 +6,6 @@ that results can be subtracted and not only timed.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,12 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.measure import status
+from benchmarks import measure
 
 PINNED = {"torchlens": "2.36.1", "captum": "0.9.0", "pyvene": "0.1.8"}
 MB = 2**20
-# glibc gives large blocks back at once: what was freed on the way is then not counted as in use
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 class Size(NamedTuple):
@@ -85,27 +80,17 @@ def difference(one: Tensor, other: Tensor) -> str:
 
 
 def peak(candidate: Candidate, size: Size) -> float:
-    """Megabytes by which the resident set of this process grows at most while a candidate runs.
+    """Megabytes by which this process grows at most while a candidate runs.
 
-    Linux only: the kernel's own high-water mark, set back just before the run. A run of two steps
-    goes first, so that imports and thread pools are not counted.
+    A run of two steps goes first, so that imports and thread pools are not counted.
     """
     with torch.no_grad():
         candidate.prepare(size._replace(time=2))()
-        call = candidate.prepare(size)
-        before = status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
-        call()
-        return max(0.0, (status("VmHWM") - before) / MB)
+        return measure.peak(candidate.prepare(size)) / MB
 
 
 def peak_in_a_fresh_process(job: str, row: int, size: Size, threads: int) -> str:
     """`peak` in a process of its own, as a word for the table."""
     if not Path("/proc/self/clear_refs").exists():
         return "Linux only"
-    command = [sys.executable, "-m", "benchmarks.others", "--threads", str(threads)]
-    command += ["--peak", job, str(row), *(str(number) for number in size)]
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=os.environ | MALLOC
-    )
-    return done.stdout.splitlines()[-1]  # a package may print on import
+    return measure.fresh("benchmarks.others", "--threads", threads, "--peak", job, row, *size)
