@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 4e-2}
 class Case:
     """A module, its arguments as a user would give them, and the same thing in rows."""
 
-    module: nn.GRU
+    module: nn.RNNBase
     args: tuple[Any, ...]
     rows: Tensor  # (batch, time, input), zero on padding
     lengths: list[int]
     h_0: Tensor | None  # (level and direction, batch, unit)
+    c_0: Tensor | None = None  # of an LSTM, likewise
 
     @property
     def names(self) -> list[str]:
@@ -47,9 +48,10 @@ def same_bits(one: Any, other: Any) -> bool:
 
 
 def flat(output: Any) -> list[Tensor]:
-    """The two tensors of what an nn.GRU returns."""
-    body, h_n = output
-    return [body.data if isinstance(body, PackedSequence) else body, h_n]
+    """The tensors of what an nn.GRU, nn.LSTM or nn.RNN returns."""
+    body, last = output
+    ends = list(last) if isinstance(last, tuple) else [last]
+    return [body.data if isinstance(body, PackedSequence) else body, *ends]
 
 
 @st.composite
@@ -58,13 +60,14 @@ def cases(
     dtypes: Sequence[torch.dtype] = (torch.float32, torch.float64, torch.bfloat16),
     forms: Sequence[str] = ("batch first", "time first", "unbatched", "packed"),
     dropout: bool = False,
+    kinds: Sequence[Callable[..., nn.RNNBase]] = (nn.GRU,),
 ) -> Case:
     torch.manual_seed(draw(st.integers(0, 2**16)))
     dtype, form = draw(st.sampled_from(dtypes)), draw(st.sampled_from(forms))
     batch = 1 if form == "unbatched" else draw(st.integers(1, 4))
     steps, width, units = (draw(st.integers(1, n)) for n in (6, 4, 5))
     levels = draw(st.integers(1, 3))
-    module = nn.GRU(
+    module = draw(st.sampled_from(list(kinds)))(
         width,
         units,
         num_layers=levels,
@@ -98,6 +101,11 @@ def cases(
     else:
         given = rows if module.batch_first else rows.transpose(0, 1)
     args: tuple[Any, ...] = (given,)
+    c_0 = None
     if h_0 is not None:
-        args = (given, h_0[:, 0] if form == "unbatched" else h_0)
-    return Case(module, args, rows, lengths, h_0)
+        state: Any = h_0[:, 0] if form == "unbatched" else h_0
+        if isinstance(module, nn.LSTM):
+            c_0 = torch.randn_like(h_0)
+            state = state, c_0[:, 0] if form == "unbatched" else c_0
+        args = (given, state)
+    return Case(module, args, rows, lengths, h_0, c_0)

@@ -150,3 +150,18 @@ def name_of(activation: Any) -> str:
         return repr(activation)
     # the repr of any other callable would hold its address, another one each run
     return str(getattr(activation, "__name__", None) or type(activation).__name__)
+
+
+def with_slope(activation: Activation, pre: Tensor) -> tuple[Tensor, Tensor]:
+    """The value and the derivative of an activation, elementwise."""
+    if activation is torch.sigmoid:
+        value = torch.sigmoid(pre)
+        return value, value * (1 - value)
+    if activation is torch.tanh:
+        value = torch.tanh(pre)
+        return value, 1 - value * value
+    with torch.enable_grad():
+        at = pre.detach().requires_grad_()
+        value = activation(at)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+    return value.detach(), slope

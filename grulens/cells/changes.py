@@ -7,12 +7,16 @@ recurrence applies one fused operation, and only where that step is touched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+Edit = Callable[[str, Tensor, bool], Tensor]
+"""Asked for every signal of a step: its name, its value (..., unit), and whether that is still the
+pre-activation; gives the value that goes on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +24,11 @@ class Change:
     """One change to one signal.
 
     Attributes:
-        signal: "r", "z", "n" or "h".
+        signal: the signal of the cell, by name.
         where: which values it touches, bool, broadcasting over (batch, time, unit).
         factor: what the value is multiplied by; 0 sets it.
         offset: what is added after that, broadcasting over (batch, time, unit).
-        before_activation: added to the pre-activation instead (r, z, n); `factor` is 1 there.
+        before_activation: added to the pre-activation instead; `factor` is 1 there.
     """
 
     signal: str
@@ -125,9 +129,20 @@ class Program:
         # where a signal is set, what it was does not count, not even NaN
         return torch.where(_part(map_.is_set, start, steps), offset, changed).to(value.dtype)
 
+    def edit(self, start: int) -> Edit:
+        """What it does to values (batch, time, unit) of the steps that begin at `start`."""
+        return lambda name, value, before: (
+            self.shift(name, value, start) if before else self.apply(name, value, start)
+        )
+
     def shifts(self, signal: str) -> bool:
         """Whether something is added before the activation of a signal."""
         return signal in self._before
+
+    @property
+    def signals(self) -> set[str]:
+        """The signals that it changes, before or after their activation."""
+        return {*self._before, *self._after}
 
     def touched(self, signal: str) -> Bool[Tensor, "#batch #time #unit"] | None:
         """Where `signal` itself is changed, or None."""

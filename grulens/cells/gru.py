@@ -1,4 +1,4 @@
-"""A GRU cell as mathematics: its weights and its convention, apart from any module that holds them.
+"""The GRU (Cho et al. 2014, arXiv:1406.1078), in both its conventions and with any activations.
 
 There are two published GRUs that differ in where the reset gate acts. Which of them a set of
 weights belongs to cannot be seen from the weights, so a `Cell` says it.
@@ -6,34 +6,51 @@ weights belongs to cannot be seen from the weights, so a `Cell` says it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear
 
-from grulens.cells.activations import name_of
+from grulens.cells.activations import Activation, name_of
+from grulens.cells.batched.gru import GRUSteps, gates
+from grulens.cells.batched.steps import Steps
+from grulens.cells.cell import RecurrentCell, Signal
+from grulens.cells.changes import Edit, Program
+from grulens.cells.precision import autocast
+from grulens.cells.weights.keras import keras_weights
+from grulens.cells.weights.onnx import onnx_weights
 from grulens.errors import CellError, ConventionError, shown
 
 
-class Gates(NamedTuple):
-    """The gates of one step or of many.
+class Terms(NamedTuple):
+    """What a step is made of; each (..., unit).
 
     Attributes:
-        r: reset gate (batch, time, unit).
-        z: update gate (batch, time, unit).
-        n: candidate (batch, time, unit).
+        pre_r: argument of the reset gate.
+        r: reset gate.
+        pre_z: argument of the update gate.
+        z: update gate.
+        inner: W_hn times what it multiplies, and b_hn: (W_hn h_prev + b_hn) with the reset after
+            the product, (W_hn (r * h_prev) + b_hn) with the reset before it.
+        pre_n: argument of the candidate.
+        n: candidate.
     """
 
+    pre_r: Tensor
     r: Tensor
+    pre_z: Tensor
     z: Tensor
+    inner: Tensor
+    pre_n: Tensor
     n: Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Cell:
+class Cell(RecurrentCell):
     """One direction of one GRU layer, its rows packed in torch's order r, z, n.
 
     The cell (torch.nn.GRU; Cho et al. 2014, arXiv:1406.1078, with torch's reading of z)::
@@ -65,41 +82,22 @@ class Cell:
     (3, 2, True)
     """
 
-    weight_ih: Float[Tensor, "_ input"]
-    weight_hh: Float[Tensor, "_ unit"]
-    bias_ih: Float[Tensor, _] | None
-    bias_hh: Float[Tensor, _] | None
     reset_after: bool = True
     # each an Activation; Any, so that a name given instead is refused in words of ours
     gate: Any = torch.sigmoid
     candidate: Any = torch.tanh
 
+    kind: ClassVar[str] = "GRU"
+    blocks: ClassVar[tuple[str, ...]] = ("r", "z", "n")
+    signals: ClassVar[tuple[Signal, ...]] = (
+        Signal("r", "reset gate", 0.0, 1.0, "reset"),
+        Signal("z", "update gate", 0.0, 1.0, "keep"),
+        Signal("n", "candidate", -1.0, 1.0, "candidate"),
+        Signal("h", "state", -1.0, 1.0, "state", activated=False),
+    )
+
     def __post_init__(self) -> None:
-        ranks = {"weight_hh": 2, "weight_ih": 2, "bias_ih": 1, "bias_hh": 1}
-        for name, rank in ranks.items():
-            value = getattr(self, name)
-            if value is None and rank == 1:
-                continue
-            if not isinstance(value, Tensor) or not value.is_floating_point():
-                came = value.dtype if isinstance(value, Tensor) else shown(value)
-                raise CellError(f"{name} must be a floating tensor, got {came}")
-        dtype = self.weight_hh.dtype
-        rows = 3 * (self.weight_hh.shape[-1] if self.weight_hh.dim() else 0)
-        if not rows:
-            raise CellError(
-                f"weight_hh has shape {tuple(self.weight_hh.shape)}; a cell has at least one unit"
-            )
-        for name, rank in ranks.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if value.dim() != rank or value.shape[0] != rows:
-                raise CellError(
-                    f"{name} has shape {tuple(value.shape)}; a cell of {rows // 3} units packs r, "
-                    f"z and n in 3 x {rows // 3} = {rows} rows"
-                )
-            if value.dtype != dtype:
-                raise CellError(f"{name} is {value.dtype}, weight_hh is {dtype}")
+        super().__post_init__()
         if not isinstance(self.reset_after, bool):
             raise CellError(f"reset_after must be True or False, got {shown(self.reset_after)}")
         for name in ("gate", "candidate"):
@@ -109,6 +107,78 @@ class Cell:
                     "hardsigmoid, one of grulens.cells.activations), got "
                     f"{shown(getattr(self, name))}"
                 )
+
+    def terms(
+        self,
+        products: Float[Tensor, "*any gates"],
+        h: Float[Tensor, "*any unit"],
+        edit: Edit | None = None,
+    ) -> Terms:
+        """The gates with their arguments, with every convention and every change: the formulas.
+
+        Args:
+            products: W_i x + b_i (..., 3 unit) of any steps.
+            h: the state before each (..., unit).
+            edit: what changes signals on the way, or None.
+        """
+        units = self.hidden_size
+        in_r, in_z, in_n = torch.split(products, units, -1)
+        w_rz, w_n = self.weight_hh[: 2 * units], self.weight_hh[2 * units :]
+        bias = self.bias_hh
+        b_rz, b_n = (None, None) if bias is None else (bias[: 2 * units], bias[2 * units :])
+        if self.reset_after:
+            rec_r, rec_z, inner = torch.split(linear(h, self.weight_hh, bias), units, -1)
+        else:
+            rec_r, rec_z = torch.split(linear(h, w_rz, b_rz), units, -1)
+        pre_r, r = _activated("r", in_r + rec_r, self.gate, edit)
+        pre_z, z = _activated("z", in_z + rec_z, self.gate, edit)
+        if self.reset_after:
+            pre_n = torch.addcmul(in_n, r, inner)
+        else:
+            inner = linear(r * h, w_n, b_n)
+            pre_n = in_n + inner
+        pre_n, n = _activated("n", pre_n, self.candidate, edit)
+        return Terms(pre_r, r, pre_z, z, inner, pre_n, n)
+
+    def compute(
+        self, products: Tensor, state: Tensor, edit: Edit | None = None
+    ) -> dict[str, Tensor]:
+        made = self.terms(products, state, edit)
+        return {"r": made.r, "z": made.z, "n": made.n}
+
+    def output(self, signals: Mapping[str, Tensor], state: Tensor) -> Tensor:
+        # under autocast states may have more precision than gates
+        n, z = (signals[name].to(state.dtype) for name in ("n", "z"))
+        return torch.lerp(n, state, z)
+
+    def replay(self, x: Tensor, state: Tensor, edits: Program | None = None) -> dict[str, Tensor]:
+        quick = edits is None and self.is_torch and not autocast(x.device)
+        graph = torch.is_grad_enabled() and any(
+            t.requires_grad for t in (x, state, *self.parameters)
+        )
+        if quick and not graph:
+            return dict(zip(self.blocks, gates(self, x, state), strict=True))
+        return super().replay(x, state, edits)
+
+    def fused(
+        self,
+        body: Tensor,
+        batch_sizes: Tensor | None,
+        state: Tensor,
+        directions: Sequence[RecurrentCell],
+        training: bool,
+    ) -> tuple[Tensor, Tensor]:
+        weights = [tensor for cell in directions for tensor in cell.parameters]
+        given = (state.contiguous(), weights, self.bias_ih is not None, 1, 0.0, training)
+        both = len(directions) == 2
+        if batch_sizes is None:
+            output, last = torch._VF.gru(body, *given, both, False)
+        else:
+            output, last = torch._VF.gru(body, batch_sizes, *given, both)
+        return output, last
+
+    def steps(self, copies: int, batch: int, like: Tensor) -> Steps:
+        return GRUSteps(self, copies, batch, like)
 
     @classmethod
     def from_keras(
@@ -149,14 +219,14 @@ class Cell:
         >>> Cell.from_keras([kernel, recurrent, bias], reset_after=False)
         Cell(input 2, hidden 3, float32, reset before the product)
         """
-        from grulens.cells.weights.keras import keras_cell  # noqa: PLC0415 - it builds a Cell
-
-        return keras_cell(
-            weights,
-            reset_after=reset_after,
-            activation=activation,
-            recurrent_activation=recurrent_activation,
-            keras_version=keras_version,
+        return cls(
+            *keras_weights(
+                weights,
+                reset_after=reset_after,
+                activation=activation,
+                recurrent_activation=recurrent_activation,
+                keras_version=keras_version,
+            )
         )
 
     @classmethod
@@ -190,9 +260,7 @@ class Cell:
         >>> Cell.from_onnx(model)
         Cell(input 2, hidden 3, float64, reset before the product)
         """
-        from grulens.cells.weights.onnx import onnx_cell  # noqa: PLC0415 - it builds a Cell
-
-        return onnx_cell(path, node=node, direction=direction)
+        return cls(*onnx_weights(path, node=node, direction=direction))
 
     def z_swapped(self) -> Cell:
         """The same cell with z and 1 - z swapped, for weights whose z lets the candidate in.
@@ -224,32 +292,13 @@ class Cell:
         return self.over(negated)
 
     @property
-    def input_size(self) -> int:
-        """Number of inputs."""
-        return self.weight_ih.shape[1]
-
-    @property
-    def hidden_size(self) -> int:
-        """Number of units."""
-        return self.weight_hh.shape[1]
-
-    @property
     def is_torch(self) -> bool:
-        """Whether torch's fused kernel computes this cell."""
         alike = (self.bias_ih is None) == (self.bias_hh is None)
         standard = self.gate is torch.sigmoid and self.candidate is torch.tanh
         return self.reset_after and alike and standard
 
-    def over(self, change: Callable[[Tensor], Tensor]) -> Cell:
-        """The same cell over changed weights; `change` is asked for each that is there."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        held = {name: getattr(self, name) for name in names}
-        changed: dict[str, Any] = {n: None if t is None else change(t) for n, t in held.items()}
-        return replace(self, **changed)
-
     @property
     def convention(self) -> str:
-        """Where its reset gate acts, and its activations that are not torch's, in words."""
         words = [f"reset {'after' if self.reset_after else 'before'} the product"]
         if self.gate is not torch.sigmoid:
             words.append(f"gate {name_of(self.gate)}")
@@ -257,13 +306,12 @@ class Cell:
             words.append(f"candidate {name_of(self.candidate)}")
         return ", ".join(words)
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        """The weights and the biases that are there, in the order torch's kernel takes them."""
-        found = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        return [tensor for tensor in found if tensor is not None]
 
-    def __repr__(self) -> str:
-        sizes = f"input {self.input_size}, hidden {self.hidden_size}"
-        dtype = str(self.weight_hh.dtype).removeprefix("torch.")
-        return f"Cell({sizes}, {dtype}, {self.convention})"
+def _activated(
+    name: str, pre: Tensor, activate: Activation, edit: Edit | None
+) -> tuple[Tensor, Tensor]:
+    """The argument of an activation and its value, each after what changes it."""
+    if edit is None:
+        return pre, activate(pre)
+    pre = edit(name, pre, True)
+    return pre, edit(name, activate(pre), False)

@@ -23,10 +23,6 @@ from grulens.models.call.segment import Segment
 if TYPE_CHECKING:
     from grulens.models.recording import LayerRecording
 
-EDITABLE = ("r", "z", "n", "h")
-BESIDE = ("r", "z", "n", "h_prev", "x")
-"""Signals that are computed or copied beside the run: nothing of the model reads them."""
-
 
 class Recorded(Tensor):
     """A recorded signal of a run with a graph: a tensor as any other, except to autograd.grad."""
@@ -73,8 +69,14 @@ def _gradients(
             "is_grads_batched=True differentiates inside torch.vmap, where no recurrence can be "
             "run again: ask for one derivative after the other"
         )
-    held = {name: [v for layer in layers.values() for v in layer.read(name)] for name in BESIDE}
-    beside = [(name, value) for name, values in held.items() for value in values]
+    # all but h are computed or copied beside the run: nothing of the model reads them
+    beside = [
+        (name, value)
+        for layer in layers.values()
+        for name in layer.names
+        if name != "h"
+        for value in layer.read(name)
+    ]
     found = torch.autograd.grad(
         outputs, [*own, *nodes, *(value for _, value in beside)], grad_outputs,
         retain_graph=retain_graph or create_graph, create_graph=create_graph, allow_unused=True,
@@ -148,7 +150,7 @@ def _within(segment: Segment, signal: str, grad: Tensor, graph: bool) -> Tensor:
             h_0, by = h_0 + start, [bump, start]
         where = torch.ones(1, 1, 1, dtype=torch.bool, device=out.device)
         one = out.new_ones(1, 1, 1)
-        change = Change(signal if signal in EDITABLE else "h", where, one, bump)
+        change = Change("h" if signal in ("x", "h_prev") else signal, where, one, bump)
         program = Program.after(segment.program, change, segment.steps, segment.h_0)
         h = segment.again(cell, x, h_0, program)
         found = torch.autograd.grad(h, by, out, create_graph=graph, materialize_grads=True)

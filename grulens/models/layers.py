@@ -1,4 +1,4 @@
-"""Which GRU layers a model holds, by name; and a clear refusal of those it cannot open."""
+"""Which recurrent layers a model holds, by name; and a clear refusal of what it cannot open."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from grulens.cells.gru import Cell
-from grulens.errors import LayerError, NoGRUError, UnsupportedGRUError, shown
+from grulens.cells.cell import RecurrentCell
+from grulens.errors import LayerError, NoGRUError, SignalError, UnsupportedGRUError, shown
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.closed import Closed, Found, look, places, sentences
 from grulens.models.adapters.register import adapter_of
@@ -21,7 +21,7 @@ from grulens.tables import html_table
 
 @dataclass(frozen=True)
 class Layer:
-    """One direction of one GRU layer.
+    """One direction of one recurrent layer.
 
     Attributes:
         name: the module's dotted path and torch's own suffix; for a module that is called step by
@@ -61,7 +61,8 @@ class Layers(tuple[Layer, ...]):
     def __repr__(self) -> str:
         lines = [
             f"{layer.name}: {layer.kind}, input {layer.input_size}, hidden {layer.hidden_size}, "
-            f"{layer.direction}, {layer.convention}{layer.also and f'; also {layer.also}'}"
+            f"{layer.direction}{layer.convention and f', {layer.convention}'}"
+            f"{layer.also and f'; also {layer.also}'}"
             for layer in self
         ]
         return "\n".join([*lines, *(f"not opened: {said}" for said in sentences(self.closed))])
@@ -76,11 +77,11 @@ class Layers(tuple[Layer, ...]):
 
 
 def layers(model: nn.Module) -> Layers:
-    """The GRU layers of a model: one item per layer and direction, each with a `.name`.
+    """The recurrent layers of a model: one item per layer and direction, each with a `.name`.
 
-    What is like a GRU and cannot be opened is said beside them, and is their `.closed`: a subclass
-    that computes something else, a scripted or quantized layer, an LSTM, an RNN, a class that looks
-    like a GRU and is not registered.
+    What is like a layer and cannot be opened is said beside them, and is their `.closed`: a
+    subclass that computes something else, a scripted or quantized layer, an LSTM with projections,
+    a class that looks like a GRU and is not registered.
 
     Raises:
         NoGRUError: the model holds none; the message says what it holds.
@@ -96,7 +97,7 @@ def layers(model: nn.Module) -> Layers:
     ['rnn.l0', 'rnn.l0_reverse']
     >>> layers(nn.ModuleDict({"rnn": nn.GRU(3, 4), "other": nn.LSTM(3, 4)}))
     rnn.l0: GRU, input 3, hidden 4, forward, reset after the product
-    not opened: 'other' is an LSTM, which has other gates: grulens opens GRUs
+    other.l0: LSTM, input 3, hidden 4, forward
     """
     found, at = held(model), places(model)
     every = (
@@ -130,11 +131,11 @@ def held(model: nn.Module) -> Found:
         raise UnsupportedGRUError(_with_how(said))
     kinds = Counter(type(module).__name__ for module in model.modules() if module is not model)
     inside = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6)) or "no other module"
-    what = f"this model ({type(model).__name__}) holds no nn.GRU and no nn.GRUCell; it holds "
+    what = f"this model ({type(model).__name__}) holds no nn.GRU, nn.LSTM or nn.RNN; it holds "
     raise NoGRUError("; ".join([what + inside, *said]))
 
 
-def named(path: str, module: nn.Module) -> dict[Key, tuple[str, Cell]]:
+def named(path: str, module: nn.Module) -> dict[Key, tuple[str, RecurrentCell]]:
     """The layers of one module, name and cell, by (level, direction); direction 1 is reverse."""
     adapter = known(module)
     with only_looked_at(module):
@@ -154,6 +155,25 @@ def known(module: nn.Module) -> Adapter:
     if adapter is None:
         raise UnsupportedGRUError(f"{type(module).__name__} is not registered (any more)")
     return adapter
+
+
+def check_signal(signal: str, cell: RecurrentCell, layer: str) -> None:
+    """Raise SignalError unless a layer's cell has a signal that can be changed."""
+    names = [one.name for one in cell.signals]
+    if signal not in names:
+        raise SignalError(
+            f"layer {layer!r} is {article(cell.kind)} and has no signal {signal!r} that could be "
+            f"changed; it has {', '.join(names)}"
+        )
+
+
+def article(kind: str) -> str:
+    """The kind of a cell with its article.
+
+    >>> article("GRU"), article("LSTM")
+    ('a GRU', 'an LSTM')
+    """
+    return f"{'an' if kind[0] in 'AEFHILMNORSX' else 'a'} {kind}"
 
 
 def check_layer(

@@ -12,16 +12,14 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grulens.cells.gru import Cell, Gates
+from grulens.cells.cell import RecurrentCell
 from grulens.errors import RecordingError, SignalError, WeightsChangedError, shown
 from grulens.models.adapters.closed import Closed
 from grulens.models.call.segment import Segment
 from grulens.models.derivative import Recorded
-from grulens.models.layers import check_layer
+from grulens.models.layers import article, check_layer
 from grulens.models.restore.interrupts import grads
 from grulens.tables import html_table
-
-SIGNALS = ("x", "h_prev", "r", "z", "n", "h")
 
 
 class _NotSeen:
@@ -47,6 +45,9 @@ class Row(NamedTuple):
 
 class LayerRecording:
     """One layer of a recorded run. Every signal is (batch, time, unit), computed on first use.
+
+    The signals are x, h_prev, h, and those of its kind of cell by their names: r, z, n of a GRU, i,
+    f, g, o, c of an LSTM, a (the pre-activation) of an RNN.
 
     Rows are the user's, times are positions of the input sequence (for a reverse layer too). A
     layer that was called several times has one time axis over its calls. Padding is zero.
@@ -112,7 +113,7 @@ class LayerRecording:
         return self._steps.get(rows, self.shape[1])
 
     @property
-    def cell(self) -> Cell:
+    def cell(self) -> RecurrentCell:
         """The weights that ran."""
         return self.segments[-1].cell
 
@@ -142,7 +143,24 @@ class LayerRecording:
         return self.joined([s.before(h) for s, h in zip(self.segments, parts, strict=True)])
 
     @cached_property
-    def _gates(self) -> Gates:
+    def state(self) -> Float[Tensor, "batch time state"]:
+        """The whole state after the step: of an LSTM h and c side by side, else h."""
+        if len(self.cell.states) == 1:
+            return self.h
+        with grads(self.h.requires_grad):
+            parts = zip(self.segments, self._split(self.x), self._split(self.h), strict=True)
+            return self.joined([segment.whole(x, h) for segment, x, h in parts])
+
+    @property
+    def state_prev(self) -> Float[Tensor, "batch time state"]:
+        """The whole state before the step."""
+        if len(self.cell.states) == 1:
+            return self._delayed()
+        parts = zip(self.segments, self._split(self.state), strict=True)
+        return self.joined([segment.before(state) for segment, state in parts])
+
+    @cached_property
+    def _signals(self) -> dict[str, Tensor]:
         for segment in self.segments:
             if segment.moved:
                 raise WeightsChangedError(
@@ -153,28 +171,36 @@ class LayerRecording:
                 )
         with grads(self.h.requires_grad):
             parts = [
-                segment.gates(x, h_prev)
-                for segment, x, h_prev in zip(
-                    self.segments, self._split(self.x), self._split(self._delayed()), strict=True
+                segment.signals(x, state)
+                for segment, x, state in zip(
+                    self.segments, self._split(self.x), self._split(self.state_prev), strict=True
                 )
             ]
-            joined = Gates(*(self.joined(signal) for signal in zip(*parts, strict=True)))
-            return Gates(*(self._of(*named) for named in zip("rzn", joined, strict=True)))
+            return {
+                name: self._of(name, self.joined([part[name] for part in parts]))
+                for name in parts[0]
+            }
 
     @property
-    def r(self) -> Float[Tensor, "batch time unit"]:
-        """Reset gate, in [0, 1]."""
-        return self._gates.r
+    def names(self) -> tuple[str, ...]:
+        """Its signals by name: x and h_prev, and those of its cell."""
+        return ("x", "h_prev", *(signal.name for signal in self.cell.signals))
 
-    @property
-    def z(self) -> Float[Tensor, "batch time unit"]:
-        """Update gate, in [0, 1]; 1 keeps the memory."""
-        return self._gates.z
+    def __getattr__(self, name: str) -> Tensor:
+        """A signal of its cell (batch, time, unit), by name: `layer.z`."""
+        # only what is no attribute comes here; a copy asks before it has a cell
+        segments = vars(self).get("segments", ())
+        if not name.startswith("_") and segments:
+            if any(signal.name == name for signal in segments[-1].cell.signals):
+                return self._signals[name]
+            raise AttributeError(
+                f"layer {self.name!r} is {article(self.cell.kind)} and has no {name!r}; its "
+                f"signals are {', '.join(self.names)}"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    @property
-    def n(self) -> Float[Tensor, "batch time unit"]:
-        """Candidate, in [-1, 1]."""
-        return self._gates.n
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.names]
 
     @cached_property
     def mask(self) -> Bool[Tensor, "batch time"]:
@@ -183,12 +209,13 @@ class LayerRecording:
 
     @cached_property
     def residual(self) -> float:
-        """Max `|(1 - z) n + z h_prev - h|` over valid steps, where no edit set the state itself.
+        """Largest difference of h from what its signals make, where no edit set h itself.
 
-        It says how exactly the recorded gates explain the recorded states; about 1e-7 in float32.
+        Of a GRU that is max `|(1 - z) n + z h_prev - h|` over valid steps. It says how exactly the
+        recorded gates explain the recorded states; about 1e-7 in float32.
         """
         with grads(False):
-            error = torch.lerp(self.n, self._delayed(), self.z).sub_(self.h).abs_()
+            error = (self.cell.output(self._signals, self.state_prev) - self.h).abs_()
             error.masked_fill_(~self.mask[..., None], 0)
             for segment, part in zip(self.segments, self._split(error), strict=True):
                 touched = segment.program.touched("h") if segment.program else None
@@ -207,15 +234,22 @@ class LayerRecording:
         return self.h[self.mask].mean(0)
 
     def signal(self, name: Any) -> Tensor:
-        """A signal by its name: x, h_prev, r, z, n or h."""
-        if not isinstance(name, str) or name not in SIGNALS:
-            raise SignalError(f"signal {shown(name)} is none of {', '.join(SIGNALS)}")
+        """A signal by its name: x, h_prev, or one of its cell's.
+
+        Raises:
+            SignalError: it has none of that name.
+        """
+        if not isinstance(name, str) or name not in self.names:
+            raise SignalError(
+                f"signal {shown(name)} is none of {', '.join(self.names)}, which layer "
+                f"{self.name!r} ({article(self.cell.kind)}) has"
+            )
         value: Tensor = getattr(self, name)
         return value
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """Every signal and the mask as numpy arrays (bfloat16 becomes float32)."""
-        values = {name: self.signal(name) for name in SIGNALS} | {"mask": self.mask}
+        values = {name: self.signal(name) for name in self.names} | {"mask": self.mask}
         return {
             name: (v.float() if v.dtype is torch.bfloat16 else v).detach().cpu().numpy()
             for name, v in values.items()
@@ -225,8 +259,8 @@ class LayerRecording:
         """A signal that is part of a graph, if somebody has read it."""
         held = vars(self)
         value = held.get(signal)
-        if signal in "rzn" and "_gates" in held:
-            value = getattr(self._gates, signal)
+        if "_signals" in held:
+            value = self._signals.get(signal, value)
         return [value] if isinstance(value, Tensor) and value.requires_grad else []
 
     def joined(self, parts: Sequence[Tensor]) -> Tensor:

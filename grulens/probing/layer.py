@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from grulens.errors import RecordingError, shown
-from grulens.models.layers import check_layer
+from grulens.cells.gru import Cell
+from grulens.errors import CellError, RecordingError, shown
+from grulens.models.layers import article, check_layer
 from grulens.models.recording import LayerRecording, Recording
 
 
@@ -63,3 +64,22 @@ def last_read(layer: LayerRecording) -> Int[Tensor, " batch"]:
             place = start + (part.argmax(1) if segment.reverse else back)
             found[here] = torch.where(part.any(1), place, found[here])
     return found
+
+
+def gru_of(layer: LayerRecording, what: str) -> Cell:
+    """The cell of a layer, which must be a GRU's.
+
+    Args:
+        layer: the layer.
+        what: what is defined for GRUs only, in words.
+
+    Raises:
+        CellError: it is of another kind.
+    """
+    cell = layer.cell
+    if not isinstance(cell, Cell):
+        raise CellError(
+            f"{what} rests on a GRU's own equation, h = (1 - z) n + z h_prev; layer "
+            f"{layer.name!r} is {article(cell.kind)}"
+        )
+    return cell

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import grulens
-from grulens.cells import gates as gates_file
+from grulens.cells import cell as cell_file
 from grulens.cells import unroll as unroll_file
 from grulens.cells.activations import (
     HARD_SIGMOID_KERAS2,
@@ -17,10 +17,10 @@ from grulens.cells.activations import (
     HardSigmoid,
     LeakyRelu,
 )
+from grulens.cells.batched import gru as gru_file
 from grulens.cells.changes import Change, Program, reverse
-from grulens.cells.gates import gates
 from grulens.cells.unroll import fused, run, unroll
-from grulens.models.adapters.torch_gru import OfSequence
+from grulens.models.adapters.torch_modules import OfSequence
 from tests import reference
 from tests.drawn import Case, cases, flat
 
@@ -86,17 +86,19 @@ def test_run_and_gates_equal_the_reference(made, block, packed):
     )
     valid = torch.arange(6) < (lengths if packed else torch.tensor([6] * 3))[:, None]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gates_file, "BLOCK_ROWS", block)
+        patch.setattr(gru_file, "BLOCK_ROWS", block)
+        patch.setattr(cell_file, "BLOCK_ROWS", block)
         patch.setattr(unroll_file, "BLOCK_ROWS", block)
         for way in (run, unroll):
-            h = way(cell, x, h_0, lengths=lengths)
+            h, last = way(cell, x, h_0, lengths=lengths)
             np.testing.assert_allclose(h[valid], expected["h"][valid], atol=1e-12)
-            np.testing.assert_allclose(h[:, -1], expected["last"], atol=1e-12)
+            np.testing.assert_allclose(last, expected["last"], atol=1e-12)
         h_prev = torch.from_numpy(expected["h_prev"])
         for weights_in_graph in (False, True):
             cell.weight_hh.requires_grad_(weights_in_graph)
-            found = gates(cell, x, h_prev)
-            for signal, value in zip("rzn", found, strict=True):
+            found = cell.replay(x, h_prev)
+            assert list(found) == ["r", "z", "n"]
+            for signal, value in found.items():
                 assert value.requires_grad == weights_in_graph
                 close = np.testing.assert_allclose
                 close(value.detach()[valid], expected[signal][valid], atol=1e-12)
@@ -107,10 +109,9 @@ def test_run_and_gates_equal_the_reference(made, block, packed):
 def test_the_gates_make_the_states_again(made):
     cell, _, _ = made
     x, h_0 = torch.randn(3, 6, 3).double(), torch.randn(3, 4).double()
-    h = run(cell, x, h_0)
+    h = run(cell, x, h_0).h
     h_prev = torch.cat([h_0[:, None], h[:, :-1]], 1)
-    _, z, n = gates(cell, x, h_prev)
-    torch.testing.assert_close((1 - z) * n + z * h_prev, h)
+    torch.testing.assert_close(cell.output(cell.replay(x, h_prev), h_prev), h)
 
 
 @given(made=cells(), edited=st.booleans())
@@ -124,7 +125,7 @@ def test_the_loop_has_the_gradient_of_what_it_computes(made, edited):
     program = Program(changes, 3, x) if edited else None
     weights = [t.requires_grad_() for t in (*cell.parameters, x, h_0)]
     assert torch.autograd.gradcheck(
-        lambda *_: unroll(cell, x, h_0, program), weights, eps=1e-7, atol=1e-4
+        lambda *_: unroll(cell, x, h_0, program).h, weights, eps=1e-7, atol=1e-4
     )
 
 
@@ -138,7 +139,8 @@ def test_a_run_that_is_changed_for_some_steps_equals_the_loop_over_all(made, fir
     program = Program([Change("h", where, zero, 2 * one)], 6, x)
     assert (program.first, program.stop) == ((first, last + 1) if first <= last else (6, 6))
     whole = unroll(cell, x, h_0, program, lengths=lengths)
-    torch.testing.assert_close(run(cell, x, h_0, program, lengths), whole)
+    for one, other in zip(run(cell, x, h_0, program, lengths), whole, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_only_the_steps_from_the_first_touched_to_the_last_are_looped_over(monkeypatch):
@@ -165,7 +167,7 @@ def test_fused_is_the_kernel_itself():
     module, x = nn.GRU(3, 4, batch_first=True), torch.randn(2, 5, 3)
     # the module's own weights: the kernel rounds another way for weights that need no gradient
     cell = OfSequence().cells_of(module)[0, 0]
-    assert torch.equal(fused(cell, x, torch.zeros(2, 4)), module(x)[0])
+    assert torch.equal(fused(cell, x, torch.zeros(2, 4)).h, module(x)[0])
 
 
 def test_reverse_turns_each_row_within_its_own_length():

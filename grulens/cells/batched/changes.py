@@ -7,10 +7,10 @@ its signal, and a step touches what is changed at that step and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -34,22 +34,20 @@ class Touch:
     def key(self) -> tuple[str, bool]:
         return self.signal, self.before_activation
 
-    def places(self, copies: int, batch: int, units: int) -> Places:
-        row = self.copy * batch + self.row
-        gate = {"r": 0, "z": units}.get(self.signal)
-        index = row * units + self.unit if gate is None else row * 3 * units + gate + self.unit
+    def places(self, copies: int, batch: int, stride: int, offset: int) -> Places:
+        index = (self.copy * batch + self.row) * stride + offset + self.unit
         is_set = self.factor == 0
         scaled = None if bool(is_set.all()) else self.factor
         keeps = None if scaled is None or not bool(is_set.any()) else is_set
-        inside = (self.row * copies + self.copy) * units + self.unit
+        inside = (self.row * copies + self.copy) * stride + offset + self.unit
         return Places(self.key, index, inside, self.offset, scaled, keeps)
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """A touch as indices into the memory of its signal, (copy, batch, unit) in one piece.
+    """A touch as indices into the memory of its signal, whose rows are (copy, batch).
 
-    `inside` is the index where the copies of a row lie next to each other, (batch, copy, unit).
+    `inside` is the index where the copies of a row lie next to each other, rows (batch, copy).
     """
 
     key: tuple[str, bool]
@@ -78,6 +76,8 @@ class Stacked:
         units: units of the cell.
         steps: length of a run.
         like: a tensor of the run's dtype and device.
+
+    Before a run, `lie` has to say where the signals lie.
 
     Attributes:
         copies: how many runs there are.
@@ -110,7 +110,14 @@ class Stacked:
             for (signal, before, always), group in groups.items():
                 self._add(place, signal, before, always, group)
         self._made: dict[int, list[Places]] = {}
-        self._constant = self._merged(self._always)
+        self._constant: list[Places] = []
+        self._lies: Callable[[str], tuple[int, int]] | None = None
+
+    def lie(self, lies: Callable[[str], tuple[int, int]]) -> None:
+        """Say where each signal lies in its memory: its stride and offset, as `Steps` has them."""
+        if self._lies is None:
+            self._lies = lies
+            self._constant = self._merged(self._always)
 
     def _add(
         self,
@@ -146,8 +153,9 @@ class Stacked:
             found.append((place, touch))
 
     def _merged(self, touches: Sequence[tuple[int, Touch]]) -> list[Places]:
-        ordered = sorted(touches, key=lambda item: item[0])
-        return [touch.places(self.copies, self.batch, self.units) for _, touch in ordered]
+        ordered = [touch for _, touch in sorted(touches, key=lambda item: item[0])]
+        lies = cast(Callable[[str], tuple[int, int]], self._lies)
+        return [t.places(self.copies, self.batch, *lies(t.signal)) for t in ordered]
 
     def at(self, step: int) -> list[Places]:
         """What is changed at a step, in the order in which it acts."""
@@ -163,8 +171,8 @@ class Stacked:
 
         Args:
             step: the step.
-            memory: (copy, batch, unit) in one piece.
-            copies_inside: whether it is (batch, copy, unit) instead.
+            memory: (copy, batch, state) in one piece, flat.
+            copies_inside: whether it is (batch, copy, state) instead.
         """
         for place in self.at(step):
             if place.key == ("h", False):

@@ -15,38 +15,41 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from grulens.cells.batched.changes import Stacked
-from grulens.cells.batched.steps import Side
+from grulens.cells.batched.steps import Steps
 
 
 def edited(
-    side: Side,
+    runner: Steps,
     x: Float[Tensor, "rows time input"],
-    h_0: Float[Tensor, "rows unit"],
+    state_0: Float[Tensor, "rows state"],
     changes: Stacked,
     *,
-    known: Float[Tensor, "batch time unit"] | None = None,
+    known: Float[Tensor, "batch time state"] | None = None,
     lengths: Int[Tensor, " batch"] | None = None,
     start: int = 0,
-) -> Float[Tensor, "time batch copy unit"]:
+) -> Float[Tensor, "time batch copy state"]:
     """The states of all copies, each with its changes inside the recurrence.
 
     Args:
-        side: the cell's steps.
+        runner: the cell's steps.
         x: input in the order in which the cell reads it; (batch, time, input) if all copies share
             it, else its rows are (batch and copy).
-        h_0: state before the first step; (batch, unit) if all copies share it, else rows as `x`.
+        state_0: state before the first step; (batch, state) if all copies share it, else rows as
+            `x`.
         changes: what each copy changes; copies stand in the order of their first touched step.
         known: the states of the unedited run, if no copy is touched before `start`.
         lengths: (batch,) how far each row goes, or None.
         start: the step of the run at which `x` begins.
     """
     steps, copies = x.shape[1], changes.copies
-    states = side.room.empty((steps, side.batch, copies, side.units), x)
-    x, h = _by_copy(x, side.batch), _by_copy(h_0, side.batch)
+    width = state_0.shape[1]
+    states = x.new_empty(steps, runner.batch, copies, width)
+    changes.lie(runner.lies)
+    x, h = _by_copy(x, runner.batch), _by_copy(state_0, runner.batch)
     firsts = [0 if known is None else first - start for first in changes.first]
     begin = min(max(0, firsts[0]), steps)
-    inputs = side.inputs(x[:, :, begin:])
-    buffers = [x.new_empty(copies, side.batch, side.units) for _ in range(2)]
+    inputs = runner.inputs(x[:, :, begin:])
+    buffers = [x.new_empty(copies, runner.batch, width) for _ in range(2)]
     active = 0  # so many copies, the first ones, have been touched
     for t in range(steps):
         target = states[t].transpose(0, 1)
@@ -65,7 +68,7 @@ def edited(
                 # those that join were the unedited run until now
                 h = states[t - 1].transpose(0, 1)[:computed].contiguous()
             places = changes.at(start + t)
-            side.step(inputs[t - begin], h, places, out[:computed], computed)
+            runner.step(inputs[t - begin], h, places, out[:computed], computed)
             if lengths is not None:
                 over = (start + t >= lengths)[:, None]
                 out[:computed] = torch.where(over, h, out[:computed])
@@ -79,33 +82,34 @@ def edited(
 
 
 def direct(
-    side: Side,
+    runner: Steps,
     x: Float[Tensor, "batch time input"],
-    h_prev: Float[Tensor, "batch time unit"],
-    known: Float[Tensor, "batch time unit"],
+    state: Float[Tensor, "batch time state"],
+    known: Float[Tensor, "batch time state"],
     changes: Stacked,
     *,
     start: int = 0,
-) -> Float[Tensor, "time batch copy unit"]:
+) -> Float[Tensor, "time batch copy state"]:
     """The states of all copies when every step starts from the unedited run's state before it.
 
     Args:
-        side: the cell's steps.
+        runner: the cell's steps.
         x: the unedited run's input at these steps, at the positions of the sequence.
-        h_prev: its states before them.
+        state: its states before them.
         known: its states after them.
         changes: what each copy changes, by position.
         start: the position of the first of these steps.
     """
-    batch, copies = side.batch, changes.copies
-    states = side.room.empty((x.shape[1], batch, copies, side.units), x)
+    batch, copies, width = runner.batch, changes.copies, state.shape[2]
+    states = x.new_empty(x.shape[1], batch, copies, width)
+    changes.lie(runner.lies)
     if changes.only_h:
         states[:] = known.transpose(0, 1)[:, :, None]
-        for t, state in enumerate(states.flatten(1)):
-            changes.act_on_h(start + t, state, copies_inside=True)
+        for t, after in enumerate(states.flatten(1)):
+            changes.act_on_h(start + t, after, copies_inside=True)
         return states
-    buffer = x.new_empty(copies, batch, side.units)
-    inputs = side.inputs(x[None])
+    buffer = x.new_empty(copies, batch, width)
+    inputs = runner.inputs(x[None])
     for t in range(x.shape[1]):
         target = states[t].transpose(0, 1)
         places = changes.at(start + t)
@@ -113,7 +117,7 @@ def direct(
             target[:] = known[:, t]
             continue
         out = _in_one_piece(target, copies, buffer)
-        side.step(inputs[t], h_prev[None, :, t], places, out, copies)
+        runner.step(inputs[t], state[None, :, t], places, out, copies)
         changes.act_on_h(start + t, out.view(-1))
         if out.data_ptr() != target.data_ptr():
             target[:] = out

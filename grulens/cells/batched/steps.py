@@ -1,157 +1,76 @@
-"""One step of the recurrence for many rows at once, in place and with changes.
-
-What a step costs beside its matrix product is passes over memory; so there is one piece of memory
-for the gates of all rows, every formula writes into it, and it stays in the cache.
-"""
+"""Steps of one cell for many copies of a run side by side, each with changes of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear
 
 from grulens.cells.batched.changes import Places, act
-from grulens.cells.batched.room import Room
-from grulens.cells.gru import Cell
-
-QUICK_TANH = (torch.float32, torch.float64)
 
 
-class Input(NamedTuple):
-    """What the input adds to one step.
+@runtime_checkable
+class Steps(Protocol):
+    """What runs copies of a cell step by step; rows are (copy, batch).
 
-    Attributes:
-        bias: (3 unit,) or, if the reset gate acts before the product, (2 unit,): what is added to
-            every row of the recurrent product; with one row for all copies that is all there is of
-            r and z, for the matrix product adds it at no cost.
-        rz: (copy or 1, batch, 2 unit): what else is added to r and z; None if nothing.
-        n: (copy or 1, batch, unit): what is added to n.
+    A signal lies in a piece of memory whose rows are (copy and batch); `stride` says how many
+    numbers a row has, and `offset` at which of them the signal begins.
     """
 
-    bias: Tensor | None
-    rz: Tensor | None
-    n: Tensor
+    batch: int
 
+    def lies(self, signal: str) -> tuple[int, int]:
+        """The stride and the offset of a signal."""
 
-class _Views(NamedTuple):
-    """The memory of one step for so many copies, in all the shapes in which it is used."""
-
-    gates: Tensor
-    rz: Tensor
-    r: Tensor
-    z: Tensor
-    recurrent_n: Tensor
-    n: Tensor
-    n_rows: Tensor
-
-
-class Side:
-    """The steps of one cell for rows (copy, batch): the formulas of `Cell`, in place.
-
-    Args:
-        cell: the cell.
-        copies: at most so many runs.
-        batch: rows of each.
-        like: a tensor of the run's dtype and device.
-        room: memory for the states.
-    """
-
-    def __init__(
-        self, cell: Cell, copies: int, batch: int, like: Tensor, room: Room | None = None
-    ) -> None:
-        self.room = room or Room()
-        self.cell, self.batch, self.units = cell, batch, cell.hidden_size
-        # the transposes, once and in one piece: 1.5 x faster per step than views
-        weight, first = cell.weight_hh.t(), 2 * self.units
-        self.weight = (weight if cell.reset_after else weight[:, :first]).contiguous()
-        self.weight_n = weight[:, first:].contiguous()
-        self._gates = like.new_empty(copies * batch, 3 * self.units)
-        self._n = like.new_empty(copies * batch, self.units)
-        self._views: tuple[int, _Views] = copies, self._seen(copies)
-        # torch's tanh on a processor costs 10 x its sigmoid; tanh(v) = 2 sigmoid(2 v) - 1
-        quick = cell.candidate is torch.tanh and like.dtype in QUICK_TANH
-        self._quick_tanh = quick and like.device.type == "cpu"
-        self._minus_one = like.new_full((), -1)
-
-    def inputs(self, x: Float[Tensor, "copy batch time input"]) -> list[Input]:
+    def inputs(self, x: Float[Tensor, "copy batch time input"]) -> Sequence[Any]:
         """What the input adds to each step; one copy stands for all that share it."""
-        cell, first = self.cell, 2 * self.units
-        products = linear(x, cell.weight_ih, cell.bias_ih)
-        bias = cell.bias_hh
-        if not cell.reset_after and bias is not None:
-            products[..., first:] += bias[first:]
-            bias = bias[:first]
-        n = products[..., first:].unbind(2)
-        rz = products[..., :first].unbind(2)
-        if products.shape[:2] != (1, 1):
-            return [Input(bias, *pair) for pair in zip(rz, n, strict=True)]
-        added = products[0, 0].clone() if cell.reset_after else products[0, 0, :, :first].clone()
-        added[:, first:] = 0
-        if bias is not None:
-            added += bias
-        return [Input(row, None, part) for row, part in zip(added.unbind(0), n, strict=True)]
 
     def step(
-        self, given: Input, h: Tensor, places: Sequence[Places], out: Tensor, copies: int
+        self, given: Any, state: Tensor, places: Sequence[Places], out: Tensor, copies: int
     ) -> None:
         """One step.
 
         Args:
             given: what the input adds.
-            h: the state before it (copy or 1, batch, unit).
-            places: what is changed; not yet the state itself.
-            out: where the state after it goes (copy, batch, unit), in one piece of memory.
+            state: the state before it (copy or 1, batch, state).
+            places: what is changed; not yet h itself.
+            out: where the state after it goes (copy, batch, state), in one piece of memory.
             copies: how many there are.
         """
-        cell = self.cell
-        if self._views[0] != copies:
-            self._views = copies, self._seen(copies)
-        gates, rz, r, z, recurrent_n, n, n_rows = self._views[1]
-        self._recurrent(given, h, copies)
-        if given.rz is not None:
-            rz.add_(given.rz)
-        act(places, gates, ("r", True), ("z", True))
-        if cell.gate is torch.sigmoid:
-            rz.sigmoid_()
-        else:
-            rz.copy_(cell.gate(rz))
-        act(places, gates, ("r", False), ("z", False))
-        if cell.reset_after:
-            torch.addcmul(given.n, r, recurrent_n, out=n)
-        else:
-            torch.mm((r * h).view(n_rows.shape), self.weight_n, out=n_rows)
-            n.add_(given.n)
-        act(places, n_rows, ("n", True))
-        if self._quick_tanh:
-            torch.add(self._minus_one, n_rows.mul_(2).sigmoid_(), alpha=2, out=n_rows)
-        elif cell.candidate is torch.tanh:
-            n_rows.tanh_()
-        else:
-            n_rows.copy_(cell.candidate(n_rows))
-        act(places, n_rows, ("n", False))
-        torch.lerp(n, h if len(h) == copies else h.expand_as(n), z, out=out)
 
-    def _recurrent(self, given: Input, h: Tensor, copies: int) -> None:
-        """W_hh h and the bias into the gates; done once where all copies have one state."""
-        views = self._views[1]
-        rows = h.reshape(-1, self.units)
-        whole = len(h) == copies and self.cell.reset_after
-        into = views.gates if whole else None
-        if given.bias is None:
-            recurrent = torch.mm(rows, self.weight, out=into)
-        else:
-            recurrent = torch.addmm(given.bias, rows, self.weight, out=into)
-        if not whole:
-            gates = views.gates.view(copies, self.batch, -1)
-            gates[..., : recurrent.shape[1]] = recurrent.view(len(h), self.batch, -1)
 
-    def _seen(self, copies: int) -> _Views:
-        rows, shape = copies * self.batch, (copies, self.batch, -1)
-        gates, n_rows = self._gates[:rows], self._n[:rows]
-        r, z, recurrent_n = torch.split(gates.view(shape), self.units, 2)
-        rz = gates.view(shape)[..., : 2 * self.units]
-        return _Views(gates, rz, r, z, recurrent_n, n_rows.view(shape), n_rows)
+class PlainSteps:
+    """The steps of any cell, by its own reference.
+
+    Args:
+        cell: a `RecurrentCell`.
+        copies: at most so many runs.
+        batch: rows of each.
+    """
+
+    def __init__(self, cell: Any, copies: int, batch: int) -> None:
+        self.cell, self.batch = cell.by_columns, batch
+
+    def lies(self, signal: str) -> tuple[int, int]:
+        if signal == "h":
+            return self.cell.state_size, 0
+        return self.cell.hidden_size, 0
+
+    def inputs(self, x: Float[Tensor, "copy batch time input"]) -> Sequence[Any]:
+        products: Tensor = self.cell.project(x)
+        return products.unbind(2)
+
+    def step(
+        self, given: Any, state: Tensor, places: Sequence[Places], out: Tensor, copies: int
+    ) -> None:
+        def edit(name: str, value: Tensor, before: bool) -> Tensor:
+            if name == "h" or not any(place.key == (name, before) for place in places):
+                return value
+            # a copy of its own: it may be a view of a product that others share
+            memory = value.expand(copies, *value.shape[1:]).clone()
+            act(places, memory, (name, before))
+            return memory
+
+        out[:] = self.cell.step(given, state, edit if places else None)

@@ -23,7 +23,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.cells.gates import general_gates
 from grulens.cells.gru import Cell
 
 
@@ -78,7 +77,8 @@ def relevance(
     weight_in, weight_hn = (w[2 * units :] for w in (cell.weight_ih, cell.weight_hh))
     none = cell.weight_hh.new_zeros(3 * units)
     b_in, b_hn = ((none if b is None else b)[2 * units :] for b in (cell.bias_ih, cell.bias_hh))
-    r, z, n = general_gates(cell, linear(x, cell.weight_ih, cell.bias_ih), h_prev)
+    made = cell.terms(cell.project(x), h_prev)
+    r, z, n = made.r, made.z, made.n
     stays, enters = z * h_prev, (1 - z) * n
     if cell.reset_after:
         kept = r * linear(h_prev, weight_hn)

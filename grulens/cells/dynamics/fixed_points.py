@@ -15,13 +15,12 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import linear
 
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.distinct import distinct, points
 from grulens.cells.dynamics.jacobian import check_cell, dense, fit, jacobian
 from grulens.cells.dynamics.stability import modes
-from grulens.cells.dynamics.stationary import Standstill
-from grulens.cells.gru import Cell
+from grulens.cells.dynamics.stationary import Standstill, standstill
 from grulens.durations import steps
 from grulens.errors import CellError, shown
 from grulens.job import stopped, tell
@@ -56,7 +55,7 @@ class FixedPoints:
             point from which the search found no way to a slower one.
     """
 
-    cell: Cell
+    cell: RecurrentCell
     x: Float[Tensor, " input"]
     states: Float[Tensor, "point unit"]
     residual: Float[Tensor, " point"]
@@ -153,7 +152,7 @@ class FixedPoints:
 
 
 def find_fixed_points(
-    cell: Cell,
+    cell: RecurrentCell,
     *,
     x: Tensor | None = None,
     starts: Tensor,
@@ -165,14 +164,15 @@ def find_fixed_points(
     """States that a step with a constant input leaves as they are.
 
     n(h) - h = 0 is solved by Levenberg-Marquardt (Marquardt 1963, J. SIAM 11:431) with the
-    closed-form Jacobian, in float64, for many starts at once. Sussillo and Barak 2013 (Neural
-    Comput. 25:626) brought fixed points to trained recurrent networks; they minimise the speed of
-    h instead.
+    closed-form Jacobian, in float64, for many starts at once; F(s) - s = 0 for a cell that is no
+    GRU. Sussillo and Barak 2013 (Neural Comput. 25:626) brought fixed points to trained recurrent
+    networks; they minimise the speed of h instead.
 
     Args:
-        cell: the cell, of any convention; it is read in float64.
+        cell: the cell: a GRU of any convention, an RNN, an LSTM; it is read in float64.
         x: the input that stays, (input,); None is zero.
-        starts: where to search from, (start, unit); states of a recorded run serve well.
+        starts: where to search from, (start, unit), of an LSTM h and c side by side; states of a
+            recorded run serve well.
         tol: the largest norm of F(h) - h at a fixed point.
         unique: points nearer to each other than this are one.
         memory: bytes that the search may hold; it takes as many starts at once as fit.
@@ -187,6 +187,7 @@ def find_fixed_points(
         CellError: x or the starts do not fit the cell, or something is not finite; tol, unique or
             memory is no number above 0.
 
+    >>> from grulens import Cell
     >>> cell = Cell(torch.zeros(3, 1), torch.tensor([[0.], [0.], [4.]]), None, None)
     >>> find_fixed_points(cell, starts=torch.tensor([[-1.], [0.], [1.]]), progress=False)
     FixedPoints(3 points, 2 stable, from 3 starts, 100% converged)
@@ -216,18 +217,15 @@ def find_fixed_points(
     if not all(bool(torch.isfinite(weight).all()) for weight in cell.parameters):
         raise CellError("the cell's weights are not finite: nothing stands still there")
     with torch.no_grad():
-        product = linear(x, cell.weight_ih, cell.bias_ih)
-        still = Standstill(cell, product)
+        still = standstill(cell, cell.project(x))
         ends, left = _search(still, starts, tol, memory, progress)
-        parts = still.at(ends)
-        speed = ((1 - parts.z) * (parts.n - ends)).norm(dim=1)
-        # n = h as well, and not only a gate that is almost closed
-        converged = (speed <= tol) & ((parts.n - ends).norm(dim=1) <= tol**0.5) & ~left
+        speed = still.moves(ends).norm(dim=1)
+        # of a GRU n = h as well, and not only a gate that is almost closed
+        converged = (speed <= tol) & (still.off(ends).norm(dim=1) <= tol**0.5) & ~left
         speed[left] = torch.nan
         some = converged.nonzero()[:, 0]
         states, count = points(still, ends[some], speed[some], unique, memory)
-        parts = still.at(states)
-        residual = ((1 - parts.z) * (parts.n - states)).norm(dim=1)
+        residual = still.moves(states).norm(dim=1)
         values, marginal = modes(still, states, eps, memory)
         order = values[:, 0].abs().argsort(stable=True)
         found = FixedPoints(

@@ -7,24 +7,56 @@ Jacobian that autograd finds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear
 
-from grulens.cells.activations import Activation
+from grulens.cells.activations import with_slope
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.gru import Cell
 from grulens.errors import CellError, shown
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Jacobian:
-    """d h / d h_prev of one step, (batch, unit, unit): row the unit that is moved, column by which.
+    """d state / d state_prev of one step: row the number that is moved, column by which.
 
     Attributes:
+        total: (batch, state, state); the state of a GRU or an RNN is (unit,), that of an LSTM h
+            and c side by side.
+    """
+
+    total: Float[Tensor, "batch state state"]
+
+    @property
+    def parts(self) -> dict[str, Float[Tensor, "batch state state"]]:
+        """The parts that have a name, and the total."""
+        return {"total": self.total}
+
+    def __repr__(self) -> str:
+        batch, unit, _ = self.total.shape
+        return f"Jacobian(batch {batch}, unit {unit})"
+
+    def _repr_html_(self) -> str:
+        from grulens.tables import html_table  # noqa: PLC0415 - only for display
+
+        rows = [
+            (name, *(f"{float(one.norm()) / len(one) ** 0.5:.4g}" for one in part[:5]))
+            for name, part in self.parts.items()
+        ]
+        head = ("part", *(f"size, row {i}" for i in range(min(5, len(self.total)))))
+        return html_table(head, rows, repr(self))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GRUJacobian(Jacobian):
+    """d h / d h_prev of a GRU's step in its four parts, each (batch, unit, unit).
+
+    Attributes:
+        total: the sum of the four.
         leak: diag(z).
         update: diag((h_prev - n) z') W_hz.
         candidate: diag((1 - z) n') diag(r) W_hn; with the reset before the product
@@ -41,36 +73,21 @@ class Jacobian:
     reset: Float[Tensor, "batch unit unit"]
 
     @property
-    def total(self) -> Float[Tensor, "batch unit unit"]:
-        """The sum of the four."""
-        return self.leak + self.update + self.candidate + self.reset
-
-    def __repr__(self) -> str:
-        batch, unit, _ = self.leak.shape
-        return f"Jacobian(batch {batch}, unit {unit})"
-
-    def _repr_html_(self) -> str:
-        from grulens.tables import html_table  # noqa: PLC0415 - only for display
-
-        parts = {f.name: getattr(self, f.name) for f in fields(self)} | {"total": self.total}
-        rows = [
-            (name, *(f"{float(one.norm()) / len(one) ** 0.5:.4g}" for one in part[:5]))
-            for name, part in parts.items()
-        ]
-        head = ("part", *(f"size, row {i}" for i in range(min(5, len(self.leak)))))
-        return html_table(head, rows, repr(self))
+    def parts(self) -> dict[str, Float[Tensor, "batch unit unit"]]:
+        named = {"leak": self.leak, "update": self.update, "candidate": self.candidate}
+        return named | {"reset": self.reset, "total": self.total}
 
 
-def jacobian(cell: Cell, x: Tensor, h: Tensor) -> Jacobian:
-    """The Jacobian of one step in four parts, closed form (formulas: `Jacobian`).
+def jacobian(cell: RecurrentCell, x: Tensor, h: Tensor) -> Jacobian:
+    """The Jacobian of one step, of a GRU in four parts and in closed form (`GRUJacobian`).
 
     Differentiating the cell's own equations (`Cell`) gives the four terms; Jordan, Sokół and Park
     2021 (Front. Comput. Neurosci. 15:678158) read the dynamics of a GRU from them.
 
     Args:
-        cell: the cell, of any convention.
+        cell: the cell: a GRU of any convention, an RNN, an LSTM.
         x: input of the step (batch, input), of the cell's dtype.
-        h: the state before it (batch, unit), same dtype.
+        h: the state before it (batch, unit), same dtype; of an LSTM h and c side by side.
 
     Raises:
         CellError: x or h does not fit the cell.
@@ -86,7 +103,20 @@ def jacobian(cell: Cell, x: Tensor, h: Tensor) -> Jacobian:
             f"x must be (batch, input) and h (batch, unit), got {tuple(x.shape)} and "
             f"{tuple(h.shape)}"
         )
-    return Slopes.at(cell, linear(x, cell.weight_ih, cell.bias_ih), h).jacobian()
+    if isinstance(cell, Cell):
+        return Slopes.at(cell, cell.project(x), h).jacobian()
+    return Jacobian(cell.slope(cell.project(x), h).detach())
+
+
+def slope(
+    cell: RecurrentCell,
+    products: Float[Tensor, "batch blocks"],
+    state: Float[Tensor, "batch state"],
+) -> Float[Tensor, "batch state state"]:
+    """The whole Jacobian of a step of any cell, from what the input adds to it."""
+    if isinstance(cell, Cell):
+        return Slopes.at(cell, products, state).jacobian().total
+    return cell.slope(products, state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,26 +136,21 @@ class Slopes:
     @classmethod
     def at(cls, cell: Cell, product: Tensor, h: Tensor) -> Slopes:
         """At states h (batch, unit), with the input's product W_i x + b_i (batch, 3 unit)."""
-        units = cell.hidden_size
-        in_r, in_z, in_n = torch.split(product, units, -1)
-        bias = cell.bias_hh
-        b_rz, b_n = (None, None) if bias is None else (bias[: 2 * units], bias[2 * units :])
-        rec_r, rec_z = torch.split(linear(h, cell.weight_hh[: 2 * units], b_rz), units, -1)
-        r, dr = with_slope(cell.gate, in_r + rec_r)
-        z, dz = with_slope(cell.gate, in_z + rec_z)
-        inner = linear(h if cell.reset_after else r * h, cell.weight_hh[2 * units :], b_n)
-        n, dn = with_slope(cell.candidate, in_n + (r * inner if cell.reset_after else inner))
-        return cls(cell, h, r, z, n, dr, dz, dn, inner)
+        made = cell.terms(product, h)
+        r, dr = with_slope(cell.gate, made.pre_r)
+        z, dz = with_slope(cell.gate, made.pre_z)
+        n, dn = with_slope(cell.candidate, made.pre_n)
+        return cls(cell, h, r, z, n, dr, dz, dn, made.inner)
 
-    def jacobian(self) -> Jacobian:
+    def jacobian(self) -> GRUJacobian:
         """D h / d h_prev in its four parts."""
         w_z = self.cell.weight_hh.chunk(3)[1]
-        return Jacobian(
-            leak=torch.diag_embed(self.z),
-            update=((self.h - self.n) * self.dz)[..., None] * w_z,
-            candidate=(1 - self.z)[..., None] * self.by_candidate(),
-            reset=(1 - self.z)[..., None] * self.by_reset(),
-        )
+        leak = torch.diag_embed(self.z)
+        update = ((self.h - self.n) * self.dz)[..., None] * w_z
+        candidate = (1 - self.z)[..., None] * self.by_candidate()
+        reset = (1 - self.z)[..., None] * self.by_reset()
+        total = leak + update + candidate + reset
+        return GRUJacobian(total, leak, update, candidate, reset)
 
     def sizes(self) -> dict[str, Tensor]:
         """The size of each of the four parts, (batch,): its norm over that of the identity.
@@ -181,25 +206,11 @@ class Slopes:
         return (self.dn[..., None] * w_n * (self.h * self.dr)[..., None, :]) @ w_r
 
 
-def with_slope(activation: Activation, pre: Tensor) -> tuple[Tensor, Tensor]:
-    """The value and the derivative of an activation, elementwise."""
-    if activation is torch.sigmoid:
-        value = torch.sigmoid(pre)
-        return value, value * (1 - value)
-    if activation is torch.tanh:
-        value = torch.tanh(pre)
-        return value, 1 - value * value
-    with torch.enable_grad():
-        at = pre.detach().requires_grad_()
-        value = activation(at)
-        (slope,) = torch.autograd.grad(value.sum(), at)
-    return value.detach(), slope
-
-
 def fit(cell: Any, x: Any, h: Any) -> None:
     """Raise CellError unless input (..., input) and state (..., unit) fit a cell."""
     check_cell(cell)
-    wanted = ((x, "x", cell.input_size, "input"), (h, "h", cell.hidden_size, "unit"))
+    state = "unit" if len(cell.states) == 1 else f"{' and '.join(cell.states)} side by side"
+    wanted = ((x, "x", cell.input_size, "input"), (h, "h", cell.state_size, state))
     dtype = cell.weight_hh.dtype
     for value, name, size, words in wanted:
         dense(value, name)
@@ -212,7 +223,7 @@ def fit(cell: Any, x: Any, h: Any) -> None:
 
 def check_cell(cell: Any) -> None:
     """Raise CellError unless it is a Cell."""
-    if not isinstance(cell, Cell):
+    if not isinstance(cell, RecurrentCell):
         raise CellError(f"expected a Cell, such as record(model, x)[layer].cell, got {shown(cell)}")
 
 

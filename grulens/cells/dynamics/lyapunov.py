@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear
 
-from grulens.cells.dynamics.jacobian import Slopes, check_cell, dense, fit
-from grulens.cells.gru import Cell
-from grulens.cells.unroll import unroll
+from grulens.cells.cell import RecurrentCell
+from grulens.cells.dynamics.jacobian import check_cell, dense, fit, slope
 from grulens.errors import CellError, shown
 
 
@@ -54,7 +52,7 @@ class Lyapunov:
 
 
 def lyapunov(
-    cell: Cell,
+    cell: RecurrentCell,
     x: Tensor,
     h: Tensor | None = None,
     *,
@@ -69,14 +67,15 @@ def lyapunov(
     exponent is -inf, not the logarithm of a rounding error.
 
     Args:
-        cell: the cell, of any convention; it is read in float64.
+        cell: the cell: a GRU of any convention, an RNN, an LSTM; it is read in float64.
         x: input that drives it (time, input).
-        h: state before the first step (unit,); None is zero.
+        h: state before the first step (unit,), of an LSTM h and c side by side; None is zero.
         skip: steps at the start that turn the axes and are not counted; None is a tenth.
 
     Raises:
         CellError: x or h does not fit the cell, or there are no steps to count.
 
+    >>> from grulens import Cell
     >>> cell = Cell(torch.zeros(6, 1), torch.zeros(6, 2), None, None)          # h' = h / 2
     >>> lyapunov(cell, torch.zeros(50, 1)).exponents
     tensor([-0.6931, -0.6931], dtype=torch.float64)
@@ -87,7 +86,7 @@ def lyapunov(
     like = cell.weight_hh
     x = x.detach().to(like)
     if h is None:
-        h = like.new_zeros(cell.hidden_size)
+        h = like.new_zeros(cell.state_size)
     else:
         dense(h, "h")
         h = h.detach().to(like)
@@ -102,14 +101,14 @@ def lyapunov(
     if isinstance(skip, bool) or not isinstance(skip, int) or not 0 <= skip < len(x):
         raise CellError(f"{len(x)} steps of which {shown(skip)} are skipped leave none to count")
     with torch.no_grad():
-        states = torch.cat([h[None], unroll(cell, x[None], h[None])[0, :-1]])
-        products = linear(x, cell.weight_ih, cell.bias_ih)
+        products, state = cell.project(x), h[None]
         axes = torch.eye(len(h), dtype=like.dtype, device=like.device)
         growth, eps = [], len(h) * torch.finfo(like.dtype).eps
-        for t, state in enumerate(states):
-            slope = Slopes.at(cell, products[t][None], state[None]).jacobian().total[0]
-            noise = eps * (slope.abs() @ axes.abs()).norm(dim=0)
-            axes, r = torch.linalg.qr(slope @ axes)
+        for t, product in enumerate(products):
+            by_state = slope(cell, product[None], state)[0]
+            noise = eps * (by_state.abs() @ axes.abs()).norm(dim=0)
+            axes, r = torch.linalg.qr(by_state @ axes)
+            state = cell.step(product[None], state)
             if t >= skip:
                 stretch = r.diagonal().abs()
                 growth.append(torch.where(stretch > noise, stretch, 0.0).log())

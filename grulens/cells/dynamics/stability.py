@@ -50,7 +50,7 @@ def modes(
     chunk = still.fitting(memory)
     for begin in range(0, len(states), chunk):
         some = states[begin : begin + chunk]
-        parts = still.at(some).jacobian()
+        parts = still.jacobian(some)
         found = torch.linalg.eigvals(parts.total)
         found = found.gather(1, found.abs().argsort(1, descending=True))
         values[begin : begin + chunk] = found
@@ -81,8 +81,8 @@ def rounding(parts: Jacobian, eps: float) -> Float[Tensor, " point"]:
 
     That of the cell's weights, and four times that of the float64 in which it is computed.
     """
-    eps = max(eps, 4 * torch.finfo(parts.leak.dtype).eps)
-    ways = (parts.leak, parts.update, parts.candidate, parts.reset)
+    eps = max(eps, 4 * torch.finfo(parts.total.dtype).eps)
+    ways = [part for name, part in parts.parts.items() if name != "total"] or [parts.total]
     size: Tensor = eps * torch.stack([way.norm(dim=(1, 2)) for way in ways]).sum(0)
     return size
 
@@ -110,7 +110,7 @@ def _moved(still: Standstill, state: Tensor, values: Tensor) -> Float[Tensor, " 
         places = torch.linspace(-low, high, PLACES, dtype=state.dtype, device=state.device)
         along = way.expand(PLACES, -1)
         there = still.beside(state + places[:, None] * way, along)
-        others = torch.linalg.eigvals(still.at(there).jacobian().total).abs()
+        others = torch.linalg.eigvals(still.jacobian(there).total).abs()
         apart = (others.sort(1, descending=True).values - values.abs()).abs()
         moved = torch.maximum(moved, apart.amax(0))
     # of several that are alike any may be the one that moves

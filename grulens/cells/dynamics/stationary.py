@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grulens.cells.dynamics.jacobian import Slopes
+from grulens.cells.cell import RecurrentCell
+from grulens.cells.dynamics.jacobian import Jacobian, Slopes
 from grulens.cells.gru import Cell
 
 NEWTON = 40
@@ -25,45 +26,55 @@ MATRICES = 8
 """What a step holds for each state: Jacobian and its parts, normal equations, their factors."""
 
 
+def standstill(cell: RecurrentCell, product: Float[Tensor, " blocks"]) -> Standstill:
+    """The map whose zeros are a cell's fixed points, with what the input adds to each step."""
+    return GRUStandstill(cell, product) if isinstance(cell, Cell) else Standstill(cell, product)
+
+
 @dataclass(frozen=True, eq=False)
 class Standstill:
-    """The map whose zeros are fixed points, of one cell with one input.
+    """The map F(s) - s of one cell with one input: its zeros are fixed points.
 
     Attributes:
         cell: the cell, in float64.
-        product: what the input adds, W_i x + b_i (3 unit,).
+        product: what the input adds to a step (blocks of units,).
     """
 
-    cell: Cell
-    product: Float[Tensor, " gates"]
+    cell: RecurrentCell
+    product: Float[Tensor, " blocks"]
 
-    def at(self, h: Float[Tensor, "state unit"]) -> Slopes:
-        """Gates and slopes at some states."""
-        return Slopes.at(self.cell, self.product.expand(len(h), -1), h)
+    def moves(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
+        """How a step moves some states."""
+        return self.cell.step(self.product.expand(len(h), -1), h) - h
 
-    def off(self, h: Float[Tensor, "state unit"]) -> Float[Tensor, "state unit"]:
-        """n(h) - h."""
-        return self.at(h).n - h
+    def off(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
+        """What is zero at a fixed point."""
+        return self.moves(h)
 
-    def slope(self, h: Float[Tensor, "state unit"]) -> Float[Tensor, "state unit unit"]:
-        """The derivative of n(h) - h."""
-        parts = self.at(h)
-        eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-        return parts.by_candidate() + parts.by_reset() - eye
+    def jacobian(self, h: Float[Tensor, "point unit"]) -> Jacobian:
+        """The derivative of a step."""
+        return Jacobian(self.cell.slope(self.product.expand(len(h), -1), h).detach())
 
-    def rounding(self, h: Float[Tensor, "state unit"]) -> Float[Tensor, " state"]:
-        """The norm that n(h) - h has from rounding alone, at most about."""
-        parts, units = self.at(h), self.cell.hidden_size
-        weight, bias = self.cell.weight_hh[2 * units :].abs(), self.cell.bias_hh
-        inside = h.abs() if self.cell.reset_after else parts.r * h.abs()
-        sums = inside @ weight.T + (0.0 if bias is None else bias[2 * units :].abs())
-        if self.cell.reset_after:
-            sums = parts.r * sums
-        sums = parts.dn.abs() * (self.product[2 * units :].abs() + sums)
-        size: Tensor = (h.abs() + parts.n.abs() + sums).norm(dim=1)
-        return 4 * torch.finfo(h.dtype).eps * size
+    def slope(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit unit"]:
+        """The derivative of `off`."""
+        return self.jacobian(h).total - torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
 
-    def blur(self, h: Float[Tensor, "state unit"]) -> Float[Tensor, " state"]:
+    def rounding(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, " point"]:
+        """The norm that `off` has from rounding alone, at most about."""
+        # a sum rounds by its terms: W h and what the input adds, as far as the step passes them on
+        with torch.enable_grad():
+            products = self.product.expand(len(h), -1).clone().requires_grad_()
+            state = h.detach().requires_grad_()
+            new = self.cell.step(products, state)
+            axes = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)[:, None]
+            by_product, by_state = torch.autograd.grad(
+                new, (products, state), axes.expand(-1, len(h), -1), is_grads_batched=True
+            )
+        sums = (by_product.abs() * products.abs()).sum(2) + (by_state.abs() * h.abs()).sum(2)
+        size: Tensor = (h.abs() + new.abs() + sums.T).norm(dim=1)
+        return 4 * torch.finfo(h.dtype).eps * size.detach()
+
+    def blur(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, " point"]:
         """How far a zero may be from each state, to first order; infinite where the slope is none.
 
         That is the step of Newton's method, and what the slope makes of rounding.
@@ -76,7 +87,7 @@ class Standstill:
         size: Tensor = found.norm(dim=1).sum(1)
         return size.masked_fill((failed != 0) | ~size.isfinite(), torch.inf)
 
-    def polished(self, h: Float[Tensor, "state unit"]) -> Float[Tensor, "state unit"]:
+    def polished(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
         """States nearer to their zeros, as near as rounding lets them."""
         h, off = h.clone(), self.off(h)
         noise = 8 * torch.finfo(h.dtype).eps * h.shape[1] ** 0.5
@@ -109,8 +120,8 @@ class Standstill:
         return h
 
     def beside(
-        self, h: Float[Tensor, "state unit"], along: Float[Tensor, "state unit"]
-    ) -> Float[Tensor, "state unit"]:
+        self, h: Float[Tensor, "point unit"], along: Float[Tensor, "point unit"]
+    ) -> Float[Tensor, "point unit"]:
         """States where n(h) - h is as small as it gets without a move in a direction.
 
         Args:
@@ -133,4 +144,44 @@ class Standstill:
 
     def fitting(self, memory: int) -> int:
         """How many states go at once: about MATRICES of (unit, unit) each are alive at a time."""
-        return max(1, int(memory // (MATRICES * 8 * self.cell.hidden_size**2)))
+        return max(1, int(memory // (MATRICES * 8 * self.cell.state_size**2)))
+
+
+@dataclass(frozen=True, eq=False)
+class GRUStandstill(Standstill):
+    """n(h) - h of a GRU: without the update gate, which only slows a state down."""
+
+    cell: Cell
+
+    def moves(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
+        made = self.cell.terms(self.product.expand(len(h), -1), h)
+        return (1 - made.z) * (made.n - h)
+
+    def jacobian(self, h: Float[Tensor, "point unit"]) -> Jacobian:
+        return self.at(h).jacobian()
+
+    def at(self, h: Float[Tensor, "point unit"]) -> Slopes:
+        """Gates and slopes at some states."""
+        return Slopes.at(self.cell, self.product.expand(len(h), -1), h)
+
+    def off(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
+        """n(h) - h."""
+        return self.at(h).n - h
+
+    def slope(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit unit"]:
+        """The derivative of n(h) - h."""
+        parts = self.at(h)
+        eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+        return parts.by_candidate() + parts.by_reset() - eye
+
+    def rounding(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, " point"]:
+        """The norm that n(h) - h has from rounding alone, at most about."""
+        parts, units = self.at(h), self.cell.hidden_size
+        weight, bias = self.cell.weight_hh[2 * units :].abs(), self.cell.bias_hh
+        inside = h.abs() if self.cell.reset_after else parts.r * h.abs()
+        sums = inside @ weight.T + (0.0 if bias is None else bias[2 * units :].abs())
+        if self.cell.reset_after:
+            sums = parts.r * sums
+        sums = parts.dn.abs() * (self.product[2 * units :].abs() + sums)
+        size: Tensor = (h.abs() + parts.n.abs() + sums).norm(dim=1)
+        return 4 * torch.finfo(h.dtype).eps * size

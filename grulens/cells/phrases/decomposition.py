@@ -24,15 +24,13 @@ only beta's. For one state and one activation this costs two evaluations instead
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
 from grulens.cells.activations import Activation
-from grulens.cells.gru import Cell
+from grulens.cells.gru import Cell, Terms
 
 
 def contextual(
@@ -73,10 +71,10 @@ def contextual(
     step = _Step(cell)
     for start in range(first, steps, BLOCK):
         block = slice(start, start + BLOCK)
-        known = step.known(x[:, block], h_prev[:, block])
+        known = cell.terms(cell.project(x[:, block]), h_prev[:, block])
         inputs = linear(beta_x[:, :, block], cell.weight_ih)
         for offset, t in enumerate(range(start, min(start + BLOCK, steps))):
-            there = _Known(*(signal[:, offset] for signal in known))
+            there = Terms(*(signal[:, offset] for signal in known))
             beta = step(there, inputs[:, :, offset], beta)
             # vectors and what is left over of them round an activation differently: zero is set
             beta = beta.where(begun[:, :, t, None], beta.new_zeros(()))
@@ -88,53 +86,23 @@ BLOCK = 64
 """Steps whose inputs are multiplied at a time."""
 
 
-class _Known(NamedTuple):
-    """The whole signals of a run: pre-activations and what they became."""
-
-    pre_r: Tensor
-    pre_z: Tensor
-    pre_n: Tensor
-    r: Tensor
-    z: Tensor
-    n: Tensor
-
-
 class _Step:
     """One step of the decomposition, for all phrases and rows at once."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell, units = cell, cell.hidden_size
-        none = cell.weight_hh.new_zeros(3 * units)
-        self.b_i, self.b_h = (none if b is None else b for b in (cell.bias_ih, cell.bias_hh))
-        base = torch.split(self.b_i + self.b_h, units)
-        self.base_r, self.base_z = base[0], base[1]
-        self.r, self.z = cell.gate(self.base_r), cell.gate(self.base_z)
-        self.b_hn = self.b_h[2 * units :]
-        self.base_n = base[2]
-        if cell.reset_after:
-            self.base_n = self.b_i[2 * units :] + self.r * self.b_hn
-        self.n = cell.candidate(self.base_n)
+        nothing = cell.weight_hh.new_zeros(max(cell.input_size, units))
+        # without an input and a state, all that is left is the biases'
+        base = cell.terms(cell.project(nothing[: cell.input_size]), nothing[:units])
+        self.base_r, self.base_z, self.base_n = base.pre_r, base.pre_z, base.pre_n
+        self.r, self.z, self.n = base.r, base.z, base.n
+        self.b_hn = nothing[:units] if cell.bias_hh is None else cell.bias_hh[2 * units :]
         weight = cell.weight_hh.t()
         self.weight = weight.contiguous()
         self.weight_rz = weight[:, : 2 * units].contiguous()
         self.weight_n = weight[:, 2 * units :].contiguous()
 
-    def known(self, x: Tensor, h_prev: Tensor) -> _Known:
-        """The whole signals (batch, time, unit) of some steps."""
-        cell, units = self.cell, self.cell.hidden_size
-        in_r, in_z, in_n = torch.split(linear(x, cell.weight_ih, self.b_i), units, 2)
-        b_rz = self.b_h[: 2 * units]
-        rec_r, rec_z = torch.split(linear(h_prev, cell.weight_hh[: 2 * units], b_rz), units, 2)
-        pre_r, pre_z = in_r + rec_r, in_z + rec_z
-        r, z = cell.gate(pre_r), cell.gate(pre_z)
-        weight_n = cell.weight_hh[2 * units :]
-        if cell.reset_after:
-            pre_n = in_n + r * linear(h_prev, weight_n, self.b_hn)
-        else:
-            pre_n = in_n + linear(r * h_prev, weight_n, self.b_hn)
-        return _Known(pre_r, pre_z, pre_n, r, z, cell.candidate(pre_n))
-
-    def __call__(self, known: _Known, inputs: Tensor, beta: Tensor) -> Tensor:
+    def __call__(self, known: Terms, inputs: Tensor, beta: Tensor) -> Tensor:
         """The phrases' part (phrase, batch, unit) of the next state.
 
         Args:

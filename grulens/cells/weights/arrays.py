@@ -5,13 +5,26 @@ Keras and ONNX pack the gates z, r, n; torch and a `Cell` pack them r, z, n.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from grulens.cells.activations import Activation
 from grulens.errors import CellError
+
+
+class GRUWeights(NamedTuple):
+    """What a `Cell` is made of, in its order; see there."""
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+    reset_after: bool
+    gate: Activation
+    candidate: Activation
 
 
 def tensor(value: Any, name: str) -> Tensor:

@@ -23,8 +23,7 @@ from grulens.cells.activations import (
     LeakyRelu,
     identity,
 )
-from grulens.cells.gru import Cell
-from grulens.cells.weights.arrays import rzn, tensor
+from grulens.cells.weights.arrays import GRUWeights, rzn, tensor
 from grulens.errors import CellError, ConventionError, shown
 
 HARD_SIGMOID = {2: HARD_SIGMOID_KERAS2, 3: HARD_SIGMOID_KERAS3}
@@ -57,21 +56,21 @@ BY_NAME: dict[str, Activation] = {
 }
 
 
-def keras_cell(
+def keras_weights(
     weights: Any,
     *,
     reset_after: bool,
     activation: Any,
     recurrent_activation: Any,
     keras_version: Any,
-) -> Cell:
-    """The cell of one layer and direction; arguments and errors: `Cell.from_keras`.
+) -> GRUWeights:
+    """The weights of one layer and direction; arguments and errors: `Cell.from_keras`.
 
     >>> kernel, recurrent, bias = torch.zeros(2, 9), torch.zeros(3, 9), torch.zeros(2, 9)
-    >>> keras_cell([kernel, recurrent, bias], reset_after=True, activation="relu",
-    ...            recurrent_activation="hard_sigmoid", keras_version=2)
-    Cell(input 2, hidden 3, float32, reset after the product,
-    gate HardSigmoid(alpha=0.2, beta=0.5), candidate relu)
+    >>> read = keras_weights([kernel, recurrent, bias], reset_after=True, activation="relu",
+    ...                      recurrent_activation="hard_sigmoid", keras_version=2)
+    >>> read.weight_ih.shape, read.reset_after, read.gate
+    (torch.Size([9, 2]), True, HardSigmoid(alpha=0.2, beta=0.5))
     """
     kernel, recurrent, bias = _arrays(weights)
     units = recurrent.shape[0] if recurrent.dim() == 2 else -1
@@ -101,7 +100,7 @@ def keras_cell(
             )
         bias_ih, *rest = (rzn(row) for row in bias.reshape(-1, 3 * units))
         bias_hh = rest[0] if rest else None
-    return Cell(
+    return GRUWeights(
         rzn(kernel.t()),
         rzn(recurrent.t()),
         bias_ih,

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from grulens.cells.gru import Cell
-from grulens.cells.weights.arrays import rzn, tensor
+from grulens.cells.weights.arrays import GRUWeights, rzn, tensor
 from grulens.cells.weights.onnx_activations import activations
 from grulens.cells.weights.onnx_graph import Scope, name_of, nodes_of
 from grulens.errors import CellError, ConventionError, MissingPackageError, shown
@@ -27,11 +26,11 @@ DIRECTIONS = {
 }
 
 
-def onnx_cell(model: Any, *, node: Any, direction: Any) -> Cell:
-    """The cell of one GRU node and direction; arguments and errors: `Cell.from_onnx`."""
+def onnx_weights(model: Any, *, node: Any, direction: Any) -> GRUWeights:
+    """The weights of one GRU node and direction; arguments and errors: `Cell.from_onnx`."""
     proto = _loaded(model)
     try:
-        return _cell(proto, node, direction)
+        return _weights(proto, node, direction)
     except CellError:
         raise
     except Exception as error:  # names that are no text, and whatever else a torn file holds
@@ -40,7 +39,7 @@ def onnx_cell(model: Any, *, node: Any, direction: Any) -> Cell:
         ) from error
 
 
-def _cell(proto: onnx.ModelProto, node: Any, direction: Any) -> Cell:
+def _weights(proto: onnx.ModelProto, node: Any, direction: Any) -> GRUWeights:
     name, found, scope = _chosen(proto, node)
     said = _attributes(name, found)
     directions = DIRECTIONS[said["direction"]]
@@ -62,7 +61,7 @@ def _cell(proto: onnx.ModelProto, node: Any, direction: Any) -> Cell:
     if "B" in arrays:
         bias_ih, bias_hh = map(rzn, arrays["B"][index].chunk(2))
     gate, candidate = activations(said, len(directions), name)[2 * index : 2 * index + 2]
-    return Cell(
+    return GRUWeights(
         rzn(arrays["W"][index]),
         rzn(arrays["R"][index]),
         bias_ih,

@@ -16,11 +16,10 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from grulens.cells.gru import Cell
 from grulens.errors import AdapterError
 from grulens.models.adapters.again import replaced
 from grulens.models.adapters.answers import asked, cells_said, check, pair, takes_more
-from grulens.models.call.call import Call, Key, Run
+from grulens.models.call.call import Call, Cells, Run
 from grulens.models.call.layout import Dense, Form, Packed
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -39,10 +38,10 @@ class Adapter(Protocol):
     def vouched(self) -> bool:
         """Whether it needs no comparison with the module: what it says is torch's own forward."""
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
+    def cells_of(self, module: Any) -> Cells:
         """Its cells by level and direction, over the weights that its next forward would read."""
 
-    def ran(self, module: Any) -> dict[Key, Cell]:
+    def ran(self, module: Any) -> Cells:
         """The same, over the weights that its last forward has read."""
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
@@ -104,7 +103,7 @@ class StepAdapter:
     sequence = False
     vouched = False
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
+    def cells_of(self, module: Any) -> Cells:
         by_key = cells_said(self, module)
         if len(by_key) > 1:
             raise AdapterError(
@@ -192,7 +191,7 @@ class SequenceAdapter:
     sequence = True
     vouched = False
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
+    def cells_of(self, module: Any) -> Cells:
         return cells_said(self, module)
 
     ran = cells_of

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from grulens.cells.gru import Cell
+from grulens.cells.cell import RecurrentCell
 from grulens.errors import AdapterError, CellError
 from grulens.models.adapters.stack import keyed
-from grulens.models.call.call import Key
+from grulens.models.call.call import Cells
 
 MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -44,7 +44,7 @@ def takes_more(function: Callable[..., Any] | None, first: int) -> bool:
     return len(parameters) > first or any(p.kind in MANY for p in parameters)
 
 
-def cells_said(adapter: Any, module: Any) -> dict[Key, Cell]:
+def cells_said(adapter: Any, module: Any) -> Cells:
     """The cells it gives, by level and direction."""
     cells = asked(adapter, module, "cells", adapter.cells)
     try:
@@ -66,7 +66,12 @@ def pair(adapter: Any, module: Any, given: Any) -> tuple[Any, Any]:
 
 
 def check(
-    module: Any, name: str, value: Any, shape: tuple[int | None, ...], words: str, cell: Cell
+    module: Any,
+    name: str,
+    value: Any,
+    shape: tuple[int | None, ...],
+    words: str,
+    cell: RecurrentCell,
 ) -> None:
     """Raise AdapterError unless a value has a shape and the weights' dtype."""
     dtype = cell.weight_hh.dtype

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from grulens.cells.gru import Cell
 from grulens.errors import AdapterError, NotComparedWarning
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.comparison import Comparison, steps_of
-from grulens.models.call.call import Call, Key, Run
+from grulens.models.call.call import Call, Cells, Key, Run
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.parametrized import computed_once
 from grulens.models.restore.untouched import untouched
@@ -46,9 +45,7 @@ class Beside:
     names: Mapping[Key, str]
     start: int
 
-    def check(
-        self, call: Call, cells: dict[Key, Cell], result: Any, rng: Tensor | None = None
-    ) -> None:
+    def check(self, call: Call, cells: Cells, result: Any, rng: Tensor | None = None) -> None:
         """Compare what the module returned with what its cells compute; arguments: `Comparison`.
 
         Raises:
@@ -58,9 +55,7 @@ class Beside:
         results = not self.start or call.steps > 1
         self._comparison(call, cells, result, rng=rng, results=results).check()
 
-    def _comparison(
-        self, call: Call, cells: dict[Key, Cell], result: Any, **more: Any
-    ) -> Comparison:
+    def _comparison(self, call: Call, cells: Cells, result: Any, **more: Any) -> Comparison:
         return Comparison(
             self.adapter, self.module, call, cells, result, self.names, self.start, **more
         )

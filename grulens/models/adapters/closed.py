@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from grulens.errors import ModelError
-from grulens.models.adapters.keras import every_part, not_on_torch
+from grulens.models.adapters.keras import another_keras_kind, every_part, not_on_torch
 from grulens.models.adapters.lookalike import how_to_register
-from grulens.models.adapters.refused import another_kind, why_closed
+from grulens.models.adapters.refused import why_closed
 from grulens.models.adapters.register import adapter_of
 from grulens.models.adapters.trial import why_not_torchs
 from grulens.models.restore.keras_values import is_keras
@@ -25,11 +25,11 @@ class Closed:
         name: the module's dotted path, or "the model itself".
         kind: the module's class.
         reason: what it is, and what to do; with the name before it, a sentence.
-        is_gru: whether it is a GRU or may be one; an LSTM and an RNN are none.
+        is_gru: whether it would be opened if nothing hindered; Keras' LSTM would not.
 
     >>> from grulens import layers
-    >>> layers(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.LSTM(2, 3)})).closed[0]
-    'b' is an LSTM, which has other gates: grulens opens GRUs
+    >>> layers(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.LSTM(2, 3, proj_size=1)})).closed[0].name
+    'b'
     """
 
     name: str
@@ -60,7 +60,7 @@ def look(model: Any) -> Found:
     """Every part of a model that is a GRU or like one, opened or not.
 
     >>> look(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.RNN(2, 3)}))
-    Found(opened={'a': GRU(2, 3)}, closed=('b' is an RNN, which has no gates: grulens opens GRUs,))
+    Found(opened={'a': GRU(2, 3), 'b': RNN(2, 3)}, closed=())
     """
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
@@ -77,15 +77,16 @@ def look(model: Any) -> Found:
             closed.append(Closed(name, kind, f"is {why}"))
             if isinstance(module, nn.DataParallel) or is_keras(module):
                 parts.update(module.modules())
+            elif type(module).__module__.startswith("torch.ao."):
+                parts.update(module.modules())  # a quantized layer's cells
         elif adapter := adapter_of(module):
             opened[path] = module
             if not adapter.vouched:
                 # what a registered module holds is a part of it, and does not run when it is edited
                 parts.update(module.modules())
-        elif why := another_kind(module):
+        elif why := another_keras_kind(module):
             closed.append(Closed(name, kind, f"is {why}", is_gru=False))
-            if not isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-                parts.update(module.modules())  # Keras' cells, or quantized ones
+            parts.update(module.modules())  # its cells
         else:
             continue
         parts.add(module)
@@ -120,8 +121,8 @@ def _above(path: str) -> set[str]:
 def sentences(closed: Iterable[Closed]) -> list[str]:
     """What is closed in sentences, the parts of one kind and reason in one.
 
-    >>> sentences(look(nn.Sequential(*(nn.RNN(2, 2) for _ in range(5)))).closed)
-    ["'0', '1', '2' and 2 more: each is an RNN, which has no gates: grulens opens GRUs"]
+    >>> sentences([Closed(name, "GRU", "is scripted") for name in "abcde"])
+    ["'a', 'b', 'c' and 2 more: each is scripted"]
     """
     alike: dict[str, list[str]] = {}
     for part in closed:

@@ -14,16 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from torch.utils._pytree import tree_flatten
 
-from grulens.cells.gates import general_gates
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.gru import Cell
 from grulens.errors import AdapterError, ConventionError
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.fitting import alternatives, what_it_does
-from grulens.models.adapters.torch_gru import OfCell, OfSequence, looks
-from grulens.models.call.call import Call, Key, Run
+from grulens.models.adapters.torch_modules import OfCell, OfSequence, looks
+from grulens.models.call.call import Call, Cells, Key, Run
 from grulens.models.call.segment import Segment
 from grulens.models.restore.interrupts import grads, random_kept
 
@@ -52,7 +51,7 @@ class Comparison:
     adapter: Adapter
     module: nn.Module
     call: Call
-    cells: dict[Key, Cell]
+    cells: Cells
     result: Any
     names: Mapping[Key, str]
     start: int = 0
@@ -174,9 +173,10 @@ class Comparison:
             part = replace(call, body=call.body[steps, rows], h_0=h_0)
             some_x, some_h = x[rows, steps], h[rows, steps]
         best = torch.inf
-        for words, change in alternatives(self.cells[0, 0]):
+        grus = {key: cell for key, cell in self.cells.items() if isinstance(cell, Cell)}
+        for words, change in alternatives(grus[0, 0]) if (0, 0) in grus else ():
             try:
-                cells = {key: change(cell) for key, cell in self.cells.items()}
+                cells: Cells = {key: change(cell) for key, cell in grus.items()}
             except ConventionError:
                 continue  # a gate for which z cannot be swapped
             near = float(_apart(_stepwise(part, cells, some_x, some_h), some_h).max())
@@ -195,8 +195,8 @@ class Comparison:
         states, expected = (t.chunk(call.directions, 2)[direction] for t in (h, said))
         segment = _segment(call, self.cells, (call.levels - 1, direction))
         before = segment.before(states)
-        gates = segment.gates(x, torch.zeros_like(before))
-        anew = (1 - gates.z) * gates.n
+        zero = torch.zeros_like(before)
+        anew = segment.cell.output(segment.signals(x, zero), zero)
         return what_it_does(before[where], expected[where], states[where], anew[where])
 
     def _check_results(self, body: Tensor, h_n: Tensor, scale: float) -> None:
@@ -235,7 +235,7 @@ class Comparison:
                     )
 
 
-def steps_of(call: Call, cells: dict[Key, Cell], done: Run) -> tuple[Tensor, Tensor, Tensor]:
+def steps_of(call: Call, cells: Cells, done: Run) -> tuple[Tensor, Tensor, Tensor]:
     """Each step of a run as a row of its own, without padding.
 
     Returns:
@@ -250,23 +250,21 @@ def steps_of(call: Call, cells: dict[Key, Cell], done: Run) -> tuple[Tensor, Ten
     return done.inputs[0][mask][:, None].detach(), torch.stack(before).detach(), mask.nonzero()
 
 
-def _stepwise(call: Call, cells: dict[Key, Cell], x: Tensor, h: Tensor) -> Tensor:
+def _stepwise(call: Call, cells: Cells, x: Tensor, h: Tensor) -> Tensor:
     """One step from each state that the module had, (batch, time, direction and unit)."""
     if call.steps == call.levels == call.directions == 1 and call.form.lengths is None:
         return _step(cells[0, 0], x.transpose(0, 1), call.h_0).transpose(0, 1)
     parts = []
     for direction, states in enumerate(h.chunk(call.directions, 2)):
         segment = _segment(call, cells, (call.levels - 1, direction))
-        before = segment.before(states)
-        gates = segment.gates(x, before)
-        parts.append(torch.lerp(gates.n, before, gates.z))
+        before = segment.before(segment.whole(x, states))
+        parts.append(segment.cell.output(segment.signals(x, before), before))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
-def _step(cell: Cell, x: Tensor, h: Tensor) -> Tensor:
+def _step(cell: RecurrentCell, x: Tensor, state: Tensor) -> Tensor:
     """A single step of each row, (1, batch, unit): a loop of cells asks for it each time."""
-    found = general_gates(cell, linear(x, cell.weight_ih, cell.bias_ih), h)
-    return torch.lerp(found.n, h, found.z)
+    return cell.output(cell.compute(cell.project(x), state), state)
 
 
 def _apart(one: Tensor, other: Tensor) -> Tensor:
@@ -275,7 +273,7 @@ def _apart(one: Tensor, other: Tensor) -> Tensor:
     return (one - other).abs().masked_fill(same, 0).nan_to_num(torch.inf)
 
 
-def _segment(call: Call, cells: dict[Key, Cell], key: Key) -> Segment:
+def _segment(call: Call, cells: Cells, key: Key) -> Segment:
     h_0 = call.state_of(key)
     return Segment(
         cells[key], lambda: h_0, lambda: h_0, h_0, call.steps, call.form.lengths, bool(key[1]), None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from grulens.cells.gru import Cell
 from grulens.cells.weights.keras import BY_NAME
 from grulens.errors import DropoutMaskError, RecordingError
-from grulens.models.call.call import Call, Key, Run
+from grulens.models.call.call import Call, Cells, Run
 from grulens.models.call.layout import Dense
 from grulens.models.restore.keras_values import is_keras, keras_layers
 
@@ -57,9 +57,9 @@ def another_keras_kind(module: Any) -> str | None:
     if not is_keras(module):
         return None
     layers = keras_layers()
-    for kind, gates in (("LSTM", "other gates"), ("SimpleRNN", "no gates")):
+    for kind in ("LSTM", "SimpleRNN"):
         if isinstance(module, (getattr(layers, kind), getattr(layers, f"{kind}Cell"))):
-            return f"a Keras {kind}, which has {gates}: grulens opens GRUs"
+            return f"a Keras {kind}: of Keras' recurrent layers grulens opens GRUs"
     return None
 
 
@@ -167,7 +167,7 @@ class OfLayer:
     sequence = True
     vouched = False
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
+    def cells_of(self, module: Any) -> Cells:
         return {(0, 0): _cell(module.cell)}
 
     ran = cells_of
@@ -203,7 +203,7 @@ class OfBidirectional:
     sequence = True
     vouched = False
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
+    def cells_of(self, module: Any) -> Cells:
         layers = (module.forward_layer, module.backward_layer)
         return {(0, i): _cell(layer.cell) for i, layer in enumerate(layers)}
 
@@ -258,7 +258,7 @@ class OfStep:
     sequence = False
     vouched = False
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
+    def cells_of(self, module: Any) -> Cells:
         return {(0, 0): _cell(module)}
 
     ran = cells_of

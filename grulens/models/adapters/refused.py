@@ -1,13 +1,12 @@
-"""Layers that are there and cannot be opened: other kinds, and those that run as no module."""
+"""Layers that are there and cannot be opened: those that run as no module of Python's."""
 
 from __future__ import annotations
 
 import torch
 from torch import fx, nn
 
-from grulens.models.adapters.keras import another_keras_kind, why_keras_closed
+from grulens.models.adapters.keras import why_keras_closed
 
-OTHERS = {"LSTM": "which has other gates", "RNN": "which has no gates"}
 CALLS = {
     "GRU": ("aten::gru", "aten.gru"),
     "LSTM": ("aten::lstm", "aten.lstm"),
@@ -17,7 +16,7 @@ CALLS = {
 
 
 def why_closed(module: nn.Module) -> str | None:
-    """Why no GRU can be watched in this module itself, and what to do; None if nothing hinders.
+    """Why no layer can be watched in this module itself, and what to do; None if nothing hinders.
 
     >>> why_closed(nn.GRU(2, 3)) is None
     True
@@ -27,38 +26,27 @@ def why_closed(module: nn.Module) -> str | None:
             f"an nn.DataParallel over {len(module.device_ids)} devices, which runs copies of the "
             "model in threads of their own: use the model in it, `.module`"
         )
-    if _plain(module) or not _is("GRU", module):
+    if _plain(module):
+        if getattr(module, "proj_size", 0):
+            return (
+                f"an LSTM with projections (proj_size={module.proj_size}), whose output is no "
+                "state of its units: use proj_size=0 and an nn.Linear behind it"
+            )
+        return why_keras_closed(module)
+    kind = next((kind for kind in CALLS if _is(kind, module)), None)
+    if kind is None:
         return why_keras_closed(module)
     if isinstance(module, torch.jit.ScriptModule):
         return (
-            "a scripted GRU, whose code no longer runs in Python: use the model as it was "
+            f"a scripted {kind}, whose code no longer runs in Python: use the model as it was "
             "before torch.jit.script or torch.jit.trace"
         )
     if isinstance(module, fx.GraphModule):
         return (
-            "an exported graph, in which the GRU is an operation and no module: use the model "
+            f"an exported graph, in which the {kind} is an operation and no module: use the model "
             "as it was before torch.export"
         )
-    return "a quantized GRU, whose weights are integers: use the float model it was made from"
-
-
-def another_kind(module: nn.Module) -> str | None:
-    """Which recurrent layer this module is that is no GRU, or None.
-
-    >>> another_kind(nn.LSTMCell(2, 3))
-    'an LSTM, which has other gates: grulens opens GRUs'
-    """
-    if not _plain(module) or isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-        for kind, gates in OTHERS.items():
-            if isinstance(module, (getattr(nn, kind), getattr(nn, f"{kind}Cell"))):
-                return f"an {kind}, {gates}: grulens opens GRUs"
-            if _is(kind, module):
-                form = (
-                    "a scripted" if isinstance(module, torch.jit.ScriptModule)
-                    else "a quantized" if _quantized(module) else "an exported graph of an"
-                )  # fmt: skip
-                return f"{form} {kind}, {gates}: grulens opens GRUs"
-    return another_keras_kind(module)
+    return f"a quantized {kind}, whose weights are integers: use the float model it was made from"
 
 
 def _plain(module: nn.Module) -> bool:

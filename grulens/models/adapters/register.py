@@ -11,17 +11,21 @@ from grulens.errors import AdapterError, shown
 from grulens.models.adapters.adapter import Adapter, SequenceAdapter, StepAdapter
 from grulens.models.adapters.keras import keras_adapter
 from grulens.models.adapters.stack import GRUStack
-from grulens.models.adapters.torch_gru import OfCell, OfSequence, OfStack
+from grulens.models.adapters.torch_modules import OfCell, OfSequence, OfStack
 from grulens.models.restore import added
 
 BUILT_IN: dict[type[nn.Module], Callable[[bool], Adapter]] = {
     nn.GRU: OfSequence,
     nn.GRUCell: OfCell,
+    nn.LSTM: OfSequence,
+    nn.LSTMCell: OfCell,
+    nn.RNN: OfSequence,
+    nn.RNNCell: OfCell,
     GRUStack: OfStack,
 }
 _CALLED = (
     "forward", "check_input", "check_hidden_size", "check_forward_args", "permute_hidden",
-    "get_expected_hidden_size", "_update_flat_weights", "cells",
+    "get_expected_hidden_size", "get_expected_cell_size", "_update_flat_weights", "cells",
 )  # fmt: skip
 """What computes in these classes; whoever writes one of these anew may compute something else."""
 _WRITTEN = {kind: [getattr(kind, name, None) for name in _CALLED] for kind in BUILT_IN}

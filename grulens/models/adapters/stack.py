@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.gru import Cell
 from grulens.errors import CellError, shown
-from grulens.models.adapters.torch_gru import WEIGHTS, OfStack
+from grulens.models.adapters.torch_modules import WEIGHTS, OfStack
 from grulens.models.call.call import Key
 
 
-def keyed(cells: Any) -> dict[Key, Cell]:
+def keyed(cells: Any) -> dict[Key, RecurrentCell]:
     """Cells by level and direction, from one cell, one a level or one pair a level.
 
     Raises:
@@ -25,14 +26,14 @@ def keyed(cells: Any) -> dict[Key, Cell]:
     >>> list(keyed(cell)), list(keyed([(cell, cell)]))
     ([(0, 0)], [(0, 0), (0, 1)])
     """
-    given = [cells] if isinstance(cells, Cell) else cells
+    given = [cells] if isinstance(cells, RecurrentCell) else cells
     given = list(given) if isinstance(given, Sequence) else given
     if not isinstance(given, list) or not given:
         raise CellError(f"expected a Cell or a sequence of Cells, one a level, got {shown(cells)}")
-    levels = [(level,) if isinstance(level, Cell) else level for level in given]
+    levels = [(level,) if isinstance(level, RecurrentCell) else level for level in given]
     for index, level in enumerate(levels):
         one_or_two = isinstance(level, Sequence) and len(level) in (1, 2)
-        if not one_or_two or not all(isinstance(cell, Cell) for cell in level):
+        if not one_or_two or not all(isinstance(cell, RecurrentCell) for cell in level):
             raise CellError(
                 f"level {index} must be a Cell, or a pair of them (forward, reverse), got "
                 f"{shown(level)}"
@@ -81,14 +82,14 @@ class GRUStack(nn.Module):
 
     def __new__(cls, cells: Any = None, *, batch_first: bool = True) -> Any:
         if cells is not None and cls is GRUStack:
-            by_key = keyed(cells)
+            by_key = _grus(cells)
             if all(cell.is_torch for cell in by_key.values()) and _alike(by_key):
                 return _torch_gru(by_key, batch_first)
         return super().__new__(cls)
 
     def __init__(self, cells: Any, *, batch_first: bool = True) -> None:
         super().__init__()
-        by_key = keyed(cells)
+        by_key = _grus(cells)
         first = by_key[0, 0]
         self.input_size, self.hidden_size = first.input_size, first.hidden_size
         self.num_layers = 1 + max(level for level, _ in by_key)
@@ -144,6 +145,15 @@ class GRUStack(nn.Module):
         parts += [] if self.batch_first else ["batch_first=False"]
         kinds = dict.fromkeys(cell.convention for cell in self.cells.values())
         return ", ".join(parts + list(kinds))
+
+
+def _grus(cells: Any) -> dict[Key, Cell]:
+    by_key = keyed(cells)
+    found = {key: cell for key, cell in by_key.items() if isinstance(cell, Cell)}
+    if len(found) < len(by_key):
+        other = next(cell for cell in by_key.values() if not isinstance(cell, Cell))
+        raise CellError(f"a GRUStack holds GRUs, got {other!r}")
+    return found
 
 
 def _came(value: Any) -> str:

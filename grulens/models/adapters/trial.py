@@ -18,7 +18,7 @@ from grulens.cells.precision import exact
 from grulens.errors import AdapterError
 from grulens.models.adapters.beside import Beside
 from grulens.models.adapters.register import BUILT_IN, adapter_of, own_forward
-from grulens.models.adapters.torch_gru import OfCell, OfSequence
+from grulens.models.adapters.torch_modules import OfCell, OfSequence
 from grulens.models.call.fits import weight_of
 
 _tried: WeakKeyDictionary[nn.Module, tuple[object, str | None]] = WeakKeyDictionary()
@@ -41,6 +41,11 @@ grulens.adapters.register
     if not isinstance(adapter, OfSequence | OfCell) or adapter.vouched:
         return None
     forward = own_forward(module)
+    if isinstance(module, nn.LSTM | nn.LSTMCell):
+        return (
+            f"a {type(module).__name__}, an LSTM with a forward of its own, which cannot be "
+            "compared with torch's: use the plain class"
+        )
     # no forward itself: a bound method would keep its module alive
     known = type(module), type(module).forward, forward and id(forward), module.training
     before, why = _tried.get(module, (None, None))

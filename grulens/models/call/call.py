@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout
 
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.changes import Program, reverse
-from grulens.cells.gru import Cell
 from grulens.cells.precision import Precision, present
-from grulens.cells.unroll import run, unroll
+from grulens.cells.unroll import Ran, run, unroll
 from grulens.models.call.layout import Form
 from grulens.models.restore.interrupts import grads, random_kept
 
 Key = tuple[int, int]  # level, direction (1 is the reverse one)
+Cells = Mapping[Key, RecurrentCell]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,25 +35,25 @@ class Inside:
         key: level and direction.
         cell: its weights.
         x: its input, in rows, at the positions of the input sequence.
-        h_0: (batch, unit).
+        h_0: the state before its first step (batch, state).
         lengths: row lengths or None.
     """
 
     key: Key
-    cell: Cell
+    cell: RecurrentCell
     x: Tensor
     h_0: Tensor
     lengths: Tensor | None
 
-    def states(self, program: Program | None, unrolled: bool = False) -> Tensor:
-        """The states (batch, time, unit) at the positions of the input, zero on padding."""
+    def states(self, program: Program | None, unrolled: bool = False) -> Ran:
+        """Its run: h (batch, time, unit) at the positions of the input, zero on padding."""
         x = self.x
         if self.key[1]:
             x = reverse(x, self.lengths)
             program = program and program.reversed(self.lengths)
         way = unroll if unrolled else run
-        h = way(self.cell, x, self.h_0, program, lengths=self.lengths)
-        return self.valid(reverse(h, self.lengths) if self.key[1] else h)
+        h, last = way(self.cell, x, self.h_0, program, lengths=self.lengths)
+        return Ran(self.valid(reverse(h, self.lengths) if self.key[1] else h), last)
 
     def valid(self, h: Tensor) -> Tensor:
         """States (batch, time, unit) at the positions of the input, zero on padding."""
@@ -63,7 +64,7 @@ class Inside:
 
     def mean(self) -> Tensor:
         """The mean unedited state (unit,) over valid steps and rows."""
-        h = self.states(None)
+        h = self.states(None).h
         if self.lengths is None:
             return h.mean((0, 1))
         return h.sum((0, 1)) / self.lengths.sum().to(h.device)
@@ -71,7 +72,7 @@ class Inside:
 
 MakeProgram = Callable[[Inside], Program | None]
 Level = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
-"""From the body of a level's input to its own, and the last state of each direction."""
+"""Runs one level: the body of its input -> (its own body, the last state of each direction)."""
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Run:
         programs: per level and direction, what was changed.
         bodies: per level, what the rest of the model reads of its states, if that is to be seen.
         body: the last level's output.
-        h_n: the last states (level and direction, batch, unit).
+        h_n: the last states (level and direction, batch, state).
     """
 
     inputs: list[Tensor] = field(default_factory=list)
@@ -107,7 +108,7 @@ class Call:
     Attributes:
         form: how its sequences look.
         body: its input.
-        h_0: (level and direction, batch, unit).
+        h_0: (level and direction, batch, state).
         levels: how many layers lie one upon the other.
         directions: 2 when each reads forwards and backwards.
         enter: the body of the last level's states, from what the module returned.
@@ -137,12 +138,12 @@ class Call:
         return self.form.steps(self.body)
 
     def state_of(self, key: Key) -> Tensor:
-        """h_0 (batch, unit) of one level and direction."""
+        """The state (batch, state) before the first step of one level and direction."""
         return self.h_0[key[0] * self.directions + key[1]]
 
     def run(
         self,
-        cells: dict[Key, Cell],
+        cells: Cells,
         make_program: MakeProgram | None = None,
         instead: Mapping[int, Level] | None = None,
         *,
@@ -177,12 +178,12 @@ class Call:
         self,
         level: int,
         body: Tensor,
-        cells: dict[Key, Cell],
+        cells: Cells,
         done: Run,
         make_program: MakeProgram | None,
         unrolled: bool,
     ) -> tuple[Tensor, list[Tensor]]:
-        """One level on a body: its own body, and the last state (batch, unit) of each direction."""
+        """One level on a body: its own body, and the last state of each direction."""
         rows = self.form.rows(body)
         done.inputs.append(rows)
         insides = [
@@ -192,16 +193,18 @@ class Call:
         programs = {i.key: p for i in insides if make_program and (p := make_program(i))}
         done.programs |= programs
         if programs or unrolled or not all(inside.cell.is_torch for inside in insides):
-            states = [inside.states(programs.get(inside.key), unrolled) for inside in insides]
+            runs = [inside.states(programs.get(inside.key), unrolled) for inside in insides]
+            states, last = [ran.h for ran in runs], torch.stack([ran.state for ran in runs])
             # in the memory order of the kernel's own output: dropout draws its mask along it
             body = self.form.body(torch.cat(states, 2)).contiguous()
         else:
-            body = self._fused(body, insides)
+            body, last = self._fused(body, insides)
             states = list(self.form.rows(body).chunk(self.directions, 2))
         done.states |= {inside.key: h for inside, h in zip(insides, states, strict=True)}
         if self.graph:
             body = self.seen(body, done)
-        return body, list(self.last(body))
+            last = self.last(body)
+        return body, list(last)
 
     def seen(self, body: Tensor, done: Run) -> Tensor:
         """Note a level's body; what comes back is what the rest of the model is to read."""
@@ -209,12 +212,12 @@ class Call:
         # a model may write over what it reads
         return body.clone()
 
-    def _fused(self, body: Tensor, insides: list[Inside]) -> Tensor:
+    def _fused(self, body: Tensor, insides: list[Inside]) -> tuple[Tensor, Tensor]:
         h_0 = torch.stack([inside.h_0 for inside in insides])
         return self.form.kernel(body, h_0, [i.cell for i in insides], torch.is_grad_enabled())
 
     def last(self, body: Tensor) -> Tensor:
-        """The last states (direction, batch, unit) of one level, from its body."""
+        """The last h (direction, batch, unit) of one level, from its body."""
         forward, *backward = self.form.rows(body).chunk(self.directions, 2)
         lengths = self.form.lengths
         if lengths is None:
@@ -234,7 +237,7 @@ class Replay:
     """
 
     call: Call
-    cells: dict[Key, Cell]
+    cells: Cells
     output: Tensor
     rng: Tensor | None
     trained: bool
@@ -265,7 +268,7 @@ class Replay:
         return self._run
 
 
-def _like_live(cell: Cell, trained: bool) -> Cell:
+def _like_live(cell: RecurrentCell, trained: bool) -> RecurrentCell:
     """The same weights, marked as the module's own: the kernel rounds another way for others."""
     return cell.over(lambda tensor: tensor.detach().requires_grad_(trained))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def fits(module: Any, given: Any, hx: Any) -> bool:
     if data.shape[-1] != module.input_size:
         return False
     dims, units = data.dim(), module.hidden_size
-    if isinstance(module, nn.GRUCell):
+    if isinstance(module, nn.RNNCellBase):
         expected = (*data.shape[:-1], units)
         fit = dims in (1, 2) and not packed
     else:
@@ -41,7 +42,15 @@ def fits(module: Any, given: Any, hx: Any) -> bool:
         fit = dims == 2 if packed else dims in (2, 3)
     if hx is None or not fit:
         return fit
-    return isinstance(hx, Tensor) and _goes_with(hx, weight) and hx.shape == expected
+    states: Sequence[Any] = (hx,)
+    if isinstance(module, nn.LSTM | nn.LSTMCell):
+        if not isinstance(hx, tuple | list) or len(hx) != 2:
+            return False
+        states = hx
+    return all(
+        isinstance(state, Tensor) and _goes_with(state, weight) and state.shape == expected
+        for state in states
+    )
 
 
 def _goes_with(tensor: Tensor, weight: Tensor) -> bool:
@@ -56,6 +65,6 @@ def weight_of(module: Any) -> Tensor:
     """A tensor of its weights' dtype and device; a parametrized weight would be computed."""
     found = next(module.parameters(), None)
     if found is None:
-        found = module.weight_hh if isinstance(module, nn.GRUCell) else module.weight_hh_l0
+        found = module.weight_hh if isinstance(module, nn.RNNCellBase) else module.weight_hh_l0
     weight: Tensor = found
     return weight

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from grulens.cells.gru import Cell
+from grulens.cells.cell import RecurrentCell
 
 
 @runtime_checkable
@@ -44,8 +44,13 @@ class Form(Protocol):
     def state(self, h_n: Tensor) -> Tensor:
         """What the module returns for the last states (level and direction, batch, unit)."""
 
-    def kernel(self, body: Tensor, h_0: Tensor, cells: list[Cell], training: bool) -> Tensor:
-        """One layer, both directions if two cells are given, by torch's kernel: its body."""
+    def kernel(
+        self, body: Tensor, h_0: Tensor, cells: list[RecurrentCell], training: bool
+    ) -> tuple[Tensor, Tensor]:
+        """One layer by torch's kernel, both directions if two cells are given.
+
+        Its body, and the last states (direction, batch, state) in the user's order of rows.
+        """
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,10 @@ class Dense:
     def state(self, h_n: Tensor) -> Tensor:
         return h_n if self.batched else h_n[:, 0]
 
-    def kernel(self, body: Tensor, h_0: Tensor, cells: list[Cell], training: bool) -> Tensor:
-        weights = [tensor for cell in cells for tensor in cell.parameters]
-        biased = cells[0].bias_ih is not None
-        output, _ = torch._VF.gru(
-            body, h_0.contiguous(), weights, biased, 1, 0.0, training, len(cells) == 2, False
-        )
-        return output
+    def kernel(
+        self, body: Tensor, h_0: Tensor, cells: list[RecurrentCell], training: bool
+    ) -> tuple[Tensor, Tensor]:
+        return cells[0].fused(body, None, h_0, cells, training)
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,9 @@ class Packed:
     def state(self, h_n: Tensor) -> Tensor:
         return h_n
 
-    def kernel(self, body: Tensor, h_0: Tensor, cells: list[Cell], training: bool) -> Tensor:
-        weights = [tensor for cell in cells for tensor in cell.parameters]
-        biased = cells[0].bias_ih is not None
-        h_0 = self.sorted(h_0, 1).contiguous()
-        output, _ = torch._VF.gru(
-            body, self.batch_sizes, h_0, weights, biased, 1, 0.0, training, len(cells) == 2
-        )
-        return output
+    def kernel(
+        self, body: Tensor, h_0: Tensor, cells: list[RecurrentCell], training: bool
+    ) -> tuple[Tensor, Tensor]:
+        h_0 = self.sorted(h_0, 1)
+        output, last = cells[0].fused(body, self.batch_sizes, h_0, cells, training)
+        return output, self._user(last, 1)

@@ -51,6 +51,10 @@ class EditLike(Protocol):
         """The layer it acts on."""
 
     @property
+    def signal(self) -> str:
+        """The signal that it changes."""
+
+    @property
     def relative(self) -> bool:
         """Whether it refers to the unedited run (its mean, or positions from its end)."""
 

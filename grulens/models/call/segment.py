@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.changes import Program, reverse
-from grulens.cells.gates import gates
-from grulens.cells.gru import Cell, Gates
 from grulens.cells.precision import Precision
 from grulens.cells.unroll import unroll
 from grulens.errors import RecordingError
@@ -42,7 +41,7 @@ class Segment:
         cell: the weights that ran.
         inputs: gives its input rows (batch, time, input).
         states: gives its state rows (batch, time, unit).
-        h_0: the state before its first step (batch, unit).
+        h_0: the state before its first step (batch, state).
         steps: how many steps it has.
         lengths: row lengths, or None.
         reverse: whether it read its rows from their ends.
@@ -52,7 +51,7 @@ class Segment:
         versions: how often each weight had been changed in place when it ran.
     """
 
-    cell: Cell
+    cell: RecurrentCell
     inputs: Callable[[], Tensor]
     states: Callable[[], Tensor]
     h_0: Tensor
@@ -73,19 +72,24 @@ class Segment:
         return versions(self.cell) != self.versions
 
     def before(self, h: Tensor, h_0: Tensor | None = None) -> Tensor:
-        """The state before each step, from the states after them and the first one."""
-        h_0 = self.h_0 if h_0 is None else h_0
+        """What was before each step, from what was after them and before the first one.
+
+        Args:
+            h: the state after each step (batch, time, state), or the output alone.
+            h_0: the first one; None is the segment's own.
+        """
+        h_0 = self.h_0[:, : h.shape[2]] if h_0 is None else h_0
         if not self.reverse:
             return self.valid(_delayed(h_0, h))
         delayed = _delayed(h_0, reverse(h, self.lengths))
         return self.valid(reverse(delayed, self.lengths))
 
-    def again(self, cell: Cell, x: Tensor, h_0: Tensor, program: Program) -> Tensor:
+    def again(self, cell: RecurrentCell, x: Tensor, h_0: Tensor, program: Program) -> Tensor:
         """The states (batch, time, unit) of the same run, step by step."""
         if not self.reverse:
-            return self.valid(unroll(cell, x, h_0, program, lengths=self.lengths))
+            return self.valid(unroll(cell, x, h_0, program, lengths=self.lengths).h)
         x, program = reverse(x, self.lengths), program.reversed(self.lengths)
-        h = unroll(cell, x, h_0, program, lengths=self.lengths)
+        h = unroll(cell, x, h_0, program, lengths=self.lengths).h
         return self.valid(reverse(h, self.lengths))
 
     @property
@@ -113,11 +117,23 @@ class Segment:
             return torch.ones(len(self.h_0), self.steps, dtype=torch.bool, device=time.device)
         return time < self.lengths.to(time.device)[:, None]
 
-    def gates(self, x: Tensor, h_prev: Tensor) -> Gates:
-        """r, z, n of these steps in the states' dtype, zero on padding."""
+    def whole(self, x: Tensor, h: Tensor) -> Tensor:
+        """The whole state (batch, time, state) after each step, from the outputs h."""
+        if len(self.cell.states) == 1:
+            return h
+        program = self.program
+        if self.reverse:
+            x, h = reverse(x, self.lengths), reverse(h, self.lengths)
+            program = program and program.reversed(self.lengths)
         with self.precision():
-            found = gates(self.cell, x, h_prev, self.program)
-        return Gates(*(self.valid(gate.to(h_prev.dtype)) for gate in found))
+            found = self.cell.kept(x, h, self.h_0, program)
+        return self.valid(reverse(found, self.lengths) if self.reverse else found)
+
+    def signals(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """Every signal but h in the states' dtype, zero on padding, from the state before each."""
+        with self.precision():
+            found = self.cell.replay(x, state, self.program)
+        return {name: self.valid(value.to(state.dtype)) for name, value in found.items()}
 
     def valid(self, value: Tensor) -> Tensor:
         """A value (batch, time, unit), zero on padding."""
@@ -129,6 +145,6 @@ def _delayed(h_0: Tensor, h: Tensor) -> Tensor:
     return torch.cat([h_0[None], h.transpose(0, 1)[:-1]]).transpose(0, 1)
 
 
-def versions(cell: Cell) -> tuple[int | None, ...]:
+def versions(cell: RecurrentCell) -> tuple[int | None, ...]:
     """How often each weight of a cell was changed in place."""
     return tuple(version(tensor) for tensor in cell.parameters)

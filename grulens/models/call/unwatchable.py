@@ -15,6 +15,9 @@ from grulens.cells.precision import autocast
 from grulens.errors import DropoutMaskError, EmptySequenceError, RecordingError
 from grulens.models.call.call import Call
 
+NO_AUTOCAST = (nn.LSTM, nn.LSTMCell, nn.RNN, nn.RNNCell)
+"""Modules of which it is not known what autocast rounds."""
+
 
 def check_call(
     call: Call, module: nn.Module, name: str, *, vouched: bool, differentiated: bool
@@ -55,6 +58,11 @@ def check_call(
             f"layer {name!r} runs in training mode with dropout {call.dropout} between "
             "its layers; cuDNN draws those masks where nobody can see them. Record in "
             "model.eval(), with dropout 0, or on the CPU"
+        )
+    if autocast(where) and isinstance(module, NO_AUTOCAST):
+        raise RecordingError(
+            f"layer {name!r} is an {type(module).__name__} under torch.autocast, and what that "
+            "rounds in it is not known: record it without autocast"
         )
     if autocast(where):
         check_rounding(where.type, name, "" if vouched else type(module).__name__)

@@ -14,13 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from grulens.cells.batched.changes import Stacked
-from grulens.cells.batched.room import Room
 from grulens.cells.batched.run import direct, edited
-from grulens.cells.batched.steps import Side
+from grulens.cells.batched.steps import Steps
 from grulens.cells.changes import reverse
-from grulens.cells.gates import gates
-from grulens.cells.gru import Cell
-from grulens.models.call.call import Call, Inside, Key, MakeProgram, Run
+from grulens.cells.unroll import Ran
+from grulens.models.call.call import Call, Cells, Inside, MakeProgram, Run
 from grulens.models.call.place import EditLike
 from grulens.models.instrument.watch import Watch
 from grulens.models.recording import LayerRecording, Recording
@@ -68,7 +66,7 @@ class _KnownRun(Watch, ABC):
         return True
 
     def run_levels(
-        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+        self, module: nn.Module, call: Call, cells: Cells, make_program: MakeProgram
     ) -> Run:
         start = self.run.start(self.layer, call.h_0.shape[1])
         if module is not self.module or start + call.steps > self.known[self.layer].shape[1]:
@@ -82,45 +80,48 @@ class _KnownRun(Watch, ABC):
     def _given(
         self,
         call: Call,
-        cells: dict[Key, Cell],
+        cells: Cells,
         body: Tensor,
         start: int,
         make_program: MakeProgram,
     ) -> tuple[Tensor, list[Tensor]]:
         """The level of the layer: its states given, those of the other direction run."""
         rows, lengths = call.form.rows(body), call.form.lengths
-        parts = []
+        parts, ends = [], []
         for direction in range(call.directions):
             key = (self.key[0], direction)
             inside = Inside(key, cells[key], rows, call.state_of(key), lengths)
             if key == self.key:
-                parts.append(inside.valid(self.states(inside, start, make_program)))
+                ran = self.states(inside, start, make_program)
             else:
-                parts.append(inside.states(None))
+                ran = inside.states(None)
+            parts.append(inside.valid(ran.h))
+            ends.append(ran.state)
         h = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-        body = call.form.body(h).contiguous()
-        return body, list(call.last(body))
+        return call.form.body(h).contiguous(), ends
 
     @abstractmethod
-    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
-        """The layer's states (batch, time, unit) in this call, at the positions of its input."""
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Ran:
+        """The layer's run in this call, its h at the positions of its input."""
 
 
 class DirectRun(_KnownRun):
     """One run in which every step of a layer starts from the unedited run's state before it."""
 
-    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Ran:
         steps = slice(start, start + inside.x.shape[1])
-        layer = self.known[self.layer]
-        h = layer.h[:, steps]
+        layer, cell = self.known[self.layer], inside.cell
+        state = layer.state[:, steps]
         program = make_program(inside)
-        if program is None:
-            return h
-        if any(program.shifts(s) or program.touched(s) is not None for s in "rzn"):
-            x, h_prev = layer.x[:, steps], layer.h_prev[:, steps]
-            _, z, n = gates(inside.cell, x, h_prev, program)
-            h = torch.lerp(n, h_prev, z)
-        return program.apply("h", h)
+        if program is not None:
+            h = state[..., : cell.hidden_size]
+            if program.signals - {"h"}:
+                before = layer.state_prev[:, steps]
+                signals = cell.replay(layer.x[:, steps], before, program)
+                h = cell.output(signals, before)
+                state = torch.cat([h, *(signals[name] for name in cell.states[1:])], 2)
+            state = torch.cat([program.apply("h", h), state[..., cell.hidden_size :]], 2)
+        return ended(inside, state)
 
 
 class CopiesRun(_KnownRun):
@@ -133,7 +134,6 @@ class CopiesRun(_KnownRun):
         changes: what each copy changes, copies in the order of their first touched step; by the
             order in which the layer reads its input, or by position for direct runs.
         is_direct: whether every step starts from the unedited run's state before it.
-        room: memory for the states.
     """
 
     def __init__(
@@ -143,15 +143,13 @@ class CopiesRun(_KnownRun):
         known: Recording,
         changes: Stacked,
         is_direct: bool,
-        room: Room,
     ) -> None:
         super().__init__(model, layer, known)
-        self.room = room
         self.stacked, self.is_direct = changes, is_direct
-        self._side: Side | None = None
+        self._steps: Steps | None = None
 
     def run_levels(
-        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+        self, module: nn.Module, call: Call, cells: Cells, make_program: MakeProgram
     ) -> Run:
         layer: LayerRecording = self.known[self.layer]
         start = self.run.start(self.layer, call.h_0.shape[1])
@@ -160,15 +158,16 @@ class CopiesRun(_KnownRun):
             raise NoCopiesError("a call of other rows or steps than the unedited run's")
         return super().run_levels(module, call, cells, make_program)
 
-    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Tensor:
+    def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Ran:
         layer: LayerRecording = self.known[self.layer]
         copies, batch = self.stacked.copies, layer.shape[0]
         steps = slice(start, start + inside.x.shape[1])
-        if self._side is None:
-            self._side = Side(inside.cell, copies, batch, layer.h, self.room)
+        if self._steps is None:
+            self._steps = inside.cell.steps(copies, batch, layer.h)
         if self.is_direct:
-            x, h_prev, h = (s[:, steps] for s in (layer.x, layer.h_prev, layer.h))
-            return _rows(direct(self._side, x, h_prev, h, self.stacked, start=start))
+            x, before, state = (s[:, steps] for s in (layer.x, layer.state_prev, layer.state))
+            found = direct(self._steps, x, before, state, self.stacked, start=start)
+            return ended(inside, _rows(found))
         lengths = inside.lengths if inside.lengths is None else inside.lengths[::copies]
         turn: Callable[[Tensor], Tensor] = lambda t: t  # noqa: E731
         if self.key[1]:
@@ -176,14 +175,25 @@ class CopiesRun(_KnownRun):
         if start <= self.stacked.first[0]:
             # until a copy is touched, it is the unedited run, and so is what it reads
             h = edited(
-                self._side, turn(layer.x[:, steps]), inside.h_0[::copies], self.stacked,
-                known=turn(layer.h[:, steps]), lengths=lengths, start=start,
+                self._steps, turn(layer.x[:, steps]), inside.h_0[::copies], self.stacked,
+                known=turn(layer.state[:, steps]), lengths=lengths, start=start,
             )  # fmt: skip
         else:
             h = edited(
-                self._side, turn(inside.x), inside.h_0, self.stacked, lengths=lengths, start=start
+                self._steps, turn(inside.x), inside.h_0, self.stacked, lengths=lengths, start=start
             )
-        return turn(_rows(h))
+        return ended(inside, turn(_rows(h)))
+
+
+def ended(inside: Inside, state: Tensor) -> Ran:
+    """A run from its whole states (batch, time, state) at the positions of its input."""
+    if inside.key[1]:
+        last = state[:, 0]
+    elif inside.lengths is None:
+        last = state[:, -1]
+    else:
+        last = state[torch.arange(len(state)), inside.lengths.to(state.device) - 1]
+    return Ran(state[..., : inside.cell.hidden_size], last)
 
 
 def _rows(h: Tensor) -> Tensor:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from grulens.cells.changes import Program
-from grulens.cells.gru import Cell
 from grulens.errors import RecordingError
-from grulens.models.call.call import Call, Inside, Key, MakeProgram, Run
+from grulens.models.call.call import Call, Cells, Inside, MakeProgram, Run
 from grulens.models.instrument.watch import Watch
 
 
@@ -74,7 +73,7 @@ class GivenRun(Watch):
         return not all(kernel_has_gradients(p.device) for p in module.parameters())
 
     def run_levels(
-        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+        self, module: nn.Module, call: Call, cells: Cells, make_program: MakeProgram
     ) -> Run:
         unrolled = not kernel_has_gradients(call.body.device)
 

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from grulens.cells.changes import Program
-from grulens.cells.gru import Cell
-from grulens.errors import AdapterError, WeightsChangedError
+from grulens.errors import AdapterError, RecordingError, WeightsChangedError
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.beside import Beside
-from grulens.models.call.call import Call, Inside, Key, Replay, Run, kept
+from grulens.models.call.call import Call, Cells, Inside, Key, Replay, Run, kept
 from grulens.models.call.segment import Node, Segment
 from grulens.models.call.unwatchable import check_call
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.watch import Watch
+from grulens.models.layers import article
 from grulens.models.restore import added
 from grulens.models.restore.parametrized import computed_once
 from grulens.models.restore.untouched import untouched
@@ -148,6 +148,8 @@ class Tap:
             seen = beside.compare(call, args, kwargs, replaced=True)
         if instead:
             live = adapter.cells_of(module)
+            if graph:
+                check_graph(live, name)
             cells = live if graph or not keeping else self._copied(live, keeping[0])
             done = last.run_levels(module, call, live, partial(self._program, runs))
             programs, bodies = done.programs, done.bodies
@@ -166,6 +168,8 @@ class Tap:
                 if around:
                     beside.check_kept(around.left())
                 live = adapter.ran(module)
+                if graph:
+                    check_graph(live, name)
                 if not adapter.vouched:
                     beside.check(call, live, result, rng)
             body = call.enter(result)
@@ -207,7 +211,7 @@ class Tap:
         held = self.module._parameters.values()
         return [version(tensor) for tensor in held if tensor is not None]
 
-    def _copied(self, live: dict[Key, Cell], watch: Watch) -> dict[Key, Cell]:
+    def _copied(self, live: Cells, watch: Watch) -> Cells:
         """One copy of the weights for all calls, unless they moved between two."""
         tensors = [tensor for cell in live.values() for tensor in cell.parameters]
         states = [(id(tensor), tensor.data_ptr(), version(tensor)) for tensor in tensors]
@@ -217,6 +221,17 @@ class Tap:
             # the tensors too: let go, another could come to lie where one of them lay
             watch.weights[self.module] = states, tensors, cells
         return cells
+
+
+def check_graph(cells: Cells, name: str) -> None:
+    """Raise RecordingError if a run of these cells cannot be differentiated by their signals."""
+    for cell in cells.values():
+        if len(cell.states) > 1:
+            raise RecordingError(
+                f"layer {name!r} is {article(cell.kind)}, whose state is "
+                f"{' and '.join(cell.states)}; record(grad=True) keeps the graph of cells with one "
+                "state: record it with grad=False, or leave it out with layers=[...]"
+            )
 
 
 def _finite(tensor: Tensor) -> bool:

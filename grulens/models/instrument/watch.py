@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from grulens.cells.changes import Change
-from grulens.cells.gru import Cell
 from grulens.errors import (
     EditError,
     LayerError,
@@ -21,12 +20,12 @@ from grulens.errors import (
     WeightsMovedWarning,
     shown,
 )
-from grulens.models.call.call import Call, Inside, Key, MakeProgram, Run
+from grulens.models.call.call import Call, Cells, Inside, Key, MakeProgram, Run
 from grulens.models.call.place import EditLike, Place
 from grulens.models.call.segment import Segment
 from grulens.models.instrument import here
 from grulens.models.instrument.outermost import Outermost
-from grulens.models.layers import check_layer, held, known, named
+from grulens.models.layers import check_layer, check_signal, held, known, named
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.versions import version
 
@@ -73,7 +72,7 @@ class Watch:
         self.names = {
             m: {key: name for key, (name, _) in all_.items()} for m, all_ in layers.items()
         }
-        self.weights: dict[nn.Module, tuple[object, list[Tensor], dict[Key, Cell]]] = {}
+        self.weights: dict[nn.Module, tuple[object, list[Tensor], Cells]] = {}
         self._parameters: list[nn.Parameter] = []
         self._warned: set[nn.Module] = set()
         self._by_layer: dict[str, list[EditLike]] = {}
@@ -82,11 +81,12 @@ class Watch:
                 raise EditError(
                     f"an edit is what ablate, clamp, scale, shift and patch make, got {shown(edit)}"
                 )
-        units = {n: cell.hidden_size for all_ in layers.values() for n, cell in all_.values()}
+        cells = {name: cell for all_ in layers.values() for name, cell in all_.values()}
         for name in (*(edit.layer for edit in self.edits), *(keep or ())):
-            check_layer(name, list(units), model=model)
+            check_layer(name, list(cells), model=model)
         for edit in self.edits:
-            edit.check_units(units[edit.layer])
+            edit.check_units(cells[edit.layer].hidden_size)
+            check_signal(edit.signal, cells[edit.layer], edit.layer)
             self._by_layer.setdefault(edit.layer, []).append(edit)
 
     def began(self, run: Outermost) -> Outermost:
@@ -166,7 +166,7 @@ class Watch:
         return [edit.change(place) for edit in edits]
 
     def run_levels(
-        self, module: nn.Module, call: Call, cells: dict[Key, Cell], make_program: MakeProgram
+        self, module: nn.Module, call: Call, cells: Cells, make_program: MakeProgram
     ) -> Run:
         """The layers of a call; asked of the watch that was opened last, if any changes them."""
         return call.run(cells, make_program)

@@ -21,6 +21,7 @@ from grulens.cells.unroll import run as states_of
 from grulens.errors import EditError, RecordingError, shown
 from grulens.models.layers import find, named
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.layer import gru_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +209,7 @@ def _layer_call(
         )
     # nothing is computed in half a precision: 16 bits do not hold differences of gates
     wanted = dtype or (h.dtype if h.dtype in _CLOSE and h.dtype.itemsize > 2 else torch.float32)
-    cell = segment.cell.over(lambda weight: weight.detach().to(wanted))
+    cell = gru_of(layer, "taking a run apart").over(lambda weight: weight.detach().to(wanted))
     start = h_0.to(wanted)
     continues = before is not None and _continues(layer, number)
     if continues and before is not None:
@@ -218,7 +219,7 @@ def _layer_call(
     if h.dtype == wanted:
         return replace(made, h=made.flipped(h))
     with torch.no_grad(), exact(start.device):
-        again = states_of(cell, made.x, start, lengths=segment.lengths)
+        again = states_of(cell, made.x, start, lengths=segment.lengths).h
     return replace(made, h=made.valid(again))
 
 

@@ -7,24 +7,23 @@ from typing import Any
 import torch
 from jaxtyping import Float64
 from torch import Tensor
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import normalize
 
-from grulens.cells.dynamics.jacobian import Slopes, check_cell, dense, fit
-from grulens.cells.gru import Cell
-from grulens.cells.unroll import unroll
+from grulens.cells.dynamics.jacobian import check_cell, dense, fit, slope
+from grulens.cells.cell import RecurrentCell
 from grulens.errors import CellError, PositionError, shown
 
 MOST_STEPS = 10_000_000
 
 
 def trajectories(
-    cell: Cell, h: Tensor, steps: int, *, x: Tensor | None = None
+    cell: RecurrentCell, h: Tensor, steps: int, *, x: Tensor | None = None
 ) -> Float64[Tensor, "start step unit"]:
     """Where the cell takes states under an input that stays.
 
     Args:
-        cell: the cell; it is read in float64.
-        h: the states it starts from (start, unit).
+        cell: the cell: a GRU, an RNN, an LSTM; it is read in float64.
+        h: the states it starts from (start, unit), of an LSTM h and c side by side.
         steps: how many steps.
         x: the input (input,); None is zero.
 
@@ -35,6 +34,7 @@ def trajectories(
         CellError: `cell` is no cell, or `h` or `x` does not fit it.
         PositionError: `steps` is no number of steps.
 
+    >>> from grulens import Cell
     >>> weights = torch.zeros(6, 1), torch.zeros(6, 2)     # z = 1/2, n = 0
     >>> trajectories(Cell(*weights, None, None), torch.ones(1, 2), 2)[0, :, 0]
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
@@ -43,12 +43,15 @@ def trajectories(
         raise PositionError(f"steps must be a whole number from 1 up, got {shown(steps)}")
     cell, h, x = _in_float64(cell, h, x, "h", "start, unit")
     with torch.no_grad():
-        after = unroll(cell, x.expand(len(h), steps, -1), h)
-    return torch.cat([h[:, None], after], 1)
+        product = cell.project(x).expand(len(h), -1)
+        path = [h]
+        for _ in range(steps):
+            path.append(cell.step(product, path[-1]))
+    return torch.stack(path, 1)
 
 
 def unstable_directions(
-    cell: Cell, h: Tensor, *, x: Tensor | None = None, count: int | None = None
+    cell: RecurrentCell, h: Tensor, *, x: Tensor | None = None, count: int | None = None
 ) -> Float64[Tensor, "direction unit"]:
     """The directions in which displacements from a state grow, the fastest first.
 
@@ -67,6 +70,7 @@ def unstable_directions(
         CellError: `cell` is no cell, or `h` or `x` does not fit it.
         PositionError: `count` is no number of eigenvalues.
 
+    >>> from grulens import Cell
     >>> weights = torch.zeros(6, 1), torch.zeros(6, 2)     # every state decays
     >>> unstable_directions(Cell(*weights, None, None), torch.zeros(2)).shape
     torch.Size([0, 2])
@@ -75,8 +79,7 @@ def unstable_directions(
         raise PositionError(f"count must be a whole number from 0 up, or None, got {shown(count)}")
     cell, h, x = _in_float64(cell, h, x, "h", "unit")
     with torch.no_grad():
-        slopes = Slopes.at(cell, linear(x, cell.weight_ih, cell.bias_ih)[None], h[None])
-        jacobian = slopes.jacobian().total[0]
+        jacobian = slope(cell, cell.project(x)[None], h[None])[0]
     if not bool(torch.isfinite(jacobian).all()):
         raise CellError("the cell's weights are not finite: nothing grows or decays there")
     values, vectors = torch.linalg.eig(jacobian)
@@ -89,7 +92,7 @@ def unstable_directions(
     return normalize(torch.stack(found), dim=1) if found else h.new_zeros(0, len(h))
 
 
-def _in_float64(cell: Any, h: Any, x: Any, name: str, sizes: str) -> tuple[Cell, Tensor, Tensor]:
+def _in_float64(cell: Any, h: Any, x: Any, name: str, sizes: str) -> tuple[RecurrentCell, Tensor, Tensor]:
     """The cell, the state or states and the input that stays, as float64 on the CPU."""
     check_cell(cell)
     dense(h, name)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from grulens.cells.dynamics.jacobian import dense
-from grulens.cells.gru import Cell
+from grulens.cells.cell import RecurrentCell
 from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.dynamics.motion import trajectories
@@ -120,7 +120,7 @@ class Plane:
         return self.origin + (points.double() - self.project(self.origin)) @ self.axes
 
     def field(
-        self, cell: Cell, points: Float[Tensor, "point 2"], x: Tensor | None = None
+        self, cell: RecurrentCell, points: Float[Tensor, "point 2"], x: Tensor | None = None
     ) -> tuple[Float[Tensor, "point 2"], Float[Tensor, " point"]]:
         """How the cell moves from points of the plane.
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grulens.cells.cell import known_signals
 from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
 from grulens.models.call.place import Place
@@ -23,9 +24,7 @@ from grulens.probing.edits.positions import Index
 from grulens.probing.edits.sources import Source
 
 KEYWORDS = {"ablate": "to", "clamp": "value", "scale": "by", "shift": "by", "patch": "source"}
-SIGNALS = ("r", "z", "n", "h")
 WHERE = ("units", "at", "rows")
-NAMES = {"r": "reset gate", "z": "update gate", "n": "candidate", "h": "state"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,7 +34,7 @@ class Edit:
     Attributes:
         kind: the function that makes it.
         layer: name of the layer.
-        signal: "r", "z", "n" or "h".
+        signal: a signal of the layer's cell: "r", "z", "n" or "h" of a GRU.
         units: which units: int, slice, tuple, or None for all.
         amount: a number, a tensor that broadcasts over (batch, time, unit), "mean", or for a
             patch its `Source`.
@@ -60,9 +59,11 @@ class Edit:
             raise EditError(f"kind {shown(self.kind)} is none of {', '.join(KEYWORDS)}")
         if not isinstance(self.layer, str):
             raise EditError(f"layer must be the name of a layer, got {shown(self.layer)}")
-        if not isinstance(self.signal, str) or self.signal not in SIGNALS:
+        signals = known_signals()
+        if not isinstance(self.signal, str) or self.signal not in signals:
             raise SignalError(
-                f"signal {shown(self.signal)} cannot be edited; it must be one of r, z, n, h"
+                f"signal {shown(self.signal)} cannot be edited; it must be one of "
+                f"{', '.join(signals)}"
             )
         if self.kind == "ablate" and self.signal != "h":
             raise SignalError(f"ablate sets the state h, got signal {self.signal!r}: use clamp")
@@ -103,8 +104,12 @@ class Edit:
         if self.kind == "scale":
             return Change(self.signal, where, amount, zero)
         if self.kind == "shift":
-            return Change(self.signal, where, one, amount, before_activation=self.signal != "h")
+            return Change(self.signal, where, one, amount, before_activation=self._activated)
         return Change(self.signal, where, zero, amount)
+
+    @property
+    def _activated(self) -> bool:
+        return known_signals()[self.signal].activated
 
     def _units(self, place: Place) -> Tensor:
         if self.units is None:
@@ -180,8 +185,9 @@ class Edit:
         'state of unit 3 set to 0, steps 0 to 3'
         """
         does = {"scale": "times", "shift": "plus"}.get(self.kind, "set to")
-        before = " (before the activation)" if self.kind == "shift" and self.signal != "h" else ""
-        text = f"{NAMES[self.signal]} of {positions.words(self.units, 'unit')} {does} "
+        before = " (before the activation)" if self.kind == "shift" and self._activated else ""
+        name = known_signals()[self.signal].words
+        text = f"{name} of {positions.words(self.units, 'unit')} {does} "
         text += f"{amounts.words(self.amount)}{before}"
         text += "" if self.at is None else f", {positions.words(self.at, 'step')}"
         return text + ("" if self.rows is None else f", {positions.words(self.rows, 'row')}")
@@ -245,7 +251,8 @@ def clamp(
 
     Args:
         layer: name of the layer.
-        signal: "r", "z", "n" or "h".
+        signal: a signal of the layer's cell: "r", "z", "n", "h" of a GRU; "i", "f", "g", "o", "c",
+            "h" of an LSTM; "a" (its pre-activation), "h" of an RNN.
         units: which units; None is all.
         value: a number, or a tensor that broadcasts over the layer's (batch, time, unit).
         at: which times; None is all.
@@ -271,7 +278,7 @@ def scale(
 def shift(
     layer: str, signal: str, units: Any = None, *, by: Any, at: Any = None, rows: Any = None
 ) -> Edit:
-    """Add to a signal: to r, z and n before their activation, to h after the step.
+    """Add to a signal: to gates and candidates before their activation, to a state after the step.
 
     >>> shift("rnn.l0", "z", 3, by=2)
     shift('rnn.l0', 'z', 3, by=2.0)
@@ -286,7 +293,8 @@ def patch(
 
     Args:
         layer: name of the layer.
-        signal: "r", "z", "n" or "h".
+        signal: a signal of the layer's cell: "r", "z", "n", "h" of a GRU; "i", "f", "g", "o", "c",
+            "h" of an LSTM; "a" (its pre-activation), "h" of an RNN.
         units: which units; None is all.
         source: a Recording or LayerRecording with as many units and steps; one row serves for all.
         at: which times; None is all.

@@ -16,7 +16,7 @@ from torch import Tensor
 from grulens.errors import EditError, PositionError, RecordingError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
-from grulens.probing.layer import layer_of
+from grulens.probing.layer import gru_of, layer_of
 from grulens.probing.memory.trajectory_attention import TrajectoryAttention, trajectory_attentions
 from grulens.tables import html_table
 
@@ -200,6 +200,7 @@ def attention(
     torch.Size([1, 6, 6])
     """
     recorded = layer_of(recording, layer)
+    gru_of(recorded, "gate attention")
     recorded.check_one_batch("attention")
     if recorded.state_edited:
         raise RecordingError(

@@ -21,7 +21,7 @@ from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.job import Job, tell
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
-from grulens.probing.layer import layer_of
+from grulens.probing.layer import gru_of, layer_of
 from grulens.probing.memory.trajectories import trajectories
 from grulens.tables import html_table
 
@@ -244,6 +244,7 @@ def gradient_flow(
     torch.Size([4, 4])
     """
     recorded = layer_of(recording, layer)
+    gru_of(recorded, "gradient flow by its four ways")
     recorded.check_one_batch("gradient flow")
     if any(segment.program for segment in recorded.segments):
         raise RecordingError(
@@ -255,7 +256,8 @@ def gradient_flow(
 
 
 def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory]:
-    cell = layer.cell.over(lambda weight: weight.detach().cpu().double())
+    cell = gru_of(layer, "gradient flow by its four ways")
+    cell = cell.over(lambda weight: weight.detach().cpu().double())
     x, h_prev = layer.x.detach().cpu(), layer.h_prev.detach().cpu()
     with torch.no_grad():
         for trajectory in trajectories(layer):

@@ -15,7 +15,7 @@ from grulens.cells.memory.timescales import above, below, counts, half_life
 from grulens.errors import GrulensError, PositionError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
-from grulens.probing.layer import layer_of
+from grulens.probing.layer import gru_of, layer_of
 
 GATES = ("r", "z")
 
@@ -165,6 +165,7 @@ def timescales(
     tensor([0., 0., 1., 0.], dtype=torch.float64)
     """
     recorded = layer_of(recording, layer)
+    gru_of(recorded, "the half-life of a unit")
     recorded.check_one_batch("timescales")
     low, high = _number(low, "low"), _number(high, "high")
     wanted = _shares(quantiles)

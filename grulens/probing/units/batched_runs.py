@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from grulens.cells.batched.changes import Stacked, first_step
-from grulens.cells.batched.room import Room
 from grulens.cells.changes import Change, reverse
 from grulens.models.call.place import EditLike
 from grulens.models.instrument.batched import CopiesRun, DirectRun
@@ -154,7 +153,6 @@ class SideBySide:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.dims: BatchDims | None = None
-        self.room = Room()
 
     def first(self, runs: Sequence[int], edits: Edits) -> list[Answer] | None:
         """The answers of the first runs, compared with ordinary runs; None if that fails.
@@ -205,7 +203,7 @@ class SideBySide:
         experiment = self.experiment
         given = repeat_rows(experiment.given, self.dims or (), stacked.copies)
         watch = CopiesRun(
-            experiment.model, experiment.layer, experiment.unedited, stacked, is_direct, self.room
+            experiment.model, experiment.layer, experiment.unedited, stacked, is_direct
         )
         with as_it_was(experiment.model):
             output = ran(lambda: experiment.run(given), watch)

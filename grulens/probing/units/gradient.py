@@ -41,6 +41,10 @@ class _Nudge:
     amount: Tensor
     relative: bool = False
 
+    @property
+    def signal(self) -> str:
+        return self.kind[0]
+
     def check_units(self, units: int) -> None:
         """It fits: it was made for this layer."""
 

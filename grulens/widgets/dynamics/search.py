@@ -10,8 +10,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.fixed_points import FixedPoints, find_fixed_points
-from grulens.cells.gru import Cell
+from grulens.cells.cell import RecurrentCell
 from grulens.job import Job
 
 #: Starts of a search.
@@ -21,7 +22,7 @@ STARTS: Final = 512
 NOISE: Final = (0.05, 0.5)
 
 
-def search(job: Job[FixedPoints], cell: Cell, states: Tensor, x: Tensor | None) -> None:
+def search(job: Job[FixedPoints], cell: RecurrentCell, states: Tensor, x: Tensor | None) -> None:
     """Search for fixed points from some of the states.
 
     Args:

@@ -54,14 +54,14 @@ def test_a_step_leaves_every_one_where_it_is(seed: int, units: int, after: bool)
     x, starts = torch.randn(2).double(), torch.rand(40, units).double() * 2 - 1
     found = find_fixed_points(cell, x=x, starts=starts, progress=False)
     assert len(found) >= 1  # tanh maps the cube into itself: there is one (Brouwer)
-    step = unroll(cell, x.expand(len(found), 1, 2), found.states)[:, 0]
+    step = unroll(cell, x.expand(len(found), 1, 2), found.states).h[:, 0]
     assert torch.allclose(step, found.states, atol=1e-9)
     assert found.states.abs().max() < 1
     distances = torch.cdist(found.states, found.states) + torch.eye(len(found)).double()
     assert distances.min() > 1e-5
     for point, slope in zip(found.states, found.jacobian, strict=True):
         expected = torch.autograd.functional.jacobian(
-            lambda h: unroll(cell, x[None, None], h[None])[0, 0], point
+            lambda h: unroll(cell, x[None, None], h[None]).h[0, 0], point
         )
         assert torch.allclose(slope, expected, atol=1e-10)
 
@@ -229,7 +229,7 @@ def test_lyapunov_sums_to_the_mean_log_volume() -> None:
     x, h = torch.randn(400, 2).double(), torch.rand(5).double()
     found = lyapunov(cell, x, h, skip=0)
     assert (found.exponents[:-1] >= found.exponents[1:]).all()
-    states = torch.cat([h[None], unroll(cell, x[None], h[None])[0, :-1]])
+    states = torch.cat([h[None], unroll(cell, x[None], h[None]).h[0, :-1]])
     volume = torch.linalg.slogdet(jacobian(cell, x, states).total).logabsdet.mean()
     assert torch.allclose(found.exponents.sum(), volume, atol=1e-9)
     assert (found.band > 0).all()

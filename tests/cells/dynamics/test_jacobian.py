@@ -12,7 +12,6 @@ from torch.nn.functional import hardsigmoid, softplus
 
 from grulens import Cell
 from grulens.cells.dynamics.jacobian import Slopes, jacobian
-from grulens.cells.gates import general_gates
 from grulens.cells.unroll import unroll
 from grulens.errors import CellError
 
@@ -47,7 +46,7 @@ def test_the_four_parts_sum_to_what_autograd_finds(
     assert torch.allclose(slopes.pulled(g), (g[:, :, None] @ found.total)[:, :, 0], atol=1e-12)
     for row in range(2):
         expected = torch.autograd.functional.jacobian(
-            lambda state, row=row: unroll(cell, x[row : row + 1, None], state[None])[0, 0], h[row]
+            lambda state, row=row: unroll(cell, x[row : row + 1, None], state[None]).h[0, 0], h[row]
         )
         assert torch.allclose(found.total[row], expected, atol=1e-12)
 
@@ -58,12 +57,11 @@ def test_each_part_is_what_moves_when_the_others_are_held(after: bool) -> None:
     cell = drawn(0, 2, 4, True, reset_after=after)
     x, h = torch.randn(1, 2).double(), torch.rand(1, 4).double() * 2 - 1
     products = torch.nn.functional.linear(x, cell.weight_ih, cell.bias_ih)[:, None]
-    held = [signal[0, 0] for signal in general_gates(cell, products, h[:, None])]
-    r_0, z_0, n_0 = held
+    r_0, z_0, n_0 = (signal[0, 0] for signal in cell.compute(products, h[:, None]).values())
     found = jacobian(cell, x, h)
 
     def z_of(state: torch.Tensor) -> torch.Tensor:
-        return general_gates(cell, products, state[None, None]).z[0, 0]
+        return cell.terms(products, state[None, None]).z[0, 0]
 
     def n_of(state: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         w, b = cell.weight_hh[8:], cell.bias_hh[8:]
@@ -71,7 +69,7 @@ def test_each_part_is_what_moves_when_the_others_are_held(after: bool) -> None:
         return torch.tanh(products[0, 0, 8:] + inner)
 
     def r_of(state: torch.Tensor) -> torch.Tensor:
-        return general_gates(cell, products, state[None, None]).r[0, 0]
+        return cell.terms(products, state[None, None]).r[0, 0]
 
     parts = {
         "leak": lambda s: (1 - z_0) * n_0 + z_0 * s,

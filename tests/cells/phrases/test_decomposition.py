@@ -113,7 +113,7 @@ class Drawn(NamedTuple):
 
     @property
     def h(self) -> Tensor:
-        return unroll(self.cell, self.x, self.h_0)
+        return unroll(self.cell, self.x, self.h_0).h
 
     @property
     def h_prev(self) -> Tensor:
@@ -180,7 +180,7 @@ def test_the_whole_input_leaves_to_the_rest_what_biases_and_h_0_made() -> None:
     module = nn.GRUCell(2, 3).double()
     cell = Cell(*(p.detach() for p in module.parameters()))
     h_0 = torch.randn(1, 3).double()
-    alone = unroll(cell, torch.zeros(1, 4, 2).double(), h_0)
+    alone = unroll(cell, torch.zeros(1, 4, 2).double(), h_0).h
     h_prev = torch.cat([h_0[:, None], alone[:, :-1]], 1)
     x = torch.zeros(1, 4, 2).double()
     assert contextual(cell, x, h_prev, x[None]).eq(0).all()  # an input of nothing is not there
@@ -193,7 +193,7 @@ def test_more_steps_than_a_block_are_the_same() -> None:
     module = nn.GRUCell(2, 3).double()
     cell = Cell(*(p.detach() for p in module.parameters()))
     x = torch.randn(1, 150, 2).double()
-    h = unroll(cell, x, torch.zeros(1, 3).double())
+    h = unroll(cell, x, torch.zeros(1, 3).double()).h
     h_prev = torch.cat([torch.zeros(1, 1, 3).double(), h[:, :-1]], 1)
     inside = torch.zeros(150).bool()
     inside[70:140] = True

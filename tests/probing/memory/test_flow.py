@@ -33,7 +33,7 @@ def by_autograd(layer: LayerRecording, row: int, past: list[int]) -> Tensor:
     cell = layer.cell.over(lambda weight: weight.detach())
     x = layer.x[row, past[1:]][None]
     return torch.autograd.functional.jacobian(
-        lambda h: unroll(cell, x, h[None])[0, -1], layer.h[row, past[0]]
+        lambda h: unroll(cell, x, h[None]).h[0, -1], layer.h[row, past[0]]
     )
 
 
@@ -86,12 +86,12 @@ def test_products_and_gains_are_those_of_autograd(case: Any, seed: int) -> None:
 def test_both_conventions_and_the_first_state(after: bool) -> None:
     cell = drawn(1, 2, 4, True, reset_after=after)
     x, h = torch.randn(5, 2).double(), torch.rand(4).double()
-    states = torch.cat([h[None], unroll(cell, x[None], h[None])[0]])
+    states = torch.cat([h[None], unroll(cell, x[None], h[None]).h[0]])
     slopes = Slopes.at(
         cell, torch.nn.functional.linear(x, cell.weight_ih, cell.bias_ih), states[:-1]
     )
     whole = torch.autograd.functional.jacobian(
-        lambda state: unroll(cell, x[None], state[None])[0, -1], h
+        lambda state: unroll(cell, x[None], state[None]).h[0, -1], h
     )
     assert torch.allclose(product(slopes, 4, -1), whole, atol=1e-12)
     _, initial = gains(slopes, torch.eye(4).double(), 1, 5)

@@ -1,25 +1,32 @@
-"""How grulens reads torch's own GRU modules, and `GRUStack`, which is called as they are."""
+"""How grulens reads torch's own recurrent modules, and `GRUStack`, which is called as they are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.gru import Cell
+from grulens.cells.lstm import LSTM
+from grulens.cells.rnn import RNN
 from grulens.errors import AdapterError
-from grulens.models.call.call import Call, Key
+from grulens.models.call.call import Call, Cells, Run
 from grulens.models.call.fits import fits
 from grulens.models.call.layout import Dense, Form, Packed
 
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)
 class OfSequence:
-    """nn.GRU: (time, batch, input), batch first, unbatched or packed; h_0 -> output, h_n.
+    """nn.GRU, nn.LSTM, nn.RNN: (time, batch, input), batch first, unbatched or packed.
+
+    The first state is h_0, of an LSTM (h_0, c_0); the result is the output and the last state.
 
     Attributes:
         vouched: whether the module's forward is torch's own; what somebody wrote around it is
@@ -29,16 +36,16 @@ class OfSequence:
     vouched: bool = True
     sequence = True
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
+    def cells_of(self, module: Any) -> Cells:
         module._update_flat_weights()  # as its forward does before all else
         return self.ran(module)
 
-    def ran(self, module: Any) -> dict[Key, Cell]:
+    def ran(self, module: Any) -> Cells:
         # the list that the kernel reads; a parametrized weight, asked for by name, is another one
         held = dict(zip(module._flat_weights_names, module._flat_weights, strict=True))
         directions = 2 if module.bidirectional else 1
         return {
-            (level, direction): _cell(held, f"_l{level}{'_reverse' if direction else ''}")
+            (level, direction): _cell(module, held, f"_l{level}{'_reverse' if direction else ''}")
             for level in range(module.num_layers)
             for direction in range(directions)
         }
@@ -54,17 +61,26 @@ class OfSequence:
         )
         body = form.enter(given)
         directions = 2 if module.bidirectional else 1
+        pair = isinstance(module, nn.LSTM)
         if hx is None:
             batch = int(given.batch_sizes[0]) if isinstance(form, Packed) else body.shape[1]
-            hx = body.new_zeros(module.num_layers * directions, batch, module.hidden_size)
+            width = module.hidden_size * (2 if pair else 1)
+            state = body.new_zeros(module.num_layers * directions, batch, width)
+        else:
+            state = torch.cat(hx, -1) if pair else hx
+
+        def leave(done: Run) -> Any:
+            last = form.state(done.h_n)
+            return form.leave(done.body), _apart(last) if pair else last
+
         return Call(
             form,
             body,
-            hx if hx.dim() == 3 else hx[:, None],
+            state if state.dim() == 3 else state[:, None],
             module.num_layers,
             directions,
             enter=lambda result: form.enter(_output(module, result, given)),
-            leave=lambda done: (form.leave(done.body), form.state(done.h_n)),
+            leave=leave,
             dropout=module.dropout if module.training and module.num_layers > 1 else 0.0,
         )
 
@@ -78,8 +94,8 @@ class OfSequence:
 class OfStack(OfSequence):
     """`GRUStack`: called as nn.GRU is, and knows its cells."""
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
-        cells: dict[Key, Cell] = module.cells
+    def cells_of(self, module: Any) -> Cells:
+        cells: Cells = module.cells
         return cells
 
     ran = cells_of
@@ -87,14 +103,14 @@ class OfStack(OfSequence):
 
 @dataclass(frozen=True)
 class OfCell:
-    """nn.GRUCell: one step, (batch, input) or (input,); state -> state."""
+    """nn.GRUCell, nn.LSTMCell, nn.RNNCell: one step, (batch, input) or (input,); state -> state."""
 
     vouched: bool = True
     sequence = False
 
-    def cells_of(self, module: Any) -> dict[Key, Cell]:
+    def cells_of(self, module: Any) -> Cells:
         held = {name: getattr(module, name) for name in WEIGHTS}
-        return {(0, 0): _cell(held, "")}
+        return {(0, 0): _cell(module, held, "")}
 
     ran = cells_of
 
@@ -104,15 +120,29 @@ class OfCell:
             return None
         batched = x.dim() == 2
         rows = x if batched else x[None]
-        h_0 = rows.new_zeros(len(rows), module.hidden_size) if hx is None else hx
+        pair = isinstance(module, nn.LSTMCell)
+        width = module.hidden_size * (2 if pair else 1)
+        if hx is None:
+            state = rows.new_zeros(len(rows), width)
+        else:
+            state = torch.cat(hx, -1) if pair else hx
+
+        def enter(result: Any) -> Tensor:
+            h = result[0] if pair else _state(module, result, x)
+            return h.reshape(1, len(rows), -1)
+
+        def leave(done: Run) -> Any:
+            last = done.h_n[0] if batched else done.h_n[0, 0]
+            return _apart(last) if pair else last
+
         return Call(
             Dense(batch_first=True, batched=True),
             rows[None],
-            h_0.reshape(1, len(rows), module.hidden_size),
+            state.reshape(1, len(rows), width),
             levels=1,
             directions=1,
-            enter=lambda result: _state(module, result, x).reshape(1, len(rows), -1),
-            leave=lambda done: done.h_n[0] if batched else done.h_n[0, 0],
+            enter=enter,
+            leave=leave,
         )
 
     def again(
@@ -182,6 +212,17 @@ def looks(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _cell(held: dict[str, Tensor], suffix: str) -> Cell:
+def _apart(state: Tensor) -> tuple[Tensor, Tensor]:
+    """The h and the c of an LSTM's state (..., state)."""
+    h, c = state.chunk(2, -1)
+    return h.contiguous(), c.contiguous()
+
+
+def _cell(module: nn.Module, held: dict[str, Tensor], suffix: str) -> RecurrentCell:
     weight_ih, weight_hh = held[f"weight_ih{suffix}"], held[f"weight_hh{suffix}"]
-    return Cell(weight_ih, weight_hh, held.get(f"bias_ih{suffix}"), held.get(f"bias_hh{suffix}"))
+    biases = held.get(f"bias_ih{suffix}"), held.get(f"bias_hh{suffix}")
+    if isinstance(module, nn.LSTM | nn.LSTMCell):
+        return LSTM(weight_ih, weight_hh, *biases)
+    if isinstance(module, nn.RNN | nn.RNNCell):
+        return RNN(weight_ih, weight_hh, *biases, ACTIVATIONS[module.nonlinearity])
+    return Cell(weight_ih, weight_hh, *biases)

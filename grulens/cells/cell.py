@@ -1,0 +1,319 @@
+"""What a recurrent cell is to everything above it: its signals, one step, and a run read again.
+
+A new kind of cell is one file: it names its signals and says how they follow from the input and
+the state before. Recording, edits, sweeps and screens ask for nothing else.
+
+The state of a cell is one tensor (..., state): the output h in its first `hidden_size` numbers and,
+behind it, the states that a cell keeps beside its output (the c of an LSTM).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.cells.batched.steps import PlainSteps, Steps
+from grulens.cells.changes import Edit, Program
+from grulens.errors import CellError, shown
+
+BLOCK_ROWS = 1024
+"""Rows whose signals are made at a time: what one activation wrote, the next one finds in the
+cache."""
+
+Kind = TypeVar("Kind", bound="RecurrentCell")
+
+Role = Literal["reset", "keep", "write", "candidate", "read", "memory", "state"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signal of a cell.
+
+    Attributes:
+        name: by which it is asked for: "r".
+        words: what it is: "reset gate".
+        low: its least value with torch's activations.
+        high: its largest value.
+        role: what it does in the cell; screens colour it by that. A gate that keeps the memory has
+            one colour in every kind of cell.
+        activated: whether it comes out of an activation, so that a shift acts before that.
+    """
+
+    name: str
+    words: str
+    low: float
+    high: float
+    role: Role
+    activated: bool = True
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether it goes from shut to open, 0 to 1."""
+        return (self.low, self.high) == (0, 1)
+
+
+def known_signals() -> dict[str, Signal]:
+    """Every signal that some kind of cell has, by name."""
+    kinds = _kinds(RecurrentCell)  # type: ignore[type-abstract]
+    return {signal.name: signal for kind in kinds for signal in kind.signals}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RecurrentCell(ABC):
+    """One direction of one recurrent layer: its weights, and what it computes from them.
+
+    Attributes:
+        weight_ih: (block of units, input), floating; one block for each product of the step.
+        weight_hh: (block of units, unit), same dtype.
+        bias_ih: (block of units,) or None.
+        bias_hh: (block of units,) or None.
+        kind: what such a cell is called: "GRU".
+        blocks: the signals whose rows are packed in the weights, in that order.
+        signals: what a step makes, in the order in which it does; the states last, h the very last.
+        states: the signals that the next step reads, h first.
+
+    Raises:
+        CellError: the shapes or dtypes do not fit together.
+    """
+
+    weight_ih: Float[Tensor, "_ input"]
+    weight_hh: Float[Tensor, "_ unit"]
+    bias_ih: Float[Tensor, _] | None
+    bias_hh: Float[Tensor, _] | None
+
+    kind: ClassVar[str]
+    blocks: ClassVar[tuple[str, ...]]
+    signals: ClassVar[tuple[Signal, ...]]
+    states: ClassVar[tuple[str, ...]] = ("h",)
+
+    def __post_init__(self) -> None:
+        ranks = {"weight_hh": 2, "weight_ih": 2, "bias_ih": 1, "bias_hh": 1}
+        for name, rank in ranks.items():
+            value = getattr(self, name)
+            if value is None and rank == 1:
+                continue
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                came = value.dtype if isinstance(value, Tensor) else shown(value)
+                raise CellError(f"{name} must be a floating tensor, got {came}")
+        dtype, count = self.weight_hh.dtype, len(self.blocks)
+        rows = count * (self.weight_hh.shape[-1] if self.weight_hh.dim() else 0)
+        if not rows:
+            raise CellError(
+                f"weight_hh has shape {tuple(self.weight_hh.shape)}; a cell has at least one unit"
+            )
+        for name, rank in ranks.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value.dim() != rank or value.shape[0] != rows:
+                packed = " and ".join([", ".join(self.blocks[:-1]), self.blocks[-1]][count == 1 :])
+                raise CellError(
+                    f"{name} has shape {tuple(value.shape)}; a cell of {rows // count} units packs "
+                    f"{packed} in {count} x {rows // count} = {rows} rows"
+                )
+            if value.dtype != dtype:
+                raise CellError(f"{name} is {value.dtype}, weight_hh is {dtype}")
+
+    @abstractmethod
+    def compute(
+        self,
+        products: Float[Tensor, "*any blocks"],
+        state: Float[Tensor, "*any state"],
+        edit: Edit | None = None,
+    ) -> dict[str, Tensor]:
+        """Every signal but h, from what the input adds and the state before the step.
+
+        Args:
+            products: what `project` gave, for any number of steps and rows.
+            state: the state before each of them.
+            edit: what changes signals on the way, or None.
+        """
+
+    @abstractmethod
+    def output(
+        self, signals: Mapping[str, Tensor], state: Float[Tensor, "*any state"]
+    ) -> Float[Tensor, "*any unit"]:
+        """The h that these signals make of the state before the step."""
+
+    @property
+    @abstractmethod
+    def convention(self) -> str:
+        """What weights alone do not say of it, in words."""
+
+    def project(self, x: Float[Tensor, "*any input"]) -> Float[Tensor, "*any blocks"]:
+        """What the input adds to each step, W_i x + b_i: it does not wait for the state."""
+        return linear(x, self.weight_ih, self.bias_ih)
+
+    def step(
+        self,
+        products: Float[Tensor, "*any blocks"],
+        state: Float[Tensor, "*any state"],
+        edit: Edit | None = None,
+    ) -> Float[Tensor, "*any state"]:
+        """The state after a step; arguments as `compute`. This is the reference."""
+        signals = self.compute(products, state, edit)
+        h = self.output(signals, state)
+        if edit is not None:
+            h = edit("h", h, False)
+        if len(self.states) == 1:
+            return h
+        return torch.cat([h, *(signals[name].to(h.dtype) for name in self.states[1:])], -1)
+
+    def replay(
+        self,
+        x: Float[Tensor, "batch time input"],
+        state: Float[Tensor, "batch time state"],
+        edits: Program | None = None,
+    ) -> dict[str, Tensor]:
+        """Every signal but h at every step at once, from the state before each.
+
+        Once the state before every step is known, no step waits for another.
+
+        Args:
+            x: input of the steps, of the cell's dtype.
+            state: the state before each of them.
+            edits: what the run changed on its way, or None.
+
+        Returns:
+            By name, each (batch, time, unit). They are part of the graph when grad mode is on and
+            an argument requires it.
+        """
+        steps, block = x.shape[1], max(1, BLOCK_ROWS // max(1, x.shape[0]))
+        parts = []
+        for start in range(0, max(1, steps), block):
+            here = slice(start, start + block)
+            edit = None if edits is None else edits.edit(start)
+            parts.append(self.compute(self.project(x[:, here]), state[:, here], edit))
+        if len(parts) == 1:
+            return parts[0]
+        return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+
+    def slope(
+        self, products: Float[Tensor, "batch blocks"], state: Float[Tensor, "batch state"]
+    ) -> Float[Tensor, "batch state state"]:
+        """The derivative of the state after a step by the state before it, by autograd."""
+        with torch.enable_grad():
+            state = state.detach().requires_grad_()
+            new = self.step(products.detach(), state)
+            axes = torch.eye(self.state_size, dtype=new.dtype, device=new.device)
+            (found,) = torch.autograd.grad(
+                new, state, axes[:, None].expand(-1, len(state), -1), is_grads_batched=True
+            )
+        return found.transpose(0, 1)
+
+    def kept(
+        self,
+        x: Float[Tensor, "batch time input"],
+        h: Float[Tensor, "batch time unit"],
+        state_0: Float[Tensor, "batch state"],
+        edits: Program | None = None,
+    ) -> Float[Tensor, "batch time state"]:
+        """The whole state after each step, from the outputs h that a run gave.
+
+        What a cell keeps beside its output is computed again, one step from the other.
+
+        Args:
+            x: input in the order in which the cell reads it.
+            h: the output after each of these steps.
+            state_0: the state before the first.
+            edits: what the run changed on its way, or None.
+        """
+        if len(self.states) == 1:
+            return h
+        units, state, found = self.hidden_size, state_0, []
+        for t, products in enumerate(self.project(x).unbind(1)):
+            edit = None if edits is None else edits.edit(t)
+            new = self.step(products[:, None], state[:, None], edit)[:, 0]
+            state = torch.cat([h[:, t], new[:, units:]], 1)
+            found.append(state)
+        return torch.stack(found, 1)
+
+    def fused(
+        self,
+        body: Tensor,
+        batch_sizes: Tensor | None,
+        state: Float[Tensor, "direction batch state"],
+        directions: Sequence[RecurrentCell],
+        training: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """All steps of a level by torch's own kernel; only for a cell with `is_torch`.
+
+        Args:
+            body: (time, batch, input), or the data of a packed sequence.
+            batch_sizes: those of the packed sequence, or None.
+            state: before the first step, of each direction.
+            directions: the cells of the level, this one first.
+            training: whether the kernel is to have a backward.
+
+        Returns:
+            The level's own body, and the last state of each direction.
+        """
+        raise CellError(f"torch has no kernel for {self!r}")
+
+    def steps(self, copies: int, batch: int, like: Tensor) -> Steps:
+        """What runs many copies of it side by side, step by step."""
+        return PlainSteps(self, copies, batch)
+
+    @property
+    def is_torch(self) -> bool:
+        """Whether torch's fused kernel computes this cell."""
+        return False
+
+    @property
+    def by_columns(self: Kind) -> Kind:
+        """The same cell with its recurrent weights laid out as a loop over steps reads them.
+
+        A product with a transposed view is 1.5 x slower per step.
+        """
+        return replace(self, weight_hh=self.weight_hh.t().contiguous().t())
+
+    @property
+    def input_size(self) -> int:
+        """Number of inputs."""
+        return self.weight_ih.shape[1]
+
+    @property
+    def hidden_size(self) -> int:
+        """Number of units."""
+        return self.weight_hh.shape[1]
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of one state: the units, as often as the cell has states."""
+        return len(self.states) * self.hidden_size
+
+    def signal(self, name: str) -> Signal:
+        """One of its signals by name; KeyError if it has none of that name."""
+        return next(signal for signal in self.signals if signal.name == name)
+
+    def over(self: Kind, change: Callable[[Tensor], Tensor]) -> Kind:
+        """The same cell over changed weights; `change` is asked for each that is there."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        held = {name: getattr(self, name) for name in names}
+        changed: dict[str, Any] = {n: None if t is None else change(t) for n, t in held.items()}
+        return replace(self, **changed)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The weights and the biases that are there, in the order torch's kernel takes them."""
+        found = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        return [tensor for tensor in found if tensor is not None]
+
+    def __repr__(self) -> str:
+        sizes = f"input {self.input_size}, hidden {self.hidden_size}"
+        dtype = str(self.weight_hh.dtype).removeprefix("torch.")
+        said = f", {self.convention}" if self.convention else ""
+        return f"{type(self).__name__}({sizes}, {dtype}{said})"
+
+
+def _kinds(kind: type[RecurrentCell]) -> Iterator[type[RecurrentCell]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _kinds(below)

@@ -1,0 +1,105 @@
+"""The LSTM, as torch.nn.LSTM computes it.
+
+Hochreiter & Schmidhuber 1997 (Neural Comput. 9:1735), with the forget gate of Gers et al. 2000
+(Neural Comput. 12:2451).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.cells.cell import RecurrentCell, Signal
+from grulens.cells.changes import Edit
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LSTM(RecurrentCell):
+    """One direction of one LSTM layer, its rows packed in torch's order i, f, g, o.
+
+    The cell (torch.nn.LSTM)::
+
+        i = sigmoid(W_ii x + b_ii + W_hi h_prev + b_hi)
+        f = sigmoid(W_if x + b_if + W_hf h_prev + b_hf)
+        g = tanh(W_ig x + b_ig + W_hg h_prev + b_hg)
+        o = sigmoid(W_io x + b_io + W_ho h_prev + b_ho)
+        c = f * c_prev + i * g
+        h = o * tanh(c)
+
+    Attributes:
+        weight_ih: (4 unit, input), floating.
+        weight_hh: (4 unit, unit), same dtype.
+        bias_ih: (4 unit,) or None.
+        bias_hh: (4 unit,) or None.
+
+    >>> cell = LSTM(torch.zeros(4, 1), torch.zeros(4, 1), None, None)      # all gates 1/2, g = 0
+    >>> cell
+    LSTM(input 1, hidden 1, float32)
+    >>> cell.step(cell.project(torch.zeros(1, 1)), torch.tensor([[0.0, 2.0]]))      # h, c
+    tensor([[0.3808, 1.0000]])
+    """
+
+    kind: ClassVar[str] = "LSTM"
+    blocks: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    signals: ClassVar[tuple[Signal, ...]] = (
+        Signal("i", "input gate", 0.0, 1.0, "write"),
+        Signal("f", "forget gate", 0.0, 1.0, "keep"),
+        Signal("g", "candidate", -1.0, 1.0, "candidate"),
+        Signal("o", "output gate", 0.0, 1.0, "read"),
+        Signal("c", "cell state", -torch.inf, torch.inf, "memory", activated=False),
+        Signal("h", "state", -1.0, 1.0, "state", activated=False),
+    )
+    states: ClassVar[tuple[str, ...]] = ("h", "c")
+
+    def compute(
+        self, products: Tensor, state: Tensor, edit: Edit | None = None
+    ) -> dict[str, Tensor]:
+        h, c = state.chunk(2, -1)
+        made = dict(
+            zip(self.blocks, (products + linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1),
+                strict=True)
+        )  # fmt: skip
+        for name, value in made.items():
+            activate = torch.tanh if name == "g" else torch.sigmoid
+            if edit is None:
+                made[name] = activate(value)
+            else:
+                made[name] = edit(name, activate(edit(name, value, True)), False)
+        made["c"] = made["f"] * c + made["i"] * made["g"]
+        if edit is not None:
+            made["c"] = edit("c", made["c"], False)
+        return made
+
+    def output(self, signals: Mapping[str, Tensor], state: Tensor) -> Tensor:
+        return (signals["o"] * torch.tanh(signals["c"])).to(state.dtype)
+
+    def fused(
+        self,
+        body: Tensor,
+        batch_sizes: Tensor | None,
+        state: Tensor,
+        directions: Sequence[RecurrentCell],
+        training: bool,
+    ) -> tuple[Tensor, Tensor]:
+        weights = [tensor for cell in directions for tensor in cell.parameters]
+        pair = tuple(part.contiguous() for part in state.chunk(2, -1))
+        given = (pair, weights, self.bias_ih is not None, 1, 0.0, training)
+        both = len(directions) == 2
+        if batch_sizes is None:
+            output, h_n, c_n = torch._VF.lstm(body, *given, both, False)
+        else:
+            output, h_n, c_n = torch._VF.lstm(body, batch_sizes, *given, both)
+        return output, torch.cat([h_n, c_n], -1)
+
+    @property
+    def is_torch(self) -> bool:
+        return (self.bias_ih is None) == (self.bias_hh is None)
+
+    @property
+    def convention(self) -> str:
+        return ""

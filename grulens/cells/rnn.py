@@ -1,0 +1,98 @@
+"""The plain recurrent network (Elman 1990, Cogn. Sci. 14:179), as torch.nn.RNN computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from grulens.cells.activations import name_of, with_slope
+from grulens.cells.cell import RecurrentCell, Signal
+from grulens.cells.changes import Edit
+from grulens.errors import CellError, shown
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RNN(RecurrentCell):
+    """One direction of one layer of a plain recurrent network.
+
+    The cell (torch.nn.RNN)::
+
+        a = W_ih x + b_ih + W_hh h_prev + b_hh
+        h = activation(a)
+
+    Attributes:
+        weight_ih: (unit, input), floating.
+        weight_hh: (unit, unit), same dtype.
+        bias_ih: (unit,) or None.
+        bias_hh: (unit,) or None.
+        activation: an elementwise function on tensors; torch's own are tanh and relu.
+
+    >>> cell = RNN(torch.ones(1, 1), torch.ones(1, 1), None, None)
+    >>> cell
+    RNN(input 1, hidden 1, float32)
+    >>> cell.step(cell.project(torch.ones(1, 1)), torch.zeros(1, 1))
+    tensor([[0.7616]])
+    """
+
+    activation: Any = torch.tanh
+
+    kind: ClassVar[str] = "RNN"
+    blocks: ClassVar[tuple[str, ...]] = ("a",)
+    signals: ClassVar[tuple[Signal, ...]] = (
+        Signal("a", "pre-activation", -torch.inf, torch.inf, "candidate", activated=False),
+        Signal("h", "state", -1.0, 1.0, "state", activated=False),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.activation):
+            raise CellError(
+                f"activation must be a function on tensors (torch.tanh, torch.relu), got "
+                f"{shown(self.activation)}"
+            )
+
+    def compute(
+        self, products: Tensor, state: Tensor, edit: Edit | None = None
+    ) -> dict[str, Tensor]:
+        a = products + linear(state, self.weight_hh, self.bias_hh)
+        return {"a": a if edit is None else edit("a", a, False)}
+
+    def output(self, signals: Mapping[str, Tensor], state: Tensor) -> Tensor:
+        h: Tensor = self.activation(signals["a"])
+        return h.to(state.dtype)
+
+    def slope(self, products: Tensor, state: Tensor) -> Tensor:
+        a = self.compute(products, state)["a"]
+        return with_slope(self.activation, a)[1][..., None] * self.weight_hh
+
+    def fused(
+        self,
+        body: Tensor,
+        batch_sizes: Tensor | None,
+        state: Tensor,
+        directions: Sequence[RecurrentCell],
+        training: bool,
+    ) -> tuple[Tensor, Tensor]:
+        kernel = torch._VF.rnn_tanh if self.activation is torch.tanh else torch._VF.rnn_relu
+        weights = [tensor for cell in directions for tensor in cell.parameters]
+        given = (state.contiguous(), weights, self.bias_ih is not None, 1, 0.0, training)
+        both = len(directions) == 2
+        if batch_sizes is None:
+            output, last = kernel(body, *given, both, False)
+        else:
+            output, last = kernel(body, batch_sizes, *given, both)
+        return output, last
+
+    @property
+    def is_torch(self) -> bool:
+        alike = (self.bias_ih is None) == (self.bias_hh is None)
+        return alike and self.activation in (torch.tanh, torch.relu)
+
+    @property
+    def convention(self) -> str:
+        return "" if self.activation is torch.tanh else name_of(self.activation)
