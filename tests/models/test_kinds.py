@@ -245,14 +245,19 @@ def test_what_a_kind_has_not_got_is_refused_by_name() -> None:
     from grulens import memory
 
     for question in (memory.attention, memory.timescales, memory.gradient_flow):
-        with pytest.raises(CellError, match=r"rests on a GRU's own equation.*layer 'l0' is an LSTM"):
+        with pytest.raises(
+            CellError, match=r"rests on a GRU's own equation.*layer 'l0' is an LSTM"
+        ):
             question(run)
     with pytest.raises(RecordingError, match="an LSTM, whose state is h and c"):
         grulens.record(nn.LSTM(2, 3), x, grad=True)
     both = nn.ModuleDict({"a": nn.LSTM(2, 3, proj_size=1), "b": nn.GRU(2, 3)})
     with pytest.raises(LayerError, match="an LSTM with projections"):
         grulens.record(both, x, layers=["a.l0"])
-    with torch.autocast("cpu"), pytest.raises(RecordingError, match=r"an LSTM under torch\.autocast"):
+    with (
+        torch.autocast("cpu"),
+        pytest.raises(RecordingError, match=r"an LSTM under torch\.autocast"),
+    ):
         grulens.record(nn.LSTM(2, 3), x)
 
 
