@@ -2,12 +2,22 @@
 
 `register` says with a `StepAdapter` or a `SequenceAdapter` which `Cell` a class computes, and what
 is said is compared with what the class does at every step. `GRUStack` runs cells of any
-convention, as read from Keras or ONNX. `activations` has those that torch has no name for.
+convention, as read from Keras or ONNX. `activations` has those that torch has no name for. A new
+kind of cell is a `RecurrentCell` with its `Signal`s.
 """
 
 from grulens.cells import activations
+from grulens.cells.cell import RecurrentCell, Signal
 from grulens.models.adapters.adapter import SequenceAdapter, StepAdapter
 from grulens.models.adapters.register import register
 from grulens.models.adapters.stack import GRUStack
 
-__all__ = ["GRUStack", "SequenceAdapter", "StepAdapter", "activations", "register"]
+__all__ = [
+    "GRUStack",
+    "RecurrentCell",
+    "SequenceAdapter",
+    "Signal",
+    "StepAdapter",
+    "activations",
+    "register",
+]

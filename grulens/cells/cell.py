@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
+from grulens.cells.activations import Activation
 from grulens.cells.batched.steps import PlainSteps, Steps
 from grulens.cells.changes import Edit, Program
 from grulens.errors import CellError, shown
@@ -68,6 +69,9 @@ def known_signals() -> dict[str, Signal]:
 @dataclass(frozen=True, eq=False, repr=False)
 class RecurrentCell(ABC):
     """One direction of one recurrent layer: its weights, and what it computes from them.
+
+    A kind of cell gives `kind`, `blocks`, `signals`, `compute` and `output`; the rest is done here,
+    and may be done faster (`replay`, `slope`, `kept`, `steps`, `fused`).
 
     Attributes:
         weight_ih: (block of units, input), floating; one block for each product of the step.
@@ -143,9 +147,9 @@ class RecurrentCell(ABC):
         """The h that these signals make of the state before the step."""
 
     @property
-    @abstractmethod
     def convention(self) -> str:
         """What weights alone do not say of it, in words."""
+        return ""
 
     def project(self, x: Float[Tensor, "*any input"]) -> Float[Tensor, "*any blocks"]:
         """What the input adds to each step, W_i x + b_i: it does not wait for the state."""
@@ -317,3 +321,23 @@ def _kinds(kind: type[RecurrentCell]) -> Iterator[type[RecurrentCell]]:
     for below in kind.__subclasses__():
         yield below
         yield from _kinds(below)
+
+
+def activated(
+    name: str, pre: Tensor, activation: Activation, edit: Edit | None
+) -> tuple[Tensor, Tensor]:
+    """The argument of an activation and its value, each after what changes it.
+
+    Args:
+        name: the signal.
+        pre: its argument (..., unit).
+        activation: the activation.
+        edit: what changes signals on the way, or None.
+
+    >>> activated("z", torch.zeros(1), torch.sigmoid, None)
+    (tensor([0.]), tensor([0.5000]))
+    """
+    if edit is None:
+        return pre, activation(pre)
+    pre = edit(name, pre, True)
+    return pre, edit(name, activation(pre), False)

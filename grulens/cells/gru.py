@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.cells.activations import Activation, name_of
+from grulens.cells.activations import name_of
 from grulens.cells.batched.gru import GRUSteps, gates
 from grulens.cells.batched.steps import Steps
-from grulens.cells.cell import RecurrentCell, Signal
+from grulens.cells.cell import RecurrentCell, Signal, activated
 from grulens.cells.changes import Edit, Program
 from grulens.cells.precision import autocast
 from grulens.cells.weights.keras import keras_weights
@@ -130,14 +130,14 @@ class Cell(RecurrentCell):
             rec_r, rec_z, inner = torch.split(linear(h, self.weight_hh, bias), units, -1)
         else:
             rec_r, rec_z = torch.split(linear(h, w_rz, b_rz), units, -1)
-        pre_r, r = _activated("r", in_r + rec_r, self.gate, edit)
-        pre_z, z = _activated("z", in_z + rec_z, self.gate, edit)
+        pre_r, r = activated("r", in_r + rec_r, self.gate, edit)
+        pre_z, z = activated("z", in_z + rec_z, self.gate, edit)
         if self.reset_after:
             pre_n = torch.addcmul(in_n, r, inner)
         else:
             inner = linear(r * h, w_n, b_n)
             pre_n = in_n + inner
-        pre_n, n = _activated("n", pre_n, self.candidate, edit)
+        pre_n, n = activated("n", pre_n, self.candidate, edit)
         return Terms(pre_r, r, pre_z, z, inner, pre_n, n)
 
     def compute(
@@ -305,13 +305,3 @@ class Cell(RecurrentCell):
         if self.candidate is not torch.tanh:
             words.append(f"candidate {name_of(self.candidate)}")
         return ", ".join(words)
-
-
-def _activated(
-    name: str, pre: Tensor, activate: Activation, edit: Edit | None
-) -> tuple[Tensor, Tensor]:
-    """The argument of an activation and its value, each after what changes it."""
-    if edit is None:
-        return pre, activate(pre)
-    pre = edit(name, pre, True)
-    return pre, edit(name, activate(pre), False)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.cells.cell import RecurrentCell, Signal
+from grulens.cells.cell import RecurrentCell, Signal, activated
 from grulens.cells.changes import Edit
 
 
@@ -60,16 +60,11 @@ class LSTM(RecurrentCell):
         self, products: Tensor, state: Tensor, edit: Edit | None = None
     ) -> dict[str, Tensor]:
         h, c = state.chunk(2, -1)
-        made = dict(
-            zip(self.blocks, (products + linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1),
-                strict=True)
-        )  # fmt: skip
-        for name, value in made.items():
-            activate = torch.tanh if name == "g" else torch.sigmoid
-            if edit is None:
-                made[name] = activate(value)
-            else:
-                made[name] = edit(name, activate(edit(name, value, True)), False)
+        blocks = (products + linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1)
+        made = {}
+        for name, pre in zip(self.blocks, blocks, strict=True):
+            activation = torch.tanh if name == "g" else torch.sigmoid
+            made[name] = activated(name, pre, activation, edit)[1]
         made["c"] = made["f"] * c + made["i"] * made["g"]
         if edit is not None:
             made["c"] = edit("c", made["c"], False)
@@ -99,7 +94,3 @@ class LSTM(RecurrentCell):
     @property
     def is_torch(self) -> bool:
         return (self.bias_ih is None) == (self.bias_hh is None)
-
-    @property
-    def convention(self) -> str:
-        return ""
