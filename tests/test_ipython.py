@@ -181,7 +181,7 @@ def test_inputs_are_paths_and_tokens_a_name(loaded: InteractiveShell) -> None:
         ("%grulens model x --as 1x", "--as 1x: '1x' is no name that Python takes"),
         ("%grulens model x --as class", "'class' is no name that Python takes"),
         ("%grulens model x --call __class__", "'__class__' begins with an underscore; GRU has "),
-        ("%grulens net x", "holds no nn.GRU and no nn.GRUCell; it holds 1 Linear"),
+        ("%grulens net x", "holds no nn.GRU, nn.LSTM or nn.RNN; it holds 1 Linear"),
         ("%grulens x", "'x' is a Tensor, not a model; models with a GRU here: model (l0, l1)"),
         ("%grulens model x --layer l9", "layer 'l9' did not run on this input; what ran is l0, l1"),
         ("%grulens model x.sum()", "'x.sum()' is no name, path or literal"),

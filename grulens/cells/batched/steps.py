@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -68,9 +69,10 @@ class PlainSteps:
         def edit(name: str, value: Tensor, before: bool) -> Tensor:
             if name == "h" or not any(place.key == (name, before) for place in places):
                 return value
-            # a copy of its own: it may be a view of a product that others share
-            memory = value.expand(copies, *value.shape[1:]).clone()
+            # in one piece: it may be a view of a product that others share
+            memory = value.clone(memory_format=torch.contiguous_format)
             act(places, memory, (name, before))
             return memory
 
+        given, state = (t.expand(copies, -1, -1) for t in (given, state))
         out[:] = self.cell.step(given, state, edit if places else None)

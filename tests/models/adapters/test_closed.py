@@ -41,6 +41,11 @@ class Alike(nn.Module):
         return self.x(x) + self.h(hidden)
 
 
+class Doubled(nn.LSTM):
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        return super().forward(2 * input, hx)
+
+
 def quantized(kind: type[nn.Module]) -> nn.Module:
     model = nn.ModuleDict({"in": kind(3, 4)})
     return torch.ao.quantization.quantize_dynamic(model, {kind})["in"]
@@ -65,14 +70,13 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], str, bool]] = {
     "quantized": (lambda: quantized(nn.GRU), "is a quantized GRU, whose weights are int", True),
     "exported": (lambda: exported(nn.GRUCell), "is an exported graph, in which the GRU", True),
     "alike": (Alike, "(Alike) looks like a GRU of 4 units: it has weights of 3 x 4 rows", True),
-    "lstm": (lambda: nn.LSTM(3, 4), "is an LSTM, which has other gates: grulens opens", False),
-    "lstm cell": (lambda: nn.LSTMCell(3, 4), "is an LSTM, which has other gates", False),
-    "rnn": (lambda: nn.RNN(3, 4), "is an RNN, which has no gates: grulens opens GRUs", False),
-    "rnn cell": (lambda: nn.RNNCell(3, 4), "is an RNN, which has no gates", False),
-    "scripted lstm": (lambda: torch.jit.script(nn.LSTM(3, 4)), "is a scripted LSTM", False),
-    "quantized lstm": (lambda: quantized(nn.LSTM), "is a quantized LSTM, which has", False),
-    "quantized rnn": (lambda: quantized(nn.RNNCell), "is a quantized RNN, which has", False),
-    "exported lstm": (lambda: exported(nn.LSTM), "is an exported graph of an LSTM", False),
+    "projected": (lambda: nn.LSTM(3, 4, proj_size=2), "is an LSTM with projections (proj", True),
+    "own lstm": (lambda: Doubled(3, 4), "is a Doubled, an LSTM with a forward of its own", True),
+    "scripted lstm": (lambda: torch.jit.script(nn.LSTM(3, 4)), "is a scripted LSTM", True),
+    "scripted rnn": (lambda: torch.jit.script(nn.RNNCell(3, 4)), "is a scripted RNN", True),
+    "quantized lstm": (lambda: quantized(nn.LSTM), "is a quantized LSTM, whose weights", True),
+    "quantized rnn": (lambda: quantized(nn.RNNCell), "is a quantized RNN, whose weights", True),
+    "exported lstm": (lambda: exported(nn.LSTM), "is an exported graph, in which the LSTM", True),
 }  # fmt: skip
 
 
@@ -132,7 +136,7 @@ USES: dict[str, Callable[[nn.Module, str], Any]] = {
 
 @pytest.mark.parametrize("use", USES)
 def test_every_error_about_a_layer_that_is_not_there_names_it(use: str) -> None:
-    model = Model(nn.ModuleDict({"a": nn.LSTM(3, 4), "b": Zoned(3, 4)}))
+    model = Model(nn.ModuleDict({"a": nn.LSTM(3, 4, proj_size=2), "b": Zoned(3, 4)}))
     with pytest.raises(LayerError) as raised:
         USES[use](model, "nothing")
     text = str(raised.value)
@@ -147,7 +151,7 @@ def test_every_error_about_a_layer_that_is_not_there_names_it(use: str) -> None:
 
 
 def test_the_chooser_of_a_lens_names_it() -> None:
-    lens = Lens(Model(nn.ModuleDict({"<i>": nn.LSTM(3, 4)})), X)
+    lens = Lens(Model(nn.ModuleDict({"<i>": nn.LSTM(3, 4, proj_size=2)})), X)
     assert "1 not opened" in lens._closed.value
     assert "parts.1.&lt;i&gt;&#x27; is an LSTM" in lens._closed.value
     assert lens._closed.layout.display is None
@@ -165,10 +169,11 @@ def test_a_line_says_where_the_lines_that_register_a_class_are() -> None:
 
 
 def test_many_of_one_kind_are_one_sentence() -> None:
-    found = grulens.layers(nn.Sequential(nn.GRU(3, 4), *(nn.LSTM(4, 4) for _ in range(6))))
+    closed = (nn.LSTM(4, 4, proj_size=2) for _ in range(6))
+    found = grulens.layers(nn.Sequential(nn.GRU(3, 4), *closed))
     assert repr(found).splitlines()[1:] == [
-        "not opened: '1', '2', '3' and 3 more: each is an LSTM, which has other gates: grulens "
-        "opens GRUs"
+        "not opened: '1', '2', '3' and 3 more: each is an LSTM with projections (proj_size=2), "
+        "whose output is no state of its units: use proj_size=0 and an nn.Linear behind it"
     ]
     assert len(found.closed) == 6
 
@@ -179,7 +184,7 @@ def test_they_stand_in_the_order_of_the_model_without_the_parts_of_a_part() -> N
         "quantizable": torch.ao.nn.quantizable.LSTM(3, 4),
         "b": Alike(),
         "rnn": nn.GRU(3, 4),
-        "c": nn.RNN(3, 4),
+        "c": nn.LSTM(3, 4, proj_size=2),
     }
     found = grulens.layers(nn.ModuleDict(parts))
     assert [part.name for part in found.closed] == ["a", "quantizable", "b", "c"]

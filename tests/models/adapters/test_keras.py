@@ -231,8 +231,8 @@ def test_layers_that_cannot_be_opened_are_named_with_the_reason(keras: Any) -> N
         "own": (Own(2), "is a Keras GRU with a call of its own (Own), which may compute"),
         "back": (layers.GRU(2, go_backwards=True), "is a Keras GRU that reads backwards: put it"),
         "mixed": (layers.GRU(2, dtype="mixed_float16"), "is a Keras GRU in mixed precision"),
-        "lstm": (layers.LSTM(2), "is a Keras LSTM, which has other gates: grulens opens GRUs"),
-        "rnn": (layers.SimpleRNN(2), "is a Keras SimpleRNN, which has no gates"),
+        "lstm": (layers.LSTM(2), "is a Keras LSTM: of Keras' recurrent layers grulens opens GRUs"),
+        "rnn": (layers.SimpleRNN(2), "is a Keras SimpleRNN: of Keras' recurrent"),
         "two": (layers.Bidirectional(layers.GRU(2, dtype="mixed_float16")),
                 "is a Keras Bidirectional GRU in mixed precision"),
     }  # fmt: skip

@@ -381,7 +381,7 @@ def test_weights_are_found_in_every_usual_form(module: nn.Module, code: str) -> 
 
 @pytest.mark.parametrize(
     "module",
-    [nn.MultiheadAttention(4, 2), nn.LSTM(3, 4), nn.LSTMCell(3, 4), nn.RNN(3, 4), nn.Linear(4, 12),
+    [nn.MultiheadAttention(4, 2), nn.Linear(4, 12),
      nn.TransformerEncoderLayer(4, 2)],
 )  # fmt: skip
 def test_what_is_no_gru_does_not_look_like_one(module: nn.Module) -> None:

@@ -281,8 +281,8 @@ class Own(nn.GRU):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2)), NoGRUError,
-         "this model (Sequential) holds no nn.GRU and no nn.GRUCell; it holds 1 Linear, 1 LSTM"),
+        (lambda: nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1)), NoGRUError,
+         "this model (Sequential) holds no nn.GRU, nn.LSTM or nn.RNN; it holds 1 Linear, 1 Conv1d"),
         (lambda: nn.Linear(2, 2), NoGRUError, "it holds no other module"),
         (quantized, UnsupportedGRUError, "use the float model it was made from"),
         (scripted, UnsupportedGRUError, "use the model as it was before torch.jit.script"),
