@@ -3,7 +3,7 @@
 `register` says with a `StepAdapter` or a `SequenceAdapter` which `Cell` a class computes, and what
 is said is compared with what the class does at every step. `GRUStack` runs cells of any
 convention, as read from Keras or ONNX. `activations` has those that torch has no name for. A new
-kind of cell is a `RecurrentCell` with its `Signal`s.
+kind of cell is a `RecurrentCell`, and each of its signals a `Signal`.
 """
 
 from grulens.cells import activations
