@@ -9,8 +9,8 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from grulens.cells.dynamics.jacobian import check_cell, dense, fit, slope
 from grulens.cells.cell import RecurrentCell
+from grulens.cells.dynamics.jacobian import check_cell, dense, fit, slope
 from grulens.errors import CellError, PositionError, shown
 
 MOST_STEPS = 10_000_000
@@ -92,7 +92,9 @@ def unstable_directions(
     return normalize(torch.stack(found), dim=1) if found else h.new_zeros(0, len(h))
 
 
-def _in_float64(cell: Any, h: Any, x: Any, name: str, sizes: str) -> tuple[RecurrentCell, Tensor, Tensor]:
+def _in_float64(
+    cell: Any, h: Any, x: Any, name: str, sizes: str
+) -> tuple[RecurrentCell, Tensor, Tensor]:
     """The cell, the state or states and the input that stays, as float64 on the CPU."""
     check_cell(cell)
     dense(h, name)

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from grulens.cells.dynamics.jacobian import dense
 from grulens.cells.cell import RecurrentCell
+from grulens.cells.dynamics.jacobian import dense
 from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.dynamics.motion import trajectories

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.fixed_points import FixedPoints, find_fixed_points
-from grulens.cells.cell import RecurrentCell
 from grulens.job import Job
 
 #: Starts of a search.
