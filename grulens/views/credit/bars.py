@@ -25,6 +25,7 @@ from grulens.views.figure.canvas import (
     Positions,
     fit,
     frame,
+    set_data,
     steps,
     stretch,
     tapped,
@@ -128,8 +129,7 @@ class TokenBars:
         """Mark the step whose answer the score is; None marks none."""
         marked = [] if step is None else [step]
         data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
-        if data != dict(self.marked.data):
-            self.marked.data = data
+        set_data(self.marked, data)
 
     def _draw(self) -> Any:
         root = frame(

@@ -23,6 +23,7 @@ from grulens.views.figure.canvas import (
     fit,
     frame,
     legend,
+    set_data,
     steps,
     stretch,
     whole_steps,
@@ -119,8 +120,7 @@ class LensLines:
         self.step = step
         marked = [] if step is None else [step]
         data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
-        if data != dict(self.mark.data):
-            self.mark.data = data
+        set_data(self.mark, data)
 
     def _draw(self) -> tuple[Any, list[Any]]:
         root = frame(

@@ -5,11 +5,18 @@ No ground, text or grid colours here: whoever shows the figure takes those from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
-from bokeh.models import AdaptiveTicker, BoxZoomTool, Range1d, ResetTool, WheelZoomTool
+from bokeh.models import (
+    AdaptiveTicker,
+    BoxZoomTool,
+    ColumnDataSource,
+    Range1d,
+    ResetTool,
+    WheelZoomTool,
+)
 from bokeh.models.annotations import Legend, LegendItem
 from bokeh.plotting import figure
 from jaxtyping import Float
@@ -112,6 +119,22 @@ def tapped(event: Any, position: int, chosen: Iterable[int]) -> set[int]:
     if held.get("shift") or held.get("ctrl"):
         return set(chosen) ^ {position}
     return {position}
+
+
+def set_data(source: ColumnDataSource, data: Mapping[str, Any]) -> None:
+    """Set a source's data if it differs from what is there: whatever is set goes to the page.
+
+    >>> source = ColumnDataSource({"x": [1, 2]})
+    >>> source.on_change("data", lambda *_: print("sent"))
+    >>> set_data(source, {"x": np.array([1, 2])})
+    >>> set_data(source, {"x": [1, 3]})
+    sent
+    """
+    held = source.data
+    if data.keys() != held.keys() or any(
+        not np.array_equal(values, held[name]) for name, values in data.items()
+    ):
+        source.data = dict(data)
 
 
 def whole_steps(axis: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from bokeh.models import ColumnDataSource
 
+from grulens.views.figure.canvas import set_data
 from grulens.views.figure.raster import runs
 
 #: What is outlined keeps at least this many pixels inside, or a thin row would be covered.
@@ -43,8 +44,7 @@ class Marks:
         """Outline these (left, right, top, bottom), and nothing else."""
         drawn = list(boxes)
         data = {side: [box[i] for box in drawn] for i, side in enumerate(SIDES)}
-        if data != dict(self.source.data):
-            self.source.data = data
+        set_data(self.source, data)
 
 
 def outlines(cells: Iterable[int], axis: Any, pixels: int) -> list[tuple[float, float]]:

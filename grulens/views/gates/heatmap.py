@@ -38,6 +38,7 @@ from grulens.views.figure.canvas import (
     fit,
     frame,
     inside,
+    set_data,
     steps,
     tapped,
     tell,
@@ -223,11 +224,9 @@ class Heatmap:
         named: dict[str, Any] = {"unit": self._units[part].astype(np.int32)}
         if self._labels is not None:
             named["unit"] = np.array(self._labels[part])
-        if not np.array_equal(named["unit"], self.rows.data["unit"]):
-            self.rows.data = named
+        set_data(self.rows, named)
         words = self._words(columns)
-        if words != self.columns.data["token"]:
-            self.columns.data = {"token": words}
+        set_data(self.columns, {"token": words})
         (left, right), (top, bottom) = columns.edges, rows.edges
         one = {
             **hover.meaning(self._values, self._ends, columns, time),

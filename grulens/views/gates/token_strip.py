@@ -26,7 +26,17 @@ from bokeh.models import (
 from jaxtyping import Bool, Float
 
 from grulens.views.figure import hover, raster
-from grulens.views.figure.canvas import Listener, Positions, fit, frame, inside, steps, tapped, tell
+from grulens.views.figure.canvas import (
+    Listener,
+    Positions,
+    fit,
+    frame,
+    inside,
+    set_data,
+    steps,
+    tapped,
+    tell,
+)
 from grulens.views.figure.marks import Marks
 from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK
 from grulens.views.figure.tokens import visible_text
@@ -184,8 +194,7 @@ class TokenStrip:
             "token": [visible_text(tokens[t]) for t in span.firsts()],
             "white": [ink[code] for code in drawn[0]],
         }
-        if cells != dict(self.cells.data):
-            self.cells.data = cells
+        set_data(self.cells, cells)
         left, right = span.edges
         one = {
             **hover.meaning(self._values, self._ends, span, time),

@@ -36,7 +36,13 @@ from bokeh.models.annotations import ColorBar
 from jaxtyping import Bool, Float, Int, UInt8
 
 from grulens.views.figure import hover, raster
-from grulens.views.figure.canvas import fit, frame, steps, whole_steps
+from grulens.views.figure.canvas import (
+    fit,
+    frame,
+    set_data,
+    steps,
+    whole_steps,
+)
 from grulens.views.figure.marks import Marks, outlines
 from grulens.views.figure.palette import BLANK_CODE, COLORS, LEVELS, PALETTE
 from grulens.views.figure.tokens import plain, visible_text
@@ -210,8 +216,7 @@ class AttentionMap:
         self.rows.data = {"unit": list(rows.firsts())}
         tokens = self._tokens
         words = [] if tokens is None else [visible_text(tokens[t]) for t in columns.firsts()]
-        if words != self.columns.data["token"]:
-            self.columns.data = {"token": words}
+        set_data(self.columns, {"token": words})
         (left, right), (top, bottom) = columns.edges, rows.edges
         one = {
             **hover.meaning(self._values, self._ends, columns, keys),

@@ -26,6 +26,7 @@ from grulens.views.figure.canvas import (
     fit,
     frame,
     inside,
+    set_data,
     tapped,
     tell,
     whole_steps,
@@ -123,8 +124,7 @@ class HalfLives:
         self.units = tuple(sorted({int(u) for u in units}))
         places = [place for place, unit in enumerate(self._order) if unit in self.units]
         marked = {"place": places, "at": [float(self.source.data["at"][p]) for p in places]}
-        if marked != dict(self.chosen.data):
-            self.chosen.data = marked
+        set_data(self.chosen, marked)
 
     # ── drawing ──────────────────────────────────────────────────────────────────────────────
 

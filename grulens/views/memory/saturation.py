@@ -23,7 +23,15 @@ from bokeh.models import BoxSelectTool, ColumnDataSource, HoverTool, Range1d
 from bokeh.models.annotations import LegendItem
 from jaxtyping import Float, Int
 
-from grulens.views.figure.canvas import Listener, Positions, frame, legend, tapped, tell
+from grulens.views.figure.canvas import (
+    Listener,
+    Positions,
+    frame,
+    legend,
+    set_data,
+    tapped,
+    tell,
+)
 from grulens.views.figure.palette import ACCENT, BEFORE, NAME
 
 GATES: Final = ("r", "z")
@@ -96,8 +104,7 @@ class SaturationPlot:
             name: [float(self.sources[gate].data[name][u]) for gate in GATES for u in there]
             for name in ("shut", "open")
         }
-        if marked != dict(self.chosen.data):
-            self.chosen.data = marked
+        set_data(self.chosen, marked)
 
     # ── drawing ──────────────────────────────────────────────────────────────────────────────
 

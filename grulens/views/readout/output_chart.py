@@ -22,7 +22,15 @@ from bokeh.models.annotations import LegendItem
 from jaxtyping import Bool, Float
 
 from grulens.views.figure import raster
-from grulens.views.figure.canvas import fit, frame, legend, steps, stretch, whole_steps
+from grulens.views.figure.canvas import (
+    fit,
+    frame,
+    legend,
+    set_data,
+    steps,
+    stretch,
+    whole_steps,
+)
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import plain
 from grulens.views.readout.class_bars import ClassBars
@@ -233,8 +241,7 @@ class OutputChart:
         self.step = step
         marked = [] if step is None or self._length == 1 else [step]
         data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
-        if data != dict(self.mark.data):
-            self.mark.data = data
+        set_data(self.mark, data)
 
     # ── what a person does ───────────────────────────────────────────────────────────────────
 
