@@ -125,7 +125,7 @@ def set_data(source: ColumnDataSource, data: Mapping[str, Any]) -> None:
     """Set a source's data if it differs from what is there: whatever is set goes to the page.
 
     >>> source = ColumnDataSource({"x": [1, 2]})
-    >>> source.on_change("data", lambda *_: print("sent"))
+    >>> source.on_change("data", lambda attr, old, new: print("sent"))
     >>> set_data(source, {"x": np.array([1, 2])})
     >>> set_data(source, {"x": [1, 3]})
     sent

@@ -144,7 +144,8 @@ class Panel(W.VBox):
             tie.unlink()
         self._observed.clear()
         self._ties.clear()
-        self.callbacks.close()
+        if hasattr(self, "callbacks"):  # not where the session could not be made
+            self.callbacks.close()
         if self.comm is not None:
             parts = [*parts_of(self)]
             opened = [part.model_id for part in (*parts, self) if part.comm is not None]
