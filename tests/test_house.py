@@ -1,14 +1,18 @@
 """The house: its public names, its error tree, what an import costs, which way imports go."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 import grulens
 from grulens import errors
@@ -16,6 +20,11 @@ from tests.conftest import LONG
 from tests.public import HOME, SUBJECTS
 
 ROOT = Path(__file__).parents[1]
+spec = spec_from_file_location("house", ROOT / "docs/house.py")
+assert spec is not None
+assert spec.loader is not None
+house = module_from_spec(spec)
+spec.loader.exec_module(house)
 
 
 @pytest.mark.parametrize("part", [grulens, *SUBJECTS], ids=lambda part: part.__name__)
@@ -124,6 +133,77 @@ def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
 
 def test_the_files_that_begin_first_are_there() -> None:
     assert [name for name in LONG if not (ROOT / name).exists()] == []
+
+
+def test_the_house_is_drawn_as_it_is() -> None:
+    """Its folders and files, its layers, and, by the imports as they are, what imports what."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (drawn,) = house.DRAWING.findall(text)
+    assert drawn == house.drawing(), "python docs/house.py"
+    spared = re.findall(r'"(grulens\.\S+ -> \S+)"', (ROOT / "pyproject.toml").read_text())
+    layer, stack = 0, ["grulens"]
+    at: dict[str, int] = {}
+    for line in drawn.splitlines()[1:]:
+        indent, begins, name = re.match(r"((?:    )*)(▼ |  )(\S+)", line).groups()  # type: ignore[union-attr]
+        stack[len(indent) // 4 + 1 :] = [name.removesuffix(".py").removesuffix("/")]
+        layer += begins == "▼ "
+        at[".".join(stack)] = layer
+        assert (ROOT / Path(*stack[:-1]) / name).exists(), line
+    for folder in ("grulens", *(f"grulens.{name}" for name in house.FLOORS)):
+        there = {f"{folder}.{path.stem}" for path in (ROOT / folder.replace(".", "/")).iterdir()
+                 if path.suffix == ".py" or (path / "__init__.py").exists()}  # fmt: skip
+        assert there - set(at) == {f"{folder}.__init__"}
+        for importer, imported in imports():
+            one, other = importer, imported
+            if f"{importer} -> {imported.rpartition('.')[0]}" in spared:
+                continue
+            if one.startswith(f"{folder}.") and other.startswith(f"{folder}."):
+                depth = folder.count(".") + 2
+                one, other = (".".join(name.split(".")[:depth]) for name in (one, other))
+                assert one == other or at[one] < at[other], (importer, imported)
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    """Which file of grulens imports which, when it runs."""
+    for path in sorted((ROOT / "grulens").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                todo += node.orelse
+                continue
+            todo += ast.iter_child_nodes(node)
+            if isinstance(node, ast.ImportFrom):
+                yield from ((name, f"{node.module}.{alias.name}") for alias in node.names)
+            elif isinstance(node, ast.Import):
+                yield from ((name, alias.name) for alias in node.names)
+
+
+def test_what_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    flow = text[text.index("## How data flows") : text.index("## How we write")]
+    named = re.findall(r"(?:[a-z_0-9]+/)+(?:[a-z_0-9]+\.(?:py|md|ipynb))?", flow)
+    assert len(named) > 15
+    for name in named:
+        assert (ROOT / name).exists() or (ROOT / "grulens" / name).exists(), name
+
+
+def test_what_runs_before_a_commit_runs_here() -> None:
+    """The hooks are programs of this environment, and no repository is fetched for them."""
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (local,) = config["repos"]
+    assert local["repo"] == "local"
+    for hook in local["hooks"]:
+        assert hook["language"] == "system"
+        program, *options = hook["entry"].split()
+        files = [] if hook.get("pass_filenames") is False else ["docs/house.py"]
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name(program)), *options, *files],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
