@@ -19,6 +19,7 @@ GrulensError
 ├── ReadoutError               a readout whose result cannot be shown or compared
 │   └── NoAnswerError          an output that has no answer for each row of a layer, as it is
 ├── DemoError                  the bundled models and their data
+├── FileError (ValueError)     a file that holds no result, or a result that no file can hold
 └── MissingPackageError (ImportError)  an optional package that is not installed
 
 NonFiniteWarning (UserWarning) NaN or infinity entered a layer; it is recorded as it is
@@ -129,6 +130,10 @@ class NoAnswerError(ReadoutError):
 
 class DemoError(GrulensError):
     """The bundled models and their data."""
+
+
+class FileError(GrulensError, ValueError):
+    """A file that holds no such result, or a result that no file can hold."""
 
 
 class MissingPackageError(GrulensError, ImportError):

@@ -583,6 +583,9 @@ def a_sweeps_use(draw: Draw) -> None:
     anything = draw(things(effect="effect"))
     documented(lambda: SWEEP.size(anything.value), drawn=anything)
     documented(lambda: SWEEP.order(anything.value), drawn=anything)
+    documented(lambda: type(SWEEP).load(anything.value), OSError, drawn=anything)
+    for found in (CREDIT, ATTENTION, FLOW):
+        documented(lambda found=found: found.to_frame(anything.value), drawn=anything)
 
 
 HEAD = nn.Linear(4, 3)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardsigmoid, leaky_relu
 
+from grulens.results import by_name
+
 Activation = Callable[[Tensor], Tensor]
 """An elementwise function: a tensor of any shape in, one of the same shape and dtype out."""
 
@@ -165,3 +167,10 @@ def with_slope(activation: Activation, pre: Tensor) -> tuple[Tensor, Tensor]:
         value = activation(at)
         (slope,) = torch.autograd.grad(value.sum(), at)
     return value.detach(), slope
+
+
+by_name(
+    sigmoid=torch.sigmoid, tanh=torch.tanh, relu=torch.relu, hardsigmoid=hardsigmoid,
+    identity=identity, HardSigmoid=HardSigmoid, Affine=Affine, ScaledTanh=ScaledTanh,
+    LeakyRelu=LeakyRelu, ThresholdedRelu=ThresholdedRelu, Elu=Elu, Clipped=Clipped,
+)  # fmt: skip

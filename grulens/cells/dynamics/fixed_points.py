@@ -24,6 +24,7 @@ from grulens.cells.dynamics.stationary import Standstill, standstill
 from grulens.durations import steps
 from grulens.errors import CellError, shown
 from grulens.job import stopped, tell
+from grulens.results import Result, frame
 
 STEPS = 200
 """Levenberg-Marquardt steps a start is given; ten are usual."""
@@ -37,7 +38,7 @@ Stability = Literal["stable", "unstable", "marginal"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FixedPoints:
+class FixedPoints(Result):
     """The fixed points that were found, the nearest to a stable one first; float64.
 
     Attributes:
@@ -129,6 +130,18 @@ class FixedPoints:
         """What a reader of the points has to know, in words; "" if nothing."""
         left = int(self.speed.isnan().sum())
         return stopped(len(self.speed) - left, len(self.speed), "start")
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, a line a point: its kind, unstable and marginal dims and so on.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return frame({
+            "kind": list(self.kinds), "unstable_dims": self.unstable_dims,
+            "marginal_dims": self.marginal_dims, "slowest": self.time_constants.amax(1),
+            "starts": self.count, "residual": self.residual,
+        })  # fmt: skip
 
     def __repr__(self) -> str:
         share = float(self.converged.double().mean()) if len(self.converged) else 0.0

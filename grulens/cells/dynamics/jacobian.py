@@ -18,10 +18,11 @@ from grulens.cells.activations import with_slope
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.gru import Cell
 from grulens.errors import CellError, shown
+from grulens.results import Result, frame, row_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Jacobian:
+class Jacobian(Result):
     """d state / d state_prev of one step: row the number that is moved, column by which.
 
     Attributes:
@@ -35,6 +36,22 @@ class Jacobian:
     def parts(self) -> dict[str, Float[Tensor, "batch state state"]]:
         """The parts that have a name, and the total."""
         return {"total": self.total}
+
+    def to_frame(self, row: int = 0) -> Any:
+        """A row as a pandas DataFrame, a line a pair of units: how `by` moves `unit`, in parts.
+
+        Args:
+            row: which row of the batch.
+
+        Raises:
+            PositionError: there is no such row.
+            MissingPackageError: pandas is not installed.
+        """
+        row = row_of(row, len(self.total))
+        count = self.total.shape[1]
+        unit, by = torch.arange(count).repeat_interleave(count), torch.arange(count).repeat(count)
+        columns = {name: part[row].flatten().double() for name, part in self.parts.items()}
+        return frame({"unit": unit, "by": by, **columns})
 
     def __repr__(self) -> str:
         batch, unit, _ = self.total.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,10 +12,11 @@ from torch import Tensor
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import check_cell, dense, fit, slope
 from grulens.errors import CellError, shown
+from grulens.results import Result, frame
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Lyapunov:
+class Lyapunov(Result):
     """The spectrum of a trajectory.
 
     Attributes:
@@ -35,6 +37,14 @@ class Lyapunov:
         if not gone:
             return ""
         return f"{gone} of {len(self.exponents)} are -inf: a step's Jacobian is singular there"
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, a line an exponent, with its band.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return frame({"exponent": self.exponents, "band": self.band})
 
     def __repr__(self) -> str:
         first, width = float(self.exponents[0]), float(self.band[0])

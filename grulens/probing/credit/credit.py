@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.results import Result, frame, row_of
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Credit:
+class Credit(Result):
     """Shares of a score, a row of the batch each.
 
     Attributes:
@@ -74,12 +76,11 @@ class Credit:
         """A row's credit as a pandas DataFrame: a line a step, its share in `credit`.
 
         Raises:
-            ImportError: pandas is not installed.
+            PositionError: there is no such row.
+            MissingPackageError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415 - pandas is optional
-
-        shares = self.tokens[row].detach().cpu().double().numpy()
-        return pd.DataFrame({"step": range(len(shares)), "credit": shares})
+        shares = self.tokens[row_of(row, len(self.score))].double()
+        return frame({"step": range(len(shares)), "credit": shares})
 
     def __repr__(self) -> str:
         batch, steps, _ = self.inputs.shape

@@ -24,11 +24,12 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import last_read
 from grulens.probing.readout.head import Head, fitted, head_of, last_layer
+from grulens.results import Result, frame
 from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LogitLens:
+class LogitLens(Result):
     """A readout of every state of a layer.
 
     Attributes:
@@ -108,14 +109,10 @@ class LogitLens:
 
         Raises:
             PositionError: there is no such row.
-            ImportError: pandas is not installed.
+            MissingPackageError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415 - pandas is optional
-
         place = _whole(row, len(self.logits), "row", "this run")
-        logits = self.logits[place].cpu().double().numpy()
-        frame = pd.DataFrame(logits, columns=pd.RangeIndex(logits.shape[1], name="class"))
-        return frame.rename_axis(index="step")
+        return frame(self.logits[place], index="step", columns="class")
 
     def __repr__(self) -> str:
         batch, time, classes = self.logits.shape

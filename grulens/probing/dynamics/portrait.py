@@ -20,11 +20,12 @@ from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.dynamics.motion import trajectories
 from grulens.probing.layer import layer_of
+from grulens.results import Result, frame
 from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Portrait:
+class Portrait(Result):
     """The principal components of a layer's states, and the states in them; float64.
 
     Attributes:
@@ -80,6 +81,17 @@ class Portrait:
                 )
             origin = through.detach().cpu().double()
         return Plane(self.mean, self.axes[[first, second]], origin)
+
+    def to_frame(self) -> Any:
+        """The states as a pandas DataFrame, a line each: row, step and components; no padding.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        row, step = (~self.points.isnan().any(-1)).nonzero(as_tuple=True)
+        points = self.points[row, step]
+        parts = {f"component_{i}": column for i, column in enumerate(points.T)}
+        return frame({"row": row, "step": step, **parts})
 
     def __repr__(self) -> str:
         batch, time, _ = self.points.shape

@@ -18,11 +18,12 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import gru_of, layer_of
 from grulens.probing.memory.trajectory_attention import TrajectoryAttention, trajectory_attentions
+from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GateAttention:
+class GateAttention(Result):
     """The exact weight of every past candidate, and of the first state, in every state of a layer.
 
         h_t = initial * h_0 + sum over keys of weight * n_key
@@ -156,6 +157,21 @@ class GateAttention:
                 f"{got}"
             )
         return toward.detach().to(like), chosen.to(like.device)
+
+    def to_frame(self, row: int = 0, *, toward: Any = None, units: Any = None) -> Any:
+        """A row's `map` as a pandas DataFrame: a line a query, a column a key.
+
+        Args:
+            row: which row of the batch.
+            toward: as for `map`.
+            units: as for `map`.
+
+        Raises:
+            PositionError: there is no such row.
+            MissingPackageError: pandas is not installed.
+        """
+        row = row_of(row, self.shape[0])
+        return frame(self.map(toward, units=units)[row], index="query", columns="key")
 
     def __repr__(self) -> str:
         batch, time, unit = self.shape

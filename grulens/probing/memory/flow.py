@@ -23,6 +23,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import gru_of, layer_of
 from grulens.probing.memory.trajectories import trajectories
+from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
 
 MEMORY = 2**26
@@ -45,7 +46,7 @@ class RowTrajectory:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GradientFlow:
+class GradientFlow(Result):
     """How strongly every state of a layer depends on the states before it.
 
     A gain is the norm of v d h_t / d h_k over the norm of the directions v: 1 at k = t; what falls
@@ -203,6 +204,20 @@ class GradientFlow:
         if not bool(torch.isfinite(directions).all()) or not bool(directions.any()):
             raise SignalError("toward must be finite and not zero everywhere")
         return directions
+
+    def to_frame(self, row: int = 0, *, toward: Tensor | None = None) -> Any:
+        """A row's `map` as a pandas DataFrame: a line a query, a column a key.
+
+        Args:
+            row: which row of the batch.
+            toward: as for `map`.
+
+        Raises:
+            PositionError: there is no such row.
+            MissingPackageError: pandas is not installed.
+        """
+        row = row_of(row, self.shape[0])
+        return frame(self.map(toward=toward)[row], index="query", columns="key")
 
     def __repr__(self) -> str:
         batch, time, unit = self.shape

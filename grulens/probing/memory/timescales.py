@@ -16,12 +16,13 @@ from grulens.errors import GrulensError, PositionError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import gru_of, layer_of
+from grulens.results import Result, frame
 
 GATES = ("r", "z")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Timescales:
+class Timescales(Result):
     """Half-lives and saturation of every unit, over the valid steps of a recording; float64.
 
     Attributes:
@@ -85,16 +86,12 @@ class Timescales:
         """A pandas DataFrame, one row a unit: half_life, its quantiles, and the shares.
 
         Raises:
-            ImportError: pandas is not installed.
+            MissingPackageError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415 - pandas is optional
-
         spread = {f"half_life_{q:g}": self.spread[:, i] for i, q in enumerate(self.quantiles)}
         shares = {name: getattr(self, name) for name in ("r_low", "r_high", "z_low", "z_high")}
         columns = {"half_life": self.half_life, **spread, **shares}
-        frame = pd.DataFrame({name: column.numpy() for name, column in columns.items()})
-        frame.index.name = "unit"
-        return frame
+        return frame(columns, index="unit")
 
     def __repr__(self) -> str:
         units = f"{len(self)} unit{'' if len(self) == 1 else 's'}"

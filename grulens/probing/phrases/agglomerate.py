@@ -21,11 +21,12 @@ from grulens.probing.credit.target import Target, stack_and_head
 from grulens.probing.phrases.merging import BY, Group, Span, merging
 from grulens.probing.phrases.split import PhraseScore
 from grulens.probing.readout.head import Head
+from grulens.results import Result, frame
 from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Hierarchy:
+class Hierarchy(Result):
     """Groups of tokens, each with what it contributes to a class.
 
     Attributes:
@@ -94,12 +95,10 @@ class Hierarchy:
         """A line a group as a pandas DataFrame.
 
         Raises:
-            ImportError: pandas is not installed.
+            MissingPackageError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415 - pandas is optional
-
         names = ("first", "stop", "score", "interaction", "order", "height")
-        return pd.DataFrame({n: [getattr(group, n) for group in self.groups] for n in names})
+        return frame({n: [getattr(group, n) for group in self.groups] for n in names})
 
     def __repr__(self) -> str:
         target = (

@@ -24,11 +24,12 @@ from grulens.probing.edits import positions
 from grulens.probing.edits.positions import Index
 from grulens.probing.phrases.split import indices, masks, split
 from grulens.probing.readout.head import Head, head_for
+from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Decomposition:
+class Decomposition(Result):
     """The part of every state of a layer that each phrase of the input made: h = beta + gamma.
 
     Attributes:
@@ -90,6 +91,24 @@ class Decomposition:
     def bias(self) -> Float[Tensor, " klass"]:
         """The readout's own bias, which is nobody's."""
         return self._linear.bias.to(self.h)
+
+    def to_frame(self, row: int = 0) -> Any:
+        """A row as a pandas DataFrame, a line a phrase and step: the norms of beta and of gamma.
+
+        Args:
+            row: which row of the batch.
+
+        Raises:
+            PositionError: there is no such row.
+            MissingPackageError: pandas is not installed.
+        """
+        row = row_of(row, len(self.mask))
+        words = [positions.words(phrase, "step") for phrase in self.phrases]
+        steps = self.mask[row].nonzero().flatten().tolist()
+        parts = {name: getattr(self, name)[:, row].double().norm(dim=-1)[:, steps].flatten()
+                 for name in ("beta", "gamma")}  # fmt: skip
+        phrases = [word for word in words for _ in steps]
+        return frame({"phrase": phrases, "step": steps * len(words), **parts})
 
     @property
     def _linear(self) -> Head:

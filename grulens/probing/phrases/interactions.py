@@ -22,6 +22,7 @@ from grulens.probing.credit.target import stack_and_head
 from grulens.probing.edits import positions
 from grulens.probing.edits.positions import Index
 from grulens.probing.phrases.split import PhraseScore, indices, masks
+from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
 
 PAIRS = ("adjacent", "all")
@@ -29,7 +30,7 @@ AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Interactions:
+class Interactions(Result):
     """The scores of phrases, and what pairs of them contribute together.
 
     Attributes:
@@ -61,6 +62,26 @@ class Interactions:
         for (a, b), value in zip(self.pairs, self.values[:, row], strict=True):
             found[a, b] = found[b, a] = value
         return found
+
+    def to_frame(self, row: int = 0) -> Any:
+        """A row's pairs as a pandas DataFrame: both phrases in words, and what they make together.
+
+        Args:
+            row: which row of the batch.
+
+        Raises:
+            PositionError: there is no such row.
+            MissingPackageError: pandas is not installed.
+        """
+        row = row_of(row, self.scores.shape[1])
+        words = [positions.words(phrase, "step") for phrase in self.phrases]
+        return frame(
+            {
+                "phrase": [words[first] for first, _ in self.pairs],
+                "and": [words[second] for _, second in self.pairs],
+                "together": self.values[:, row].double(),
+            }
+        )
 
     @property
     def note(self) -> str:

@@ -23,6 +23,7 @@ from grulens.models.layers import check_layer, find, layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.interrupts import Whole
+from grulens.results import Result, frame
 from grulens.tables import html_table
 
 ROWS = 512
@@ -30,7 +31,7 @@ ROWS = 512
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Head:
+class Head(Result):
     """A linear readout of a layer's states: h weight^T + bias.
 
     Attributes:
@@ -53,6 +54,14 @@ class Head:
     def __call__(self, h: Float[Tensor, "*any unit"]) -> Float[Tensor, "*any klass"]:
         """What these states (..., unit) say of every class, the bias included."""
         return linear(h, self.weight.to(h), self.bias.to(h))
+
+    def to_frame(self) -> Any:
+        """The weights as a pandas DataFrame: a line a class, a column a unit.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return frame(self.weight, index="class", columns="unit")
 
     def over(self, layers: Iterable[str]) -> dict[str, Float[Tensor, "klass unit"]]:
         """The weights (class, unit) of those of these layers that it reads, by name."""

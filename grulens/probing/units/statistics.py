@@ -12,6 +12,7 @@ from torch import Tensor
 from grulens.cells.memory.timescales import half_life
 from grulens.models.recording import LayerRecording
 from grulens.probing.layer import last_read
+from grulens.results import frame
 
 LOW, HIGH = 0.1, 0.9
 
@@ -54,13 +55,9 @@ class Neurons:
         """The same as a pandas DataFrame, one row a unit.
 
         Raises:
-            ImportError: pandas is not installed.
+            MissingPackageError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415 - pandas is optional
-
-        frame = pd.DataFrame(self.columns())
-        frame.index.name = "unit"
-        return frame
+        return frame(self.columns(), index="unit")
 
     def __repr__(self) -> str:
         return f"Neurons({len(self)} units)"

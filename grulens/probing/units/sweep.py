@@ -26,6 +26,7 @@ from grulens.probing.units.batched_runs import EditedRuns
 from grulens.probing.units.experiment import Experiment, prepare
 from grulens.probing.units.gradient import Estimates, kinds_of, rank_correlation
 from grulens.probing.units.grid import Grid
+from grulens.results import Result, frame
 from grulens.tables import html_table
 
 METHODS = ("exact", "gradient")
@@ -34,7 +35,7 @@ PATHS = ("effect", "direct", "recurrent")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sweep:
+class Sweep(Result):
     """One edited run a unit, or a unit and time: how far the readout moved, and through which path.
 
     Attributes:
@@ -118,10 +119,8 @@ class Sweep:
         `output_i` for each dimension of the readout that has more than one position.
 
         Raises:
-            ImportError: pandas is not installed.
+            MissingPackageError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415 - pandas is optional
-
         shape = tuple(self.effect.shape)
         index = np.indices(shape, sparse=False).reshape(len(shape), -1)
         units = np.empty(len(self.units), dtype=object)
@@ -137,7 +136,7 @@ class Sweep:
                 columns[f"output_{dim}"] = index[runs + dim]
         for name in PATHS:
             columns[name] = getattr(self, name).detach().cpu().flatten().double().numpy()
-        return pd.DataFrame(columns)
+        return frame(columns)
 
     @property
     def note(self) -> str:

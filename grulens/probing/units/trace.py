@@ -29,13 +29,14 @@ from grulens.probing.edits.sources import Source
 from grulens.probing.readout.readout import Readout, check_readout
 from grulens.probing.units.experiment import floating
 from grulens.probing.units.sweep import run_sweep
+from grulens.results import Result, frame
 from grulens.tables import html_table
 
 MEMORY = 512 * 2**20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trace:
+class Trace(Result):
     """How much of the clean answer comes back with the clean state of some units at one step.
 
     Attributes:
@@ -73,10 +74,8 @@ class Trace:
         """A pandas DataFrame, one row a number: units, time, row (of several) and share.
 
         Raises:
-            ImportError: pandas is not installed.
+            MissingPackageError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415 - pandas is optional
-
         at = np.indices(tuple(self.share.shape)).reshape(self.share.dim(), -1)
         columns: dict[str, Any] = {
             "units": np.array(self.blocks, dtype=object)[at[0]],
@@ -84,7 +83,7 @@ class Trace:
         }
         if self.share.dim() == 3:
             columns["row"] = at[2]
-        return pd.DataFrame(columns | {"share": self.share.cpu().double().flatten().numpy()})
+        return frame(columns | {"share": self.share.cpu().double().flatten().numpy()})
 
     def __repr__(self) -> str:
         blocks, times = len(self.units), len(self.times)
