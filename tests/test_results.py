@@ -18,7 +18,9 @@ from torch import nn
 
 import grulens
 from grulens.cells.activations import HARD_SIGMOID_KERAS2
+from grulens.cells.rnn import RNN
 from grulens.credit import Credit, logit_lens
+from grulens.dynamics import Jacobian, find_fixed_points
 from grulens.errors import FileError, GrulensError, MissingPackageError, PositionError
 from grulens.phrases import Hierarchy, contextual_decomposition, interactions
 from tests.test_reprs import NAMES as REPRS
@@ -81,7 +83,7 @@ def test_a_result_comes_back_from_a_file_as_it_was(name: str, tmp_path: Path) ->
     same(found, again)
     assert repr(again) == repr(found)
     with safe_open(path, framework="pt") as file:
-        assert json.loads(file.metadata()["grulens"])["kind"] == name
+        assert json.loads(file.metadata()["grulens"])["kind"] == type(found).__name__
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -147,6 +149,17 @@ def test_an_activation_is_written_by_name_and_one_of_the_users_own_is_not(tmp_pa
     own = replace(points, cell=replace(points.cell, gate=lambda a: a.sigmoid()))
     with pytest.raises(FileError, match=r"cell/gate is .* which no file can hold"):
         own.save(tmp_path / "own")
+
+
+def test_a_class_reads_its_own_kinds_and_a_cell_stays_what_it_was(tmp_path: Path) -> None:
+    jacobian = results()["Jacobian"]
+    assert type(jacobian) is not Jacobian
+    same(jacobian, Jacobian.load(jacobian.save(tmp_path / "jacobian")))
+    cell = RNN(torch.eye(2), 0.5 * torch.eye(2), None, None)
+    points = find_fixed_points(cell, starts=torch.rand(4, 2), progress=False)
+    again = type(points).load(points.save(tmp_path / "points"))
+    assert type(again.cell) is RNN
+    same(points, again)
 
 
 def rewritten(path: Path, change: Any, **tensors: torch.Tensor) -> Path:
