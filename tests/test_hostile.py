@@ -35,7 +35,17 @@ from grulens import (
     recording,
     scale,
 )
-from grulens.adapters import GRUStack, SequenceAdapter, StepAdapter, activations, register
+from grulens.adapters import (
+    GRUStack,
+    RecurrentCell,
+    SequenceAdapter,
+    Signal,
+    StepAdapter,
+    activated,
+    activations,
+    register,
+)
+from grulens.cells import rnn as rnn_cell
 from grulens.errors import EditError, GrulensError, NonFiniteWarning, shown
 from tests.intact import Intact
 from tests.junk import TEXTS, Mute, Thing, things
@@ -254,6 +264,27 @@ def an_adapter(kind: type) -> Callable[[Draw], None]:
             register(Mine, None)
 
     return attempt
+
+
+def a_kind_of_cell(draw: Draw) -> None:
+    weights = [draw(things(right=torch.zeros(4, n))) for n in (3, 4)]
+    biases = [draw(things(none=None, right=torch.zeros(4))) for _ in range(2)]
+    values = [thing.value for thing in (*weights, *biases)]
+    cell = documented(lambda: rnn_cell.RNN(*values), drawn=(weights, biases))
+    if cell is not None:
+        assert isinstance(cell, RecurrentCell)
+        assert all(isinstance(signal, Signal) for signal in cell.signals)
+        assert (cell.input_size, cell.hidden_size) == tuple(w.value.shape[1] for w in weights)
+
+
+def an_activated_signal(draw: Draw) -> None:
+    name, pre = draw(things(z="z")), STATES[0]
+    before, after = activated(name.value, pre, torch.sigmoid, None)
+    assert torch.equal(before, pre)
+    assert torch.equal(after, pre.sigmoid())
+    edited = activated(name.value, pre, torch.sigmoid, lambda _, value, before: value + before)
+    assert torch.equal(edited[0], pre + 1)
+    assert torch.equal(edited[1], (pre + 1).sigmoid())
 
 
 def an_activation(draw: Draw) -> None:
@@ -717,6 +748,9 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "timescales": a_timescale,
     "trace_patch": a_trace,
     "StepAdapter": an_adapter(StepAdapter),
+    "RecurrentCell": a_kind_of_cell,
+    "Signal": a_kind_of_cell,
+    "activated": an_activated_signal,
     "activations": an_activation,
     "editing": a_block,
     "errors": an_error,
