@@ -26,16 +26,17 @@ def record(
     grad: bool = False,
     **kwargs: Any,
 ) -> Recording:
-    """Run `model(*args, **kwargs)`, or a method of it, and keep what its GRU layers did.
+    """Run `model(*args, **kwargs)`, or a method of it, and keep what its recurrent layers did.
 
-    The model's output is bit for bit what it is without recording. States are kept as they were;
-    gates are computed when they are first asked for. A model that torch.compile made fast runs as
+    The model's output is bit for bit what it is without recording (of an LSTM, what it is under
+    `torch.no_grad()`, where torch runs it by another kernel on the CPU). States are kept as they
+    were; gates are computed when they are first asked for. A model that torch.compile made fast runs as
     it was written (its output is that of the uncompiled model), and is compiled as before
     afterwards; its layers are named as if it were not compiled. Under `torch.autocast` (on the
     CPU; elsewhere it is refused) the gates are as exact as the precision to which it rounds them.
 
     Args:
-        model: any module that holds an nn.GRU or nn.GRUCell.
+        model: any module that holds an nn.GRU, nn.LSTM or nn.RNN, or cells of them.
         *args: the model's own arguments.
         edits: what to change on the way, in order; see `editing`.
         layers: names of the layers to keep; None keeps all.
