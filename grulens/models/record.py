@@ -30,8 +30,8 @@ def record(
 
     The model's output is bit for bit what it is without recording (of an LSTM, what it is under
     `torch.no_grad()`, where torch runs it by another kernel on the CPU). States are kept as they
-    were; gates are computed when they are first asked for. A model that torch.compile made fast runs as
-    it was written (its output is that of the uncompiled model), and is compiled as before
+    were; gates are computed when they are first asked for. A model that torch.compile made fast
+    runs as it was written (its output is that of the uncompiled model), and is compiled as before
     afterwards; its layers are named as if it were not compiled. Under `torch.autocast` (on the
     CPU; elsewhere it is refused) the gates are as exact as the precision to which it rounds them.
 
