@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.memory.timescales import half_life
 from grulens.models.recording import LayerRecording
 from grulens.probing.layer import last_read
@@ -19,37 +20,35 @@ LOW, HIGH = 0.1, 0.9
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Neurons:
-    """One number a unit, over valid steps and rows; each (unit,), float32.
+    """One number a unit, over valid steps and rows; each (unit,), float32, and an attribute.
+
+    For every kind of cell `mean_h` and `spread_h`, mean and standard deviation of the state, and
+    `last_h`, the state at the step that was read last, mean over rows: at a row's end, or at its
+    beginning where the layer is a reverse one. For each of its gates, such as the z of a GRU,
+    `z_low` and `z_high`: the share of steps with the gate below 0.1 and above 0.9. For the gate
+    that keeps the memory its mean, `mean_z`, and `half_life`: the steps until half of a memory is
+    gone at that mean, ln 2 / -ln(mean z).
 
     Attributes:
-        mean_h: mean state.
-        spread_h: standard deviation of the state.
-        mean_z: mean update gate.
-        half_life: steps until half of a memory is gone at that mean, ln 2 / -ln(mean z).
-        r_low: share of steps with the reset gate below 0.1.
-        r_high: share above 0.9.
-        z_low: share of steps with the update gate below 0.1.
-        z_high: share above 0.9.
-        last_h: state at the step that was read last, mean over rows: at a row's end, or at its
-            beginning where the layer is a reverse one.
+        values: all of them by name.
     """
 
-    mean_h: Float[Tensor, " unit"]
-    spread_h: Float[Tensor, " unit"]
-    mean_z: Float[Tensor, " unit"]
-    half_life: Float[Tensor, " unit"]
-    r_low: Float[Tensor, " unit"]
-    r_high: Float[Tensor, " unit"]
-    z_low: Float[Tensor, " unit"]
-    z_high: Float[Tensor, " unit"]
-    last_h: Float[Tensor, " unit"]
+    values: dict[str, Float[Tensor, " unit"]]
+
+    def __getattr__(self, name: str) -> Any:
+        found = vars(self).get("values", {})
+        if name not in found:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r}; it has {', '.join(found)}"
+            )
+        return found[name]
 
     def __len__(self) -> int:
-        return len(self.mean_h)
+        return len(self.values["mean_h"])
 
     def columns(self) -> dict[str, np.ndarray]:
         """Every column by name, as numpy arrays."""
-        return {field.name: getattr(self, field.name).numpy() for field in fields(self)}
+        return {name: values.numpy() for name, values in self.values.items()}
 
     def to_frame(self) -> Any:
         """The same as a pandas DataFrame, one row a unit.
@@ -96,19 +95,38 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
     def share(where: Tensor) -> Float[Tensor, " unit"]:
         return where.sum(0) / len(where)
 
-    h, r, z = valid(layer.h), valid(layer.r), valid(layer.z)
+    h = valid(layer.h)
     ends = last_read(layer)[rows].to(layer.h.device)
     there = (ends >= 0).nonzero()[:, 0]
     last = layer.h[rows].detach()[there, ends[there]].float().cpu()
-    mean_z = z.mean(0)
-    return Neurons(
-        mean_h=h.mean(0),
-        spread_h=h.std(0, correction=0),
-        mean_z=mean_z,
-        half_life=half_life(mean_z),
-        r_low=share(r < LOW),
-        r_high=share(r > HIGH),
-        z_low=share(z < LOW),
-        z_high=share(z > HIGH),
-        last_h=last.mean(0),
-    )
+    found = {"mean_h": h.mean(0), "spread_h": h.std(0, correction=0)}
+    gates = {
+        gate.name: valid(layer.signal(gate.name)) for gate in layer.cell.signals if gate.is_gate
+    }
+    keep = keeping(layer.cell)
+    if keep is not None:
+        found[f"mean_{keep}"] = mean = gates[keep].mean(0)
+        found["half_life"] = half_life(mean)
+    for name, gate in gates.items():
+        found |= {f"{name}_low": share(gate < LOW), f"{name}_high": share(gate > HIGH)}
+    return Neurons(found | {"last_h": last.mean(0)})
+
+
+def keeping(cell: RecurrentCell) -> str | None:
+    """The gate of a cell that keeps its memory, by name; None where it has none."""
+    gates = (signal for signal in cell.signals if signal.is_gate and signal.role == "keep")
+    return next((gate.name for gate in gates), None)
+
+
+def names(cell: RecurrentCell) -> tuple[str, ...]:
+    """What `neurons` says of the units of such a cell, by name and in order.
+
+    >>> import torch
+    >>> from grulens.cells.rnn import RNN
+    >>> names(RNN(torch.ones(1, 1), torch.ones(1, 1), None, None))
+    ('mean_h', 'spread_h', 'last_h')
+    """
+    keep, gates = keeping(cell), [signal.name for signal in cell.signals if signal.is_gate]
+    kept = () if keep is None else (f"mean_{keep}", "half_life")
+    ends = (f"{gate}_{end}" for gate in gates for end in ("low", "high"))
+    return ("mean_h", "spread_h", *kept, *ends, "last_h")

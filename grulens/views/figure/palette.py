@@ -1,4 +1,4 @@
-"""One accent colour per signal, the same in every view, and the maps that values are drawn with.
+"""One accent colour for each role of a signal, the same in every view, and the maps of values.
 
 The accents are Okabe and Ito's colour-blind-safe set (2008): told apart with any of the common
 colour deficiencies, and readable on light and dark ground. A signal's map grows out of its
@@ -10,32 +10,84 @@ what a state is made of from pale to the state's own hue. Colours in between are
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from typing import Final, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-SIGNALS: Final = ("r", "z", "n", "h")
+from grulens.cells.cell import known_signals
 
-ACCENT: Final = {
-    "r": "#D55E00",  # vermilion
-    "z": "#0072B2",  # blue
-    "n": "#009E73",  # green
-    "h": "#CC79A7",  # purple
-    "x": "#8C8C8C",  # grey
-}
+T = TypeVar("T")
 
-NAME: Final = {
-    "x": "input",
-    "h_prev": "state before",
-    "r": "reset gate",
-    "z": "update gate",
-    "n": "candidate",
-    "h": "state",
-}
 
-#: What a signal can be: fixed, so that a colour means the same value in every picture.
-RANGE: Final = {"r": (0.0, 1.0), "z": (0.0, 1.0), "n": (-1.0, 1.0), "h": (-1.0, 1.0)}
+class BySignal(Mapping[str, T]):
+    """Something for each signal that a cell has, by the role of that signal.
+
+    A gate that keeps the memory has one colour, whichever kind of cell it is in and whatever it is
+    called there.
+
+    Args:
+        by_role: for each role; and for what else is drawn, by its own name.
+
+    >>> colors = BySignal({"keep": "blue", "difference": "red"})
+    >>> colors["z"], colors["f"], colors["keep"], colors["difference"]
+    ('blue', 'blue', 'blue', 'red')
+    """
+
+    def __init__(self, by_role: Mapping[str, T]) -> None:
+        self._by_role = dict(by_role)
+
+    def __getitem__(self, name: str) -> T:
+        signal = known_signals().get(name)
+        return self._by_role[name if signal is None else signal.role]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_role)
+
+    def __len__(self) -> int:
+        return len(self._by_role)
+
+
+ACCENT: Final = BySignal(
+    {
+        "reset": "#D55E00",  # vermilion
+        "keep": "#0072B2",  # blue
+        "candidate": "#009E73",  # green
+        "state": "#CC79A7",  # purple
+        "write": "#56B4E9",  # sky blue
+        "read": "#A6761D",  # brown
+        "memory": "#5E4FA2",  # violet
+        "x": "#8C8C8C",  # grey
+    }
+)
+
+
+def words_of(signal: str) -> str:
+    """What a signal is called: "reset gate".
+
+    >>> words_of("z"), words_of("h_prev"), words_of("f")
+    ('update gate', 'state before', 'forget gate')
+    """
+    known = known_signals().get(signal)
+    return {"x": "input", "h_prev": "state before"}[signal] if known is None else known.words
+
+
+def range_of(signal: str) -> tuple[float, float] | None:
+    """What a signal can be: fixed, so that a colour means the same value in every picture.
+
+    Returns:
+        None for what has no bounds, or is no signal of a cell.
+
+    >>> range_of("z"), range_of("h"), range_of("c"), range_of("difference")
+    ((0.0, 1.0), (-1.0, 1.0), None, None)
+    """
+    known = known_signals().get(signal)
+    if known is None or not (isfinite(known.low) and isfinite(known.high)):
+        return None
+    return known.low, known.high
+
 
 #: The output before and after the edits. Orange is the one Okabe-Ito colour no signal uses.
 BEFORE: Final = "#8C8C8C"
@@ -60,10 +112,13 @@ NAN_CODE: Final = 253
 BLANK_CODE: Final = 254
 
 _ANCHORS: Final = {
-    "r": ("#FFF4EA", "#F3A871", "#D55E00", "#551C00"),
-    "z": ("#EFF6FC", "#7DB7E2", "#0072B2", "#00253F"),
-    "n": ("#6A3A00", "#D08A2E", "#F7F5EF", "#1FA588", "#00574B"),
-    "h": ("#7F4300", "#DDA050", "#F7F4F6", "#CC79A7", "#7B1F57"),
+    "reset": ("#FFF4EA", "#F3A871", "#D55E00", "#551C00"),
+    "keep": ("#EFF6FC", "#7DB7E2", "#0072B2", "#00253F"),
+    "candidate": ("#6A3A00", "#D08A2E", "#F7F5EF", "#1FA588", "#00574B"),
+    "state": ("#7F4300", "#DDA050", "#F7F4F6", "#CC79A7", "#7B1F57"),
+    "write": ("#EFF8FD", "#A5D8F3", "#56B4E9", "#0B3A55"),
+    "read": ("#FBF5E9", "#DDBF86", "#A6761D", "#3C2803"),
+    "memory": ("#6A3A00", "#D08A2E", "#F6F5F8", "#8A7EC4", "#3B2A7A"),
     "weight": ("#FBF2F7", "#E0A5C6", "#B8578F", "#3E0C29"),
     "difference": ("#123C8C", "#5C9AE0", "#F5F5F5", "#E86F58", "#8E1420"),
 }
@@ -131,11 +186,13 @@ def _map(anchors: tuple[str, ...]) -> tuple[str, ...]:
     return _hex(np.concatenate([low, high]))
 
 
-#: 253 colours for each signal, for a "weight" (pale at zero, like a gate) and for "difference".
-COLORS: Final = {name: _map(anchors) for name, anchors in _ANCHORS.items()}
+#: 253 colours for each role, for a "weight" (pale at zero, like a gate) and for "difference".
+COLORS: Final = BySignal({name: _map(anchors) for name, anchors in _ANCHORS.items()})
 
 #: The same with the two special codes: what a byte image is drawn with.
-PALETTE: Final = {name: (*colors, NAN_COLOR, BLANK_COLOR) for name, colors in COLORS.items()}
+PALETTE: Final = BySignal(
+    {name: (*colors, NAN_COLOR, BLANK_COLOR) for name, colors in COLORS.items()}
+)
 
 
 def _needs_white(colors: tuple[str, ...]) -> tuple[bool, ...]:
@@ -145,4 +202,6 @@ def _needs_white(colors: tuple[str, ...]) -> tuple[bool, ...]:
 
 
 #: For each byte, whether text on its colour is to be white (else black).
-WHITE_INK: Final = {name: (*_needs_white(colors), False, False) for name, colors in COLORS.items()}
+WHITE_INK: Final = BySignal(
+    {name: (*_needs_white(colors), False, False) for name, colors in COLORS.items()}
+)

@@ -20,8 +20,9 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from grulens.cells.cell import known_signals
 from grulens.errors import SignalError
-from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, RANGE
+from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, range_of
 
 #: Cells drawn inside the visible window; with its margins a picture has at most twice that.
 COLUMNS: Final = 500
@@ -93,8 +94,8 @@ def with_margin(span: Span, length: int) -> Span:
 def scale(signal: str, values: Float[np.ndarray, "*shape"]) -> tuple[float, float]:
     """The values at the two ends of the signal's map.
 
-    Fixed for a signal; for "difference" symmetric around zero and rounded up to 1, 2 or 5 times a
-    power of ten, so that the colours do not flicker while a slider moves.
+    Fixed for a signal with bounds; for others and "difference" symmetric around zero and rounded up
+    to 1, 2 or 5 times a power of ten, so that the colours do not flicker while a slider moves.
 
     >>> scale("z", np.zeros((2, 3)))
     (0.0, 1.0)
@@ -106,10 +107,12 @@ def scale(signal: str, values: Float[np.ndarray, "*shape"]) -> tuple[float, floa
     Raises:
         SignalError: the signal has no map.
     """
-    if signal in RANGE:
-        return RANGE[signal]
-    if signal != "difference":
-        raise SignalError(f"signal {signal!r} cannot be drawn; there is r, z, n, h, difference")
+    ends = range_of(signal)
+    if ends is not None:
+        return ends
+    names = (*known_signals(), "difference")
+    if signal not in names:
+        raise SignalError(f"signal {signal!r} cannot be drawn; there is {', '.join(names)}")
     return symmetric(values, DIFFERENCE_FLOOR)
 
 

@@ -45,7 +45,7 @@ from grulens.views.figure.canvas import (
     whole_steps,
 )
 from grulens.views.figure.marks import Marks, outlines
-from grulens.views.figure.palette import COLORS, LEVELS, NAME, PALETTE
+from grulens.views.figure.palette import COLORS, LEVELS, PALETTE, words_of
 from grulens.views.figure.tokens import plain, visible_text
 
 HEIGHT: Final = 340
@@ -153,7 +153,7 @@ class Heatmap:
         low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
         self.bar.title = f"{low} to {high}"  # any name may be too long for a low figure
         if name is None:
-            name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
+            name = "edited − baseline" if signal == "difference" else f"{words_of(signal)} {signal}"
             self.bar.title = f"{name}, {low} to {high}"
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
         self._paint(self.x_range.start, self.x_range.end, self.y_range.start, self.y_range.end)

@@ -11,7 +11,7 @@ from bokeh.models.annotations import LegendItem
 from jaxtyping import Float
 
 from grulens.views.figure.canvas import frame, legend
-from grulens.views.figure.palette import ACCENT, NAME
+from grulens.views.figure.palette import ACCENT, words_of
 
 GATES: Final = ("r", "z")
 
@@ -61,7 +61,7 @@ class GateHistograms:
         root = frame(
             height=height, x_range=Range1d(start=0, end=1), y_range=Range1d(start=0, end=1),
             min_border_right=16, y_axis_label="share of time",
-            name=f"histogram of the {NAME[gate]}",
+            name=f"histogram of the {words_of(gate)}",
         )  # fmt: skip
         root.ygrid.visible = True
         source = self.sources[gate]
@@ -78,7 +78,7 @@ class GateHistograms:
             for color, width in (("white", 4.0), ("black", 2.0))
         ]  # fmt: skip
         items = [
-            LegendItem(label=f"{NAME[gate]} {gate}, all units", renderers=[bars]),
+            LegendItem(label=f"{words_of(gate)} {gate}, all units", renderers=[bars]),
             LegendItem(label="selected", renderers=chosen),
         ]
         root.add_layout(legend(items), "above")

@@ -32,7 +32,7 @@ from grulens.views.figure.canvas import (
     tapped,
     tell,
 )
-from grulens.views.figure.palette import ACCENT, BEFORE, NAME
+from grulens.views.figure.palette import ACCENT, BEFORE, words_of
 
 GATES: Final = ("r", "z")
 #: A tap this far from every dot, in shares of the axes, means none of them.
@@ -90,7 +90,7 @@ class SaturationPlot:
                 "unit": units,
                 "shut": shut,
                 "open": open_,
-                "gate": [f"{NAME[gate]} {gate}"] * len(units),
+                "gate": [f"{words_of(gate)} {gate}"] * len(units),
             }
         self.root.xaxis.axis_label = f"share of time under {low:g}"
         self.root.yaxis.axis_label = f"share of time over {high:g}"
@@ -125,7 +125,7 @@ class SaturationPlot:
             )  # fmt: skip
             # a selection of Bokeh's own is not used, and must not fade the rest
             drawn.nonselection_glyph = None
-            items.append(LegendItem(label=f"{NAME[gate]} {gate}", renderers=[drawn]))
+            items.append(LegendItem(label=f"{words_of(gate)} {gate}", renderers=[drawn]))
             dots.append(drawn)
         for color, width in (("white", 4.0), ("black", 2.0)):
             root.scatter(

@@ -21,7 +21,7 @@ from bokeh.resources import INLINE
 from jaxtyping import Bool, Float, Int
 
 from grulens.views.figure import raster
-from grulens.views.figure.palette import COLORS, NAME, PALETTE, SIGNALS, WHITE_INK
+from grulens.views.figure.palette import COLORS, PALETTE, WHITE_INK, words_of
 from grulens.views.figure.tokens import plain, visible_text
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
@@ -63,7 +63,7 @@ def page(
     """A standalone interactive page of one recorded run, or of it and its edited twin.
 
     Args:
-        baseline: r, z, n, h to (unit, time), in the order of the units.
+        baseline: each signal by name to (unit, time), in the order of the units; the state last.
         edited: the same of the edited run; None is a page without edits.
         tokens: (time,), what to call each step.
         mask: (time,), False where there is no step (padding).
@@ -90,7 +90,7 @@ def page(
     >>> "a &lt;b&gt;" in html, "<script src=" in html
     (True, False)
     """
-    signals = [name for name in SIGNALS if name in baseline]
+    signals = list(baseline)
     count, time = baseline[signals[-1]].shape
     # rows of the picture and of the table are the same all along: their scripts count rows
     placed = np.arange(count) if order is None else np.asarray(order)
@@ -141,19 +141,20 @@ def page(
     top = before.shape[1] if before is not None else 0
     answers = _answers(labels, before, after)
 
-    names: list[Any] = [(s, f"{NAME[s]} {s}") for s in signals]
+    names: list[Any] = [(s, f"{words_of(s)} {s}") for s in signals]
     which = Select(title="signal", value=shown, options=names)
     choices: list[Any] = list(runs)
     run = Select(title="run", value=opened, options=choices)
     shared: dict[str, Any] = {
         "image": heat.image, "rows": heat.rows, "table": table.source, "signal": which, "run": run,
-        "runs": RUNS, "palettes": PALETTE, "ink": WHITE_INK, "cells": strip.cells,
+        "runs": RUNS, "palettes": _of(PALETTE, signals), "ink": _of(WHITE_INK, signals),
+        "cells": strip.cells,
         "strip": strip.image, "strip_mapper": strip.mapper, "unit_marks": heat.unit_marks,
     }  # fmt: skip
     follow = CustomJS(args=shared, code=page_scripts.FOLLOW)
     show = CustomJS(
         args={
-            **shared, "store": ColumnDataSource(pictures), "colors": COLORS,
+            **shared, "store": ColumnDataSource(pictures), "colors": _of(COLORS, signals),
             "mapper": heat.mapper, "bar": heat.bar,
             "bar_mapper": heat.bar_mapper, "title": heat.root.title,
         },
@@ -186,6 +187,11 @@ def page(
     return file_html(root, INLINE, title=title)
 
 
+def _of(colors: Mapping[str, Any], signals: Sequence[str]) -> dict[str, Any]:
+    """What the page can draw, by the names that its scripts know."""
+    return {name: colors[name] for name in (*signals, "difference")}
+
+
 def _placed(signals: Mapping[str, Any] | None, placed: Any) -> dict[str, Any]:
     """Signals with their units in this order; none of no run."""
     return {name: values[placed] for name, values in (signals or {}).items()}
@@ -206,7 +212,7 @@ def _store(
             values = recorded[signal]
             drawn_as = "difference" if run == RUNS[2] else signal
             low, high = ends = raster.scale(drawn_as, values)
-            name = f"{NAME[signal]} {signal}"
+            name = f"{words_of(signal)} {signal}"
             words = f"{name}, {run}" + (f" · {layer}" if layer else "")
             entry = {
                 "key": f"{run} {signal}",

@@ -23,9 +23,9 @@ from grulens.views.figure.palette import (
     BEFORE,
     BLANK_CODE,
     LEVELS,
-    NAME,
     PALETTE,
     WHITE_INK,
+    words_of,
 )
 from grulens.views.figure.tokens import visible_text
 
@@ -79,7 +79,7 @@ def heatmap(
     count, time = values.shape
     ends = ends or raster.scale(signal, values)
     if name is None:
-        name = "edited − baseline" if signal == "difference" else f"{NAME[signal]} {signal}"
+        name = "edited − baseline" if signal == "difference" else f"{words_of(signal)} {signal}"
     title = f"{name} · {layer}" if layer else name
     columns = raster.visible(time, 0, time - 1, 2 * raster.COLUMNS)
     rows = raster.visible(count, 0, count - 1, 2 * raster.ROWS)

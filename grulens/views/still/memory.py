@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from grulens.views.figure import raster
-from grulens.views.figure.palette import ACCENT, BEFORE, BLANK_CODE, NAME
+from grulens.views.figure.palette import ACCENT, BEFORE, BLANK_CODE, words_of
 from grulens.views.memory.attention_map import past_of
 from grulens.views.memory.query_bars import FULL
 from grulens.views.still import lens as still
@@ -142,7 +142,7 @@ def _histogram(gate: str, values: Float[np.ndarray, " bin"]) -> str:
         f'height="{200 * v / top:.1f}" fill="{ACCENT[gate]}"/>'
         for i, v in enumerate(values.tolist())
     )
-    words = f"{NAME[gate]} {gate}, from 0 to 1"
+    words = f"{words_of(gate)} {gate}, from 0 to 1"
     line = f'<path d="M0 200H200" stroke="{BEFORE}"/>'
     return _drawing(f"{bars}{line}", "0 0 200 201", words, f"share of time, up to {top:.0%}")
 

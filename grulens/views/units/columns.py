@@ -18,6 +18,7 @@ from bokeh.models.widgets import (
 )
 from jaxtyping import Bool, Float
 
+from grulens.cells.cell import known_signals
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, COLORS
 
@@ -31,17 +32,11 @@ class Column(NamedTuple):
     width: int = 66
 
 
-#: The columns with a description; any other is shown under its own name.
+#: The columns that every kind of cell has; those of its gates: `about`.
 COLUMNS: Final = {
     "unit": Column("unit", "coordinate of the hidden state", "0", 50),
     "mean_h": Column("mean h", "mean of the state over valid steps"),
     "spread_h": Column("sd h", "standard deviation of the state over valid steps"),
-    "mean_z": Column("mean z", "mean of the update gate; 1 keeps the memory"),
-    "half_life": Column("half-life", "steps until half of a memory is gone, from z", "0.0", 74),
-    "r_low": Column("r < 0.1", "share of steps with the reset gate below 0.1", "0%"),
-    "r_high": Column("r > 0.9", "share of steps with the reset gate above 0.9", "0%"),
-    "z_low": Column("z < 0.1", "share of steps with the update gate below 0.1", "0%"),
-    "z_high": Column("z > 0.9", "share of steps with the update gate above 0.9", "0%"),
     "last_h": Column(
         "last h", "state at the step read last: a row's end; its beginning in a reverse layer"
     ),
@@ -55,6 +50,35 @@ COLUMNS: Final = {
         "recurrent", "effect less direct: what came through the memory", "0.000", 74
     ),
 }
+
+
+def about(name: str, keep: str = "") -> Column:
+    """How a column is shown; one that nobody has described, under its own name.
+
+    Args:
+        name: of the column.
+        keep: the gate that a half-life is of.
+
+    >>> about("mean_z"), about("o_low").title
+    (Column(title='mean z', meaning='mean of the update gate; 1 keeps the memory', ...), 'o < 0.1')
+    """
+    if name in COLUMNS:
+        return COLUMNS[name]
+    if name == "half_life":
+        meaning = f"steps until half of a memory is gone{f', from {keep}' if keep else ''}"
+        return Column("half-life", meaning, "0.0", 74)
+    signals = known_signals()
+    first, _, last = name.partition("_")
+    if first == "mean" and last in signals:
+        return Column(f"mean {last}", f"mean of the {signals[last].words}; 1 keeps the memory")
+    if first in signals and last in ENDS:
+        bound, words = ENDS[last]
+        meaning = f"share of steps with the {signals[first].words} {words}"
+        return Column(f"{first} {bound}", meaning, "0%")
+    return Column(name, "", "0.000", 84)
+
+
+ENDS: Final = {"low": ("< 0.1", "below 0.1"), "high": ("> 0.9", "above 0.9")}
 
 BARS: Final = 40
 _LEVELS: Final = 28
@@ -111,8 +135,8 @@ def column_of(values: Any) -> Any:
     return [str(value) for value in array.tolist()]
 
 
-def described(name: str, values: Any) -> TableColumn:
-    """The table column of a name: described in COLUMNS, or under its own name."""
+def described(name: str, values: Any, keep: str = "") -> TableColumn:
+    """The table column of a name; `keep` as for `about`."""
     if name == "bars":
         title = _header("h over time", "state over valid steps, from −1 to 1 around the line")
         return TableColumn(
@@ -122,20 +146,20 @@ def described(name: str, values: Any) -> TableColumn:
             sortable=False,
             formatter=HTMLTemplateFormatter(template=_TEMPLATE),
         )
-    about = COLUMNS.get(name) or Column(name, "", "0.000", 84)
+    shown = about(name, keep)
     # a title is HTML to the table: a name that came with the data is not
-    title = _header(about.title, about.meaning)
+    title = _header(shown.title, shown.meaning)
     formatter: Any
     if isinstance(values, list):
         formatter = StringFormatter()
     else:
         formatter = NumberFormatter(
-            format=about.format, text_align="right", nan_format="–", null_format="–"
+            format=shown.format, text_align="right", nan_format="–", null_format="–"
         )
     return TableColumn(
         field=name,
         title=title,
-        width=about.width,
+        width=shown.width,
         formatter=formatter,
         default_sort="ascending" if name == "unit" else "descending",
     )

@@ -156,7 +156,9 @@ class UnitTable:
     def _show(self, data: dict[str, Any]) -> None:
         names = list(data)
         if names != [column.field for column in self.root.columns]:
-            self.root.columns = [described(name, data[name]) for name in names]
+            means = [n.removeprefix("mean_") for n in names if n.startswith("mean_")]
+            keep = next((mean for mean in means if mean != "h"), "")
+            self.root.columns = [described(name, data[name], keep) for name in names]
         self.source.data = data
         self._refresh()
 

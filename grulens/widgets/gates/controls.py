@@ -18,19 +18,21 @@ from typing import Any, Final
 
 import ipywidgets as W
 
+from grulens.cells.cell import Signal
 from grulens.probing.edits.edit import Edit, clamp, scale, shift
-from grulens.views.figure.palette import ACCENT, NAME
+from grulens.views.figure.palette import ACCENT
 from grulens.widgets.session.callbacks import Callbacks
-from grulens.widgets.session.panel import button, choice, row
+from grulens.widgets.session.panel import button, choice, parts_of, row
 from grulens.widgets.session.session import Session
 
-GATES: Final = ("r", "z", "n")
 MODES: Final = {
     "scale": "multiply the gate",
     "set": "hold the gate at a value",
     "shift": "add before the activation: the gate leans one way",
 }
-SPAN: Final = {"scale": (0.0, 2.0), "set": (0.0, 1.0), "shift": (-8.0, 8.0)}
+SPAN: Final = {"scale": (0.0, 2.0), "shift": (-8.0, 8.0)}
+#: To what a signal without bounds can be set.
+FAR: Final = 4.0
 REST: Final = {"scale": 1.0, "set": 0.5, "shift": 0.0}
 KIND: Final = {"scale": "scale", "set": "clamp", "shift": "shift"}
 
@@ -55,29 +57,52 @@ class GateControls:
         # what each slider is known to show: a page may send back what it was told
         self._known: dict[str, float] = {}
         act, self.mode = choice("Act by", [(mode, mode) for mode in MODES], list(MODES.values()))
+        self.mode.observe(callbacks.guard(lambda _: self.sync()), "value")
+        self._callbacks = callbacks
+        self._of: tuple[Signal, ...] = ()
+        self._all: dict[tuple[str, str], W.FloatSlider] = {}
+        self.resets: dict[str, W.Button] = {}
+        self._lines = W.VBox()
+        self.box = W.VBox([row(act, self.mode), self._lines])
+        self.sync()
+
+    def _offer(self) -> None:
+        """Make the sliders of what the layer's cell computes on its way to a new state."""
+        cell = self.session.before.cell
+        signals = tuple(signal for signal in cell.signals if signal.name not in cell.states)
+        if signals == self._of:
+            return
+        before = self._lines.children
+        self._of = signals
         # a slider each for every mode: a page that is told another range clamps to the old one
         # first and sends that back, as if a person had moved it
-        self._all = {(mode, gate): self._slider(mode, gate) for mode in MODES for gate in GATES}
+        self._all = {
+            (mode, signal.name): self._slider(mode, signal) for mode in MODES for signal in signals
+        }
         self.resets = {
-            gate: button(
-                "reset", f"take the {NAME[gate]}'s edit of this selection away",
-                callbacks.guard(lambda _, gate=gate: self._reset(gate)),
+            signal.name: button(
+                "reset", f"take the {signal.words}'s edit of this selection away",
+                self._callbacks.guard(lambda _, name=signal.name: self._reset(name)),
             )
-            for gate in GATES
+            for signal in signals
         }  # fmt: skip
-        for (_, gate), slider in self._all.items():
-            slider.observe(callbacks.background(self._mover(gate), lock=session.lock), "value")
-        self.mode.observe(callbacks.guard(lambda _: self.sync()), "value")
-        lines = [
-            row(*(self._all[mode, gate] for mode in MODES), self.resets[gate]) for gate in GATES
-        ]
-        self.box = W.VBox([row(act, self.mode), *lines])
-        self.sync()
+        for (_, name), slider in self._all.items():
+            move = self._callbacks.background(self._mover(name), lock=self.session.lock)
+            slider.observe(move, "value")
+        self._lines.children = tuple(
+            row(*(self._all[mode, name] for mode in MODES), reset)
+            for name, reset in self.resets.items()
+        )
+        for line in before:
+            for part in [*parts_of(line)]:
+                part.close()
+            line.close()
 
     def sync(self) -> None:
         """Let the sliders show what is in force for this selection."""
         self._syncing = get_ident()
         try:
+            self._offer()
             for (mode, _), slider in self._all.items():
                 slider.layout.display = None if mode == self.mode.value else "none"
             for gate, slider in self.sliders.items():
@@ -93,22 +118,23 @@ class GateControls:
     @property
     def sliders(self) -> dict[str, W.FloatSlider]:
         """The sliders of the present mode, by gate."""
-        return {gate: self._all[self.mode.value, gate] for gate in GATES}
+        return {name: self._all[self.mode.value, name] for name in self.resets}
 
-    def _slider(self, mode: str, gate: str) -> W.FloatSlider:
-        low, high = SPAN[mode]
+    def _slider(self, mode: str, signal: Signal) -> W.FloatSlider:
+        low, high = SPAN.get(mode, (max(signal.low, -FAR), min(signal.high, FAR)))
+        name, words = signal.name, signal.words
         slider = W.FloatSlider(
-            min=-1.0 if (mode, gate) == ("set", "n") else low,
+            min=low,
             max=high,
             value=REST[mode],
             step=0.01,
-            description=f"{gate}  {NAME[gate]}",
-            tooltip=f"{mode} the {NAME[gate]}: {MODES[mode]}",
+            description=f"{name}  {words}",
+            tooltip=f"{mode} the {words}: {MODES[mode]}",
             readout_format=".2f",
             layout=W.Layout(width="min(440px, calc(100% - 90px))"),
-            style={"description_width": "120px", "handle_color": ACCENT[gate]},
+            style={"description_width": "120px", "handle_color": ACCENT[name]},
         )
-        slider.add_class(f"grulens-{gate}")
+        slider.add_class(f"grulens-{name}")
         return slider
 
     def _rest(self, gate: str) -> float:

@@ -19,9 +19,9 @@ import traitlets as tl
 from bokeh.layouts import column
 from torch import Tensor, nn
 
+from grulens.errors import shown
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units
-from grulens.views.figure.palette import NAME
 from grulens.views.figure.raster import scale
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
@@ -42,7 +42,8 @@ class GateSliders(Panel):
         **options: as `Session`.
 
     Attributes:
-        signal: the signal shown: "r", "z", "n" or "h".
+        signal: the signal shown: "r", "z", "n" or "h" of a GRU, "i", "f", "g", "o", "c" or "h" of
+            an LSTM.
         difference: whether edited minus baseline is shown.
         order: how units are ordered: "index", "activity" or "similarity".
         controls: mode, sliders and resets.
@@ -55,7 +56,7 @@ class GateSliders(Panel):
     scale('l0', 'z', by=0.5)
     """
 
-    signal = tl.Enum(("h", "r", "z", "n"), "h")
+    signal = tl.Unicode("h")
     difference = tl.Bool(False)
     order: Any = tl.Enum(ORDERS, "activity")
 
@@ -66,13 +67,8 @@ class GateSliders(Panel):
         self._order_of: tuple[Tensor, tuple[int, str], np.ndarray] | None = None
 
         # controls
-        signals = ("h", "r", "z", "n")
-        show, self._signal = choice(
-            "Show",
-            [(f"{s} {NAME[s]}", s) for s in signals],
-            [f"show the {NAME[s]}" for s in signals],
-        )
-        self._signal.add_class("grulens-signals")
+        show, self._signal = choice("Show", [], [])
+        self._offer()
         self._difference = W.ToggleButton(
             description="edited − baseline",
             tooltip="show what the edits changed in this signal",
@@ -137,6 +133,32 @@ class GateSliders(Panel):
         """What is chosen to be seen, as arguments of `views.page.page`."""
         return {"order": self._ordered(), "signal": self.signal, "difference": self.difference}
 
+    @tl.validate("signal")
+    def _valid_signal(self, proposal: Any) -> str:
+        name: str = proposal["value"]
+        names = [signal.name for signal in self.session.now.cell.signals]
+        if name not in names:
+            raise tl.TraitError(f"signal must be one of {', '.join(names)}, got {shown(name)}")
+        return name
+
+    def _offer(self) -> None:
+        """Offer the signals of the layer's cell, h first; the one shown stays if it can."""
+        *inside, h = self.session.now.cell.signals
+        signals = (h, *inside)
+        options = tuple((f"{s.name} {s.words}", s.name) for s in signals)
+        if self._signal.options == options:
+            return
+        for name in [n for n in self._signal._dom_classes if n.startswith("grulens-")]:
+            self._signal.remove_class(name)
+        kept = self.signal if self.signal in [s.name for s in signals] else h.name
+        # a choice of other options begins with the first of them: h, which every cell has
+        self.signal = h.name
+        self._signal.options = options
+        self._signal.tooltips = [f"show the {s.words}" for s in signals]
+        for place, signal in enumerate(signals, 1):
+            self._signal.add_class(f"grulens-{signal.role}-{place}")
+        self.signal = kept
+
     # what a change does
 
     @tl.observe("signal", "difference", "order")
@@ -146,6 +168,7 @@ class GateSliders(Panel):
 
     def _on_run(self) -> None:
         with self.picture.batch():
+            self._offer()
             self._draw()
             self._draw_output()
 

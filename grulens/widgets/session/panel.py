@@ -13,6 +13,7 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import GrulensError
+from grulens.views.figure.palette import ACCENT
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.jupyter.rerun import RERUN, forget, in_terminal
 from grulens.widgets.jupyter.still import Still, publish
@@ -25,11 +26,19 @@ from grulens.widgets.session.session import Session
 NOTICED: Final = ("changed", "mode", "evaluate", "baseline", "layer")
 
 
+#: So many signals of a cell have buttons in the colours of their roles.
+SIGNALS: Final = 9
+
+
 class Style(anywidget.AnyWidget):
     """Nothing to see: the style sheet of the panels, and what knows when the kernel is gone."""
 
     _esm = Path(__file__).with_name("panel.js").read_text(encoding="utf-8")
-    _css = Path(__file__).with_name("panel.css").read_text(encoding="utf-8")
+    _css = Path(__file__).with_name("panel.css").read_text(encoding="utf-8") + "".join(
+        f".grulens-{role}-{place} button:nth-of-type({place}) {{ --grulens-accent: {color}; }}\n"
+        for role, color in ACCENT.items()
+        for place in range(1, SIGNALS + 1)
+    )
 
 
 class Panel(W.VBox):

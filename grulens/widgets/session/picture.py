@@ -11,7 +11,6 @@ from torch import Tensor
 from grulens.models.recording import LayerRecording
 from grulens.probing.units.order import Order, order_units
 from grulens.views.figure import raster
-from grulens.views.figure.palette import SIGNALS
 from grulens.views.still import lens as draw
 from grulens.widgets.session.session import Session
 
@@ -95,4 +94,4 @@ def _output(session: Session) -> dict[str, Any]:
 
 
 def _signals(layer: LayerRecording, row: int) -> dict[str, Float[np.ndarray, "unit time"]]:
-    return {name: rows(layer.signal(name), row) for name in SIGNALS}
+    return {name: rows(layer.signal(name), row) for name in (s.name for s in layer.cell.signals)}

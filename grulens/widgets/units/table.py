@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from grulens.probing.units.statistics import Neurons, neurons
+from grulens.probing.units.statistics import Neurons, keeping, names, neurons
 from grulens.probing.units.sweep import PATHS
 from grulens.views.figure.tokens import visible_text
 from grulens.views.still.lens import compose
 from grulens.views.still.sweep import effects
-from grulens.views.units.table import COLUMNS, UnitTable
+from grulens.views.units.columns import about
+from grulens.views.units.table import UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel, button, row
@@ -55,7 +56,7 @@ class NeuronTable(Panel):
             style={"description_width": "auto"},
         )  # fmt: skip
         self.column = W.Dropdown(
-            options=_titles(without=PATHS), value="mean_z", description="where",
+            options=self._titles(), value=self._usual, description="where",
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.low, self.high = (
@@ -145,11 +146,12 @@ class NeuronTable(Panel):
     def _show_measured(self) -> None:
         job, units = self._measuring.job, self.session.before.shape[2]
         done = job.done
-        shown, titles = self.column.value, _titles(without=() if done else PATHS)
+        chosen, titles = self.column.value, self._titles(PATHS if done else ())
         if list(self.column.options) != titles:
             # given other options, ipywidgets chooses the first
             self.column.options = titles
-            self.column.value = shown if done or shown not in PATHS else "mean_z"
+            known = chosen in [name for _, name in titles]
+            self.column.value = chosen if known else self._usual
         # what moves the output can be measured only where there is one
         self.measure.disabled = not job.running and self.session.unread is not None
         text = ""
@@ -200,14 +202,19 @@ class NeuronTable(Panel):
         for box in (self.find, self.low, self.high):
             box.value = ""
 
+    def _titles(self, more: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """The columns that can be filtered by, title and name."""
+        columns = ("unit", *names(self.session.now.cell), *more)
+        return [(about(name).title, name) for name in columns]
+
+    @property
+    def _usual(self) -> str:
+        """The column to filter by at first: how long units keep their memory."""
+        return f"mean_{keeping(self.session.now.cell) or 'h'}"
+
     def _neurons(self) -> Neurons:
         with torch.no_grad():
             return neurons(self.session.now, self.session.row)
-
-
-def _titles(without: Sequence[str]) -> list[tuple[str, str]]:
-    """The columns that can be filtered by, title and name."""
-    return [(column.title, name) for name, column in COLUMNS.items() if name not in without]
 
 
 def _number(box: W.Text) -> float | None:

@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 
+from grulens.cells.gru import Cell
+from grulens.cells.lstm import LSTM
+from grulens.cells.rnn import RNN
 from grulens.views.figure.palette import (
+    ACCENT,
     COLORS,
     LEVELS,
     NAN_COLOR,
     PALETTE,
     WHITE_INK,
     linear,
+    range_of,
     to_oklab,
+    words_of,
 )
 
 # Viénot, Brettel, Mollon 1999: what is left of linear sRGB without the L or the M cones.
@@ -23,14 +29,14 @@ def seen(colors: tuple[str, ...], eyes: str) -> np.ndarray:
     return to_oklab((linear(colors) @ EYES[eyes].T).clip(0, 1))
 
 
-@pytest.mark.parametrize("signal", ["r", "z", "weight"])
+@pytest.mark.parametrize("signal", ["r", "z", "i", "o", "weight"])
 def test_a_gates_map_darkens_steadily(signal: str) -> None:
     lightness = seen(COLORS[signal], "full")[:, 0]
     assert (np.diff(lightness) < 0.003).all()
     assert lightness[0] - lightness[-1] > 0.6
 
 
-@pytest.mark.parametrize("signal", ["n", "h", "difference"])
+@pytest.mark.parametrize("signal", ["n", "h", "c", "difference"])
 def test_a_diverging_map_is_lightest_at_exactly_zero(signal: str) -> None:
     lightness = seen(COLORS[signal], "full")[:, 0]
     assert lightness.argmax() == LEVELS // 2
@@ -39,7 +45,7 @@ def test_a_diverging_map_is_lightest_at_exactly_zero(signal: str) -> None:
 
 
 @pytest.mark.parametrize("eyes", EYES)
-@pytest.mark.parametrize("signal", ["n", "h", "difference"])
+@pytest.mark.parametrize("signal", ["n", "h", "c", "difference"])
 def test_plus_and_minus_are_told_apart(signal: str, eyes: str) -> None:
     colors = seen(COLORS[signal], eyes)
     # the same distance from zero on either side, beyond a quarter of the range
@@ -65,4 +71,17 @@ def test_ink_has_contrast() -> None:
 
 def test_a_palette_has_a_colour_for_every_code() -> None:
     assert {len(palette) for palette in PALETTE.values()} == {LEVELS + 2}
-    assert len({palette[LEVELS // 2] for palette in PALETTE.values()}) == 6
+    assert len({palette[LEVELS // 2] for palette in PALETTE.values()}) == len(PALETTE) == 9
+
+
+def test_what_keeps_the_memory_has_one_colour_in_every_cell() -> None:
+    for kind in (Cell, LSTM, RNN):
+        for signal in kind.signals:
+            assert COLORS[signal.name] is COLORS[signal.role]
+            assert ACCENT[signal.name] == ACCENT[signal.role]
+            assert words_of(signal.name) == signal.words
+        assert len({ACCENT[signal.name] for signal in kind.signals}) == len(kind.signals)
+    assert ACCENT["f"] == ACCENT["z"]
+    with pytest.raises(KeyError):
+        ACCENT["nothing"]
+    assert (range_of("f"), range_of("c")) == ((0.0, 1.0), None)

@@ -86,5 +86,7 @@ def test_a_difference_is_scaled_in_steps_and_never_below_the_floor(
 
 
 def test_an_unknown_signal_is_named() -> None:
-    with pytest.raises(SignalError, match=r"'q' cannot be drawn; there is r, z, n, h, difference"):
+    with pytest.raises(
+        SignalError, match=r"'q' cannot be drawn; there is r, z, n, h, .*difference"
+    ):
         raster.scale("q", np.zeros(1))
