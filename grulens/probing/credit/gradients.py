@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grulens.arguments import Inputs, LayerName, MethodName, Readout, Step, TargetClass
 from grulens.errors import EditError, shown
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.credit import Credit
@@ -24,16 +25,16 @@ MOST_STEPS = 100_000
 def integrated_gradients(
     model: nn.Module,
     *args: Any,
-    target: Any = None,
-    step: Any = -1,
-    readout: Any = None,
-    input_of: Any = None,
+    target: TargetClass | None = None,
+    step: Step = -1,
+    readout: Readout | None = None,
+    input_of: LayerName = None,
     baseline: Any = 0.0,
     steps: Any = 64,
     edits: Any = (),
     progress: bool | Callable[[int], object] = True,
-    call: Any = None,
-    inputs: Any = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Credit:
     """How much each input of a layer adds to a score on the straight way from a baseline to it.
@@ -121,13 +122,13 @@ def integrated_gradients(
 def input_x_gradient(
     model: nn.Module,
     *args: Any,
-    target: Any = None,
-    step: Any = -1,
-    readout: Any = None,
-    input_of: Any = None,
+    target: TargetClass | None = None,
+    step: Step = -1,
+    readout: Readout | None = None,
+    input_of: LayerName = None,
     edits: Any = (),
-    call: Any = None,
-    inputs: Any = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Credit:
     """Each input of a layer times the gradient of a score there.

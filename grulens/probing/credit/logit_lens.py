@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from grulens.arguments import HeadLike, Inputs, MethodName
 from grulens.errors import PositionError, ReadoutError, shown
 from grulens.models.call.invocation import arguments
 from grulens.models.instrument.undisturbed import as_it_was
@@ -137,10 +138,10 @@ def logit_lens(
     model: nn.Module,
     *args: Any,
     layer: Any = None,
-    head: Any = None,
+    head: HeadLike = None,
     edits: Any = (),
-    call: Any = None,
-    inputs: Any = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> LogitLens:
     """Apply the readout of a model to every state of a layer.

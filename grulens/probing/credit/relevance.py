@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from grulens.arguments import HeadLike, Inputs, MethodName, Precision, Step, TargetClass
 from grulens.cells.credit.relevance import relevance
 from grulens.cells.precision import exact
 from grulens.errors import EditError, shown
@@ -28,14 +29,14 @@ LARGEST = 1e30
 def layerwise_relevance(
     model: nn.Module,
     *args: Any,
-    target: Any,
-    step: Any = -1,
+    target: TargetClass,
+    step: Step = -1,
     layer: str | None = None,
-    head: Any = None,
+    head: HeadLike = None,
     eps: Any = 1e-3,
-    dtype: Any = None,
-    call: Any = None,
-    inputs: Any = None,
+    dtype: Precision = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Credit:
     """The relevance of every input to a class at one step (LRP).

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grulens.arguments import Amount, Rows, Times, Units
 from grulens.cells.cell import known_signals
 from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
@@ -226,7 +227,7 @@ class Edit:
 
 
 def ablate(
-    layer: str, units: Any = None, *, to: Any = 0.0, at: Any = None, rows: Any = None
+    layer: str, units: Units = None, *, to: Any = 0.0, at: Times = None, rows: Rows = None
 ) -> Edit:
     """Switch units off: their state is set to a constant after every step.
 
@@ -245,7 +246,13 @@ def ablate(
 
 
 def clamp(
-    layer: str, signal: str, units: Any = None, *, value: Any, at: Any = None, rows: Any = None
+    layer: str,
+    signal: str,
+    units: Units = None,
+    *,
+    value: Amount,
+    at: Times = None,
+    rows: Rows = None,
 ) -> Edit:
     """Set a signal to a value.
 
@@ -265,7 +272,7 @@ def clamp(
 
 
 def scale(
-    layer: str, signal: str, units: Any = None, *, by: Any, at: Any = None, rows: Any = None
+    layer: str, signal: str, units: Units = None, *, by: Any, at: Times = None, rows: Rows = None
 ) -> Edit:
     """Multiply a signal; arguments as `clamp`.
 
@@ -276,7 +283,7 @@ def scale(
 
 
 def shift(
-    layer: str, signal: str, units: Any = None, *, by: Any, at: Any = None, rows: Any = None
+    layer: str, signal: str, units: Units = None, *, by: Any, at: Times = None, rows: Rows = None
 ) -> Edit:
     """Add to a signal: to gates and candidates before their activation, to a state after the step.
 
@@ -287,7 +294,13 @@ def shift(
 
 
 def patch(
-    layer: str, signal: str, units: Any = None, *, source: Any, at: Any = None, rows: Any = None
+    layer: str,
+    signal: str,
+    units: Units = None,
+    *,
+    source: Any,
+    at: Times = None,
+    rows: Rows = None,
 ) -> Edit:
     """Put in the values that the signal had in another run.
 

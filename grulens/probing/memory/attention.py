@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from grulens.arguments import Rows
 from grulens.errors import EditError, PositionError, RecordingError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
@@ -188,7 +189,7 @@ class GateAttention(Result):
 
 
 def attention(
-    recording: Recording | LayerRecording, layer: str | None = None, *, rows: Any = None
+    recording: Recording | LayerRecording, layer: str | None = None, *, rows: Rows = None
 ) -> GateAttention:
     """Gate attention of a recorded layer.
 

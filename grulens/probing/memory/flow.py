@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
+from grulens.arguments import Rows
 from grulens.cells.dynamics.jacobian import Slopes
 from grulens.cells.memory.flow import gains, product
 from grulens.errors import PositionError, RecordingError, SignalError, shown
@@ -232,7 +233,7 @@ class GradientFlow(Result):
 
 
 def gradient_flow(
-    recording: Recording | LayerRecording, layer: str | None = None, *, rows: Any = None
+    recording: Recording | LayerRecording, layer: str | None = None, *, rows: Rows = None
 ) -> GradientFlow:
     """How strongly each state depends on those before it, by exact products of Jacobians.
 

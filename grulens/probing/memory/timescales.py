@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from grulens.arguments import Rows
 from grulens.cells.memory.timescales import above, below, counts, half_life
 from grulens.errors import GrulensError, PositionError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
@@ -118,7 +119,7 @@ def timescales(
     recording: Recording | LayerRecording,
     layer: str | None = None,
     *,
-    rows: Any = None,
+    rows: Rows = None,
     low: Any = 0.1,
     high: Any = 0.9,
     quantiles: Any = (0.1, 0.5, 0.9),

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from grulens.arguments import HeadLike, Inputs, MethodName, Precision, Step, TargetClass
 from grulens.errors import EditError, PositionError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import arguments
@@ -120,16 +121,16 @@ class Hierarchy(Result):
 def agglomerate(
     model: nn.Module,
     *args: Any,
-    target: Any,
+    target: TargetClass,
     row: Any = 0,
     by: Any = "interaction",
-    step: Any = -1,
+    step: Step = -1,
     layer: str | None = None,
-    head: Any = None,
-    dtype: Any = None,
+    head: HeadLike = None,
+    dtype: Precision = None,
     progress: bool = True,
-    call: Any = None,
-    inputs: Any = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Hierarchy:
     """Join neighbouring tokens into ever larger phrases, those first that act together most.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from grulens.arguments import HeadLike, Inputs, MethodName, Precision, Step, TargetClass
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.target import stack_and_head
@@ -16,13 +17,13 @@ from grulens.probing.phrases.split import PhraseScore
 def contextual_credit(
     model: nn.Module,
     *args: Any,
-    target: Any,
-    step: Any = -1,
+    target: TargetClass,
+    step: Step = -1,
     layer: str | None = None,
-    head: Any = None,
-    dtype: Any = None,
-    call: Any = None,
-    inputs: Any = None,
+    head: HeadLike = None,
+    dtype: Precision = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Credit:
     """What each step contributes to a class by itself: one phrase a token.

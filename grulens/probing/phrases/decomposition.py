@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from grulens.arguments import HeadLike, Inputs, MethodName, Precision
 from grulens.cells.precision import exact
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import arguments
@@ -144,10 +145,10 @@ def contextual_decomposition(
     *args: Any,
     phrases: Any = None,
     layer: str | None = None,
-    head: Any = None,
-    dtype: Any = None,
-    call: Any = None,
-    inputs: Any = None,
+    head: HeadLike = None,
+    dtype: Precision = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Decomposition:
     """Split every state of a layer into what a phrase made and the rest, for many phrases at once.

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from grulens.arguments import HeadLike, Inputs, MethodName, Precision, Step, TargetClass
 from grulens.errors import EditError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import arguments
@@ -110,16 +111,16 @@ class Interactions(Result):
 def interactions(
     model: nn.Module,
     *args: Any,
-    target: Any,
+    target: TargetClass,
     phrases: Any = None,
     pairs: Any = "adjacent",
-    step: Any = -1,
+    step: Step = -1,
     layer: str | None = None,
-    head: Any = None,
-    dtype: Any = None,
+    head: HeadLike = None,
+    dtype: Precision = None,
     progress: bool = True,
-    call: Any = None,
-    inputs: Any = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Interactions:
     """What pairs of phrases contribute to a class together, beyond what each does alone.

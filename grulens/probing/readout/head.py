@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from grulens.arguments import Inputs, MethodName
 from grulens.errors import ReadoutError, shown
 from grulens.models.call.invocation import Given, arguments
 from grulens.models.instrument.undisturbed import as_it_was
@@ -85,8 +86,8 @@ def head_of(
     model: nn.Module,
     *args: Any,
     layer: str | None = None,
-    call: Any = None,
-    inputs: Any = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Head:
     """The nn.Linear that reads a layer's states.

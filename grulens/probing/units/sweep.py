@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from grulens.arguments import Inputs, MethodName, Times, Units
 from grulens.errors import EditError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import Given, arguments
@@ -182,14 +183,14 @@ def sweep(
     layer: str,
     readout: Readout = first_tensor,
     make_edit: Callable[..., Any] = ablate,
-    units: Any = None,
-    times: Any = None,
+    units: Units = None,
+    times: Times = None,
     method: Any = "exact",
     sample: Any = 16,
     memory: Any = 512 * 2**20,
     progress: bool = True,
-    call: Any = None,
-    inputs: Any = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     **kwargs: Any,
 ) -> Sweep:
     """Edit each unit of a layer in a run of its own, and see how far the readout moves.

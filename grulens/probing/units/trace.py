@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from grulens.arguments import MethodName, Times, Units
 from grulens.errors import EditError, PositionError, ReadoutError, SourceError, shown
 from grulens.job import stopped, tell
 from grulens.models.call.invocation import fresh
@@ -113,11 +114,11 @@ def trace_patch(
     layer: str,
     readout: Readout,
     *,
-    units: Any = None,
-    times: Any = None,
+    units: Units = None,
+    times: Times = None,
     block: Any = None,
     signal: str = "h",
-    call: Any = None,
+    call: MethodName = None,
     memory: int = MEMORY,
     progress: bool = True,
 ) -> Trace:
