@@ -209,6 +209,7 @@ def a_look(draw: Draw) -> None:
     name = draw(things(l0="l0", z="z"))
     documented(lambda: SOURCE[name.value], drawn=name)
     documented(lambda: SOURCE["l0"].signal(name.value), drawn=name)
+    documented(lambda: type(SOURCE).load(name.value), OSError, drawn=name)
     assert torch.equal(SOURCE["l0"].h, STATES)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from grulens.cells.cell import RecurrentCell
-from grulens.errors import RecordingError, SignalError, WeightsChangedError, shown
+from grulens.errors import FileError, RecordingError, SignalError, WeightsChangedError, shown
 from grulens.models.adapters.closed import Closed
 from grulens.models.call.segment import Segment
 from grulens.models.derivative import Recorded
 from grulens.models.layers import article, check_layer
 from grulens.models.restore.interrupts import grads
+from grulens.models.saved import SavedRun
 from grulens.tables import html_table
 
 
@@ -29,6 +32,8 @@ class _NotSeen:
 
 NOT_SEEN = _NotSeen()
 """The output of a run that ended where nobody saw it."""
+NOT_SAVED = _NotSeen()
+"""The output of a run that was saved without it."""
 
 
 class Row(NamedTuple):
@@ -324,6 +329,8 @@ class Recording(Mapping[str, LayerRecording]):
         Raises:
             RecordingError: nobody saw it.
         """
+        if self._output is NOT_SAVED:
+            raise RecordingError("what this run returned was not saved with it")
         if self._output is NOT_SEEN:
             raise RecordingError(
                 "what this run returned was not seen: its method was taken off the model before "
@@ -350,6 +357,51 @@ class Recording(Mapping[str, LayerRecording]):
     def residual(self) -> float:
         """The largest residual of its layers."""
         return max(layer.residual for layer in self.values())
+
+    def save(self, path: str | os.PathLike[str], *, output: bool = True) -> Path:
+        """Write the run to a file of safetensors and JSON, which `load` reads; no graph.
+
+        Inputs, states and weights are written, and come back bit for bit; the signals are computed
+        from these again, equal to rounding.
+
+        Args:
+            path: where to; a file that is there is overwritten.
+            output: whether what the run returned is written too: tensors, numbers and texts, in
+                tuples, lists and dicts.
+
+        Raises:
+            FileError: a layer was edited, or ran under autocast; or the output holds something
+                that no file can hold (leave it out: `output=False`).
+            OSError: the file cannot be written.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> from grulens import Recording, record
+        >>> run = record(torch.nn.GRU(3, 4), torch.rand(5, 2, 3))
+        >>> with TemporaryDirectory() as folder:
+        ...     again = Recording.load(run.save(f"{folder}/run.safetensors"))
+        >>> torch.equal(again["l0"].h, run["l0"].h), torch.equal(again.output[0], run.output[0])
+        (True, True)
+        """
+        layers = {name: layer.segments for name, layer in self.items()}
+        kept = (self._output,) if output and self._output is not NOT_SEEN else ()
+        return SavedRun.of(layers, kept, self.closed).save(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recording:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Raises:
+            FileError: it holds no recording, or is damaged.
+            OSError: the file cannot be read.
+        """
+        run = SavedRun.load(path)
+        layers = {layer.name: LayerRecording(layer.name, layer.segments) for layer in run.layers}
+        if not isinstance(run.output, tuple) or len(run.output) > 1 or not layers:
+            raise FileError(f"{path} holds a run that is none: no layers, or outputs of several")
+        return cls(layers, run.output[0] if run.output else NOT_SAVED, closed=run.closed)
 
     def __repr__(self) -> str:
         edits = f", {len(self.edits)} edits" if self.edits else ""
