@@ -165,8 +165,8 @@ def _equation(session: Session) -> str:
 
 def _closed(parts: Sequence[Closed]) -> str:
     """What stands in no list of layers, and why: one line, which opens."""
-    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(parts))
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(parts))
     return (
         f'<details class="grulens-quiet grulens-closed"><summary>{len(parts)} not opened</summary>'
-        f"<ul>{said}</ul></details>"
+        f"<ul>{items}</ul></details>"
     )

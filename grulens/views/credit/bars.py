@@ -147,8 +147,8 @@ class TokenBars:
             x="middle", top="credit", width="width", source=self.source, fill_color="color",
             line_color=None,
         )  # fmt: skip
-        said = [("token", "@token"), ("step", "@step"), ("adds", "@credit{0.00000}")]
-        root.add_tools(HoverTool(renderers=[bars], mode="vline", tooltips=said))
+        fields = [("token", "@token"), ("step", "@step"), ("adds", "@credit{0.00000}")]
+        root.add_tools(HoverTool(renderers=[bars], mode="vline", tooltips=fields))
         return root
 
     def _paint(self, x0: float | int, x1: float | int) -> None:

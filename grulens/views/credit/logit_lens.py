@@ -140,8 +140,8 @@ class LensLines:
             )
             items.append(LegendItem(label={"value": ""}, renderers=[line], visible=False))
         root.add_layout(legend(items), "above")
-        said = [("token", "@token"), ("step", "@step"), ("", "@said")]
-        root.add_tools(HoverTool(renderers=[items[0].renderers[0]], mode="vline", tooltips=said))
+        fields = [("token", "@token"), ("step", "@step"), ("", "@said")]
+        root.add_tools(HoverTool(renderers=[items[0].renderers[0]], mode="vline", tooltips=fields))
         return root, items
 
     def _paint(self, x0: float | int, x1: float | int) -> None:

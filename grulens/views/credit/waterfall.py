@@ -122,6 +122,6 @@ class Waterfall:
             y="row", left="begin", right="end", height=0.72, source=self.source, color="color",
             line_color=None,
         )  # fmt: skip
-        said = [("part", "@label"), ("adds", "@number")]
-        root.add_tools(HoverTool(renderers=[bars], tooltips=said))
+        fields = [("part", "@label"), ("adds", "@number")]
+        root.add_tools(HoverTool(renderers=[bars], tooltips=fields))
         return root

@@ -45,8 +45,11 @@ class Exponents:
             "number", "low", "number", "high", source=self.source, line_color=BEFORE, line_width=2
         )
         dots = self.root.scatter("number", "value", source=self.source, size=5, color=RECURRENT)
-        said = [("exponent", "@number: @value{0.0000}"), ("band", "@low{0.0000} to @high{0.0000}")]
-        self.root.add_tools(HoverTool(renderers=[dots], tooltips=said, limit=2))
+        fields = [
+            ("exponent", "@number: @value{0.0000}"),
+            ("band", "@low{0.0000} to @high{0.0000}"),
+        ]
+        self.root.add_tools(HoverTool(renderers=[dots], tooltips=fields, limit=2))
 
     def update(
         self,
@@ -61,7 +64,7 @@ class Exponents:
         >>> figure.source.data["high"].tolist(), figure.root.visible
         ([0.11, -0.48], True)
         """
-        # what a step forgets altogether has no place on an axis: it is said instead
+        # what a step forgets altogether has no place on an axis: it is fields instead
         there = np.isfinite(values)
         self.source.data = {
             "number": np.flatnonzero(there),

@@ -55,8 +55,8 @@ def mark_of(kind: str) -> Mark:
 
 def legend_of(marks: Sequence[Mark]) -> str:
     """What the marks mean."""
-    said = "fixed points; white: unstable, with the ways out"
-    return said + "; diamond: marginal" * (MARGINAL in marks)
+    fields = "fixed points; white: unstable, with the ways out"
+    return fields + "; diamond: marginal" * (MARGINAL in marks)
 
 
 #: States lie over each other: so many of them are told at once.
@@ -131,12 +131,12 @@ class PhaseFigure:
             root.scatter(
                 "x", "y", source=source, size=size, fill_color=None, line_color=AFTER, line_width=3
             )
-        said = {
+        fields = {
             "fixed": (legend_of(()), fixed),
             "slow": ("slow, not fixed", slow),
             "trail": ("started here", trail),
         }
-        for name, (label, drawn) in said.items():
+        for name, (label, drawn) in fields.items():
             self.entries[name] = LegendItem(label=label, renderers=[drawn], visible=False)
         root.add_layout(legend(list(self.entries.values())), "below")
         root.add_layout(self.bar, "right")
@@ -147,8 +147,8 @@ class PhaseFigure:
             "x", "y", source=self.layers.dots, size=5, fill_color=color, line_color=BEFORE,
             line_width=0.5, line_alpha=0.6,
         )  # fmt: skip
-        said = [("row, step", "@row, @step"), ("token", "@token"), ("value", "@value{0.000}")]
-        self.root.add_tools(HoverTool(renderers=[drawn], tooltips=said, limit=LIMIT))
+        fields = [("row, step", "@row, @step"), ("token", "@token"), ("value", "@value{0.000}")]
+        self.root.add_tools(HoverTool(renderers=[drawn], tooltips=fields, limit=LIMIT))
 
     def _fixed(self) -> Any:
         drawn = self.root.scatter(
@@ -160,12 +160,12 @@ class PhaseFigure:
             text_color=BLACK, text_align="center", text_baseline="middle",
             text_font_style="bold",
         )  # fmt: skip
-        said = [
+        fields = [
             ("fixed point", "@point, @kind"),
             ("slowest mode", "@slowest"),
             ("a step moves it by", "@residual{0.0e+0}"),
         ]
-        self.root.add_tools(HoverTool(renderers=[drawn], tooltips=said))
+        self.root.add_tools(HoverTool(renderers=[drawn], tooltips=fields))
         return drawn
 
     def _arrows(

@@ -84,7 +84,7 @@ class Spectrum:
             "re", "im", source=self.source, size=7, marker="shape", fill_color="color",
             fill_alpha=0.75, line_color=None,
         )  # fmt: skip
-        said = [("modulus", "@modulus{0.0000}"), ("changes by e in", "@steps"),
+        fields = [("modulus", "@modulus{0.0000}"), ("changes by e in", "@steps"),
                 ("turns once in", "@turn")]  # fmt: skip
-        root.add_tools(HoverTool(renderers=[dots], tooltips=said))
+        root.add_tools(HoverTool(renderers=[dots], tooltips=fields))
         return root

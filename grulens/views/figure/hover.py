@@ -70,13 +70,13 @@ def hover(
     picture: Any,
     codes: Mapping[str, str],
     args: Mapping[str, Any],
-    said: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> HoverTool:
-    """A tooltip over a picture, one line for each named code; `said` calls some by other names."""
-    said = said or {}
+    """A tooltip over a picture, one line for each named code; `names` calls some by other names."""
+    names = names or {}
     return HoverTool(
         renderers=[picture],
-        tooltips=[(said.get(name, name), _FIELDS[name] + "{custom}") for name in codes],
+        tooltips=[(names.get(name, name), _FIELDS[name] + "{custom}") for name in codes],
         formatters={
             _FIELDS[name]: CustomJSHover(args=dict(args), code=code) for name, code in codes.items()
         },

@@ -155,12 +155,12 @@ def _line(
     line = root.line("step", "value", source=source, line_color=RECURRENT, line_width=2)
     if span.count <= 120:
         root.scatter("step", "value", source=source, size=6, color=RECURRENT)
-    said = [("token", "@token")] if tokens is not None else []
+    fields = [("token", "@token")] if tokens is not None else []
     root.add_tools(
         HoverTool(
             renderers=[line],
             mode="vline",
-            tooltips=[*said, ("step", "@step"), (measure, "@value{0.0000}")],
+            tooltips=[*fields, ("step", "@step"), (measure, "@value{0.0000}")],
         )
     )
     return root

@@ -203,9 +203,9 @@ class AttentionMap:
         codes = {"unit": hover.UNIT, "step": hover.STEP, "token": hover.TOKEN, "value": _ROOT_JS}
         args = {"image": self.image, "rows": self.rows, "cells": self.columns}
         said = {"unit": "state after", "step": "written at", "value": "weight"}
-        tip = hover.hover(picture, codes, args, said)
-        self._value: Any = tip.formatters["@image"]
-        root.add_tools(tip)
+        tooltip = hover.hover(picture, codes, args, said)
+        self._value: Any = tooltip.formatters["@image"]
+        root.add_tools(tooltip)
         return root
 
     def _paint(self, x0: float | int, x1: float | int, y0: float | int, y1: float | int) -> None:

@@ -49,8 +49,8 @@ class GainLine:
         )
         line = self.root.line("key", "gain", source=self.source, line_color=RECURRENT, line_width=2)
         self.root.scatter("key", "gain", source=self.source, size=4, color=RECURRENT)
-        said = [("step", "@key"), ("gain", "@gain{0.0e+0}")]
-        self.root.add_tools(HoverTool(renderers=[line], mode="vline", tooltips=said))
+        fields = [("step", "@key"), ("gain", "@gain{0.0e+0}")]
+        self.root.add_tools(HoverTool(renderers=[line], mode="vline", tooltips=fields))
 
     def update(
         self,

@@ -82,7 +82,7 @@ class GateHistograms:
             LegendItem(label="selected", renderers=chosen),
         ]
         root.add_layout(legend(items), "above")
-        said = [("from", "@left{0.00} to @right{0.00}"), ("all units", "@all{0.0 %}"),
+        fields = [("from", "@left{0.00} to @right{0.00}"), ("all units", "@all{0.0 %}"),
                 ("selected", "@chosen{0.0 %}")]  # fmt: skip
-        root.add_tools(HoverTool(renderers=[bars], tooltips=said))
+        root.add_tools(HoverTool(renderers=[bars], tooltips=fields))
         return root

@@ -111,10 +111,10 @@ class HalfLives:
         }  # fmt: skip
         fit(self.root.x_range, len(order))
         self.root.y_range.update(start=low / 1.5, end=high * 1.5)
-        self._said = tuple(f"{100 * q:g}% of its steps up to" for q in quantiles)
+        self._quantiles = tuple(f"{100 * q:g}% of its steps up to" for q in quantiles)
         self._hover.tooltips = [
             ("unit", "@unit"), ("half-life", "@life"),
-            *zip(self._said, ("@low", "@middle", "@high"), strict=True),
+            *zip(self._quantiles, ("@low", "@middle", "@high"), strict=True),
         ]  # fmt: skip
         self.root.title.text = plain(f"half-life of each unit{f' · {layer}' if layer else ''}")
         self.select(self.units)

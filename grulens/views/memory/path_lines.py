@@ -55,8 +55,8 @@ class PathLines:
             items.append(LegendItem(label=name, renderers=[line]))
             first = first or line
         self.root.add_layout(legend(items), "above")
-        said = [("step", "@step"), *((name, f"@{name}{{0.000}}") for name in WAYS)]
-        self.root.add_tools(HoverTool(renderers=[first], mode="vline", tooltips=said))
+        fields = [("step", "@step"), *((name, f"@{name}{{0.000}}") for name in WAYS)]
+        self.root.add_tools(HoverTool(renderers=[first], mode="vline", tooltips=fields))
 
     def update(
         self,

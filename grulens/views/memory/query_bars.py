@@ -147,8 +147,8 @@ class QueryBars:
             x="middle", top="weight", width="width", source=self.source, fill_color="color",
             line_color=None,
         )  # fmt: skip
-        said = [("written at", "@key"), ("token", "@token"), ("weight", "@weight{0.00000}")]
-        root.add_tools(HoverTool(renderers=[bars], mode="vline", tooltips=said))
+        fields = [("written at", "@key"), ("token", "@token"), ("weight", "@weight{0.00000}")]
+        root.add_tools(HoverTool(renderers=[bars], mode="vline", tooltips=fields))
         return root
 
     def _draw_sums(self) -> Any:

@@ -133,13 +133,13 @@ class SaturationPlot:
                 line_width=width,
             )  # fmt: skip
         root.add_layout(legend(items), "above")
-        said = [
+        fields = [
             ("unit", "@unit"),
             ("", "@gate"),
             ("shut", "@shut{0.0 %}"),
             ("open", "@open{0.0 %}"),
         ]
-        root.add_tools(HoverTool(renderers=dots, tooltips=said))
+        root.add_tools(HoverTool(renderers=dots, tooltips=fields))
         return root
 
     # ── what a person does ───────────────────────────────────────────────────────────────────

@@ -77,11 +77,11 @@ def words(tokens: Sequence[object] | None, group: Phrase, limit: int = 60) -> st
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def said(text: str, group: Phrase, target: str) -> str:
+def describe(text: str, group: Phrase, target: str) -> str:
     """What a group does, as a sentence.
 
     >>> from grulens.probing.phrases.merging import Group
-    >>> said("not good", Group(0, 2, -0.9, -1.4, (0, 1), 1, 1), "+")
+    >>> describe("not good", Group(0, 2, -0.9, -1.4, (0, 1), 1, 1), "+")
     'not good adds −0.90 to +; −1.40 of it only as its two parts are together'
     """
     alone = f"{text} adds {number(group.score)} to {target}"

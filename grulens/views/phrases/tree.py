@@ -178,9 +178,9 @@ class PhraseBoxes:
         )  # fmt: skip
         root.add_layout(self.bar, "right")
         self._marks = Marks(root, dash="solid")
-        said = [("phrase", "@text"), ("steps", "@steps"), ("score", "@number"),
+        fields = [("phrase", "@text"), ("steps", "@steps"), ("score", "@number"),
                 ("together", "@together"), ("merge", "@merge")]  # fmt: skip
-        root.add_tools(HoverTool(renderers=[painted], tooltips=said, point_policy="follow_mouse"))
+        root.add_tools(HoverTool(renderers=[painted], tooltips=fields, point_policy="follow_mouse"))
         root.on_event(Tap, self._tapped)
         root.on_event(DoubleTap, lambda _: tell(self._time_listeners, ()))
         return root

@@ -30,7 +30,7 @@ def attention(
     tokens: Sequence[object] | None = None,
     name: str = "mean weight",
     layer: str = "",
-    said: str = "",
+    caption: str = "",
 ) -> str:
     """The map of all queries, and the tokens coloured by the weights of one.
 
@@ -43,7 +43,7 @@ def attention(
         tokens: (key,), what to call each step.
         name: what the values are.
         layer: named in the title.
-        said: the numbers in words.
+        caption: the numbers in words.
 
     >>> html = attention(np.eye(2), np.array([0.0, 1.0]), past=np.array([[0, 0], [0, 1]]), at=1,
     ...                  tokens=["<b>", "c"])
@@ -84,7 +84,7 @@ def attention(
                 ends=(low, high) if signed else (0.0, min(high, FULL)),
             )
         )  # fmt: skip
-    return still.compose(*parts, escape(said))
+    return still.compose(*parts, escape(caption))
 
 
 def timescales(
@@ -93,7 +93,7 @@ def timescales(
     half_life: Float[np.ndarray, " unit"],
     *,
     layer: str = "",
-    said: str = "",
+    caption: str = "",
 ) -> str:
     """The saturation plot, the histograms, and the units with the longest half-lives.
 
@@ -102,7 +102,7 @@ def timescales(
         histograms: for "r" and "z", share of time in each part of [0, 1] (bin,).
         half_life: (unit,), in steps.
         layer: named in the title.
-        said: the numbers in words.
+        caption: the numbers in words.
 
     >>> dot, half = np.array([[0.5], [0.25]]), np.ones(2) / 2
     >>> html = timescales({"r": dot, "z": dot}, {"z": half}, np.array([3.0]), layer="<l>")
@@ -116,7 +116,7 @@ def timescales(
         f"<b>{escape(f'gates over time · {layer}' if layer else 'gates over time')}</b>",
         f'<div style="display:flex;flex-wrap:wrap;gap:24px">{"".join(drawings)}</div>',
         f"<div>longest half-lives, in steps: {escape(longest)}</div>",
-        escape(said),
+        escape(caption),
     )
 
 

@@ -82,12 +82,12 @@ def portrait(
         f'width="{WIDTH}" height="{HEIGHT + 22}">{"".join(parts)}</svg>'
     )
     data = base64.b64encode(svg.encode()).decode()
-    said = title
+    caption = title
     if marks:
-        said += f": {len(marks)} fixed points, {marks.count(STABLE)} stable"
+        caption += f": {len(marks)} fixed points, {marks.count(STABLE)} stable"
         marginal = marks.count(MARGINAL)
-        said += f", {marginal} marginal (diamonds)" if marginal else ""
+        caption += f", {marginal} marginal (diamonds)" if marginal else ""
     return (
-        f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(said)}" '
-        f'style="max-width:100%"><div>{escape(said)}</div>'
+        f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(caption)}" '
+        f'style="max-width:100%"><div>{escape(caption)}</div>'
     )

@@ -140,10 +140,10 @@ class LensFigure:
         self.shares.root.visible = found.weight is not None
         if found.weight is not None:
             after = f", {visible_text(tokens[step])}" if tokens is not None else ""
-            said = f"the {word} of {visible_text(called[0])} after step {step}{after}"
+            title = f"the {word} of {visible_text(called[0])} after step {step}{after}"
             labels, parts = shares(found, row, step, klass)
-            self.shares.update(labels, np.array(parts), whole=word, title=said)
-            self._drawn.append(lambda: still_credit.parts(labels, parts, word, said))
+            self.shares.update(labels, np.array(parts), whole=word, title=title)
+            self._drawn.append(lambda: still_credit.parts(labels, parts, word, title))
 
     def still(self) -> str:
         """The same as HTML."""

@@ -11,8 +11,8 @@ from grulens.probing.credit.logit_lens import LogitLens, logit_lens
 from grulens.probing.readout.head import Head, head_of
 from grulens.views.credit.waterfall import number
 from grulens.views.figure.tokens import visible_text
+from grulens.widgets.credit.credit_view import Overtaken, Request
 from grulens.widgets.credit.figures import LensFigure
-from grulens.widgets.credit.part import Asked, Overtaken
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.advice import advised
 from grulens.widgets.session.session import Session
@@ -21,7 +21,7 @@ from grulens.widgets.session.target import Target
 HINT: Final = "Tap a step to look at it."
 
 
-class LensPart:
+class LogitLensView:
     """The lines of a few classes, and the shares of units at one step.
 
     Args:
@@ -49,8 +49,8 @@ class LensPart:
         """How many steps can be asked about: those of the layer."""
         return self.session.now.shape[1]
 
-    def show(self, asked: Asked, wanted: Callable[[], bool]) -> tuple[str, str]:
-        """Find and draw what is asked; arguments and result as those of `CreditPart.show`.
+    def show(self, request: Request, wanted: Callable[[], bool]) -> tuple[str, str]:
+        """Find and draw what is asked; arguments and result as those of `CreditView.show`.
 
         Raises:
             Overtaken: nobody wants to know any more.
@@ -59,44 +59,44 @@ class LensPart:
         with self.picture.batch():
             if not wanted():
                 raise Overtaken
-            lens = self._find(asked)
+            lens = self._find(request)
             classes = lens.logits.shape[2]
             names = partial(self.session.answers.names, classes)
-            best = int(lens.top(asked.step, 1)[0][asked.row, 0])
-            klass = asked.klass if self.target.classes == classes else best
+            best = int(lens.top(request.step, 1)[0][request.row, 0])
+            klass = request.klass if self.target.classes == classes else best
             session = self.session
             values = session.unread is None and session.answer_now.scale == "value"
             probability = classes > 1 and not values
             self.figure.update(
-                lens, asked.row, asked.step, klass, names=names, tokens=session.tokens,
+                lens, request.row, request.step, klass, names=names, tokens=session.tokens,
                 probability=probability,
             )  # fmt: skip
             missing = (
                 "" if lens.states_only else f"; {lens.head} reads other features too, left out here"
             )
-            where = f"after step {asked.step} "
+            where = f"after step {request.step} "
             if probability:
-                value = number(float(lens.probability[asked.row, asked.step, best]))
-                said = f"the likeliest is “{visible_text(names([best])[0])}”, probability {value}"
+                value = number(float(lens.probability[request.row, request.step, best]))
+                text = f"the likeliest is “{visible_text(names([best])[0])}”, probability {value}"
             else:
-                value = number(float(lens.logits[asked.row, asked.step, klass]))
+                value = number(float(lens.logits[request.row, request.step, klass]))
                 name = "output" if classes == 1 else f"“{visible_text(names([klass])[0])}”"
-                said = f"the value of {name} is {value}"
-            return where + said + missing, HINT
+                text = f"the value of {name} is {value}"
+            return where + text + missing, HINT
 
-    def _find(self, asked: Asked) -> LogitLens:
+    def _find(self, request: Request) -> LogitLens:
         session = self.session
-        if self.found is None or self._of != (session.edited, asked.layer):
+        if self.found is None or self._of != (session.edited, request.layer):
             self.found = None
             if self._standing is not session.standing:
                 self._heads, self._standing = {}, session.standing
             run = {"call": session.call, "inputs": session.given}
             with session.studying(), advised(session):
-                head = self._heads.get(asked.layer)
+                head = self._heads.get(request.layer)
                 if head is None:
-                    head = head_of(session.model, layer=asked.layer, **run)
+                    head = head_of(session.model, layer=request.layer, **run)
                 self.found = logit_lens(
-                    session.model, layer=asked.layer, head=head, edits=session.on, **run
+                    session.model, layer=request.layer, head=head, edits=session.on, **run
                 )
-            self._heads[asked.layer], self._of = head, (session.edited, asked.layer)
+            self._heads[request.layer], self._of = head, (session.edited, request.layer)
         return self.found

@@ -18,9 +18,9 @@ from torch import nn
 from grulens.errors import NoAnswerError, ReadoutError
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.logit_lens import LogitLens
-from grulens.widgets.credit.logit_lens import LensPart
+from grulens.widgets.credit.credit_view import CreditView, Overtaken, Request
+from grulens.widgets.credit.logit_lens import LogitLensView
 from grulens.widgets.credit.methods import METHODS
-from grulens.widgets.credit.part import Asked, CreditPart, Overtaken
 from grulens.widgets.session.panel import Panel, choice, row
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.target import Target
@@ -44,7 +44,7 @@ class CreditBars(Panel):
         view: "credit" or "logit lens".
         method: a key of `grulens.widgets.credit.methods.METHODS`.
         target: the class that is asked about.
-        parts: what is looked at, by view: its `found`, `figure` and `picture`.
+        views: what is looked at, by view: its `found`, `figure` and `picture`.
 
     >>> import torch
     >>> from grulens.credit import CreditBars
@@ -59,7 +59,7 @@ class CreditBars(Panel):
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
         session = self.session
-        self._asked: Asked | None = None
+        self._request: Request | None = None
         self._showing = False
         self._words = ""
 
@@ -79,15 +79,16 @@ class CreditBars(Panel):
             min=0, max=0, description="at step", layout=W.Layout(width="130px"),
             style={"description_width": "auto"},
         )  # fmt: skip
-        self._said = W.HTML()
+        self._status = W.HTML()
 
         # layout
-        self._credit, self._lens = CreditPart(session, self.target), LensPart(session, self.target)
-        self.parts: dict[str, CreditPart | LensPart] = {CREDIT: self._credit, LENS: self._lens}
-        pictures = [part.picture for part in self.parts.values()]
+        self._credit = CreditView(session, self.target)
+        self._lens = LogitLensView(session, self.target)
+        self.views: dict[str, CreditView | LogitLensView] = {CREDIT: self._credit, LENS: self._lens}
+        pictures = [view.picture for view in self.views.values()]
         self.fill(
             row(word, self._view, self._method, self.target.control, self.step),
-            self._said,
+            self._status,
             *pictures,
         )
 
@@ -122,19 +123,19 @@ class CreditBars(Panel):
         """Follow nothing and compute no further while the panel is not seen."""
         super().sleep()
         if not self.wait(0.0):
-            self._asked = None
+            self._request = None
 
     def wake(self) -> None:
         """Follow again, and compute what was left or has changed."""
         super().wake()
-        if self._asked is None:
+        if self._request is None:
             self.callbacks.guard(self._ask)()
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
         with self.session.lock:
-            part = self.parts[self.view]
-            shown = part.figure.still() if part.found is not None else ""
+            view = self.views[self.view]
+            shown = view.figure.still() if view.found is not None else ""
             return f"<p>{escape(self._words)}</p>{shown}" if shown else super().still()
 
     # what a change does
@@ -155,18 +156,18 @@ class CreditBars(Panel):
     def _ask(self) -> None:
         session = self.session
         with session.lock:
-            steps = self.parts[self.view].steps
+            steps = self.views[self.view].steps
             step = min(session.step, steps - 1)
             self._show_controls(step, steps)
             self.target.offer(step)
-            self._asked = Asked(
+            self._request = Request(
                 self.view, self.method, session.layer, session.row, step, self.target.klass
             )
         self._tell("computing …")
-        self._finding.later(self._asked)
+        self._finding.later(self._request)
 
     def _ask_nothing(self) -> None:
-        self._asked = None
+        self._request = None
 
     def _show_controls(self, step: int, steps: int) -> None:
         self._showing = True
@@ -180,39 +181,39 @@ class CreditBars(Panel):
 
     # in the background
 
-    def _find(self, asked: Asked) -> None:
-        part = self.parts[asked.view]
+    def _find(self, request: Request) -> None:
+        view = self.views[request.view]
         try:
-            said = part.show(asked, lambda: asked is self._asked)
+            text = view.show(request, lambda: request is self._request)
         except Overtaken:
             return
         except Exception as error:
             with self.session.lock:
-                if asked is not self._asked:
+                if request is not self._request:
                     return  # the session changed meanwhile: what failed was no question
-                part.found = None
-                self._show(asked.view)
+                view.found = None
+                self._show(request.view)
                 if isinstance(error, NoAnswerError):
                     self._tell("No credit: there is no answer that it could be given for.")
                     return
-                no_lens = isinstance(error, ReadoutError) and asked.view == LENS
+                no_lens = isinstance(error, ReadoutError) and request.view == LENS
                 self._tell(f"No logit lens: {error}." if no_lens else "")
                 if no_lens:
                     return
             raise
         with self.session.lock:
-            if asked is self._asked:
-                self._show(asked.view)
-                self._tell(*said)
+            if request is self._request:
+                self._show(request.view)
+                self._tell(*text)
 
-    def _show(self, view: str) -> None:
-        for name, part in self.parts.items():
-            shown = name == view and part.found is not None
-            part.picture.layout.display = None if shown else "none"
+    def _show(self, chosen: str) -> None:
+        for name, view in self.views.items():
+            shown = name == chosen and view.found is not None
+            view.picture.layout.display = None if shown else "none"
 
-    def _tell(self, said: str, hint: str = "") -> None:
-        self._words = said
-        self._said.value = (
-            f'<div role="status">{escape(said)}</div>'
+    def _tell(self, text: str, hint: str = "") -> None:
+        self._words = text
+        self._status.value = (
+            f'<div role="status">{escape(text)}</div>'
             f'<div class="grulens-quiet">{escape(hint)}</div>'
         )

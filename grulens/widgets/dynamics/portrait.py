@@ -88,7 +88,7 @@ class PhasePortrait(Panel):
             show=self._show_search,
         )
         self.find = self._searching.button
-        self._said = W.HTML()
+        self._status = W.HTML()
         self.slow = W.Dropdown(description="slow points", options=list(SLOW.items()), **_AUTO)
         self.point = W.Dropdown(description="point", options=[("none", None)], **_AUTO)
         self.measure = button(
@@ -120,7 +120,7 @@ class PhasePortrait(Panel):
         seen.layout.align_items = "flex-start"
         self.fill(
             row(self.plane, self.color, self.still_input, self.field),
-            row(self.find, self._searching.bar, self.slow, self._said),
+            row(self.find, self._searching.bar, self.slow, self._status),
             row(self.point, self.measure, self.clear, self._about),
             seen,
         )
@@ -196,7 +196,7 @@ class PhasePortrait(Panel):
     def _show_search(self) -> None:
         found = self.found
         percent = self._searching.percent if self._searching.job.running else None
-        self._said.value = progress(found, percent)
+        self._status.value = progress(found, percent)
         if percent is not None:
             return
         options: list[tuple[str, int | None]] = [("none", None)]
@@ -244,8 +244,8 @@ class PhasePortrait(Panel):
         layer, place = self.session.before, self.session.row
         self._measuring.later((layer, place))
 
-    def _measure(self, asked: tuple[LayerRecording, int]) -> None:
-        layer, place = asked
+    def _measure(self, request: tuple[LayerRecording, int]) -> None:
+        layer, place = request
         valid = layer.mask[place]
         with torch.no_grad():
             x, h = layer.x[place][valid].cpu(), layer.h_prev[place][valid].cpu()

@@ -124,13 +124,13 @@ class AblationToggles(Panel):
         self._effects.later(self.lines)
 
     def _on_run(self) -> None:
-        said = ""
+        text = ""
         if not self.session.unread:
             moved = self.session.moved
             most = f" a step, {float(moved.max()):.3g} at most" if len(moved) > 1 else ""
             amount = self._amount(float(moved.mean()))
-            said = f'<span role="status">output moved by <b>{amount}</b>{most}</span>'
-        self._moved.value = said
+            text = f'<span role="status">output moved by <b>{amount}</b>{most}</span>'
+        self._moved.value = text
         self._effects.later(self.lines)
 
     def _show_effects(self, lines: Sequence[Line]) -> None:

@@ -22,7 +22,7 @@ from grulens.probing.memory.attention import GateAttention, attention
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
-from grulens.widgets.memory.part import MapPart
+from grulens.widgets.memory.map_view import MapView
 from grulens.widgets.memory.words import along, shares
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.session import Session
@@ -38,7 +38,7 @@ STATE_EDITED: Final = (
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Request:
     """What is to be shown: a run, a row of it, the units and the direction that count."""
 
     layer: LayerRecording
@@ -50,10 +50,10 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class Result:
     """What was found: the map unless it is too large, and the share of h_0."""
 
-    asked: Asked
+    request: Request
     found: GateAttention
     values: Float[np.ndarray, "query key"] | None
     initial: Float[np.ndarray, " query"]
@@ -65,15 +65,15 @@ class Answered:
         if self.values is not None:
             row: np.ndarray = self.values[t]
             return row
-        return _array(self.found.query(t, self.asked.toward, units=self.asked.units or None)[0])
+        return _array(self.found.query(t, self.request.toward, units=self.request.units or None)[0])
 
 
-class AttentionPart(MapPart[Asked]):
-    """The map of weights, one state of it, and their controls; see `MapPart`."""
+class AttentionView(MapView[Request]):
+    """The map of weights, one state of it, and their controls; see `MapView`."""
 
     def __init__(self, session: Session, callbacks: Callbacks) -> None:
-        self._asked: Asked | None = None
-        self._answered: Answered | None = None
+        self._request: Request | None = None
+        self._result: Result | None = None
         weights = AttentionMap()
         self._bars = QueryBars(x_range=weights.x_range)
         self._bars.on_query(self._choose)
@@ -91,80 +91,80 @@ class AttentionPart(MapPart[Asked]):
             chosen = self.directions.chosen
             toward, name = (None, "mean weight") if chosen is None else chosen
             name = name if chosen is None else f"toward “{name}”"
-            self._asked = Asked(layer, session.row, session.units, toward, name, note)
+            self._request = Request(layer, session.row, session.units, toward, name, note)
         _, steps, units = layer.shape
         quick = steps**2 * (len(session.units) or units) < QUICK
-        if not quick and self._answered is None:
+        if not quick and self._result is None:
             self._say("weighing the past …")
-        (self._making.now if quick else self._making.later)(self._asked)
+        (self._making.now if quick else self._making.later)(self._request)
 
     def mark(self) -> None:
         """Show the state that the session's step means."""
-        if self._answered is not None:
+        if self._result is not None:
             with self.picture.batch():
-                self._show_query(self._answered)
+                self._show_query(self._result)
 
     def still(self) -> str:
         """What is shown as HTML that needs no kernel and no network."""
-        found = self._answered
+        found = self._result
         if found is None:
             return ""
         t = self._at(found.found.shape[1])
         return still_memory.attention(
             found.values, found.query(t), past=found.past, at=t, tokens=found.tokens,
-            signed=found.asked.toward is not None, name=found.asked.name,
-            layer=found.asked.layer.name, said=self._words(found, t),
+            signed=found.request.toward is not None, name=found.request.name,
+            layer=found.request.layer.name, caption=self._words(found, t),
         )  # fmt: skip
 
     # making and drawing
 
-    def _make(self, asked: Asked) -> None:
+    def _make(self, request: Request) -> None:
         with torch.no_grad():
-            found = attention(asked.layer, rows=asked.row)
-            given = {"toward": asked.toward, "units": asked.units or None}
+            found = attention(request.layer, rows=request.row)
+            given = {"toward": request.toward, "units": request.units or None}
             small = found.shape[1] <= LONGEST
             values = _array(found.map(**given)[0]) if small else None
             initial, past = _array(found.initial(**given)[0]), found.past[0].numpy()
         with self.picture.batch():
-            if asked is not self._asked:
+            if request is not self._request:
                 return  # something newer is on its way
             names = self.session.tokens
             tokens = names if names is not None and len(names) == found.shape[1] else None
-            self._answered = Answered(asked, found, values, initial, past, tokens)
-            self._draw(self._answered)
+            self._result = Result(request, found, values, initial, past, tokens)
+            self._draw(self._result)
 
-    def _draw(self, found: Answered) -> None:
-        asked, steps = found.asked, found.found.shape[1]
-        said = asked.note
+    def _draw(self, found: Result) -> None:
+        request, steps = found.request, found.found.shape[1]
+        note = request.note
         self._map.root.visible = found.values is not None
         if found.values is None:
-            said = f"No map of {steps} steps: it is drawn up to {LONGEST}. {said}"
+            note = f"No map of {steps} steps: it is drawn up to {LONGEST}. {note}"
         else:
             self._map.update(
-                found.values, past=found.past, signed=asked.toward is not None,
-                tokens=found.tokens, name=asked.name, layer=asked.layer.name,
+                found.values, past=found.past, signed=request.toward is not None,
+                tokens=found.tokens, name=request.name, layer=request.layer.name,
             )  # fmt: skip
-        self._note_that(said)
+        self._note_that(note)
         self._show_query(found)
 
-    def _show_query(self, found: Answered) -> None:
-        signed, steps = found.asked.toward is not None, found.found.shape[1]
+    def _show_query(self, found: Result) -> None:
+        signed, steps = found.request.toward is not None, found.found.shape[1]
         t = self._at(steps)
         self._show_step(t, steps)
         self._bars.update(
             found.query(t), float(found.initial[t]), query=t, signed=signed, tokens=found.tokens,
-            mask=found.past[:, 0] <= found.past[:, 1], name=found.asked.name,
+            mask=found.past[:, 0] <= found.past[:, 1], name=found.request.name,
         )  # fmt: skip
         self._say(self._words(found, t))
 
-    def _words(self, found: Answered, t: int) -> str:
+    def _words(self, found: Result, t: int) -> str:
         """The numbers of one state in words."""
-        units = found.asked.units
+        units = found.request.units
         over = positions.words(units, "unit") if units else f"all {found.found.shape[2]} units"
-        tell = shares if found.asked.toward is None else along
+        tell = shares if found.request.toward is None else along
         return tell(
             found.query(t), float(found.initial[t]), at=t, past=found.past[t],
-            tokens=found.tokens, over=over, name=found.asked.name,
+            tokens=found.tokens, over=over, name=found.request.name,
         )  # fmt: skip
 
 

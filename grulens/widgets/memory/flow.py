@@ -23,7 +23,7 @@ from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.gain_line import GainLine
 from grulens.views.memory.path_lines import PathLines
 from grulens.views.still import memory as still_memory
-from grulens.widgets.memory.part import MapPart
+from grulens.widgets.memory.map_view import MapView
 from grulens.widgets.memory.words import felt
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.session import Session
@@ -54,11 +54,11 @@ class Flow:
         return gains[self.row].numpy(), float(initial[self.row])
 
 
-class FlowPart(MapPart[object]):
-    """The map of gains, one state of it, and the ways into the next; see `MapPart`."""
+class FlowView(MapView[object]):
+    """The map of gains, one state of it, and the ways into the next; see `MapView`."""
 
     def __init__(self, session: Session, callbacks: Callbacks) -> None:
-        self._asked: object = None
+        self._request: object = None
         self._flow: Flow | None = None
         gains = AttentionMap()
         gains.root.xaxis.axis_label = "state after step"
@@ -70,10 +70,10 @@ class FlowPart(MapPart[object]):
         """Show what the session has now, when it is made."""
         with self.session.lock:
             self.directions.offer()
-            self._asked = object()
+            self._request = object()
         if self._flow is None:
             self._say("following the gradient …")
-        self._making.later(self._asked)
+        self._making.later(self._request)
 
     def mark(self) -> None:
         """Show the state that the session's step means."""
@@ -90,12 +90,12 @@ class FlowPart(MapPart[object]):
         gains, initial = flow.query(t)
         return still_memory.attention(
             flow.values, gains, past=flow.past, at=t, tokens=self._tokens(flow), signed=False,
-            name=flow.name, layer=flow.layer.name, said=self._words(flow, t, gains, initial),
+            name=flow.name, layer=flow.layer.name, caption=self._words(flow, t, gains, initial),
         )  # fmt: skip
 
     # making and drawing
 
-    def _make(self, asked: object) -> None:
+    def _make(self, request: object) -> None:
         session = self.session
         with session.lock:
             layer, place, chosen = session.now, session.row, self.directions.chosen
@@ -121,7 +121,7 @@ class FlowPart(MapPart[object]):
             note += f" No map of {steps} steps: it would take too long."
         past = found.past[place].numpy()
         with self.picture.batch():
-            if asked is not self._asked:
+            if request is not self._request:
                 return  # something newer is on its way
             self._flow = Flow(layer, place, found, toward, values, past, name, note.strip())
             self._draw(self._flow)

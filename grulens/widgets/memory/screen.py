@@ -15,9 +15,9 @@ import traitlets as tl
 from ipywidgets import link
 from torch import nn
 
-from grulens.widgets.memory.attention import AttentionPart
-from grulens.widgets.memory.flow import FlowPart
-from grulens.widgets.memory.timescales import TimescalesPart
+from grulens.widgets.memory.attention import AttentionView
+from grulens.widgets.memory.flow import FlowView
+from grulens.widgets.memory.timescales import TimescalesView
 from grulens.widgets.session.panel import Panel, choice, row
 from grulens.widgets.session.session import Session
 
@@ -59,16 +59,16 @@ class GateMemory(Panel):
         link((self, "view"), (self._view, "value"))
 
         # layout
-        self.attention = AttentionPart(session, self.callbacks)
-        self.gradient = FlowPart(session, self.callbacks)
-        self.timescales = TimescalesPart(session, self.callbacks)
-        self._parts: dict[str, Any] = {
+        self.attention = AttentionView(session, self.callbacks)
+        self.gradient = FlowView(session, self.callbacks)
+        self.timescales = TimescalesView(session, self.callbacks)
+        self._views: dict[str, Any] = {
             "attention": self.attention, "gradient": self.gradient, "timescales": self.timescales,
         }  # fmt: skip
-        self.fill(row(word, self._view), *(part.box for part in self._parts.values()))
+        self.fill(row(word, self._view), *(view.box for view in self._views.values()))
 
-        for part in self._parts.values():
-            self.settles_with(part.picture)
+        for view in self._views.values():
+            self.settles_with(view.picture)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
         self.follow(self._on_units, "units")
         self.follow(self._on_step, "step")
@@ -77,31 +77,31 @@ class GateMemory(Panel):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being computed; whether that was reached in time."""
-        done: bool = self._part.wait(timeout)
+        done: bool = self._shown_view.wait(timeout)
         return done
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
-        return str(self._part.still() or super().still())
+        return str(self._shown_view.still() or super().still())
 
     # what a change does
 
     @property
-    def _part(self) -> Any:
-        return self._parts[self.view]
+    def _shown_view(self) -> Any:
+        return self._views[self.view]
 
     @tl.observe("view")
     def _on_view(self, _: Any) -> None:
-        if hasattr(self, "_parts"):
+        if hasattr(self, "_views"):
             self._show()
-            self.callbacks.guard(self._part.refresh)()
+            self.callbacks.guard(self._shown_view.refresh)()
 
     def _show(self) -> None:
-        for part in self._parts.values():
-            part.box.layout.display = None if part is self._part else "none"
+        for view in self._views.values():
+            view.box.layout.display = None if view is self._shown_view else "none"
 
     def _on_run(self) -> None:
-        self._part.refresh()
+        self._shown_view.refresh()
 
     def _on_units(self) -> None:
         # attention is a mean over the selected units; time scales only mark them
@@ -112,4 +112,4 @@ class GateMemory(Panel):
 
     def _on_step(self) -> None:
         if self.view != "timescales":
-            self._part.mark()
+            self._shown_view.mark()

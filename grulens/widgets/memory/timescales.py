@@ -26,7 +26,7 @@ from grulens.views.memory.half_lives import HalfLives
 from grulens.views.memory.saturation import SaturationPlot
 from grulens.views.still import memory as still_memory
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.memory.part import COMPUTED
+from grulens.widgets.memory.map_view import COMPUTED
 from grulens.widgets.memory.words import lives
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.latest import Latest
@@ -38,7 +38,7 @@ QUICK: Final = 500_000
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Request:
     """What is to be shown: a layer of a run, one row of it or all."""
 
     layer: LayerRecording
@@ -80,7 +80,7 @@ class TimescalesFigure:
         self.histograms.update(found.edges.numpy(), histograms(found), chosen)
 
 
-class TimescalesPart:
+class TimescalesView:
     """The figures of time scales and their controls.
 
     Args:
@@ -97,7 +97,7 @@ class TimescalesPart:
     def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self.session = session
         self.found: Timescales | None = None
-        self._asked: Asked | None = None
+        self._request: Request | None = None
 
         # controls
         word, self.over = choice(
@@ -105,17 +105,17 @@ class TimescalesPart:
             ["count the steps of the row shown", "count the steps of the whole batch"],
         )  # fmt: skip
         self._rows = row(word, self.over)
-        self._said = W.HTML()
+        self._status = W.HTML()
 
         # layout
         self.figure = TimescalesFigure()
         self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
-        self.box = W.VBox([self._rows, self._said, self.picture])
+        self.box = W.VBox([self._rows, self._status, self.picture])
 
         # both ways
         self.figure.on_units(lambda units: setattr(session, "units", units))
         self.over.observe(callbacks.guard(lambda _: self.refresh()), "value")
-        self._counting: Latest[Asked] = callbacks.background(self._count, source=COMPUTED)
+        self._counting: Latest[Request] = callbacks.background(self._count, source=COMPUTED)
 
     def refresh(self) -> None:
         """Show what the session has now: at once if that is quick, else when it is counted."""
@@ -124,9 +124,9 @@ class TimescalesPart:
             batch, steps, units = session.now.shape
             self._rows.layout.display = None if batch > 1 else "none"
             whole = self.over.value == "all"
-            self._asked = Asked(session.now, None if whole else session.row)
+            self._request = Request(session.now, None if whole else session.row)
         quick = (batch if whole else 1) * steps * units < QUICK
-        (self._counting.now if quick else self._counting.later)(self._asked)
+        (self._counting.now if quick else self._counting.later)(self._request)
 
     def mark(self) -> None:
         """Show which units are selected."""
@@ -144,18 +144,18 @@ class TimescalesPart:
         found = self.found
         return "" if found is None else picture(found, lives(found, self.session.units))
 
-    def _count(self, asked: Asked) -> None:
+    def _count(self, request: Request) -> None:
         with torch.no_grad():
-            found = timescales(asked.layer, rows=asked.row)
+            found = timescales(request.layer, rows=request.row)
         with self.picture.batch():
-            if asked is self._asked:
+            if request is self._request:
                 self.found = found
                 self.figure.update(found, self.session.units)
                 self._tell(found)
 
     def _tell(self, found: Timescales) -> None:
-        said = escape(lives(found, self.session.units))
-        self._said.value = f'<span role="status">{said}</span>'
+        caption = escape(lives(found, self.session.units))
+        self._status.value = f'<span role="status">{caption}</span>'
 
 
 def shares(found: Timescales) -> dict[str, Any]:
@@ -171,8 +171,12 @@ def histograms(found: Timescales, units: tuple[int, ...] = ()) -> dict[str, Any]
     return {gate: found.histogram(gate, units or None).numpy() for gate in GATES}
 
 
-def picture(found: Timescales, said: str = "") -> str:
+def picture(found: Timescales, caption: str = "") -> str:
     """Time scales as HTML that needs no kernel and no network."""
     return still_memory.timescales(
-        shares(found), histograms(found), found.half_life.numpy(), layer=found.layer, said=said
-    )
+        shares(found),
+        histograms(found),
+        found.half_life.numpy(),
+        layer=found.layer,
+        caption=caption,
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from grulens.probing.credit.target import FINAL
 from grulens.probing.phrases.agglomerate import Hierarchy
 from grulens.probing.phrases.merging import Group
 from grulens.views.figure.tokens import visible_text
-from grulens.views.phrases.phrase import Phrase, number, said, words
+from grulens.views.phrases.phrase import Phrase, describe, number, words
 from grulens.views.phrases.tree import PhraseBoxes
 from grulens.views.still.lens import compose
 from grulens.views.still.phrases import phrases
@@ -186,7 +186,7 @@ class PhraseTree(Panel):
             self._boxes.select(times)
         group = next((group for group in groups if group.tokens == times), None)
         self._set(self.phrase, None, group.order if group else 0)
-        text = said(self._words(group), group, self._class()) if group is not None else ""
+        text = describe(self._words(group), group, self._class()) if group is not None else ""
         self._chosen.value = f'<span role="status">{escape(text)}</span>'
 
     def _on_phrase(self, change: Any) -> None:

@@ -78,8 +78,8 @@ class Code:
         words += [] if call is None else [f"call={call!r}"]
         lines = [f"    {line}," for edit in edits if (line := self._edit(edit)) is not None]
         lines = ["edits = [", *lines, "]"] if lines else []
-        said = ", ".join([self.model, *words, *(["edits=edits"] if lines else [])])
-        return [*lines, f"run = record({said})"]
+        written = ", ".join([self.model, *words, *(["edits=edits"] if lines else [])])
+        return [*lines, f"run = record({written})"]
 
     def value(self, thing: Any) -> str | None:
         """An object as an expression: its name, else a literal; None if it has neither."""

@@ -62,8 +62,8 @@ class Notices:
 
     def hide(self) -> None:
         """Say nothing: a larger screen does."""
-        for said in (self._changed, self._mode, self._unread):
-            said.value = ""
+        for line in (self._changed, self._mode, self._unread):
+            line.value = ""
         self.box.layout.display = "none"
 
     def _say(self, line: int, where: W.HTML, text: str, lines: Sequence[str] = ()) -> None:

@@ -25,7 +25,7 @@ from grulens.errors import GrulensError, PositionError
 from grulens.phrases import PhraseTree
 from grulens.probing.credit.credit import Credit
 from grulens.views.credit.waterfall import number
-from grulens.widgets.credit import part as credit_part
+from grulens.widgets.credit import credit_view
 from grulens.widgets.credit.methods import METHODS, Method
 from grulens.widgets.credit.screen import LENS
 from grulens.widgets.session import target
@@ -61,9 +61,9 @@ def test_it_shows_what_the_function_gives(panel: CreditBars, session: Session) -
     same(panel, integrated_gradients(session.model, *args, **given,
                                      readout=lambda out: out[:, step, best]))  # fmt: skip
     name = session.labels[best] if session.labels else ""
-    assert f"logit of “{name}” at step {step}: " in panel._said.value
-    assert " + h_0 0 + bias " in panel._said.value
-    assert "gap" in panel._said.value
+    assert f"logit of “{name}” at step {step}: " in panel._status.value
+    assert " + h_0 0 + bias " in panel._status.value
+    assert "gap" in panel._status.value
     panel.target.control.value = 2
     session.step = 3
     same(panel, integrated_gradients(session.model, *args, **given,
@@ -76,7 +76,7 @@ def test_it_shows_what_the_function_gives(panel: CreditBars, session: Session) -
     session.add(edit)
     same(panel, input_x_gradient(session.model, *args, input_of="rnn.l1", edits=edit,
                                  readout=lambda out: out[:, 3, 2]))  # fmt: skip
-    assert "of the model with the edits" in panel._said.value
+    assert "of the model with the edits" in panel._status.value
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_what_takes_the_linear_readout_apart_knows_no_edits(
     panel.target.control.value = 3
     session.step = 2
     same(panel, function(session.model, *session.args, target=3, step=2))
-    assert "logit of “d” at step 2: " in panel._said.value
-    assert "of the model without the edits" in panel._said.value
+    assert "logit of “d” at step 2: " in panel._status.value
+    assert "of the model without the edits" in panel._status.value
     other = CreditBars(session.model, "abcdab", readout=lambda out: out[..., :2])
     assert other.wait(20.0)
     other.method = method
@@ -133,14 +133,14 @@ def test_credit_of_the_layer_that_the_readout_reads_stands_over_its_own_steps(me
     assert panel.credit.layer == "dec.l0"
     assert list(bars.source.data["token"]) == written
     np.testing.assert_allclose(drawn(panel), panel.credit.tokens[1], atol=1e-9)
-    assert "explains dec.l0" in panel._said.value
-    assert "layer shown is enc.l0" in panel._said.value
+    assert "explains dec.l0" in panel._status.value
+    assert "layer shown is enc.l0" in panel._status.value
     for listener in bars._listeners:
         listener((1,))
     assert (session.times, bars.times) == ((4, 5), ())
     session.layer = "dec.l0"
     assert panel.wait(20.0)
-    assert "explains" not in panel._said.value
+    assert "explains" not in panel._status.value
     for listener in bars._listeners:
         listener((1,))
     assert session.times == bars.times == (1,)
@@ -180,7 +180,7 @@ def test_the_lens_shows_the_run_and_a_tap_moves_the_step(
         listener(2)
     assert session.step == 2
     assert panel.wait(20.0)
-    assert "after step 2 the likeliest is" in panel._said.value
+    assert "after step 2 the likeliest is" in panel._status.value
     parts = panel._lens.figure.shares.source.data
     klass = panel.target.klass
     assert parts["value"][-1] == pytest.approx(float(want.logits[0, 2, klass]), abs=1e-5)
@@ -191,10 +191,10 @@ def test_the_lens_shows_the_run_and_a_tap_moves_the_step(
     session.layer = "rnn.l0"
     assert panel.wait(20.0)
     assert panel.lens is None
-    assert "No logit lens: no nn.Linear of this model reads" in panel._said.value
-    assert "head=" not in panel._said.value
+    assert "No logit lens: no nn.Linear of this model reads" in panel._status.value
+    assert "head=" not in panel._status.value
     assert panel._errors.value == ""
-    assert panel.parts[LENS].picture.layout.display == "none"
+    assert panel.views[LENS].picture.layout.display == "none"
 
 
 def test_a_newer_question_ends_an_older_one(
@@ -262,7 +262,7 @@ def test_closing_ends_what_runs(session: Session, monkeypatch: pytest.MonkeyPatc
             begun.set()
             given[-1](1)
 
-    monkeypatch.setattr(credit_part, "PAUSE", 0.001)
+    monkeypatch.setattr(credit_view, "PAUSE", 0.001)
     monkeypatch.setitem(METHODS, "integrated gradients", Method(endless))
     panel = CreditBars(session)
     assert begun.wait(10)
@@ -298,7 +298,7 @@ def test_outputs_of_one_step_and_of_one_number() -> None:
     panel = CreditBars(Last(), torch.randn(2, 5, 3))
     assert panel.wait(20.0)
     assert panel.step.layout.display == panel.target.control.layout.display == "none"
-    assert ">output: " in panel._said.value
+    assert ">output: " in panel._status.value
     assert panel._credit.figure.bars.marked.data["left"] == []
     panel.session.row = 1
     assert panel.wait(20.0)
@@ -330,10 +330,10 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def test_strange_names_are_only_text(model: Tagger) -> None:
     panel = CreditBars(model, "abcdab", tokens=[HOSTILE] * 6, labels=[HOSTILE] * 4, layer="rnn.l1")
     assert panel.wait(20.0)
-    pages = [panel.still(), panel._said.value]
+    pages = [panel.still(), panel._status.value]
     panel.view = LENS
     assert panel.wait(20.0)
-    pages += [panel.still(), panel._said.value]
+    pages += [panel.still(), panel._status.value]
     assert not any("<img" in page for page in pages)
     assert "<svg" in pages[2]
     panel.close()
@@ -391,7 +391,7 @@ def test_what_is_advised_can_be_done_on_a_screen() -> None:
         assert "head=" not in said
     bars.view = LENS
     assert bars.wait(20.0)
-    assert advice in bars._said.value
+    assert advice in bars._status.value
     session.evaluate = True  # as advised
     assert bars.wait(20.0)
     assert bars.lens is not None
@@ -436,17 +436,17 @@ def test_a_regressor_has_values_and_no_probabilities(outputs: int) -> None:
     klass = int(output.argmax())
     name = "output" if outputs == 1 else f"“class␣{klass}”"
     value = number(float(output[klass]))
-    assert f"after step {session.step} the value of {name} is {value}" in bars._said.value
+    assert f"after step {session.step} the value of {name} is {value}" in bars._status.value
     figure = bars._lens.figure
     assert figure.lines.root.yaxis.axis_label == "value"
     assert figure.lines.source.data["line 0"][-1] == pytest.approx(float(output[klass]), abs=1e-6)
     for word in ("likeliest", "probability", "logit of"):
-        assert word not in bars._said.value
+        assert word not in bars._status.value
         assert word not in bars.still()
     bars.view, bars.method = "credit", "relevance (LRP)"
     assert bars.wait(20.0)
-    assert "logit" not in bars._said.value
-    assert f"{name} at step {session.step}: {value} = " in bars._said.value
+    assert "logit" not in bars._status.value
+    assert f"{name} at step {session.step}: {value} = " in bars._status.value
     assert bars.target.control.options[0][0] == "the largest"
 
 

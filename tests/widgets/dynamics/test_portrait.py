@@ -65,7 +65,7 @@ def test_the_states_lie_where_they_are(panel: PhasePortrait) -> None:
 
 def test_the_search_finds_what_there_is(panel: PhasePortrait) -> None:
     found(panel)
-    assert "fixed points, 4 stable</b>, from 480 starts (100% arrived)" in panel._said.value
+    assert "fixed points, 4 stable</b>, from 480 starts (100% arrived)" in panel._status.value
     assert panel.find.description == "find fixed points"
     assert panel._searching.bar.layout.display == "none"
     own = find_fixed_points(panel.session.before.cell, starts=starts(), progress=False)
@@ -143,7 +143,7 @@ def test_another_input_has_other_fixed_points(panel: PhasePortrait) -> None:
     panel.still_input.value = "mean"
     assert panel.found is None
     assert panel.point.value is None
-    assert panel._said.value == '<span role="status"></span>'
+    assert panel._status.value == '<span role="status"></span>'
     assert len(layers(panel).fixed.data["x"]) == 0
 
 
@@ -236,7 +236,7 @@ class AtTheBorder(nn.Module):
 
 def test_a_marginal_point_is_neither_in_picture_table_nor_words() -> None:
     panel = found(PhasePortrait(AtTheBorder(), starts(), scale="value"))
-    assert "1 fixed point, 0 stable, 1 marginal" in panel._said.value
+    assert "1 fixed point, 0 stable, 1 marginal" in panel._status.value
     assert panel.point.options[1] == ("0: marginal in 2, for ever", 0)
     fixed = layers(panel).fixed.data
     assert (fixed["shape"], fixed["kind"]) == (["diamond"], ["marginal in 2"])
@@ -295,4 +295,4 @@ def test_a_search_that_is_stopped_says_after_how_much(
     monkeypatch.setattr(module, "find_fixed_points", half)
     found(panel)
     assert panel.found.note.startswith("stopped after ")
-    assert f"; {panel.found.note}" in panel._said.value
+    assert f"; {panel.found.note}" in panel._status.value

@@ -39,7 +39,7 @@ def bars(screen: GateMemory) -> list[float]:
 
 
 def said(screen: GateMemory) -> str:
-    html: str = screen._part._said.value  # type: ignore[union-attr]
+    html: str = screen._shown_view._status.value  # type: ignore[union-attr]
     return html
 
 
@@ -258,7 +258,7 @@ def test_the_gradient_view_shows_the_products_of_jacobians(session: Session) -> 
     flow = gradient_flow(session.now)
     np.testing.assert_allclose(part._flow.values, flow.map()[0].float().numpy(), rtol=1e-5)
     assert panel._errors.value == ""
-    assert "feels a change of the state before it by" in part._said.value
+    assert "feels a change of the state before it by" in part._status.value
     session.step = 2
     assert part.step.value == 2
     line = part._line.source.data

@@ -231,7 +231,7 @@ def test_every_screen_works_without_an_answer(tmp_path: Path) -> None:
     screens = (lens, lens.gates, lens.toggles, lens.table, *opened)
     assert [screen._errors.value for screen in screens] == [""] * 8
     credit = lens.studies.opened["credit"]
-    assert "there is no answer that it could be given for" in credit._said.value
+    assert "there is no answer that it could be given for" in credit._status.value
     page = lens.save(tmp_path / "lens.html").read_text(encoding="utf-8")
     assert "update gate of units 1, 2 times 0.5" in lens.still()
     assert "by=0.5" in page

@@ -227,7 +227,7 @@ def test_credit_is_not_given_to_other_weights(
     panel = CreditBars(session)
     panel.view = view
     assert panel.wait(30.0)
-    assert panel.parts[view].found is not None
+    assert panel.views[view].found is not None
     train(model)
     session.step = 2
     panel.method = "input × gradient"
@@ -239,11 +239,11 @@ def test_credit_is_not_given_to_other_weights(
         return
     assert panel.wait(30.0)
     assert SAID in panel._errors.value
-    assert panel.parts[view].found is None
+    assert panel.views[view].found is None
     panel.notices.again.click()
     assert panel.wait(30.0)
     assert panel._errors.value == ""
-    assert panel.parts[view].found is not None
+    assert panel.views[view].found is not None
 
 
 def test_phrases_and_directions_are_of_the_run_shown(session: Session, model: nn.Module) -> None:

@@ -27,7 +27,7 @@ QUANTITY: Final = {"logits": "logit of ", "probability": "probability of ", "val
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Request:
     """What is to be found: each question is another one, even if it reads the same."""
 
     view: str
@@ -42,7 +42,7 @@ class Overtaken(Exception):  # noqa: N818 - no error: something newer was asked
     """Nobody wants the answer any more."""
 
 
-class CreditPart:
+class CreditView:
     """The bars and the ledger.
 
     Args:
@@ -73,11 +73,11 @@ class CreditPart:
         with self.picture.batch():
             self.figure.bars.select(() if self._elsewhere else self.session.times)
 
-    def show(self, asked: Asked, wanted: Callable[[], bool]) -> tuple[str, str]:
-        """Find and draw what is asked.
+    def show(self, request: Request, wanted: Callable[[], bool]) -> tuple[str, str]:
+        """Find and draw what is request.
 
         Args:
-            asked: the question.
+            request: the question.
             wanted: whether somebody still wants to know.
 
         Returns:
@@ -96,22 +96,22 @@ class CreditPart:
         if session.unread:
             raise session.unread
         with session.studying():
-            found = METHODS[asked.method].find(session, asked.step, asked.klass, told)
+            found = METHODS[request.method].find(session, request.step, request.klass, told)
         with self.picture.batch():
             if not wanted():
                 raise Overtaken
             self.found = found
             self.figure.update(
-                found, asked.row, tokens=session.tokens_of(found.layer, asked.row),
-                mask=session.baseline[found.layer].mask[asked.row].cpu().numpy(),
+                found, request.row, tokens=session.tokens_of(found.layer, request.row),
+                mask=session.baseline[found.layer].mask[request.row].cpu().numpy(),
                 title=f"{found.method} · {found.layer}",
             )  # fmt: skip
             over_time = self.steps == found.inputs.shape[1]
-            self.figure.bars.mark(asked.step if over_time else None)
+            self.figure.bars.mark(request.step if over_time else None)
             self.select()
             if not self._elsewhere:
-                return self._words(found, asked), HINT
-            return self._words(found, asked), ELSEWHERE.format(found.layer, session.layer)
+                return self._words(found, request), HINT
+            return self._words(found, request), ELSEWHERE.format(found.layer, session.layer)
 
     @property
     def _elsewhere(self) -> bool:
@@ -122,17 +122,17 @@ class CreditPart:
         if not self._elsewhere:
             self.session.times = times
 
-    def _words(self, found: Credit, asked: Asked) -> str:
+    def _words(self, found: Credit, request: Request) -> str:
         """Score, parts and gap in numbers."""
         session = self.session
-        of_readout = METHODS[asked.method].of_readout
+        of_readout = METHODS[request.method].of_readout
         scale = session.answer_now.scale
         if scale == "probability" and not of_readout:
             scale = "logits"  # the readout's own, before a softmax
-        what = QUANTITY[scale] + self.target.name(asked.klass)
-        where = f" at step {asked.step}" if self.steps > 1 else ""
-        score = number(float(found.score[asked.row]))
-        parts = [f"{part} {number(v)}" for part, v in found.ledger(asked.row).items()]
+        what = QUANTITY[scale] + self.target.name(request.klass)
+        where = f" at step {request.step}" if self.steps > 1 else ""
+        score = number(float(found.score[request.row]))
+        parts = [f"{part} {number(v)}" for part, v in found.ledger(request.row).items()]
         edits = ""
         if session.on:
             edits = f"; of the model {'with' if of_readout else 'without'} the edits"

@@ -23,13 +23,13 @@ from grulens.widgets.session.latest import Latest
 from grulens.widgets.session.panel import row
 from grulens.widgets.session.session import Session
 
-Asked = TypeVar("Asked")
+Request = TypeVar("Request")
 
 #: The source of what goes wrong in the background: another picture that succeeds is its cure.
 COMPUTED: Final = "computed"
 
 
-class MapPart(ABC, Generic[Asked]):
+class MapView(ABC, Generic[Request]):
     """A map of states by steps, one state of it, and their controls.
 
     Args:
@@ -64,18 +64,18 @@ class MapPart(ABC, Generic[Asked]):
             min=0, max=0, description="state after step", layout=W.Layout(width="180px"),
             style={"description_width": "auto"},
         )  # fmt: skip
-        self._note, self._said = W.HTML(), W.HTML()
+        self._note, self._status = W.HTML(), W.HTML()
 
         # layout
         figures = column(map_.root, *below, sizing_mode="stretch_width")
         self.picture = BokehView(figures, lock=session.lock, retire=False)
-        self.box = W.VBox([row(self.toward, self.step), self._note, self._said, self.picture])
+        self.box = W.VBox([row(self.toward, self.step), self._note, self._status, self.picture])
 
         # both ways
         map_.on_query(self._choose)
         self.toward.observe(callbacks.guard(self._on_toward), "value")
         self.step.observe(callbacks.guard(self._on_step), "value")
-        self._making: Latest[Asked] = callbacks.background(self._make, source=COMPUTED)
+        self._making: Latest[Request] = callbacks.background(self._make, source=COMPUTED)
 
     @abstractmethod
     def refresh(self) -> None:
@@ -90,8 +90,8 @@ class MapPart(ABC, Generic[Asked]):
         """What is shown as HTML that needs no kernel and no network; "" before there is any."""
 
     @abstractmethod
-    def _make(self, asked: Asked) -> None:
-        """Compute what was asked, and draw it unless something newer was asked since."""
+    def _make(self, request: Request) -> None:
+        """Compute what was request, and draw it unless something newer was asked since."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being made; whether that was reached in time."""
@@ -130,4 +130,4 @@ class MapPart(ABC, Generic[Asked]):
         self._note.layout.display = None if text else "none"
 
     def _say(self, text: str) -> None:
-        self._said.value = f'<span role="status">{escape(text)}</span>'
+        self._status.value = f'<span role="status">{escape(text)}</span>'
