@@ -31,20 +31,9 @@ from grulens.widgets.session.code import write
 from grulens.widgets.session.edit_list import EditList, Slots, check_edit
 from grulens.widgets.session.names import Names, here
 from grulens.widgets.session.runs import Input, Runs
+from grulens.widgets.session.selection import Selection
 from grulens.widgets.session.text import Text, ids_in, vocabulary_of
 from grulens.widgets.session.tokens import Naming, Rows, TokensBy, names_of, texts
-
-
-class Positions(tl.Tuple):
-    """Units or steps: any collection of them is taken, sorted, each once."""
-
-    def validate(self, obj: Any, value: Any) -> Any:
-        """The collection as a sorted tuple."""
-        try:
-            numbers = {int(i) for i in value}
-        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise tl.TraitError(f"{self.name} takes whole numbers, got {shown(value)}") from error
-        return super().validate(obj, tuple(sorted(numbers)))
 
 
 def _own(model: nn.Module, name: str, given: Any) -> Any:
@@ -59,7 +48,7 @@ def _own(model: nn.Module, name: str, given: Any) -> Any:
     return own if callable(own) else None
 
 
-class Session(EditList):
+class Session(Selection, EditList):
     """One model on one input, under any number of widgets.
 
     Args:
@@ -117,12 +106,6 @@ class Session(EditList):
     True
     """
 
-    layer = tl.Unicode()
-    units = Positions()
-    times = Positions()
-    row = tl.Int(0)
-    step = tl.Int(0)
-    baseline = tl.Instance(Recording)
     edited = tl.Instance(Recording)
     busy = tl.Bool(False)
     changed = tl.Bool(False)
@@ -445,36 +428,6 @@ class Session(EditList):
         finally:
             self.busy = False
 
-    @tl.validate("layer")
-    def _valid_layer(self, proposal: Any) -> str:
-        name: str = proposal["value"]
-        if self.layer:
-            check_layer(
-                name, list(self.baseline), "did not run on this input; what ran is", self.model
-            )
-        return name
-
-    @tl.validate("units", "times", "row")
-    def _valid_positions(self, proposal: Any) -> Any:
-        name, value = proposal["trait"].name, proposal["value"]
-        if self.layer:
-            batch, steps, units = self.before.shape
-            size = {"units": units, "times": steps, "row": batch}[name]
-            for position in value if isinstance(value, tuple) else (value,):
-                if not 0 <= position < size:
-                    word = name.removesuffix("s")
-                    raise PositionError(
-                        f"{word} {shown(position)} is not in this run of layer {self.layer!r}, "
-                        f"which has {size} {word}s (0 to {size - 1})"
-                    )
-        return value
-
-    @tl.validate("step")
-    def _valid_step(self, proposal: Any) -> Any:
-        if proposal["value"] < 0:  # a step past the end is the last one: outputs differ in length
-            raise PositionError(f"step must be 0 or more, got {shown(proposal['value'])}")
-        return proposal["value"]
-
     @tl.observe("evaluate")
     def _on_evaluate(self, change: Any) -> None:
         before, self.runs.evaluate = self.runs.evaluate, change["new"]
@@ -488,11 +441,6 @@ class Session(EditList):
     @tl.observe("row")
     def _on_row(self, _: Any) -> None:
         self._effects.clear()
-
-    @tl.observe("layer")
-    def _on_layer(self, change: Any) -> None:
-        if change["old"]:
-            self.units, self.times = (), ()
 
     def __repr__(self) -> str:
         edits = f"{len(self.on)} of {len(self.slots)} edits on"
