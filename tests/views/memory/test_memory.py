@@ -170,13 +170,13 @@ def test_histograms_hold_the_line_of_the_selected() -> None:
 def test_stills_escape_and_leave_the_future_clear(signed: bool) -> None:
     html = still_memory.attention(
         np.eye(2), np.array([0.0, 1.0]), past=causal(2), at=1, signed=signed,
-        tokens=[HOSTILE, "b"], name=HOSTILE, layer=HOSTILE, said=HOSTILE,
+        tokens=[HOSTILE, "b"], name=HOSTILE, layer=HOSTILE, caption=HOSTILE,
     )  # fmt: skip
     assert "<img src=x" not in html
     assert html.count("&lt;img") >= 3
     shares = {gate: np.stack([SHUT, OPEN]) for gate in "rz"}
     bars = {gate: np.array([0.25, 0.75]) for gate in "rz"}
-    html = still_memory.timescales(shares, bars, SHUT, layer=HOSTILE, said=HOSTILE)
+    html = still_memory.timescales(shares, bars, SHUT, layer=HOSTILE, caption=HOSTILE)
     assert "<img src=x" not in html
     assert html.count("<circle") == 6
     assert html.count("<rect") == 4
@@ -187,7 +187,7 @@ def test_the_still_of_a_long_run_shows_the_tokens_around_the_state() -> None:
     steps = 3000
     tokens = [f"<{t}>" for t in range(steps)]
     html = still_memory.attention(
-        None, np.zeros(steps), past=causal(steps), at=2000, tokens=tokens, said="words"
+        None, np.zeros(steps), past=causal(steps), at=2000, tokens=tokens, caption="words"
     )
     assert "tokens from step 1400" in html
     assert "&lt;2000&gt;" in html

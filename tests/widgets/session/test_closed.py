@@ -200,7 +200,7 @@ def alive(shell: InteractiveShell) -> list[bool]:
         CELL.format(kind="Lens", end="lens"),
         CELL.format(kind="Lens", end="display(lens)"),
         CELL.format(kind="Lens", end="lens.session.add(grulens.ablate('l0', 1))\nlens"),
-        CELL.format(kind="GateMemory", end="lens"),
+        CELL.format(kind="memory.GateMemory", end="lens"),
         PLOT,
     ],
 )
