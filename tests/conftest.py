@@ -29,9 +29,8 @@ settings.load_profile("search" if "GRULENS_EXAMPLES" in os.environ else "grulens
 # Files and folders of which one takes a minute or more. They begin first: of two processes neither
 # is then left with one of them at the end (./check, --no-loadscope-reorder)
 LONG = (
-    "tests/models/restore/test_interrupts.py",
-    "notebooks",
     "tests/test_unchecked.py",
+    "notebooks",
     "tests/widgets/session/test_closed.py",
     "tests/probing/credit/test_gradients.py",
     "tests/demo/test_flip_flop.py",

@@ -39,6 +39,9 @@ class Model(nn.Module):
         return self.cell(h[:, 0], self.cell(h[:, -1]))
 
 
+# the lines are those that users run: checks of annotations have none, and take most of the time
+pytestmark = pytest.mark.unchecked
+
 EDITS = [ablate("rnn.l0", 1, to="mean", at=-1), clamp("cell", "z", 0, value=0.5)]
 X = torch.randn(2, 3, 2)
 

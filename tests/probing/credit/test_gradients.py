@@ -378,6 +378,7 @@ def test_the_path_is_one_run_at_a_time_and_can_be_left() -> None:
     assert intact.broken() == []
 
 
+@pytest.mark.unchecked
 def test_an_interrupt_leaves_the_model_as_it_was() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
