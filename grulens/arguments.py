@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     """From a model's whole output to the numbers that are asked about."""
 
     TargetClass = int | tuple[int, int]
-    """A class; or a pair, a class and the one it is held against."""
+    """A class; or a pair, a class and the one it is compared with."""
 
     Step = int | Literal["final"]
     """Where an answer is read: a step, negative from each row's end; or each row's last state."""

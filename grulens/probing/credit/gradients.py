@@ -58,7 +58,7 @@ def integrated_gradients(
         model: any module that holds a GRU.
         *args: the model's own arguments.
         target: the class of the model's answer whose number is the score; or a pair, a class and
-            the one it is held against.
+            the one it is compared with.
         step: where the answer is read, negative from each row's end; of a model that answers once
             a row, -1 or "final".
         readout: in place of target and step, from the model's output to the score: (batch,), or
@@ -141,7 +141,7 @@ def input_x_gradient(
         model: any module that holds a GRU.
         *args: the model's own arguments.
         target: the class of the model's answer whose number is the score; or a pair, a class and
-            the one it is held against.
+            the one it is compared with.
         step: where the answer is read, negative from each row's end; of a model that answers once
             a row, -1 or "final".
         readout: in place of target and step, from the model's output to the score: (batch,), or

@@ -82,7 +82,7 @@ class LogitLens(Result):
                 f"the readout {self.head} of layer {self.layer!r} is a function of which nothing "
                 "is known, so its logits have no shares; give head=..., an nn.Linear"
             )
-        place = _whole(klass, self.logits.shape[2], "class", f"the readout of {self.layer!r}")
+        place = _position(klass, self.logits.shape[2], "class", f"the readout of {self.layer!r}")
         return self.h * self.weight[place]
 
     def top(self, t: Any, k: Any = 5) -> tuple[Int[Tensor, "batch k"], Float[Tensor, "batch k"]]:
@@ -99,7 +99,7 @@ class LogitLens(Result):
             PositionError: there is no such step, or k is no positive int.
         """
         _, steps, classes = self.logits.shape
-        place = _whole(t, steps, "step", f"layer {self.layer!r}")
+        place = _position(t, steps, "step", f"layer {self.layer!r}")
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise PositionError(f"k must be a positive int, got {shown(k)}")
         found = self.logits[:, place].topk(min(k, classes))
@@ -112,7 +112,7 @@ class LogitLens(Result):
             PositionError: there is no such row.
             MissingPackageError: pandas is not installed.
         """
-        place = _whole(row, len(self.logits), "row", "this run")
+        place = _position(row, len(self.logits), "row", "this run")
         return frame(self.logits[place], index="step", columns="class")
 
     def __repr__(self) -> str:
@@ -186,22 +186,22 @@ def logit_lens(
         run = record(model, edits=edits, call=call, inputs=given)
     name = layer if layer is not None else head.layer if isinstance(head, Head) else last_layer(run)
     check_layer(name, list(run), "did not run on this input; what ran is", model)
-    held = run[name]
+    recorded = run[name]
     with torch.no_grad():
         if isinstance(head, nn.Linear):
             head = fitted(head, name, run)
         if isinstance(head, Head):
-            return _linear(head, held, run)
-        return _any(head, held)
+            return _linear(head, recorded, run)
+        return _any(head, recorded)
 
 
-def _linear(head: Head, held: LayerRecording, run: Recording) -> LogitLens:
-    if head.layer != held.name:
-        raise ReadoutError(f"{head!r} reads another layer than {held.name!r}")
-    h, weight, bias = held.h, head.weight.to(held.h), head.bias.to(held.h)
+def _linear(head: Head, recorded: LayerRecording, run: Recording) -> LogitLens:
+    if head.layer != recorded.name:
+        raise ReadoutError(f"{head!r} reads another layer than {recorded.name!r}")
+    h, weight, bias = recorded.h, head.weight.to(recorded.h), head.bias.to(recorded.h)
     if weight.shape[1] != h.shape[2]:
         raise ReadoutError(
-            f"{head!r} does not fit layer {held.name!r}, which has {h.shape[2]} units"
+            f"{head!r} does not fit layer {recorded.name!r}, which has {h.shape[2]} units"
         )
     missing = [name for name in head.joined if name not in run]
     if missing:
@@ -209,17 +209,17 @@ def _linear(head: Head, held: LayerRecording, run: Recording) -> LogitLens:
     rest = h.new_zeros(*h.shape[:2], len(weight))
     for name, part in head.joined.items():
         rest = rest + run[name].h @ part.to(h).t()
-    padding = ~held.mask[..., None]
+    padding = ~recorded.mask[..., None]
     rest = rest.masked_fill(padding, 0)
     logits = (h @ weight.t() + bias + rest).masked_fill(padding, 0)
     return LogitLens(
-        held.name, repr(head.name), logits, h, weight, bias, rest, head.states_only, held.mask,
-        last_read(held),
+        recorded.name, repr(head.name), logits, h, weight, bias, rest, head.states_only,
+        recorded.mask, last_read(recorded),
     )  # fmt: skip
 
 
-def _any(head: Any, held: LayerRecording) -> LogitLens:
-    h = held.h
+def _any(head: Any, recorded: LayerRecording) -> LogitLens:
+    h = recorded.h
     logits = head(h)
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         came = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
@@ -229,15 +229,15 @@ def _any(head: Any, held: LayerRecording) -> LogitLens:
             f"head must return (batch, time, class) for states {tuple(h.shape)}; it returned "
             f"{tuple(logits.shape)}"
         )
-    logits = logits.detach().masked_fill(~held.mask[..., None], 0)
+    logits = logits.detach().masked_fill(~recorded.mask[..., None], 0)
     name = getattr(head, "__name__", type(head).__name__)
     return LogitLens(
-        held.name, str(name), logits, h, None, None, torch.zeros_like(logits), True, held.mask,
-        last_read(held),
+        recorded.name, str(name), logits, h, None, None, torch.zeros_like(logits), True,
+        recorded.mask, last_read(recorded),
     )  # fmt: skip
 
 
-def _whole(value: Any, size: int, word: str, where: str) -> int:
+def _position(value: Any, size: int, word: str, where: str) -> int:
     place = positions.normal(value, word)
     if not isinstance(place, int):
         raise PositionError(f"{word} must be an int, got {shown(value)}")

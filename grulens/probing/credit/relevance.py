@@ -48,7 +48,7 @@ def layerwise_relevance(
     Args:
         model: any module that holds a GRU.
         *args: the model's own arguments.
-        target: the class; or a pair, a class and the one it is held against.
+        target: the class; or a pair, a class and the one it is compared with.
         step: where the layer is read: a step, negative from each row's end; or "final", each
             direction's own last state.
         layer: the layer that is read; None is the last one that a linear readout reads. The credit

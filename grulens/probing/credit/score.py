@@ -31,7 +31,7 @@ class Score:
     Args:
         model: the user's model.
         given: its arguments, (args, kwargs).
-        target: a class of the model's answer, or a class and the one it is held against; or None.
+        target: a class of the model's answer, or a class and the one it is compared with; or None.
         step: where the answer is read for that class.
         readout: in place of both, from the model's output to (batch,), or to one number where
             there is one row.
@@ -76,11 +76,11 @@ class Score:
         with as_it_was(model):
             run = record(model, layers=wanted, edits=self.edits, call=call, inputs=fresh(given))
         self.layer = next(iter(run))
-        held = run[self.layer]
-        held.check_one_batch("credit")
-        self.x: Tensor = held.x
-        self.h_0: Tensor = held.segments[0].h_0
-        self.mask: Tensor = held.mask
+        recorded = run[self.layer]
+        recorded.check_one_batch("credit")
+        self.x: Tensor = recorded.x
+        self.h_0: Tensor = recorded.segments[0].h_0
+        self.mask: Tensor = recorded.mask
         self.readout: Readout = readout or partial(self._class, target, step)
         # first of all runs: the means to which edits refer are those of this one
         self._means: Means = {}

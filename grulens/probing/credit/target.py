@@ -22,7 +22,7 @@ from grulens.probing.edits import positions
 from grulens.probing.readout.head import Head, head_for
 
 Target = int | tuple[int, int]
-"""A class; or a pair, a class and the one it is held against."""
+"""A class; or a pair, a class and the one it is compared with."""
 FINAL = "final"
 
 
@@ -33,7 +33,7 @@ class ClassScore:
         stack: the stack whose top level is read.
         head: what reads it. What else that may read (another level, a feature of its own) is no
             part of the score.
-        target: a class, or a class and the one it is held against.
+        target: a class, or a class and the one it is compared with.
         step: where it is read; see `positions_read`.
 
     Attributes:
@@ -87,7 +87,7 @@ def check_target(target: Any, classes: int) -> Target:
     )
     if not fits:
         raise ReadoutError(
-            f"target must be a class, or a pair (class, class it is held against), of "
+            f"target must be a class, or a pair (class, class it is compared with), of "
             f"0 to {classes - 1}; got {shown(target)}"
         )
     first, *other = (i % classes for i in numbers)
@@ -95,7 +95,7 @@ def check_target(target: Any, classes: int) -> Target:
 
 
 def difference(values: Float[Tensor, klass * any], target: Target) -> Float[Tensor, "*any"]:
-    """The values of a class, less those of the one it is held against."""
+    """The values of a class, less those of the one it is compared with."""
     if isinstance(target, tuple):
         return values[target[0]] - values[target[1]]
     return values[target]

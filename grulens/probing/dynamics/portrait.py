@@ -176,19 +176,19 @@ def portrait(
     >>> found.points.shape, found.axes.shape
     (torch.Size([2, 9, 2]), torch.Size([2, 4]))
     """
-    held = layer_of(recording, layer)
+    recorded = layer_of(recording, layer)
     if isinstance(components, bool) or not isinstance(components, int) or components < 2:
         raise PositionError(f"components must be a whole number from 2 up, got {shown(components)}")
-    mask = held.mask.cpu()
-    states = held.h.detach().cpu().double()[mask]
+    mask = recorded.mask.cpu()
+    states = recorded.h.detach().cpu().double()[mask]
     count = min(components, *states.shape)
     if count < 2:
         raise RecordingError(
-            f"a plane needs two units and two states; layer {held.name!r} has {held.shape[2]} "
-            f"units and {len(states)} states"
+            f"a plane needs two units and two states; layer {recorded.name!r} has "
+            f"{recorded.shape[2]} units and {len(states)} states"
         )
     if not bool(torch.isfinite(states).all()):
-        raise RecordingError(f"layer {held.name!r} has states that are not finite")
+        raise RecordingError(f"layer {recorded.name!r} has states that are not finite")
     mean = states.mean(0)
     axes, explained = principal_axes(states - mean)
     axes, explained = axes[:count], explained[:count]
@@ -197,7 +197,7 @@ def portrait(
     axes = axes * torch.where(largest < 0, -1.0, 1.0)
     points = states.new_full((*mask.shape, count), torch.nan)
     points[mask] = (states - mean) @ axes.T
-    return Portrait(held.name, mean, axes, explained, points)
+    return Portrait(recorded.name, mean, axes, explained, points)
 
 
 def principal_axes(

@@ -33,7 +33,7 @@ class Hierarchy(Result):
     Attributes:
         layer: the layer that is read.
         row: which row of the batch.
-        target: the class, or a class and the one it is held against.
+        target: the class, or a class and the one it is compared with.
         by: what the merges follow.
         groups: every token, and then every merge in order.
         score: the whole score of the class.
@@ -142,7 +142,7 @@ def agglomerate(
     Args:
         model: any module that holds a GRU.
         *args: the model's own arguments.
-        target: the class; or a pair, a class and the one it is held against.
+        target: the class; or a pair, a class and the one it is compared with.
         row: which row of the batch.
         by: what decides which neighbours are joined next: the largest size of their "interaction",
             score(A and B) - score(A) - score(B), or of the union's "score".
@@ -192,7 +192,7 @@ class Growing:
     Args:
         stack: the stack.
         head: what reads its top level.
-        target: the class, or a class and the one it is held against.
+        target: the class, or a class and the one it is compared with.
         step: where it is read.
         row: which row of the batch.
         by: what the merges follow.

@@ -35,7 +35,7 @@ def contextual_credit(
     Args:
         model: any module that holds a GRU.
         *args: the model's own arguments.
-        target: the class; or a pair, a class and the one it is held against.
+        target: the class; or a pair, a class and the one it is compared with.
         step: where the layer is read: a step, negative from each row's end; or "final", each
             direction's own last state.
         layer: as for `contextual_decomposition`, and so are `head`, `dtype` and the errors.

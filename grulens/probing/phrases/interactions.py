@@ -128,7 +128,7 @@ def interactions(
     Args:
         model: any module that holds a GRU.
         *args: the model's own arguments.
-        target: the class; or a pair, a class and the one it is held against.
+        target: the class; or a pair, a class and the one it is compared with.
         phrases: the phrases, as for `contextual_decomposition`; None is each step by itself.
         pairs: "adjacent", each phrase with the next one; "all"; or a sequence of pairs of places in
             `phrases`.

@@ -124,7 +124,7 @@ def head_of(
         recording = record(model, call=call, inputs=arguments(args, kwargs, inputs))
     if layer is not None:
         check_layer(layer, list(recording), "did not run on this input; what ran is", model)
-    states = {name: _Known(held) for name, held in recording.items()}
+    states = {name: _Known(layer_) for name, layer_ in recording.items()}
     found = {
         (linear_, name): starts
         for name in recording
@@ -132,33 +132,33 @@ def head_of(
         if (starts := states[name].starts(inputs))
     }
     wanted = layer or _last([name for name in recording if any(n == name for _, n in found)])
-    readers = [linear_ for linear_, name in found if name == wanted]
-    if not readers:
+    linears = [linear_ for linear_, name in found if name == wanted]
+    if not linears:
         raise ReadoutError(
             f"no nn.Linear of this model reads the states of layer "
             f"{shown(layer or _last(list(recording)))} as they are; "
             "give head=..., an nn.Linear or a function from (..., unit) to (..., class)"
         )
-    reader = _one(readers, heard, recording)
-    taken, joined = found[reader, wanted], dict[str, Tensor]()
-    weight = reader.weight.detach().clone()  # training may go on: what was found stays
+    linear_ = _one(linears, heard, recording)
+    taken, joined = found[linear_, wanted], dict[str, Tensor]()
+    weight = linear_.weight.detach().clone()  # training may go on: what was found stays
     for name in recording:
-        for start in found.get((reader, name), ()):
+        for start in found.get((linear_, name), ()):
             units = recording[name].shape[2]
             part = weight[:, start : start + units]
             if name == wanted and start != taken[0]:
                 raise ReadoutError(
-                    f"{heard.names[reader]!r} reads layer {wanted!r} more than once; give head=..."
+                    f"{heard.names[linear_]!r} reads layer {wanted!r} more than once; give head=..."
                 )
             if name != wanted:
                 joined[name] = part
     units = recording[wanted].shape[2]
     width = units + sum(part.shape[1] for part in joined.values())
     bias = (
-        reader.bias.detach().clone() if reader.bias is not None else weight.new_zeros(len(weight))
+        linear_.bias.detach().clone() if linear_.bias is not None else weight.new_zeros(len(weight))
     )
     return Head(
-        heard.names[reader], wanted, weight[:, taken[0] : taken[0] + units], bias, joined,
+        heard.names[linear_], wanted, weight[:, taken[0] : taken[0] + units], bias, joined,
         width == weight.shape[1],
     )  # fmt: skip
 
@@ -289,23 +289,23 @@ def _last(names: list[str]) -> str:
     return (forward or names or [""])[-1]
 
 
-def _one(readers: list[nn.Linear], heard: _Listening, recording: Recording) -> nn.Linear:
+def _one(linears: list[nn.Linear], heard: _Listening, recording: Recording) -> nn.Linear:
     """Of the nn.Linear that read a layer, the one that answers for the model."""
-    answers = [m for m in readers if _within(heard.outputs[m], recording.output)]
+    answers = [m for m in linears if _within(heard.outputs[m], recording.output)]
     if len(answers) == 1:
         return answers[0]
-    names = ", ".join(repr(heard.names[m]) for m in readers)
+    names = ", ".join(repr(heard.names[m]) for m in linears)
     last = list(heard.inputs)[-1]
-    if len(readers) > 1:
+    if len(linears) > 1:
         raise ReadoutError(
             f"several nn.Linear read this layer: {names}; give head=... to say which"
         )
-    if last is not readers[0]:
+    if last is not linears[0]:
         raise ReadoutError(
             f"{names} reads this layer, but {heard.names[last]!r} comes after it, so it does not "
             "answer for the model; give head=..., a function from (..., unit) to (..., class)"
         )
-    return readers[0]
+    return linears[0]
 
 
 def _within(tensor: Tensor, output: Any) -> bool:
