@@ -10,7 +10,7 @@ behind it, the states that a cell keeps beside its output (the c of an LSTM).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -60,10 +60,8 @@ class Signal:
         return (self.low, self.high) == (0, 1)
 
 
-def known_signals() -> dict[str, Signal]:
-    """Every signal that some kind of cell has, by name."""
-    kinds = _kinds(RecurrentCell)  # type: ignore[type-abstract]
-    return {signal.name: signal for kind in kinds for signal in kind.signals}
+KNOWN_SIGNALS: dict[str, Signal] = {}
+"""Every signal that some kind of cell has, by name."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,6 +94,9 @@ class RecurrentCell(ABC):
     blocks: ClassVar[tuple[str, ...]]
     signals: ClassVar[tuple[Signal, ...]]
     states: ClassVar[tuple[str, ...]] = ("h",)
+
+    def __init_subclass__(cls) -> None:
+        KNOWN_SIGNALS.update({signal.name: signal for signal in cls.signals})
 
     def __post_init__(self) -> None:
         ranks = {"weight_hh": 2, "weight_ih": 2, "bias_ih": 1, "bias_hh": 1}
@@ -315,12 +316,6 @@ class RecurrentCell(ABC):
         dtype = str(self.weight_hh.dtype).removeprefix("torch.")
         said = f", {self.convention}" if self.convention else ""
         return f"{type(self).__name__}({sizes}, {dtype}{said})"
-
-
-def _kinds(kind: type[RecurrentCell]) -> Iterator[type[RecurrentCell]]:
-    for below in kind.__subclasses__():
-        yield below
-        yield from _kinds(below)
 
 
 def activated(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import grulens
-from grulens.cells.cell import RecurrentCell, known_signals
+from grulens.cells.cell import KNOWN_SIGNALS, RecurrentCell
 from grulens.errors import CellError, LayerError, RecordingError, SignalError
 from tests.drawn import Case, cases, flat, same_bits
 
@@ -280,4 +280,4 @@ def test_a_signal_means_one_thing_in_all_kinds() -> None:
     for kind in RecurrentCell.__subclasses__():
         for signal in kind.signals:
             assert seen.setdefault(signal.name, signal.activated) == signal.activated
-    assert set(known_signals()) == set(seen)
+    assert set(KNOWN_SIGNALS) == set(seen)

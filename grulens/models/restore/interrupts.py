@@ -45,14 +45,14 @@ class _CtrlC:
         """End a block; what has waited is raised, unless a larger block is in its end, too."""
         self.open -= 1
         # somebody may have put another handler in its place meanwhile: that one stays
-        mine = cast(object, signal.getsignal(signal.SIGINT)) is self
+        mine = not self.open and cast(object, signal.getsignal(signal.SIGINT)) is self
         if threading.current_thread() is not threading.main_thread():
             # only the main thread may change a handler: it is woken up to do so
-            self.left_elsewhere = mine and not self.open
+            self.left_elsewhere = mine
             if self.left_elsewhere:
                 _thread.interrupt_main()
             return
-        if not self.open and mine:
+        if mine:
             signal.signal(signal.SIGINT, self.before)
         if self.due():
             self.waiting = False

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from grulens.arguments import Amount, Rows, Times, Units
-from grulens.cells.cell import known_signals
+from grulens.cells.cell import KNOWN_SIGNALS
 from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
 from grulens.models.call.place import Place
@@ -60,7 +60,7 @@ class Edit:
             raise EditError(f"kind {shown(self.kind)} is none of {', '.join(KEYWORDS)}")
         if not isinstance(self.layer, str):
             raise EditError(f"layer must be the name of a layer, got {shown(self.layer)}")
-        signals = known_signals()
+        signals = KNOWN_SIGNALS
         if not isinstance(self.signal, str) or self.signal not in signals:
             raise SignalError(
                 f"signal {shown(self.signal)} cannot be edited; it must be one of "
@@ -110,7 +110,7 @@ class Edit:
 
     @property
     def _activated(self) -> bool:
-        return known_signals()[self.signal].activated
+        return KNOWN_SIGNALS[self.signal].activated
 
     def _units(self, place: Place) -> Tensor:
         if self.units is None:
@@ -187,7 +187,7 @@ class Edit:
         """
         does = {"scale": "times", "shift": "plus"}.get(self.kind, "set to")
         before = " (before the activation)" if self.kind == "shift" and self._activated else ""
-        name = known_signals()[self.signal].words
+        name = KNOWN_SIGNALS[self.signal].words
         text = f"{name} of {positions.words(self.units, 'unit')} {does} "
         text += f"{amounts.words(self.amount)}{before}"
         text += "" if self.at is None else f", {positions.words(self.at, 'step')}"

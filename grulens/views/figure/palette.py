@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from grulens.cells.cell import known_signals
+from grulens.cells.cell import KNOWN_SIGNALS
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class BySignal(Mapping[str, T]):
         self._by_role = dict(by_role)
 
     def __getitem__(self, name: str) -> T:
-        signal = known_signals().get(name)
+        signal = KNOWN_SIGNALS.get(name)
         return self._by_role[name if signal is None else signal.role]
 
     def __iter__(self) -> Iterator[str]:
@@ -70,7 +70,7 @@ def words_of(signal: str) -> str:
     >>> words_of("z"), words_of("h_prev"), words_of("f")
     ('update gate', 'state before', 'forget gate')
     """
-    known = known_signals().get(signal)
+    known = KNOWN_SIGNALS.get(signal)
     return {"x": "input", "h_prev": "state before"}[signal] if known is None else known.words
 
 
@@ -83,7 +83,7 @@ def range_of(signal: str) -> tuple[float, float] | None:
     >>> range_of("z"), range_of("h"), range_of("c"), range_of("difference")
     ((0.0, 1.0), (-1.0, 1.0), None, None)
     """
-    known = known_signals().get(signal)
+    known = KNOWN_SIGNALS.get(signal)
     if known is None or not (isfinite(known.low) and isfinite(known.high)):
         return None
     return known.low, known.high

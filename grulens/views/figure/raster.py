@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from grulens.cells.cell import known_signals
+from grulens.cells.cell import KNOWN_SIGNALS
 from grulens.errors import SignalError
 from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, range_of
 
@@ -110,7 +110,7 @@ def scale(signal: str, values: Float[np.ndarray, "*shape"]) -> tuple[float, floa
     ends = range_of(signal)
     if ends is not None:
         return ends
-    names = (*known_signals(), "difference")
+    names = (*KNOWN_SIGNALS, "difference")
     if signal not in names:
         raise SignalError(f"signal {signal!r} cannot be drawn; there is {', '.join(names)}")
     return symmetric(values, DIFFERENCE_FLOOR)

@@ -18,7 +18,7 @@ from bokeh.models.widgets import (
 )
 from jaxtyping import Bool, Float
 
-from grulens.cells.cell import known_signals
+from grulens.cells.cell import KNOWN_SIGNALS
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, COLORS
 
@@ -67,7 +67,7 @@ def about(name: str, keep: str = "") -> Column:
     if name == "half_life":
         meaning = f"steps until half of a memory is gone{f', from {keep}' if keep else ''}"
         return Column("half-life", meaning, "0.0", 74)
-    signals = known_signals()
+    signals = KNOWN_SIGNALS
     first, _, last = name.partition("_")
     if first == "mean" and last in signals:
         return Column(f"mean {last}", f"mean of the {signals[last].words}; 1 keeps the memory")
