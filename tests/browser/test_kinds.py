@@ -1,0 +1,47 @@
+"""nn.LSTM and nn.RNN in one notebook cell each, their signals under a real hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+CELL = """
+import grulens, torch
+torch.manual_seed(0)
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = torch.nn.{kind}(3, 12, batch_first=True)
+        self.head = torch.nn.Linear(12, 4)
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+lens = grulens.Lens(Net(), torch.randn(2, 30, 3))
+session = lens.session
+lens
+"""
+
+
+@pytest.mark.parametrize(("kind", "signals", "moved"), [("LSTM", "ifgo", "f"), ("RNN", "a", "a")])
+def test_its_own_signals_move(open_notebook: Any, kind: str, signals: str, moved: str) -> None:
+    notebook = open_notebook(CELL.format(kind=kind))
+    notebook.run_all()
+    notebook.page.locator(".grulens-panel canvas").first.wait_for()
+    for name in signals:
+        notebook.page.locator(f".grulens-{name} .noUi-handle:visible").first.wait_for()
+    assert notebook.page.locator(".grulens-z .noUi-handle:visible").count() == 0
+    notebook.kernel("session.units = (3,)")
+    handle = notebook.page.locator(f".grulens-{moved} .noUi-handle:visible").first
+    handle.focus()
+    for _ in range(4):
+        notebook.page.keyboard.press("ArrowLeft")
+    notebook.until("print(len(session.slots))", "1")
+    notebook.until("print(float(session.divergence.sum()) > 0)", "True")
+    notebook.kernel(f"lens.gates.signal = {moved!r}")
+    line = notebook.page.locator(".grulens-line").first
+    line.wait_for()
+    notebook.screenshot(f"kind-{kind}")
+    line.locator("input[type=checkbox]").click()
+    notebook.until("print(session.edited is session.baseline)", "True")
