@@ -69,7 +69,7 @@ class RecurrentCell(ABC):
     """One direction of one recurrent layer: its weights, and what it computes from them.
 
     A kind of cell gives `kind`, `blocks`, `signals`, `compute` and `output`; the rest is done here,
-    and may be done faster (`replay`, `slope`, `kept`, `steps`, `fused`).
+    and may be done faster (`kernel`, `replay`, `slope`, `kept`, `steps`).
 
     Attributes:
         weight_ih: (block of units, input), floating; one block for each product of the step.
@@ -240,6 +240,11 @@ class RecurrentCell(ABC):
             found.append(state)
         return torch.stack(found, 1)
 
+    @property
+    def kernel(self) -> Callable[..., Any] | None:
+        """The function by which torch runs such a cell over time, or None if it has none."""
+        return None
+
     def fused(
         self,
         body: Tensor,
@@ -248,7 +253,7 @@ class RecurrentCell(ABC):
         directions: Sequence[RecurrentCell],
         training: bool,
     ) -> tuple[Tensor, Tensor]:
-        """All steps of a level by torch's own kernel; only for a cell with `is_torch`.
+        """All steps of a level by torch's own kernel; only for a cell that has one.
 
         Args:
             body: (time, batch, input), or the data of a packed sequence.
@@ -260,7 +265,17 @@ class RecurrentCell(ABC):
         Returns:
             The level's own body, and the last state of each direction.
         """
-        raise CellError(f"torch has no kernel for {self!r}")
+        if self.kernel is None:
+            raise CellError(f"torch has no kernel for {self!r}")
+        weights = [tensor for cell in directions for tensor in cell.parameters]
+        parts = tuple(part.contiguous() for part in state.chunk(len(self.states), -1))
+        first = parts if len(parts) > 1 else parts[0]
+        given = (first, weights, self.bias_ih is not None, 1, 0.0, training, len(directions) == 2)
+        if batch_sizes is None:
+            output, *last = self.kernel(body, *given, False)
+        else:
+            output, *last = self.kernel(body, batch_sizes, *given)
+        return output, last[0] if len(last) == 1 else torch.cat(last, -1)
 
     def steps(self, copies: int, batch: int, like: Tensor) -> Steps:
         """What runs many copies of it side by side, step by step."""
@@ -269,7 +284,7 @@ class RecurrentCell(ABC):
     @property
     def is_torch(self) -> bool:
         """Whether torch's fused kernel computes this cell."""
-        return False
+        return self.kernel is not None
 
     @property
     def by_columns(self: Kind) -> Kind:

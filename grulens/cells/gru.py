@@ -6,7 +6,7 @@ weights belongs to cannot be seen from the weights, so a `Cell` says it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -160,23 +160,6 @@ class Cell(RecurrentCell):
             return dict(zip(self.blocks, gates(self, x, state), strict=True))
         return super().replay(x, state, edits)
 
-    def fused(
-        self,
-        body: Tensor,
-        batch_sizes: Tensor | None,
-        state: Tensor,
-        directions: Sequence[RecurrentCell],
-        training: bool,
-    ) -> tuple[Tensor, Tensor]:
-        weights = [tensor for cell in directions for tensor in cell.parameters]
-        given = (state.contiguous(), weights, self.bias_ih is not None, 1, 0.0, training)
-        both = len(directions) == 2
-        if batch_sizes is None:
-            output, last = torch._VF.gru(body, *given, both, False)
-        else:
-            output, last = torch._VF.gru(body, batch_sizes, *given, both)
-        return output, last
-
     def steps(self, copies: int, batch: int, like: Tensor) -> Steps:
         return GRUSteps(self, copies, batch, like)
 
@@ -292,10 +275,10 @@ class Cell(RecurrentCell):
         return self.over(negated)
 
     @property
-    def is_torch(self) -> bool:
+    def kernel(self) -> Callable[..., Any] | None:
         alike = (self.bias_ih is None) == (self.bias_hh is None)
         standard = self.gate is torch.sigmoid and self.candidate is torch.tanh
-        return self.reset_after and alike and standard
+        return torch._VF.gru if self.reset_after and alike and standard else None
 
     @property
     def convention(self) -> str:

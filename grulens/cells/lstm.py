@@ -6,9 +6,9 @@ Hochreiter & Schmidhuber 1997 (Neural Comput. 9:1735), with the forget gate of G
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -73,24 +73,6 @@ class LSTM(RecurrentCell):
     def output(self, signals: Mapping[str, Tensor], state: Tensor) -> Tensor:
         return (signals["o"] * torch.tanh(signals["c"])).to(state.dtype)
 
-    def fused(
-        self,
-        body: Tensor,
-        batch_sizes: Tensor | None,
-        state: Tensor,
-        directions: Sequence[RecurrentCell],
-        training: bool,
-    ) -> tuple[Tensor, Tensor]:
-        weights = [tensor for cell in directions for tensor in cell.parameters]
-        pair = tuple(part.contiguous() for part in state.chunk(2, -1))
-        given = (pair, weights, self.bias_ih is not None, 1, 0.0, training)
-        both = len(directions) == 2
-        if batch_sizes is None:
-            output, h_n, c_n = torch._VF.lstm(body, *given, both, False)
-        else:
-            output, h_n, c_n = torch._VF.lstm(body, batch_sizes, *given, both)
-        return output, torch.cat([h_n, c_n], -1)
-
     @property
-    def is_torch(self) -> bool:
-        return (self.bias_ih is None) == (self.bias_hh is None)
+    def kernel(self) -> Callable[..., Any] | None:
+        return torch._VF.lstm if (self.bias_ih is None) == (self.bias_hh is None) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -70,28 +70,12 @@ class RNN(RecurrentCell):
         a = self.compute(products, state)["a"]
         return with_slope(self.activation, a)[1][..., None] * self.weight_hh
 
-    def fused(
-        self,
-        body: Tensor,
-        batch_sizes: Tensor | None,
-        state: Tensor,
-        directions: Sequence[RecurrentCell],
-        training: bool,
-    ) -> tuple[Tensor, Tensor]:
-        kernel = torch._VF.rnn_tanh if self.activation is torch.tanh else torch._VF.rnn_relu
-        weights = [tensor for cell in directions for tensor in cell.parameters]
-        given = (state.contiguous(), weights, self.bias_ih is not None, 1, 0.0, training)
-        both = len(directions) == 2
-        if batch_sizes is None:
-            output, last = kernel(body, *given, both, False)
-        else:
-            output, last = kernel(body, batch_sizes, *given, both)
-        return output, last
-
     @property
-    def is_torch(self) -> bool:
-        alike = (self.bias_ih is None) == (self.bias_hh is None)
-        return alike and self.activation in (torch.tanh, torch.relu)
+    def kernel(self) -> Callable[..., Any] | None:
+        if (self.bias_ih is None) != (self.bias_hh is None):
+            return None
+        known = ((torch.tanh, torch._VF.rnn_tanh), (torch.relu, torch._VF.rnn_relu))
+        return next((kernel for one, kernel in known if one is self.activation), None)
 
     @property
     def convention(self) -> str:
