@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import grulens
+from grulens.adapters import StepAdapter, register
 from grulens.cells.cell import KNOWN_SIGNALS, RecurrentCell
-from grulens.errors import CellError, LayerError, RecordingError, SignalError
+from grulens.cells.lstm import LSTM
+from grulens.errors import AdapterError, CellError, LayerError, RecordingError, SignalError
 from tests.drawn import Case, cases, flat, same_bits
 
 KINDS = (nn.LSTM, nn.RNN, partial(nn.RNN, nonlinearity="relu"))
@@ -273,6 +275,40 @@ def test_an_rnn_keeps_its_graph() -> None:
         for d in (1e-6, -1e-6)
     ]
     assert float((nudged[0] - nudged[1]).sum() / 2e-6) == pytest.approx(float(by_a[0, 1, 1]), 1e-6)
+
+
+class ByHand(nn.Module):
+    """An LSTM's step, written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(2, 12), nn.Linear(3, 12)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        i, f, g, o = (self.x(x) + self.h(state[0])).chunk(4, 1)
+        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+def test_a_registered_module_keeps_one_state() -> None:
+    def cell(m: ByHand) -> LSTM:
+        return LSTM(m.x.weight, m.h.weight, m.x.bias, m.h.bias)
+
+    h = torch.zeros(1, 3)
+    register(
+        ByHand, StepAdapter(cell, arguments=lambda m, x, hc: (x, hc[0]), state=lambda m, r: r[0])
+    )
+    try:
+        with pytest.raises(AdapterError, match=r"'cells' of .* ByHand: LSTM\(.*\) keeps h and c"):
+            grulens.record(ByHand(), torch.zeros(1, 2), (h, h))
+    finally:
+        register(ByHand, None)
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTMCell, nn.RNNCell])
+def test_a_cell_takes_a_batch_of_no_rows(kind: Any) -> None:
+    run = grulens.record(kind(2, 3), torch.zeros(0, 2))
+    assert run["cell"].shape == (0, 1, 3)
 
 
 def test_a_signal_means_one_thing_in_all_kinds() -> None:

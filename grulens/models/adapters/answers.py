@@ -47,12 +47,18 @@ def takes_more(function: Callable[..., Any] | None, first: int) -> bool:
 def cells_said(adapter: Any, module: Any) -> Cells:
     """The cells it gives, by level and direction."""
     cells = asked(adapter, module, "cells", adapter.cells)
+    who = f"'cells' of the {type(adapter).__name__} of {type(module).__name__}"
     try:
-        return keyed(cells)
+        by_key = keyed(cells)
     except CellError as error:
-        raise AdapterError(
-            f"'cells' of the {type(adapter).__name__} of {type(module).__name__}: {error}"
-        ) from error
+        raise AdapterError(f"{who}: {error}") from error
+    for cell in by_key.values():
+        if len(cell.states) > 1:
+            raise AdapterError(
+                f"{who}: {cell!r} keeps {' and '.join(cell.states)}; a module can be registered "
+                "that keeps one state, h (torch's own nn.LSTM and nn.LSTMCell need no adapter)"
+            )
+    return by_key
 
 
 def pair(adapter: Any, module: Any, given: Any) -> tuple[Any, Any]:

@@ -129,7 +129,7 @@ class OfCell:
 
         def enter(result: Any) -> Tensor:
             h = result[0] if pair else _state(module, result, x)
-            return h.reshape(1, len(rows), -1)
+            return h.reshape(1, len(rows), module.hidden_size)
 
         def leave(done: Run) -> Any:
             last = done.h_n[0] if batched else done.h_n[0, 0]

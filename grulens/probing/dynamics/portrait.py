@@ -30,7 +30,7 @@ class Portrait(Result):
 
     Attributes:
         layer: the layer.
-        mean: the mean state (unit,).
+        mean: the mean state (unit,); of an LSTM a state is h and c side by side.
         axes: the components as directions, orthonormal, the widest first (component, unit).
         explained: the share of the states' variance along each, (component,).
         points: the states in these components (batch, time, component), NaN on padding.
@@ -155,7 +155,7 @@ class Plane:
 def portrait(
     recording: Recording | LayerRecording, layer: str | None = None, *, components: int = 3
 ) -> Portrait:
-    """The principal components of a recorded layer's states (Jolliffe 2002).
+    """The principal components of a recorded layer's whole states (Jolliffe 2002).
 
     Sussillo and Barak 2013 (Neural Comput. 25:626) look at trajectories and fixed points of trained
     networks in them.
@@ -180,7 +180,7 @@ def portrait(
     if isinstance(components, bool) or not isinstance(components, int) or components < 2:
         raise PositionError(f"components must be a whole number from 2 up, got {shown(components)}")
     mask = recorded.mask.cpu()
-    states = recorded.h.detach().cpu().double()[mask]
+    states = recorded.state.detach().cpu().double()[mask]
     count = min(components, *states.shape)
     if count < 2:
         raise RecordingError(

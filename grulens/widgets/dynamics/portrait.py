@@ -154,7 +154,7 @@ class PhasePortrait(Panel):
             return super().still()
         plane = self._plane
         places, ways = self._space.places(plane)
-        points = self._space.project(plane, self.session.now.h)
+        points = self._space.project(plane, self.session.now)
         title, axes = f"states of {self.session.layer}", self._space.axes(self.plane.value)
         found = self.found
         kinds = () if found is None else found.kinds
@@ -191,7 +191,7 @@ class PhasePortrait(Panel):
 
     def _search(self, job: Job[FixedPoints]) -> None:
         layer, x = self.session.before, self._x
-        search(job, layer.cell, layer.h[layer.mask], x)
+        search(job, layer.cell, layer.state[layer.mask], x)
 
     def _show_search(self) -> None:
         found = self.found
@@ -248,7 +248,7 @@ class PhasePortrait(Panel):
         layer, place = request
         valid = layer.mask[place]
         with torch.no_grad():
-            x, h = layer.x[place][valid].cpu(), layer.h_prev[place][valid].cpu()
+            x, h = layer.x[place][valid].cpu(), layer.state_prev[place][valid].cpu()
             cell = layer.cell.over(lambda weight: weight.detach().cpu())
             if layer.segments[0].reverse:
                 x, h = x.flip(0), h.flip(0)
@@ -294,9 +294,9 @@ class PhasePortrait(Panel):
         edited = session.edited is not session.baseline
         with self.picture.batch():
             self._plot.states(
-                space.project(plane, session.now.h), values, colors=colors, ends=ends,
+                space.project(plane, session.now), values, colors=colors, ends=ends,
                 measure=measure, tokens=session.token_rows or None,
-                before=space.project(plane, session.before.h) if edited else None,
+                before=space.project(plane, session.before) if edited else None,
                 axes=space.axes(self.plane.value), title=f"states of {session.layer}",
             )  # fmt: skip
 
@@ -337,7 +337,7 @@ class PhasePortrait(Panel):
         if session.step >= session.steps:
             self._plot.here(None)
             return
-        x, y = self._plane.project(session.now.h[session.row, session.step]).tolist()
+        x, y = self._plane.project(session.now.state[session.row, session.step]).tolist()
         self._plot.here((x, y))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from grulens.cells.dynamics.fixed_points import FixedPoints
 from grulens.errors import RecordingError
+from grulens.models.recording import LayerRecording
 from grulens.probing.dynamics.portrait import Plane, Portrait, portrait
 from grulens.widgets.session.session import Session
 
@@ -69,9 +70,9 @@ class PhaseSpace:
         through = None if found is None or index is None else found.states[index]
         return self.portrait.plane(*pair, through=through)
 
-    def project(self, plane: Plane, h: Tensor) -> np.ndarray:
-        """States of the layer in a plane (row, time, 2), NaN on padding."""
-        points = plane.project(h)
+    def project(self, plane: Plane, layer: LayerRecording) -> np.ndarray:
+        """The states of a run of the layer in a plane (row, time, 2), NaN on padding."""
+        points = plane.project(layer.state)
         points[~self.session.before.mask.cpu()] = torch.nan
         return points.numpy()
 

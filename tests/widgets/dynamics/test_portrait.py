@@ -296,3 +296,41 @@ def test_a_search_that_is_stopped_says_after_how_much(
     found(panel)
     assert panel.found.note.startswith("stopped after ")
     assert f"; {panel.found.note}" in panel._status.value
+
+
+@pytest.mark.parametrize("layer", ["l0", "l0_reverse"])
+def test_an_lstm_moves_in_h_and_c(layer: str) -> None:
+    torch.manual_seed(2)
+    lstm, x = nn.LSTM(3, 4, batch_first=True, bidirectional=True), torch.randn(2, 8, 3)
+    session = Session(lstm, x, readout=lambda out: out[0])
+    session.layer = layer
+    panel = PhasePortrait(session)
+    panel.field.value = True
+    found(panel)
+    panel.measure.click()
+    assert panel.wait(20.0)
+    assert panel._parting.value.startswith('<span role="status">largest exponent')
+    states = panel.found.states
+    assert states.shape[1] == 8
+    assert torch.allclose(states[:, :4], after_a_step(lstm, layer, states), atol=1e-5)
+    panel.point.value = 0
+    panel._on_place(0.1, 0.2)
+    assert "started in the plane through point 0; after 200 steps" in panel._about.value
+    session.add(clamp(layer, "c", 1, value=2.0))
+    dots = layers(panel).dots.data
+    now = session.now.state[torch.tensor(dots["row"]), torch.tensor(dots["step"])]
+    where = panel._plane.project(now).numpy()
+    np.testing.assert_allclose(np.stack([dots["x"], dots["y"]], 1), where, atol=1e-6)
+    assert panel._errors.value == ""
+    panel.close()
+
+
+def after_a_step(lstm: nn.LSTM, layer: str, states: torch.Tensor) -> torch.Tensor:
+    """Torch's own h after a step without input from states (point, h and c) of a layer."""
+    cell = nn.LSTMCell(3, 4)
+    with torch.no_grad():
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            getattr(cell, name).copy_(getattr(lstm, f"{name}_{layer}"))
+        h, c = states.float().chunk(2, 1)
+        after: torch.Tensor = cell(torch.zeros(len(h), 3), (h, c))[0]
+    return after.double()
