@@ -47,9 +47,11 @@ class JobButton(Generic[T]):
         self._work, self._show_panel = work, show
         self.job: Job[T] = Job(text, noun)
         # not cleared after the click: what it starts may have failed by then
-        self.button = button(text, tip, panel.callbacks.guard(self._on_click, clears=False))
+        self.button = button(
+            text, tip, panel.callbacks.guard(self._on_click, source=self, clears=False)
+        )
         self.bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
-        self._worker = panel.callbacks.background(self._run, stop=self.stop)
+        self._worker = panel.callbacks.background(self._run, source=self, stop=self.stop)
 
     @property
     def percent(self) -> int:
@@ -72,6 +74,7 @@ class JobButton(Generic[T]):
         """Forget what was found, of something else than what is asked for now, and do no more."""
         self.job.stop()
         self.job = Job(self._text, self._noun)
+        self._panel.callbacks.clear(self)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is done any more; whether that was reached in time."""

@@ -252,3 +252,34 @@ def test_a_tree_is_plotted(session: Session) -> None:
     with pytest.raises(ReadoutError, match="a tree of phrases is of one class"):
         grulens.plot(tree, output=1)
     view.close()
+
+
+class Mixed(nn.Module):
+    """A GRU upon an LSTM; the head reads the GRU alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 3, batch_first=True)
+        self.gru = nn.GRU(3, 4, batch_first=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.gru(self.lstm(x)[0])[0])
+        return out
+
+
+def test_why_nothing_was_built_is_of_the_layer_shown() -> None:
+    torch.manual_seed(0)
+    session = Session(Mixed(), torch.randn(1, 4, 3))
+    session.layer = "lstm.l0"
+    panel = PhraseTree(session)
+    panel.build.click()
+    assert panel.wait(20.0)
+    assert "layer &#x27;lstm.l0&#x27;" in panel._errors.value
+    session.layer = "gru.l0"
+    assert panel._errors.value == ""
+    panel.build.click()
+    assert panel.wait(20.0)
+    assert panel._errors.value == ""
+    assert panel.tree is not None
+    panel.close()
