@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import grulens
-from grulens.adapters import StepAdapter, register
+from grulens.adapters import Signal, StepAdapter, register
 from grulens.cells.cell import KNOWN_SIGNALS, RecurrentCell
 from grulens.cells.lstm import LSTM
 from grulens.errors import AdapterError, CellError, LayerError, RecordingError, SignalError
@@ -275,6 +275,22 @@ def test_an_rnn_keeps_its_graph() -> None:
         for d in (1e-6, -1e-6)
     ]
     assert float((nudged[0] - nudged[1]).sum() / 2e-6) == pytest.approx(float(by_a[0, 1, 1]), 1e-6)
+
+
+def test_another_kind_with_a_signal_of_that_name_changes_no_edit() -> None:
+    torch.manual_seed(0)
+    model, x = nn.LSTM(2, 3, batch_first=True), torch.randn(1, 4, 2)
+    known = dict(KNOWN_SIGNALS)
+    edit = grulens.shift("l0", "c", 0, by=1.0, at=1)
+    before = grulens.record(model, x, edits=edit)["l0"].c
+    try:
+        # a candidate that is called c comes out of an activation; the c of an LSTM does not
+        KNOWN_SIGNALS["c"] = Signal("c", "candidate", -1.0, 1.0, "candidate")
+        assert torch.equal(grulens.record(model, x, edits=edit)["l0"].c, before)
+    finally:
+        KNOWN_SIGNALS.update(known)
+    plain = grulens.record(model, x)["l0"].c
+    assert torch.allclose(before[0, 1, 0] - plain[0, 1, 0], torch.ones(()))
 
 
 class ByHand(nn.Module):

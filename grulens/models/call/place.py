@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.changes import Change
 
 
@@ -23,7 +24,7 @@ class Place:
         layer: its name.
         batch: rows.
         steps: steps of this call.
-        units: units of the layer.
+        cell: the layer's cell.
         start: the position of this call's first step on the layer's time axis.
         total: the length of that axis: what a negative position counts from.
         lengths: (batch,) how far each row goes, or None; for a layer that is called once.
@@ -34,12 +35,17 @@ class Place:
     layer: str
     batch: int
     steps: int
-    units: int
+    cell: RecurrentCell
     start: int
     total: int
     lengths: Tensor | None
     like: Tensor
     mean: Callable[[], Tensor]
+
+    @property
+    def units(self) -> int:
+        """Units of the layer."""
+        return self.cell.hidden_size
 
 
 @runtime_checkable

@@ -160,9 +160,7 @@ class Watch:
             # a module called several times has one time axis, known from the unedited run
             total, lengths = before.steps_of(batch), None
             mean = before.mean
-        place = Place(
-            name, batch, steps, inside.cell.hidden_size, start, total, lengths, inside.h_0, mean
-        )
+        place = Place(name, batch, steps, inside.cell, start, total, lengths, inside.h_0, mean)
         return [edit.change(place) for edit in edits]
 
     def run_levels(

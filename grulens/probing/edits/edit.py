@@ -105,12 +105,10 @@ class Edit:
         if self.kind == "scale":
             return Change(self.signal, where, amount, zero)
         if self.kind == "shift":
-            return Change(self.signal, where, one, amount, before_activation=self._activated)
+            # asked of this cell: another kind may have an activation where this one has none
+            before = place.cell.signal(self.signal).activated
+            return Change(self.signal, where, one, amount, before_activation=before)
         return Change(self.signal, where, zero, amount)
-
-    @property
-    def _activated(self) -> bool:
-        return KNOWN_SIGNALS[self.signal].activated
 
     def _units(self, place: Place) -> Tensor:
         if self.units is None:
@@ -186,8 +184,9 @@ class Edit:
         'state of unit 3 set to 0, steps 0 to 3'
         """
         does = {"scale": "times", "shift": "plus"}.get(self.kind, "set to")
-        before = " (before the activation)" if self.kind == "shift" and self._activated else ""
-        name = KNOWN_SIGNALS[self.signal].words
+        known = KNOWN_SIGNALS[self.signal]
+        before = " (before the activation)" if self.kind == "shift" and known.activated else ""
+        name = known.words
         text = f"{name} of {positions.words(self.units, 'unit')} {does} "
         text += f"{amounts.words(self.amount)}{before}"
         text += "" if self.at is None else f", {positions.words(self.at, 'step')}"

@@ -29,6 +29,8 @@ def describe_mismatch(edit: Edit, run: Recording) -> str:
         return f"layer {edit.layer}, which did not run"
     layer = run[edit.layer]
     batch, steps, units = layer.shape
+    if edit.signal not in layer.names:
+        return f"signal {edit.signal}, which layer {edit.layer} has not got"
     for index, size, what in ((edit.units, units, "unit"), (edit.at, steps, "step"),
                               (edit.rows, batch, "row")):  # fmt: skip
         missing = _missing(index, size)
@@ -38,7 +40,7 @@ def describe_mismatch(edit: Edit, run: Recording) -> str:
         edit.check_units(units)
         edit.check_steps(steps)
         edit.change(
-            Place(layer.name, batch, steps, units, 0, steps, None, layer.segments[0].h_0,
+            Place(layer.name, batch, steps, layer.cell, 0, steps, None, layer.segments[0].h_0,
                   lambda: layer.h.new_zeros(units))
         )  # fmt: skip
     except EditError as error:

@@ -64,10 +64,10 @@ class Experiment:
     def place(self) -> Place:
         """Its whole time axis, as edits are asked for their changes."""
         layer = self.recording
-        batch, steps, units = layer.shape
+        batch, steps, _ = layer.shape
         lengths = None if layer.mask.all() else layer.mask.sum(1).cpu()
         mean = cache(layer.mean)
-        return Place(self.layer, batch, steps, units, 0, steps, lengths, layer.x, mean)
+        return Place(self.layer, batch, steps, layer.cell, 0, steps, lengths, layer.x, mean)
 
     def run(self, given: Given | None = None) -> Any:
         """Run the model, on its own arguments or on others."""
