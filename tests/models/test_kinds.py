@@ -293,6 +293,23 @@ def test_another_kind_with_a_signal_of_that_name_changes_no_edit() -> None:
     assert torch.allclose(before[0, 1, 0] - plain[0, 1, 0], torch.ones(()))
 
 
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.LSTMCell])
+def test_a_model_may_write_over_the_state_of_an_edited_run(kind: Any) -> None:
+    torch.manual_seed(0)
+    module, x = kind(2, 3), torch.randn(1, 2)  # of one row, h and c lie in one piece
+    with grulens.editing(module, grulens.clamp(grulens.layers(module)[0].name, "f", value=0.5)):
+        found = module(x)
+        h, c = found if kind is nn.LSTMCell else found[1]
+        kept = c.clone()
+        h.mul_(2.0)
+    assert torch.equal(c, kept)
+    c.sum().backward()
+    assert (
+        module.get_parameter("weight_hh" if kind is nn.LSTMCell else "weight_hh_l0").grad
+        is not None
+    )
+
+
 class ByHand(nn.Module):
     """An LSTM's step, written out."""
 

@@ -213,9 +213,13 @@ def looks(value: Any) -> str:
 
 
 def _apart(state: Tensor) -> tuple[Tensor, Tensor]:
-    """The h and the c of an LSTM's state (..., state)."""
+    """The h and the c of an LSTM's state (..., state), each its own: a model may write over one."""
     h, c = state.chunk(2, -1)
-    return h.contiguous(), c.contiguous()
+    return _own(h), _own(c)
+
+
+def _own(part: Tensor) -> Tensor:
+    return part.clone(memory_format=torch.contiguous_format)
 
 
 def _cell(module: nn.Module, held: dict[str, Tensor], suffix: str) -> RecurrentCell:
