@@ -61,7 +61,7 @@ class Signal:
 
 
 KNOWN_SIGNALS: dict[str, Signal] = {}
-"""Every signal that some kind of cell has, by name."""
+"""Every signal that some kind of cell has, by name; of two kinds that share a name, the first."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,7 +96,8 @@ class RecurrentCell(ABC):
     states: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init_subclass__(cls) -> None:
-        KNOWN_SIGNALS.update({signal.name: signal for signal in cls.signals})
+        for signal in cls.signals:
+            KNOWN_SIGNALS.setdefault(signal.name, signal)
 
     def __post_init__(self) -> None:
         ranks = {"weight_hh": 2, "weight_ih": 2, "bias_ih": 1, "bias_hh": 1}
