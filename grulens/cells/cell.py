@@ -280,7 +280,7 @@ class RecurrentCell(ABC):
 
     def steps(self, copies: int, batch: int, like: Tensor) -> Steps:
         """What runs many copies of it side by side, step by step."""
-        return PlainSteps(self, copies, batch)
+        return PlainSteps(self, batch)
 
     @property
     def is_torch(self) -> bool:

@@ -135,10 +135,6 @@ class Program:
             self.shift(name, value, start) if before else self.apply(name, value, start)
         )
 
-    def shifts(self, signal: str) -> bool:
-        """Whether something is added before the activation of a signal."""
-        return signal in self._before
-
     @property
     def signals(self) -> set[str]:
         """The signals that it changes, before or after their activation."""

@@ -50,7 +50,7 @@ def test_copies_side_by_side_are_single_runs(cell, plain, known, shared, data):
     runs = [[change() for _ in range(data.draw(st.integers(1, 3)))] for _ in range(copies)]
     runs.sort(key=lambda run: Program(run, steps, x).first)
     stacked = Stacked(runs, batch, 4, steps, x)
-    runner = PlainSteps(cell, copies, batch) if plain else cell.steps(copies, batch, x)
+    runner = PlainSteps(cell, batch) if plain else cell.steps(copies, batch, x)
     whole = torch.cat([state[:, None], cell.kept(x, unroll(cell, x, state).h, state)], 1)
     given_x, given_state = x, state
     if not (known or shared):

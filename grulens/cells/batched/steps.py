@@ -47,11 +47,10 @@ class PlainSteps:
 
     Args:
         cell: a `RecurrentCell`.
-        copies: at most so many runs.
-        batch: rows of each.
+        batch: rows of each copy.
     """
 
-    def __init__(self, cell: Any, copies: int, batch: int) -> None:
+    def __init__(self, cell: Any, batch: int) -> None:
         self.cell, self.batch = cell.by_columns, batch
 
     def lies(self, signal: str) -> tuple[int, int]:

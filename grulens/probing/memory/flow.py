@@ -17,6 +17,7 @@ from torch.nn.functional import linear
 
 from grulens.arguments import Rows
 from grulens.cells.dynamics.jacobian import Slopes
+from grulens.cells.gru import Cell
 from grulens.cells.memory.flow import gains, product
 from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.job import Job, tell
@@ -260,7 +261,7 @@ def gradient_flow(
     torch.Size([4, 4])
     """
     recorded = layer_of(recording, layer)
-    gru_of(recorded, "gradient flow by its four ways")
+    cell = gru_of(recorded, "gradient flow by its four ways")
     recorded.check_one_batch("gradient flow")
     if any(segment.program for segment in recorded.segments):
         raise RecordingError(
@@ -268,11 +269,10 @@ def gradient_flow(
             "cell says; record without edits of this layer"
         )
     chosen = positions.chosen(rows, recorded.shape[0], "row", f"layer {recorded.name!r}")
-    return GradientFlow(recorded.name, recorded.shape, tuple(_trajectories(recorded, chosen)))
+    return GradientFlow(recorded.name, recorded.shape, tuple(_trajectories(recorded, cell, chosen)))
 
 
-def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory]:
-    cell = gru_of(layer, "gradient flow by its four ways")
+def _trajectories(layer: LayerRecording, cell: Cell, rows: Tensor) -> Iterator[RowTrajectory]:
     cell = cell.over(lambda weight: weight.detach().cpu().double())
     x, h_prev = layer.x.detach().cpu(), layer.h_prev.detach().cpu()
     with torch.no_grad():
