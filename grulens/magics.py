@@ -30,6 +30,10 @@ VIEWS = {
     "gates": ("grulens.widgets.gates.sliders", "GateSliders"),
     "neurons": ("grulens.widgets.units.table", "NeuronTable"),
     "ablation": ("grulens.widgets.edits.toggles", "AblationToggles"),
+    "memory": ("grulens.widgets.memory.screen", "GateMemory"),
+    "motion": ("grulens.widgets.dynamics.portrait", "PhasePortrait"),
+    "credit": ("grulens.widgets.credit.screen", "CreditBars"),
+    "phrases": ("grulens.widgets.phrases.tree", "PhraseTree"),
 }
 
 

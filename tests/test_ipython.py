@@ -16,7 +16,12 @@ from torch import nn
 
 import grulens
 from grulens import AblationToggles, GateSliders, Lens, NeuronTable
+from grulens.credit import CreditBars
+from grulens.dynamics import PhasePortrait
 from grulens.magics import VIEWS, models_in, runs_of
+from grulens.memory import GateMemory
+from grulens.phrases import PhraseTree
+from grulens.widgets.studies import STUDIES
 
 
 @pytest.fixture
@@ -147,6 +152,10 @@ def test_a_model_alone_lists_its_layers(loaded: InteractiveShell) -> None:
         ("gates", GateSliders),
         ("neurons", NeuronTable),
         ("ablation", AblationToggles),
+        ("memory", GateMemory),
+        ("motion", PhasePortrait),
+        ("credit", CreditBars),
+        ("phrases", PhraseTree),
     ],
 )
 def test_a_screen_on_an_input(loaded: InteractiveShell, view: str, kind: type) -> None:
@@ -156,6 +165,12 @@ def test_a_screen_on_an_input(loaded: InteractiveShell, view: str, kind: type) -
     assert screen.session.layer == "l1"
     assert any("widget-view" in mime for output in outputs for mime in output.data)
     assert not any(value is screen for value in loaded.user_ns["_oh"].values())
+
+
+def test_what_a_lens_can_look_into_is_a_screen_of_its_own() -> None:
+    assert {name: ":".join(VIEWS[name]) for name in STUDIES} == {
+        name: study.screen for name, study in STUDIES.items()
+    }
 
 
 @pytest.mark.parametrize("text", ["d = {1 + 1}", "$x of 'x'", "a  b"])
@@ -295,6 +310,7 @@ def completions(shell: InteractiveShell, line: str) -> list[str]:
         ("%grulens --view gates ", ["model"]),
         ("%grulens model x --view ", [*VIEWS]),
         ("%grulens model x --view=ga", ["gates"]),
+        ("%grulens model x --view m", ["memory", "motion"]),
         ("%grulens model x --layer ", ["l0", "l1"]),
         ("%grulens reader x --layer rnn.", ["rnn.l0"]),
         ("%grulens --layer rnn", []),

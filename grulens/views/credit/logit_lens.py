@@ -30,7 +30,7 @@ from grulens.views.figure.canvas import (
     zooming,
 )
 from grulens.views.figure.palette import AFTER
-from grulens.views.figure.tokens import plain, visible_text
+from grulens.views.figure.tokens import plain, visible_name, visible_text
 
 #: Okabe and Ito's colours (2008), and a dash each, so that print in grey tells them apart too.
 LINES: Final = (
@@ -99,7 +99,7 @@ class LensLines:
         values = np.asarray(values, np.float64)[: len(LINES)]
         self._values = values if mask is None else np.where(mask, values, np.nan)
         self._tokens = tokens
-        self._called = [visible_text(name, 16) for name in names[: len(values)]]
+        self._called = [visible_name(name, 16) for name in names[: len(values)]]
         fit(self.x_range, values.shape[1])
         if quantity == "probability":
             self.root.y_range.update(start=0.0, end=1.0)

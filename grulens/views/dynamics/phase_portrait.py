@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from grulens.durations import steps
 from grulens.views.dynamics.phase_figure import HEIGHT, WIDTH, PhaseFigure, legend_of, mark_of
 from grulens.views.figure.palette import COLORS
-from grulens.views.figure.tokens import plain, visible_text
+from grulens.views.figure.tokens import plain, visible_name, visible_text
 
 #: More dots than this nobody can tell apart, nor more lines.
 DOTS: Final = 4000
@@ -243,7 +243,7 @@ class PhasePlot:
             bar.major_label_overrides = {tick: f"{tick:.3g}" for tick in ticks.tolist()}
             return
         count = min(len(colors), len(CLASSES))
-        words = [visible_text(name, 12) for name in colors[:count]]
+        words = [visible_name(name, 12) for name in colors[:count]]
         if len(colors) > count:
             words[-1] = "others"
         mapper.update(palette=list(CLASSES[:count]), low=-0.5, high=count - 0.5)

@@ -13,6 +13,7 @@ import unicodedata
 from typing import Final
 
 _SHOWN: Final = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
+_BETWEEN: Final = re.compile(r"(?<=\S) (?=\S)")
 _TEX: Final = re.compile(r"\$(?=\$)|\\(?=[\[\]()])")
 
 
@@ -24,9 +25,24 @@ def visible_text(token: object, limit: int = 24) -> str:
     >>> visible_text("abcdef", limit=4)
     'abc…'
     """
-    text = str(token)
     # long texts are cut before they are looked at: a token may be a whole file
-    shown = "".join(map(_character, text[: limit + 1])) if text else _SHOWN[""]
+    return _cut(_visible(str(token)[: limit + 1]), limit)
+
+
+def visible_name(name: object, limit: int = 24) -> str:
+    r"""The name of a class, as `visible_text`; a single space between its words stays a space.
+
+    >>> visible_name("class 3"), visible_name(" "), visible_name("a \n"), visible_name("a  b")
+    ('class 3', '␣', 'a␣⏎', 'a␣␣b')
+    """
+    return _cut(" ".join(map(_visible, _BETWEEN.split(str(name)[: limit + 1]))), limit)
+
+
+def _visible(text: str) -> str:
+    return "".join(map(_character, text)) or _SHOWN[""]
+
+
+def _cut(shown: str, limit: int) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from grulens.views.figure import raster
 from grulens.views.figure.palette import COLORS, PALETTE, WHITE_INK, words_of
-from grulens.views.figure.tokens import plain, visible_text
+from grulens.views.figure.tokens import plain, visible_name
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.page import scripts as page_scripts
@@ -234,7 +234,7 @@ def _answers(labels: Sequence[Sequence[object]], before: Any, after: Any) -> Col
     there = len(labels) > 0 and before is not None and after is not None
     return ColumnDataSource(
         {
-            "label": [visible_text(name, 16) for names in labels for name in names]
+            "label": [visible_name(name, 16) for names in labels for name in names]
             if there
             else [],
             "before": np.ravel(before).tolist() if there else [],

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from grulens.views.figure.canvas import fit, frame, legend, stretch
 from grulens.views.figure.palette import AFTER, BEFORE
-from grulens.views.figure.tokens import plain, visible_text
+from grulens.views.figure.tokens import plain, visible_name
 
 _BAR = 15
 _LABEL_JS = "return bars.data.label[tick] ?? ''"
@@ -72,8 +72,8 @@ class ClassBars:
         """
         place = np.arange(len(labels))
         self.source.data = {
-            "label": [visible_text(label, 16) for label in labels],
-            "name": [visible_text(label, 200) for label in labels],
+            "label": [visible_name(label, 16) for label in labels],
+            "name": [visible_name(label, 200) for label in labels],
             "row": place,
             "before": np.asarray(before, np.float64),
             "after": np.asarray(after, np.float64),

@@ -14,7 +14,7 @@ from grulens.views.credit.logit_lens import LINES
 from grulens.views.credit.waterfall import number
 from grulens.views.figure import raster
 from grulens.views.figure.palette import DIRECT
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name
 from grulens.views.still.lens import tokens as coloured
 
 WIDTH: Final = 800
@@ -110,7 +110,7 @@ def lines(
         drawn += [f'<polyline fill="none" {style} points="{part}"/>' for part in points]
         told.append(
             f'<svg width="26" height="8" aria-hidden="true"><line x2="26" y1="4" y2="4" {style}/>'
-            f"</svg> <code>{escape(visible_text(name))}</code>"
+            f"</svg> <code>{escape(visible_name(name))}</code>"
         )
     mark = ""
     if step is not None:

@@ -27,7 +27,7 @@ from grulens.views.figure.palette import (
     WHITE_INK,
     words_of,
 )
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name, visible_text
 
 #: More tokens than this are counted, not shown.
 TOKENS: Final = 800
@@ -158,7 +158,7 @@ def output(
         f'<th {cell}><span style="color:{AFTER}">■</span> after</th></tr>'
     )
     rows = "".join(
-        f'<tr style="background:transparent"><td {cell}><code>{escape(visible_text(label))}</code>'
+        f'<tr style="background:transparent"><td {cell}><code>{escape(visible_name(label))}</code>'
         f"</td><td {cell}>{b:.3f}</td><td {cell}>{a:.3f}</td></tr>"
         for label, b, a in zip(labels, before.tolist(), after.tolist(), strict=True)
     )

@@ -17,7 +17,7 @@ from grulens.views.credit.bars import FLOOR, TokenBars
 from grulens.views.credit.logit_lens import LINES, LensLines
 from grulens.views.credit.waterfall import Waterfall
 from grulens.views.figure import raster
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name, visible_text
 from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.still import credit as still_credit
 from grulens.views.still import lens as still
@@ -134,13 +134,13 @@ class LensFigure:
             self._drawn.append(
                 lambda: still.tokens(
                     logits, signal="difference", tokens=tokens, mask=mask, ends=ends,
-                    name=f"the {word} of {visible_text(called[0])}",
+                    name=f"the {word} of {visible_name(called[0])}",
                 )
             )  # fmt: skip
         self.shares.root.visible = found.weight is not None
         if found.weight is not None:
             after = f", {visible_text(tokens[step])}" if tokens is not None else ""
-            title = f"the {word} of {visible_text(called[0])} after step {step}{after}"
+            title = f"the {word} of {visible_name(called[0])} after step {step}{after}"
             labels, parts = shares(found, row, step, klass)
             self.shares.update(labels, np.array(parts), whole=word, title=title)
             self._drawn.append(lambda: still_credit.parts(labels, parts, word, title))

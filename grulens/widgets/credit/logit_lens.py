@@ -10,7 +10,7 @@ from grulens.models.restore.standing import Standing
 from grulens.probing.credit.logit_lens import LogitLens, logit_lens
 from grulens.probing.readout.head import Head, head_of
 from grulens.views.credit.waterfall import number
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name
 from grulens.widgets.credit.credit_view import Overtaken, Request
 from grulens.widgets.credit.figures import LensFigure
 from grulens.widgets.jupyter.bokeh_view import BokehView
@@ -77,10 +77,10 @@ class LogitLensView:
             where = f"after step {request.step} "
             if probability:
                 value = number(float(lens.probability[request.row, request.step, best]))
-                text = f"the likeliest is “{visible_text(names([best])[0])}”, probability {value}"
+                text = f"the likeliest is “{visible_name(names([best])[0])}”, probability {value}"
             else:
                 value = number(float(lens.logits[request.row, request.step, klass]))
-                name = "output" if classes == 1 else f"“{visible_text(names([klass])[0])}”"
+                name = "output" if classes == 1 else f"“{visible_name(names([klass])[0])}”"
                 text = f"the value of {name} is {value}"
             return where + text + missing, HINT
 

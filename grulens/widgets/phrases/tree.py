@@ -19,7 +19,7 @@ from grulens.job import Job
 from grulens.probing.credit.target import FINAL
 from grulens.probing.phrases.agglomerate import Hierarchy
 from grulens.probing.phrases.merging import Group
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name
 from grulens.views.phrases.phrase import Phrase, describe, number, words
 from grulens.views.phrases.tree import PhraseBoxes
 from grulens.views.still.lens import compose
@@ -203,7 +203,7 @@ class PhraseTree(Panel):
     def _name_classes(self, classes: int) -> None:
         labels = self.session.labels
         named = labels if labels is not None and len(labels) == classes else None
-        names = [visible_text(named[i]) if named else f"class {i}" for i in range(classes)]
+        names = [visible_name(named[i]) if named else f"class {i}" for i in range(classes)]
         if names == self._names:
             return
         self._names = names

@@ -10,7 +10,7 @@ from torch import Tensor
 from grulens.errors import ReadoutError, WeightsChangedError
 from grulens.models.restore.standing import Standing
 from grulens.probing.readout.head import Head, head_of
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name
 from grulens.widgets.session.session import Session
 
 #: More classes than this fit no list: the likeliest are offered.
@@ -105,4 +105,4 @@ class Directions:
         labels = self.session.labels
         if labels is None or len(labels) != classes:
             return [f"class {i}" for i in range(classes)]
-        return [visible_text(label) for label in labels]
+        return [visible_name(label) for label in labels]

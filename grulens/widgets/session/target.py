@@ -6,7 +6,7 @@ from typing import Final
 
 import ipywidgets as W
 
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name
 from grulens.widgets.session.session import Session
 
 #: More classes than this fit no list: the likeliest are offered.
@@ -56,7 +56,7 @@ class Target:
         names = self.session.answers.names(self.classes, listed)
         first = "the largest" if self.session.answer_now.scale == "value" else "the likeliest"
         options = [(first, LIKELIEST)]
-        options += [(visible_text(n), i) for n, i in zip(names, listed, strict=True)]
+        options += [(visible_name(n), i) for n, i in zip(names, listed, strict=True)]
         self.offering = True
         try:
             if list(self.control.options) != options:
@@ -70,4 +70,4 @@ class Target:
         """A class in quotation marks; of one alone, that it is the output."""
         if self.classes == 1:
             return "output"
-        return f"“{visible_text(self.session.answers.names(self.classes, [klass])[0])}”"
+        return f"“{visible_name(self.session.answers.names(self.classes, [klass])[0])}”"

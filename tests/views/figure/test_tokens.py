@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grulens.views.figure.tokens import plain, visible_text
+from grulens.views.figure.tokens import plain, visible_name, visible_text
 
 # What BokehJS 3.9 looks for in titles and axis labels before it hands them to MathJax.
 TEX = re.compile(r"\$\$[^]*?\$\$|\\\[[^]*?\\\]|\\\([^]*?\\\)".replace("[^]", r"[\s\S]"))
@@ -39,3 +39,14 @@ def test_every_character_is_visible_and_the_length_has_a_bound(text: str) -> Non
 )
 def test_tokens(token: object, shown: str) -> None:
     assert visible_text(token) == shown
+
+
+@given(st.text(alphabet="a \n\t\u202e␣", max_size=40))
+def test_a_name_keeps_the_spaces_between_its_words_and_no_others(text: str) -> None:
+    shown = visible_name(text, limit=60)
+    assert 0 < len(shown) <= 60
+    assert shown.isprintable()
+    assert shown == shown.strip()
+    assert "  " not in shown
+    assert shown.replace(" ", "␣") == visible_text(text, limit=60)
+    assert shown.count(" ") == len(re.findall(r"(?<=[^\s]) (?=[^\s])", text))

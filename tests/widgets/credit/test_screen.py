@@ -434,7 +434,7 @@ def test_a_regressor_has_values_and_no_probabilities(outputs: int) -> None:
     assert bars.wait(20.0)
     output = model(*session.args)[0, session.step].detach()
     klass = int(output.argmax())
-    name = "output" if outputs == 1 else f"“class␣{klass}”"
+    name = "output" if outputs == 1 else f"“class {klass}”"
     value = number(float(output[klass]))
     assert f"after step {session.step} the value of {name} is {value}" in bars._status.value
     figure = bars._lens.figure
