@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grulens import adapters, credit, dynamics, errors, memory, phrases
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 from grulens.lazy import lazy
 from grulens.models.instrument.editing import editing, recording
 from grulens.models.layers import layers

@@ -2,12 +2,12 @@
 
 `register` says with a `StepAdapter` or a `SequenceAdapter` which `Cell` a class computes, and what
 is said is compared with what the class does at every step. `GRUStack` runs cells of any
-convention, as read from Keras or ONNX. `activations` has those that torch has no name for. A new
-kind of cell is a `RecurrentCell`, each of its signals a `Signal`, and those that come out of an
-activation are made by `activated`.
+convention, as read from Keras or ONNX. `activations` has those that torch has no name for, `kinds`
+the kinds of cells by name: `kinds.RNN`. A new kind is a `RecurrentCell`, each of its signals a
+`Signal`, and those that come out of an activation are made by `activated`.
 """
 
-from grulens.cells import activations
+from grulens.cells import activations, kinds
 from grulens.cells.cell import RecurrentCell, Signal, activated
 from grulens.models.adapters.adapter import SequenceAdapter, StepAdapter
 from grulens.models.adapters.register import register
@@ -21,5 +21,6 @@ __all__ = [
     "StepAdapter",
     "activated",
     "activations",
+    "kinds",
     "register",
 ]

@@ -207,6 +207,12 @@ def _value(plain: Any, hint: Any, tensors: dict[str, Tensor]) -> Any:
         kind = _kind(inside[0], hints)
         if kind is not None:
             return _made(kind, inside[1], tensors)
+        wanted = [hint.__name__ for hint in hints if isinstance(hint, type) and is_dataclass(hint)]
+        if wanted:
+            raise FileError(
+                f"the file holds a {shown(inside[0])}, and no such {wanted[0]} is loaded: import "
+                "what defines that class first"
+            )
     elif tag in ("tensor", "complex") and isinstance(inside, str) and inside in tensors:
         return tensors[inside] if tag == "tensor" else torch.view_as_complex(tensors[inside])
     elif tag == "function" and isinstance(inside, str) and inside in _FUNCTIONS:

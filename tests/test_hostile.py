@@ -43,9 +43,9 @@ from grulens.adapters import (
     StepAdapter,
     activated,
     activations,
+    kinds,
     register,
 )
-from grulens.cells import rnn as rnn_cell
 from grulens.errors import EditError, GrulensError, NonFiniteWarning, shown
 from tests.intact import Intact
 from tests.junk import TEXTS, Mute, Thing, things
@@ -271,7 +271,7 @@ def a_kind_of_cell(draw: Draw) -> None:
     weights = [draw(things(right=torch.zeros(4, n))) for n in (3, 4)]
     biases = [draw(things(none=None, right=torch.zeros(4))) for _ in range(2)]
     values = [thing.value for thing in (*weights, *biases)]
-    cell = documented(lambda: rnn_cell.RNN(*values), drawn=(weights, biases))
+    cell = documented(lambda: kinds.RNN(*values), drawn=(weights, biases))
     if cell is not None:
         assert isinstance(cell, RecurrentCell)
         assert all(isinstance(signal, Signal) for signal in cell.signals)
@@ -755,6 +755,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "activations": an_activation,
     "editing": a_block,
     "errors": an_error,
+    "kinds": a_kind_of_cell,
     "layers": a_model,
     "load_ipython_extension": an_extension,
     "record": a_recording,

@@ -180,7 +180,7 @@ def imports() -> Iterator[tuple[str, str]]:
 def test_what_contributing_names_is_there() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     flow = text[text.index("## How data flows") : text.index("## How we write")]
-    named = re.findall(r"(?:[a-z_0-9]+/)+(?:[a-z_0-9]+\.(?:py|md|ipynb))?", flow)
+    named = re.findall(r"(?:[a-z_0-9-]+/)+(?:[a-z_0-9-]+\.(?:py|md|ipynb))?", flow)
     assert len(named) > 15
     for name in named:
         assert (ROOT / name).exists() or (ROOT / "grulens" / name).exists(), name

@@ -18,7 +18,7 @@ from torch import nn
 
 import grulens
 from grulens.cells.activations import HARD_SIGMOID_KERAS2
-from grulens.cells.rnn import RNN
+from grulens.cells.kinds.rnn import RNN
 from grulens.credit import Credit, logit_lens
 from grulens.dynamics import Jacobian, find_fixed_points
 from grulens.errors import FileError, GrulensError, MissingPackageError, PositionError

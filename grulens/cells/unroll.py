@@ -46,7 +46,7 @@ def run(
         program: what is changed on the way, or None.
         lengths: (batch,), int64: how far each row goes; None when all are full.
 
-    >>> from grulens.cells.gru import Cell
+    >>> from grulens.cells.kinds.gru import Cell
     >>> cell = Cell(torch.zeros(3, 1), torch.zeros(3, 1), None, None)      # z = 1/2, n = 0
     >>> run(cell, torch.zeros(1, 3, 1), torch.ones(1, 1)).h.flatten()
     tensor([0.5000, 0.2500, 0.1250])

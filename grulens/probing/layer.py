@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 from grulens.errors import CellError, RecordingError, shown
 from grulens.models.layers import article, check_layer
 from grulens.models.recording import LayerRecording, Recording

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,23 +12,14 @@ from grulens.cells.batched.changes import Stacked
 from grulens.cells.batched.run import direct, edited
 from grulens.cells.batched.steps import PlainSteps
 from grulens.cells.changes import Change, Program
-from grulens.cells.gru import Cell
-from grulens.cells.lstm import LSTM
-from grulens.cells.rnn import RNN
+from grulens.cells.kinds.gru import Cell
 from grulens.cells.unroll import unroll
 from tests.cells.test_unroll import cells
-
-
-def other(seed: int, kind: type[LSTM] | type[RNN]) -> LSTM | RNN:
-    torch.manual_seed(seed)
-    rows = len(kind.blocks) * 4
-    shapes = ((rows, 3), (rows, 4), (rows,), (rows,))
-    return kind(*(torch.randn(shape).double() for shape in shapes))
-
+from tests.kinds import EVERY, made
 
 ANY = st.one_of(
     cells().map(lambda made: made[0]),
-    st.builds(other, st.integers(0, 99), st.sampled_from([LSTM, RNN])),
+    st.builds(partial(made, inputs=3, units=4), st.sampled_from(EVERY), st.integers(0, 99)),
 )
 
 

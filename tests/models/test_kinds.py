@@ -16,10 +16,10 @@ from torch import Tensor, nn
 import grulens
 from grulens.adapters import Signal, StepAdapter, register
 from grulens.cells.cell import KNOWN_SIGNALS, RecurrentCell
-from grulens.cells.lstm import LSTM
-from grulens.cells.rnn import RNN
+from grulens.cells.kinds.lstm import LSTM
 from grulens.errors import AdapterError, CellError, LayerError, RecordingError, SignalError
 from tests.drawn import Case, cases, flat, same_bits
+from tests.kinds import EVERY
 
 KINDS = (nn.LSTM, nn.RNN, partial(nn.RNN, nonlinearity="relu"))
 Signals = dict[str, np.ndarray]
@@ -347,7 +347,7 @@ def test_a_cell_takes_a_batch_of_no_rows(kind: Any) -> None:
 
 def test_a_signal_means_one_thing_in_all_kinds() -> None:
     seen: dict[str, bool] = {}
-    for kind in (grulens.Cell, LSTM, RNN):
+    for kind in EVERY:
         for signal in kind.signals:
             assert seen.setdefault(signal.name, signal.activated) == signal.activated
     assert set(seen) <= set(KNOWN_SIGNALS)

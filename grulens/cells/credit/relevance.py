@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 
 
 @dataclass(frozen=True, eq=False, repr=False)

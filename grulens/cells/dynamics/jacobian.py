@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grulens.cells.activations import with_slope
 from grulens.cells.cell import RecurrentCell
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 from grulens.errors import CellError, shown
 from grulens.results import Result, frame, row_of
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import Jacobian, Slopes
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 
 NEWTON = 40
 """Steps that a polished state is given: each brings a zero of order k nearer by 1 / k."""

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from grulens.cells.activations import Activation
-from grulens.cells.gru import Cell, Terms
+from grulens.cells.kinds.gru import Cell, Terms
 
 
 def contextual(

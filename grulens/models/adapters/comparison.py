@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from grulens.cells.cell import RecurrentCell
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 from grulens.errors import AdapterError, ConventionError
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.fitting import alternatives, what_it_does

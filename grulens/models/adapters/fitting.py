@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from grulens.cells.activations import HARD_SIGMOID_KERAS2, HARD_SIGMOID_KERAS3, Activation
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 
 ROUNDED = 1e-4
 """What is told apart in words; how exactly a module agrees is said by a number."""

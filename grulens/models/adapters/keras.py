@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 from grulens.cells.weights.keras import BY_NAME
 from grulens.errors import DropoutMaskError, RecordingError
 from grulens.models.call.call import Call, Cells, Run

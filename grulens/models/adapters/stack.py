@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from grulens.cells.cell import RecurrentCell
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 from grulens.errors import CellError, shown
 from grulens.models.adapters.torch_modules import WEIGHTS, OfStack
 from grulens.models.call.call import Key

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from grulens.cells.cell import RecurrentCell
-from grulens.cells.gru import Cell
-from grulens.cells.lstm import LSTM
-from grulens.cells.rnn import RNN
+from grulens.cells.kinds.gru import Cell
+from grulens.cells.kinds.lstm import LSTM
+from grulens.cells.kinds.rnn import RNN
 from grulens.errors import AdapterError
 from grulens.models.call.call import Call, Cells, Run
 from grulens.models.call.fits import fits

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens.cells.changes import reverse
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 from grulens.cells.precision import exact
 from grulens.cells.unroll import run as states_of
 from grulens.errors import EditError, RecordingError, shown

@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 
 from grulens.arguments import Rows
 from grulens.cells.dynamics.jacobian import Slopes
-from grulens.cells.gru import Cell
+from grulens.cells.kinds.gru import Cell
 from grulens.cells.memory.flow import gains, product
 from grulens.errors import PositionError, RecordingError, SignalError, shown
 from grulens.job import Job, tell

@@ -122,7 +122,7 @@ def names(cell: RecurrentCell) -> tuple[str, ...]:
     """What `neurons` says of the units of such a cell, by name and in order.
 
     >>> import torch
-    >>> from grulens.cells.rnn import RNN
+    >>> from grulens.cells.kinds.rnn import RNN
     >>> names(RNN(torch.ones(1, 1), torch.ones(1, 1), None, None))
     ('mean_h', 'spread_h', 'last_h')
     """

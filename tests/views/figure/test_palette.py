@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 
-from grulens.cells.gru import Cell
-from grulens.cells.lstm import LSTM
-from grulens.cells.rnn import RNN
 from grulens.views.figure.palette import (
     ACCENT,
     COLORS,
@@ -18,6 +15,7 @@ from grulens.views.figure.palette import (
     to_oklab,
     words_of,
 )
+from tests.kinds import EVERY
 
 # Viénot, Brettel, Mollon 1999: what is left of linear sRGB without the L or the M cones.
 PROTAN = np.array([[0.10889, 0.89111, 0.0], [0.10889, 0.89111, 0.0], [0.00447, -0.00447, 1.0]])
@@ -75,7 +73,7 @@ def test_a_palette_has_a_colour_for_every_code() -> None:
 
 
 def test_what_keeps_the_memory_has_one_colour_in_every_cell() -> None:
-    for kind in (Cell, LSTM, RNN):
+    for kind in EVERY:
         for signal in kind.signals:
             assert COLORS[signal.name] is COLORS[signal.role]
             assert ACCENT[signal.name] == ACCENT[signal.role]
