@@ -27,6 +27,7 @@ StoppedWarning (UserWarning)   Ctrl-C ended long work; what was done by then is 
 OtherThreadWarning (UserWarning) a call from another thread or task is not edited or not recorded
 NothingRanWarning (UserWarning) a block of editing or recording ended, and its layers did not run
 NotComparedWarning (UserWarning) an edit led a class of the user's own to where none can look
+GraphCutWarning (UserWarning)  a model detached a state whose derivatives were asked for
 WeightsMovedWarning (UserWarning) parameters of the model changed while a run was recorded
 """
 
@@ -158,6 +159,10 @@ class NothingRanWarning(UserWarning):
 
 class NotComparedWarning(UserWarning):
     """An edit led a class of the user's own to states from which it cannot be called."""
+
+
+class GraphCutWarning(UserWarning):
+    """A model handed a state on without its graph: derivatives by earlier signals end there."""
 
 
 class WeightsMovedWarning(UserWarning):

@@ -188,5 +188,24 @@ def reverse(value: Tensor, lengths: Tensor | None, steps: int | None = None) -> 
     return full.gather(1, index[..., None].expand(-1, -1, full.shape[2]))
 
 
+def last_valid(
+    value: Float[Tensor, "*any batch time unit"], lengths: Tensor | None
+) -> Float[Tensor, "*any batch unit"]:
+    """The value at each row's last step, of rows in reading order.
+
+    Args:
+        value: (*any, batch, time, unit).
+        lengths: (batch,), int64, or None when all rows are full.
+
+    >>> rows = torch.tensor([[1., 2., 3.], [4., 5., 0.]])[..., None]
+    >>> last_valid(rows, torch.tensor([3, 2])).flatten(), last_valid(rows, None).flatten()
+    (tensor([3., 5.]), tensor([3., 0.]))
+    """
+    if lengths is None:
+        return value[..., -1, :]
+    rows = torch.arange(len(lengths), device=value.device)
+    return value[..., rows, lengths.to(value.device) - 1, :]
+
+
 def _part(tensor: Tensor, start: int, steps: int) -> Tensor:
     return tensor if tensor.shape[1] == 1 else tensor[:, start : start + steps]

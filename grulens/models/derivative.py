@@ -10,14 +10,17 @@ derivative: what a change of a signal at one step does to all later ones is part
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from grulens.cells.changes import Change, Program
-from grulens.errors import RecordingError
+from grulens.errors import GraphCutWarning, RecordingError
 from grulens.models.call.segment import Segment
 
 if TYPE_CHECKING:
@@ -95,6 +98,9 @@ def _gradients(
             "which was computed beside the run, so only its derivative by h is the total one: take "
             "a loss of the model's output, or of h"
         )
+    for layer in layers.values():
+        if any(through[id(segment.body)] is not None for segment in layer.segments):
+            _warn_of_cuts(layer)
     results: list[Tensor | None] = []
     for one in asked:
         value = direct.get(id(one))
@@ -109,6 +115,53 @@ def _gradients(
             )
         results.append(value)
     return tuple(results)
+
+
+def leads_back(start: Node | None, known: dict[Node, bool]) -> bool:
+    """Whether a node that is known to count lies behind one in a graph.
+
+    Args:
+        start: the node; None is outside of every graph.
+        known: those that count, True; what is found out about others is added.
+
+    >>> leaf = torch.ones(2, requires_grad=True)
+    >>> kept = leaf * 2
+    >>> leads_back((kept + 1).grad_fn, {kept.grad_fn: True})
+    True
+    >>> leads_back((kept.detach() + leaf).grad_fn, {kept.grad_fn: True})
+    False
+    """
+    if start is None:
+        return False
+    todo = [start]
+    while todo:
+        node = todo[-1]
+        behind = [other for other, _ in node.next_functions if other is not None]
+        unknown = [other for other in behind if other not in known]
+        found = any(known.get(other) for other in behind)
+        if node in known or found or not unknown:
+            known.setdefault(node, found)
+            todo.pop()
+        else:
+            todo += unknown
+    return known[start]
+
+
+def _warn_of_cuts(layer: LayerRecording) -> None:
+    """Say where a model handed a layer's state on from call to call as numbers alone."""
+    for number, (before, after) in enumerate(pairwise(layer.segments), 1):
+        node = before.body.grad_fn
+        goes_on = node and torch.equal(before.last(), after.h_0)
+        if node and goes_on and not leads_back(after.h_0.grad_fn, {node: True}):
+            warnings.warn(
+                f"call {number + 1} of layer {layer.name!r} begins with the state of the call "
+                "before, which the model handed on without its graph (.detach(), .data, "
+                "torch.no_grad()): a derivative by an earlier signal leaves out what that does "
+                "through this state, which a shift of the signal would show",
+                GraphCutWarning,
+                stacklevel=5,
+            )
+            return
 
 
 def _by_signal(

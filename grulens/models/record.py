@@ -48,6 +48,8 @@ def record(
             loss of the output can be differentiated by them: `torch.autograd.grad(loss,
             run["l0"].h)` is the total derivative by that state, what it does to later states
             included, as that by a `shift` of it. (`loss.backward()` leaves no `.grad` in them.)
+            Where the model detaches a state between two calls it ends there, and
+            torch.autograd.grad warns of that (`GraphCutWarning`).
         **kwargs: the model's own keyword arguments.
 
     Returns:

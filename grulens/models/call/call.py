@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import dropout
 
 from grulens.cells.cell import RecurrentCell
-from grulens.cells.changes import Program, reverse
+from grulens.cells.changes import Program, last_valid, reverse
 from grulens.cells.precision import Precision, present
 from grulens.cells.unroll import Ran, run, unroll
 from grulens.models.call.layout import Form
@@ -219,12 +219,7 @@ class Call:
     def last(self, body: Tensor) -> Tensor:
         """The last h (direction, batch, unit) of one level, from its body."""
         forward, *backward = self.form.rows(body).chunk(self.directions, 2)
-        lengths = self.form.lengths
-        if lengths is None:
-            last = forward[:, -1]
-        else:
-            rows = torch.arange(len(forward), device=forward.device)
-            last = forward[rows, lengths.to(forward.device) - 1]
+        last = last_valid(forward, self.form.lengths)
         return torch.stack([last, *(h[:, 0] for h in backward)])
 
 

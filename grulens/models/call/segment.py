@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from grulens.cells.cell import RecurrentCell
-from grulens.cells.changes import Program, reverse
+from grulens.cells.changes import Program, last_valid, reverse
 from grulens.cells.precision import Precision
 from grulens.cells.unroll import unroll
 from grulens.errors import RecordingError
@@ -108,6 +108,10 @@ class Segment:
         if self.node is None:
             raise RecordingError("this run was recorded without its graph: use record(grad=True)")
         return self.node.form.rows(body).chunk(self.node.directions, 2)[int(self.reverse)]
+
+    def last(self) -> Tensor:
+        """The state (batch, unit) with which it ended."""
+        return self.states()[:, 0] if self.reverse else last_valid(self.states(), self.lengths)
 
     @property
     def mask(self) -> Tensor:

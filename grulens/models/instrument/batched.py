@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from grulens.cells.batched.changes import Stacked
 from grulens.cells.batched.run import direct, edited
 from grulens.cells.batched.steps import Steps
-from grulens.cells.changes import reverse
+from grulens.cells.changes import last_valid, reverse
 from grulens.cells.unroll import Ran
 from grulens.models.call.call import Call, Cells, Inside, MakeProgram, Run
 from grulens.models.call.place import EditLike
@@ -187,12 +187,7 @@ class CopiesRun(_KnownRun):
 
 def ended(inside: Inside, state: Tensor) -> Ran:
     """A run from its whole states (batch, time, state) at the positions of its input."""
-    if inside.key[1]:
-        last = state[:, 0]
-    elif inside.lengths is None:
-        last = state[:, -1]
-    else:
-        last = state[torch.arange(len(state)), inside.lengths.to(state.device) - 1]
+    last = state[:, 0] if inside.key[1] else last_valid(state, inside.lengths)
     return Ran(state[..., : inside.cell.hidden_size], last)
 
 

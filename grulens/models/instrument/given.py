@@ -72,6 +72,10 @@ class GivenRun(Watch):
             return True
         return not all(kernel_has_gradients(p.device) for p in module.parameters())
 
+    def opened(self, module: nn.Module, call: Call) -> None:
+        # its input is given to it, whatever the model computes
+        self.saw(module, call.h_0 if module is self.module else (call.body, call.h_0))
+
     def run_levels(
         self, module: nn.Module, call: Call, cells: Cells, make_program: MakeProgram
     ) -> Run:

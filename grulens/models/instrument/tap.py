@@ -81,6 +81,7 @@ class Tap:
         if not (keeping or edited):
             for watch in here:
                 watch.under_way(module)
+                watch.saw(module, (args, kwargs))
             return self.original(*args, **kwargs)
         runs = {watch: watch.under_way(module) for watch in here}
         try:
@@ -104,6 +105,8 @@ class Tap:
         differentiated = any(watch.graph for watch in keeping) or (edited and with_grad)
         name = self.name(here)
         check_call(call, module, name, vouched=adapter.vouched, differentiated=differentiated)
+        for watch in here:
+            watch.opened(module, call)
         before = self._versions()
         result = self._run(call, args, kwargs, runs, keeping, edited)
         if before != self._versions():

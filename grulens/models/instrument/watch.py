@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from grulens.models.call.place import EditLike, Place
 from grulens.models.call.segment import Segment
 from grulens.models.instrument import here
 from grulens.models.instrument.outermost import Outermost
+from grulens.models.instrument.reads import Reads
 from grulens.models.layers import check_layer, check_signal, held, known, named
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.versions import version
@@ -43,6 +45,7 @@ class Watch:
 
     Attributes:
         run: the run.
+        reads: what its modules read, where somebody asks for that.
 
     Raises:
         LayerError: an edit or `keep` names a layer that is not there.
@@ -64,6 +67,7 @@ class Watch:
         self.mark = next(_marks)
         self.thread = threading.get_ident()
         self.run = Outermost()
+        self.reads: Reads | None = None
         found = held(model)
         self.modules: dict[str, nn.Module] = found.opened
         self.closed = found.closed
@@ -123,6 +127,15 @@ class Watch:
     def under_way(self, module: nn.Module) -> Outermost:
         """The run to which the present call of a module belongs."""
         return self.run
+
+    def saw(self, module: nn.Module, given: Any) -> None:
+        """Note what a call of a module is given, where somebody asks."""
+        if self.reads is not None:
+            self.reads.call(next(iter(self.names[module].values())), given)
+
+    def opened(self, module: nn.Module, call: Call) -> None:
+        """The same, of a call that is opened."""
+        self.saw(module, (call.body, call.h_0))
 
     def keeps(self, module: nn.Module) -> bool:
         """Whether calls of this module are recorded."""

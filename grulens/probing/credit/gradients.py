@@ -86,7 +86,7 @@ def integrated_gradients(
         EditError: `baseline` or `steps` does not fit, or an edit does not.
         LayerError: no such layer.
         RecordingError: the layer did not run, or with other inputs is called another number of
-            times.
+            times; or the model detaches what moves with the layer, so that gradients end there.
 
     >>> rnn = nn.GRU(3, 4, batch_first=True)
     >>> credit = integrated_gradients(rnn, torch.randn(2, 6, 3), progress=False,
@@ -161,7 +161,8 @@ def input_x_gradient(
         PositionError: there is no such step.
         LayerError: no such layer.
         EditError: an edit that does not fit.
-        RecordingError: the layer did not run.
+        RecordingError: the layer did not run, or the model detaches what moves with it, so that
+            gradients end there.
 
     >>> rnn = nn.GRU(3, 4, batch_first=True)
     >>> input_x_gradient(rnn, torch.ones(2, 6, 3), readout=lambda output: output[0][:, -1, 0])

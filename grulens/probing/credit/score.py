@@ -18,6 +18,7 @@ from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.call.place import EditLike
 from grulens.models.instrument.editing import ran
 from grulens.models.instrument.given import GivenRun, Means
+from grulens.models.instrument.reads import Reads, nudged
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
 from grulens.models.record import record
@@ -84,6 +85,7 @@ class Score:
         self.readout: Readout = readout or partial(self._class, target, step)
         # first of all runs: the means to which edits refer are those of this one
         self._means: Means = {}
+        self._checked = False
         self.value = self.at(self.x, self.h_0)
 
     def at(self, x: Tensor, h_0: Tensor) -> Tensor:
@@ -96,25 +98,43 @@ class Score:
 
         Raises:
             ReadoutError: no gradient flows through the readout.
+            RecordingError: the model cuts its graph between the layer and the score.
         """
         with as_it_was(self.model, grad=True):
             # leaves of their own: what is handed in may be part of a graph
             leaves = x.detach().requires_grad_(), h_0.detach().requires_grad_()
-            score = self._run(*leaves)
+            reads = None if self._checked else Reads()
+            score = self._run(*leaves, reads)
             if not score.requires_grad:
                 raise ReadoutError(
                     "credit needs a readout that gradients flow through; this one returns a tensor "
                     "without a graph (no .item(), .detach(), argmax or numpy in it)"
                 )
             of_x, of_h_0 = torch.autograd.grad(score.sum(), leaves, materialize_grads=True)
-            return of_x, of_h_0
+        if reads is not None:
+            self._check_graph(reads, leaves)
+        return of_x, of_h_0
 
-    def _run(self, x: Tensor, h_0: Tensor) -> Tensor:
+    def _check_graph(self, reads: Reads, leaves: tuple[Tensor, Tensor]) -> None:
+        """Raise RecordingError if a gradient by these leaves would leave something out."""
+        moved = Reads()
+        with as_it_was(self.model, grad=True):
+            x, h_0 = nudged(leaves)
+            self._run(x, h_0, moved)
+        instead = "ask what asks for no gradient (contextual_credit, layerwise_relevance, sweep)"
+        reads.check(moved, leaves, self.layer, instead)
+        self._checked = True
+
+    def _run(self, x: Tensor, h_0: Tensor, reads: Reads | None = None) -> Tensor:
         run = GivenRun(self.model, self.layer, x, h_0, self._means)
+        run.reads = reads
         again = invocation(self.model, fresh(self.given), self.call)
         output = ran(again, Watch(self.model, self.edits), run)
         run.check_whole()
-        return self._read(output)
+        score = self._read(output)
+        if reads is not None:
+            reads.note("the score", score)
+        return score
 
     def _class(self, target: Any, step: Any, output: Any) -> Tensor:
         """The model's own answer for a class at a step (batch,)."""

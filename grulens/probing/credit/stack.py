@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from grulens.cells.changes import reverse
+from grulens.cells.changes import last_valid, reverse
 from grulens.cells.kinds.gru import Cell
 from grulens.cells.precision import exact
 from grulens.cells.unroll import run as states_of
@@ -63,10 +63,7 @@ class LayerCall:
 
     def last(self, value: Tensor) -> Tensor:
         """The value (*any, batch, unit) of each row's last step, from (*any, batch, time, unit)."""
-        if self.lengths is None:
-            return value[..., -1, :]
-        rows = torch.arange(len(self.lengths), device=value.device)
-        return value[..., rows, self.lengths.to(value.device) - 1, :]
+        return last_valid(value, self.lengths)
 
     def valid(self, value: Tensor) -> Tensor:
         """A value (*any, batch, time, unit) in reading order, zero past a row's end."""
@@ -211,7 +208,8 @@ def _layer_call(
     wanted = dtype or (h.dtype if h.dtype in _CLOSE and h.dtype.itemsize > 2 else torch.float32)
     cell = gru_of(layer, "taking a run apart").over(lambda weight: weight.detach().to(wanted))
     start = h_0.to(wanted)
-    continues = before is not None and _continues(layer, number)
+    # whether it begins with the state in which the call before it had ended
+    continues = before is not None and torch.equal(layer.segments[number - 1].last(), h_0)
     if continues and before is not None:
         start = before.last(before.h)
     made = LayerCall(layer.name, cell, x, h, start, segment.lengths, segment.reverse, continues)
@@ -230,13 +228,3 @@ _CLOSE = {
     torch.bfloat16: (5e-2, 5e-2),
 }
 """How far a layer's input may be from the states below: (relative, absolute), by dtype."""
-
-
-def _continues(layer: LayerRecording, number: int) -> bool:
-    """Whether a call began with the state in which the call before it had ended."""
-    before, segment = layer.segments[number - 1], layer.segments[number]
-    h = before.states().detach()
-    if before.reverse:
-        h = reverse(h, before.lengths)
-    ends = torch.full((len(h),), h.shape[1]) if before.lengths is None else before.lengths
-    return torch.equal(h[torch.arange(len(h)), ends.to(h.device) - 1], segment.h_0.detach())

@@ -240,7 +240,9 @@ def gradient_flow(
 
     Products of Jacobians over time are what decides whether a network can learn from the past
     (Bengio, Simard and Frasconi 1994, doi:10.1109/72.279181; Pascanu, Mikolov and Bengio 2013,
-    arXiv:1211.5063). The Jacobian of a step: `grulens.dynamics.jacobian`.
+    arXiv:1211.5063). The Jacobian of a step: `grulens.dynamics.jacobian`. The states themselves are
+    followed, so a model that detaches its state between two calls has the gains of one that does
+    not: what a state does to later ones, whether or not training would see it.
 
     Args:
         recording: a recorded run, or one of its layers.

@@ -11,7 +11,7 @@ are overestimated. How well the order of the units survives is measured on a sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from grulens.errors import ReadoutError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.instrument.batched import DirectRun
 from grulens.models.instrument.editing import ran
+from grulens.models.instrument.reads import Reads, nudged
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
 from grulens.probing.units.experiment import Experiment
@@ -69,17 +70,32 @@ class Estimates:
         layer = experiment.recording
         self.experiment = experiment
         zeros = {kind: torch.zeros_like(layer.h).requires_grad_() for kind in kinds}
-        nudges = [_Nudge(experiment.layer, kind, zero) for kind, zero in zeros.items()]
+        with as_it_was(experiment.model, grad=True):
+            moved, _ = self._run(dict(zip(zeros, nudged(zeros.values()), strict=True)))
+        with as_it_was(experiment.model, grad=True):
+            reads, values = self._run(zeros)
+            self._total = self._gradients(values, zeros)
+        leaves = list(zeros.values())
+        reads.check(moved, leaves, experiment.layer, 'use method="exact"')
+        nudges = self._nudges(zeros)
         direct = DirectRun(experiment.model, experiment.layer, experiment.unedited, nudges)
         with as_it_was(experiment.model, grad=True):
-            output = ran(experiment.run, Watch(experiment.model, nudges))
-            self._total = self._gradients(output, zeros)
-        with as_it_was(experiment.model, grad=True):
-            self._direct = self._gradients(ran(experiment.run, direct), zeros)
+            output = ran(experiment.run, direct)
+            self._direct = self._gradients(experiment.readout(output), zeros)
 
-    def _gradients(self, output: Any, zeros: dict[Kind, Tensor]) -> dict[Kind, Tensor]:
+    def _nudges(self, amounts: Mapping[Kind, Tensor]) -> list[_Nudge]:
+        return [_Nudge(self.experiment.layer, kind, amount) for kind, amount in amounts.items()]
+
+    def _run(self, amounts: Mapping[Kind, Tensor]) -> tuple[Reads, Any]:
+        """A run with these amounts added: what its modules read, and its readout."""
+        watch = Watch(self.experiment.model, self._nudges(amounts))
+        watch.reads = Reads()
+        values = self.experiment.readout(ran(self.experiment.run, watch))
+        watch.reads.note("the readout", values)
+        return watch.reads, values
+
+    def _gradients(self, values: Any, zeros: dict[Kind, Tensor]) -> dict[Kind, Tensor]:
         """(number of the readout, batch, time, unit) for each kind."""
-        values = self.experiment.readout(output)
         if not isinstance(values, Tensor) or not values.requires_grad:
             raise ReadoutError(
                 'method="gradient" needs a readout that gradients flow through; this one returns '

@@ -227,7 +227,8 @@ def sweep(
         PositionError: units or times out of range.
         EditError: `make_edit` gives no edit of this layer, or another option is none.
         ReadoutError: the readout is no floating tensor, or not always of one shape.
-        RecordingError: the layer did not run.
+        RecordingError: the layer did not run; or, with method="gradient", the model hands something
+            on that moves with the layer, and detaches it, so that no gradient says how.
 
     >>> rnn = nn.GRU(3, 4, batch_first=True)
     >>> found = sweep(rnn, torch.ones(1, 5, 3), layer="l0", readout=lambda out: out[0][:, -1],

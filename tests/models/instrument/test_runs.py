@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import grulens
 from grulens import ablate, clamp, editing, record, recording, scale, shift, sweep, trace_patch
 from grulens.errors import (
+    GraphCutWarning,
     LayerError,
     NothingRanWarning,
     OtherThreadWarning,
@@ -501,6 +502,32 @@ def test_the_derivatives_by_the_other_signals_equal_those_of_a_loop(signal: str)
     if signal in "rzn":
         with pytest.raises(RecordingError, match=f"computed from the recorded {signal} itself"):
             torch.autograd.grad(run["l0"].signal(signal).sum(), run["l0"].signal(signal))
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_derivatives_that_end_where_the_model_cuts_its_graph_say_so(cut: bool) -> None:
+    class Truncated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(3, 4, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = None
+            for part in x.split(2, 1):
+                output, state = self.rnn(part, state)
+                state = state.detach() if cut else state
+            return output
+
+    run = record(Truncated(), torch.randn(2, 6, 3), grad=True)
+    signals = [run["rnn.l0"].h, run["rnn.l0"].z]
+    if not cut:
+        by_h, by_z = torch.autograd.grad(run.output.sum(), signals)
+        assert bool(by_h[:, 0].any() and by_z[:, 0].any())
+        return
+    with pytest.warns(GraphCutWarning, match="call 2 of layer 'rnn.l0' begins with the state of"):
+        by_h, by_z = torch.autograd.grad(run.output.sum(), signals)
+    assert not bool(by_h[:, :4].any() or by_z[:, :4].any())
+    assert bool(by_h[:, 4:].all() and by_z[:, 4:].all())
 
 
 def test_derivatives_of_a_packed_run_and_once_more() -> None:

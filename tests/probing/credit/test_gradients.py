@@ -448,3 +448,32 @@ def test_a_baseline_may_be_a_vector_and_one_row_one_number() -> None:
     assert isinstance(found, Credit)
     assert torch.allclose(found.bias, number(rnn(mean.expand(1, 5, 3))).detach(), atol=1e-12)
     assert float(found.gap.abs().max()) < 1e-6
+
+
+class Truncated(nn.Module):
+    """A loop that may cut its graph before a step (as for truncated training), or at its end."""
+
+    def __init__(self, where: int | None) -> None:
+        super().__init__()
+        self.cell, self.head, self.where = nn.GRUCell(3, 4), nn.Linear(4, 2), where
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+            if t == self.where:
+                h = h.detach()
+        return self.head(h)
+
+
+@pytest.mark.parametrize("method", [integrated_gradients, input_x_gradient])
+def test_a_graph_that_the_model_cuts_is_refused(method: Callable[..., Credit]) -> None:
+    options = {"target": 1} | ({"progress": False} if method is integrated_gradients else {})
+    x = torch.randn(2, 5, 3)
+    with pytest.raises(RecordingError, match="what call 3 of layer 'cell' reads moves with layer"):
+        method(Truncated(1), x, **options)
+    with pytest.raises(RecordingError, match=r"the score moves .* ask what asks for no gradient"):
+        method(Truncated(4), x, **options)
+    assert bool(method(Truncated(None), x, **options).tokens.all())
+    # what asks for no gradient takes it as it is
+    assert float(contextual_credit(Truncated(1), x, target=1).gap.abs().max()) < 1e-5

@@ -118,6 +118,27 @@ def test_calls_that_hand_their_state_on_are_one_past() -> None:
     assert torch.allclose(apart[:, :3, :3], whole[:, :3, :3], atol=1e-6)
 
 
+def test_a_state_that_the_model_detaches_is_in_the_past_as_any() -> None:
+    class Truncated(nn.Module):
+        def __init__(self, cut: bool) -> None:
+            super().__init__()
+            self.cell, self.cut = nn.GRUCell(3, 4).double(), cut
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 4)
+            for t in range(x.shape[1]):
+                h = self.cell(x[:, t], h.detach() if self.cut else h)
+            return h
+
+    cut, whole = Truncated(True), Truncated(False)
+    cut.load_state_dict(whole.state_dict())
+    x = torch.randn(2, 5, 3).double()
+    for grad in (False, True):
+        flow = gradient_flow(record(cut, x, grad=grad))
+        assert torch.equal(flow.map(), gradient_flow(record(whole, x)).map())
+        assert bool(flow.at(-1)[0].all())
+
+
 def test_a_leak_alone_forgets_at_its_own_rate() -> None:
     bias = torch.zeros(6)
     bias[2:4] = torch.tensor([0.0, 2.0])

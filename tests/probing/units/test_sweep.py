@@ -18,7 +18,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import grulens
 from grulens import ablate, clamp, editing, patch, record, scale, shift
-from grulens.errors import EditError, LayerError, PositionError, ReadoutError, StoppedWarning
+from grulens.errors import (
+    EditError,
+    LayerError,
+    PositionError,
+    ReadoutError,
+    RecordingError,
+    StoppedWarning,
+)
 from grulens.probing.readout.readout import first_tensor
 from grulens.probing.units import batched_runs
 from grulens.probing.units.batched_runs import runs_at_once
@@ -580,6 +587,98 @@ def test_gradient_is_exact_for_small_edits(case: str, edit: str) -> None:
         for name in ("effect", "direct"):
             one, other = getattr(found, name), getattr(exact, name)
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-11)
+
+
+def hands_on(how: str) -> Callable[[Tensor], Tensor]:
+    """Ways in which a loop hands its state on without its graph."""
+    return {
+        "detach": Tensor.detach,
+        "data": lambda h: h.data,
+        "through numpy": lambda h: torch.from_numpy(h.detach().numpy().copy()),
+        "changed": lambda h: 0.5 * h.detach(),
+    }[how]
+
+
+class Truncated(nn.Module):
+    """A loop whose graph is cut before one of its steps, or around all of them."""
+
+    def __init__(self, cut: Callable[[Tensor], Tensor], where: str = "state") -> None:
+        super().__init__()
+        self.cut, self.where = cut, where
+        self.cell, self.upper = nn.GRUCell(3, 5), nn.GRU(5, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, state = x.new_zeros(len(x), 5), None
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+            read = h
+            if t == 2:
+                h = self.cut(h) if self.where == "state" else h
+                read = self.cut(h) if self.where == "input" else read
+                state = self.cut(state) if self.where == "upper" else state
+            y, state = self.upper(read[:, None], state)
+        return self.cut(y[:, 0]) + 0 * h.sum() if self.where == "end" else y[:, 0]
+
+
+READS = {
+    "state": "what call 4 of layer 'cell' reads",
+    "input": "what call 3 of layer 'upper.l0' reads",
+    "upper": "what call 3 of layer 'upper.l0' reads",
+}
+
+
+@pytest.mark.parametrize("how", ["detach", "data", "through numpy", "changed"])
+@pytest.mark.parametrize("where", READS)
+def test_gradient_is_refused_where_the_model_cuts_its_graph(where: str, how: str) -> None:
+    model, x = Truncated(hands_on(how), where).double(), rows(2, 6, 3)
+    words = f"{READS[where]} moves with layer 'cell', .* without its graph.*; use method=\"exact\""
+    with pytest.raises(RecordingError, match=words):
+        sweep(model, x, layer="cell", method="gradient")
+    exact = sweep(model, x, layer="cell")
+    whole = Truncated(lambda h: 0.5 * h if how == "changed" else h, where).double()
+    whole.load_state_dict(model.state_dict())
+    torch.testing.assert_close(exact.effect, sweep(whole, x, layer="cell").effect)
+    assert sweep(whole, x, layer="cell", method="gradient").rank_correlation > 0
+
+
+def test_gradient_is_refused_where_the_readout_was_cut_off() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = nn.GRU(3, 5, batch_first=True), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                h = self.rnn(x)[0]
+            return self.head(h[:, -1])
+
+    with pytest.raises(RecordingError, match=r"the readout moves with layer 'rnn.l0'"):
+        sweep(Frozen(), torch.randn(2, 6, 3), layer="rnn.l0", method="gradient")
+
+
+def test_gradient_takes_a_model_that_detaches_what_does_not_move() -> None:
+    class Chooses(nn.Module):
+        """Feeds its choice back, and reads a second sequence from a state of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.cell = nn.Embedding(7, 3), nn.GRUCell(3, 5)
+            self.head = nn.Linear(5, 7)
+
+        def forward(self, first: Tensor) -> Tensor:
+            answers = []
+            for _ in range(2):
+                h, token = torch.zeros(len(first), 5), first
+                for _ in range(5):
+                    h = self.cell(self.embed(token), h)
+                    token = self.head(h).argmax(1).detach()
+                answers.append(self.head(h))
+                first = (first + 1) % 7
+            return torch.stack(answers)
+
+    found = sweep(Chooses(), torch.tensor([1, 2]), layer="cell", method="gradient")
+    assert found.method == "gradient"
+    assert bool(found.effect.any())
 
 
 def test_what_a_sweep_shows() -> None:
