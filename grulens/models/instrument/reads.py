@@ -84,5 +84,3 @@ def nudged(values: Iterable[Tensor]) -> list[Tensor]:
         for size in [max(torch.finfo(value.dtype).eps, torch.finfo(torch.float32).eps)]
         for by in [16 * size * torch.randn(value.shape, generator=random)]
     ]
-
-
