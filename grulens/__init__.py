@@ -1,4 +1,4 @@
-"""grulens opens the gates of any PyTorch GRU inside a notebook.
+"""grulens opens the gates of any PyTorch GRU, LSTM or RNN inside a notebook.
 
 The names that everybody needs stand here; the others stand by subject in `memory`, `dynamics`,
 `credit`, `phrases` and `adapters`, and nothing else is public. Screens are loaded when they are

@@ -1,6 +1,6 @@
-"""Models whose GRU is not torch's own: say what a class computes, or rebuild it from weights.
+"""Models whose layers are not torch's own: say what a class computes, or rebuild it from weights.
 
-`register` says with a `StepAdapter` or a `SequenceAdapter` which `Cell` a class computes, and what
+`register` says with a `StepAdapter` or a `SequenceAdapter` which cell a class computes, and what
 is said is compared with what the class does at every step. `GRUStack` runs cells of any
 convention, as read from Keras or ONNX. `activations` has those that torch has no name for, `kinds`
 the kinds of cells by name: `kinds.RNN`. A new kind is a `RecurrentCell`, each of its signals a

@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 for what failed (said in one line), 2 for a call that makes no sense.
     """
-    parser = argparse.ArgumentParser(prog="grulens", description="Open the gates of any GRU.")
+    parser = argparse.ArgumentParser(
+        prog="grulens", description="Open the gates of any GRU, LSTM or RNN."
+    )
     parser.add_argument("--version", action="version", version=f"grulens {version('grulens')}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="the tour of the bundled model")

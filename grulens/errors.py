@@ -2,8 +2,8 @@
 
 GrulensError
 ├── ModelError                 something about the model
-│   ├── NoGRUError             it holds no GRU
-│   ├── UnsupportedGRUError    it holds one that cannot be opened (scripted, quantized, unknown)
+│   ├── NoLayerError           it holds no recurrent layer
+│   ├── UnsupportedLayerError  it holds one that cannot be opened (scripted, quantized, unknown)
 │   ├── AdapterError           what an adapter says of a module is not what the module does
 │   └── DropoutMaskError       the kernel hides the dropout masks it drew (cuDNN)
 ├── CellError (ValueError)     weights that make no cell, or cells that do not fit together
@@ -13,7 +13,7 @@ GrulensError
 │   ├── EmptySequenceError     a sequence of no steps
 │   └── WeightsChangedError    the weights moved during a run, or under a recording with a graph
 ├── EditError (ValueError)     an edit that makes no sense by itself
-│   ├── SignalError            a signal that is not r, z, n or h
+│   ├── SignalError            a signal that the layer's cell has not got
 │   ├── PositionError          units, times or rows out of range
 │   └── SourceError            a patch from another length, layer or shape
 ├── ReadoutError               a readout whose result cannot be shown or compared
@@ -44,12 +44,12 @@ class ModelError(GrulensError):
     """Something about the user's model."""
 
 
-class NoGRUError(ModelError):
-    """The model holds no GRU."""
+class NoLayerError(ModelError):
+    """The model holds no recurrent layer."""
 
 
-class UnsupportedGRUError(ModelError):
-    """The model holds a GRU that cannot be opened; the message says what to use instead."""
+class UnsupportedLayerError(ModelError):
+    """The model holds a layer that cannot be opened; the message says what to use instead."""
 
 
 class AdapterError(ModelError):
@@ -89,7 +89,7 @@ class RecordingError(GrulensError):
 
 
 class EmptySequenceError(RecordingError):
-    """A GRU was called with a sequence of no steps."""
+    """A layer was called with a sequence of no steps."""
 
 
 class WeightsChangedError(RecordingError):
@@ -101,7 +101,7 @@ class EditError(GrulensError, ValueError):
 
 
 class SignalError(EditError):
-    """A signal that is not r, z, n or h."""
+    """A signal that the layer's cell has not got."""
 
 
 class PositionError(EditError, IndexError):

@@ -1,4 +1,4 @@
-"""%load_ext grulens: the magic, its completion, and small summaries of GRUs in a notebook.
+"""%load_ext grulens: the magic, its completion, and small summaries of recurrent modules.
 
 Unloading takes everything back: the shell is as it was.
 """
@@ -21,7 +21,7 @@ from torch import nn
 
 from grulens.errors import GrulensError
 from grulens.magics import VIEWS, GrulensMagics, lookup, models_in
-from grulens.models.adapters.stack import GRUStack
+from grulens.models.adapters.register import BUILT_IN
 from grulens.models.call.invocation import methods
 from grulens.models.layers import layers
 from grulens.tables import html_table
@@ -36,7 +36,7 @@ def load_ipython_extension(shell: Any) -> None:
     if id(shell) in _loaded:
         return
     undo = [_magic(shell), _completion(shell)]
-    undo += [_summary(shell, kind) for kind in (nn.GRU, nn.GRUCell, GRUStack)]
+    undo += [_summary(shell, kind) for kind in BUILT_IN]
 
     def unload() -> None:
         for step in reversed(undo):
@@ -92,10 +92,10 @@ def complete(line: str, namespace: Mapping[str, Any]) -> list[str]:
     return [word for word in found if word.startswith(begun)]
 
 
-def gru_html(module: nn.Module) -> str | None:
-    """A GRU module as a small table; None, torch's own text, for one that cannot be opened.
+def module_html(module: nn.Module) -> str | None:
+    """A recurrent module as a small table; None, torch's own text, for one that cannot be opened.
 
-    >>> gru_html(nn.GRU(3, 4)).count("<tr>")
+    >>> module_html(nn.GRU(3, 4)).count("<tr>")
     2
     """
     try:
@@ -104,7 +104,8 @@ def gru_html(module: nn.Module) -> str | None:
         return None
     count = sum(parameter.numel() for parameter in module.parameters())
     rows = [(layer.name, layer.input_size, layer.hidden_size, layer.direction) for layer in found]
-    caption = f"{found[0].kind} · {count:,} parameters · {found[0].convention}"
+    words = (found[0].kind, f"{count:,} parameters", found[0].convention)
+    caption = " · ".join(word for word in words if word)
     return html_table(("layer", "input", "hidden", "direction"), rows, caption)
 
 
@@ -151,7 +152,7 @@ def _completion(shell: Any) -> Callable[[], None]:
 
 def _summary(shell: Any, kind: type[nn.Module]) -> Callable[[], None]:
     formatter = shell.display_formatter.formatters["text/html"]
-    before = formatter.for_type(kind, gru_html)
+    before = formatter.for_type(kind, module_html)
 
     def undo() -> None:
         formatter.pop(kind, None)

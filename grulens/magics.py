@@ -18,7 +18,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from IPython.display import display
 from torch import nn
 
-from grulens.errors import GrulensError, ModelError, NoGRUError
+from grulens.errors import GrulensError, ModelError, NoLayerError
 from grulens.models.adapters.closed import look, sentences
 from grulens.models.call.invocation import way_in
 from grulens.models.layers import Layers, layers
@@ -38,7 +38,7 @@ VIEWS = {
 
 
 class Models(dict[str, Layers]):
-    """The models of a notebook that hold a GRU, by name, and their layers.
+    """The models of a notebook that hold a recurrent layer, by name, and their layers.
 
     Attributes:
         closed: of those that cannot be opened, by name, why.
@@ -54,7 +54,7 @@ class Models(dict[str, Layers]):
             lines.append(f"{name}: {_names(found)}")
             lines += [f"    not opened: {_first(said)}" for said in sentences(found.closed)]
         lines += [f"{name} cannot be opened: {why}" for name, why in self.closed.items()]
-        return "\n".join(lines) or "no model with a GRU in this notebook yet"
+        return "\n".join(lines) or "no model with a recurrent layer in this notebook yet"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[object, ...]] = [
@@ -71,7 +71,7 @@ class Models(dict[str, Layers]):
 
 
 def models_in(namespace: Mapping[str, Any]) -> Models:
-    """The models with a GRU among the public names of a namespace.
+    """The models with a recurrent layer among the public names of a namespace.
 
     >>> models_in({"net": nn.GRU(2, 3), "_hidden": nn.GRU(2, 3), "x": 1})
     net: l0
@@ -81,7 +81,7 @@ def models_in(namespace: Mapping[str, Any]) -> Models:
         if isinstance(value, nn.Module) and not name.startswith("_"):
             try:
                 found[name] = layers(value)
-            except NoGRUError:
+            except NoLayerError:
                 if closed := look(value).closed:
                     found.closed[name] = _first("; ".join(sentences(closed)))
             except ModelError as error:
@@ -139,9 +139,9 @@ class GrulensMagics(Magics):
     @argument("--as", dest="name", metavar="NAME", help="keep the screen under this name")
     @line_cell_magic
     def grulens(self, line: str, cell: str | None = None) -> Models | Layers | None:
-        """See into the GRUs of this notebook.
+        """See into the recurrent layers of this notebook.
 
-        %grulens                  the models with a GRU, and their layers
+        %grulens                  the models with recurrent layers, and these
         %grulens MODEL            the layers of one
         %grulens MODEL INPUT ...  a screen on MODEL(INPUT, ...)
         %%grulens MODEL           run the cell, then the screen on the last MODEL(...) in it
@@ -189,7 +189,7 @@ class GrulensMagics(Magics):
     def _here(self) -> str:
         found = models_in(self.shell.user_ns)
         listed = ", ".join(f"{name} ({_names(held)})" for name, held in found.items())
-        return f"models with a GRU here: {listed}" if found else repr(found)
+        return f"models with a recurrent layer here: {listed}" if found else repr(found)
 
     def _run(self, model: nn.Module, options: Any, cell: str) -> Ran:
         """Run a cell, and note the last run of the model in it."""

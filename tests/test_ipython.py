@@ -138,7 +138,7 @@ def test_without_arguments_it_lists_the_models(loaded: InteractiveShell) -> None
     del loaded.user_ns["model"]
     assert said in run(loaded, "%grulens nothing")
     del loaded.user_ns["fast"]
-    assert run(loaded, "%grulens").endswith("no model with a GRU in this notebook yet")
+    assert run(loaded, "%grulens").endswith("no model with a recurrent layer in this notebook yet")
 
 
 def test_a_model_alone_lists_its_layers(loaded: InteractiveShell) -> None:
@@ -190,14 +190,20 @@ def test_inputs_are_paths_and_tokens_a_name(loaded: InteractiveShell) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("%grulens modle x", "no 'modle' in this notebook; models with a GRU here: model (l0, l1)"),
+        (
+            "%grulens modle x",
+            "no 'modle' in this notebook; models with a recurrent layer here: model (l0, l1)",
+        ),
         ("%grulens model y", "no 'y' in this notebook"),
         ("%grulens model the film", "no 'the' in this notebook; put a text in quotes"),
         ("%grulens model x --as 1x", "--as 1x: '1x' is no name that Python takes"),
         ("%grulens model x --as class", "'class' is no name that Python takes"),
         ("%grulens model x --call __class__", "'__class__' begins with an underscore; GRU has "),
         ("%grulens net x", "holds no nn.GRU, nn.LSTM or nn.RNN; it holds 1 Linear"),
-        ("%grulens x", "'x' is a Tensor, not a model; models with a GRU here: model (l0, l1)"),
+        (
+            "%grulens x",
+            "'x' is a Tensor, not a model; models with a recurrent layer here: model (l0, l1)",
+        ),
         ("%grulens model x --layer l9", "layer 'l9' did not run on this input; what ran is l0, l1"),
         ("%grulens model x.sum()", "'x.sum()' is no name, path or literal"),
         ("%grulens model x[0, 0]", "'x[0,' is no name, attribute, subscript or literal (a space"),
@@ -210,7 +216,10 @@ def test_inputs_are_paths_and_tokens_a_name(loaded: InteractiveShell) -> None:
         ("%grulens model x --shout", "unrecognized arguments: --shout"),
         ("%grulens model x[9][9]", "IndexError"),
         ("%grulens model x --view all", "invalid choice: 'all'"),
-        ("%%grulens\ny = 1", "%%grulens needs a model; models with a GRU here: model (l0, l1)"),
+        (
+            "%%grulens\ny = 1",
+            "%%grulens needs a model; models with a recurrent layer here: model (l0, l1)",
+        ),
         ("%%grulens model x\ny = 1", "takes the input from the cell"),
         ("%%grulens model\ny = 1", "the cell ran, but not the forward of 'model'"),
     ],
@@ -347,14 +356,24 @@ def test_help_names_every_option(loaded: InteractiveShell) -> None:
         assert word in text
 
 
-def test_a_gru_shows_as_a_table_while_loaded(loaded: InteractiveShell) -> None:
+@pytest.mark.parametrize(
+    ("kind", "caption"),
+    [
+        (nn.GRU, "GRU · 240 parameters · reset after the product"),
+        (nn.LSTM, "LSTM · 320 parameters"),
+        (nn.RNN, "RNN · 80 parameters"),
+    ],
+)
+def test_a_layer_shows_as_a_table_while_loaded(
+    loaded: InteractiveShell, kind: type[nn.RNNBase], caption: str
+) -> None:
     formatter = loaded.display_formatter
-    data, _ = formatter.format(nn.GRU(3, 4, 2))
+    data, _ = formatter.format(kind(3, 4, 2))
     assert "<td>l1</td>" in data["text/html"]
-    assert "parameters" in data["text/html"]
-    assert data["text/plain"] == "GRU(3, 4, num_layers=2)"
+    assert f">{caption}<" in data["text/html"]
+    assert data["text/plain"] == f"{kind.__name__}(3, 4, num_layers=2)"
     grulens.unload_ipython_extension(loaded)
-    assert "text/html" not in formatter.format(nn.GRU(3, 4))[0]
+    assert "text/html" not in formatter.format(kind(3, 4))[0]
 
 
 def test_a_gru_that_cannot_be_opened_shows_as_torch_has_it(loaded: InteractiveShell) -> None:

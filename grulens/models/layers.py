@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from grulens.cells.cell import RecurrentCell
-from grulens.errors import LayerError, NoGRUError, SignalError, UnsupportedGRUError, shown
+from grulens.errors import LayerError, NoLayerError, SignalError, UnsupportedLayerError, shown
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.closed import Closed, Found, look, places, sentences
 from grulens.models.adapters.register import adapter_of
@@ -84,9 +84,9 @@ def layers(model: nn.Module) -> Layers:
     a class that looks like a GRU and is not registered.
 
     Raises:
-        NoGRUError: the model holds none; the message says what it holds.
-        UnsupportedGRUError: it holds only GRUs that cannot be opened, or a class that looks like a
-            GRU and is not registered.
+        NoLayerError: the model holds none; the message says what it holds.
+        UnsupportedLayerError: it holds only layers that cannot be opened, or a class that looks
+            like a GRU and is not registered.
         AdapterError: the adapter of a registered class does not fit it.
         ModelError: it is no `torch.nn.Module`.
 
@@ -117,7 +117,7 @@ def layers(model: nn.Module) -> Layers:
 
 
 def find(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of a model that hold a GRU, by dotted path ("" is the model itself)."""
+    """The recurrent modules of a model, by dotted path ("" is the model itself)."""
     return held(model).opened
 
 
@@ -127,12 +127,12 @@ def held(model: nn.Module) -> Found:
     if found.opened:
         return found
     said = sentences(found.closed)
-    if any(part.is_gru for part in found.closed):
-        raise UnsupportedGRUError(_with_how(said))
+    if any(part.is_layer for part in found.closed):
+        raise UnsupportedLayerError(_with_how(said))
     kinds = Counter(type(module).__name__ for module in model.modules() if module is not model)
     inside = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6)) or "no other module"
     what = f"this model ({type(model).__name__}) holds no nn.GRU, nn.LSTM or nn.RNN; it holds "
-    raise NoGRUError("; ".join([what + inside, *said]))
+    raise NoLayerError("; ".join([what + inside, *said]))
 
 
 def named(path: str, module: nn.Module) -> dict[Key, tuple[str, RecurrentCell]]:
@@ -153,7 +153,7 @@ def known(module: nn.Module) -> Adapter:
     """The adapter of a module that `find` found."""
     adapter = adapter_of(module)
     if adapter is None:
-        raise UnsupportedGRUError(f"{type(module).__name__} is not registered (any more)")
+        raise UnsupportedLayerError(f"{type(module).__name__} is not registered (any more)")
     return adapter
 
 

@@ -56,12 +56,12 @@ def record(
         A `Recording`: a mapping from layer name to `LayerRecording`, and the model's output.
 
     Raises:
-        NoGRUError, UnsupportedGRUError: there is nothing to record.
+        NoLayerError, UnsupportedLayerError: there is nothing to record.
         LayerError: a name that is not in this model.
         EditError: an edit that does not fit.
         EmptySequenceError: a sequence of no steps.
         DropoutMaskError: training mode with dropout between layers on cuDNN.
-        RecordingError: none of its GRUs ran; or one ran where it cannot be recorded: its weights
+        RecordingError: none of its layers ran; or one ran where it cannot be recorded: its weights
             and its input on different devices, inside torch.vmap, or with `grad=True` inside
             torch.utils.checkpoint.
 

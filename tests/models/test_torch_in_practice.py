@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import grulens
 from grulens import ablate, clamp, editing, record
-from grulens.errors import LayerError, UnsupportedGRUError
+from grulens.errors import LayerError, UnsupportedLayerError
 
 
 class Both(nn.Module):
@@ -139,7 +139,7 @@ def test_data_parallel_on_several_devices_is_refused(x: Tensor) -> None:
     wrapped.device_ids = [0, 1]
     said = r"'the model itself' is an nn.DataParallel over 2 devices, .* use the model in it"
     for use in (grulens.layers, lambda model: record(model, x)):
-        with pytest.raises(UnsupportedGRUError, match=said):
+        with pytest.raises(UnsupportedLayerError, match=said):
             use(wrapped)
     beside = nn.ModuleDict({"eyes": wrapped, "gru": nn.GRU(3, 4)})
     assert [layer.name for layer in grulens.layers(beside)] == ["gru.l0"]

@@ -1,4 +1,4 @@
-"""Where a GRU stands still: states that a step leaves as they are, and how it moves near them.
+"""Where a cell stands still: states that a step leaves as they are, and how it moves near them.
 
 A step moves the state by (1 - z)(n - h). As long as z < 1 it stands still exactly where n(h) = h,
 so that is what is solved. Searching h' = h instead also stops where the update gate is merely

@@ -1,4 +1,4 @@
-"""How the next state depends on the state before it, taken apart into the four ways of a GRU.
+"""How the next state depends on the state before it, of a GRU in four parts.
 
 A state reaches the next one by staying (leak), by moving the update gate, by entering the
 candidate, and by moving the reset gate in front of it. Each is a closed form; their sum is the

@@ -1,4 +1,4 @@
-"""How fast neighbouring trajectories of a driven GRU part: its Lyapunov exponents."""
+"""How fast neighbouring trajectories of a driven cell part: its Lyapunov exponents."""
 
 from __future__ import annotations
 

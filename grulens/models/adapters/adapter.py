@@ -1,4 +1,4 @@
-"""What a user says about a GRU class of their own, so that grulens can open it exactly.
+"""What a user says about a recurrent class of their own, so that grulens can open it exactly.
 
 There are two kinds of class: one that is called step by step, and one that takes whole sequences.
 An adapter says which cells such a module holds and how its arguments and results are to be read.
@@ -28,7 +28,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @runtime_checkable
 class Adapter(Protocol):
-    """What grulens asks about a module that holds a GRU."""
+    """What grulens asks about a recurrent module."""
 
     @property
     def sequence(self) -> bool:

@@ -19,13 +19,13 @@ from grulens.models.restore.keras_values import is_keras
 
 @dataclass(frozen=True)
 class Closed:
-    """A part of a model that is like a GRU layer, and that cannot be opened.
+    """A part of a model that is like a recurrent layer, and that cannot be opened.
 
     Attributes:
         name: the module's dotted path, or "the model itself".
         kind: the module's class.
         reason: what it is, and what to do; with the name before it, a sentence.
-        is_gru: whether it would be opened if nothing hindered; Keras' LSTM would not.
+        is_layer: whether it is a layer that is opened where nothing hinders; Keras' LSTM is none.
 
     >>> from grulens import layers
     >>> layers(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.LSTM(2, 3, proj_size=1)})).closed[0].name
@@ -35,7 +35,7 @@ class Closed:
     name: str
     kind: str
     reason: str
-    is_gru: bool = True
+    is_layer: bool = True
 
     def __repr__(self) -> str:
         return f"{self.name!r} {self.reason}"
@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
 
 def look(model: Any) -> Found:
-    """Every part of a model that is a GRU or like one, opened or not.
+    """Every part of a model that is a recurrent layer or like one, opened or not.
 
     >>> look(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.RNN(2, 3)}))
     Found(opened={'a': GRU(2, 3), 'b': RNN(2, 3)}, closed=())
@@ -85,7 +85,7 @@ def look(model: Any) -> Found:
                 # what a registered module holds is a part of it, and does not run when it is edited
                 parts.update(module.modules())
         elif why := another_keras_kind(module):
-            closed.append(Closed(name, kind, f"is {why}", is_gru=False))
+            closed.append(Closed(name, kind, f"is {why}", is_layer=False))
             parts.update(module.modules())  # its cells
         else:
             continue
@@ -136,7 +136,7 @@ def sentences(closed: Iterable[Closed]) -> list[str]:
 
 
 def refusal(module: nn.Module) -> str | None:
-    """Why this module looks like a GRU and cannot be opened, or None."""
+    """Why this module looks like a recurrent layer and cannot be opened, or None."""
     if why := why_closed(module):
         return why
     return why_not_torchs(module)

@@ -33,10 +33,10 @@ _registered: dict[type[nn.Module], Adapter] = {}
 
 
 def register(module_type: Any, adapter: Any) -> None:
-    """Teach grulens a GRU class of your own, and its subclasses.
+    """Teach grulens a recurrent class of your own, and its subclasses.
 
-    From then on its modules are recorded, edited and shown as `nn.GRU` is; GRU modules inside them
-    are parts of them. Whenever such a module runs under grulens, what its adapter says is compared
+    From then on its modules are recorded, edited and shown as `nn.GRU` is; layers inside them are
+    parts of them. Whenever such a module runs under grulens, what its adapter says is compared
     with what the module computes, at every step; a difference is an error that says at which step,
     how large it is, and what would fit.
 

@@ -1,4 +1,4 @@
-"""One call of a GRU module, and its layers run one by one, where torch's by the same kernel.
+"""One call of a recurrent module, and its layers run one by one, where torch's by the same kernel.
 
 torch returns the states of the last layer only. Run layer by layer, in the body's own shape and
 with the dropout masks drawn where the kernel would draw them, the others come out bit for bit as

@@ -1,4 +1,4 @@
-"""The form in which a GRU was given its input, and the way from it to rows and back.
+"""The form in which a module was given its input, and the way from it to rows and back.
 
 A sequence comes batch first, time first, unbatched or packed. Everything grulens says is in rows
 (batch, time, feature) in the user's order; what the kernel reads is `body`: (time, batch, feature),

@@ -112,7 +112,7 @@ def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object
     notebook while a task waits inside its block.
 
     Args:
-        model: any module that holds an nn.GRU or nn.GRUCell.
+        model: any module that holds an nn.GRU, nn.LSTM or nn.RNN, or cells of them.
         edits: what to change, in the order in which it acts.
 
     Raises:
@@ -122,7 +122,7 @@ def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object
         SourceError: the source of a patch does not fit.
         RecordingError: an edit refers to the unedited run (`to="mean"`, a position from the end)
             and that cannot be made: the run began by a method that was taken off the model before
-            the block. Or a GRU ran where no edit can follow: inside torch.vmap, or with gradients
+            the block. Or a layer ran where no edit can follow: inside torch.vmap, or with gradients
             inside torch.utils.checkpoint, which runs it again in backward. Or the block is entered
             a second time before it has ended.
 
@@ -147,11 +147,11 @@ def recording(
     """Record every run of a model inside a block: one Recording each, in the order they end.
 
     A run is one outermost call into the model: of the model itself, of one of its methods, or of a
-    part of it; runs in which no GRU runs are left out. The list is whole when the block has ended.
-    Runs that grulens makes itself (`record`, `sweep`, a lens) are not part of it.
+    part of it; runs in which no layer runs are left out. The list is whole when the block has
+    ended. Runs that grulens makes itself (`record`, `sweep`, a lens) are not part of it.
 
     Args:
-        model: any module that holds an nn.GRU or nn.GRUCell.
+        model: any module that holds an nn.GRU, nn.LSTM or nn.RNN, or cells of them.
         edits: what to change on the way, in order; see `editing`.
         layers: names of the layers to keep; None keeps all.
 

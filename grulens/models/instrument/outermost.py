@@ -32,7 +32,7 @@ class Outermost:
 
     Attributes:
         again: makes the same call once more; None where nobody knows how.
-        alone: whether it is the call of a GRU module itself, so that there is no other call.
+        alone: whether it is the call of a recurrent module itself, so that there is no other call.
         grad: torch's grad mode when it began.
         thread: where it runs.
         versions: how often each parameter of the model had been changed in place when it began.

@@ -1,4 +1,4 @@
-"""What stands in for the forward of one GRU module while a watch is open on it.
+"""What stands in for the forward of one recurrent module while a watch is open on it.
 
 A tap gets exactly what the module's own hooks let through, so the user's hooks work as always. It
 acts only for the code that opened the watch: a widget that runs a model again in the background

@@ -1,7 +1,8 @@
 """A compiled model runs uncompiled while it is watched.
 
-What torch.compile made of a forward has no place where a GRU could be watched; and a model that is
-compiled anew for every watch would be slow each time, and reach the compiler's limit of attempts.
+What torch.compile made of a forward has no place where a layer could be watched; and a model that
+is compiled anew for every watch would be slow each time, and reach the compiler's limit of
+attempts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which inputs a score is owed to, by its gradients: along a path, or where it stands.
 
-Both methods need gradients with respect to what a GRU in the middle of a model reads: each is that
-of the whole model, run with another input there. The rest is a product or a sum.
+Both methods need gradients with respect to what a layer in the middle of a model reads: each is
+that of the whole model, run with another input there. The rest is a product or a sum.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def integrated_gradients(
     arXiv:1703.01365, eq. 1), by a Gauss-Legendre sum over `steps` points. The first state
     goes the same way from zero, and has its own share.
 
-    The path is that of the layer's input as the GRU reads it, such as an embedding's output; for
+    The path is that of the layer's input as the layer reads it, such as an embedding's output; for
     an upper layer, the states of the one below. Both directions of a bidirectional layer read it,
     so its shares are for both; of the two first states only that of `input_of` moves. What else of
     the model sees the original input (a skip connection) still does, and so is part of `bias`.
@@ -55,7 +55,7 @@ def integrated_gradients(
     its graph. Rows are taken not to act on each other.
 
     Args:
-        model: any module that holds a GRU.
+        model: any module that holds a recurrent layer.
         *args: the model's own arguments.
         target: the class of the model's answer whose number is the score; or a pair, a class and
             the one it is compared with.
@@ -138,7 +138,7 @@ def input_x_gradient(
     how much these shares miss the score. Where credit goes is described at `integrated_gradients`.
 
     Args:
-        model: any module that holds a GRU.
+        model: any module that holds a recurrent layer.
         *args: the model's own arguments.
         target: the class of the model's answer whose number is the score; or a pair, a class and
             the one it is compared with.

@@ -147,7 +147,7 @@ def logit_lens(
     """Apply the readout of a model to every state of a layer.
 
     Args:
-        model: any module that holds a GRU.
+        model: any module that holds a recurrent layer.
         *args: the model's own arguments.
         layer: whose states are read; None is the last layer that a linear readout reads, or the
             last one that runs if `head` is given.

@@ -93,7 +93,7 @@ def head_of(
     """The nn.Linear that reads a layer's states.
 
     Args:
-        model: any module that holds a GRU.
+        model: any module that holds a recurrent layer.
         *args: its own arguments; it runs once, and is afterwards as it was.
         layer: the layer; None is the last one that an nn.Linear reads.
         call: the name of the method that is the run; None is the model itself; as for `record`.
@@ -230,7 +230,7 @@ class _Listening(Whole):
     """What every nn.Linear was given and gave, in the order in which they last ran."""
 
     def __init__(self, model: nn.Module) -> None:
-        # a registered GRU may be made of nn.Linear: they read states, but answer nobody
+        # a registered layer may be made of nn.Linear: they read states, but answer nobody
         inner = {part for gru in find(model).values() for part in gru.modules()}
         self.names = {
             module: name

@@ -196,7 +196,7 @@ def sweep(
     """Edit each unit of a layer in a run of its own, and see how far the readout moves.
 
     Args:
-        model: any module that holds a GRU.
+        model: any module that holds a recurrent layer.
         *args: the model's own arguments.
         layer: name of the layer to edit.
         readout: from the model's output to a floating tensor of any one shape; it sees one ordinary

@@ -128,7 +128,7 @@ def trace_patch(
     readout(corrupted)): Meng et al. 2022 call its numerator the indirect effect.
 
     Args:
-        model: any module that holds a GRU.
+        model: any module that holds a recurrent layer.
         clean: what the model is given in the clean run: one argument, a tuple of arguments, a
             dict of named ones, or both as (tuple, dict).
         corrupted: the same for the corrupted run; as many steps, and as many rows unless the clean

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import grulens
 from grulens import Lens, Session, ablate, record, sweep
 from grulens.credit import head_of
-from grulens.errors import LayerError, NoGRUError, UnsupportedGRUError
+from grulens.errors import LayerError, NoLayerError, UnsupportedLayerError
 from grulens.magics import models_in
 
 
@@ -97,12 +97,12 @@ X = torch.linspace(-1, 1, 2 * 6 * 3).reshape(2, 6, 3)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_named_beside_what_is_opened(kind: str) -> None:
-    make, reason, is_gru = KINDS[kind]
+    make, reason, is_layer = KINDS[kind]
     part = quiet(make)
     found = grulens.layers(Model(part))
     assert [layer.name for layer in found] == ["rnn.l0"]
     (closed,) = found.closed
-    assert (closed.name, closed.kind, closed.is_gru) == ("parts.1", type(part).__name__, is_gru)
+    assert (closed.name, closed.kind, closed.is_layer) == ("parts.1", type(part).__name__, is_layer)
     assert reason in closed.reason
     assert f"not opened: 'parts.1' {closed.reason}" in repr(found)
     assert "<td>parts.1</td>" in found._repr_html_()
@@ -114,9 +114,9 @@ def test_it_is_named_beside_what_is_opened(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_alone_it_is_named_in_the_error(kind: str) -> None:
-    make, reason, is_gru = KINDS[kind]
+    make, reason, is_layer = KINDS[kind]
     model = nn.ModuleDict({"it": quiet(make)})
-    error = UnsupportedGRUError if is_gru else NoGRUError
+    error = UnsupportedLayerError if is_layer else NoLayerError
     for use in (grulens.layers, lambda m: record(m, X), lambda m: Session(m, X)):
         with pytest.raises(error) as raised:
             use(model)

@@ -18,7 +18,7 @@ from grulens.errors import (
     NonFiniteWarning,
     NotComparedWarning,
     RecordingError,
-    UnsupportedGRUError,
+    UnsupportedLayerError,
 )
 from grulens.models.adapters.again import replaced
 
@@ -419,7 +419,7 @@ def test_a_forward_that_changes_something_is_refused_by_name(
     before = torch.get_rng_state()
     model = nn.ModuleDict({"part": part})
     for use in (grulens.layers, lambda m: record(m, x)):
-        with pytest.raises(UnsupportedGRUError) as raised:
+        with pytest.raises(UnsupportedLayerError) as raised:
             use(model)
         assert f"'part' is a {type(part).__name__}" in str(raised.value)
         assert reason in str(raised.value)
@@ -433,11 +433,11 @@ def test_a_mode_or_a_forward_that_changes_is_tried_anew(x: Tensor) -> None:
             return nn.functional.dropout(output, 0.5, self.training), h_n
 
     model = Dropping(INPUTS, UNITS, batch_first=True)
-    with pytest.raises(UnsupportedGRUError, match="as dropout does"):
+    with pytest.raises(UnsupportedLayerError, match="as dropout does"):
         record(model, x)
     assert record(model.eval(), x).residual < 1e-6
     model.forward = lambda *args: (0 * x, None)
-    with pytest.raises(UnsupportedGRUError, match="another forward has been set"):
+    with pytest.raises(UnsupportedLayerError, match="another forward has been set"):
         record(model, x)
     del model.forward
     assert record(model, x).residual < 1e-6

@@ -12,7 +12,7 @@ from torch.nn import functional
 import grulens
 from grulens import record
 from grulens.adapters import register
-from grulens.errors import AdapterError, NoGRUError, UnsupportedGRUError
+from grulens.errors import AdapterError, NoLayerError, UnsupportedLayerError
 
 H = 4
 
@@ -295,7 +295,7 @@ class Loop(nn.Module):
 
 
 def said(model: nn.Module) -> str:
-    with pytest.raises(UnsupportedGRUError) as raised:
+    with pytest.raises(UnsupportedLayerError) as raised:
         grulens.layers(model)
     return str(raised.value)
 
@@ -385,5 +385,5 @@ class NoState(nn.Module):
 
 @pytest.mark.parametrize("kind", [Attention, LSTMLike, NoState])
 def test_what_is_no_gru_does_not_look_like_one(kind: Any) -> None:
-    with pytest.raises(NoGRUError):
+    with pytest.raises(NoLayerError):
         grulens.layers(nn.ModuleList([kind()]))

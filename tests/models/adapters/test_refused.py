@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import grulens
 from grulens import record
-from grulens.errors import NoGRUError, UnsupportedGRUError
+from grulens.errors import NoLayerError, UnsupportedLayerError
 
 
 def quiet(make: Any) -> Any:
@@ -48,7 +48,7 @@ def looped() -> nn.Module:
 def test_a_gru_that_is_no_module_any_more_is_refused_by_name(make: Any, said: str) -> None:
     model = quiet(make)
     for use in (grulens.layers, lambda m: record(m, torch.randn(2, 3))):
-        with pytest.raises(UnsupportedGRUError, match=said) as raised:
+        with pytest.raises(UnsupportedLayerError, match=said) as raised:
             use(model)
         assert "use the " in str(raised.value)
 
@@ -59,7 +59,7 @@ def test_scripted_and_exported_models_without_a_gru_hold_none() -> None:
         lambda: torch.jit.script(linear),
         lambda: torch.export.export(linear, (x,)).module(),
     ):
-        with pytest.raises(NoGRUError):
+        with pytest.raises(NoLayerError):
             grulens.layers(quiet(make))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import grulens
 from grulens import Cell, ablate, clamp, editing, record
 from grulens.adapters import SequenceAdapter, StepAdapter, register
-from grulens.errors import AdapterError, UnsupportedGRUError
+from grulens.errors import AdapterError, UnsupportedLayerError
 
 
 class Step(nn.Module):
@@ -326,7 +326,7 @@ def test_register_takes_a_class_and_an_adapter(arguments: Any, message: str) -> 
 
 def test_a_class_that_looks_like_a_gru_is_named_with_the_lines_that_register_it() -> None:
     model = nn.Sequential(Loop(Step()))
-    with pytest.raises(UnsupportedGRUError) as raised:
+    with pytest.raises(UnsupportedLayerError) as raised:
         record(model, torch.randn(2, 6, 3))
     text = str(raised.value)
     assert "'0.step' (Step) looks like a GRU of 4 units" in text
@@ -374,7 +374,7 @@ class Six(nn.Module):
     ],
 )
 def test_weights_are_found_in_every_usual_form(module: nn.Module, code: str) -> None:
-    with pytest.raises(UnsupportedGRUError) as raised:
+    with pytest.raises(UnsupportedLayerError) as raised:
         grulens.layers(module)
     assert code in str(raised.value)
 
@@ -385,5 +385,5 @@ def test_weights_are_found_in_every_usual_form(module: nn.Module, code: str) -> 
      nn.TransformerEncoderLayer(4, 2)],
 )  # fmt: skip
 def test_what_is_no_gru_does_not_look_like_one(module: nn.Module) -> None:
-    with pytest.raises(grulens.errors.NoGRUError):
+    with pytest.raises(grulens.errors.NoLayerError):
         grulens.layers(module)

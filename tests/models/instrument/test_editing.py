@@ -23,11 +23,11 @@ from grulens.errors import (
     GrulensError,
     LayerError,
     ModelError,
-    NoGRUError,
+    NoLayerError,
     OtherThreadWarning,
     PositionError,
     RecordingError,
-    UnsupportedGRUError,
+    UnsupportedLayerError,
 )
 
 
@@ -281,12 +281,13 @@ class Own(nn.GRU):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1)), NoGRUError,
+        (lambda: nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1)), NoLayerError,
          "this model (Sequential) holds no nn.GRU, nn.LSTM or nn.RNN; it holds 1 Linear, 1 Conv1d"),
-        (lambda: nn.Linear(2, 2), NoGRUError, "it holds no other module"),
-        (quantized, UnsupportedGRUError, "use the float model it was made from"),
-        (scripted, UnsupportedGRUError, "use the model as it was before torch.jit.script"),
-        (lambda: Own(3, 4), UnsupportedGRUError, "a subclass of nn.GRU with a forward of its own"),
+        (lambda: nn.Linear(2, 2), NoLayerError, "it holds no other module"),
+        (quantized, UnsupportedLayerError, "use the float model it was made from"),
+        (scripted, UnsupportedLayerError, "use the model as it was before torch.jit.script"),
+        (lambda: Own(3, 4), UnsupportedLayerError,
+         "a subclass of nn.GRU with a forward of its own"),
     ],
 )  # fmt: skip
 def test_a_model_that_cannot_be_opened_is_refused_by_name(
@@ -371,5 +372,5 @@ def test_layers_names_every_direction() -> None:
     ]  # fmt: skip
     assert [layer.input_size for layer in found] == [3, 3, 8, 8, 4]
     assert [layer.direction for layer in found][:2] == ["forward", "reverse"]
-    with suppress(NoGRUError):
+    with suppress(NoLayerError):
         grulens.layers(nn.ModuleDict())

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from grulens import Session, ablate, clamp, record, scale
-from grulens.errors import GrulensError, LayerError, NoGRUError, PositionError, ReadoutError
+from grulens.errors import GrulensError, LayerError, NoLayerError, PositionError, ReadoutError
 
 
 def test_text_is_encoded_and_names_the_steps(session: Session) -> None:
@@ -201,7 +201,7 @@ def test_tokens_must_fit(model: nn.Module, tokens: object, message: str) -> None
 
 
 def test_a_model_without_a_gru_is_refused_by_name() -> None:
-    with pytest.raises(NoGRUError, match=r"holds no nn\.GRU"):
+    with pytest.raises(NoLayerError, match=r"holds no nn\.GRU"):
         Session(nn.Linear(2, 2), torch.ones(1, 2))
 
 
