@@ -359,9 +359,9 @@ def test_help_names_every_option(loaded: InteractiveShell) -> None:
 @pytest.mark.parametrize(
     ("kind", "caption"),
     [
-        (nn.GRU, "GRU · 240 parameters · reset after the product"),
-        (nn.LSTM, "LSTM · 320 parameters"),
-        (nn.RNN, "RNN · 80 parameters"),
+        (nn.GRU, "GRU · 228 parameters · reset after the product"),
+        (nn.LSTM, "LSTM · 304 parameters"),
+        (nn.RNN, "RNN · 76 parameters"),
     ],
 )
 def test_a_layer_shows_as_a_table_while_loaded(
