@@ -61,3 +61,53 @@ def test_a_saved_notebook_keeps_the_picture(open_notebook: Any) -> None:
     assert "effect of each unit · rnn.l0" in html
     strongest = notebook.kernel("print(found.order()[0])")
     assert f">{strongest}<" in html
+
+
+KINDS = """
+from grulens import dynamics, memory, phrases, credit
+run = grulens.record(model, encode(text), layers=["rnn.l0"])
+torch.manual_seed(0)
+cell = grulens.Cell(torch.randn(60, 2), 0.6 * torch.randn(60, 20), None, None)
+two = grulens.Cell(torch.zeros(6, 1), torch.zeros(6, 2), None, None)
+two.weight_hh[4:] = 4 * torch.eye(2)       # two switches that stay where they are put
+parts = [slice(0, 3), slice(3, 6), slice(6, 12)]
+results = {
+    "portrait": dynamics.portrait(run),
+    "points": dynamics.find_fixed_points(two, starts=2 * torch.rand(200, 2) - 1, progress=False),
+    "lyapunov": dynamics.lyapunov(cell, torch.randn(200, 2)),
+    "jacobian": dynamics.jacobian(cell, torch.randn(1, 2), torch.rand(1, 20)),
+    "flow": memory.gradient_flow(run),
+    "interactions": phrases.interactions(model, encode(text), target=3, phrases=parts,
+                                         pairs="all", progress=False),
+    "decomposition": phrases.contextual_decomposition(model, encode(text), phrases=parts),
+    "head": credit.head_of(model, encode(text)),
+}
+"""
+#: The name of the first figure of each, for those who do not see it.
+FIGURES = {
+    "portrait": "states, and where the network stands still: states of rnn.l0",
+    "points": "states, and where the network stands still: fixed points",
+    "lyapunov": "Lyapunov exponents: Lyapunov exponents",
+    "jacobian": "derivative, new unit by old unit: derivative · the next state by the one before",
+    "flow": "gain of every state before: gain, all directions · state after step 28",
+    "interactions": "interaction of each pair: together beyond each alone · rnn.l0",
+    "decomposition": "part of class 5 by phrase and step: part of class 5 · rnn.l0",
+    "head": "weight, class by unit: weight · readout of rnn.l0",
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_each_kind_of_result_is_drawn(open_notebook: Any, theme: str) -> None:
+    options = dict.fromkeys(("portrait", "flow", "interactions", "decomposition"), ", tokens=text")
+    options["decomposition"] += ", output=5"
+    cells = [f"grulens.plot(results[{name!r}]{options.get(name, '')})" for name in FIGURES]
+    notebook = open_notebook(SETUP + KINDS, *cells)
+    notebook.run_all()
+    notebook.theme(theme)
+    page = notebook.page
+    page.set_viewport_size({"width": 1280, "height": 4800})
+    for name in FIGURES.values():
+        page.get_by_role("figure", name=name, exact=True).wait_for()
+    page.wait_for_timeout(800)
+    for place, name in enumerate(FIGURES):
+        notebook.screenshot(f"plot-{name}-{theme}", of=notebook.cell(place + 1))

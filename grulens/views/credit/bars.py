@@ -34,7 +34,7 @@ from grulens.views.figure.canvas import (
     zooming,
 )
 from grulens.views.figure.palette import AFTER, AGAINST, BEFORE, FOR
-from grulens.views.figure.tokens import plain, visible_text
+from grulens.views.figure.tokens import plain, visible_name, visible_text
 from grulens.views.gates.token_strip import TokenStrip
 
 #: Colours and axis reach at least this far: rounding must not look like an effect.
@@ -92,6 +92,7 @@ class TokenBars:
         mask: Bool[np.ndarray, " time"] | None = None,
         title: str = "",
         measure: str = "credit",
+        names: bool = False,
     ) -> None:
         """Show other credit.
 
@@ -101,6 +102,7 @@ class TokenBars:
             mask: (time,), False where there is no step (padding): left blank.
             title: over the bars.
             measure: what the values are.
+            names: whether `tokens` are names of something, whose words stay apart.
 
         >>> chart = TokenBars()
         >>> chart.update(np.array([0.5, -0.25]), tokens=["a", " "])
@@ -108,11 +110,12 @@ class TokenBars:
         (['a', '␣'], [True, False])
         """
         self._values, self._tokens, self._mask = values, tokens, mask
+        self._called = visible_name if names else visible_text
         fit(self.x_range, len(values))
         valid = values if mask is None else values[mask]
         self.strip.update(
             values, signal="difference", tokens=tokens, mask=mask, name="adds",
-            ends=raster.symmetric(valid, FLOOR),
+            ends=raster.symmetric(valid, FLOOR), names=names,
         )  # fmt: skip
         stretch(self.bars.y_range, np.append(valid, [0.0, FLOOR]), None, None)
         self.bars.toolbar.visible = len(values) > ROOMY
@@ -165,7 +168,7 @@ class TokenBars:
             "width": np.full(len(first), span.block * (0.86 if span.count < 200 else 1.0)),
             "credit": drawn.astype(np.float64),
             "color": [color(value) for value in drawn.tolist()],
-            "token": ["" if tokens is None else visible_text(tokens[t]) for t in first.tolist()],
+            "token": ["" if tokens is None else self._called(tokens[t]) for t in first.tolist()],
         }
 
     def _zoomed(self, event: Any) -> None:

@@ -22,15 +22,18 @@ SIZE: Final = 170
 class Exponents:
     """One point an exponent.
 
+    Args:
+        size: pixels of either side.
+
     Attributes:
         root: the Bokeh figure, hidden until there is something to show.
         source: number, exponent, and the ends of its band.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = SIZE) -> None:
         self.source = ColumnDataSource({n: [] for n in ("number", "value", "low", "high")})
         self.root: Any = frame(
-            height=SIZE, sizing_mode="fixed", frame_width=SIZE, frame_height=SIZE, title="",
+            height=size, sizing_mode="fixed", frame_width=size, frame_height=size, title="",
             min_border_left=46, min_border_right=4, min_border_top=28, visible=False,
             x_range=Range1d(start=-0.5, end=0.5), y_range=Range1d(start=-1, end=1),
             x_axis_label="number", y_axis_label="exponent, a step",

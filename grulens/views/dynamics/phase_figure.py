@@ -87,6 +87,9 @@ def _source(*fields: str) -> ColumnDataSource:
 class PhaseFigure:
     """The figure, and what its colours mean.
 
+    Args:
+        colors: whether the scale of colours stands beside it.
+
     Attributes:
         layers: what is drawn.
         root: the Bokeh figure.
@@ -95,7 +98,7 @@ class PhaseFigure:
         entries: lines of the legend that are there only where their layer is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, colors: bool = True) -> None:
         self.layers = Layers()
         self.mapper = LinearColorMapper(palette=COLORS["h"], low=0, high=1)
         # one ticker for good: BokehJS goes on drawing one that was replaced
@@ -112,6 +115,8 @@ class PhaseFigure:
         )  # fmt: skip
         self.root.height = None
         self._draw()
+        if colors:
+            self.root.add_layout(self.bar, "right")
 
     def _draw(self) -> None:
         root = self.root
@@ -139,7 +144,6 @@ class PhaseFigure:
         for name, (label, drawn) in fields.items():
             self.entries[name] = LegendItem(label=label, renderers=[drawn], visible=False)
         root.add_layout(legend(list(self.entries.values())), "below")
-        root.add_layout(self.bar, "right")
 
     def _dots(self) -> None:
         color = {"field": "value", "transform": self.mapper}

@@ -45,13 +45,16 @@ Place = tuple[float, float]
 class PhasePlot:
     """Trajectories, fixed points and the field of one plane.
 
+    Args:
+        colors: whether there is a scale of colours beside it: not where there are no states.
+
     Attributes:
         root: the Bokeh figure.
         layers: what lies over each other in it.
     """
 
-    def __init__(self) -> None:
-        self._figure = PhaseFigure()
+    def __init__(self, *, colors: bool = True) -> None:
+        self._figure = PhaseFigure(colors=colors)
         self.root, self.layers = self._figure.root, self._figure.layers
         self._shown: dict[str, Float[np.ndarray, "any 2"]] = {}
         self._home: tuple[float, ...] = ()

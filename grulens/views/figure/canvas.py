@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from bokeh.models import (
     AdaptiveTicker,
+    BoxSelectTool,
     BoxZoomTool,
     ColumnDataSource,
     Range1d,
@@ -135,6 +136,13 @@ def set_data(source: ColumnDataSource, data: Mapping[str, Any]) -> None:
         not np.array_equal(values, held[name]) for name, values in data.items()
     ):
         source.data = dict(data)
+
+
+def without_choosing(root: Any) -> None:
+    """Take the tool away that chooses units and steps, where nobody listens. Zoom stays."""
+    root.tools = [tool for tool in root.tools if not isinstance(tool, BoxSelectTool)]
+    zooms = [tool for tool in root.tools if isinstance(tool, BoxZoomTool)]
+    root.toolbar.active_drag = zooms[0] if zooms else None
 
 
 def whole_steps(axis: Any) -> None:

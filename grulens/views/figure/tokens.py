@@ -57,6 +57,15 @@ def _character(char: str) -> str:
     return char
 
 
+def several(word: str) -> str:
+    """More than one of what a word names.
+
+    >>> several("unit"), several("class")
+    ('units', 'classes')
+    """
+    return f"{word}es" if word.endswith("s") else f"{word}s"
+
+
 def valid(text: str) -> str:
     r"""A text that can travel: half a surrogate pair becomes the replacement character.
 

@@ -46,7 +46,7 @@ from grulens.views.figure.canvas import (
 )
 from grulens.views.figure.marks import Marks, outlines
 from grulens.views.figure.palette import COLORS, LEVELS, PALETTE, words_of
-from grulens.views.figure.tokens import plain, visible_text
+from grulens.views.figure.tokens import plain, several, visible_text
 
 HEIGHT: Final = 340
 
@@ -61,6 +61,15 @@ return `${rows.data.unit[Math.floor((tick - d.row[0]) / d.row_block[0])] ?? ""}`
 class Heatmap:
     """One signal of one layer as a picture, units down and steps across.
 
+    Args:
+        x_range: the axis of another view, to move with it.
+        height: in pixels.
+        columns: as many cells are drawn across, at most.
+        rows: as many are drawn down.
+        live: whether Python hears what a person does with it.
+        down: what the rows are, where they are no units.
+        across: what the columns are, where they are no steps.
+
     Attributes:
         root: the Bokeh figure.
         x_range: the time axis, to be shared with the views under it.
@@ -74,8 +83,11 @@ class Heatmap:
         columns: int = raster.COLUMNS,
         rows: int = raster.ROWS,
         live: bool = True,
+        down: str = "unit",
+        across: str = "step",
     ) -> None:
         self._limits = rows, columns
+        self._axes = down, across
         self.x_range: Any = x_range or steps()
         self.y_range: Any = Range1d(start=0.5, end=-0.5, min_interval=2)
         self._unit_listeners: list[Listener] = []
@@ -168,7 +180,9 @@ class Heatmap:
     # ── drawing ──────────────────────────────────────────────────────────────────────────────
 
     def _draw(self, height: int) -> Any:
-        box = BoxSelectTool(renderers=[], description="drag: choose units × steps")
+        down, across = self._axes
+        rows, columns = several(down), several(across)
+        box = BoxSelectTool(renderers=[], description=f"drag: choose {rows} × {columns}")
         wheel = WheelZoomTool(modifiers="ctrl")
         tools = [box, PanTool(), BoxZoomTool(), wheel, ResetTool()]
         root = frame(
@@ -179,10 +193,10 @@ class Heatmap:
             toolbar_location="above",
             active_drag=box,
             active_scroll=wheel,
-            x_axis_label="step",
-            y_axis_label="unit",
+            x_axis_label=plain(across),
+            y_axis_label=plain(down),
             title="",
-            name="units by steps",
+            name=f"{rows} by {columns}",
         )
         self.mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
         picture = root.image(
@@ -212,7 +226,7 @@ class Heatmap:
             "value": hover.VALUE,
         }
         args = {"image": self.image, "rows": self.rows, "cells": self.columns}
-        root.add_tools(hover.hover(picture, codes, args))
+        root.add_tools(hover.hover(picture, codes, args, {"step": across, "unit": down}))
         return root
 
     def _paint(self, x0: float | int, x1: float | int, y0: float | int, y1: float | int) -> None:

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import BoxSelectTool, BoxZoomTool, ColumnDataSource, HoverTool
+from bokeh.models import ColumnDataSource, HoverTool
 from bokeh.models.annotations import Span
 from jaxtyping import Bool, Float
 
 from grulens.views.figure import raster
-from grulens.views.figure.canvas import fit, frame, steps, stretch, whole_steps
+from grulens.views.figure.canvas import fit, frame, steps, stretch, whole_steps, without_choosing
 from grulens.views.figure.palette import BEFORE, RECURRENT
 from grulens.views.figure.tokens import plain, visible_text
 from grulens.views.gates.heatmap import Heatmap
@@ -42,6 +42,7 @@ def step_map(
     guides: Sequence[float] = (),
     measure: str = "effect",
     layer: str = "",
+    down: str = "unit",
 ) -> Any:
     """A diverging picture of rows by steps with the tokens beneath; a line if there is one row.
 
@@ -54,6 +55,7 @@ def step_map(
         guides: values that a line is read against.
         measure: what the values are.
         layer: named in the title.
+        down: what the rows are.
 
     Returns:
         A Bokeh layout.
@@ -71,10 +73,10 @@ def step_map(
     if one:
         drawn = _line(values[0], x_range, tokens, mask, guides, measure, layer)
     else:
-        drawn = _heat(values, x_range, ends, rows, tokens, mask, measure, layer)
+        drawn = _heat(values, x_range, ends, rows, tokens, mask, measure, layer, down)
     strip = TokenStrip(x_range=x_range)
     strip.root.name = "tokens, coloured by the largest of each step"
-    _no_choosing(strip.root)
+    without_choosing(strip.root)
     strip.update(
         largest(values), signal="difference", tokens=tokens, mask=mask, ends=ends,
         name=measure if one else "largest",
@@ -102,10 +104,11 @@ def _heat(
     mask: Bool[np.ndarray, " time"] | None,
     measure: str,
     layer: str,
+    down: str,
 ) -> Any:
-    heat = Heatmap(x_range=x_range, height=min(380, max(190, 110 + 14 * len(rows))))
-    heat.root.name = f"{measure} by unit and step"
-    _no_choosing(heat.root)
+    heat = Heatmap(x_range=x_range, height=min(380, max(190, 110 + 14 * len(rows))), down=down)
+    heat.root.name = f"{measure} by {down} and step"
+    without_choosing(heat.root)
     units = np.arange(len(rows))
     labels = [str(row) for row in rows]
     heat.update(
@@ -164,10 +167,3 @@ def _line(
         )
     )
     return root
-
-
-def _no_choosing(root: Any) -> None:
-    """Take the tool away that chooses units and steps: here nobody listens. Zoom stays."""
-    root.tools = [tool for tool in root.tools if not isinstance(tool, BoxSelectTool)]
-    zooms = [tool for tool in root.tools if isinstance(tool, BoxZoomTool)]
-    root.toolbar.active_drag = zooms[0] if zooms else None

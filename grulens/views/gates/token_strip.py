@@ -9,7 +9,7 @@ which Bokeh draws as plain characters, in two sets: black on light cells, white 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -39,7 +39,7 @@ from grulens.views.figure.canvas import (
 )
 from grulens.views.figure.marks import Marks
 from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name, visible_text
 
 HEIGHT: Final = 34
 
@@ -86,6 +86,7 @@ class TokenStrip:
         self._tokens: Sequence[object] | None = None
         self._mask: Bool[np.ndarray, " time"] | None = None
         self._signal, self._ends, self._name = "h", (-1.0, 1.0), ""
+        self._called = _called(False)
         self._shown = raster.Span(0, 0, 1)
         self.times: Positions = ()
         none: dict[str, Any] = {k: [] for k in ("image", "x", "dw", "name")}
@@ -111,6 +112,7 @@ class TokenStrip:
         mask: Bool[np.ndarray, " time"] | None = None,
         name: str = "",
         ends: tuple[float, float] | None = None,
+        names: bool = False,
     ) -> None:
         """Show other values.
 
@@ -122,13 +124,14 @@ class TokenStrip:
             mask: (time,), False where there is no step (padding): left blank.
             name: stands at the left: "unit 27".
             ends: the values at the ends of the map; a difference takes the heatmap's.
+            names: whether `tokens` are names of something, whose words stay apart.
 
         >>> strip = TokenStrip()
         >>> strip.update(np.array([0.0, 1.0]), signal="z", tokens=["a", " "])
         >>> strip.cells.data["token"], strip.image.data["image"][0].tolist()
         (['a', '␣'], [[0, 252]])
         """
-        self._ends = ends or raster.scale(signal, values)
+        self._ends, self._called = ends or raster.scale(signal, values), _called(names)
         self._values, self._tokens, self._mask, self._name = values, tokens, mask, name
         fit(self.x_range, len(values))
         if signal != self._signal:
@@ -191,7 +194,7 @@ class TokenStrip:
         ink = WHITE_INK[self._signal]
         tokens = range(time) if self._tokens is None else self._tokens
         cells = {
-            "token": [visible_text(tokens[t]) for t in span.firsts()],
+            "token": [self._called(tokens[t]) for t in span.firsts()],
             "white": [ink[code] for code in drawn[0]],
         }
         set_data(self.cells, cells)
@@ -226,3 +229,7 @@ class TokenStrip:
         box = dict(event.geometry or {})
         if event.final and box.get("type") == "rect":
             tell(self._time_listeners, inside(box["x0"], box["x1"], len(self._values)))
+
+
+def _called(names: bool) -> Callable[[object], str]:
+    return visible_name if names else visible_text

@@ -27,7 +27,7 @@ from grulens.views.figure.palette import (
     WHITE_INK,
     words_of,
 )
-from grulens.views.figure.tokens import visible_name, visible_text
+from grulens.views.figure.tokens import several, visible_name, visible_text
 
 #: More tokens than this are counted, not shown.
 TOKENS: Final = 800
@@ -58,6 +58,8 @@ def heatmap(
     times: Iterable[int] = (),
     name: str | None = None,
     ends: tuple[float, float] | None = None,
+    down: str = "unit",
+    across: str = "step",
 ) -> str:
     """One signal of a layer as a picture with axes, a colour bar and what is selected.
 
@@ -71,6 +73,8 @@ def heatmap(
         times: steps named under the picture; none is all.
         name: what the values are, if they are no signal of a layer but drawn like one.
         ends: the values at the ends of the map, else those of the signal.
+        down: what the rows are, where they are no units.
+        across: what the columns are, where they are no steps.
 
     >>> still = heatmap(np.zeros((2, 3)), signal="z", units=np.arange(2), layer="<rnn>")
     >>> "update gate z · &lt;rnn&gt;" in still, "data:image/png;base64," in still
@@ -90,16 +94,17 @@ def heatmap(
     low, high = (f"{end:g}".replace("-", "−") for end in ends)
     middle = f"{(ends[0] + ends[1]) / 2:g}"
     ends_of = escape(str(units[0])), escape(str(units[-1]))
+    size = f"{count} {several(down)} by {time} {several(across)}"
     chosen = _chosen("unit", selected) + _chosen("step", times)
     return (
         f'<b>{escape(title)}</b><div style="{_GRID}">'
-        f"{ticks(ends_of[0], 'unit', ends_of[1], 'right')}"
-        f'<img alt="{escape(f"{title}: {count} units by {time} steps", quote=True)}" '
+        f"{ticks(ends_of[0], escape(down), ends_of[1], 'right')}"
+        f'<img alt="{escape(f"{title}: {size}", quote=True)}" '
         f'style="{style}" src="{uri(drawn, signal)}">'
         f'<img alt="colour bar" style="{style}" src="{uri(scale_picture, signal)}">'
         f"{ticks(high, middle, low, 'left')}"
         f'<span></span><span style="display:flex;justify-content:space-between">'
-        f"<span>0</span><span>step</span><span>{time - 1}</span></span></div>"
+        f"<span>0</span><span>{escape(across)}</span><span>{time - 1}</span></span></div>"
         + (f"<div>selected: {escape(' · '.join(chosen))}</div>" if chosen else "")
     )
 

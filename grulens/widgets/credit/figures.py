@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import BoxSelectTool
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from grulens.views.credit.bars import FLOOR, TokenBars
 from grulens.views.credit.logit_lens import LINES, LensLines
 from grulens.views.credit.waterfall import Waterfall
 from grulens.views.figure import raster
+from grulens.views.figure.canvas import without_choosing
 from grulens.views.figure.tokens import visible_name, visible_text
 from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.still import credit as still_credit
@@ -74,8 +74,7 @@ class LensFigure:
         self.lines = LensLines()
         self.strip = TokenStrip(x_range=self.lines.x_range)
         self.strip.root.name = "tokens, coloured by a logit"
-        tools = self.strip.root.tools
-        self.strip.root.tools = [tool for tool in tools if not isinstance(tool, BoxSelectTool)]
+        without_choosing(self.strip.root)
         self.strip.update(np.zeros(1), signal="difference")
         self.shares = Waterfall("what each unit adds")
         self.root = column(

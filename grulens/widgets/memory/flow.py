@@ -9,6 +9,7 @@ the state after step 17 feels the one before it by 0.71; less than 1 % of what w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from grulens.models.recording import LayerRecording
 from grulens.probing.memory.flow import GradientFlow, gradient_flow
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.gain_line import GainLine
@@ -39,9 +39,8 @@ EDITED: Final = "An edit changes this layer: this is the run without edits."
 class Flow:
     """What was found for one row: the map unless it costs too much, and how to get a line of it."""
 
-    layer: LayerRecording
-    row: int
     found: GradientFlow
+    row: int
     toward: Tensor | None
     values: Float[np.ndarray, "query key"] | None
     past: Any
@@ -54,17 +53,97 @@ class Flow:
         return gains[self.row].numpy(), float(initial[self.row])
 
 
+def followed(
+    found: GradientFlow, row: int, toward: Tensor | None = None, name: str = "", note: str = ""
+) -> Flow:
+    """What is shown of a row: its map unless it costs too much.
+
+    Args:
+        found: the gradient flow.
+        row: a row that it follows.
+        toward: a direction (unit,) or several (direction, unit); None is all, or some random ones
+            where all cost too much.
+        name: what the gains along `toward` are called.
+        note: a sentence that stands with them.
+    """
+    _, steps, units = found.shape
+    each = 6.0 * units**2 * steps  # of one direction, for one state
+    if toward is None:
+        name = "gain, all directions"
+        if each * units * steps / 2 > MOST:
+            generator = torch.Generator().manual_seed(0)
+            toward = torch.randn(SOME, units, generator=generator)
+            name = "gain, random directions"
+            note += f" Estimated from {SOME} random directions."
+    count = units if toward is None else toward.reshape(-1, units).shape[0]
+    values = None
+    if each * count * steps / 2 <= MOST:
+        values = found.map(toward=toward)[row].float().numpy()
+    else:
+        note += f" No map of {steps} steps: it would take too long."
+    return Flow(found, row, toward, values, found.past[row].numpy(), name, note.strip())
+
+
+class FlowFigure:
+    """The map of gains, one state of it, and the ways into the next.
+
+    Attributes:
+        map: states down, the states they depend on across.
+        line: the gains of the chosen state.
+        paths: by which way each state enters the next.
+    """
+
+    def __init__(self) -> None:
+        self.map = AttentionMap()
+        self.map.root.xaxis.axis_label = "state after step"
+        axis = self.map.x_range
+        self.line, self.paths = GainLine(x_range=axis), PathLines(x_range=axis)
+
+    def update(self, flow: Flow, tokens: Sequence[object] | None) -> None:
+        """Show another row or direction."""
+        layer = flow.found.layer
+        self.map.root.visible = flow.values is not None
+        if flow.values is not None:
+            self.map.update(
+                flow.values, past=flow.past, tokens=tokens, name=flow.name, layer=layer
+            )  # fmt: skip
+        self.paths.update(
+            {name: sizes[flow.row].numpy() for name, sizes in flow.found.paths().items()},
+            mask=flow.past[:, 0] <= flow.past[:, 1],
+            title=f"ways into the next state · {layer}",
+        )
+
+    def select(self, flow: Flow, t: int, tokens: Sequence[object] | None) -> str:
+        """Show the gains of one state, and say them."""
+        self.map.select(t)
+        gains, initial = flow.query(t)
+        keys = np.arange(len(gains))
+        mask = (keys >= flow.past[t, 0]) & (keys <= flow.past[t, 1])
+        self.line.update(gains, mask=mask, title=f"{flow.name} · state after step {t}")
+        return felt(gains, initial, at=t, past=flow.past[t], tokens=tokens)
+
+
+def still_of(flow: Flow, t: int, tokens: Sequence[object] | None) -> str:
+    """The map and one state as HTML that needs no kernel and no network."""
+    gains, initial = flow.query(t)
+    return still_memory.attention(
+        flow.values, gains, past=flow.past, at=t, tokens=tokens, name=flow.name,
+        layer=flow.found.layer,
+        caption=" ".join(
+            (felt(gains, initial, at=t, past=flow.past[t], tokens=tokens), flow.note)
+        ).strip(),
+    )  # fmt: skip
+
+
 class FlowView(MapView[object]):
-    """The map of gains, one state of it, and the ways into the next; see `MapView`."""
+    """The figures of gradient flow on a session; see `MapView`."""
 
     def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self._request: object = None
         self._flow: Flow | None = None
-        gains = AttentionMap()
-        gains.root.xaxis.axis_label = "state after step"
-        self._line, self._paths = GainLine(x_range=gains.x_range), PathLines(x_range=gains.x_range)
-        below = self._line.root, self._paths.root
-        super().__init__(session, callbacks, gains, *below)
+        self._figure = FlowFigure()
+        below = self._figure.line.root, self._figure.paths.root
+        super().__init__(session, callbacks, self._figure.map, *below)
 
     def refresh(self) -> None:
         """Show what the session has now, when it is made."""
@@ -86,12 +165,7 @@ class FlowView(MapView[object]):
         flow = self._flow
         if flow is None:
             return ""
-        t = self._at(flow.found.shape[1])
-        gains, initial = flow.query(t)
-        return still_memory.attention(
-            flow.values, gains, past=flow.past, at=t, tokens=self._tokens(flow), signed=False,
-            name=flow.name, layer=flow.layer.name, caption=self._words(flow, t, gains, initial),
-        )  # fmt: skip
+        return still_of(flow, self._at(flow.found.shape[1]), self._tokens(flow))
 
     # making and drawing
 
@@ -102,58 +176,22 @@ class FlowView(MapView[object]):
             note = ""
             if any(segment.program for segment in layer.segments):
                 layer, note = session.before, EDITED
-        _, steps, units = layer.shape
-        each = 6.0 * units**2 * steps  # of one direction, for one state
-        found, toward, name = gradient_flow(layer, rows=place), None, "gain, all directions"
-        if chosen is not None:
-            toward, name = chosen[0], f"gain on “{chosen[1]}”"
-        elif each * units * steps / 2 > MOST:
-            generator = torch.Generator().manual_seed(0)
-            toward = torch.randn(SOME, units, generator=generator)
-            name = "gain, random directions"
-            note += f" Estimated from {SOME} random directions."
-        count = 1 if toward is None or toward.dim() == 1 else len(toward)
-        count = units if toward is None else count
-        values = None
-        if each * count * steps / 2 <= MOST:
-            values = found.map(toward=toward)[place].float().numpy()
-        else:
-            note += f" No map of {steps} steps: it would take too long."
-        past = found.past[place].numpy()
+        toward, name = (None, "") if chosen is None else (chosen[0], f"gain on “{chosen[1]}”")
+        flow = followed(gradient_flow(layer, rows=place), place, toward, name, note)
         with self.picture.batch():
             if request is not self._request:
                 return  # something newer is on its way
-            self._flow = Flow(layer, place, found, toward, values, past, name, note.strip())
-            self._draw(self._flow)
-
-    def _draw(self, flow: Flow) -> None:
-        self._map.root.visible = flow.values is not None
-        if flow.values is not None:
-            self._map.update(
-                flow.values, past=flow.past, tokens=self._tokens(flow), name=flow.name,
-                layer=flow.layer.name,
-            )  # fmt: skip
-        self._paths.update(
-            {name: sizes[flow.row].numpy() for name, sizes in flow.found.paths().items()},
-            mask=flow.past[:, 0] <= flow.past[:, 1],
-            title=f"ways into the next state · {flow.layer.name}",
-        )
-        self._note_that(flow.note)
-        self._show_query(flow)
+            self._flow = flow
+            self._figure.update(flow, self._tokens(flow))
+            self._note_that(flow.note)
+            self._show_query(flow)
 
     def _show_query(self, flow: Flow) -> None:
         steps = flow.found.shape[1]
         t = self._at(steps)
         self._show_step(t, steps)
-        gains, initial = flow.query(t)
-        keys = np.arange(len(gains))
-        mask = (keys >= flow.past[t, 0]) & (keys <= flow.past[t, 1])
-        self._line.update(gains, mask=mask, title=f"{flow.name} · state after step {t}")
-        self._say(self._words(flow, t, gains, initial))
-
-    def _words(self, flow: Flow, t: int, gains: Float[np.ndarray, " key"], initial: float) -> str:
-        return felt(gains, initial, at=t, past=flow.past[t], tokens=self._tokens(flow))
+        self._say(self._figure.select(flow, t, self._tokens(flow)))
 
     def _tokens(self, flow: Flow) -> list[str] | None:
         # of the layer that the map is of: another may be shown by the time it is made
-        return self.session.tokens_of(flow.layer.name, flow.row)
+        return self.session.tokens_of(flow.found.layer, flow.row)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.logit_lens import LogitLens
+from grulens.probing.readout.head import Head
 from grulens.widgets.credit.figures import CreditFigure, LensFigure
+from grulens.widgets.plot.matrix import matrix
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws, position
 
 
@@ -41,3 +43,15 @@ def draw_logit_lens(found: LogitLens, options: PlotOptions) -> Figure:
     figure.on_step(show)
     show(max(0, int(found.last[row])))
     return figure.root, figure.still
+
+
+@draws(Head)
+def draw_head(found: Head, options: PlotOptions) -> Figure:
+    """The weight of each unit in each class, or in the one that `output` names."""
+    classes = list(range(len(found.weight)))
+    if options.output is not None:
+        classes = [position(options.output, len(classes), "class", f"readout {found.name!r}")]
+    return matrix(
+        found.weight[classes], rows=[f"class {c}" for c in classes], down="class", across="unit",
+        measure="weight", title=f"{found.name} of {found.layer}",
+    )  # fmt: skip

@@ -6,11 +6,14 @@ from typing import Any
 
 from bokeh.layouts import column
 
+from grulens.errors import PositionError
 from grulens.probing.memory.attention import GateAttention
+from grulens.probing.memory.flow import GradientFlow
 from grulens.probing.memory.timescales import Timescales
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
+from grulens.widgets.memory.flow import FlowFigure, followed, still_of
 from grulens.widgets.memory.timescales import TimescalesFigure, picture
 from grulens.widgets.memory.words import lives
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws
@@ -48,6 +51,30 @@ def draw_attention(found: GateAttention, options: PlotOptions) -> Figure:
         )
 
     return column(view.root, bars.root, sizing_mode="stretch_width"), draw
+
+
+@draws(GradientFlow)
+def draw_flow(found: GradientFlow, options: PlotOptions) -> Figure:
+    """The gains of one row, the state that a tap chooses, and the ways into the next.
+
+    Shown at first is the state with the longest past. Where a map costs too much it is estimated
+    from random directions, or left out.
+
+    Raises:
+        PositionError: the row is none of those that were followed.
+    """
+    batch, steps, _ = found.shape
+    row = options.row_of(batch, f"this gradient flow of layer {found.layer!r}")
+    if all(part.row != row for part in found.trajectories):
+        raise PositionError(f"row {row} was not followed: gradient_flow(..., rows={row}) does")
+    tokens = options.tokens_of(steps)
+    flow = followed(found, row, options.toward, "gain toward")
+    figure = FlowFigure()
+    figure.update(flow, tokens)
+    figure.map.on_query(lambda t: figure.select(flow, t, tokens))
+    figure.select(flow, int((flow.past[:, 1] - flow.past[:, 0]).argmax()), tokens)
+    root = column(figure.map.root, figure.line.root, figure.paths.root, sizing_mode="stretch_width")
+    return root, lambda: still_of(flow, figure.map.query or 0, tokens)
 
 
 @draws(Timescales)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.plot import credit, memory, phrases, units  # noqa: F401 - what they draw
+from grulens.widgets.plot import credit, dynamics, memory, phrases, units  # noqa: F401 - what they draw
 from grulens.widgets.plot.registry import drawer, plot_options
 
 
@@ -31,25 +31,35 @@ def plot(
     ledger that adds up to the score; a logit lens is a line for each of the likeliest classes, and
     what each unit adds to one of them at the step that is tapped.
 
+    A portrait is the states in their first two components; fixed points lie in the components of
+    their own, with the eigenvalues of the one that is tapped; exponents stand from the largest down
+    with their bands; a Jacobian and a readout are pictures of their numbers. Gradient flow is a map
+    of gains, those of the state that is tapped, and the ways into the next. Interactions are a bar
+    for each pair of phrases; a decomposition is what each phrase adds to a class at every step, or
+    how large its part of the state is where there is no linear readout.
+
     Args:
-        found: what `sweep`, `trace_patch`, `attention`, `timescales`, `agglomerate` or `logit_lens`
-            returned, or the `Credit` of any method; or what a function decorated with `draws`
+        found: what an analysis returned; or what a function decorated with `draws`
             (`grulens.widgets.plot.registry`) draws.
         tokens: what to call each step: a text, or a sequence of (time,).
         output: which number of the readout is shown, an index into it (an int, or a tuple of int).
             None shows the only one; of several, the mean size of their effects, or a trace's mean
-            share. Of a logit lens, the class whose units are shown; None is the likeliest.
-        row: of attention, credit and a logit lens, which row of the batch.
-        toward: of attention, a direction (unit,): what each step adds along it, signed.
+            share. Of a logit lens and a decomposition, the class that is shown; None is the
+            likeliest. Of a readout, the one class that is shown; of a portrait, two components; of
+            a Jacobian, the name of a part.
+        row: of what is of a batch, which row is shown.
+        toward: of attention, a direction (unit,): what each step adds along it, signed; of
+            gradient flow, the gains in it.
 
     Returns:
         A widget: end a cell with it.
 
     Raises:
-        GrulensError: `found` is none of these, or `tokens` are no texts or fewer than steps.
-        ReadoutError: `output` names no number of the readout.
+        GrulensError: `found` is none of these, or there is nothing in it to draw; `tokens` are no
+            texts or fewer than steps.
+        ReadoutError: `output` names no number of the readout, no components or no part.
         PositionError: times that count from each row's end cannot share an axis; or there is no
-            such row, or no such class of a logit lens.
+            such row or class.
 
     >>> import torch
     >>> from grulens import plot, sweep

@@ -16,7 +16,9 @@ from typing import Any, Final, TypeVar
 
 from bokeh.model import Model
 
+from grulens.cells.cell import RecurrentCell
 from grulens.errors import GrulensError, PositionError, shown
+from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.widgets.session.tokens import texts
 
@@ -66,6 +68,14 @@ D = TypeVar("D", bound=Draw)
 
 _DRAWS: Final[dict[type, Draw]] = {}
 
+#: What to show of something that has no figure of its own.
+INSTEAD: Final = (
+    (Recording | LayerRecording, ": a run is shown by Lens(model, x), and its questions by "
+     "sweep, attention(run), timescales(run), portrait(run)"),
+    (RecurrentCell, ": a Cell has no figure; portrait(run), find_fixed_points(cell, ...), "
+     "jacobian(cell, ...) and lyapunov(cell, ...) have"),
+)  # fmt: skip
+
 
 def draws(kind: Any) -> Callable[[D], D]:
     """Let a function draw what `plot` is given of a class.
@@ -102,8 +112,11 @@ def drawer(found: object) -> Draw:
     for kind in type(found).__mro__:
         if kind in _DRAWS:
             return _DRAWS[kind]
-    *most, last = [kind.__name__ for kind in _DRAWS]
-    raise GrulensError(f"plot shows a {', '.join(most)} or {last}; got {shown(found)}")
+    *most, last = sorted(kind.__name__ for kind in _DRAWS)
+    raise GrulensError(
+        f"plot shows a {', '.join(most)} or {last}; got {shown(found)}"
+        + next((said for kind, said in INSTEAD if isinstance(found, kind)), "")
+    )
 
 
 def plot_options(tokens: Sequence[object] | str | None, **more: Any) -> PlotOptions:

@@ -30,9 +30,9 @@ def draw_sweep(found: Sweep, options: PlotOptions) -> Figure:
     """Units by falling effect; over times a picture of units by steps."""
     values, adds, measure = _shown(found, options.output)
     if found.times is not None:
-        return _over_time(
-            values["effect"], found.units, found.times, options.tokens, measure=measure,
-            layer=_title(found),
+        return over_time(
+            values["effect"], list(map(_name, found.units)), found.times, options.tokens,
+            measure=measure, layer=_title(found),
         )  # fmt: skip
     names = [_name(unit) for unit in found.units]
     title = f"effect of each unit · {_title(found)}"
@@ -44,20 +44,20 @@ def draw_sweep(found: Sweep, options: PlotOptions) -> Figure:
 @draws(Trace)
 def draw_trace(found: Trace, options: PlotOptions) -> Figure:
     """A picture of blocks of units by steps."""
-    share = _array(_chosen(found.share, 2, options.output))
+    share = array(_chosen(found.share, 2, options.output))
     if share.ndim > 2:
         over = tuple(range(2, share.ndim))
         count = np.isfinite(share).sum(over)  # of a step that an interrupt left undone: none
         share = np.where(count > 0, np.nansum(share, over) / np.maximum(count, 1), np.nan)
-    return _over_time(
-        share, found.units, found.times, options.tokens, measure="recovered share",
-        layer=_title(found), floor=WHOLE, guides=(WHOLE,),
+    return over_time(
+        share, list(map(_name, found.units)), found.times, options.tokens,
+        measure="recovered share", layer=_title(found), floor=WHOLE, guides=(WHOLE,),
     )  # fmt: skip
 
 
-def _over_time(
+def over_time(
     values: Float[np.ndarray, "row time"],
-    units: Sequence[Any],
+    names: Sequence[str],
     times: Sequence[int],
     tokens: Sequence[object] | None,
     *,
@@ -65,13 +65,30 @@ def _over_time(
     layer: str,
     floor: float = 1e-9,
     guides: Sequence[float] = (),
+    down: str = "unit",
 ) -> Figure:
+    """A picture of rows by steps over the tokens, blank where there is no step; of one row a line.
+
+    Args:
+        values: (row, some), of the steps in `times`.
+        names: (row,), what to call each row.
+        times: (some,), counted from the start.
+        tokens: what to call each step.
+        measure: what the values are.
+        layer: named in the title.
+        floor: the colours reach at least this far from zero.
+        guides: values that a line is read against.
+        down: what the rows are.
+
+    Raises:
+        GrulensError: there are fewer tokens than steps.
+        PositionError: `times` count from each row's end.
+    """
     check_enough(tokens, max(times) + 1)
     values, mask = _placed(values, times, tokens)
-    names = [_name(unit) for unit in units]
     root: Model = step_map(
         values, rows=names, tokens=tokens, mask=mask, floor=floor, guides=guides, measure=measure,
-        layer=layer,
+        layer=layer, down=down,
     )  # fmt: skip
 
     def draw() -> str:
@@ -79,7 +96,7 @@ def _over_time(
         parts = [
             still.heatmap(
                 values, signal="difference", units=names, mask=mask, layer=layer, name=measure,
-                ends=ends,
+                ends=ends, down=down,
             )
         ]  # fmt: skip
         if tokens is not None:
@@ -100,12 +117,12 @@ def _shown(found: Sweep, output: Any) -> tuple[dict[str, Float[np.ndarray, "*run
     chosen = {name: _chosen(getattr(found, name), runs, output) for name in PATHS}
     if all(values[(0,) * runs].numel() == 1 for values in chosen.values()):
         one = {
-            name: _array(values.reshape(*values.shape[:runs], -1)[..., 0])
+            name: array(values.reshape(*values.shape[:runs], -1)[..., 0])
             for name, values in chosen.items()
         }
         return one, True, "change of the readout"
     sizes = {
-        name: _array(v.abs().reshape(*v.shape[:runs], -1).mean(-1)) for name, v in chosen.items()
+        name: array(v.abs().reshape(*v.shape[:runs], -1).mean(-1)) for name, v in chosen.items()
     }
     return sizes, False, "mean size of the readout's change"
 
@@ -150,6 +167,7 @@ def _title(found: Sweep | Trace) -> str:
     return found.layer + (f" ({found.note})" if found.note else "")
 
 
-def _array(values: Tensor) -> Float[np.ndarray, "*shape"]:
-    array: Float[np.ndarray, "*shape"] = values.detach().cpu().double().numpy()
-    return array
+def array(values: Tensor) -> Float[np.ndarray, "*shape"]:
+    """A tensor as numbers for a figure, float64."""
+    found: Float[np.ndarray, "*shape"] = values.detach().cpu().double().numpy()
+    return found

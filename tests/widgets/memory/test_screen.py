@@ -261,7 +261,7 @@ def test_the_gradient_view_shows_the_products_of_jacobians(session: Session) -> 
     assert "feels a change of the state before it by" in part._status.value
     session.step = 2
     assert part.step.value == 2
-    line = part._line.source.data
+    line = part._figure.line.source.data
     np.testing.assert_allclose(line["gain"], flow.at(2)[0][0, :3].numpy().clip(1e-6))
     assert "gain" in panel.still()
     panel.close()
