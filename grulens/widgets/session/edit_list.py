@@ -85,7 +85,8 @@ class EditList(tl.HasTraits):
 
         Args:
             slots: the edits, a tuple of `Slot`.
-            drag: the key of the edit that is under the hand; its many changes are one undo.
+            drag: the key of the edit that is under the hand; its many changes are one undo, until
+                something else is changed or `end_drag`.
 
         Raises:
             EditError, LayerError: an edit does not fit; the list stays as it was.
@@ -144,6 +145,10 @@ class EditList(tl.HasTraits):
         if not isinstance(key, int) or key not in keys:
             raise EditError(f"no edit has the key {shown(key)}; there are {keys or 'none'}")
         return keys.index(key)
+
+    def end_drag(self) -> None:
+        """What is changed next is one undo, also if it is what was changed last."""
+        self._history.end_drag()
 
     def undo(self) -> None:
         """Take the last change of the edits back."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import Generic, TypeVar
 
 State = TypeVar("State")
-DRAG_SECONDS = 1.0
 
 
 class History(Generic[State]):
@@ -21,16 +19,26 @@ class History(Generic[State]):
     def __init__(self) -> None:
         self.past: list[State] = []
         self.future: list[State] = []
-        self._drag: tuple[int, float] | None = None
+        self._drag: int | None = None
         self._undone: list[State] = []
 
     def note(self, state: State, drag: int | None = None) -> None:
-        """Remember the state that is being left; a drag's many changes leave only its first."""
-        now = time.monotonic()
-        if drag is None or not self._is_same_drag(drag, now):
+        """Remember the state that is being left; a drag's many changes leave only its first.
+
+        Args:
+            state: the state before the change.
+            drag: what is under the hand; None for a change that is whole by itself. A drag goes on
+                until another thing is changed, or `end_drag`: no clock decides, since a busy
+                machine hands a quick movement on in slow pieces.
+        """
+        if drag is None or drag != self._drag:
             self.past.append(state)
-        self._drag = None if drag is None else (drag, now)
+        self._drag = drag
         self._undone, self.future = self.future, []
+
+    def end_drag(self) -> None:
+        """The next change is one of its own, whatever it changes."""
+        self._drag = None
 
     def forget(self, state: State) -> None:
         """Take the last `note` back: the state was not left after all."""
@@ -45,11 +53,6 @@ class History(Generic[State]):
     def forth(self, state: State) -> State:
         """The state that was taken back from `state`; itself if there is none."""
         return self._step(self.future, self.past, state)
-
-    def _is_same_drag(self, drag: int, now: float) -> bool:
-        return (
-            self._drag is not None and self._drag[0] == drag and now - self._drag[1] < DRAG_SECONDS
-        )
 
     def _step(self, source: list[State], target: list[State], state: State) -> State:
         self._drag = None

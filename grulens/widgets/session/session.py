@@ -438,6 +438,10 @@ class Session(Selection, EditList):
             self.set_trait("evaluate", before)
             raise
 
+    @tl.observe("layer", "units", "times", "row", "step", "baseline")
+    def _on_another_look(self, _: Any) -> None:
+        self.end_drag()
+
     @tl.observe("row")
     def _on_row(self, _: Any) -> None:
         self._effects.clear()

@@ -1,5 +1,7 @@
 """The session: what the widgets share, without any widget."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,33 @@ def test_a_drag_is_one_undo(session: Session) -> None:
     assert [slot.edit for slot in session.slots] == [held]
     session.undo()
     assert not session.slots
+
+
+LOOKS: dict[str, Callable[[Session], object]] = {
+    "other units": lambda session: setattr(session, "units", (1,)),
+    "other steps": lambda session: setattr(session, "times", (2,)),
+    "another step": lambda session: setattr(session, "step", 2),
+    "another layer": lambda session: setattr(session, "layer", "rnn.l1"),
+    "another input": lambda session: session.set_input("abc"),
+    "another edit": lambda session: session.add(ablate("rnn.l1", 1)),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_who_looked_elsewhere_between_has_two_undos(session: Session, look: str) -> None:
+    edits = [scale("rnn.l0", "z", by=value) for value in (0.1, 0.2, 0.3, 0.4)]
+    session.put(None, edits[0])
+    session.put(edits[0], edits[1])
+    LOOKS[look](session)
+    session.put(edits[1], edits[2])
+    session.put(edits[2], edits[3])
+    session.undo()
+    assert session.slots[0].edit == edits[1]
+    if look == "another edit":
+        session.undo()
+    session.undo()
+    assert not session.slots
+    assert not session.can_undo
 
 
 def test_put_none_removes(session: Session) -> None:
