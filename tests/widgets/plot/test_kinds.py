@@ -12,7 +12,7 @@ from bokeh.models import HoverTool
 from torch import nn
 
 import grulens
-from grulens.cells.lstm import LSTM
+from grulens.cells.kinds.lstm import LSTM
 from grulens.dynamics import Jacobian, find_fixed_points, jacobian, lyapunov, portrait
 from grulens.errors import GrulensError, PositionError, ReadoutError
 from grulens.memory import gradient_flow
