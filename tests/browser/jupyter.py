@@ -47,6 +47,9 @@ def _warm():
 _warm()
 del _warm
 """
+# how long anything may take on a machine that does other things too; nothing waits for it to pass
+PATIENCE = 60
+FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 # the notebook in front, in either front end
 PANEL = "window.jupyterapp.shell.currentWidget"
 
@@ -144,6 +147,29 @@ def wait_until(reached: Callable[[], object], seconds: float, what: str) -> None
         time.sleep(0.1)
 
 
+def until(page: Any, reached: Callable[[], Any], what: str) -> Any:
+    """What `reached` gives as soon as that is true; it is asked again with every frame drawn."""
+    end = time.monotonic() + PATIENCE
+    while not (found := reached()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what}: not within {PATIENCE} s")
+        page.evaluate(FRAMES)
+    return found
+
+
+def settled(of: Any) -> bytes:
+    """The picture of a locator once it stands still: three in a row are the same."""
+    seen: list[bytes] = []
+
+    def still() -> bool:
+        picture = of.screenshot()
+        seen[:] = [*seen, picture] if picture in seen[:1] else [picture]
+        return len(seen) == 3
+
+    until(of.page, still, "a picture that stands still")
+    return seen[0]
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Any]:
     """Debian's Chromium; without one the tests skip, or fail where they must run."""
@@ -180,7 +206,7 @@ class Notebook:
         # before the page asks for it: it finds the kernel under its own path
         server.ask("api/sessions", "POST", kernel)
         self.page = browser.new_page(viewport={"width": 1200, "height": 900}, **options)
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(1000 * PATIENCE)
         self.errors: list[str] = []
         self.outside: list[str] = []
         self.page.on("pageerror", self._failed)
@@ -201,7 +227,7 @@ class Notebook:
         place = {"lab": "lab/tree", "notebook": "notebooks"}[self.flavour]
         reset = "&reset" if self.flavour == "lab" else ""
         self.page.goto(f"{self.server.url}/{place}/{self.path}?token={self.server.token}{reset}")
-        self.page.wait_for_function(f"window.jupyterapp && {PANEL}", timeout=60_000)
+        self.page.wait_for_function(f"window.jupyterapp && {PANEL}", timeout=1000 * PATIENCE)
         self.page.evaluate("window.jupyterapp.restored.then(() => null)")
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
         self.ready()
@@ -209,7 +235,7 @@ class Notebook:
     def ready(self) -> None:
         """Wait for a kernel with nothing to do."""
         status = f"{PANEL}?.context?.sessionContext?.session?.kernel?.status"
-        self.page.wait_for_function(f"{status} === 'idle'", timeout=60_000)
+        self.page.wait_for_function(f"{status} === 'idle'", timeout=1000 * PATIENCE)
 
     def command(self, name: str, **args: Any) -> None:
         """One of the front end's own commands."""
@@ -256,12 +282,12 @@ class Notebook:
         )
         return out.strip()
 
-    def until(self, code: str, want: str, seconds: float = 10) -> None:
+    def until(self, code: str, want: str, seconds: float = PATIENCE) -> None:
         """Run `code` in the kernel until it prints `want`."""
         end = time.monotonic() + seconds
         while (got := self.kernel(code)) != want:
             assert time.monotonic() < end, f"{code!r} prints {got!r}, not {want!r}"
-            self.page.wait_for_timeout(50)
+            self.page.evaluate(FRAMES)
 
     def restart(self) -> None:
         """Restart the kernel."""

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser.jupyter import settled, until
+
 pytestmark = pytest.mark.browser
 
 PLOT = """
@@ -50,11 +52,11 @@ def model(notebook: Any, kind: str, attr: str, document: int = -1) -> Any:
 
 
 def until_model(notebook: Any, kind: str, attr: str, want: Any, document: int = -1) -> None:
-    for _ in range(100):
-        if model(notebook, kind, attr, document) == want:
-            return
-        notebook.page.wait_for_timeout(50)
-    assert model(notebook, kind, attr, document) == want
+    until(
+        notebook.page,
+        lambda: model(notebook, kind, attr, document) == want,
+        f"{kind}.{attr} {want}",
+    )
 
 
 def spot(notebook: Any, x: float, y: float) -> tuple[float, float]:
@@ -77,7 +79,8 @@ def spot(notebook: Any, x: float, y: float) -> tuple[float, float]:
 def shown(notebook: Any, cell: int = 0) -> Any:
     figure = notebook.cell(cell).locator(FIGURE).first
     figure.wait_for()
-    notebook.page.wait_for_timeout(200)
+    notebook.page.wait_for_function(f"{SHARED}.scope.Bokeh.documents.every(doc => doc.is_idle)")
+    settled(figure)
     return figure
 
 
@@ -95,11 +98,14 @@ def alike(a: np.ndarray, b: np.ndarray) -> bool:
 
 def until_pixels(locator: Any, like: np.ndarray, *, equal: bool) -> np.ndarray:
     """Wait until the picture is, or is no longer, this one."""
-    for _ in range(50):
-        if alike(now := pixels(locator), like) == equal:
-            return now
-        locator.page.wait_for_timeout(50)
-    raise AssertionError(f"the pixels are {'not the same' if equal else 'still the same'}")
+    found: list[np.ndarray] = []
+
+    def reached() -> bool:
+        found[:] = [pixels(locator)]
+        return alike(found[0], like) == equal
+
+    until(locator.page, reached, f"{'the same' if equal else 'other'} pixels")
+    return found[0]
 
 
 def test_both_ways(open_notebook: Any) -> None:
@@ -128,8 +134,11 @@ def test_both_ways(open_notebook: Any) -> None:
     notebook.kernel(
         "from bokeh.models import PanTool\nplot.toolbar.active_drag = plot.select_one(PanTool)"
     )
+    page.wait_for_function(
+        f"""() => [...{SHARED}.scope.Bokeh.documents.at(-1).all_models]
+            .find(model => model.type === "Toolbar").active_drag?.type === "PanTool\""""
+    )
     x, y = spot(notebook, 2.5, 1)
-    page.wait_for_timeout(200)
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x - 60, y, steps=5)
@@ -163,12 +172,15 @@ def drawings(notebook: Any) -> list[str]:
     return urls
 
 
-def until_equal(notebook: Any) -> str:
-    for _ in range(100):
-        if len(set(now := drawings(notebook))) == 1:
-            return now[0]
-        notebook.page.wait_for_timeout(50)
-    raise AssertionError("the displays are not the same")
+def until_equal(notebook: Any, but: str = "") -> str:
+    """What all displays have drawn, once it is the same and another picture than `but`."""
+
+    def same() -> str:
+        now = set(drawings(notebook))
+        return now.pop() if len(now) == 1 and but not in now else ""
+
+    drawn: str = until(notebook.page, same, "displays that are the same")
+    return drawn
 
 
 def test_every_display_is_current(open_notebook: Any) -> None:
@@ -192,7 +204,7 @@ def test_every_display_is_current(open_notebook: Any) -> None:
     # what a person does in one shows in the others
     notebook.page.mouse.click(*spot(notebook, 2, 3))
     notebook.until("print(source.selected.indices)", "[1]")
-    assert until_equal(notebook) != after
+    until_equal(notebook, but=after)
     notebook.page.locator(".noUi-handle").nth(2).focus()
     notebook.page.keyboard.press("ArrowRight")
     for document in range(3):
@@ -213,9 +225,11 @@ def test_nothing_grows(open_notebook: Any) -> None:
     for _ in range(20):
         notebook.run_cell(1)
     shown(notebook, 1)
-    notebook.page.wait_for_timeout(300)
+    # they go after the new one is there; that none comes back shows when all has been said
+    until(notebook.page, lambda: documents(notebook) == 1, "one document")
+    notebook.until(widgets, "2")
+    until(notebook.page, lambda: notebook.page.evaluate(roots) == before, "no more roots")
     assert (notebook.kernel(widgets), documents(notebook)) == ("2", 1)
-    assert notebook.page.evaluate(roots) == before
     notebook.kernel("view.close(); view.close()")
     notebook.page.locator(FIGURE).wait_for(state="detached")
     assert documents(notebook) == 0
@@ -349,7 +363,7 @@ def test_colours_are_readable(open_notebook: Any, theme: str) -> None:
     notebook.run_all()
     figure = shown(notebook)
     notebook.theme(theme)  # with the view open: it follows
-    notebook.page.wait_for_timeout(500)
+    settled(figure)
     notebook.screenshot(f"colours-{theme}")
     picture = pixels(figure)
     edge = contrast(picture[:3, 100:400].reshape(-1, 3).max(0), picture[:3, 100:400].min((0, 1)))

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled, until
+
 pytestmark = pytest.mark.browser
 
 MODELS = "[...Bokeh.documents[0].all_models]"
@@ -30,12 +32,10 @@ def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
             heat = frame.locator(".bk-Figure").first
             heat.locator("canvas").first.wait_for()
             frame.wait_for_function(f"() => {TITLE}.startsWith('state h')")
-            page.wait_for_timeout(500)
-            before = heat.screenshot()
+            before = settled(heat)
             frame.locator("select").first.select_option(label="update gate z")
             frame.wait_for_function(f"() => {TITLE}.startsWith('update gate z')")
-            page.wait_for_timeout(500)
-            assert heat.screenshot() != before
+            until(page, lambda heat=heat, before=before: settled(heat) != before, "another map")
         page.screenshot(path=str(Path(__file__).parent / "shots" / f"manual-{path.stem}.png"))
         assert not errors
         assert not [url for url in asked if url.startswith("http")]

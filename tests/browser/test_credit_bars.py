@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled
+
 pytestmark = pytest.mark.browser
 
 SETUP = """
@@ -35,7 +37,7 @@ def test_a_tap_selects_the_step_and_the_lens_is_a_click_away(
     status = page.get_by_role("status").filter(has_text="at step 22")
     status.wait_for()
     assert "gap" in status.inner_text()
-    page.wait_for_timeout(800)
+    settled(notebook.cell(0))
     notebook.screenshot(f"credit-{theme}", of=notebook.cell(0))
     box = bars.bounding_box()
     left, right = 66, 84  # the frame's margins
@@ -48,7 +50,7 @@ def test_a_tap_selects_the_step_and_the_lens_is_a_click_away(
     lens = page.get_by_role("figure", name="what the model would answer, by step")
     lens.wait_for()
     page.get_by_role("figure", name="what each unit adds").wait_for()
-    page.wait_for_timeout(800)
+    settled(notebook.cell(0))
     notebook.screenshot(f"logit-lens-{theme}", of=notebook.cell(0))
     box = lens.bounding_box()
     page.mouse.click(box["x"] + left + across * 10.5, box["y"] + box["height"] / 2)
