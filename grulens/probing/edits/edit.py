@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from grulens.arguments import Amount, Rows, Times, Units
-from grulens.cells.cell import KNOWN_SIGNALS
+from grulens.cells.cell import KNOWN_SIGNALS, Signal
 from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
 from grulens.models.call.place import Place
@@ -176,15 +176,19 @@ class Edit:
     def _repr_html_(self) -> str:
         return f"<code>{escape(repr(self))}</code><br>{escape(self.words())}"
 
-    def words(self) -> str:
+    def words(self, signal: Signal | None = None) -> str:
         """What it does, as a person says it.
+
+        Args:
+            signal: the one of the layer's cell, where that is known: of two kinds of cells that
+                share a name, each has its own words.
 
         >>> from grulens import ablate
         >>> ablate("l0", [3], at=slice(0, 4)).words()
         'state of unit 3 set to 0, steps 0 to 3'
         """
         does = {"scale": "times", "shift": "plus"}.get(self.kind, "set to")
-        known = KNOWN_SIGNALS[self.signal]
+        known = KNOWN_SIGNALS[self.signal] if signal is None else signal
         before = " (before the activation)" if self.kind == "shift" and known.activated else ""
         name = known.words
         text = f"{name} of {positions.words(self.units, 'unit')} {does} "

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from grulens.durations import steps
 from grulens.views.dynamics.phase_figure import HEIGHT, WIDTH, PhaseFigure, legend_of, mark_of
-from grulens.views.figure.palette import COLORS
+from grulens.views.figure.palette import COLORS, Named
 from grulens.views.figure.tokens import plain, visible_name, visible_text
 
 #: More dots than this nobody can tell apart, nor more lines.
@@ -66,7 +66,7 @@ class PhasePlot:
         points: Float[np.ndarray, "row time 2"],
         values: Float[np.ndarray, "row time"],
         *,
-        colors: str | list[str],
+        colors: Named | list[str],
         ends: tuple[float, float],
         measure: str,
         tokens: Sequence[Sequence[str]] | None = None,
@@ -232,10 +232,10 @@ class PhasePlot:
         """How much of the plane a pixel covers."""
         return float(self.root.x_range.end - self.root.x_range.start) / WIDTH
 
-    def _scale(self, colors: str | list[str], ends: tuple[float, float], measure: str) -> None:
+    def _scale(self, colors: Named | list[str], ends: tuple[float, float], measure: str) -> None:
         mapper, bar = self._figure.mapper, self._figure.bar
         bar.title = plain(measure)
-        if isinstance(colors, str):
+        if not isinstance(colors, list):
             low, high = ends
             palette = TIME if colors == "time" else COLORS[colors]
             mapper.update(palette=palette, low=low, high=high if high > low else low + 1)

@@ -17,9 +17,13 @@ from typing import Final, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from grulens.cells.cell import KNOWN_SIGNALS
+from grulens.cells.cell import KNOWN_SIGNALS, Signal
 
 T = TypeVar("T")
+
+Named = Signal | str
+"""A signal of a cell; or its name, where it means in every kind what it means in the first that had
+it, or where no cell has it ("difference")."""
 
 
 class BySignal(Mapping[str, T]):
@@ -39,9 +43,9 @@ class BySignal(Mapping[str, T]):
     def __init__(self, by_role: Mapping[str, T]) -> None:
         self._by_role = dict(by_role)
 
-    def __getitem__(self, name: str) -> T:
-        signal = KNOWN_SIGNALS.get(name)
-        return self._by_role[name if signal is None else signal.role]
+    def __getitem__(self, name: Named) -> T:
+        signal = _known(name)
+        return self._by_role[str(name) if signal is None else signal.role]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_role)
@@ -64,17 +68,32 @@ ACCENT: Final = BySignal(
 )
 
 
-def words_of(signal: str) -> str:
+def _known(signal: Named) -> Signal | None:
+    return signal if isinstance(signal, Signal) else KNOWN_SIGNALS.get(signal)
+
+
+def words_of(signal: Named) -> str:
     """What a signal is called: "reset gate".
 
     >>> words_of("z"), words_of("h_prev"), words_of("f")
     ('update gate', 'state before', 'forget gate')
     """
-    known = KNOWN_SIGNALS.get(signal)
-    return {"x": "input", "h_prev": "state before"}[signal] if known is None else known.words
+    known = _known(signal)
+    return OTHERS[str(signal)] if known is None else known.words
 
 
-def range_of(signal: str) -> tuple[float, float] | None:
+def title_of(signal: Named) -> str:
+    """What a picture of it is called: "reset gate r".
+
+    >>> title_of("z"), title_of("difference"), title_of(Signal("f", "gate", 0.0, 1.0, "write"))
+    ('update gate z', 'edited − baseline', 'gate f')
+    """
+    if signal == "difference":
+        return OTHERS[signal]
+    return f"{words_of(signal)} {signal.name if isinstance(signal, Signal) else signal}"
+
+
+def range_of(signal: Named) -> tuple[float, float] | None:
     """What a signal can be: fixed, so that a colour means the same value in every picture.
 
     Returns:
@@ -83,11 +102,14 @@ def range_of(signal: str) -> tuple[float, float] | None:
     >>> range_of("z"), range_of("h"), range_of("c"), range_of("difference")
     ((0.0, 1.0), (-1.0, 1.0), None, None)
     """
-    known = KNOWN_SIGNALS.get(signal)
+    known = _known(signal)
     if known is None or not (isfinite(known.low) and isfinite(known.high)):
         return None
     return known.low, known.high
 
+
+#: What is drawn like a signal of a cell, in words.
+OTHERS: Final = {"x": "input", "h_prev": "state before", "difference": "edited − baseline"}
 
 #: The output before and after the edits. Orange is the one Okabe-Ito colour no signal uses.
 BEFORE: Final = "#8C8C8C"

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from grulens.cells.cell import KNOWN_SIGNALS
 from grulens.errors import SignalError
-from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, range_of
+from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, Named, range_of
 
 #: Cells drawn inside the visible window; with its margins a picture has at most twice that.
 COLUMNS: Final = 500
@@ -91,7 +91,7 @@ def with_margin(span: Span, length: int) -> Span:
     return Span(max(0, span.start - margin), min(length, span.stop + margin), span.block)
 
 
-def scale(signal: str, values: Float[np.ndarray, "*shape"]) -> tuple[float, float]:
+def scale(signal: Named, values: Float[np.ndarray, "*shape"]) -> tuple[float, float]:
     """The values at the two ends of the signal's map.
 
     Fixed for a signal with bounds; for others and "difference" symmetric around zero and rounded up
@@ -111,7 +111,7 @@ def scale(signal: str, values: Float[np.ndarray, "*shape"]) -> tuple[float, floa
     if ends is not None:
         return ends
     names = (*KNOWN_SIGNALS, "difference")
-    if signal not in names:
+    if isinstance(signal, str) and signal not in names:
         raise SignalError(f"signal {signal!r} cannot be drawn; there is {', '.join(names)}")
     return symmetric(values, DIFFERENCE_FLOOR)
 

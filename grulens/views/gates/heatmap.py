@@ -45,7 +45,7 @@ from grulens.views.figure.canvas import (
     whole_steps,
 )
 from grulens.views.figure.marks import Marks, outlines
-from grulens.views.figure.palette import COLORS, LEVELS, PALETTE, words_of
+from grulens.views.figure.palette import COLORS, LEVELS, PALETTE, Named, title_of
 from grulens.views.figure.tokens import plain, several, visible_text
 
 HEIGHT: Final = 340
@@ -97,7 +97,8 @@ class Heatmap:
         self._mask: Bool[np.ndarray, " time"] | None = None
         self._tokens: Sequence[object] | None = None
         self._labels: Sequence[str] | None = None
-        self._signal, self._ends = "h", (-1.0, 1.0)
+        self._signal: Named = "h"
+        self._ends = (-1.0, 1.0)
         self._shown = raster.Span(0, 0, 1), raster.Span(0, 0, 1)
         self.units: Positions = ()
         self.times: Positions = ()
@@ -125,7 +126,7 @@ class Heatmap:
         self,
         values: Float[np.ndarray, "unit time"],
         *,
-        signal: str,
+        signal: Named,
         units: Int[np.ndarray, " unit"],
         tokens: Sequence[object] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
@@ -138,7 +139,8 @@ class Heatmap:
 
         Args:
             values: (unit, time), in the order they are to be drawn.
-            signal: "r", "z", "n", "h" or "difference"; an unknown one raises SignalError.
+            signal: of the layer's cell, or its name; or "difference". An unknown name raises
+                SignalError.
             units: (unit,), which unit each row is.
             tokens: what to call each step; None is its number alone.
             mask: (time,), False where there is no step (padding): left blank.
@@ -165,7 +167,7 @@ class Heatmap:
         low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
         self.bar.title = f"{low} to {high}"  # any name may be too long for a low figure
         if name is None:
-            name = "edited − baseline" if signal == "difference" else f"{words_of(signal)} {signal}"
+            name = title_of(signal)
             self.bar.title = f"{name}, {low} to {high}"
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
         self._paint(self.x_range.start, self.x_range.end, self.y_range.start, self.y_range.end)

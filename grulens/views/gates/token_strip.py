@@ -38,7 +38,7 @@ from grulens.views.figure.canvas import (
     tell,
 )
 from grulens.views.figure.marks import Marks
-from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK
+from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK, Named
 from grulens.views.figure.tokens import visible_name, visible_text
 
 HEIGHT: Final = 34
@@ -85,7 +85,8 @@ class TokenStrip:
         self._values: Float[np.ndarray, " time"] = np.zeros(0, np.float32)
         self._tokens: Sequence[object] | None = None
         self._mask: Bool[np.ndarray, " time"] | None = None
-        self._signal, self._ends, self._name = "h", (-1.0, 1.0), ""
+        self._signal: Named = "h"
+        self._ends, self._name = (-1.0, 1.0), ""
         self._called = _called(False)
         self._shown = raster.Span(0, 0, 1)
         self.times: Positions = ()
@@ -107,7 +108,7 @@ class TokenStrip:
         self,
         values: Float[np.ndarray, " time"],
         *,
-        signal: str,
+        signal: Named,
         tokens: Sequence[object] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
         name: str = "",
@@ -118,8 +119,8 @@ class TokenStrip:
 
         Args:
             values: (time,), the unit's signal.
-            signal: "r", "z", "n", "h" or "difference"; an unknown one raises SignalError. With
-                `ends` also "weight".
+            signal: of the layer's cell, or its name; or "difference". An unknown name raises
+                SignalError. With `ends` also "weight".
             tokens: what to call each step; None is its number.
             mask: (time,), False where there is no step (padding): left blank.
             name: stands at the left: "unit 27".

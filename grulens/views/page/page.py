@@ -20,8 +20,9 @@ from bokeh.models.widgets import Div, Select
 from bokeh.resources import INLINE
 from jaxtyping import Bool, Float, Int
 
+from grulens.cells.cell import Signal
 from grulens.views.figure import raster
-from grulens.views.figure.palette import COLORS, PALETTE, WHITE_INK, words_of
+from grulens.views.figure.palette import COLORS, PALETTE, WHITE_INK, BySignal, Named, title_of
 from grulens.views.figure.tokens import plain, visible_name
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
@@ -39,6 +40,7 @@ def page(
     baseline: Mapping[str, Float[np.ndarray, "unit time"]],
     edited: Mapping[str, Float[np.ndarray, "unit time"]] | None = None,
     *,
+    signals: Sequence[Signal] = (),
     tokens: Sequence[object] | None = None,
     mask: Bool[np.ndarray, " time"] | None = None,
     layer: str = "",
@@ -65,6 +67,7 @@ def page(
     Args:
         baseline: each signal by name to (unit, time), in the order of the units; the state last.
         edited: the same of the edited run; None is a page without edits.
+        signals: of the layer's cell: their words, ranges and colours; by name where there are none.
         tokens: (time,), what to call each step.
         mask: (time,), False where there is no step (padding).
         layer: named in the titles.
@@ -90,8 +93,9 @@ def page(
     >>> "a &lt;b&gt;" in html, "<script src=" in html
     (True, False)
     """
-    signals = list(baseline)
-    count, time = baseline[signals[-1]].shape
+    named: dict[str, Named] = {name: name for name in baseline}
+    named |= {signal.name: signal for signal in signals if signal.name in named}
+    count, time = baseline[next(reversed(named))].shape
     # rows of the picture and of the table are the same all along: their scripts count rows
     placed = np.arange(count) if order is None else np.asarray(order)
     baseline, edited = _placed(baseline, placed), _placed(edited, placed)
@@ -105,13 +109,13 @@ def page(
     span = raster.visible(time, 0, time - 1, COLUMNS)
     runs = {"baseline": baseline}
     if edited:
-        apart = {name: edited[name] - baseline[name] for name in signals}
+        apart = {name: edited[name] - baseline[name] for name in named}
         runs = {"edited": edited, **runs, RUNS[2]: apart}
-    pictures = _store(runs, signals, rows, span, mask, layer)
+    pictures = _store(runs, named, rows, span, mask, layer)
 
-    shown = signal if signal in signals else signals[-1]
+    shown = signal if signal in named else next(reversed(named))
     opened = RUNS[2] if difference and edited else next(iter(runs))
-    first, drawn = runs[opened][shown], "difference" if opened == RUNS[2] else shown
+    first, drawn = runs[opened][shown], "difference" if opened == RUNS[2] else named[shown]
     heat.update(first, signal=drawn, units=placed, tokens=tokens, mask=mask, layer=layer)
     heat.root.title.text = pictures["title"][pictures["key"].index(f"{opened} {shown}")]
     chosen = next((unit for unit in units if 0 <= unit < count), int(placed[0]))
@@ -121,7 +125,8 @@ def page(
     )  # fmt: skip
     heat.select(units, times)
     strip.select(times)
-    table.update(columns, units=placed, h=next(iter(runs.values())).get("h"))
+    h = next(iter(runs.values())).get("h")
+    table.update(columns, units=placed, h=h, signals=signals)
     table.select(units)
 
     outputs: list[Any] = []
@@ -141,20 +146,20 @@ def page(
     top = before.shape[1] if before is not None else 0
     answers = _answers(labels, before, after)
 
-    names: list[Any] = [(s, f"{words_of(s)} {s}") for s in signals]
+    names: list[Any] = [(name, title_of(signal)) for name, signal in named.items()]
     which = Select(title="signal", value=shown, options=names)
     choices: list[Any] = list(runs)
     run = Select(title="run", value=opened, options=choices)
     shared: dict[str, Any] = {
         "image": heat.image, "rows": heat.rows, "table": table.source, "signal": which, "run": run,
-        "runs": RUNS, "palettes": _of(PALETTE, signals), "ink": _of(WHITE_INK, signals),
+        "runs": RUNS, "palettes": _of(PALETTE, named), "ink": _of(WHITE_INK, named),
         "cells": strip.cells,
         "strip": strip.image, "strip_mapper": strip.mapper, "unit_marks": heat.unit_marks,
     }  # fmt: skip
     follow = CustomJS(args=shared, code=page_scripts.FOLLOW)
     show = CustomJS(
         args={
-            **shared, "store": ColumnDataSource(pictures), "colors": _of(COLORS, signals),
+            **shared, "store": ColumnDataSource(pictures), "colors": _of(COLORS, named),
             "mapper": heat.mapper, "bar": heat.bar,
             "bar_mapper": heat.bar_mapper, "title": heat.root.title,
         },
@@ -187,9 +192,10 @@ def page(
     return file_html(root, INLINE, title=title)
 
 
-def _of(colors: Mapping[str, Any], signals: Sequence[str]) -> dict[str, Any]:
+def _of(colors: BySignal[Any], signals: Mapping[str, Named]) -> dict[str, Any]:
     """What the page can draw, by the names that its scripts know."""
-    return {name: colors[name] for name in (*signals, "difference")}
+    found = {name: colors[signal] for name, signal in signals.items()}
+    return found | {"difference": colors["difference"]}
 
 
 def _placed(signals: Mapping[str, Any] | None, placed: Any) -> dict[str, Any]:
@@ -199,7 +205,7 @@ def _placed(signals: Mapping[str, Any] | None, placed: Any) -> dict[str, Any]:
 
 def _store(
     runs: Mapping[str, Mapping[str, Any]],
-    signals: Sequence[str],
+    signals: Mapping[str, Named],
     rows: raster.Span,
     span: raster.Span,
     mask: Bool[np.ndarray, " time"] | None,
@@ -208,14 +214,14 @@ def _store(
     """Every signal of every run as a picture, with what the views say about it."""
     data: dict[str, list[Any]] = {}
     for run, recorded in runs.items():
-        for signal in signals:
-            values = recorded[signal]
+        for key, signal in signals.items():
+            values = recorded[key]
             drawn_as = "difference" if run == RUNS[2] else signal
             low, high = ends = raster.scale(drawn_as, values)
-            name = f"{words_of(signal)} {signal}"
+            name = title_of(signal)
             words = f"{name}, {run}" + (f" · {layer}" if layer else "")
             entry = {
-                "key": f"{run} {signal}",
+                "key": f"{run} {key}",
                 "image": raster.picture(values, rows, span, ends, mask),
                 "low": low,
                 "high": high,
@@ -225,8 +231,8 @@ def _store(
                 "bar": f"{name}, {low:g} to {high:g}".replace("-", "−"),
                 "title": plain(words),
             }
-            for key, value in entry.items():
-                data.setdefault(key, []).append(value)
+            for column_name, value in entry.items():
+                data.setdefault(column_name, []).append(value)
     return data
 
 

@@ -25,7 +25,8 @@ from grulens.views.figure.palette import (
     LEVELS,
     PALETTE,
     WHITE_INK,
-    words_of,
+    Named,
+    title_of,
 )
 from grulens.views.figure.tokens import several, visible_name, visible_text
 
@@ -50,7 +51,7 @@ def compose(*parts: str) -> str:
 def heatmap(
     values: Float[np.ndarray, "unit time"],
     *,
-    signal: str,
+    signal: Named,
     units: Sequence[object] | Int[np.ndarray, " unit"],
     mask: Bool[np.ndarray, " time"] | None = None,
     layer: str = "",
@@ -65,7 +66,8 @@ def heatmap(
 
     Args:
         values: (unit, time), in the order they are to be drawn.
-        signal: "r", "z", "n", "h" or "difference"; an unknown one raises SignalError.
+        signal: of the layer's cell, or its name; or "difference". An unknown name raises
+            SignalError.
         units: (unit,), which unit each row is, or what it is called.
         mask: (time,), False where there is no step (padding): left transparent.
         layer: named in the title.
@@ -83,7 +85,7 @@ def heatmap(
     count, time = values.shape
     ends = ends or raster.scale(signal, values)
     if name is None:
-        name = "edited − baseline" if signal == "difference" else f"{words_of(signal)} {signal}"
+        name = title_of(signal)
     title = f"{name} · {layer}" if layer else name
     columns = raster.visible(time, 0, time - 1, 2 * raster.COLUMNS)
     rows = raster.visible(count, 0, count - 1, 2 * raster.ROWS)
@@ -112,7 +114,7 @@ def heatmap(
 def tokens(
     values: Float[np.ndarray, " time"],
     *,
-    signal: str,
+    signal: Named,
     tokens: Sequence[object],
     mask: Bool[np.ndarray, " time"] | None = None,
     name: str = "",
@@ -186,7 +188,7 @@ def edits(lines: Sequence[str]) -> str:
     return f'<div>edits</div><ul style="margin:2px 0">{items}</ul>'
 
 
-def png(codes: UInt8[np.ndarray, "row column"], signal: str) -> bytes:
+def png(codes: UInt8[np.ndarray, "row column"], signal: Named) -> bytes:
     r"""Bytes of a picture on the signal's map, as a PNG with a palette; padding is transparent.
 
     >>> png(np.zeros((1, 1), np.uint8), "z")[:4]
@@ -200,7 +202,7 @@ def png(codes: UInt8[np.ndarray, "row column"], signal: str) -> bytes:
     return file.getvalue()
 
 
-def uri(codes: UInt8[np.ndarray, "row column"], signal: str) -> str:
+def uri(codes: UInt8[np.ndarray, "row column"], signal: Named) -> str:
     """The same PNG as an address that an <img> can show."""
     return "data:image/png;base64," + base64.b64encode(png(codes, signal)).decode("ascii")
 

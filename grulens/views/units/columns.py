@@ -7,6 +7,7 @@ nothing but the codes of the letters: whatever the column holds, only numbers re
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from bokeh.models.widgets import (
 )
 from jaxtyping import Bool, Float
 
-from grulens.cells.cell import KNOWN_SIGNALS
+from grulens.cells.cell import KNOWN_SIGNALS, Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, COLORS
 
@@ -52,12 +53,13 @@ COLUMNS: Final = {
 }
 
 
-def about(name: str, keep: str = "") -> Column:
+def about(name: str, keep: str = "", signals: Sequence[Signal] = ()) -> Column:
     """How a column is shown; one that nobody has described, under its own name.
 
     Args:
         name: of the column.
         keep: the gate that a half-life is of.
+        signals: of the layer's cell; where there are none, what its names mean elsewhere.
 
     >>> about("mean_z"), about("o_low").title
     (Column(title='mean z', meaning='mean of the update gate; 1 keeps the memory', ...), 'o < 0.1')
@@ -67,13 +69,13 @@ def about(name: str, keep: str = "") -> Column:
     if name == "half_life":
         meaning = f"steps until half of a memory is gone{f', from {keep}' if keep else ''}"
         return Column("half-life", meaning, "0.0", 74)
-    signals = KNOWN_SIGNALS
+    known = KNOWN_SIGNALS | {signal.name: signal for signal in signals}
     first, _, last = name.partition("_")
-    if first == "mean" and last in signals:
-        return Column(f"mean {last}", f"mean of the {signals[last].words}; 1 keeps the memory")
-    if first in signals and last in ENDS:
+    if first == "mean" and last in known:
+        return Column(f"mean {last}", f"mean of the {known[last].words}; 1 keeps the memory")
+    if first in known and last in ENDS:
         bound, words = ENDS[last]
-        meaning = f"share of steps with the {signals[first].words} {words}"
+        meaning = f"share of steps with the {known[first].words} {words}"
         return Column(f"{first} {bound}", meaning, "0%")
     return Column(name, "", "0.000", 84)
 
@@ -135,8 +137,10 @@ def column_of(values: Any) -> Any:
     return [str(value) for value in array.tolist()]
 
 
-def described(name: str, values: Any, keep: str = "") -> TableColumn:
-    """The table column of a name; `keep` as for `about`."""
+def described(
+    name: str, values: Any, keep: str = "", signals: Sequence[Signal] = ()
+) -> TableColumn:
+    """The table column of a name; `keep` and `signals` as for `about`."""
     if name == "bars":
         title = _header("h over time", "state over valid steps, from −1 to 1 around the line")
         return TableColumn(
@@ -146,7 +150,7 @@ def described(name: str, values: Any, keep: str = "") -> TableColumn:
             sortable=False,
             formatter=HTMLTemplateFormatter(template=_TEMPLATE),
         )
-    shown = about(name, keep)
+    shown = about(name, keep, signals)
     # a title is HTML to the table: a name that came with the data is not
     title = _header(shown.title, shown.meaning)
     formatter: Any

@@ -11,7 +11,7 @@ to show. Texts in cells are escaped by Bokeh's own formatters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from bokeh.models import CDSView, ColumnDataSource, IndexFilter, InlineStyleShee
 from bokeh.models.widgets import DataTable
 from jaxtyping import Bool, Float, Int
 
+from grulens.cells.cell import Signal
 from grulens.views.figure.canvas import Listener, Positions, tell
 from grulens.views.units.columns import COLUMNS, bars, column_of, described
 
@@ -45,6 +46,7 @@ class UnitTable:
     def __init__(self, *, height: int = 320, live: bool = True) -> None:
         self._listeners: list[Listener] = []
         self._units: Int[np.ndarray, " unit"] = np.arange(0)
+        self._signals: tuple[Signal, ...] = ()
         self._text = ""
         self._ranges: dict[str, tuple[float | None, float | None]] = {}
         self._own = False
@@ -79,6 +81,7 @@ class UnitTable:
         units: Int[np.ndarray, " unit"],
         h: Float[np.ndarray, "unit time"] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
+        signals: Sequence[Signal] = (),
     ) -> None:
         """Show other numbers.
 
@@ -87,6 +90,7 @@ class UnitTable:
             units: (unit,), which unit each row is.
             h: (unit, time), drawn as bars in the row; None leaves that column away.
             mask: (time,), False where there is no step (padding).
+            signals: of the layer's cell: what the names of columns mean.
 
         >>> table = UnitTable()
         >>> table.update({"mean_h": np.array([0.5, -0.5])}, units=np.array([7, 9]))
@@ -99,7 +103,7 @@ class UnitTable:
         if h is not None:
             data["bars"] = bars(h, mask)
         same = np.array_equal(units, self._units)
-        self._units = np.asarray(units)
+        self._units, self._signals = np.asarray(units), tuple(signals)
         if not same:
             # positions of other rows: the browser would carry them over
             self._point(())
@@ -158,7 +162,7 @@ class UnitTable:
         if names != [column.field for column in self.root.columns]:
             means = [n.removeprefix("mean_") for n in names if n.startswith("mean_")]
             keep = next((mean for mean in means if mean != "h"), "")
-            self.root.columns = [described(name, data[name], keep) for name in names]
+            self.root.columns = [described(name, data[name], keep, self._signals) for name in names]
         self.source.data = data
         self._refresh()
 

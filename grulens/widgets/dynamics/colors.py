@@ -6,14 +6,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from grulens.views.figure.palette import words_of
+from grulens.cells.cell import Signal
+from grulens.views.figure.palette import Named
 from grulens.views.figure.raster import scale
 from grulens.widgets.session.session import Session
 
 #: Roles of signals in the order in which they are offered.
 ROLES: Final = ("state", "memory", "keep", "write", "reset", "read", "candidate")
 
-Colored = tuple[np.ndarray, Any, tuple[float, float], str]
+Colored = tuple[np.ndarray, Named | list[str], tuple[float, float], str]
 
 
 def unit_of(session: Session) -> int:
@@ -35,13 +36,13 @@ def choices(session: Session) -> list[tuple[str, str]]:
         answer = session.answer_now.values
         if answer.shape[1] > 1 and len(answer) == steps:
             found.append(("largest of the output", "class"))
-    return found + [(f"{words_of(name)} of unit {unit}", name) for name in _by_role(session)]
+    return found + [(f"{signal.words} of unit {unit}", signal.name) for signal in _by_role(session)]
 
 
-def _by_role(session: Session) -> list[str]:
+def _by_role(session: Session) -> list[Signal]:
     """The signals of the layer shown: what it remembers first, then what it keeps of that."""
     signals = session.now.cell.signals
-    return [s.name for s in sorted(signals, key=lambda signal: ROLES.index(signal.role))]
+    return sorted(signals, key=lambda signal: ROLES.index(signal.role))
 
 
 def coloured(session: Session, asked: str) -> Colored:
@@ -55,9 +56,10 @@ def coloured(session: Session, asked: str) -> Colored:
         count = session.answer_now.values.shape[1]
         names = list(session.labels or [str(i) for i in range(count)])
         return values, names, (0.0, 1.0), "class"
-    if asked in _by_role(session):
-        unit = unit_of(session)
-        signal = session.now.signal(asked)[..., unit].detach().double().cpu().numpy()
-        return signal, asked, scale(asked, signal), f"{asked} {unit}"
+    for signal in _by_role(session):
+        if signal.name == asked:
+            unit = unit_of(session)
+            values = session.now.signal(asked)[..., unit].detach().double().cpu().numpy()
+            return values, signal, scale(signal, values), f"{asked} {unit}"
     index = np.indices((batch, steps))[0 if asked == "row" else 1].astype(float)
     return index, "time", (0.0, float(index.max(initial=0.0))), asked

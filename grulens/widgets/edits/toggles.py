@@ -23,6 +23,7 @@ from grulens.views.figure.palette import ACCENT
 from grulens.widgets.jupyter.copy_code import CopyCode
 from grulens.widgets.session.edit_list import Slot
 from grulens.widgets.session.panel import Panel, button, choice, parts_of, row
+from grulens.widgets.session.picture import signal_of
 from grulens.widgets.session.session import Session
 
 
@@ -186,9 +187,10 @@ class Line(W.HBox):
         self._showing = True
         try:
             self.on.value, self.on.disabled = slot.on, bool(slot.mismatch)
-            text = slot.edit.words()
+            signal = signal_of(self._panel.session, slot.edit)
+            text = slot.edit.words(signal)
             self.on.tooltip = f"on: {text}"
-            color = ACCENT[slot.edit.signal]
+            color = ACCENT[signal or slot.edit.signal]
             self.words.value = (
                 f'<span style="color:{color}" aria-hidden="true">■</span> {escape(text)} '
                 f'<span class="grulens-quiet">· {escape(slot.edit.layer)}</span>'

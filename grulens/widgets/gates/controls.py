@@ -132,7 +132,7 @@ class GateControls:
             tooltip=f"{mode} the {words}: {MODES[mode]}",
             readout_format=".2f",
             layout=W.Layout(width="min(440px, calc(100% - 90px))"),
-            style={"description_width": "120px", "handle_color": ACCENT[name]},
+            style={"description_width": "120px", "handle_color": ACCENT[signal]},
         )
         slider.add_class(f"grulens-{name}")
         return slider

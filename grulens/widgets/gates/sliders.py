@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from grulens.errors import shown
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units
+from grulens.views.figure.palette import Named
 from grulens.views.figure.raster import scale
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
@@ -264,8 +265,8 @@ class GateSliders(Panel):
         return self._order_of[2]
 
     @property
-    def _shown(self) -> str:
-        return "difference" if self.difference else self.signal
+    def _shown(self) -> Named:
+        return "difference" if self.difference else self.session.now.cell.signal(self.signal)
 
     def _values(self) -> np.ndarray:
         session = self.session

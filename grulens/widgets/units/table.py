@@ -172,6 +172,7 @@ class NeuronTable(Panel):
                 units=np.arange(len(h)),
                 h=h,
                 mask=now.mask[session.row].cpu().numpy(),
+                signals=now.cell.signals,
             )
         self._on_filter()
 

@@ -20,6 +20,7 @@ from grulens import Recording, clamp, record, scale, shift
 from grulens.adapters import RecurrentCell, StepAdapter, kinds, register
 from grulens.cells.kinds import KINDS
 from grulens.errors import FileError
+from grulens.views.figure.palette import PALETTE
 from tests.kinds import EVERY, made
 
 ROOT = Path(__file__).parents[3]
@@ -152,6 +153,7 @@ def test_it_is_recorded_edited_swept_shown_and_saved(
         for signal in kind.signals:
             lens.gates.signal = signal.name
             assert f"{signal.words} {signal.name}" in lens.gates._heat.root.title.text
+            assert list(lens.gates._heat.mapper.palette) == list(PALETTE[signal.role])
         assert "data:image/png" in lens.still()
         assert lens.save(tmp_path / "lens.html").stat().st_size > 10_000
         lens.close()

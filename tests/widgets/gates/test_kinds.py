@@ -2,15 +2,20 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import traitlets as tl
 from torch import Tensor, nn
 
-from grulens import GateSliders, Lens, Session, clamp, shift
+from grulens import GateSliders, Lens, Session, clamp, scale, shift
+from grulens.adapters import RecurrentCell, SequenceAdapter, Signal, activated, register
+from grulens.cells.kinds.lstm import LSTM
 from grulens.views.figure.palette import ACCENT, PALETTE
+from grulens.widgets.dynamics.colors import choices, coloured, unit_of
 
 SIGNALS = {"RNN": ("h", "a"), "LSTM": ("h", "i", "f", "g", "o", "c")}
 
@@ -113,3 +118,86 @@ def test_another_kind_of_layer_brings_its_sliders_and_signals() -> None:
     assert "grulens-keep-3" in screen._signal._dom_classes
     assert "grulens-memory-6" not in screen._signal._dom_classes
     screen.close()
+
+
+class UpdateGated(RecurrentCell):
+    """The UGRNN (Collins et al. 2016): its g keeps and its c is new; an LSTM's are others."""
+
+    kind = "UGRNN"
+    blocks = ("g", "c")
+    signals = (
+        Signal("g", "update gate", 0.0, 1.0, "keep"),
+        Signal("c", "candidate", -1.0, 1.0, "candidate"),
+        Signal("h", "state", -1.0, 1.0, "state", activated=False),
+    )
+
+    def compute(self, products: Tensor, state: Tensor, edit: Any = None) -> dict[str, Tensor]:
+        pre_g, pre_c = (products + state @ self.weight_hh.T).chunk(2, -1)
+        g, c = (
+            activated(name, pre, function, edit)[1]
+            for name, pre, function in (("g", pre_g, torch.sigmoid), ("c", pre_c, torch.tanh))
+        )
+        return {"g": g, "c": c}
+
+    def output(self, signals: Mapping[str, Tensor], state: Tensor) -> Tensor:
+        return torch.lerp(signals["c"], state, signals["g"])
+
+
+class Gated(nn.Module):
+    """Its module, over time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(3, 8), nn.Linear(4, 8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, found = x.new_zeros(len(x), 4), []
+        for step in x.unbind(1):
+            g, c = (self.x(step) + self.h(h)).chunk(2, 1)
+            h = torch.lerp(c.tanh(), h, g.sigmoid())
+            found.append(h)
+        return torch.stack(found, 1)
+
+
+def test_a_name_that_means_another_thing_elsewhere_means_its_own_here(tmp_path: Path) -> None:
+    """Words, colours and ranges are those of the layer's cell, not of an LSTM that shares names."""
+    assert [LSTM.signals[i].words for i in (2, 4)] == ["candidate", "cell state"]
+    register(
+        Gated,
+        SequenceAdapter(
+            lambda m: UpdateGated(m.x.weight, m.h.weight, m.x.bias, None),
+            result=lambda module, h, h_n: h,
+        ),
+    )
+    try:
+        torch.manual_seed(0)
+        session = Session(Gated(), torch.randn(1, 6, 3), tokens=list("abcdef"))
+        session.add(scale("l0", "g", 1, by=0.5))
+        lens = Lens(session)
+        lens.gates.signal = "g"
+        assert lens.gates._heat.root.title.text == "update gate g · l0"
+        assert lens.gates._heat._ends == (0.0, 1.0)
+        for view in (lens.gates._heat, lens.gates._strip):
+            assert list(view.mapper.palette) == list(PALETTE["z"])
+        assert lens.gates.controls.sliders["g"].style.handle_color == ACCENT["z"]
+        assert (lens.gates.controls.sliders["c"].description) == "c  candidate"
+        said = "update gate of unit 1 times 0.5"
+        (line,) = lens.toggles.lines
+        assert said in line.words.value
+        assert ACCENT["z"] in line.words.value
+        assert said in lens.still()
+        assert "update gate g · l0" in lens.still()
+        titles = " ".join(column.title for column in lens.table._table.root.columns)
+        assert "share of steps with the update gate below 0.1" in titles
+        html = lens.save(tmp_path / "lens.html").read_text()
+        assert '["g","update gate g"]' in html
+        assert "candidate c, edited \\u00b7 l0" in html or "candidate c, edited · l0" in html
+        assert "cell state" not in html
+        assert [words for words, _ in choices(session)][-2:] == [
+            f"update gate of unit {unit_of(session)}", f"candidate of unit {unit_of(session)}"
+        ]  # fmt: skip
+        _, signal, ends, _ = coloured(session, "g")
+        assert (signal.role, ends) == ("keep", (0.0, 1.0))
+        lens.close()
+    finally:
+        register(Gated, None)
