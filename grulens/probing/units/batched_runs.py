@@ -193,11 +193,15 @@ class SideBySide:
         by_position = stacked
         if experiment.reverse:
             by_position = Stacked([changes[run] for run in order], *self._sizes)
-        outputs = [self._outputs(stacked, False), self._outputs(by_position, True)]
-        for run, *pair in zip(order, *outputs, strict=True):
-            edited, direct = (experiment.read(output, chosen[run]) for output in pair)
-            # a view would hold the outputs of all copies
-            yield run, edited.clone(), direct.clone()
+        # the outputs of all copies are let go before the others come, which take their memory; and
+        # a view would hold them
+        edited = [
+            experiment.read(output, chosen[run]).clone()
+            for run, output in zip(order, self._outputs(stacked, False), strict=True)
+        ]
+        outputs = zip(order, edited, self._outputs(by_position, True), strict=True)
+        for run, one, output in outputs:
+            yield run, one, experiment.read(output, chosen[run]).clone()
 
     def _outputs(self, stacked: Stacked, is_direct: bool) -> Iterator[Any]:
         experiment = self.experiment
