@@ -6,6 +6,7 @@ is refused when the edit is made; what depends on a size, when it is known.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ def normal(amount: Any, keyword: str, *, mean: bool) -> float | str | Tensor:
     Raises:
         EditError: it is nothing of the kind.
     """
+    if type(amount) is float and isfinite(amount):
+        return amount  # as nearly all are; what follows takes longer than the rest of an edit
     if mean and isinstance(amount, str) and amount == MEAN:
         return amount
     kinds = 'a number, "mean"' if mean else "a number"

@@ -97,17 +97,17 @@ def mask(index: Index, size: int, length: int | None = None) -> Tensor:
     [False, True, False, False]
     """
     length = size if length is None else length
-    chosen = torch.zeros(size, dtype=torch.bool)
+    chosen = np.zeros(size, dtype=bool)
     if _is_mask(index):
-        chosen[: len(index)] = torch.tensor(index)[:size]
+        chosen[: len(index)] = index[:size]
         chosen[length:] = False
     elif index is None or isinstance(index, slice):
-        chosen[list(range(length)[index or slice(None)])] = True
+        chosen[range(length)[index or slice(None)]] = True
     else:
         for item in (index,) if isinstance(index, int) else index:
             if -length <= item < length:
                 chosen[item if item >= 0 else item + length] = True
-    return chosen
+    return torch.from_numpy(chosen)
 
 
 def chosen(index: Any, size: int, what: str, where: str) -> Tensor:

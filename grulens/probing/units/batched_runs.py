@@ -29,8 +29,6 @@ from grulens.probing.units.batching import (
 from grulens.probing.units.experiment import Experiment
 from grulens.probing.units.peak_memory import PeakMemory
 
-SURE = 4
-"""So much less than `memory` what is known to be needed must be, to leave the rest unmeasured."""
 STEP_BYTES = 3 * 2**20
 """What the gates of one step may take; more, and they leave the cache before they are used."""
 FEWEST = 4
@@ -70,7 +68,7 @@ class EditedRuns:
         """The answers of runs, as many at a time as fit."""
         size = FEWEST
         if self.seconds is None:
-            size = _even(len(runs), runs_at_once(self.experiment, self.memory))
+            size = _even(len(runs), runs_at_once(self.experiment, self.memory, len(runs)))
         first = self._side_by_side.first(runs[:size], self.edits) if runs else []
         if first is None:
             for run in runs:
@@ -86,7 +84,7 @@ class EditedRuns:
 
     def _timed(self, runs: Sequence[int], seconds: float) -> Iterator[list[Answer]]:
         """The same, as many at a time as that time allows."""
-        most, size = runs_at_once(self.experiment, self.memory), FEWEST
+        most, size = runs_at_once(self.experiment, self.memory, len(runs)), FEWEST
         while runs:
             began = time.perf_counter()
             found = list(self._side_by_side.answers(runs[:size], self.edits))
@@ -98,18 +96,25 @@ class EditedRuns:
             size = max(1, min(most, max(FEWEST, min(2 * size, wanted))))
 
 
-def runs_at_once(experiment: Experiment, memory: int) -> int:
-    """How many runs fit: into the cache as far as their gates go, into `memory` altogether."""
+def runs_at_once(experiment: Experiment, memory: int, runs: int) -> int:
+    """How many of some runs fit: into the cache as far as their gates go, into `memory` altogether.
+
+    Args:
+        experiment: the model, its input and its readout.
+        memory: bytes that they may hold.
+        runs: how many there are.
+    """
     layer = experiment.recording
     batch, steps, units = layer.shape
     value = layer.h.element_size()
-    fast = max(1, max(STEP_BYTES // (3 * units * value), 128) // batch)
+    fast = max(1, min(runs, max(STEP_BYTES // (3 * units * value), 128) // batch))
     # the states, a copy of them in the model's own layout and a mask; what goes into the model, and
-    # what comes out of it: it is kept twice, edited and direct
+    # what comes out of it
     states = batch * steps * units
-    inside = count_bytes(experiment.output)
-    each = (3 * value + 1) * states + count_bytes(experiment.given) + 2 * inside
-    if SURE * fast * (each + inside) > memory:
+    each = (3 * value + 1) * states + count_bytes(experiment.given) + count_bytes(experiment.output)
+    # a recorded run holds more than another one: only where that does not fit is one measured
+    inside = experiment.peak
+    if (fast + 1) * (each + inside) > memory:
         with as_it_was(experiment.model), PeakMemory() as measured:
             experiment.run()
         inside = measured.peak

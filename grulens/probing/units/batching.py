@@ -145,8 +145,10 @@ def _parts(many: Any, one: Any, batch: int, copies: int) -> Any:
     if size % batch or many.shape[dim] != copies * size:
         raise ValueError(f"shapes {tuple(many.shape)} and {tuple(one.shape)}")
     # rows may have been flattened with what lies behind them, (batch and time, class)
-    shape = (*one.shape[:dim], batch, copies, size // batch, *one.shape[dim + 1 :])
-    return [part.reshape(one.shape) for part in many.reshape(shape).unbind(dim + 1)]
+    behind = () if size == batch else (size // batch,)
+    shape = (*one.shape[:dim], batch, copies, *behind, *one.shape[dim + 1 :])
+    parts = many.reshape(shape).unbind(dim + 1)
+    return [part.reshape(one.shape) for part in parts] if behind else parts
 
 
 def _packed(rows: Tensor, lengths: Tensor, like: PackedSequence) -> PackedSequence:

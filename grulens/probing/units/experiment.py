@@ -21,6 +21,7 @@ from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.readout.readout import Readout, check_readout
 from grulens.probing.units.data_dependence import DataDependence
+from grulens.probing.units.peak_memory import PeakMemory
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,7 @@ class Experiment:
         readout: from the model's output to a tensor.
         unedited: the layers of that layer's module, as they run unedited.
         baseline: the readout of the unedited run, `(*readout)`.
+        peak: bytes that the unedited run held at its peak, what was recorded of it included.
         data_dependent: whether what the model does depends on numbers that it computes from the
             layer.
     """
@@ -48,6 +50,7 @@ class Experiment:
     readout: Readout
     unedited: Recording
     baseline: Tensor
+    peak: int
     data_dependent: bool = False
 
     @property
@@ -107,21 +110,21 @@ def prepare(
         ReadoutError: the readout is no function, or gives no floating tensor.
     """
     check_readout(readout)
-    modules = [named(path, module) for path, module in find(model).items()]
-    check_layer(layer, [n for names in modules for n, _ in names.values()], model=model)
+    modules = [(module, named(path, module)) for path, module in find(model).items()]
+    check_layer(layer, [n for _, held in modules for n, _ in held.values()], model=model)
     module, names, reverse = next(
-        (module, [name for name, _ in names.values()], bool(key[1]))
-        for module, names in zip(find(model).values(), modules, strict=True)
-        for key, (name, _) in names.items()
+        (module, [name for name, _ in held.values()], bool(key[1]))
+        for module, held in modules
+        for key, (name, _) in held.items()
         if name == layer
     )
-    with as_it_was(model), DataDependence(module) as dependence:
+    with as_it_was(model), PeakMemory() as memory, DataDependence(module) as dependence:
         unedited = record(model, layers=names, call=call, inputs=fresh(given))
     with as_it_was(model):
         unedited[layer].check_one_batch("a sweep")
         baseline = floating(readout(unedited.output))
     return Experiment(
-        model, given, call, layer, reverse, readout, unedited, baseline,
+        model, given, call, layer, reverse, readout, unedited, baseline, memory.peak,
         data_dependent=dependence.found,
     )  # fmt: skip
 

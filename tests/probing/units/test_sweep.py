@@ -418,9 +418,9 @@ def test_interrupted_it_returns_what_is_done(monkeypatch: pytest.MonkeyPatch) ->
     model, x = double(nn.GRU(3, 6, batch_first=True)), rows(2, 5, 3)
     whole = sweep(model, x, layer="l0")
     before = (sorted(vars(model)), torch.get_rng_state().tolist())
-    # the unedited run, three runs twice, the check, and a run of the second two
+    # the unedited run, three runs twice, the check, and of the second two both edited and a direct
     with pytest.warns(StoppedWarning, match="sweep stopped after 3 of 6 units; what was done"):
-        found = sweep(model, x, layer="l0", readout=Interrupts(1 + 6 + 1 + 2 + 1))
+        found = sweep(model, x, layer="l0", readout=Interrupts(1 + 6 + 1 + 3 + 1))
     assert found.done.tolist() == [True, True, True, False, False, False]
     torch.testing.assert_close(found.effect[:3], whole.effect[:3])
     assert bool(found.effect[3:].isnan().all())
@@ -486,9 +486,10 @@ def test_nothing_of_the_model_is_different_afterwards() -> None:
 def test_memory_decides_how_many_runs_there_are_at_a_time() -> None:
     model, x = nn.GRU(3, 8, batch_first=True), torch.randn(2, 5, 3)
     experiment = prepare(model, ((x,), {}), "l0", first_tensor)
-    counts = [runs_at_once(experiment, memory) for memory in (1, 20_000, 40_000, 2**28)]
+    counts = [runs_at_once(experiment, memory, 99) for memory in (1, 20_000, 40_000, 2**28)]
     assert counts[0] == 1
     assert 1 < counts[1] < counts[2] < counts[3]
+    assert runs_at_once(experiment, 2**28, 5) == 5
     seen = []
 
     def looked(module: nn.Module, args: Any) -> None:
