@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -25,14 +26,19 @@ from grulens.models.saved import SavedRun
 from grulens.tables import html_table
 
 
-class _NotSeen:
+class _NotSeen(Enum):
+    """What stands for an output that is not there; each is the same in every copy."""
+
+    RUN = 1
+    FILE = 2
+
     def __repr__(self) -> str:
         return "an output that nobody saw"
 
 
-NOT_SEEN = _NotSeen()
+NOT_SEEN = _NotSeen.RUN
 """The output of a run that ended where nobody saw it."""
-NOT_SAVED = _NotSeen()
+NOT_SAVED = _NotSeen.FILE
 """The output of a run that was saved without it."""
 
 

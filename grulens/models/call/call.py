@@ -95,6 +95,14 @@ class Run:
     body: Tensor = field(default_factory=lambda: torch.empty(0))
     h_n: Tensor = field(default_factory=lambda: torch.empty(0))
 
+    def inputs_of(self, key: Key) -> Tensor:
+        """Input rows of one level."""
+        return self.inputs[key[0]]
+
+    def states_of(self, key: Key) -> Tensor:
+        """State rows of one level and direction."""
+        return self.states[key]
+
     def keep_copies(self, graph: bool) -> None:
         """Hold copies, so that nothing the model or the user does to these tensors moves them."""
         self.inputs = [kept(rows, graph) for rows in self.inputs]
@@ -131,6 +139,10 @@ class Call:
 
     def __post_init__(self) -> None:
         self.precision = present(self.body.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy runs its layers again; what its module took and returned is code of the module's
+        return vars(self) | {"enter": None, "leave": None}
 
     @property
     def steps(self) -> int:

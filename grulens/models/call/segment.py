@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +66,15 @@ class Segment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "versions", versions(self.cell))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch counts the changes of a copy's weights anew
+        return vars(self) | {"versions": () if self.moved else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if state["versions"] is None:
+            self.__post_init__()
 
     @property
     def moved(self) -> bool:

@@ -161,8 +161,8 @@ class Tap:
             result, body = call.leave(done), done.body
             if keeping:
                 done.keep_copies(graph)
-            inputs: Callable[[Key], Tensor] = lambda key: done.inputs[key[0]]  # noqa: E731
-            states: Callable[[Key], Tensor] = done.states.__getitem__
+            inputs: Callable[[Key], Tensor] = done.inputs_of
+            states: Callable[[Key], Tensor] = done.states_of
         else:
             rng = torch.get_rng_state() if call.dropout else None
             around = untouched(module) if graph and not adapter.vouched else None
