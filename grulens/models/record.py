@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from grulens.arguments import Edits, Inputs, LayerNames, MethodName
 from grulens.errors import RecordingError
 from grulens.models.call.invocation import arguments, invocation
 from grulens.models.instrument.editing import edits_in_force, names, ran
@@ -19,10 +20,10 @@ from grulens.models.restore.interrupts import grads
 def record(
     model: nn.Module,
     *args: Any,
-    edits: Any = (),
-    layers: Any = None,
-    call: Any = None,
-    inputs: Any = None,
+    edits: Edits = (),
+    layers: LayerNames = None,
+    call: MethodName = None,
+    inputs: Inputs = None,
     grad: bool = False,
     **kwargs: Any,
 ) -> Recording:

@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from torch import nn
 
+from grulens.arguments import LayerNames
 from grulens.errors import RecordingError
 from grulens.models.call.invocation import copied
 from grulens.models.call.place import EditLike
@@ -142,7 +143,7 @@ def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object
 
 
 def recording(
-    model: nn.Module, *edits: EditLike, layers: Any = None
+    model: nn.Module, *edits: EditLike, layers: LayerNames = None
 ) -> AbstractContextManager[list[Recording]]:
     """Record every run of a model inside a block: one Recording each, in the order they end.
 

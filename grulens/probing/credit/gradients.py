@@ -13,7 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grulens.arguments import Inputs, LayerName, MethodName, Readout, Step, TargetClass
+from grulens.arguments import (
+    Amount,
+    Edits,
+    Inputs,
+    LayerName,
+    MethodName,
+    Readout,
+    Step,
+    TargetClass,
+    Whole,
+)
 from grulens.errors import EditError, shown
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.credit import Credit
@@ -29,9 +39,9 @@ def integrated_gradients(
     step: Step = -1,
     readout: Readout | None = None,
     input_of: LayerName = None,
-    baseline: Any = 0.0,
-    steps: Any = 64,
-    edits: Any = (),
+    baseline: Amount = 0.0,
+    steps: Whole = 64,
+    edits: Edits = (),
     progress: bool | Callable[[int], object] = True,
     call: MethodName = None,
     inputs: Inputs = None,
@@ -126,7 +136,7 @@ def input_x_gradient(
     step: Step = -1,
     readout: Readout | None = None,
     input_of: LayerName = None,
-    edits: Any = (),
+    edits: Edits = (),
     call: MethodName = None,
     inputs: Inputs = None,
     **kwargs: Any,

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from grulens.arguments import HeadLike, Inputs, MethodName
+from grulens.arguments import Edits, HeadLike, Inputs, LayerName, MethodName, Whole
 from grulens.errors import PositionError, ReadoutError, shown
 from grulens.models.call.invocation import arguments
 from grulens.models.instrument.undisturbed import as_it_was
@@ -105,7 +105,7 @@ class LogitLens(Result):
         found = self.logits[:, place].topk(min(k, classes))
         return found.indices, found.values
 
-    def to_frame(self, row: Any = 0) -> Any:
+    def to_frame(self, row: Whole = 0) -> Any:
         """A row's logits as a pandas DataFrame: a line a step, a column a class.
 
         Raises:
@@ -137,9 +137,9 @@ class LogitLens(Result):
 def logit_lens(
     model: nn.Module,
     *args: Any,
-    layer: Any = None,
+    layer: LayerName = None,
     head: HeadLike = None,
-    edits: Any = (),
+    edits: Edits = (),
     call: MethodName = None,
     inputs: Inputs = None,
     **kwargs: Any,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from grulens.arguments import HeadLike, Inputs, MethodName, Precision, Step, TargetClass
+from grulens.arguments import HeadLike, Inputs, MethodName, Number, Precision, Step, TargetClass
 from grulens.cells.credit.relevance import relevance
 from grulens.cells.precision import exact
 from grulens.errors import EditError, shown
@@ -33,7 +33,7 @@ def layerwise_relevance(
     step: Step = -1,
     layer: str | None = None,
     head: HeadLike = None,
-    eps: Any = 1e-3,
+    eps: Number = 1e-3,
     dtype: Precision = None,
     call: MethodName = None,
     inputs: Inputs = None,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grulens.arguments import Amount, Rows, Times, Units
+from grulens.arguments import AblateTo, Amount, PatchSource, Rows, Times, Units
 from grulens.cells.cell import KNOWN_SIGNALS, Signal
 from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
@@ -229,7 +229,7 @@ class Edit:
 
 
 def ablate(
-    layer: str, units: Units = None, *, to: Any = 0.0, at: Times = None, rows: Rows = None
+    layer: str, units: Units = None, *, to: AblateTo = 0.0, at: Times = None, rows: Rows = None
 ) -> Edit:
     """Switch units off: their state is set to a constant after every step.
 
@@ -274,7 +274,7 @@ def clamp(
 
 
 def scale(
-    layer: str, signal: str, units: Units = None, *, by: Any, at: Times = None, rows: Rows = None
+    layer: str, signal: str, units: Units = None, *, by: Amount, at: Times = None, rows: Rows = None
 ) -> Edit:
     """Multiply a signal; arguments as `clamp`.
 
@@ -285,7 +285,7 @@ def scale(
 
 
 def shift(
-    layer: str, signal: str, units: Units = None, *, by: Any, at: Times = None, rows: Rows = None
+    layer: str, signal: str, units: Units = None, *, by: Amount, at: Times = None, rows: Rows = None
 ) -> Edit:
     """Add to a signal: to gates and candidates before their activation, to a state after the step.
 
@@ -300,7 +300,7 @@ def patch(
     signal: str,
     units: Units = None,
     *,
-    source: Any,
+    source: PatchSource,
     at: Times = None,
     rows: Rows = None,
 ) -> Edit:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grulens.arguments import Rows
+from grulens.arguments import Direction, Rows, Units, Whole
 from grulens.errors import EditError, PositionError, RecordingError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
@@ -44,7 +44,7 @@ class GateAttention(Result):
     shape: tuple[int, int, int]
     trajectories: tuple[TrajectoryAttention, ...]
 
-    def at(self, t: Any) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
+    def at(self, t: Whole) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
         """What the state at position t is made of.
 
         Args:
@@ -64,7 +64,9 @@ class GateAttention(Result):
         result[:, trajectory.begin : trajectory.stop] = part
         return result, initial
 
-    def query(self, t: Any, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch key"]:
+    def query(
+        self, t: Any, toward: Direction = None, *, units: Units = None
+    ) -> Float[Tensor, "batch key"]:
         """One query of `map`, without the rest of it: linear in time.
 
         Args:
@@ -83,7 +85,9 @@ class GateAttention(Result):
         result[:, trajectory.begin : trajectory.stop] = part
         return result
 
-    def map(self, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch query key"]:
+    def map(
+        self, toward: Direction = None, *, units: Units = None
+    ) -> Float[Tensor, "batch query key"]:
         """The weights of every key at every query, brought together over units.
 
         Args:
@@ -103,7 +107,9 @@ class GateAttention(Result):
             result[:, part, part] = trajectory.map(along, chosen)
         return result
 
-    def initial(self, toward: Any = None, *, units: Any = None) -> Float[Tensor, "batch query"]:
+    def initial(
+        self, toward: Direction = None, *, units: Units = None
+    ) -> Float[Tensor, "batch query"]:
         """The share of h_0 in every state, brought together as by `map`.
 
         A query's row of `map()` and this sum to 1; those of `map(toward)` to the state along
@@ -143,7 +149,7 @@ class GateAttention(Result):
         )
         return trajectory, place % steps - trajectory.begin
 
-    def _weighting(self, toward: Any, units: Any) -> tuple[Tensor | None, Tensor]:
+    def _weighting(self, toward: Direction, units: Units) -> tuple[Tensor | None, Tensor]:
         size, like = self.shape[2], self.trajectories[0].z
         chosen = positions.chosen(units, size, "unit", f"layer {self.layer!r}")
         if not chosen.any():
@@ -159,7 +165,7 @@ class GateAttention(Result):
             )
         return toward.detach().to(like), chosen.to(like.device)
 
-    def to_frame(self, row: int = 0, *, toward: Any = None, units: Any = None) -> Any:
+    def to_frame(self, row: int = 0, *, toward: Direction = None, units: Units = None) -> Any:
         """A row's `map` as a pandas DataFrame: a line a query, a column a key.
 
         Args:

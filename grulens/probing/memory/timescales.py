@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grulens.arguments import Rows
+from grulens.arguments import Number, Numbers, Rows, SignalName, Units, Whole
 from grulens.cells.memory.timescales import above, below, counts, half_life
 from grulens.errors import GrulensError, PositionError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
@@ -62,7 +62,7 @@ class Timescales(Result):
         """Where the parts of the histograms begin, and where the last one ends (bin + 1,)."""
         return torch.linspace(0, 1, self.z_counts.shape[1] + 1, dtype=torch.float64)
 
-    def histogram(self, gate: Any, units: Any = None) -> Float[Tensor, " bin"]:
+    def histogram(self, gate: SignalName, units: Units = None) -> Float[Tensor, " bin"]:
         """The share of steps that a gate spends in each part of [0, 1], over some or all units.
 
         Args:
@@ -120,10 +120,10 @@ def timescales(
     layer: str | None = None,
     *,
     rows: Rows = None,
-    low: Any = 0.1,
-    high: Any = 0.9,
-    quantiles: Any = (0.1, 0.5, 0.9),
-    bins: Any = 20,
+    low: Number = 0.1,
+    high: Number = 0.9,
+    quantiles: Numbers = (0.1, 0.5, 0.9),
+    bins: Whole = 20,
 ) -> Timescales:
     """Half-lives, saturation and histograms of the gates of a recorded layer.
 

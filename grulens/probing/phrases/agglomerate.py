@@ -13,7 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from grulens.arguments import HeadLike, Inputs, MethodName, Precision, Step, TargetClass
+from grulens.arguments import (
+    HeadLike,
+    Inputs,
+    MergeBy,
+    MethodName,
+    Precision,
+    Step,
+    TargetClass,
+    Whole,
+)
 from grulens.errors import EditError, PositionError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import arguments
@@ -122,8 +131,8 @@ def agglomerate(
     model: nn.Module,
     *args: Any,
     target: TargetClass,
-    row: Any = 0,
-    by: Any = "interaction",
+    row: Whole = 0,
+    by: MergeBy = "interaction",
     step: Step = -1,
     layer: str | None = None,
     head: HeadLike = None,

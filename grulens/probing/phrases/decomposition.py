@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from grulens.arguments import HeadLike, Inputs, MethodName, Precision
+from grulens.arguments import HeadLike, Inputs, MethodName, Phrases, Precision
 from grulens.cells.precision import exact
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import arguments
@@ -143,7 +143,7 @@ class Decomposition(Result):
 def contextual_decomposition(
     model: nn.Module,
     *args: Any,
-    phrases: Any = None,
+    phrases: Phrases = None,
     layer: str | None = None,
     head: HeadLike = None,
     dtype: Precision = None,

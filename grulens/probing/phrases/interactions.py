@@ -15,7 +15,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from grulens.arguments import HeadLike, Inputs, MethodName, Precision, Step, TargetClass
+from grulens.arguments import (
+    HeadLike,
+    Inputs,
+    MethodName,
+    Pairs,
+    Phrases,
+    Precision,
+    Step,
+    TargetClass,
+)
 from grulens.errors import EditError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import arguments
@@ -112,8 +121,8 @@ def interactions(
     model: nn.Module,
     *args: Any,
     target: TargetClass,
-    phrases: Any = None,
-    pairs: Any = "adjacent",
+    phrases: Phrases = None,
+    pairs: Pairs = "adjacent",
     step: Step = -1,
     layer: str | None = None,
     head: HeadLike = None,

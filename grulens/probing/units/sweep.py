@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from grulens.arguments import Inputs, MethodName, Times, Units
+from grulens.arguments import Inputs, MethodName, SweepMethod, Times, Units, Whole
 from grulens.errors import EditError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import Given, arguments
@@ -185,9 +185,9 @@ def sweep(
     make_edit: Callable[..., Any] = ablate,
     units: Units = None,
     times: Times = None,
-    method: Any = "exact",
-    sample: Any = 16,
-    memory: Any = 512 * 2**20,
+    method: SweepMethod = "exact",
+    sample: Whole = 16,
+    memory: Whole = 512 * 2**20,
     progress: bool = True,
     call: MethodName = None,
     inputs: Inputs = None,

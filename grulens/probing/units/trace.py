@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from grulens.arguments import MethodName, Times, Units
+from grulens.arguments import BlockSize, Given, MethodName, Times, Units
 from grulens.errors import EditError, PositionError, ReadoutError, SourceError, shown
 from grulens.job import stopped, tell
 from grulens.models.call.invocation import fresh
@@ -109,14 +109,14 @@ class Trace(Result):
 
 def trace_patch(
     model: nn.Module,
-    clean: Any,
-    corrupted: Any,
+    clean: Given,
+    corrupted: Given,
     layer: str,
     readout: Readout,
     *,
     units: Units = None,
     times: Times = None,
-    block: Any = None,
+    block: BlockSize = None,
     signal: str = "h",
     call: MethodName = None,
     memory: int = MEMORY,
@@ -178,7 +178,7 @@ def trace_patch(
     _check_lengths(source, known[layer])
     _gap(answer, _numbers(readout(known.output)))
     del known
-    values = Source.of(source, layer, signal)
+    values: Any = Source.of(source, layer, signal)  # read once, for all edits
 
     def put_in(name: str, chosen: Any, at: int) -> Edit:
         return patch(name, signal, chosen, source=values, at=at)

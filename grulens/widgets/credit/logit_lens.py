@@ -90,7 +90,7 @@ class LogitLensView:
             self.found = None
             if self._standing is not session.standing:
                 self._heads, self._standing = {}, session.standing
-            run = {"call": session.call, "inputs": session.given}
+            run: dict[str, Any] = {"call": session.call, "inputs": session.given}
             with session.studying(), advised(session):
                 head = self._heads.get(request.layer)
                 if head is None:

@@ -69,7 +69,7 @@ def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Told
     """A method that takes the linear readout itself apart, for the class of that number."""
 
     def find(session: Session, step: int, klass: int, told: Told) -> Credit:
-        run = {"call": session.call, "inputs": session.given}
+        run: dict[str, Any] = {"call": session.call, "inputs": session.given}
         answers = session.answer_before.values
         with advised(session):
             head = head_of(session.model, **run)

@@ -121,7 +121,7 @@ class AttentionView(MapView[Request]):
     def _make(self, request: Request) -> None:
         with torch.no_grad():
             found = attention(request.layer, rows=request.row)
-            given = {"toward": request.toward, "units": request.units or None}
+            given: dict[str, Any] = {"toward": request.toward, "units": request.units or None}
             small = found.shape[1] <= LONGEST
             values = _array(found.map(**given)[0]) if small else None
             initial, past = _array(found.initial(**given)[0]), found.past[0].numpy()

@@ -15,6 +15,7 @@ from typing import Any
 import traitlets as tl
 from torch import Tensor, nn
 
+from grulens.arguments import Decode, Encode, Inputs, MethodName
 from grulens.errors import GrulensError, NoAnswerError, PositionError, WeightsChangedError, shown
 from grulens.models.call.invocation import arguments
 from grulens.models.instrument.editing import LOCK
@@ -118,14 +119,14 @@ class Session(Selection, EditList):
         model: nn.Module,
         *args: Any,
         tokens: TokensBy = None,
-        encode: Any = None,
-        decode: Any = None,
+        encode: Encode = None,
+        decode: Decode = None,
         readout: Readout | None = None,
         layer: str | None = None,
         scale: Scale | None = None,
         labels: Sequence[str] | None = None,
-        call: Any = None,
-        inputs: Any = None,
+        call: MethodName = None,
+        inputs: Inputs = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -157,7 +158,7 @@ class Session(Selection, EditList):
         *args: Any,
         tokens: TokensBy = None,
         layer: str | None = None,
-        inputs: Any = None,
+        inputs: Inputs = None,
         **kwargs: Any,
     ) -> None:
         """Run the model on another input; the edits stay.
