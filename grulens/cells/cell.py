@@ -59,9 +59,15 @@ class Signal:
         """Whether it goes from shut to open, 0 to 1."""
         return (self.low, self.high) == (0, 1)
 
+    @property
+    def title(self) -> str:
+        """What it is, and by which letter: "reset gate r"."""
+        return f"{self.words} {self.name}"
 
-KNOWN_SIGNALS: dict[str, Signal] = {}
-"""Every signal that some kind of cell has, by name; of two kinds that share a name, the first."""
+
+NAMED: dict[str, tuple[Signal, ...]] = {}
+"""The signals that the kinds of cells have under each name. Only for an edit that is in no run yet:
+wherever there is a layer, its own cell says what a signal is."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,7 +103,8 @@ class RecurrentCell(ABC):
 
     def __init_subclass__(cls) -> None:
         for signal in cls.signals:
-            KNOWN_SIGNALS.setdefault(signal.name, signal)
+            others = NAMED.get(signal.name, ())
+            NAMED[signal.name] = others if signal in others else (*others, signal)
 
     def __post_init__(self) -> None:
         ranks = {"weight_hh": 2, "weight_ih": 2, "bias_ih": 1, "bias_hh": 1}
@@ -152,6 +159,11 @@ class RecurrentCell(ABC):
     def convention(self) -> str:
         """What weights alone do not say of it, in words."""
         return ""
+
+    @property
+    def equation(self) -> str:
+        """What h is made of, in a line for screens."""
+        return f"a step of the {self.kind}"
 
     def project(self, x: Float[Tensor, "*any input"]) -> Float[Tensor, "*any blocks"]:
         """What the input adds to each step, W_i x + b_i: it does not wait for the state."""

@@ -144,9 +144,10 @@ class Lens(Panel):
         with torch.no_grad():
             residual = session.now.residual
         _, _, units = session.before.shape
+        equation = escape(session.now.cell.equation)
         self._about.value = (
             f'<span class="grulens-quiet">{units} units × {session.steps} steps · '
-            f'<span title="max |{_equation(session)} − h|: how exactly the gates explain the '
+            f'<span title="max |{equation} − h|: how exactly the gates explain the '
             f'states">residual {residual:.0e}</span> · '
             f"last run {session.seconds * 1e3:.0f} ms</span>"
         )
@@ -155,12 +156,6 @@ class Lens(Panel):
         text, typed = self.session.text, self.text.value
         # half a surrogate pair is seen as the replacement character, and stays what it was
         self.session.set_input(text if typed == valid(text) else typed)
-
-
-def _equation(session: Session) -> str:
-    """What a state is held against, in short."""
-    kind = session.now.cell.kind
-    return "(1 − z) n + z h_prev" if kind == "GRU" else f"a step of the {escape(kind)}"
 
 
 def _closed(parts: Sequence[Closed]) -> str:

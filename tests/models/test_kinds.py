@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import grulens
 from grulens.adapters import Signal, StepAdapter, register
-from grulens.cells.cell import KNOWN_SIGNALS, RecurrentCell
+from grulens.cells.cell import NAMED, RecurrentCell
 from grulens.cells.kinds.lstm import LSTM
 from grulens.errors import AdapterError, CellError, LayerError, RecordingError, SignalError
 from tests.drawn import Case, cases, flat, same_bits
@@ -278,18 +278,16 @@ def test_an_rnn_keeps_its_graph() -> None:
     assert float((nudged[0] - nudged[1]).sum() / 2e-6) == pytest.approx(float(by_a[0, 1, 1]), 1e-6)
 
 
-def test_another_kind_with_a_signal_of_that_name_changes_no_edit() -> None:
+def test_another_kind_with_a_signal_of_that_name_changes_no_edit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.manual_seed(0)
     model, x = nn.LSTM(2, 3, batch_first=True), torch.randn(1, 4, 2)
-    known = dict(KNOWN_SIGNALS)
     edit = grulens.shift("l0", "c", 0, by=1.0, at=1)
     before = grulens.record(model, x, edits=edit)["l0"].c
-    try:
-        # a candidate that is called c comes out of an activation; the c of an LSTM does not
-        KNOWN_SIGNALS["c"] = Signal("c", "candidate", -1.0, 1.0, "candidate")
-        assert torch.equal(grulens.record(model, x, edits=edit)["l0"].c, before)
-    finally:
-        KNOWN_SIGNALS.update(known)
+    # a candidate that is called c comes out of an activation; the c of an LSTM does not
+    monkeypatch.setitem(NAMED, "c", (Signal("c", "candidate", -1.0, 1.0, "candidate"),))
+    assert torch.equal(grulens.record(model, x, edits=edit)["l0"].c, before)
     plain = grulens.record(model, x)["l0"].c
     assert torch.allclose(before[0, 1, 0] - plain[0, 1, 0], torch.ones(()))
 
@@ -350,23 +348,34 @@ def test_a_signal_means_one_thing_in_all_kinds() -> None:
     for kind in EVERY:
         for signal in kind.signals:
             assert seen.setdefault(signal.name, signal.activated) == signal.activated
-    assert set(seen) <= set(KNOWN_SIGNALS)
+    assert set(seen) <= set(NAMED)
 
 
-def test_another_kind_changes_no_word_of_those_that_are_there() -> None:
-    before = dict(KNOWN_SIGNALS)
-    try:
+def test_of_two_kinds_that_share_a_name_each_has_its_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(NAMED, "c", (LSTM.signals[4],))  # both are put back
+    monkeypatch.setitem(NAMED, "q", ())
+    shift, new = (grulens.shift("l0", name, 3, by=1.0) for name in ("c", "q"))
+    assert shift.words() == "cell state of unit 3 plus 1"
 
-        class Other(RecurrentCell):
-            kind = "other"
-            blocks = ("c",)
-            signals = (
-                Signal("c", "candidate", -1.0, 1.0, "candidate"),
-                Signal("q", "new", 0.0, 1.0, "read"),
-            )
+    class Other(RecurrentCell):
+        kind = "other"
+        blocks = ("c",)
+        signals = (
+            Signal("c", "new content", -1.0, 1.0, "candidate"),
+            Signal("q", "gate of my own", 0.0, 1.0, "read"),
+        )
 
-        assert KNOWN_SIGNALS["c"].words == "cell state"
-        assert KNOWN_SIGNALS["q"] == Other.signals[1]
-    finally:
-        KNOWN_SIGNALS.clear()
-        KNOWN_SIGNALS.update(before)
+        def compute(self, products: Tensor, state: Tensor, edit: Any = None) -> dict[str, Tensor]:
+            raise NotImplementedError
+
+        def output(self, signals: Any, state: Tensor) -> Tensor:
+            raise NotImplementedError
+
+    of = (torch.zeros(4, 1), torch.zeros(4, 4), None, None)
+    other, lstm = Other(*of), LSTM(torch.zeros(16, 1), torch.zeros(16, 4), None, None)
+    assert shift.words(lstm.signal("c")) == "cell state of unit 3 plus 1"
+    assert shift.words(other.signal("c")) == "new content of unit 3 plus 1 (before the activation)"
+    assert shift.words() == "signal c of unit 3 plus 1", "in no run yet it may be either"
+    assert new.words() == "gate of my own of unit 3 plus 1 (before the activation)"

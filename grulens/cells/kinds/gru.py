@@ -281,6 +281,10 @@ class Cell(RecurrentCell):
         return torch._VF.gru if self.reset_after and alike and standard else None
 
     @property
+    def equation(self) -> str:
+        return "(1 − z) n + z h_prev"
+
+    @property
     def convention(self) -> str:
         words = [f"reset {'after' if self.reset_after else 'before'} the product"]
         if self.gate is not torch.sigmoid:

@@ -74,5 +74,9 @@ class LSTM(RecurrentCell):
         return (signals["o"] * torch.tanh(signals["c"])).to(state.dtype)
 
     @property
+    def equation(self) -> str:
+        return "o tanh(c)"
+
+    @property
     def kernel(self) -> Callable[..., Any] | None:
         return torch._VF.lstm if (self.bias_ih is None) == (self.bias_hh is None) else None

@@ -78,5 +78,9 @@ class RNN(RecurrentCell):
         return next((kernel for one, kernel in known if one is self.activation), None)
 
     @property
+    def equation(self) -> str:
+        return f"{name_of(self.activation)}(a)"
+
+    @property
     def convention(self) -> str:
         return "" if self.activation is torch.tanh else name_of(self.activation)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from grulens.arguments import AblateTo, Amount, PatchSource, Rows, Times, Units
-from grulens.cells.cell import KNOWN_SIGNALS, Signal
+from grulens.cells.cell import NAMED, Signal
 from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
 from grulens.models.call.place import Place
@@ -60,11 +60,10 @@ class Edit:
             raise EditError(f"kind {shown(self.kind)} is none of {', '.join(KEYWORDS)}")
         if not isinstance(self.layer, str):
             raise EditError(f"layer must be the name of a layer, got {shown(self.layer)}")
-        signals = KNOWN_SIGNALS
-        if not isinstance(self.signal, str) or self.signal not in signals:
+        if not isinstance(self.signal, str) or self.signal not in NAMED:
             raise SignalError(
                 f"signal {shown(self.signal)} cannot be edited; it must be one of "
-                f"{', '.join(signals)}"
+                f"{', '.join(NAMED)}"
             )
         if self.kind == "ablate" and self.signal != "h":
             raise SignalError(f"ablate sets the state h, got signal {self.signal!r}: use clamp")
@@ -101,13 +100,14 @@ class Edit:
             where = self._rows(place)[:, None, None] & where
         where = where.to(place.like.device)
         amount = amounts.values(self.amount, place, self._keyword)
+        zero, one = amount.new_zeros(1, 1, 1), amount.new_ones(1, 1, 1)
         if self.kind == "scale":
-            return Change(self.signal, where, amount, amount.new_zeros(1, 1, 1))
+            return Change(self.signal, where, amount, zero)
         if self.kind == "shift":
             # asked of this cell: another kind may have an activation where this one has none
-            before, one = place.cell.signal(self.signal).activated, amount.new_ones(1, 1, 1)
+            before = place.cell.signal(self.signal).activated
             return Change(self.signal, where, one, amount, before_activation=before)
-        return Change(self.signal, where, amount.new_zeros(1, 1, 1), amount)
+        return Change(self.signal, where, zero, amount)
 
     def _units(self, place: Place) -> Tensor:
         if self.units is None:
@@ -179,17 +179,19 @@ class Edit:
         """What it does, as a person says it.
 
         Args:
-            signal: the one of the layer's cell, where that is known: of two kinds of cells that
-                share a name, each has its own words.
+            signal: the one of its layer's cell. None is an edit that is in no run yet: where two
+                kinds of cells mean different things by a name, only the name is said.
 
         >>> from grulens import ablate
         >>> ablate("l0", [3], at=slice(0, 4)).words()
         'state of unit 3 set to 0, steps 0 to 3'
         """
         does = {"scale": "times", "shift": "plus"}.get(self.kind, "set to")
-        known = KNOWN_SIGNALS[self.signal] if signal is None else signal
-        before = " (before the activation)" if self.kind == "shift" and known.activated else ""
-        name = known.words
+        known = NAMED[self.signal] if signal is None else (signal,)
+        activated = self.kind == "shift" and all(one.activated for one in known)
+        before = " (before the activation)" if activated else ""
+        words = {one.words for one in known}
+        name = words.pop() if len(words) == 1 else f"signal {self.signal}"
         text = f"{name} of {positions.words(self.units, 'unit')} {does} "
         text += f"{amounts.words(self.amount)}{before}"
         text += "" if self.at is None else f", {positions.words(self.at, 'step')}"

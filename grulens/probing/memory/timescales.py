@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from grulens.arguments import Number, Numbers, Rows, SignalName, Units, Whole
+from grulens.cells.kinds.gru import Cell
 from grulens.cells.memory.timescales import above, below, counts, half_life
 from grulens.errors import GrulensError, PositionError, SignalError, shown
 from grulens.models.recording import LayerRecording, Recording
@@ -19,7 +20,8 @@ from grulens.probing.edits import positions
 from grulens.probing.layer import gru_of, layer_of
 from grulens.results import Result, frame
 
-GATES = ("r", "z")
+GATES = tuple(signal for signal in Cell.signals if signal.is_gate)
+"""The gates whose saturation is counted: the half-life is that of a GRU's update gate."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,8 +75,9 @@ class Timescales(Result):
             SignalError: there is no such gate.
             PositionError: there are no such units.
         """
-        if not isinstance(gate, str) or gate not in GATES:
-            raise SignalError(f"gate must be one of {', '.join(GATES)}, got {shown(gate)}")
+        names = [one.name for one in GATES]
+        if not isinstance(gate, str) or gate not in names:
+            raise SignalError(f"gate must be one of {', '.join(names)}, got {shown(gate)}")
         counted: Tensor = getattr(self, f"{gate}_counts")
         where = positions.chosen(units, len(counted), "unit", f"layer {self.layer!r}")
         chosen = counted[where].sum(0)

@@ -100,7 +100,7 @@ class PhaseFigure:
 
     def __init__(self, *, colors: bool = True) -> None:
         self.layers = Layers()
-        self.mapper = LinearColorMapper(palette=COLORS["h"], low=0, high=1)
+        self.mapper = LinearColorMapper(palette=COLORS["state"], low=0, high=1)
         # one ticker for good: BokehJS goes on drawing one that was replaced
         self.bar: Any = ColorBar(
             color_mapper=self.mapper, width=12, title="", ticker=FixedTicker(ticks=[])
@@ -127,10 +127,10 @@ class PhaseFigure:
         trail = root.line("x", "y", source=self.layers.trail, line_color=AFTER, line_width=2.5)
         root.scatter("x", "y", source=self.layers.trail, size=4, color=AFTER)
         slow = root.scatter(
-            "x", "y", source=self.layers.slow, marker="x", size=9, line_color=ACCENT["r"],
+            "x", "y", source=self.layers.slow, marker="x", size=9, line_color=ACCENT["reset"],
             line_width=2,
         )  # fmt: skip
-        self._arrows(self.layers.ways, ACCENT["r"], 2.5, 10)
+        self._arrows(self.layers.ways, ACCENT["reset"], 2.5, 10)
         fixed = self._fixed()
         for source, size in ((self.layers.chosen, 25), (self.layers.here, 13)):
             root.scatter(

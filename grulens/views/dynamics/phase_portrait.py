@@ -22,9 +22,10 @@ from bokeh.events import Tap
 from bokeh.models import ColumnDataSource
 from jaxtyping import Float, Int
 
+from grulens.cells.cell import Signal
 from grulens.durations import steps
 from grulens.views.dynamics.phase_figure import HEIGHT, WIDTH, PhaseFigure, legend_of, mark_of
-from grulens.views.figure.palette import COLORS, Named
+from grulens.views.figure.palette import COLORS
 from grulens.views.figure.tokens import plain, visible_name, visible_text
 
 #: More dots than this nobody can tell apart, nor more lines.
@@ -35,7 +36,7 @@ LINES: Final = 200
 NEAR_POINT: Final = 10
 NEAR_STATE: Final = 5
 #: The ends of a signal's map would be lost on a white ground or on a black one.
-TIME: Final = COLORS["z"][40:200]
+TIME: Final = COLORS["keep"][40:200]
 #: Classes beyond these share the last colour.
 CLASSES: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 
@@ -66,7 +67,7 @@ class PhasePlot:
         points: Float[np.ndarray, "row time 2"],
         values: Float[np.ndarray, "row time"],
         *,
-        colors: Named | list[str],
+        colors: Signal | str | list[str],
         ends: tuple[float, float],
         measure: str,
         tokens: Sequence[Sequence[str]] | None = None,
@@ -79,7 +80,7 @@ class PhasePlot:
         Args:
             points: (row, time, 2); NaN is no step.
             values: what colours each state (row, time).
-            colors: a signal, "time", or the names of classes that the values number.
+            colors: a signal of the cell, "time", or the names of classes that the values number.
             ends: the values of the first and the last colour.
             measure: what the values are.
             tokens: of each row, what to call each step.
@@ -232,10 +233,12 @@ class PhasePlot:
         """How much of the plane a pixel covers."""
         return float(self.root.x_range.end - self.root.x_range.start) / WIDTH
 
-    def _scale(self, colors: Named | list[str], ends: tuple[float, float], measure: str) -> None:
+    def _scale(
+        self, colors: Signal | str | list[str], ends: tuple[float, float], measure: str
+    ) -> None:
         mapper, bar = self._figure.mapper, self._figure.bar
         bar.title = plain(measure)
-        if not isinstance(colors, list):
+        if isinstance(colors, str | Signal):
             low, high = ends
             palette = TIME if colors == "time" else COLORS[colors]
             mapper.update(palette=palette, low=low, high=high if high > low else low + 1)

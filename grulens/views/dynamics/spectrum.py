@@ -58,7 +58,7 @@ class Spectrum:
             "steps": [steps(last, "no end") for last in np.where(marginal, np.inf, lasts)],
             "turn": [f"{t:.1f} steps" if np.isfinite(t) else "none" for t in turn],
             "color": [
-                BEFORE if open_ else ACCENT["r"] if m > 1 else RECURRENT
+                BEFORE if open_ else ACCENT["reset"] if m > 1 else RECURRENT
                 for m, open_ in zip(size, marginal, strict=True)
             ],
             "shape": ["diamond" if open_ else "circle" for open_ in marginal],

@@ -17,17 +17,13 @@ from typing import Final, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from grulens.cells.cell import KNOWN_SIGNALS, Signal
+from grulens.cells.cell import Signal
 
 T = TypeVar("T")
 
-Named = Signal | str
-"""A signal of a cell; or its name, where it means in every kind what it means in the first that had
-it, or where no cell has it ("difference")."""
-
 
 class BySignal(Mapping[str, T]):
-    """Something for each signal that a cell has, by the role of that signal.
+    """Something for each signal of a cell, by the role that the cell gives it.
 
     A gate that keeps the memory has one colour, whichever kind of cell it is in and whatever it is
     called there.
@@ -36,16 +32,16 @@ class BySignal(Mapping[str, T]):
         by_role: for each role; and for what else is drawn, by its own name.
 
     >>> colors = BySignal({"keep": "blue", "difference": "red"})
-    >>> colors["z"], colors["f"], colors["keep"], colors["difference"]
-    ('blue', 'blue', 'blue', 'red')
+    >>> f = Signal("f", "forget gate", 0.0, 1.0, "keep")
+    >>> colors[f], colors["keep"], colors["difference"]
+    ('blue', 'blue', 'red')
     """
 
     def __init__(self, by_role: Mapping[str, T]) -> None:
         self._by_role = dict(by_role)
 
-    def __getitem__(self, name: Named) -> T:
-        signal = _known(name)
-        return self._by_role[str(name) if signal is None else signal.role]
+    def __getitem__(self, signal: Signal | str) -> T:
+        return self._by_role[signal.role if isinstance(signal, Signal) else signal]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_role)
@@ -68,48 +64,18 @@ ACCENT: Final = BySignal(
 )
 
 
-def _known(signal: Named) -> Signal | None:
-    return signal if isinstance(signal, Signal) else KNOWN_SIGNALS.get(signal)
-
-
-def words_of(signal: Named) -> str:
-    """What a signal is called: "reset gate".
-
-    >>> words_of("z"), words_of("h_prev"), words_of("f")
-    ('update gate', 'state before', 'forget gate')
-    """
-    known = _known(signal)
-    return OTHERS[str(signal)] if known is None else known.words
-
-
-def title_of(signal: Named) -> str:
-    """What a picture of it is called: "reset gate r".
-
-    >>> title_of("z"), title_of("difference"), title_of(Signal("f", "gate", 0.0, 1.0, "write"))
-    ('update gate z', 'edited − baseline', 'gate f')
-    """
-    if signal == "difference":
-        return OTHERS[signal]
-    return f"{words_of(signal)} {signal.name if isinstance(signal, Signal) else signal}"
-
-
-def range_of(signal: Named) -> tuple[float, float] | None:
+def range_of(signal: Signal) -> tuple[float, float] | None:
     """What a signal can be: fixed, so that a colour means the same value in every picture.
 
     Returns:
-        None for what has no bounds, or is no signal of a cell.
+        None for what has no bounds.
 
-    >>> range_of("z"), range_of("h"), range_of("c"), range_of("difference")
-    ((0.0, 1.0), (-1.0, 1.0), None, None)
+    >>> range_of(Signal("z", "update gate", 0.0, 1.0, "keep"))
+    (0.0, 1.0)
     """
-    known = _known(signal)
-    if known is None or not (isfinite(known.low) and isfinite(known.high)):
-        return None
-    return known.low, known.high
+    bounded = isfinite(signal.low) and isfinite(signal.high)
+    return (signal.low, signal.high) if bounded else None
 
-
-#: What is drawn like a signal of a cell, in words.
-OTHERS: Final = {"x": "input", "h_prev": "state before", "difference": "edited − baseline"}
 
 #: The output before and after the edits. Orange is the one Okabe-Ito colour no signal uses.
 BEFORE: Final = "#8C8C8C"

@@ -20,9 +20,9 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from grulens.cells.cell import KNOWN_SIGNALS
+from grulens.cells.cell import Signal
 from grulens.errors import SignalError
-from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, Named, range_of
+from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, range_of
 
 #: Cells drawn inside the visible window; with its margins a picture has at most twice that.
 COLUMNS: Final = 500
@@ -91,13 +91,13 @@ def with_margin(span: Span, length: int) -> Span:
     return Span(max(0, span.start - margin), min(length, span.stop + margin), span.block)
 
 
-def scale(signal: Named, values: Float[np.ndarray, "*shape"]) -> tuple[float, float]:
-    """The values at the two ends of the signal's map.
+def scale(signal: Signal | str, values: Float[np.ndarray, "*shape"]) -> tuple[float, float]:
+    """The values at the two ends of the map of a signal, or of a "difference".
 
     Fixed for a signal with bounds; for others and "difference" symmetric around zero and rounded up
     to 1, 2 or 5 times a power of ten, so that the colours do not flicker while a slider moves.
 
-    >>> scale("z", np.zeros((2, 3)))
+    >>> scale(Signal("z", "update gate", 0.0, 1.0, "keep"), np.zeros((2, 3)))
     (0.0, 1.0)
     >>> scale("difference", np.array([[0.3, -0.7]]))
     (-1.0, 1.0)
@@ -105,15 +105,15 @@ def scale(signal: Named, values: Float[np.ndarray, "*shape"]) -> tuple[float, fl
     (-0.05, 0.05)
 
     Raises:
-        SignalError: the signal has no map.
+        SignalError: it is neither.
     """
-    ends = range_of(signal)
-    if ends is not None:
-        return ends
-    names = (*KNOWN_SIGNALS, "difference")
-    if isinstance(signal, str) and signal not in names:
-        raise SignalError(f"signal {signal!r} cannot be drawn; there is {', '.join(names)}")
-    return symmetric(values, DIFFERENCE_FLOOR)
+    if signal != "difference" and not isinstance(signal, Signal):
+        raise SignalError(
+            f"signal {signal!r} cannot be drawn; it must be a Signal of the layer's cell, or "
+            "'difference'"
+        )
+    ends = None if isinstance(signal, str) else range_of(signal)
+    return symmetric(values, DIFFERENCE_FLOOR) if ends is None else ends
 
 
 def symmetric(values: Float[np.ndarray, "*shape"], floor: float) -> tuple[float, float]:

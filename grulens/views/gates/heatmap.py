@@ -31,6 +31,7 @@ from bokeh.models import (
 from bokeh.models.annotations import ColorBar
 from jaxtyping import Bool, Float, Int
 
+from grulens.cells.cell import Signal
 from grulens.views.figure import hover, raster
 from grulens.views.figure.canvas import (
     Listener,
@@ -45,7 +46,7 @@ from grulens.views.figure.canvas import (
     whole_steps,
 )
 from grulens.views.figure.marks import Marks, outlines
-from grulens.views.figure.palette import COLORS, LEVELS, PALETTE, Named, title_of
+from grulens.views.figure.palette import COLORS, LEVELS, PALETTE
 from grulens.views.figure.tokens import plain, several, visible_text
 
 HEIGHT: Final = 340
@@ -97,8 +98,8 @@ class Heatmap:
         self._mask: Bool[np.ndarray, " time"] | None = None
         self._tokens: Sequence[object] | None = None
         self._labels: Sequence[str] | None = None
-        self._signal: Named = "h"
-        self._ends = (-1.0, 1.0)
+        self._ends = -1.0, 1.0
+        self._signal: Signal | str = "state"
         self._shown = raster.Span(0, 0, 1), raster.Span(0, 0, 1)
         self.units: Positions = ()
         self.times: Positions = ()
@@ -126,7 +127,7 @@ class Heatmap:
         self,
         values: Float[np.ndarray, "unit time"],
         *,
-        signal: Named,
+        signal: Signal | str,
         units: Int[np.ndarray, " unit"],
         tokens: Sequence[object] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
@@ -139,8 +140,7 @@ class Heatmap:
 
         Args:
             values: (unit, time), in the order they are to be drawn.
-            signal: of the layer's cell, or its name; or "difference". An unknown name raises
-                SignalError.
+            signal: a signal of the layer's cell, or "difference"; anything else raises SignalError.
             units: (unit,), which unit each row is.
             tokens: what to call each step; None is its number alone.
             mask: (time,), False where there is no step (padding): left blank.
@@ -149,8 +149,8 @@ class Heatmap:
             ends: the values at the ends of the map, else those of the signal.
             labels: (unit,), what to call the rows, if they are more than a unit each.
 
-        >>> view = Heatmap()
-        >>> view.update(np.zeros((4, 9), np.float32), signal="z", units=np.arange(4))
+        >>> view, z = Heatmap(), Signal("z", "update gate", 0.0, 1.0, "keep")
+        >>> view.update(np.zeros((4, 9), np.float32), signal=z, units=np.arange(4))
         >>> view.image.data["image"][0].shape, view.root.title.text
         ((4, 9), 'update gate z')
         """
@@ -167,7 +167,7 @@ class Heatmap:
         low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
         self.bar.title = f"{low} to {high}"  # any name may be too long for a low figure
         if name is None:
-            name = title_of(signal)
+            name = signal.title if isinstance(signal, Signal) else "edited − baseline"
             self.bar.title = f"{name}, {low} to {high}"
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
         self._paint(self.x_range.start, self.x_range.end, self.y_range.start, self.y_range.end)
@@ -200,11 +200,11 @@ class Heatmap:
             title="",
             name=f"{rows} by {columns}",
         )
-        self.mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
+        self.mapper = LinearColorMapper(palette=PALETTE["state"], low=0, high=LEVELS + 2)
         picture = root.image(
             "image", "x", "y", "dw", "dh", source=self.image, color_mapper=self.mapper
         )
-        self.bar_mapper = LinearColorMapper(palette=COLORS["h"], low=-1, high=1)
+        self.bar_mapper = LinearColorMapper(palette=COLORS["state"], low=-1, high=1)
         self.bar = ColorBar(
             color_mapper=self.bar_mapper,
             width=12,

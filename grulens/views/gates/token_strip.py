@@ -25,6 +25,7 @@ from bokeh.models import (
 )
 from jaxtyping import Bool, Float
 
+from grulens.cells.cell import Signal
 from grulens.views.figure import hover, raster
 from grulens.views.figure.canvas import (
     Listener,
@@ -38,7 +39,7 @@ from grulens.views.figure.canvas import (
     tell,
 )
 from grulens.views.figure.marks import Marks
-from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK, Named
+from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK
 from grulens.views.figure.tokens import visible_name, visible_text
 
 HEIGHT: Final = 34
@@ -85,8 +86,8 @@ class TokenStrip:
         self._values: Float[np.ndarray, " time"] = np.zeros(0, np.float32)
         self._tokens: Sequence[object] | None = None
         self._mask: Bool[np.ndarray, " time"] | None = None
-        self._signal: Named = "h"
         self._ends, self._name = (-1.0, 1.0), ""
+        self._signal: Signal | str = "state"
         self._called = _called(False)
         self._shown = raster.Span(0, 0, 1)
         self.times: Positions = ()
@@ -108,7 +109,7 @@ class TokenStrip:
         self,
         values: Float[np.ndarray, " time"],
         *,
-        signal: Named,
+        signal: Signal | str,
         tokens: Sequence[object] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
         name: str = "",
@@ -119,16 +120,16 @@ class TokenStrip:
 
         Args:
             values: (time,), the unit's signal.
-            signal: of the layer's cell, or its name; or "difference". An unknown name raises
-                SignalError. With `ends` also "weight".
+            signal: a signal of the layer's cell, or "difference"; anything else raises SignalError.
+                With `ends` also "weight".
             tokens: what to call each step; None is its number.
             mask: (time,), False where there is no step (padding): left blank.
             name: stands at the left: "unit 27".
             ends: the values at the ends of the map; a difference takes the heatmap's.
             names: whether `tokens` are names of something, whose words stay apart.
 
-        >>> strip = TokenStrip()
-        >>> strip.update(np.array([0.0, 1.0]), signal="z", tokens=["a", " "])
+        >>> strip, z = TokenStrip(), Signal("z", "update gate", 0.0, 1.0, "keep")
+        >>> strip.update(np.array([0.0, 1.0]), signal=z, tokens=["a", " "])
         >>> strip.cells.data["token"], strip.image.data["image"][0].tolist()
         (['a', '␣'], [[0, 252]])
         """
@@ -154,7 +155,7 @@ class TokenStrip:
             height=HEIGHT, tools=[box], active_drag=box, x_range=self.x_range, y_range=(0, 1),
             name="tokens, coloured by one unit",
         )  # fmt: skip
-        self.mapper = LinearColorMapper(palette=PALETTE["h"], low=0, high=LEVELS + 2)
+        self.mapper = LinearColorMapper(palette=PALETTE["state"], low=0, high=LEVELS + 2)
         picture = root.image("image", "x", 0, "dw", 1, source=self.image, color_mapper=self.mapper)
         self._marks = Marks(root, dash="dashed")
         self.time_marks = self._marks.source

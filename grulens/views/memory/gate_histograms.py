@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from bokeh.layouts import column
@@ -10,24 +11,27 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.models.annotations import LegendItem
 from jaxtyping import Float
 
+from grulens.cells.cell import Signal
 from grulens.views.figure.canvas import frame, legend
-from grulens.views.figure.palette import ACCENT, words_of
-
-GATES: Final = ("r", "z")
+from grulens.views.figure.palette import ACCENT
 
 
 class GateHistograms:
-    """The reset gate's histogram over the update gate's.
+    """A histogram of each gate, under each other.
+
+    Args:
+        gates: the gates of the layer's cell.
+        height: of each histogram, in pixels.
 
     Attributes:
         root: a Bokeh column.
-        sources: left, right, all and chosen of each bar, by gate.
+        sources: left, right, all and chosen of each bar, by the gate's name.
     """
 
-    def __init__(self, *, height: int = 165) -> None:
+    def __init__(self, gates: Sequence[Signal], *, height: int = 165) -> None:
         empty: dict[str, Any] = {"left": [], "right": [], "all": [], "chosen": []}
-        self.sources = {gate: ColumnDataSource(empty) for gate in GATES}
-        self._figures = {gate: self._draw(gate, height) for gate in GATES}
+        self.sources = {gate.name: ColumnDataSource(empty) for gate in gates}
+        self._figures = {gate.name: self._draw(gate, height) for gate in gates}
         self.root = column(*self._figures.values(), sizing_mode="stretch_width")
 
     def update(
@@ -40,13 +44,12 @@ class GateHistograms:
 
         Args:
             edges: (bin + 1,), where the bars begin, and where the last one ends.
-            everything: for "r" and "z", the share of time of each bar (bin,), over all units.
+            everything: of each gate by name, the share of time of each bar (bin,), over all units.
             chosen: the same of the selected units; None draws no line.
 
-        >>> bars = GateHistograms()
-        >>> half = np.array([0.5, 0.5])
-        >>> bars.update(np.array([0, 0.5, 1]), {"r": half, "z": half})
-        >>> bars.sources["r"].data["all"].tolist()
+        >>> bars = GateHistograms([Signal("z", "update gate", 0.0, 1.0, "keep")])
+        >>> bars.update(np.array([0, 0.5, 1]), {"z": np.array([0.5, 0.5])})
+        >>> bars.sources["z"].data["all"].tolist()
         [0.5, 0.5]
         """
         for gate, source in self.sources.items():
@@ -57,14 +60,14 @@ class GateHistograms:
             top = np.nanmax(np.append(everything[gate], line), initial=0.0)
             self._figures[gate].y_range.end = 1.08 * (float(top) or 1.0)
 
-    def _draw(self, gate: str, height: int) -> Any:
+    def _draw(self, gate: Signal, height: int) -> Any:
         root = frame(
             height=height, x_range=Range1d(start=0, end=1), y_range=Range1d(start=0, end=1),
             min_border_right=16, y_axis_label="share of time",
-            name=f"histogram of the {words_of(gate)}",
+            name=f"histogram of the {gate.words}",
         )  # fmt: skip
         root.ygrid.visible = True
-        source = self.sources[gate]
+        source = self.sources[gate.name]
         bars = root.quad(
             left="left", right="right", top="all", bottom=0, source=source,
             fill_color=ACCENT[gate], fill_alpha=0.55, line_color=None,
@@ -78,7 +81,7 @@ class GateHistograms:
             for color, width in (("white", 4.0), ("black", 2.0))
         ]  # fmt: skip
         items = [
-            LegendItem(label=f"{words_of(gate)} {gate}, all units", renderers=[bars]),
+            LegendItem(label=f"{gate.title}, all units", renderers=[bars]),
             LegendItem(label="selected", renderers=chosen),
         ]
         root.add_layout(legend(items), "above")

@@ -141,14 +141,14 @@ class HalfLives:
         args = {"lives": self.source}
         root.xaxis.formatter = CustomJSTickFormatter(args=args, code=_UNIT_JS)
         root.segment(
-            "place", "from", "place", "to", source=self.source, line_color=ACCENT["z"],
+            "place", "from", "place", "to", source=self.source, line_color=ACCENT["keep"],
             line_alpha=0.45, line_width=2,
         )  # fmt: skip
         root.scatter(
-            "place", "mid", source=self.source, marker="dash", size=7, line_color=ACCENT["z"]
+            "place", "mid", source=self.source, marker="dash", size=7, line_color=ACCENT["keep"]
         )
         dots = root.scatter(
-            "place", "at", source=self.source, marker="marker", size=6, fill_color=ACCENT["z"],
+            "place", "at", source=self.source, marker="marker", size=6, fill_color=ACCENT["keep"],
             line_color=None,
         )  # fmt: skip
         for color, width in (("white", 4.0), ("black", 2.0)):

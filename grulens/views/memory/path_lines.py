@@ -20,10 +20,10 @@ from grulens.views.figure.canvas import fit, frame, legend, steps, stretch, whol
 from grulens.views.figure.palette import ACCENT
 from grulens.views.figure.tokens import plain
 
-#: Each way, and the signal it goes through; dashes as well, for those who see no colours.
+#: Each way, and the role of the signal it goes through; dashes too, for those who see no colours.
 WAYS: Final = {
-    "leak": ("h", "solid"), "update": ("z", "dashed"), "candidate": ("n", "dotdash"),
-    "reset": ("r", "dotted"),
+    "leak": ("state", "solid"), "update": ("keep", "dashed"),
+    "candidate": ("candidate", "dotdash"), "reset": ("reset", "dotted"),
 }  # fmt: skip
 POINTS: Final = 2 * raster.COLUMNS
 
@@ -47,9 +47,9 @@ class PathLines:
         self.root.ygrid.visible = True
         items: list[LegendItem] = []
         first: Any = None
-        for name, (signal, dash) in WAYS.items():
+        for name, (role, dash) in WAYS.items():
             line = self.root.line(
-                "step", name, source=self.source, line_color=ACCENT[signal], line_width=2,
+                "step", name, source=self.source, line_color=ACCENT[role], line_width=2,
                 line_dash=dash,
             )  # fmt: skip
             items.append(LegendItem(label=name, renderers=[line]))

@@ -125,7 +125,7 @@ class QueryBars:
             "label": ["steps", "h_0"],
             "row": [0, 1],
             "value": sums,
-            "color": [_color(v) if signed else ACCENT["h"] for v in sums],
+            "color": [_color(v) if signed else ACCENT["state"] for v in sums],
             "signed": [signed] * 2,
         }
         reach = raster.symmetric(np.array(sums), 1e-9)
@@ -182,7 +182,7 @@ class QueryBars:
             "middle": first + (span.block - 1) / 2,
             "width": np.full(len(first), span.block * (0.86 if span.count < 200 else 1.0)),
             "weight": drawn.astype(np.float64),
-            "color": [_color(v) if self._signed else ACCENT["h"] for v in drawn.tolist()],
+            "color": [_color(v) if self._signed else ACCENT["state"] for v in drawn.tolist()],
             "token": ["" if tokens is None else visible_text(tokens[t]) for t in first],
         }
 

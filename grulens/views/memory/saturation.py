@@ -14,7 +14,8 @@ or take away. Drag: all units in the box. Double tap: none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +24,7 @@ from bokeh.models import BoxSelectTool, ColumnDataSource, HoverTool, Range1d
 from bokeh.models.annotations import LegendItem
 from jaxtyping import Float, Int
 
+from grulens.cells.cell import Signal
 from grulens.views.figure.canvas import (
     Listener,
     Positions,
@@ -32,27 +34,32 @@ from grulens.views.figure.canvas import (
     tapped,
     tell,
 )
-from grulens.views.figure.palette import ACCENT, BEFORE, words_of
+from grulens.views.figure.palette import ACCENT, BEFORE
 
-GATES: Final = ("r", "z")
+MARKERS: Final = ("circle", "square", "triangle", "diamond", "star")
 #: A tap this far from every dot, in shares of the axes, means none of them.
 REACH: Final = 0.06
 
 
 class SaturationPlot:
-    """Share of time shut against share of time open, for both gates of every unit.
+    """Share of time shut against share of time open, for the gates of every unit.
+
+    Args:
+        gates: the gates of the layer's cell.
+        height: in pixels.
 
     Attributes:
         root: the Bokeh figure.
-        sources: unit, shut and open of each gate's dots, by gate.
+        sources: unit, shut and open of each gate's dots, by its name.
         units: the selected units.
     """
 
-    def __init__(self, *, height: int = 330) -> None:
+    def __init__(self, gates: Sequence[Signal], *, height: int = 330) -> None:
         self._listeners: list[Listener] = []
         self.units: Positions = ()
         empty: dict[str, Any] = {"unit": [], "shut": [], "open": [], "gate": []}
-        self.sources = {gate: ColumnDataSource(empty) for gate in GATES}
+        self._gates = tuple(gates)
+        self.sources = {gate.name: ColumnDataSource(empty) for gate in gates}
         self.chosen = ColumnDataSource({"shut": [], "open": []})
         self.root = self._draw(height)
         self.root.on_event(Tap, self._tapped)
@@ -65,8 +72,7 @@ class SaturationPlot:
 
     def update(
         self,
-        r: Float[np.ndarray, "2 unit"],
-        z: Float[np.ndarray, "2 unit"],
+        shares: Mapping[str, Float[np.ndarray, "2 unit"]],
         *,
         low: float = 0.1,
         high: float = 0.9,
@@ -74,23 +80,23 @@ class SaturationPlot:
         """Show other shares.
 
         Args:
-            r: (2, unit), share of time the reset gate is shut, and open.
-            z: (2, unit), the same of the update gate.
+            shares: of each gate by name, the share of time it is shut, and open (2, unit).
             low: under it a gate is shut.
             high: over it a gate is open.
 
-        >>> plot = SaturationPlot()
-        >>> plot.update(np.array([[0.5], [0.25]]), np.array([[0.0], [1.0]]))
+        >>> plot = SaturationPlot([Signal("z", "update gate", 0.0, 1.0, "keep")])
+        >>> plot.update({"z": np.array([[0.0], [1.0]])})
         >>> plot.sources["z"].data["open"].tolist()
         [1.0]
         """
-        for gate, (shut, open_) in (("r", r), ("z", z)):
+        for gate in self._gates:
+            shut, open_ = shares[gate.name]
             units = np.arange(len(shut))
-            self.sources[gate].data = {
+            self.sources[gate.name].data = {
                 "unit": units,
                 "shut": shut,
                 "open": open_,
-                "gate": [f"{words_of(gate)} {gate}"] * len(units),
+                "gate": [gate.title] * len(units),
             }
         self.root.xaxis.axis_label = f"share of time under {low:g}"
         self.root.yaxis.axis_label = f"share of time over {high:g}"
@@ -99,9 +105,13 @@ class SaturationPlot:
     def select(self, units: Iterable[int] = ()) -> None:
         """Ring these units' dots; tells no listener."""
         self.units = tuple(sorted({int(u) for u in units}))
-        there = [u for u in self.units if u < len(self.sources["z"].data["unit"])]
         marked = {
-            name: [float(self.sources[gate].data[name][u]) for gate in GATES for u in there]
+            name: [
+                float(source.data[name][unit])
+                for source in self.sources.values()
+                for unit in self.units
+                if unit < len(source.data["unit"])
+            ]
             for name in ("shut", "open")
         }
         set_data(self.chosen, marked)
@@ -118,14 +128,14 @@ class SaturationPlot:
         root.grid.visible = True
         root.line([0, 1], [1, 0], line_color=BEFORE, line_width=1, line_dash="dashed")
         items, dots = [], []
-        for gate, marker in (("r", "circle"), ("z", "square")):
+        for gate, marker in zip(self._gates, cycle(MARKERS), strict=False):
             drawn = root.scatter(
-                "shut", "open", source=self.sources[gate], size=8, marker=marker,
+                "shut", "open", source=self.sources[gate.name], size=8, marker=marker,
                 fill_color=ACCENT[gate], fill_alpha=0.7, line_color=None,
             )  # fmt: skip
             # a selection of Bokeh's own is not used, and must not fade the rest
             drawn.nonselection_glyph = None
-            items.append(LegendItem(label=f"{words_of(gate)} {gate}", renderers=[drawn]))
+            items.append(LegendItem(label=gate.title, renderers=[drawn]))
             dots.append(drawn)
         for color, width in (("white", 4.0), ("black", 2.0)):
             root.scatter(

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from grulens.cells.cell import Signal
 from grulens.views.figure import raster
-from grulens.views.figure.palette import COLORS, PALETTE, WHITE_INK, BySignal, Named, title_of
+from grulens.views.figure.palette import COLORS, PALETTE, WHITE_INK, BySignal
 from grulens.views.figure.tokens import plain, visible_name
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
@@ -37,10 +37,9 @@ COLUMNS, ROWS = 2 * raster.COLUMNS, 2 * raster.ROWS
 
 
 def page(
-    baseline: Mapping[str, Float[np.ndarray, "unit time"]],
-    edited: Mapping[str, Float[np.ndarray, "unit time"]] | None = None,
+    baseline: Mapping[Signal, Float[np.ndarray, "unit time"]],
+    edited: Mapping[Signal, Float[np.ndarray, "unit time"]] | None = None,
     *,
-    signals: Sequence[Signal] = (),
     tokens: Sequence[object] | None = None,
     mask: Bool[np.ndarray, " time"] | None = None,
     layer: str = "",
@@ -65,9 +64,8 @@ def page(
     """A standalone interactive page of one recorded run, or of it and its edited twin.
 
     Args:
-        baseline: each signal by name to (unit, time), in the order of the units; the state last.
+        baseline: each signal of the cell to (unit, time), in the order of the units; h last.
         edited: the same of the edited run; None is a page without edits.
-        signals: of the layer's cell: their words, ranges and colours; by name where there are none.
         tokens: (time,), what to call each step.
         mask: (time,), False where there is no step (padding).
         layer: named in the titles.
@@ -89,13 +87,13 @@ def page(
         difference: whether edited − baseline is shown first.
         study: HTML that stands at the end, escaped by whoever made it.
 
-    >>> html = page({"z": np.zeros((2, 3))}, title="a <b>")
+    >>> html = page({Signal("z", "update gate", 0.0, 1.0, "keep"): np.zeros((2, 3))}, title="a <b>")
     >>> "a &lt;b&gt;" in html, "<script src=" in html
     (True, False)
     """
-    named: dict[str, Named] = {name: name for name in baseline}
-    named |= {signal.name: signal for signal in signals if signal.name in named}
-    count, time = baseline[next(reversed(named))].shape
+    of = {signal.name: signal for signal in baseline}
+    signals = list(baseline)
+    count, time = baseline[signals[-1]].shape
     # rows of the picture and of the table are the same all along: their scripts count rows
     placed = np.arange(count) if order is None else np.asarray(order)
     baseline, edited = _placed(baseline, placed), _placed(edited, placed)
@@ -109,15 +107,15 @@ def page(
     span = raster.visible(time, 0, time - 1, COLUMNS)
     runs = {"baseline": baseline}
     if edited:
-        apart = {name: edited[name] - baseline[name] for name in named}
+        apart = {signal: edited[signal] - baseline[signal] for signal in signals}
         runs = {"edited": edited, **runs, RUNS[2]: apart}
-    pictures = _store(runs, named, rows, span, mask, layer)
+    pictures = _store(runs, signals, rows, span, mask, layer)
 
-    shown = signal if signal in named else next(reversed(named))
+    shown = of.get(signal, signals[-1])
     opened = RUNS[2] if difference and edited else next(iter(runs))
-    first, drawn = runs[opened][shown], "difference" if opened == RUNS[2] else named[shown]
+    first, drawn = runs[opened][shown], "difference" if opened == RUNS[2] else shown
     heat.update(first, signal=drawn, units=placed, tokens=tokens, mask=mask, layer=layer)
-    heat.root.title.text = pictures["title"][pictures["key"].index(f"{opened} {shown}")]
+    heat.root.title.text = pictures["title"][pictures["key"].index(f"{opened} {shown.name}")]
     chosen = next((unit for unit in units if 0 <= unit < count), int(placed[0]))
     strip.update(
         first[placed.tolist().index(chosen)], signal=drawn, tokens=tokens, mask=mask,
@@ -125,8 +123,10 @@ def page(
     )  # fmt: skip
     heat.select(units, times)
     strip.select(times)
-    h = next(iter(runs.values())).get("h")
-    table.update(columns, units=placed, h=h, signals=signals)
+    table.update(
+        columns, units=placed, signals=signals,
+        h=next((h for of_, h in next(iter(runs.values())).items() if of_.role == "state"), None),
+    )  # fmt: skip
     table.select(units)
 
     outputs: list[Any] = []
@@ -146,20 +146,20 @@ def page(
     top = before.shape[1] if before is not None else 0
     answers = _answers(labels, before, after)
 
-    names: list[Any] = [(name, title_of(signal)) for name, signal in named.items()]
-    which = Select(title="signal", value=shown, options=names)
+    names: list[Any] = [(s.name, s.title) for s in signals]
+    which = Select(title="signal", value=shown.name, options=names)
     choices: list[Any] = list(runs)
     run = Select(title="run", value=opened, options=choices)
     shared: dict[str, Any] = {
         "image": heat.image, "rows": heat.rows, "table": table.source, "signal": which, "run": run,
-        "runs": RUNS, "palettes": _of(PALETTE, named), "ink": _of(WHITE_INK, named),
+        "runs": RUNS, "palettes": _of(PALETTE, signals), "ink": _of(WHITE_INK, signals),
         "cells": strip.cells,
         "strip": strip.image, "strip_mapper": strip.mapper, "unit_marks": heat.unit_marks,
     }  # fmt: skip
     follow = CustomJS(args=shared, code=page_scripts.FOLLOW)
     show = CustomJS(
         args={
-            **shared, "store": ColumnDataSource(pictures), "colors": _of(COLORS, named),
+            **shared, "store": ColumnDataSource(pictures), "colors": _of(COLORS, signals),
             "mapper": heat.mapper, "bar": heat.bar,
             "bar_mapper": heat.bar_mapper, "title": heat.root.title,
         },
@@ -192,20 +192,20 @@ def page(
     return file_html(root, INLINE, title=title)
 
 
-def _of(colors: BySignal[Any], signals: Mapping[str, Named]) -> dict[str, Any]:
+def _of(colors: BySignal[Any], signals: Sequence[Signal]) -> dict[str, Any]:
     """What the page can draw, by the names that its scripts know."""
-    found = {name: colors[signal] for name, signal in signals.items()}
-    return found | {"difference": colors["difference"]}
+    named = {signal.name: colors[signal] for signal in signals}
+    return named | {"difference": colors["difference"]}
 
 
-def _placed(signals: Mapping[str, Any] | None, placed: Any) -> dict[str, Any]:
+def _placed(signals: Mapping[Signal, Any] | None, placed: Any) -> dict[Signal, Any]:
     """Signals with their units in this order; none of no run."""
-    return {name: values[placed] for name, values in (signals or {}).items()}
+    return {signal: values[placed] for signal, values in (signals or {}).items()}
 
 
 def _store(
-    runs: Mapping[str, Mapping[str, Any]],
-    signals: Mapping[str, Named],
+    runs: Mapping[str, Mapping[Signal, Any]],
+    signals: Sequence[Signal],
     rows: raster.Span,
     span: raster.Span,
     mask: Bool[np.ndarray, " time"] | None,
@@ -214,14 +214,14 @@ def _store(
     """Every signal of every run as a picture, with what the views say about it."""
     data: dict[str, list[Any]] = {}
     for run, recorded in runs.items():
-        for key, signal in signals.items():
-            values = recorded[key]
+        for signal in signals:
+            values = recorded[signal]
             drawn_as = "difference" if run == RUNS[2] else signal
             low, high = ends = raster.scale(drawn_as, values)
-            name = title_of(signal)
+            name = signal.title
             words = f"{name}, {run}" + (f" · {layer}" if layer else "")
             entry = {
-                "key": f"{run} {key}",
+                "key": f"{run} {signal.name}",
                 "image": raster.picture(values, rows, span, ends, mask),
                 "low": low,
                 "high": high,
@@ -231,8 +231,8 @@ def _store(
                 "bar": f"{name}, {low:g} to {high:g}".replace("-", "−"),
                 "title": plain(words),
             }
-            for column_name, value in entry.items():
-                data.setdefault(column_name, []).append(value)
+            for key, value in entry.items():
+                data.setdefault(key, []).append(value)
     return data
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
+from grulens.cells.cell import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import (
     AFTER,
@@ -25,8 +26,6 @@ from grulens.views.figure.palette import (
     LEVELS,
     PALETTE,
     WHITE_INK,
-    Named,
-    title_of,
 )
 from grulens.views.figure.tokens import several, visible_name, visible_text
 
@@ -51,7 +50,7 @@ def compose(*parts: str) -> str:
 def heatmap(
     values: Float[np.ndarray, "unit time"],
     *,
-    signal: Named,
+    signal: Signal | str,
     units: Sequence[object] | Int[np.ndarray, " unit"],
     mask: Bool[np.ndarray, " time"] | None = None,
     layer: str = "",
@@ -66,8 +65,7 @@ def heatmap(
 
     Args:
         values: (unit, time), in the order they are to be drawn.
-        signal: of the layer's cell, or its name; or "difference". An unknown name raises
-            SignalError.
+        signal: a signal of the layer's cell, or "difference"; anything else raises SignalError.
         units: (unit,), which unit each row is, or what it is called.
         mask: (time,), False where there is no step (padding): left transparent.
         layer: named in the title.
@@ -78,14 +76,15 @@ def heatmap(
         down: what the rows are, where they are no units.
         across: what the columns are, where they are no steps.
 
-    >>> still = heatmap(np.zeros((2, 3)), signal="z", units=np.arange(2), layer="<rnn>")
+    >>> z = Signal("z", "update gate", 0.0, 1.0, "keep")
+    >>> still = heatmap(np.zeros((2, 3)), signal=z, units=np.arange(2), layer="<rnn>")
     >>> "update gate z · &lt;rnn&gt;" in still, "data:image/png;base64," in still
     (True, True)
     """
     count, time = values.shape
     ends = ends or raster.scale(signal, values)
     if name is None:
-        name = title_of(signal)
+        name = signal.title if isinstance(signal, Signal) else "edited − baseline"
     title = f"{name} · {layer}" if layer else name
     columns = raster.visible(time, 0, time - 1, 2 * raster.COLUMNS)
     rows = raster.visible(count, 0, count - 1, 2 * raster.ROWS)
@@ -114,7 +113,7 @@ def heatmap(
 def tokens(
     values: Float[np.ndarray, " time"],
     *,
-    signal: Named,
+    signal: Signal | str,
     tokens: Sequence[object],
     mask: Bool[np.ndarray, " time"] | None = None,
     name: str = "",
@@ -122,7 +121,7 @@ def tokens(
 ) -> str:
     """The tokens as running text, each on the colour of the unit's value.
 
-    >>> "&lt;b&gt;" in tokens(np.zeros(1), signal="h", tokens=["<b>"])
+    >>> "&lt;b&gt;" in tokens(np.zeros(1), signal="difference", tokens=["<b>"])
     True
     """
     one, all_steps = raster.Span(0, 1, 1), raster.Span(0, min(len(values), TOKENS), 1)
@@ -188,10 +187,10 @@ def edits(lines: Sequence[str]) -> str:
     return f'<div>edits</div><ul style="margin:2px 0">{items}</ul>'
 
 
-def png(codes: UInt8[np.ndarray, "row column"], signal: Named) -> bytes:
+def png(codes: UInt8[np.ndarray, "row column"], signal: Signal | str) -> bytes:
     r"""Bytes of a picture on the signal's map, as a PNG with a palette; padding is transparent.
 
-    >>> png(np.zeros((1, 1), np.uint8), "z")[:4]
+    >>> png(np.zeros((1, 1), np.uint8), "keep")[:4]
     b'\x89PNG'
     """
     picture = Image.fromarray(codes).convert("L")
@@ -202,7 +201,7 @@ def png(codes: UInt8[np.ndarray, "row column"], signal: Named) -> bytes:
     return file.getvalue()
 
 
-def uri(codes: UInt8[np.ndarray, "row column"], signal: Named) -> str:
+def uri(codes: UInt8[np.ndarray, "row column"], signal: Signal | str) -> str:
     """The same PNG as an address that an <img> can show."""
     return "data:image/png;base64," + base64.b64encode(png(codes, signal)).decode("ascii")
 

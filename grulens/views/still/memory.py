@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from grulens.cells.cell import Signal
 from grulens.views.figure import raster
-from grulens.views.figure.palette import ACCENT, BEFORE, BLANK_CODE, words_of
+from grulens.views.figure.palette import ACCENT, BEFORE, BLANK_CODE
 from grulens.views.memory.attention_map import past_of
 from grulens.views.memory.query_bars import FULL
 from grulens.views.still import lens as still
@@ -88,8 +89,8 @@ def attention(
 
 
 def timescales(
-    shares: dict[str, Float[np.ndarray, "2 unit"]],
-    histograms: dict[str, Float[np.ndarray, " bin"]],
+    shares: Mapping[Signal, Float[np.ndarray, "2 unit"]],
+    histograms: Mapping[Signal, Float[np.ndarray, " bin"]],
     half_life: Float[np.ndarray, " unit"],
     *,
     layer: str = "",
@@ -98,16 +99,17 @@ def timescales(
     """The saturation plot, the histograms, and the units with the longest half-lives.
 
     Args:
-        shares: for "r" and "z", share of time shut and open (2, unit).
-        histograms: for "r" and "z", share of time in each part of [0, 1] (bin,).
+        shares: of each gate, share of time shut and open (2, unit).
+        histograms: of each gate, share of time in each part of [0, 1] (bin,).
         half_life: (unit,), in steps.
         layer: named in the title.
         caption: the numbers in words.
 
     >>> dot, half = np.array([[0.5], [0.25]]), np.ones(2) / 2
-    >>> html = timescales({"r": dot, "z": dot}, {"z": half}, np.array([3.0]), layer="<l>")
+    >>> z = Signal("z", "update gate", 0.0, 1.0, "keep")
+    >>> html = timescales({z: dot}, {z: half}, np.array([3.0]), layer="<l>")
     >>> html.count("<circle"), "&lt;l&gt;" in html
-    (2, True)
+    (1, True)
     """
     order = np.argsort(-np.nan_to_num(half_life, nan=-1.0), kind="stable")[:10]
     longest = ", ".join(f"{unit} ({half_life[unit]:.3g})" for unit in order)
@@ -120,7 +122,7 @@ def timescales(
     )
 
 
-def _saturation(shares: dict[str, Float[np.ndarray, "2 unit"]]) -> str:
+def _saturation(shares: Mapping[Signal, Float[np.ndarray, "2 unit"]]) -> str:
     dots = "".join(
         f'<circle cx="{200 * x:.1f}" cy="{200 - 200 * y:.1f}" r="3.5" fill="{ACCENT[gate]}" '
         'fill-opacity="0.7"/>'
@@ -135,14 +137,14 @@ def _saturation(shares: dict[str, Float[np.ndarray, "2 unit"]]) -> str:
     )  # fmt: skip
 
 
-def _histogram(gate: str, values: Float[np.ndarray, " bin"]) -> str:
+def _histogram(gate: Signal, values: Float[np.ndarray, " bin"]) -> str:
     width, top = 200 / len(values), float(values.max(initial=0.0)) or 1.0
     bars = "".join(
         f'<rect x="{i * width:.1f}" y="{200 - 200 * v / top:.1f}" width="{width:.1f}" '
         f'height="{200 * v / top:.1f}" fill="{ACCENT[gate]}"/>'
         for i, v in enumerate(values.tolist())
     )
-    words = f"{words_of(gate)} {gate}, from 0 to 1"
+    words = f"{gate.title}, from 0 to 1"
     line = f'<path d="M0 200H200" stroke="{BEFORE}"/>'
     return _drawing(f"{bars}{line}", "0 0 200 201", words, f"share of time, up to {top:.0%}")
 

@@ -19,7 +19,7 @@ from bokeh.models.widgets import (
 )
 from jaxtyping import Bool, Float
 
-from grulens.cells.cell import KNOWN_SIGNALS, Signal
+from grulens.cells.cell import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, COLORS
 
@@ -53,23 +53,24 @@ COLUMNS: Final = {
 }
 
 
-def about(name: str, keep: str = "", signals: Sequence[Signal] = ()) -> Column:
+def about(name: str, signals: Sequence[Signal] = ()) -> Column:
     """How a column is shown; one that nobody has described, under its own name.
 
     Args:
         name: of the column.
-        keep: the gate that a half-life is of.
-        signals: of the layer's cell; where there are none, what its names mean elsewhere.
+        signals: those of the layer's cell.
 
-    >>> about("mean_z"), about("o_low").title
-    (Column(title='mean z', meaning='mean of the update gate; 1 keeps the memory', ...), 'o < 0.1')
+    >>> z = Signal("z", "update gate", 0.0, 1.0, "keep")
+    >>> about("mean_z", [z]), about("z_low", [z]).title
+    (Column(title='mean z', meaning='mean of the update gate; 1 keeps the memory', ...), 'z < 0.1')
     """
     if name in COLUMNS:
         return COLUMNS[name]
     if name == "half_life":
+        keep = next((signal.name for signal in signals if signal.role == "keep"), "")
         meaning = f"steps until half of a memory is gone{f', from {keep}' if keep else ''}"
         return Column("half-life", meaning, "0.0", 74)
-    known = KNOWN_SIGNALS | {signal.name: signal for signal in signals}
+    known = {signal.name: signal for signal in signals}
     first, _, last = name.partition("_")
     if first == "mean" and last in known:
         return Column(f"mean {last}", f"mean of the {known[last].words}; 1 keeps the memory")
@@ -101,8 +102,8 @@ _TEMPLATE = f"""<%
   viewBox="0 0 {BARS} {2 * _LEVELS}" preserveAspectRatio="none" style="display:block">
 <path d="M0 {_LEVELS}H{BARS}" stroke="currentColor" stroke-opacity="0.35"
   vector-effect="non-scaling-stroke"/>
-<path d="<%= up %>" stroke="{ACCENT["h"]}" stroke-width="0.9"/>
-<path d="<%= down %>" stroke="{COLORS["h"][54]}" stroke-width="0.9"/></svg>"""
+<path d="<%= up %>" stroke="{ACCENT["state"]}" stroke-width="0.9"/>
+<path d="<%= down %>" stroke="{COLORS["state"][54]}" stroke-width="0.9"/></svg>"""
 
 
 def bars(
@@ -137,10 +138,8 @@ def column_of(values: Any) -> Any:
     return [str(value) for value in array.tolist()]
 
 
-def described(
-    name: str, values: Any, keep: str = "", signals: Sequence[Signal] = ()
-) -> TableColumn:
-    """The table column of a name; `keep` and `signals` as for `about`."""
+def described(name: str, values: Any, signals: Sequence[Signal] = ()) -> TableColumn:
+    """The table column of a name; `signals` as for `about`."""
     if name == "bars":
         title = _header("h over time", "state over valid steps, from −1 to 1 around the line")
         return TableColumn(
@@ -150,7 +149,7 @@ def described(
             sortable=False,
             formatter=HTMLTemplateFormatter(template=_TEMPLATE),
         )
-    shown = about(name, keep, signals)
+    shown = about(name, signals)
     # a title is HTML to the table: a name that came with the data is not
     title = _header(shown.title, shown.meaning)
     formatter: Any

@@ -46,10 +46,10 @@ class UnitTable:
     def __init__(self, *, height: int = 320, live: bool = True) -> None:
         self._listeners: list[Listener] = []
         self._units: Int[np.ndarray, " unit"] = np.arange(0)
-        self._signals: tuple[Signal, ...] = ()
         self._text = ""
         self._ranges: dict[str, tuple[float | None, float | None]] = {}
         self._own = False
+        self._signals: tuple[Signal, ...] = ()
         self.units: Positions = ()
         self.source = ColumnDataSource({"unit": np.arange(0)})
         self.filter_model = IndexFilter(indices=None)
@@ -90,7 +90,7 @@ class UnitTable:
             units: (unit,), which unit each row is.
             h: (unit, time), drawn as bars in the row; None leaves that column away.
             mask: (time,), False where there is no step (padding).
-            signals: of the layer's cell: what the names of columns mean.
+            signals: those of the layer's cell, which some columns are of.
 
         >>> table = UnitTable()
         >>> table.update({"mean_h": np.array([0.5, -0.5])}, units=np.array([7, 9]))
@@ -102,8 +102,10 @@ class UnitTable:
             data[name] = column_of(values)
         if h is not None:
             data["bars"] = bars(h, mask)
+        if tuple(signals) != self._signals:
+            self._signals, self.root.columns = tuple(signals), []
         same = np.array_equal(units, self._units)
-        self._units, self._signals = np.asarray(units), tuple(signals)
+        self._units = np.asarray(units)
         if not same:
             # positions of other rows: the browser would carry them over
             self._point(())
@@ -160,9 +162,7 @@ class UnitTable:
     def _show(self, data: dict[str, Any]) -> None:
         names = list(data)
         if names != [column.field for column in self.root.columns]:
-            means = [n.removeprefix("mean_") for n in names if n.startswith("mean_")]
-            keep = next((mean for mean in means if mean != "h"), "")
-            self.root.columns = [described(name, data[name], keep, self._signals) for name in names]
+            self.root.columns = [described(name, data[name], self._signals) for name in names]
         self.source.data = data
         self._refresh()
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from grulens.cells.cell import Signal
-from grulens.views.figure.palette import Named
 from grulens.views.figure.raster import scale
 from grulens.widgets.session.session import Session
 
 #: Roles of signals in the order in which they are offered.
 ROLES: Final = ("state", "memory", "keep", "write", "reset", "read", "candidate")
 
-Colored = tuple[np.ndarray, Named | list[str], tuple[float, float], str]
+Colored = tuple[np.ndarray, Any, tuple[float, float], str]
 
 
 def unit_of(session: Session) -> int:
@@ -36,7 +35,7 @@ def choices(session: Session) -> list[tuple[str, str]]:
         answer = session.answer_now.values
         if answer.shape[1] > 1 and len(answer) == steps:
             found.append(("largest of the output", "class"))
-    return found + [(f"{signal.words} of unit {unit}", signal.name) for signal in _by_role(session)]
+    return found + [(f"{s.words} of unit {unit}", s.name) for s in _by_role(session)]
 
 
 def _by_role(session: Session) -> list[Signal]:
@@ -56,10 +55,9 @@ def coloured(session: Session, asked: str) -> Colored:
         count = session.answer_now.values.shape[1]
         names = list(session.labels or [str(i) for i in range(count)])
         return values, names, (0.0, 1.0), "class"
-    for signal in _by_role(session):
-        if signal.name == asked:
-            unit = unit_of(session)
-            values = session.now.signal(asked)[..., unit].detach().double().cpu().numpy()
-            return values, signal, scale(signal, values), f"{asked} {unit}"
+    if asked in (signal.name for signal in session.now.cell.signals):
+        unit, signal = unit_of(session), session.now.cell.signal(asked)
+        values = session.now.signal(asked)[..., unit].detach().double().cpu().numpy()
+        return values, signal, scale(signal, values), f"{asked} {unit}"
     index = np.indices((batch, steps))[0 if asked == "row" else 1].astype(float)
     return index, "time", (0.0, float(index.max(initial=0.0))), asked

@@ -19,11 +19,11 @@ from torch import nn
 
 from grulens.errors import WeightsChangedError
 from grulens.probing.edits.edit import ablate
-from grulens.views.figure.palette import ACCENT
+from grulens.views.figure.palette import ACCENT, BEFORE
 from grulens.widgets.jupyter.copy_code import CopyCode
 from grulens.widgets.session.edit_list import Slot
+from grulens.widgets.session.edit_words import signal_of, words
 from grulens.widgets.session.panel import Panel, button, choice, parts_of, row
-from grulens.widgets.session.picture import signal_of
 from grulens.widgets.session.session import Session
 
 
@@ -187,10 +187,10 @@ class Line(W.HBox):
         self._showing = True
         try:
             self.on.value, self.on.disabled = slot.on, bool(slot.mismatch)
-            signal = signal_of(self._panel.session, slot.edit)
-            text = slot.edit.words(signal)
+            session = self._panel.session
+            text, signal = words(session, slot.edit), signal_of(session, slot.edit)
             self.on.tooltip = f"on: {text}"
-            color = ACCENT[signal or slot.edit.signal]
+            color = BEFORE if signal is None else ACCENT[signal]
             self.words.value = (
                 f'<span style="color:{color}" aria-hidden="true">■</span> {escape(text)} '
                 f'<span class="grulens-quiet">· {escape(slot.edit.layer)}</span>'

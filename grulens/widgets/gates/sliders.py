@@ -19,10 +19,10 @@ import traitlets as tl
 from bokeh.layouts import column
 from torch import Tensor, nn
 
+from grulens.cells.cell import Signal
 from grulens.errors import shown
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units
-from grulens.views.figure.palette import Named
 from grulens.views.figure.raster import scale
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
@@ -265,7 +265,7 @@ class GateSliders(Panel):
         return self._order_of[2]
 
     @property
-    def _shown(self) -> Named:
+    def _shown(self) -> Signal | str:
         return "difference" if self.difference else self.session.now.cell.signal(self.signal)
 
     def _values(self) -> np.ndarray:

@@ -49,7 +49,7 @@ class TimescalesFigure:
     """The three figures of time scales, told of units by a tap on any of them."""
 
     def __init__(self) -> None:
-        self.saturation, self.histograms = SaturationPlot(), GateHistograms()
+        self.saturation, self.histograms = SaturationPlot(GATES), GateHistograms(GATES)
         self.lives = HalfLives()
         top = beside(
             self.saturation.root, self.histograms.root, sizing_mode="stretch_width", spacing=0
@@ -63,7 +63,7 @@ class TimescalesFigure:
 
     def update(self, found: Timescales, units: tuple[int, ...] = ()) -> None:
         """Show other time scales, with these units selected."""
-        self.saturation.update(*shares(found).values(), low=found.low, high=found.high)
+        self.saturation.update(shares(found), low=found.low, high=found.high)
         order = np.argsort(found.quantiles, kind="stable")
         three = order[[0, len(order) // 2, -1]]
         self.lives.update(
@@ -159,23 +159,23 @@ class TimescalesView:
 
 
 def shares(found: Timescales) -> dict[str, Any]:
-    """For either gate the share of time shut and open, (2, unit)."""
+    """Of each gate by name the share of time shut and open, (2, unit)."""
     return {
-        "r": torch.stack([found.r_low, found.r_high]).numpy(),
-        "z": torch.stack([found.z_low, found.z_high]).numpy(),
+        gate.name: np.stack([getattr(found, f"{gate.name}_{end}") for end in ("low", "high")])
+        for gate in GATES
     }
 
 
 def histograms(found: Timescales, units: tuple[int, ...] = ()) -> dict[str, Any]:
-    """For either gate the share of time in each part of [0, 1], (bin,)."""
-    return {gate: found.histogram(gate, units or None).numpy() for gate in GATES}
+    """Of each gate by name the share of time in each part of [0, 1], (bin,)."""
+    return {gate.name: found.histogram(gate.name, units or None).numpy() for gate in GATES}
 
 
 def picture(found: Timescales, caption: str = "") -> str:
     """Time scales as HTML that needs no kernel and no network."""
     return still_memory.timescales(
-        shares(found),
-        histograms(found),
+        dict(zip(GATES, shares(found).values(), strict=True)),
+        dict(zip(GATES, histograms(found).values(), strict=True)),
         found.half_life.numpy(),
         layer=found.layer,
         caption=caption,

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from grulens.cells.cell import Signal
 from grulens.models.recording import LayerRecording
-from grulens.probing.edits.edit import Edit
 from grulens.probing.units.order import Order, order_units
 from grulens.views.figure import raster
-from grulens.views.figure.palette import Named
 from grulens.views.still import lens as draw
+from grulens.widgets.session.edit_words import words
 from grulens.widgets.session.session import Session
 
 
@@ -22,18 +21,6 @@ def rows(signal: Tensor, row: int) -> Float[np.ndarray, "unit time"]:
     """One row of a signal as (unit, time) float32."""
     values: np.ndarray = signal[row].detach().float().cpu().numpy().T
     return values
-
-
-def words(session: Session, edit: Edit) -> str:
-    """What an edit does, in the words of its own layer's cell."""
-    return edit.words(signal_of(session, edit))
-
-
-def signal_of(session: Session, edit: Edit) -> Signal | None:
-    """The signal that an edit changes; None where its layer did not run, or has no such signal."""
-    cell = session.baseline[edit.layer].cell if edit.layer in session.baseline else None
-    found = () if cell is None else cell.signals
-    return next((signal for signal in found if signal.name == edit.signal), None)
 
 
 def still(
@@ -45,7 +32,7 @@ def still(
         if difference:
             values = values - rows(session.before.signal(signal), session.row)
         units = order_units(rows(session.before.h, session.row), order)
-        shown: Named = "difference" if difference else session.now.cell.signal(signal)
+        shown = "difference" if difference else session.now.cell.signal(signal)
         mask = session.before.mask[session.row].cpu().numpy()
         unit = session.units[0] if session.units else int(units[0])
         parts = [
@@ -79,7 +66,6 @@ def page_arrays(session: Session) -> dict[str, Any]:
         return {
             "baseline": _signals(session.before, session.row),
             "edited": _signals(session.now, session.row) if edited else None,
-            "signals": session.before.cell.signals,
             "tokens": session.tokens,
             "mask": session.before.mask[session.row].cpu().numpy(),
             "layer": session.layer,
@@ -109,5 +95,5 @@ def _output(session: Session) -> dict[str, Any]:
     }
 
 
-def _signals(layer: LayerRecording, row: int) -> dict[str, Float[np.ndarray, "unit time"]]:
-    return {name: rows(layer.signal(name), row) for name in (s.name for s in layer.cell.signals)}
+def _signals(layer: LayerRecording, row: int) -> dict[Signal, Float[np.ndarray, "unit time"]]:
+    return {signal: rows(layer.signal(signal.name), row) for signal in layer.cell.signals}

@@ -206,7 +206,8 @@ class NeuronTable(Panel):
     def _titles(self, more: Sequence[str] = ()) -> list[tuple[str, str]]:
         """The columns that can be filtered by, title and name."""
         columns = ("unit", *names(self.session.now.cell), *more)
-        return [(about(name).title, name) for name in columns]
+        signals = self.session.now.cell.signals
+        return [(about(name, signals).title, name) for name in columns]
 
     @property
     def _usual(self) -> str:

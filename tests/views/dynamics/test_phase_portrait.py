@@ -10,11 +10,14 @@ import pytest
 from bokeh.core.serialization import Serializer
 from bokeh.events import Tap
 
+from grulens.cells import kinds
 from grulens.views.dynamics.phase_figure import HEIGHT, WIDTH
 from grulens.views.dynamics.phase_portrait import CLASSES, DOTS, PhasePlot
 from grulens.views.dynamics.spectrum import Spectrum
 from grulens.views.figure.palette import COLORS
 from grulens.views.still.portrait import portrait
+
+_, Z, _, H = kinds.GRU.signals
 
 KINDS = ["stable", "unstable in 2", "marginal in 1"]
 HOSTILE = "</b><img src=x onerror=alert(1)>"
@@ -74,15 +77,15 @@ def test_a_unit_is_as_long_in_both_directions_and_all_are_in_sight() -> None:
     assert x.end > 40 > x.start
     x.update(start=-1, end=1)  # a person zooms
     made.states(
-        walk() * np.array([10.0, 1.0]), np.zeros((2, 5)), colors="h", ends=(-1.0, 1.0), measure="h"
+        walk() * np.array([10.0, 1.0]), np.zeros((2, 5)), colors=H, ends=(-1.0, 1.0), measure="h"
     )
     assert (x.start, x.end) == (-1, 1)
 
 
 def test_colours_are_those_of_the_signal_or_of_the_classes() -> None:
-    made = plot(walk(), colors="z", ends=(0.0, 1.0), measure="z 3")
+    made = plot(walk(), colors=Z, ends=(0.0, 1.0), measure="z 3")
     mapper, bar = made._figure.mapper, made._figure.bar
-    assert (tuple(mapper.palette), mapper.low, mapper.high) == (COLORS["z"], 0, 1)
+    assert (tuple(mapper.palette), mapper.low, mapper.high) == (COLORS[Z], 0, 1)
     assert bar.title == "z 3"
     labels = ["on", HOSTILE, *"abcdefgh"]
     made.states(walk(), np.zeros((2, 5)), colors=labels, ends=(0.0, 1.0), measure="class")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from grulens.cells import kinds
 from grulens.views.figure.palette import (
     ACCENT,
     COLORS,
@@ -13,7 +14,6 @@ from grulens.views.figure.palette import (
     linear,
     range_of,
     to_oklab,
-    words_of,
 )
 from tests.kinds import EVERY
 
@@ -27,14 +27,14 @@ def seen(colors: tuple[str, ...], eyes: str) -> np.ndarray:
     return to_oklab((linear(colors) @ EYES[eyes].T).clip(0, 1))
 
 
-@pytest.mark.parametrize("signal", ["r", "z", "i", "o", "weight"])
+@pytest.mark.parametrize("signal", ["reset", "keep", "write", "read", "weight"])
 def test_a_gates_map_darkens_steadily(signal: str) -> None:
     lightness = seen(COLORS[signal], "full")[:, 0]
     assert (np.diff(lightness) < 0.003).all()
     assert lightness[0] - lightness[-1] > 0.6
 
 
-@pytest.mark.parametrize("signal", ["n", "h", "c", "difference"])
+@pytest.mark.parametrize("signal", ["candidate", "state", "memory", "difference"])
 def test_a_diverging_map_is_lightest_at_exactly_zero(signal: str) -> None:
     lightness = seen(COLORS[signal], "full")[:, 0]
     assert lightness.argmax() == LEVELS // 2
@@ -43,7 +43,7 @@ def test_a_diverging_map_is_lightest_at_exactly_zero(signal: str) -> None:
 
 
 @pytest.mark.parametrize("eyes", EYES)
-@pytest.mark.parametrize("signal", ["n", "h", "c", "difference"])
+@pytest.mark.parametrize("signal", ["candidate", "state", "memory", "difference"])
 def test_plus_and_minus_are_told_apart(signal: str, eyes: str) -> None:
     colors = seen(COLORS[signal], eyes)
     # the same distance from zero on either side, beyond a quarter of the range
@@ -75,11 +75,11 @@ def test_a_palette_has_a_colour_for_every_code() -> None:
 def test_what_keeps_the_memory_has_one_colour_in_every_cell() -> None:
     for kind in EVERY:
         for signal in kind.signals:
-            assert COLORS[signal.name] is COLORS[signal.role]
-            assert ACCENT[signal.name] == ACCENT[signal.role]
-            assert words_of(signal.name) == signal.words
-        assert len({ACCENT[signal.name] for signal in kind.signals}) == len(kind.signals)
-    assert ACCENT["f"] == ACCENT["z"]
+            assert COLORS[signal] is COLORS[signal.role]
+            assert ACCENT[signal] == ACCENT[signal.role]
+        assert len({ACCENT[signal] for signal in kind.signals}) == len(kind.signals)
     with pytest.raises(KeyError):
         ACCENT["nothing"]
-    assert (range_of("f"), range_of("c")) == ((0.0, 1.0), None)
+    signal = {signal.name: signal for signal in kinds.LSTM.signals}
+    assert ACCENT[signal["f"]] == ACCENT[kinds.GRU.signals[1]]
+    assert (range_of(signal["f"]), range_of(signal["c"])) == ((0.0, 1.0), None)

@@ -87,6 +87,6 @@ def test_a_difference_is_scaled_in_steps_and_never_below_the_floor(
 
 def test_an_unknown_signal_is_named() -> None:
     with pytest.raises(
-        SignalError, match=r"'q' cannot be drawn; there is r, z, n, h, .*difference"
+        SignalError, match=r"'q' cannot be drawn; it must be a Signal of the layer's cell, or 'diff"
     ):
         raster.scale("q", np.zeros(1))

@@ -5,9 +5,13 @@ import pytest
 from bokeh.core.serialization import Serializer
 from bokeh.events import DoubleTap, RangesUpdate, SelectionGeometry, Tap
 
+from grulens.cells import kinds
+from grulens.cells.cell import Signal
 from grulens.errors import SignalError
 from grulens.views.figure.palette import BLANK_CODE, COLORS, LEVELS, NAN_CODE, PALETTE
 from grulens.views.gates.heatmap import Heatmap
+
+R, Z, N, H = kinds.GRU.signals
 
 RNG = np.random.default_rng(0)
 
@@ -20,7 +24,7 @@ def field(view: Heatmap, name: str) -> object:
     return view.image.data[name][0]
 
 
-def small(signal: str = "z", units: int = 6, time: int = 10) -> tuple[Heatmap, np.ndarray]:
+def small(signal: Signal | str = Z, units: int = 6, time: int = 10) -> tuple[Heatmap, np.ndarray]:
     view = Heatmap()
     values = RNG.random((units, time)).astype(np.float32)
     view.update(values, signal=signal, units=np.arange(units)[::-1].copy(), tokens=["a"] * time)
@@ -39,23 +43,21 @@ def do(view: Heatmap, event: object) -> None:
     view.root._trigger_event(event)
 
 
-@pytest.mark.parametrize(
-    ("signal", "low", "high"), [("r", 0, 1), ("z", 0, 1), ("n", -1, 1), ("h", -1, 1)]
-)
-def test_a_signal_has_a_fixed_map_and_says_so(signal: str, low: float, high: float) -> None:
+@pytest.mark.parametrize(("signal", "low", "high"), [(R, 0, 1), (Z, 0, 1), (N, -1, 1), (H, -1, 1)])
+def test_a_signal_has_a_fixed_map_and_says_so(signal: Signal, low: float, high: float) -> None:
     view, values = small(signal)
     codes = np.rint((values - low) / (high - low) * (LEVELS - 1)).astype(int)
     assert (np.abs(drawn(view).astype(int) - codes) <= 1).all()
     assert list(view.mapper.palette) == list(PALETTE[signal])
     assert list(view.bar_mapper.palette) == list(COLORS[signal])
     assert (view.bar_mapper.low, view.bar_mapper.high) == (low, high)
-    assert f" {signal}, " in view.bar.title
+    assert f"{signal.title}, " in view.bar.title
     assert view.bar.title.endswith(f"{low:g} to {high:g}".replace("-", "−"))
 
 
 def test_the_title_is_words_and_never_tex() -> None:
     view = Heatmap()
-    view.update(np.zeros((2, 2)), signal="z", units=np.arange(2), layer="$$x$$.l0")
+    view.update(np.zeros((2, 2)), signal=Z, units=np.arange(2), layer="$$x$$.l0")
     assert view.root.title.text == "update gate z · $\u2060$x$\u2060$.l0"
 
 
@@ -73,17 +75,27 @@ def test_nan_and_padding_have_codes_of_their_own() -> None:
     values = np.zeros((2, 4))
     values[0, 1] = np.nan
     mask = np.array([True, True, True, False])
-    view.update(values, signal="h", units=np.arange(2), mask=mask)
+    view.update(values, signal=H, units=np.arange(2), mask=mask)
     middle = LEVELS // 2
     assert drawn(view)[0].tolist() == [middle, NAN_CODE, middle, BLANK_CODE]
 
 
 def test_values_beyond_the_map_are_marked_as_such() -> None:
     view = Heatmap()
-    view.update(np.array([[2.0, 0.0]]), signal="h", units=np.arange(1))
+    view.update(np.array([[2.0, 0.0]]), signal=H, units=np.arange(1))
     assert field(view, "over") is True
     assert field(view, "under") is False
     assert drawn(view)[0, 0] == LEVELS - 1
+
+
+def test_each_kind_of_cell_has_its_own_words_for_a_name() -> None:
+    view = Heatmap()
+    for words, low, role in (("cell state", -np.inf, "memory"), ("candidate", -1.0, "candidate")):
+        signal = Signal("c", words, low, -low, role)
+        view.update(np.full((2, 2), 3.0), signal=signal, units=np.arange(2))
+        assert view.root.title.text == f"{words} c"
+        assert list(view.mapper.palette) == list(PALETTE[role])
+        assert view.bar_mapper.high == (5.0 if low == -np.inf else 1.0)
 
 
 def test_an_unknown_signal_changes_nothing() -> None:
@@ -108,7 +120,7 @@ def test_the_payload_has_a_bound(units: int, time: int) -> None:
     view = Heatmap()
     tokens = ["a very long token " * 50] * time
     view.update(
-        np.zeros((units, time), np.float32), signal="h", units=np.arange(units), tokens=tokens
+        np.zeros((units, time), np.float32), signal=H, units=np.arange(units), tokens=tokens
     )
     view.select(range(units), range(time))
     assert drawn(view).dtype == np.uint8
@@ -122,7 +134,7 @@ def test_the_payload_has_a_bound(units: int, time: int) -> None:
 def test_zooming_in_shows_the_detail_and_panning_within_it_sends_nothing() -> None:
     view = Heatmap()
     values = RNG.random((1000, 4000)).astype(np.float32)
-    view.update(values, signal="z", units=np.arange(1000))
+    view.update(values, signal=Z, units=np.arange(1000))
     assert (field(view, "row_block"), field(view, "column_block")) == (4, 8)
     do(view, RangesUpdate(view.root, x0=99.5, x1=199.5, y0=249.5, y1=199.5))
     assert (field(view, "row_block"), field(view, "column_block")) == (1, 1)
@@ -146,9 +158,9 @@ def test_the_picture_lies_where_its_cells_are() -> None:
 def test_an_update_keeps_a_persons_zoom() -> None:
     view, values = small()
     view.x_range.update(start=2.5, end=6.5)
-    view.update(values + 0.1, signal="z", units=np.arange(6))
+    view.update(values + 0.1, signal=Z, units=np.arange(6))
     assert (view.x_range.start, view.x_range.end) == (2.5, 6.5)
-    view.update(np.zeros((6, 11)), signal="z", units=np.arange(6))
+    view.update(np.zeros((6, 11)), signal=Z, units=np.arange(6))
     assert (view.x_range.start, view.x_range.end) == (-0.5, 10.5)
 
 
@@ -199,5 +211,5 @@ def test_select_marks_and_tells_nobody() -> None:
 def test_marks_follow_the_order_of_the_rows() -> None:
     view, values = small()
     view.select([5])
-    view.update(values, signal="z", units=np.arange(6))
+    view.update(values, signal=Z, units=np.arange(6))
     assert view.unit_marks.data["top"] == [4.5]

@@ -3,15 +3,18 @@
 import numpy as np
 from bokeh.events import DoubleTap, SelectionGeometry, Tap
 
+from grulens.cells import kinds
 from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
+
+_, Z, _, H = kinds.GRU.signals
 
 
 def strip() -> TokenStrip:
     view = TokenStrip()
     values = np.linspace(0, 1, 5)
-    view.update(values, signal="z", tokens=["<b>", " ", "\n", "$$x$$", "a"], name="unit 3")
+    view.update(values, signal=Z, tokens=["<b>", " ", "\n", "$$x$$", "a"], name="unit 3")
     return view
 
 
@@ -24,16 +27,16 @@ def test_text_contrasts_with_its_cell() -> None:
     view = strip()
     codes = view.image.data["image"][0][0]
     assert codes.tolist() == [0, 63, 126, 189, LEVELS - 1]
-    assert view.cells.data["white"] == [WHITE_INK["z"][code] for code in codes]
+    assert view.cells.data["white"] == [WHITE_INK[Z][code] for code in codes]
     assert view.cells.data["white"][0] is False
     assert view.cells.data["white"][-1] is True
 
 
 def test_without_tokens_steps_have_numbers() -> None:
     view = TokenStrip()
-    view.update(np.zeros(3), signal="h")
+    view.update(np.zeros(3), signal=H)
     assert view.cells.data["token"] == ["0", "1", "2"]
-    assert list(view.mapper.palette) == list(PALETTE["h"])
+    assert list(view.mapper.palette) == list(PALETTE[H])
 
 
 def test_it_moves_with_the_heatmap() -> None:
@@ -67,7 +70,7 @@ def test_drag_tap_and_double_tap_choose_steps_and_select_tells_nobody() -> None:
 def test_a_long_text_has_a_bound_and_keeps_its_models() -> None:
     view = strip()
     before = {model.id for model in view.root.references()}
-    view.update(np.zeros(100_000), signal="h", tokens=["word"] * 100_000)
+    view.update(np.zeros(100_000), signal=H, tokens=["word"] * 100_000)
     assert len(view.cells.data["token"]) <= 1024
     assert view.image.data["image"][0].shape[1] <= 1024
     assert {model.id for model in view.root.references()} == before

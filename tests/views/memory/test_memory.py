@@ -10,6 +10,7 @@ from bokeh.events import DoubleTap, RangesUpdate, SelectionGeometry, Tap
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grulens.cells import kinds
 from grulens.views.figure import raster
 from grulens.views.figure.palette import AGAINST, BLANK_CODE, FOR
 from grulens.views.memory.attention_map import AttentionMap, past_of
@@ -18,6 +19,8 @@ from grulens.views.memory.half_lives import HalfLives
 from grulens.views.memory.query_bars import QueryBars
 from grulens.views.memory.saturation import SaturationPlot
 from grulens.views.still import memory as still_memory
+
+GATES = kinds.GRU.signals[:2]
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -113,8 +116,8 @@ OPEN = np.array([0.05, 0.8, 0.2])
 
 
 def saturation() -> SaturationPlot:
-    plot = SaturationPlot()
-    plot.update(np.stack([SHUT, OPEN]), np.stack([SHUT[::-1], OPEN[::-1]]))
+    plot = SaturationPlot(GATES)
+    plot.update({"r": np.stack([SHUT, OPEN]), "z": np.stack([SHUT[::-1], OPEN[::-1]])})
     return plot
 
 
@@ -156,7 +159,7 @@ def test_half_lives_stand_in_order_and_at_the_ends() -> None:
 
 
 def test_histograms_hold_the_line_of_the_selected() -> None:
-    view = GateHistograms()
+    view = GateHistograms(GATES)
     half, one = np.array([0.5, 0.5]), np.array([0.0, 1.0])
     view.update(np.array([0, 0.5, 1]), {"r": half, "z": half}, {"r": one, "z": half})
     assert view.sources["r"].data["chosen"].tolist() == [0.0, 1.0]
@@ -174,8 +177,8 @@ def test_stills_escape_and_leave_the_future_clear(signed: bool) -> None:
     )  # fmt: skip
     assert "<img src=x" not in html
     assert html.count("&lt;img") >= 3
-    shares = {gate: np.stack([SHUT, OPEN]) for gate in "rz"}
-    bars = {gate: np.array([0.25, 0.75]) for gate in "rz"}
+    shares = {gate: np.stack([SHUT, OPEN]) for gate in GATES}
+    bars = {gate: np.array([0.25, 0.75]) for gate in GATES}
     html = still_memory.timescales(shares, bars, SHUT, layer=HOSTILE, caption=HOSTILE)
     assert "<img src=x" not in html
     assert html.count("<circle") == 6

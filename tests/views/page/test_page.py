@@ -6,6 +6,8 @@ from html import unescape
 
 import numpy as np
 
+from grulens.cells import kinds
+from grulens.cells.cell import Signal
 from grulens.views.page.page import page
 
 RNG = np.random.default_rng(0)
@@ -13,8 +15,8 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 SIGNALS = ("r", "z", "n", "h")
 
 
-def runs(units: int = 3, time: int = 4) -> dict[str, np.ndarray]:
-    return {name: RNG.random((units, time)) for name in SIGNALS}
+def runs(units: int = 3, time: int = 4) -> dict[Signal, np.ndarray]:
+    return {signal: RNG.random((units, time)) for signal in kinds.GRU.signals}
 
 
 def whole() -> str:

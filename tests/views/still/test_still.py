@@ -7,8 +7,11 @@ import re
 import numpy as np
 from PIL import Image
 
+from grulens.cells import kinds
 from grulens.views.figure.palette import COLORS
 from grulens.views.still import lens as still
+
+H = kinds.GRU.signals[-1]
 
 HOSTILE = "</b><img src=x onerror=alert(1)>\"'"
 
@@ -17,9 +20,9 @@ def whole() -> str:
     h = np.linspace(-1, 1, 12).reshape(3, 4)
     return still.compose(
         still.heatmap(
-            h, signal="h", units=np.array([5, 1, 0]), layer=HOSTILE, selected=[1, 2, 5], times=[3]
+            h, signal=H, units=np.array([5, 1, 0]), layer=HOSTILE, selected=[1, 2, 5], times=[3]
         ),
-        still.tokens(h[0], signal="h", tokens=[HOSTILE] * 4, name=HOSTILE),
+        still.tokens(h[0], signal=H, tokens=[HOSTILE] * 4, name=HOSTILE),
         still.output([HOSTILE], np.array([0.25]), np.array([0.75]), step=2, quantity=HOSTILE),
         still.edits([HOSTILE]),
     )
@@ -43,21 +46,21 @@ def test_it_says_what_is_there() -> None:
 def test_the_picture_has_the_values_colours() -> None:
     values = np.array([[-1.0, 1.0, 0.5]])
     mask = np.array([True, True, False])
-    html = still.heatmap(values, signal="h", units=np.arange(1), mask=mask)
+    html = still.heatmap(values, signal=H, units=np.arange(1), mask=mask)
     data = re.search(r"base64,([^\"]+)", html)
     assert data is not None
     picture = Image.open(io.BytesIO(base64.b64decode(data[1]))).convert("RGBA")
     assert picture.size == (3, 1)
     first, second, padding = (picture.getpixel((i, 0)) for i in range(3))
-    assert "#{:02X}{:02X}{:02X}".format(*first[:3]) == COLORS["h"][0]
-    assert "#{:02X}{:02X}{:02X}".format(*second[:3]) == COLORS["h"][-1]
+    assert "#{:02X}{:02X}{:02X}".format(*first[:3]) == COLORS[H][0]
+    assert "#{:02X}{:02X}{:02X}".format(*second[:3]) == COLORS[H][-1]
     assert padding[3] == 0
 
 
 def test_it_has_a_bound() -> None:
     values = np.random.default_rng(0).normal(size=(800, 3000))
-    html = still.heatmap(values, signal="h", units=np.arange(800))
-    html += still.tokens(values[0], signal="h", tokens=["word"] * 3000)
+    html = still.heatmap(values, signal=H, units=np.arange(800))
+    html += still.tokens(values[0], signal=H, tokens=["word"] * 3000)
     assert len(html) < 1_000_000
     assert "and 2200 more steps" in html
 

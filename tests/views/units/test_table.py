@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from bokeh.models.widgets import HTMLTemplateFormatter, NumberFormatter, StringFormatter
 
+from grulens.cells import kinds
 from grulens.views.units.columns import BARS, bars
 from grulens.views.units.table import UnitTable
+
+Z = kinds.GRU.signals[1]
 
 UNITS = np.array([4, 9, 2, 7])
 
@@ -19,6 +22,7 @@ def table() -> tuple[UnitTable, list[tuple[int, ...]]]:
         },
         units=UNITS,
         h=np.zeros((4, 9)),
+        signals=[Z],
     )
     told: list[tuple[int, ...]] = []
     view.on_units(told.append)
@@ -134,7 +138,9 @@ def test_a_filter_follows_new_numbers() -> None:
 def test_update_keeps_its_models() -> None:
     view, _ = table()
     before = {model.id for model in view.root.references()}
-    view.update({"mean_z": np.zeros(4), "note": [""] * 4}, units=UNITS, h=np.ones((4, 5)))
+    view.update(
+        {"mean_z": np.zeros(4), "note": [""] * 4}, units=UNITS, h=np.ones((4, 5)), signals=[Z]
+    )
     assert {model.id for model in view.root.references()} == before
 
 

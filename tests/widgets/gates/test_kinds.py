@@ -37,7 +37,7 @@ def test_each_shows_its_own_signals_and_moves_them(kind: str) -> None:
     )
     for name in SIGNALS[kind]:
         screen.signal = name
-        assert list(screen._heat.mapper.palette) == list(PALETTE[name])
+        assert list(screen._heat.mapper.palette) == list(PALETTE[session.now.cell.signal(name)])
         assert f"{session.now.cell.signal(name).words} {name}" in screen._heat.root.title.text
         assert "<svg" in screen.still() or "data:image" in screen.still()
         screen.difference = True
@@ -46,7 +46,7 @@ def test_each_shows_its_own_signals_and_moves_them(kind: str) -> None:
         screen.signal = "z"
     first = next(iter(screen.controls.sliders))
     slider = screen.controls.sliders[first]
-    assert slider.style.handle_color == ACCENT[first]
+    assert slider.style.handle_color == ACCENT[session.now.cell.signal(first)]
     slider.value = 0.25
     assert session.on[0].signal == first
     assert float(session.moved.max()) > 0
@@ -178,13 +178,13 @@ def test_a_name_that_means_another_thing_elsewhere_means_its_own_here(tmp_path: 
         assert lens.gates._heat.root.title.text == "update gate g · l0"
         assert lens.gates._heat._ends == (0.0, 1.0)
         for view in (lens.gates._heat, lens.gates._strip):
-            assert list(view.mapper.palette) == list(PALETTE["z"])
-        assert lens.gates.controls.sliders["g"].style.handle_color == ACCENT["z"]
+            assert list(view.mapper.palette) == list(PALETTE["keep"])
+        assert lens.gates.controls.sliders["g"].style.handle_color == ACCENT["keep"]
         assert (lens.gates.controls.sliders["c"].description) == "c  candidate"
         said = "update gate of unit 1 times 0.5"
         (line,) = lens.toggles.lines
         assert said in line.words.value
-        assert ACCENT["z"] in line.words.value
+        assert ACCENT["keep"] in line.words.value
         assert said in lens.still()
         assert "update gate g · l0" in lens.still()
         titles = " ".join(column.title for column in lens.table._table.root.columns)
