@@ -23,7 +23,7 @@ from grulens.cells.dynamics.stability import modes
 from grulens.cells.dynamics.stationary import Standstill, standstill
 from grulens.durations import steps
 from grulens.errors import CellError, shown
-from grulens.job import stopped, tell
+from grulens.job import Job, stopped, tell
 from grulens.results import Result, frame
 
 STEPS = 200
@@ -258,18 +258,19 @@ def _search(
     progress: bool | Callable[[int], object],
 ) -> tuple[Tensor, Tensor]:
     """Where each start ends (start, unit), and which were left undone by an interrupt."""
-    from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
-
     chunk = still.fitting(memory)
     ends, left = starts.clone(), torch.ones(len(starts), dtype=torch.bool, device=starts.device)
-    with tqdm(total=len(starts), unit="start", disable=progress is not True, leave=False) as bar:
-        done = progress if callable(progress) else bar.update
-        try:
-            for begin in range(0, len(starts), chunk):
-                part = slice(begin, begin + chunk)
-                _levenberg_marquardt(still, ends[part], left[part], tol, done)
-        except KeyboardInterrupt:
-            pass
+    job: Job[FixedPoints] = Job("fixed points", "start", len(starts))
+
+    def done(count: int) -> None:
+        if callable(progress):
+            progress(count)
+        job.advance(count)
+
+    with job.watched(bar=progress is True):
+        for begin in range(0, len(starts), chunk):
+            part = slice(begin, begin + chunk)
+            _levenberg_marquardt(still, ends[part], left[part], tol, done)
     return ends, left
 
 

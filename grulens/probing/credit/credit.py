@@ -32,6 +32,7 @@ class Credit(Result):
         initial: the share of each unit of the first state h_0 (batch, unit).
         bias: what is there whatever the input is (batch,).
         others: further shares by name, (batch,) each.
+        note: what a reader of the numbers has to know, in words; "" if nothing.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Credit(Result):
     initial: Float[Tensor, "batch unit"]
     bias: Float[Tensor, " batch"]
     others: dict[str, Tensor] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def tokens(self) -> Float[Tensor, "batch time"]:
@@ -87,7 +89,7 @@ class Credit(Result):
         gap = float(self.gap.abs().max()) if batch else 0.0
         return (
             f"Credit({self.method!r} to {self.layer!r}, batch {batch}, time {steps}, "
-            f"largest gap {gap:.1e})"
+            f"largest gap {gap:.1e}{', ' * bool(self.note)}{self.note})"
         )
 
     def _repr_html_(self) -> str:
@@ -99,4 +101,5 @@ class Credit(Result):
         ]
         head = ("row", "score", *(self.ledger(0) if rows else ()))
         shown = [tuple(f"{v:.4g}" if isinstance(v, float) else v for v in row) for row in rows]
-        return html_table(head, shown, f"{self.method} to {self.layer}")
+        note = f" ({self.note})" if self.note else ""
+        return html_table(head, shown, f"{self.method} to {self.layer}{note}")

@@ -25,6 +25,7 @@ from grulens.arguments import (
     Whole,
 )
 from grulens.errors import EditError, shown
+from grulens.job import Job, tell
 from grulens.models.call.invocation import arguments
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.score import Score, baseline_of
@@ -80,14 +81,17 @@ def integrated_gradients(
         edits: what is changed in every run: the credit is that of the edited model. A mean to which
             an edit refers is that of the run asked about.
         progress: whether to show a bar; or a function that is told how many more points are done,
-            with no lock held. What it raises ends the computation.
+            with no lock held. What it raises ends the computation, a KeyboardInterrupt as Ctrl-C.
         call: the name of the method that is the run; None is the model itself; as for `record`.
         inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
 
     Returns:
         A `Credit`. `bias` is the score at the baseline: x' in place of the input, h_0 zero. `gap`
-        is score - bias - the sum of all shares, and goes to 0 as steps grow.
+        is score - bias - the sum of all shares, and goes to 0 as steps grow. A KeyboardInterrupt
+        ends it early: the credit is then by the points done, which lie all over the way, with a
+        `note` and a `StoppedWarning` that say so; before the first point there is none, and it is
+        raised.
 
     Raises:
         ReadoutError: neither target nor readout is given, or both; there is no such class; the
@@ -106,27 +110,34 @@ def integrated_gradients(
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
         raise EditError(f"steps must be an int from 1 to {MOST_STEPS}, got {shown(steps)}")
-    from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
-
     score = Score(
         model, arguments(args, kwargs, inputs), target=target, step=step, readout=readout,
         input_of=input_of, edits=edits, call=call,
     )  # fmt: skip
     start = baseline_of(score, baseline), torch.zeros_like(score.h_0)
     way = [read - begin for read, begin in zip((score.x, score.h_0), start, strict=True)]
-    with tqdm(total=steps, desc="steps", disable=progress is not True, leave=False) as bar:
-        told = progress if callable(progress) else bar.update
-        mean = [torch.zeros_like(move) for move in way]
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    total, reached = [torch.zeros_like(move) for move in way], 0.0
+    job: Job[Credit] = Job("integrated gradients", "point", steps)
+    with job.watched(bar=progress is True):
         # one point of the path at a time: a model cannot be asked for more rows than it has
-        for node, weight in zip(*np.polynomial.legendre.leggauss(steps), strict=True):
+        for place in _all_over(steps):
             # nodes are from -1 to 1, and their weights add up to 2
-            far, share = (1 + float(node)) / 2, float(weight) / 2
+            far, share = (1 + float(nodes[place])) / 2, float(weights[place]) / 2
             at = (begin + far * move for begin, move in zip(start, way, strict=True))
             slopes = score.gradients(*at)
-            mean = [old + share * slope for old, slope in zip(mean, slopes, strict=True)]
-            told(1)
-    shares = [move * slope for move, slope in zip(way, mean, strict=True)]
-    return _credit("integrated gradients", score, shares, score.at(*start))
+            total = [old + share * slope for old, slope in zip(total, slopes, strict=True)]
+            reached += share
+            job.advance()
+            if callable(progress):
+                progress(1)
+    if not job.done:
+        raise KeyboardInterrupt  # nothing is known yet
+    if job.note:  # of the points that there are, which lie all over the way, the mean
+        total = [part / reached for part in total]
+        tell("integrated_gradients", job.note)
+    shares = [move * slope for move, slope in zip(way, total, strict=True)]
+    return _credit("integrated gradients", score, shares, score.at(*start), job.note)
 
 
 def input_x_gradient(
@@ -187,6 +198,19 @@ def input_x_gradient(
     return _credit("input × gradient", score, shares, torch.zeros_like(score.value))
 
 
-def _credit(method: str, score: Score, shares: Sequence[Tensor], bias: Tensor) -> Credit:
+def _all_over(count: int) -> list[int]:
+    """0 to count - 1 in an order of which every beginning lies all over them (van der Corput 1935).
+
+    >>> _all_over(6)
+    [0, 4, 2, 1, 5, 3]
+    """
+    bits = max(1, (count - 1).bit_length())
+    mirrored = (int(f"{place:0{bits}b}"[::-1], 2) for place in range(2**bits))
+    return [place for place in mirrored if place < count]
+
+
+def _credit(
+    method: str, score: Score, shares: Sequence[Tensor], bias: Tensor, note: str = ""
+) -> Credit:
     inputs, initial = (share.detach() for share in shares)
-    return Credit(method, score.layer, score.value, inputs, initial, bias)
+    return Credit(method, score.layer, score.value, inputs, initial, bias, note=note)

@@ -16,7 +16,8 @@ def draw_credit(found: Credit, options: PlotOptions) -> Figure:
     batch, steps, _ = found.inputs.shape
     row, tokens = options.row_of(batch, "this credit"), options.tokens_of(steps)
     figure = CreditFigure()
-    figure.update(found, row, tokens=tokens, title=f"{found.method} · {found.layer}")
+    note = f" ({found.note})" if found.note else ""
+    figure.update(found, row, tokens=tokens, title=f"{found.method} · {found.layer}{note}")
     figure.bars.on_times(figure.bars.select)
     return figure.root, figure.still
 

@@ -130,6 +130,12 @@ def test_whoever_is_told_may_end_it_and_what_has_arrived_stays() -> None:
     assert sum(whole) == 40
 
 
+def test_a_bar_is_shown_if_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    for wanted in (False, True):
+        find_fixed_points(switches(2), starts=torch.rand(3, 2), progress=wanted)
+        assert ("fixed points" in capsys.readouterr().err) == wanted
+
+
 def test_memory_says_how_many_starts_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     search, sizes = fixed_points._levenberg_marquardt, []
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from grulens import Cell, ablate, clamp, editing, record, scale
+from grulens import Cell, ablate, clamp, editing, plot, record, scale
 from grulens.adapters import GRUStack
 from grulens.credit import (
     Credit,
@@ -23,7 +23,14 @@ from grulens.credit import (
     integrated_gradients,
     layerwise_relevance,
 )
-from grulens.errors import EditError, LayerError, PositionError, ReadoutError, RecordingError
+from grulens.errors import (
+    EditError,
+    LayerError,
+    PositionError,
+    ReadoutError,
+    RecordingError,
+    StoppedWarning,
+)
 from grulens.models.instrument import given as given_run
 from grulens.probing.credit.score import Score
 from tests import reference
@@ -376,6 +383,54 @@ def test_the_path_is_one_run_at_a_time_and_can_be_left() -> None:
     with pytest.raises(ZeroDivisionError):
         integrated_gradients(rnn, x, progress=enough, **options)
     assert intact.broken() == []
+
+
+def test_an_interrupt_keeps_an_estimate_by_the_points_that_are_done() -> None:
+    torch.manual_seed(0)
+    rnn, x = nn.GRU(3, 4, batch_first=True), 2 * torch.randn(2, 5, 3)
+    intact = Intact(rnn)
+    whole = integrated_gradients(rnn, x, readout=last, steps=32, progress=False)
+    assert whole.note == ""
+
+    def stopped_after(count: int) -> Credit:
+        told = list[int]()
+
+        def enough(one: int) -> None:
+            told.append(one)
+            if len(told) == count:
+                raise KeyboardInterrupt
+
+        with pytest.warns(StoppedWarning, match=f"stopped after {count} of 32 points; what was"):
+            return integrated_gradients(rnn, x, readout=last, steps=32, progress=enough)
+
+    found = stopped_after(9)
+    assert found.note == "stopped after 9 of 32 points"
+    assert repr(found).endswith(", stopped after 9 of 32 points)")
+    assert "(stopped after 9 of 32 points)" in found._repr_html_()
+    view = plot(found)
+    assert "(stopped after 9 of 32 points)" in view._repr_mimebundle_()[0]["text/html"]
+    view.close()
+    # the points lie all over the way: less would be known of them were they its beginning
+    size = float(whole.inputs.abs().max())
+    assert 0 < float((found.inputs - whole.inputs).abs().max()) < 0.15 * size
+    assert float(found.gap.abs().max()) > float(whole.gap.abs().max())
+    assert torch.equal(found.bias, whole.bias)
+
+    def at_once(output: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            raise KeyboardInterrupt
+        return last(output)
+
+    with pytest.raises(KeyboardInterrupt):
+        integrated_gradients(rnn, x, readout=at_once, progress=False)
+    assert intact.broken() == []
+
+
+def test_a_bar_is_shown_if_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    rnn, x = nn.GRU(3, 4, batch_first=True), torch.randn(2, 5, 3)
+    for wanted in (False, True):
+        integrated_gradients(rnn, x, readout=last, steps=3, progress=wanted)
+        assert ("integrated gradients" in capsys.readouterr().err) == wanted
 
 
 @pytest.mark.unchecked
