@@ -7,6 +7,7 @@ its layers to torch only where they are attributes of it, so those in its lists 
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -160,95 +161,105 @@ def _check(cell: Any, mask: Any, training: Any, kind: str) -> None:
         )
 
 
+class _OfSequence(ABC):
+    """A Keras layer that runs over (batch, time, input), with one GRU a direction."""
+
+    sequence = True
+    vouched = False
+
+    @abstractmethod
+    def parts(self, module: Any) -> tuple[Any, ...]:
+        """The GRU of each direction."""
+
+    @abstractmethod
+    def given(self, module: Any, done: Run, states: Tensor) -> Any:
+        """What the layer returns of a run, with all its states (batch, time, direction x unit)."""
+
+    @abstractmethod
+    def all_states(self, module: Any, result: Any) -> Tensor | None:
+        """All the states that a result holds, or None where it holds fewer."""
+
+    def cells_of(self, module: Any) -> Cells:
+        return {(0, i): _cell(layer.cell) for i, layer in enumerate(self.parts(module))}
+
+    ran = cells_of
+
+    def again(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (x,), {"initial_state": list(h_0)}
+
+    def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        x, initial, mask, training = _sequence(*args, **kwargs)
+        if not isinstance(x, Tensor) or x.dim() != 3:
+            return None
+        parts = self.parts(module)
+        for layer in parts:
+            _check(layer.cell, mask, training, "Bidirectional GRU" if len(parts) > 1 else "GRU")
+        form = Dense(batch_first=True, batched=True)
+        size = (len(parts), len(x), self.cells_of(module)[0, 0].hidden_size)
+        h_0 = x.new_zeros(size)
+        if initial is not None:
+            h_0 = torch.stack([torch.as_tensor(h) for h in initial])
+
+        def enter(result: Any) -> Tensor:
+            states = self.all_states(module, result)
+            # where the layer returns not all of them, its cells compute them
+            return call.run(self.cells_of(module)).body if states is None else form.enter(states)
+
+        call = Call(
+            form, form.enter(x), h_0.to(x), 1, len(parts), enter,
+            lambda done: self.given(module, done, form.leave(done.body)),
+        )  # fmt: skip
+        return call
+
+
 @dataclass(frozen=True)
-class OfLayer:
+class OfLayer(_OfSequence):
     """keras.layers.GRU: (batch, time, input) -> states, or the last one."""
 
-    sequence = True
-    vouched = False
+    def parts(self, module: Any) -> tuple[Any, ...]:
+        return (module,)
 
-    def cells_of(self, module: Any) -> Cells:
-        return {(0, 0): _cell(module.cell)}
+    def given(self, module: Any, done: Run, states: Tensor) -> Any:
+        output = states if module.return_sequences else done.h_n[0]
+        return (output, done.h_n[0]) if module.return_state else output
 
-    ran = cells_of
-
-    def again(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (x,), {"initial_state": list(h_0)}
-
-    def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        x, states, mask, training = _sequence(*args, **kwargs)
-        if not isinstance(x, Tensor) or x.dim() != 3:
-            return None
-        _check(module.cell, mask, training, "GRU")
-
-        def given(done: Run) -> Any:
-            h = form.leave(done.body)
-            output = h if module.return_sequences else done.h_n[0]
-            return (output, done.h_n[0]) if module.return_state else output
-
-        def all_states(result: Any) -> Tensor | None:
-            output = result[0] if module.return_state else result
-            return output if module.return_sequences else None
-
-        form = Dense(batch_first=True, batched=True)
-        return _call(self, module, x, states, 1, all_states, given)
+    def all_states(self, module: Any, result: Any) -> Tensor | None:
+        output = result[0] if module.return_state else result
+        return output if module.return_sequences else None
 
 
 @dataclass(frozen=True)
-class OfBidirectional:
+class OfBidirectional(_OfSequence):
     """keras.layers.Bidirectional of two GRUs, however it puts their outputs together."""
 
-    sequence = True
-    vouched = False
+    def parts(self, module: Any) -> tuple[Any, ...]:
+        return module.forward_layer, module.backward_layer
 
-    def cells_of(self, module: Any) -> Cells:
-        layers = (module.forward_layer, module.backward_layer)
-        return {(0, i): _cell(layer.cell) for i, layer in enumerate(layers)}
-
-    ran = cells_of
-
-    def again(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (x,), {"initial_state": list(h_0)}
-
-    def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        x, states, mask, training = _sequence(*args, **kwargs)
-        if not isinstance(x, Tensor) or x.dim() != 3:
-            return None
-        for layer in (module.forward_layer, module.backward_layer):
-            _check(layer.cell, mask, training, "Bidirectional GRU")
-
-        def given(done: Run) -> Any:
-            one, other = done.h_n
-            if module.return_sequences:
-                one, other = form.leave(done.body).chunk(2, 2)
-            output: Any = (one, other)
-            match module.merge_mode:
-                case "concat":
-                    output = torch.cat([one, other], -1)
-                case "sum":
-                    output = one + other
-                case "ave":
-                    output = (one + other) / 2
-                case "mul":
-                    output = one * other
-            if not module.return_state:
-                return output
-            return (*(output if module.merge_mode is None else (output,)), *done.h_n)
-
-        def all_states(result: Any) -> Tensor | None:
-            if not module.return_sequences or module.merge_mode not in ("concat", None):
-                return None
-            if module.merge_mode is None:
-                return torch.cat(list(result[:2]), -1)
-            output: Tensor = result[0] if module.return_state else result
+    def given(self, module: Any, done: Run, states: Tensor) -> Any:
+        one, other = states.chunk(2, 2) if module.return_sequences else done.h_n
+        output: Any = (one, other)
+        match module.merge_mode:
+            case "concat":
+                output = torch.cat([one, other], -1)
+            case "sum":
+                output = one + other
+            case "ave":
+                output = (one + other) / 2
+            case "mul":
+                output = one * other
+        if not module.return_state:
             return output
+        return (*(output if module.merge_mode is None else (output,)), *done.h_n)
 
-        form = Dense(batch_first=True, batched=True)
-        return _call(self, module, x, states, 2, all_states, given)
+    def all_states(self, module: Any, result: Any) -> Tensor | None:
+        if not module.return_sequences or module.merge_mode not in ("concat", None):
+            return None
+        if module.merge_mode is None:
+            return torch.cat(list(result[:2]), -1)
+        output: Tensor = result[0] if module.return_state else result
+        return output
 
 
 @dataclass(frozen=True)
@@ -284,29 +295,6 @@ class OfStep:
 
 def _step(inputs: Any, states: Any, training: Any = False) -> tuple[Any, Any, Any]:
     return inputs, states, training
-
-
-def _call(
-    adapter: OfLayer | OfBidirectional,
-    module: Any,
-    x: Tensor,
-    states: list[Any] | None,
-    directions: int,
-    all_states: Any,
-    given: Any,
-) -> Call:
-    """A call on a sequence; where the module returns not all states, its cells compute them."""
-    form = Dense(batch_first=True, batched=True)
-    cells = adapter.cells_of(module)
-    size = (directions, len(x), cells[0, 0].hidden_size)
-    h_0 = x.new_zeros(size) if states is None else torch.stack([torch.as_tensor(h) for h in states])
-
-    def enter(result: Any) -> Tensor:
-        states = all_states(result)
-        return call.run(adapter.cells_of(module)).body if states is None else form.enter(states)
-
-    call = Call(form, form.enter(x), h_0.to(x), 1, directions, enter, given)
-    return call
 
 
 ADAPTERS: dict[str, OfLayer | OfBidirectional | OfStep] = {
