@@ -666,9 +666,22 @@ def a_tree(draw: Draw) -> None:
     documented(lambda: TREE.at(first.value, stop.value), drawn=(first, stop))
 
 
+CELL = SOURCE["l0"].cell
+FURTHER = {
+    "portrait": grulens.dynamics.portrait(SOURCE),
+    "points": grulens.dynamics.find_fixed_points(CELL, starts=torch.rand(5, 4), progress=False),
+    "exponents": grulens.dynamics.lyapunov(CELL, X[0].detach()),
+    "jacobian": grulens.dynamics.jacobian(CELL, X[:, 0].detach(), torch.rand(len(X), 4)),
+    "flow": grulens.memory.gradient_flow(SOURCE),
+    "head": grulens.phrases.contextual_decomposition(RNN, X, head=HEAD).head,
+    "parts": grulens.phrases.contextual_decomposition(RNN, X, head=HEAD),
+    "together": grulens.phrases.interactions(RNN, X, target=0, head=HEAD, progress=False),
+}
+
+
 def a_plot(draw: Draw) -> None:
     results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES,
-               "tree": TREE, "credit": CREDIT, "lens": LENS}  # fmt: skip
+               "tree": TREE, "credit": CREDIT, "lens": LENS, **FURTHER}  # fmt: skip
     found, options = draw(things(**results)), dict[str, Thing]()
     if draw(st.booleans()):
         fit = {"tokens": {"texts": [TEXTS["html"]] * 5}, "output": {}, "row": {}, "toward": {}}
