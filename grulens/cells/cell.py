@@ -75,7 +75,7 @@ class RecurrentCell(ABC):
     """One direction of one recurrent layer: its weights, and what it computes from them.
 
     A kind of cell gives `kind`, `blocks`, `signals`, `compute` and `output`; the rest is done here,
-    and may be done faster (`kernel`, `replay`, `slope`, `kept`, `steps`).
+    and may be done faster (`kernel`, `replay`, `reread`, `slope`, `steps`).
 
     Attributes:
         weight_ih: (block of units, input), floating; one block for each product of the step.
@@ -226,14 +226,14 @@ class RecurrentCell(ABC):
             )
         return found.transpose(0, 1)
 
-    def kept(
+    def reread(
         self,
         x: Float[Tensor, "batch time input"],
         h: Float[Tensor, "batch time unit"],
         state_0: Float[Tensor, "batch state"],
         edits: Program | None = None,
-    ) -> Float[Tensor, "batch time state"]:
-        """The whole state after each step, from the outputs h that a run gave.
+    ) -> dict[str, Tensor]:
+        """Every signal but h, of a cell with several states, from the outputs h that a run gave.
 
         What a cell keeps beside its output is computed again, one step from the other.
 
@@ -242,16 +242,18 @@ class RecurrentCell(ABC):
             h: the output after each of these steps.
             state_0: the state before the first.
             edits: what the run changed on its way, or None.
+
+        Returns:
+            By name, each (batch, time, unit).
         """
-        if len(self.states) == 1:
-            return h
-        units, state, found = self.hidden_size, state_0, []
+        state, found = state_0, []
         for t, products in enumerate(self.project(x).unbind(1)):
             edit = None if edits is None else edits.edit(t)
-            new = self.step(products[:, None], state[:, None], edit)[:, 0]
-            state = torch.cat([h[:, t], new[:, units:]], 1)
-            found.append(state)
-        return torch.stack(found, 1)
+            signals = self.compute(products[:, None], state[:, None], edit)
+            beside = [signals[name][:, 0].to(h.dtype) for name in self.states[1:]]
+            state = torch.cat([h[:, t], *beside], 1)
+            found.append(signals)
+        return {name: torch.cat([made[name] for made in found], 1) for name in found[0]}
 
     @property
     def kernel(self) -> Callable[..., Any] | None:

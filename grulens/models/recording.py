@@ -156,11 +156,8 @@ class LayerRecording:
     @cached_property
     def state(self) -> Float[Tensor, "batch time state"]:
         """The whole state after the step: of an LSTM h and c side by side, else h."""
-        if len(self.cell.states) == 1:
-            return self.h
-        with grads(self.h.requires_grad):
-            parts = zip(self.segments, self._split(self.x), self._split(self.h), strict=True)
-            return self.joined([segment.whole(x, h) for segment, x, h in parts])
+        several = len(self.cell.states) > 1
+        return self.segments[-1].whole(self.h, self._signals) if several else self.h
 
     @property
     def state_prev(self) -> Float[Tensor, "batch time state"]:
@@ -181,12 +178,10 @@ class LayerRecording:
                     "a copy"
                 )
         with grads(self.h.requires_grad):
-            parts = [
-                segment.signals(x, state)
-                for segment, x, state in zip(
-                    self.segments, self._split(self.x), self._split(self.state_prev), strict=True
-                )
-            ]
+            known = "h_prev" in vars(self)
+            before = self._split(self.h_prev) if known else [None] * len(self.segments)
+            every = zip(self.segments, *map(self._split, (self.x, self.h)), before, strict=True)
+            parts = [segment.signals(x, h, prev) for segment, x, h, prev in every]
             return {
                 name: self._of(name, self.joined([part[name] for part in parts]))
                 for name in parts[0]

@@ -7,10 +7,12 @@ from functools import partial
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from grulens.cells.batched.changes import Stacked
 from grulens.cells.batched.run import direct, edited
 from grulens.cells.batched.steps import PlainSteps
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.changes import Change, Program
 from grulens.cells.kinds.gru import Cell
 from grulens.cells.unroll import unroll
@@ -44,7 +46,17 @@ def test_copies_side_by_side_are_single_runs(cell, plain, known, shared, data):
     runs.sort(key=lambda run: Program(run, steps, x).first)
     stacked = Stacked(runs, batch, 4, steps, x)
     runner = PlainSteps(cell, batch) if plain else cell.steps(copies, batch, x)
-    whole = torch.cat([state[:, None], cell.kept(x, unroll(cell, x, state).h, state)], 1)
+
+    def kept(h: Tensor, edits: Program | None = None) -> Tensor:
+        """The whole state after each step."""
+        if len(cell.states) == 1:
+            return h
+        signals = cell.reread(x, h, state, edits)
+        for name, value in RecurrentCell.reread(cell, x, h, state, edits).items():
+            assert torch.allclose(signals[name], value, atol=1e-12)
+        return torch.cat([h, *(signals[name] for name in cell.states[1:])], 2)
+
+    whole = torch.cat([state[:, None], kept(unroll(cell, x, state).h)], 1)
     given_x, given_state = x, state
     if not (known or shared):
         given_x, given_state = (t.repeat_interleave(copies, 0) for t in (x, state))
@@ -54,7 +66,7 @@ def test_copies_side_by_side_are_single_runs(cell, plain, known, shared, data):
     for copy, run in enumerate(runs):
         program = Program(run, steps, x)
         h = unroll(cell, x, state, program).h
-        expected = cell.kept(x, h, state, program)
+        expected = kept(h, program)
         assert torch.allclose(found[:, :, copy].transpose(0, 1), expected, atol=1e-12)
     alone = direct(runner, x, whole[:, :-1], whole[:, 1:], stacked)
     for copy, run in enumerate(runs):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from grulens.cells.cell import RecurrentCell, Signal, activated
-from grulens.cells.changes import Edit
+from grulens.cells.changes import Edit, Program
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,6 +72,21 @@ class LSTM(RecurrentCell):
 
     def output(self, signals: Mapping[str, Tensor], state: Tensor) -> Tensor:
         return (signals["o"] * torch.tanh(signals["c"])).to(state.dtype)
+
+    def reread(
+        self, x: Tensor, h: Tensor, state_0: Tensor, edits: Program | None = None
+    ) -> dict[str, Tensor]:
+        # no gate waits for c, so only c goes step by step
+        before = torch.cat([state_0[:, None, : self.hidden_size], h[:, :-1]], 1)
+        found = self.replay(x, torch.cat([before, torch.zeros_like(before)], 2), edits)
+        c, states = state_0[:, self.hidden_size :], []
+        written = found["i"] * found["g"]
+        for t, (f, new) in enumerate(zip(found["f"].unbind(1), written.unbind(1), strict=True)):
+            c = f * c + new
+            if edits is not None:
+                c = edits.edit(t)("c", c[:, None], False)[:, 0]
+            states.append(c)
+        return found | {"c": torch.stack(states, 1)}
 
     @property
     def equation(self) -> str:

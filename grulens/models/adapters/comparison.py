@@ -196,7 +196,7 @@ class Comparison:
         segment = _segment(call, self.cells, (call.levels - 1, direction))
         before = segment.before(states)
         zero = torch.zeros_like(before)
-        anew = segment.cell.output(segment.signals(x, zero), zero)
+        anew = segment.cell.output(segment.signals(x, zero, zero), zero)
         return what_it_does(before[where], expected[where], states[where], anew[where])
 
     def _check_results(self, body: Tensor, h_n: Tensor, scale: float) -> None:
@@ -257,8 +257,11 @@ def _stepwise(call: Call, cells: Cells, x: Tensor, h: Tensor) -> Tensor:
     parts = []
     for direction, states in enumerate(h.chunk(call.directions, 2)):
         segment = _segment(call, cells, (call.levels - 1, direction))
-        before = segment.before(segment.whole(x, states))
-        parts.append(segment.cell.output(segment.signals(x, before), before))
+        before = segment.before(states)
+        signals = segment.signals(x, states, before)
+        if len(segment.cell.states) > 1:
+            before = segment.before(segment.whole(states, signals))
+        parts.append(segment.cell.output(signals, before))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 

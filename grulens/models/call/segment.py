@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,23 +131,33 @@ class Segment:
             return torch.ones(len(self.h_0), self.steps, dtype=torch.bool, device=time.device)
         return time < self.lengths.to(time.device)[:, None]
 
-    def whole(self, x: Tensor, h: Tensor) -> Tensor:
-        """The whole state (batch, time, state) after each step, from the outputs h."""
+    def whole(self, h: Tensor, signals: Mapping[str, Tensor]) -> Tensor:
+        """The whole state (batch, time, state) after each step, from its parts."""
+        beside = [signals[name] for name in self.cell.states[1:]]
+        return torch.cat([h, *beside], 2) if beside else h
+
+    def signals(self, x: Tensor, h: Tensor, before: Tensor | None = None) -> dict[str, Tensor]:
+        """Every signal but h in the states' dtype, zero on padding.
+
+        Args:
+            x: its input (batch, time, input).
+            h: its outputs (batch, time, unit).
+            before: the output before each step, where somebody has it.
+        """
         if len(self.cell.states) == 1:
-            return h
+            with self.precision():
+                state = self.before(h) if before is None else before
+                found = self.cell.replay(x, state, self.program)
+            return {name: self.valid(value.to(h.dtype)) for name, value in found.items()}
         program = self.program
         if self.reverse:
             x, h = reverse(x, self.lengths), reverse(h, self.lengths)
             program = program and program.reversed(self.lengths)
         with self.precision():
-            found = self.cell.kept(x, h, self.h_0, program)
-        return self.valid(reverse(found, self.lengths) if self.reverse else found)
-
-    def signals(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
-        """Every signal but h in the states' dtype, zero on padding, from the state before each."""
-        with self.precision():
-            found = self.cell.replay(x, state, self.program)
-        return {name: self.valid(value.to(state.dtype)) for name, value in found.items()}
+            found = self.cell.reread(x, h, self.h_0, program)
+        if self.reverse:
+            found = {name: reverse(value, self.lengths) for name, value in found.items()}
+        return {name: self.valid(value.to(h.dtype)) for name, value in found.items()}
 
     def valid(self, value: Tensor) -> Tensor:
         """A value (batch, time, unit), zero on padding."""
