@@ -63,7 +63,7 @@ def run(
         nonlocal state
         h, last = fused(cell, x[:, begin:end], state)
         if lengths is not None:
-            h = _held(h, state, lengths, begin)
+            h = _keep_last_states(h, state, lengths, begin)
             last = h[:, -1]
         parts.append(h)
         state = last
@@ -128,7 +128,7 @@ def unroll(
     return Ran(h, state[:, 0])
 
 
-def _held(
+def _keep_last_states(
     h: Float[Tensor, "batch time unit"],
     h_0: Float[Tensor, "batch unit"],
     lengths: Int[Tensor, " batch"],

@@ -104,7 +104,7 @@ def _moved(still: Standstill, state: Tensor, values: Tensor) -> Float[Tensor, " 
     moved = torch.zeros(len(values), dtype=torch.double, device=state.device)
     _, sizes, ways = torch.linalg.svd(still.slope(state[None])[0])
     for way in ways[sizes <= SINGULAR]:
-        low, high = (_room(still, state, sign * way) for sign in (-1.0, 1.0))
+        low, high = (_free_distance(still, state, sign * way) for sign in (-1.0, 1.0))
         if max(low, high) > WIDEST:
             continue
         places = torch.linspace(-low, high, PLACES, dtype=state.dtype, device=state.device)
@@ -118,7 +118,7 @@ def _moved(still: Standstill, state: Tensor, values: Tensor) -> Float[Tensor, " 
     return torch.where(alike, moved, 0.0).amax(1)
 
 
-def _room(still: Standstill, state: Tensor, way: Tensor) -> float:
+def _free_distance(still: Standstill, state: Tensor, way: Tensor) -> float:
     """How far a state can go in a direction before n(h) - h is seen to grow; inf if it never is."""
     reach = 2.0 ** torch.arange(-52, 1, dtype=state.dtype, device=state.device)
     there = still.beside(state + reach[:, None] * way, way.expand(len(reach), -1))

@@ -17,8 +17,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from grulens.errors import AdapterError
+from grulens.models.adapters.adapter_calls import (
+    call_adapter,
+    check,
+    checked_cells,
+    pair,
+    takes_more,
+)
 from grulens.models.adapters.again import replaced
-from grulens.models.adapters.answers import asked, cells_said, check, pair, takes_more
 from grulens.models.call.call import Call, Cells, Run
 from grulens.models.call.layout import Dense, Form, Packed
 
@@ -104,7 +110,7 @@ class StepAdapter:
     vouched = False
 
     def cells_of(self, module: Any) -> Cells:
-        by_key = cells_said(self, module)
+        by_key = checked_cells(self, module)
         if len(by_key) > 1:
             raise AdapterError(
                 f"the StepAdapter of {type(module).__name__} gives {len(by_key)} cells; a module "
@@ -121,7 +127,7 @@ class StepAdapter:
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         cell = self.cells_of(module)[0, 0]
-        given = asked(self, module, "arguments", self.arguments or _two, *args, **kwargs)
+        given = call_adapter(self, module, "arguments", self.arguments or _two, *args, **kwargs)
         x, h = pair(self, module, given)
         batch = () if _dims(x) == 1 and _dims(h) != 2 else (None,)
         word = "batch, " if batch else ""
@@ -132,20 +138,22 @@ class StepAdapter:
         check(module, "h_prev", h, size, f"({word}unit)", cell)
 
         def enter(returned: Any) -> Tensor:
-            h = self._asked("state", module, (args, kwargs), returned)
+            h = self._convert("state", module, (args, kwargs), returned)
             check(module, "state", h, size, f"({word}unit)", cell)
             return h.reshape(1, -1, cell.hidden_size)  # type: ignore[no-any-return]
 
         def leave(done: Run) -> Any:
-            return self._asked("result", module, (args, kwargs), done.h_n.reshape(size))
+            return self._convert("result", module, (args, kwargs), done.h_n.reshape(size))
 
         body = x.reshape(1, -1, cell.input_size)
         return Call(Dense(True, True), body, h.reshape(1, -1, cell.hidden_size), 1, 1, enter, leave)
 
-    def _asked(self, what: str, module: Any, call: Arguments, *values: Any) -> Any:
+    def _convert(self, what: str, module: Any, call: Arguments, *values: Any) -> Any:
         """What `state` or `result` gives; one that takes the call's arguments gets them."""
         args, kwargs = call if what in self._take_calls else ((), {})
-        return asked(self, module, what, getattr(self, what) or _itself, *values, *args, **kwargs)
+        return call_adapter(
+            self, module, what, getattr(self, what) or _itself, *values, *args, **kwargs
+        )
 
     @cached_property
     def _take_calls(self) -> set[str]:
@@ -192,14 +200,16 @@ class SequenceAdapter:
     vouched = False
 
     def cells_of(self, module: Any) -> Cells:
-        return cells_said(self, module)
+        return checked_cells(self, module)
 
     ran = cells_of
 
     def open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         by_key = self.cells_of(module)
         cell, directions = by_key[0, 0], 2 if (0, 1) in by_key else 1
-        given = asked(self, module, "arguments", self.arguments or self._first_two, *args, **kwargs)
+        given = call_adapter(
+            self, module, "arguments", self.arguments or self._first_two, *args, **kwargs
+        )
         x, h_0 = pair(self, module, given)
         batched = _dims(x) != 2 or _dims(h_0) == 3
         form: Form = Dense(True, batched)
@@ -220,7 +230,7 @@ class SequenceAdapter:
         check(module, "h_0", h_0, size, words, cell)
 
         def enter(returned: Any) -> Tensor:
-            states = self._asked("states", module, (args, kwargs), returned)
+            states = self._convert("states", module, (args, kwargs), returned)
             if isinstance(states, PackedSequence) != isinstance(form, Packed):
                 raise AdapterError(
                     f"the adapter of {type(module).__name__} gives x as {type(x).__name__} and "
@@ -235,7 +245,7 @@ class SequenceAdapter:
 
         def leave(done: Run) -> Any:
             h_n = form.state(done.h_n)
-            return self._asked("result", module, (args, kwargs), form.leave(done.body), h_n)
+            return self._convert("result", module, (args, kwargs), form.leave(done.body), h_n)
 
         h_0 = h_0 if batched else h_0[:, None]
         return Call(form, body, h_0, len(by_key) // directions, directions, enter, leave)
@@ -244,14 +254,14 @@ class SequenceAdapter:
         self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor
     ) -> Arguments | None:
         if self.arguments is None:
-            return (self._turned(x), h_0), {}
+            return (self._transposed(x), h_0), {}
         return replaced(self.arguments, module, args, kwargs, x, h_0)
 
-    def _asked(self, what: str, module: Any, call: Arguments, *values: Any) -> Any:
+    def _convert(self, what: str, module: Any, call: Arguments, *values: Any) -> Any:
         """What `states` or `result` gives; one that takes the call's arguments gets them."""
         function = getattr(self, what) or (self._output if what == "states" else self._both)
         args, kwargs = call if what in self._take_calls else ((), {})
-        return asked(self, module, what, function, *values, *args, **kwargs)
+        return call_adapter(self, module, what, function, *values, *args, **kwargs)
 
     @cached_property
     def _take_calls(self) -> set[str]:
@@ -259,15 +269,15 @@ class SequenceAdapter:
         return {what for what, more in takes.items() if more}
 
     def _first_two(self, module: Any, x: Any, h_0: Any = None) -> tuple[Any, Any]:
-        return self._turned(x), h_0
+        return self._transposed(x), h_0
 
     def _output(self, module: Any, result: Any) -> Any:
-        return self._turned(result[0] if isinstance(result, tuple | list) else result)
+        return self._transposed(result[0] if isinstance(result, tuple | list) else result)
 
     def _both(self, module: Any, h: Any, h_n: Any) -> tuple[Any, Any]:
-        return self._turned(h), h_n
+        return self._transposed(h), h_n
 
-    def _turned(self, sequence: Any) -> Any:
+    def _transposed(self, sequence: Any) -> Any:
         if self.batch_first or not isinstance(sequence, Tensor) or sequence.dim() != 3:
             return sequence
         return sequence.transpose(0, 1)

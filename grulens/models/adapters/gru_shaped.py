@@ -29,18 +29,18 @@ class Weight:
         rows: number of rows, as torch's linear takes it.
         columns: number of columns.
         bias: the expression of its bias, or None.
-        turns: whether it may be meant the other way round: a parameter, and no Linear's.
+        transposable: whether it may be meant the other way round: a parameter, and no Linear's.
     """
 
     code: str
     rows: int
     columns: int
     bias: str | None
-    turns: bool
+    transposable: bool
 
-    def turned(self) -> Weight:
+    def transposed(self) -> Weight:
         """The other way round."""
-        if not self.turns:
+        if not self.transposable:
             return self
         return replace(self, code=f"{self.code}.t()", rows=self.columns, columns=self.rows)
 
@@ -74,7 +74,7 @@ def gru_shaped(module: nn.Module, *, from_right: bool | None, state_first: bool)
     ('cell = lambda m: Cell(m[0].weight, m[1].weight, m[0].bias, m[1].bias)',)
     """
     weights = list(_weights(module))
-    either = {True: [weight.turned() for weight in weights], False: weights}
+    either = {True: [weight.transposed() for weight in weights], False: weights}
     ways = list(either.values()) if from_right is None else [either[from_right]]
     for form in (_packed, _split, partial(_joined, state_first=state_first)):
         for each in ways:
@@ -89,7 +89,7 @@ def _weights(module: nn.Module) -> Iterator[Weight]:
         if isinstance(part, nn.Linear):
             bias: str | None = None if part.bias is None else f"{code}.bias"
             rows, columns = part.weight.shape
-            yield Weight(f"{code}.weight", rows, columns, bias, turns=False)
+            yield Weight(f"{code}.weight", rows, columns, bias, transposable=False)
             continue
         if type(part).__module__.startswith("torch.nn.") and not isinstance(part, CONTAINERS):
             continue  # an embedding, a norm
@@ -99,7 +99,7 @@ def _weights(module: nn.Module) -> Iterator[Weight]:
                 other = _bias(name, own)
                 bias = None if other is None else _code(code, part, other)
                 rows, columns = weight.shape
-                yield Weight(_code(code, part, name), rows, columns, bias, turns=True)
+                yield Weight(_code(code, part, name), rows, columns, bias, transposable=True)
 
 
 def _parts(module: nn.Module, code: str) -> Iterator[tuple[str, nn.Module]]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from grulens.models.instrument.editing import LOCK
 from grulens.models.restore.interrupts import Whole, acquire, grads
-from grulens.models.restore.mode import as_asked
+from grulens.models.restore.mode import mode_for_run
 from grulens.models.restore.standing import check_expected
 from grulens.models.restore.untouched import untouched
 
@@ -26,7 +26,7 @@ class as_it_was(Whole):  # noqa: N801 - called as a function is, in a `with`
         self._undo.enter_context(grads(self.grad))
         check_expected(self.model)
         self._undo.enter_context(untouched(self.model))
-        self._undo.enter_context(as_asked(self.model))
+        self._undo.enter_context(mode_for_run(self.model))
 
     def end(self) -> None:
         self._undo.close()

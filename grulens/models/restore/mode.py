@@ -19,7 +19,7 @@ _NORM: tuple[type[nn.Module], ...] = (
     nn.modules.instancenorm._InstanceNorm,
 )
 
-_asked: ContextVar[bool] = ContextVar("in_eval", default=False)
+_eval_wanted: ContextVar[bool] = ContextVar("in_eval", default=False)
 
 
 def in_training(model: nn.Module) -> str:
@@ -107,18 +107,18 @@ class evaluated(Whole):  # noqa: N801 - called as a function is, in a `with`
 class in_eval(Whole):  # noqa: N801 - called as a function is, in a `with`
     """Runs that leave nothing behind are in eval mode in this thread, inside the block."""
 
-    def __init__(self, asked: bool = True) -> None:
-        self.asked = asked
+    def __init__(self, wanted: bool = True) -> None:
+        self.wanted = wanted
         self._token: Token[bool] | None = None
 
     def begin(self) -> None:
-        self._token = _asked.set(self.asked)
+        self._token = _eval_wanted.set(self.wanted)
 
     def end(self) -> None:
         if self._token is not None:
-            _asked.reset(self._token)
+            _eval_wanted.reset(self._token)
 
 
-def as_asked(model: nn.Module) -> AbstractContextManager[object]:
+def mode_for_run(model: nn.Module) -> AbstractContextManager[object]:
     """The mode for one run: eval where `in_eval` asks for it, else the model's own."""
-    return evaluated(model) if _asked.get() else nullcontext()
+    return evaluated(model) if _eval_wanted.get() else nullcontext()

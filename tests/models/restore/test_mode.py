@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from grulens.models.restore.mode import acts, as_asked, evaluated, in_eval, in_training
+from grulens.models.restore.mode import acts, evaluated, in_eval, in_training, mode_for_run
 
 
 class Zoneout(nn.Module):
@@ -76,8 +76,8 @@ def test_in_eval_every_part_is_and_afterwards_none_that_was_not() -> None:
 def test_runs_are_in_eval_only_where_that_is_asked() -> None:
     drop = nn.Dropout()
     for asked in (True, False):
-        with in_eval(asked), as_asked(drop):
+        with in_eval(asked), mode_for_run(drop):
             assert drop.training is not asked
-    with as_asked(drop):
+    with mode_for_run(drop):
         assert drop.training
     assert acts(drop)

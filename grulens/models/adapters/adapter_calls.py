@@ -1,4 +1,4 @@
-"""What an adapter says, asked with care: a mistake in it is named as one."""
+"""What the functions of an adapter give: what they raise is named as a mistake in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grulens.models.call.call import Cells
 MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def asked(
+def call_adapter(
     adapter: Any, module: Any, what: str, function: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> Any:
     """What a user's function gives; what it raises is a mistake in the adapter."""
@@ -44,9 +44,9 @@ def takes_more(function: Callable[..., Any] | None, first: int) -> bool:
     return len(parameters) > first or any(p.kind in MANY for p in parameters)
 
 
-def cells_said(adapter: Any, module: Any) -> Cells:
+def checked_cells(adapter: Any, module: Any) -> Cells:
     """The cells it gives, by level and direction."""
-    cells = asked(adapter, module, "cells", adapter.cells)
+    cells = call_adapter(adapter, module, "cells", adapter.cells)
     who = f"'cells' of the {type(adapter).__name__} of {type(module).__name__}"
     try:
         by_key = keyed(cells)
