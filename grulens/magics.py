@@ -80,7 +80,11 @@ def models_in(namespace: Mapping[str, Any]) -> Models:
     for name, value in list(namespace.items()):
         if isinstance(value, nn.Module) and not name.startswith("_"):
             try:
-                found[name] = layers(value)
+                held = layers(value)
+                if held or any(part.equation for part in held.observed) or not held.closed:
+                    found[name] = held
+                else:
+                    found.closed[name] = _first("; ".join(sentences(held.closed)))
             except NoLayerError:
                 if closed := look(value).closed:
                     found.closed[name] = _first("; ".join(sentences(closed)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -68,6 +68,26 @@ class Signal:
 NAMED: dict[str, tuple[Signal, ...]] = {}
 """The signals that the kinds of cells have under each name. Only for an edit that is in no run yet:
 wherever there is a layer, its own cell says what a signal is."""
+
+
+@runtime_checkable
+class Signalling(Protocol):
+    """What can be asked of every cell: one that is known by its weights, and one by its signals."""
+
+    @property
+    def kind(self) -> str:
+        """What such a cell is called."""
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """What a step makes, the states last."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Number of units."""
+
+    def signal(self, name: str) -> Signal:
+        """One of its signals by name; KeyError if it has none of that name."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -326,7 +346,10 @@ class RecurrentCell(ABC):
 
     def signal(self, name: str) -> Signal:
         """One of its signals by name; KeyError if it has none of that name."""
-        return next(signal for signal in self.signals if signal.name == name)
+        for signal in self.signals:
+            if signal.name == name:
+                return signal
+        raise KeyError(name)
 
     def over(self: Kind, change: Callable[[Tensor], Tensor]) -> Kind:
         """The same cell over changed weights; `change` is asked for each that is there."""

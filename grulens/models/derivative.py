@@ -31,6 +31,17 @@ class Recorded(Tensor):
     """A recorded signal of a run with a graph: a tensor as any other, except to autograd.grad."""
 
     origin: tuple[LayerRecording, str]
+    steps: Sequence[Tensor] = ()
+    """The tensors of the run itself, one a step, where the signal was read in the run."""
+
+    @classmethod
+    def of_steps(
+        cls, layer: LayerRecording, signal: str, value: Tensor, steps: Sequence[Tensor]
+    ) -> Tensor:
+        """A signal of an observed layer, and what it was in the run."""
+        made: Recorded = value.as_subclass(cls)
+        made.origin, made.steps = (layer, signal), steps
+        return made
 
     @classmethod
     def of(cls, layer: LayerRecording, signal: str, value: Tensor) -> Tensor:
@@ -62,6 +73,11 @@ def _gradients(
 ) -> tuple[Tensor | None, ...]:
     """What torch.autograd.grad gives, where some of `inputs` were recorded."""
     asked = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    if any(isinstance(one, Recorded) and one.steps for one in asked):
+        return _by_steps(
+            outputs, asked, grad_outputs, retain_graph=retain_graph, create_graph=create_graph,
+            allow_unused=allow_unused, materialize_grads=materialize_grads, **more,
+        )  # fmt: skip
     layers = {id(one.origin[0]): one.origin[0] for one in asked if isinstance(one, Recorded)}
     segments = [segment for layer in layers.values() for segment in layer.segments]
     nodes = list({id(node): node for s in segments if (node := s.body) is not None}.values())
@@ -114,6 +130,36 @@ def _gradients(
                 "allow_unused=True if this is the desired behavior."
             )
         results.append(value)
+    return tuple(results)
+
+
+def _by_steps(
+    outputs: Any, asked: Sequence[Tensor], grad_outputs: Any = None, **options: Any
+) -> tuple[Tensor | None, ...]:
+    """What torch.autograd.grad gives by signals that were read in the run, and by other tensors."""
+    several = [list(one.steps) if isinstance(one, Recorded) else [] for one in asked]
+    flat = [t for one, steps in zip(asked, several, strict=True) for t in steps or [one]]
+    unused = options.pop("allow_unused", None)
+    fill = options.pop("materialize_grads", False)
+    found = iter(torch.autograd.grad(outputs, flat, grad_outputs, allow_unused=True, **options))
+    results: list[Tensor | None] = []
+    for one, steps in zip(asked, several, strict=True):
+        grads = [next(found) for _ in steps or [one]]
+        if all(grad is None for grad in grads):
+            if not (unused or fill):
+                raise RuntimeError(
+                    "One of the differentiated Tensors appears to not have been used in the graph. "
+                    "Set allow_unused=True if this is the desired behavior."
+                )
+            results.append(torch.zeros_like(one) if fill else None)
+        elif not steps:
+            results.append(grads[0])
+        else:
+            filled = [
+                torch.zeros_like(step) if grad is None else grad
+                for grad, step in zip(grads, steps, strict=True)
+            ]
+            results.append(torch.stack(filled, 1).reshape(one.shape))
     return tuple(results)
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from grulens.cells.cell import RecurrentCell
+from grulens.cells.cell import RecurrentCell, Signalling
 from grulens.errors import LayerError, NoLayerError, SignalError, UnsupportedLayerError, shown
 from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.closed import Closed, Found, look, places, sentences
 from grulens.models.adapters.register import adapter_of
 from grulens.models.call.call import Key
+from grulens.models.observe.candidates import Candidate, observed_in
 from grulens.models.restore.parametrized import only_looked_at
 from grulens.tables import html_table
 
@@ -49,13 +50,21 @@ class Layers(tuple[Layer, ...]):
     Attributes:
         closed: what is there beside them and cannot be opened, each with `.name`, `.kind` and
             `.reason`.
+        observed: the cells that were found, or may be, by the equation that their states obey in a
+            run, each with `.name`, `.kind`, `.equation` ("" before a run) and `.words`.
     """
 
     closed: tuple[Closed, ...]
+    observed: tuple[Candidate, ...]
 
-    def __new__(cls, items: Iterable[Layer] = (), closed: Iterable[Closed] = ()) -> Layers:
+    def __new__(
+        cls,
+        items: Iterable[Layer] = (),
+        closed: Iterable[Closed] = (),
+        observed: Iterable[Candidate] = (),
+    ) -> Layers:
         layers = super().__new__(cls, items)
-        layers.closed = tuple(closed)
+        layers.closed, layers.observed = tuple(closed), tuple(observed)
         return layers
 
     def __repr__(self) -> str:
@@ -65,11 +74,15 @@ class Layers(tuple[Layer, ...]):
             f"{layer.also and f'; also {layer.also}'}"
             for layer in self
         ]
+        lines += [str(part) for part in self.observed]
         return "\n".join([*lines, *(f"not opened: {said}" for said in sentences(self.closed))])
 
     def _repr_html_(self) -> str:
         head = ("layer", "kind", "input", "hidden", "direction", "convention", "also")
         table = html_table(head, [tuple(vars(layer).values()) for layer in self])
+        if self.observed:
+            rows = [(part.name, part.kind, part.words) for part in self.observed]
+            table += html_table(("observed", "kind", "equation"), rows)
         if not self.closed:
             return table
         rows = [(part.name, part.kind, part.reason) for part in self.closed]
@@ -82,6 +95,9 @@ def layers(model: nn.Module) -> Layers:
     What is like a layer and cannot be opened is said beside them, and is their `.closed`: a
     subclass that computes something else, a scripted or quantized layer, an LSTM with projections,
     a class that looks like a GRU and is not registered.
+
+    A module of the user's own that carries a state is listed too: `record` finds its gates in its
+    own forward, and after that the equation stands here.
 
     Raises:
         NoLayerError: the model holds none; the message says what it holds.
@@ -99,7 +115,10 @@ def layers(model: nn.Module) -> Layers:
     rnn.l0: GRU, input 3, hidden 4, forward, reset after the product
     other.l0: LSTM, input 3, hidden 4, forward
     """
-    found, at = held(model), places(model)
+    found, at = look(model), places(model)
+    observed = observed_in(model, found.opened.values())
+    if not observed:
+        held(model)
     every = (
         Layer(
             name,
@@ -113,7 +132,9 @@ def layers(model: nn.Module) -> Layers:
         for path, module in found.opened.items()
         for key, (name, cell) in named(path, module).items()
     )
-    return Layers(every, found.closed)
+    names = {part.name for part in observed if part.equation}
+    closed = (part for part in found.closed if part.name not in names)
+    return Layers(every, closed, observed)
 
 
 def find(model: nn.Module) -> dict[str, nn.Module]:
@@ -157,14 +178,16 @@ def known(module: nn.Module) -> Adapter:
     return adapter
 
 
-def check_signal(signal: str, cell: RecurrentCell, layer: str) -> None:
+def check_signal(signal: str, cell: Signalling, layer: str) -> None:
     """Raise SignalError unless a layer's cell has a signal that can be changed."""
-    names = [one.name for one in cell.signals]
-    if signal not in names:
+    try:
+        cell.signal(signal)
+    except KeyError:
+        names = [one.name for one in (*cell.signals, *getattr(cell, "others", ()))]
         raise SignalError(
             f"layer {layer!r} is {article(cell.kind)} and has no signal {signal!r} that could be "
             f"changed; it has {', '.join(names)}"
-        )
+        ) from None
 
 
 def article(kind: str) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from grulens.arguments import Edits, Inputs, LayerNames, MethodName
 from grulens.errors import RecordingError
 from grulens.models.call.invocation import arguments, invocation
-from grulens.models.instrument.editing import edits_in_force, names, ran
+from grulens.models.instrument.editing import edits_in_force, names, observed_cells, ran
 from grulens.models.instrument.watch import Watch
 from grulens.models.recording import Recording
 from grulens.models.restore.interrupts import grads
@@ -25,6 +25,7 @@ def record(
     call: MethodName = None,
     inputs: Inputs = None,
     grad: bool = False,
+    observe: bool | None = None,
     **kwargs: Any,
 ) -> Recording:
     """Run `model(*args, **kwargs)`, or a method of it, and keep what its recurrent layers did.
@@ -49,6 +50,9 @@ def record(
             loss of the output can be differentiated by them: `torch.autograd.grad(loss,
             run["l0"].h)` is the total derivative by that state, what it does to later states
             included, as that by a `shift` of it. (`loss.backward()` leaves no `.grad` in them.)
+        observe: whether cells that grulens does not know are opened by the equation that their
+            states obey, which is found in a run before this one; None does so where the model
+            holds nothing else that can be opened, or something that looks like a GRU.
             Where the model detaches a state between two calls it ends there, and
             torch.autograd.grad warns of that (`GraphCutWarning`).
         **kwargs: the model's own keyword arguments.
@@ -82,8 +86,9 @@ def record(
     torch.Size([2, 5, 4])
     """
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
-    watch = Watch(model, chosen, keep=names(layers), graph=grad)
     run = invocation(model, arguments(args, kwargs, inputs), call)
+    observed = observed_cells(model, run, call, observe)
+    watch = Watch(model, chosen, keep=names(layers), graph=grad, observed=observed)
     with grads(grad):
         output = ran(run, watch)
     recording = watch.recording(watch.run, output, (*edits_in_force(watch), *watch.edits))

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +21,7 @@ from grulens.models.adapters.closed import Closed
 from grulens.models.call.segment import Segment
 from grulens.models.derivative import Recorded
 from grulens.models.layers import article, check_layer
+from grulens.models.observe.segment import ObservedSegment
 from grulens.models.restore.interrupts import grads
 from grulens.models.saved import SavedRun
 from grulens.tables import html_table
@@ -82,9 +83,10 @@ class LayerRecording:
     (torch.Size([2, 5, 4]), True, True)
     """
 
-    def __init__(self, name: str, segments: Sequence[Segment]) -> None:
+    def __init__(self, name: str, segments: Sequence[Segment | ObservedSegment]) -> None:
         self.name = name
-        self.segments = tuple(segments)
+        # what was observed has the same face; its layer reads what only it has
+        self.segments = cast(tuple[Segment, ...], tuple(segments))
         steps: dict[int, int] = {}
         calls: dict[int, list[int]] = {}
         starts = []

@@ -17,6 +17,7 @@ from grulens.cells.cell import RecurrentCell
 from grulens.errors import FileError
 from grulens.models.adapters.closed import Closed
 from grulens.models.call.segment import Segment
+from grulens.models.observe.segment import ObservedSegment
 from grulens.results import Result
 
 
@@ -61,7 +62,10 @@ class SavedLayer:
         calls = []
         for segment in segments:
             why = None
-            if segment.program is not None:
+            read: object = segment
+            if isinstance(read, ObservedSegment):
+                why = "was observed in its module's own forward"
+            elif segment.program is not None:
                 why = "ran with an edit: save the unedited run, and the edits by to_dict()"
             elif _autocast(segment.precision):
                 why = "ran under autocast"

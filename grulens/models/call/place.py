@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from grulens.cells.cell import RecurrentCell
+from grulens.cells.cell import Signalling
 from grulens.cells.changes import Change
 
 
@@ -35,7 +35,7 @@ class Place:
     layer: str
     batch: int
     steps: int
-    cell: RecurrentCell
+    cell: Signalling
     start: int
     total: int
     lengths: Tensor | None

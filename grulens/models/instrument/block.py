@@ -15,6 +15,7 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
@@ -22,6 +23,8 @@ import torch
 from torch import nn
 
 from grulens.errors import NothingRanWarning, OtherThreadWarning
+from grulens.models.call.invocation import copied
+from grulens.models.instrument import here
 from grulens.models.instrument.outermost import (
     SUSPENDED,
     Outermost,
@@ -32,6 +35,8 @@ from grulens.models.instrument.outermost import (
     stack,
 )
 from grulens.models.instrument.watch import Watch
+from grulens.models.observe.look import look_at
+from grulens.models.observe.reading import began
 from grulens.models.recording import NOT_SEEN, Recording
 from grulens.models.restore import added
 
@@ -41,6 +46,7 @@ class Block(Watch):
 
     Args:
         model, edits, keep: as for `Watch`.
+        may_observe: whether cells that are read in their module's own forward may be found.
         make_unedited: from this watch and a call to the recording of that call without edits.
         edits_in_force: from this watch to every edit that acts on the model now.
 
@@ -59,6 +65,7 @@ class Block(Watch):
         self.recordings: list[Recording] = []
         self.told = False
         self._make_unedited, self._edits_in_force = make_unedited, edits_in_force
+        self._may_observe = bool(self.observed) or kwargs.get("may_observe", False)
         self._inside = set(self.model.modules())
         # a method of the model may open a block itself: what runs in it are its calls
         self._outside: set[FrameType] = set()
@@ -74,7 +81,8 @@ class Block(Watch):
         """Stand at every way into the model; each thing that is done comes with what undoes it."""
         opened, self._outside = set(self.modules.values()), stack()
         for module in self._inside:
-            if opened.isdisjoint(module.modules()):
+            observed = self._may_observe and module is self.model
+            if opened.isdisjoint(module.modules()) and not observed:
                 continue
             before = module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True)
             yield added.hook(module, before)
@@ -82,6 +90,8 @@ class Block(Watch):
             if module not in opened:
                 for name, method in _methods(module):
                     yield added.put(module, name, self._entry(module, method))
+        if self._may_observe:
+            yield added.put(self.model, "forward", self._forward(self.model.forward))
 
     def under_way(self, module: nn.Module) -> Outermost:
         frame = on_stack(self._runs)
@@ -191,12 +201,52 @@ class Block(Watch):
             if not self.is_here or self._outermost() is not None:
                 return method(*args, **kwargs)
             run = self._begin(frame, functools.partial(method, *args, **kwargs))
-            output = method(*args, **kwargs)
+            if run is None or not self._may_observe:
+                output = method(*args, **kwargs)
+            else:
+                output = self._observed_in(run, method, args, kwargs, name=method.__name__)
             if run is not None and self._runs.pop(frame, None) is run:
                 self._finished(run, output)
             return output
 
         return types.MethodType(entry, module)
+
+    def _forward(self, forward: Callable[..., Any]) -> Any:
+        """A forward of the model that reads its observed cells, where it is the run."""
+
+        @functools.wraps(forward)
+        def read(*args: Any, **kwargs: Any) -> Any:
+            frame = on_stack(self._runs)
+            if not self.is_here or frame is None or called(frame) is not self.model:
+                return forward(*args, **kwargs)
+            return self._observed_in(self._runs[frame], forward, args, kwargs)
+
+        return read
+
+    def _observed_in(
+        self,
+        run: Outermost,
+        way: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+    ) -> Any:
+        """What a way into the model returns, its observed cells read and edited."""
+        call = functools.partial(way, *args, **kwargs)
+        if not self.observed:
+            known = tuple(self.modules.values())
+            with here.unseen([self]):
+                self.learn(look_at(self.model, copied(call), name, known).forms)
+        observing = self.observe(lambda: run)
+        if observing is None:
+            return way(*args, **kwargs)
+        with ExitStack() as undo:
+            for one in observing.follow():
+                undo.callback(one)
+            output = began(call)
+            self.observed_ran(observing, run)
+        self._ran.update(name for name in observing.lengths())
+        return output
 
 
 def _methods(module: nn.Module) -> Iterator[tuple[str, Callable[..., Any]]]:

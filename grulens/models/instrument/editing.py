@@ -12,7 +12,8 @@ from weakref import WeakSet
 from torch import nn
 
 from grulens.arguments import LayerNames
-from grulens.errors import RecordingError
+from grulens.errors import RecordingError, UnsupportedLayerError
+from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import copied
 from grulens.models.call.place import EditLike
 from grulens.models.instrument import here
@@ -20,6 +21,10 @@ from grulens.models.instrument.block import Block
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.tap import Tap
 from grulens.models.instrument.watch import Watch
+from grulens.models.observe.candidates import has_unopened
+from grulens.models.observe.form import ObservedForm
+from grulens.models.observe.look import known_forms, look_at
+from grulens.models.observe.reading import began
 from grulens.models.recording import Recording
 from grulens.models.restore.compiler import eagerly
 from grulens.models.restore.interrupts import Whole, acquire, grads
@@ -184,7 +189,12 @@ def names(layers: Any) -> tuple[Any, ...]:
 
 
 def _block(model: nn.Module, edits: Sequence[EditLike], keep: Sequence[str] | None = None) -> Block:
-    return Block(model, edits, keep=keep, make_unedited=unedited_run, edits_in_force=edits_in_force)
+    opened = tuple(look(model).opened.values())
+    may = keep is not None and not known_forms(model) and has_unopened(model, opened)
+    return Block(
+        model, edits, keep=keep, may_observe=may, make_unedited=unedited_run,
+        edits_in_force=edits_in_force,
+    )  # fmt: skip
 
 
 def ran(call: Callable[[], Any], *watches: Watch) -> Any:
@@ -197,8 +207,9 @@ def ran(call: Callable[[], Any], *watches: Watch) -> Any:
             watch.run = watch.began(Outermost(call))
             if watch.relative:
                 watch.run.unedited = unedited_run(watch, call)
-        output = call()
+        output = began(call)
         for watch in watches:
+            watch.observed_ran(watch.observing, watch.run)
             watch.check(watch.run)
         return output
 
@@ -228,11 +239,44 @@ def edits_in_force(watch: Watch) -> list[EditLike]:
 
 def unedited_run(watch: Watch, call: Callable[[], object]) -> Recording:
     """The run that relative edits refer to, of which nothing else remains."""
-    recorder = Watch(watch.model, keep=watch.relative)
+    recorder = Watch(watch.model, keep=watch.relative, observed=tuple(watch.observed.values()))
     again = copied(call)
-    with locked(), here.unseen(open_on_the_same(watch)), grads(False), untouched(watch.model):
+    around = [watch, *open_on_the_same(watch)]
+    with locked(), here.unseen(around), grads(False), untouched(watch.model):
         ran(again, recorder)
     return recorder.recording(recorder.run, None)
+
+
+def observed_cells(
+    model: nn.Module, run: Callable[[], Any], call: Any = None, observe: bool | None = None
+) -> tuple[ObservedForm, ...]:
+    """The cells of a model that are opened by the equation that their states obey.
+
+    Args:
+        model: the model.
+        run: a run of it, which is made once more where its cells are not known yet.
+        call: the name of the way in.
+        observe: whether to look for them; None is where a module may carry a state and holds no
+            layer that is opened otherwise.
+
+    Raises:
+        UnsupportedLayerError: there is no layer at all, and no state obeys such an equation.
+    """
+    known = tuple(look(model).opened.values())
+    if observe is None:
+        observe = has_unopened(model, known)
+    if not observe:
+        return ()
+    try:
+        with locked(), eagerly():
+            found = look_at(model, copied(run), call if isinstance(call, str) else None, known)
+    except NotImplementedError:  # torch's word for a module that has no forward
+        return ()
+    if not found.forms and not known and found.refused:
+        raise UnsupportedLayerError(
+            f"no gated cell was found: {'; '.join(map(str, found.refused))}"
+        )
+    return found.forms
 
 
 def open_on_the_same(watch: Watch) -> list[Watch]:

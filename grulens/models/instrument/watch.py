@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from grulens.cells.cell import Signalling
 from grulens.cells.changes import Change
+from grulens.cells.observed import ObservedCell
 from grulens.errors import (
     EditError,
     LayerError,
@@ -21,6 +23,7 @@ from grulens.errors import (
     WeightsMovedWarning,
     shown,
 )
+from grulens.models.adapters.closed import look
 from grulens.models.call.call import Call, Cells, Inside, Key, MakeProgram, Run
 from grulens.models.call.place import EditLike, Place
 from grulens.models.call.segment import Segment
@@ -28,6 +31,10 @@ from grulens.models.instrument import here
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.reads import Reads
 from grulens.models.layers import check_layer, check_signal, held, known, named
+from grulens.models.observe.form import ObservedForm
+from grulens.models.observe.look import known_forms
+from grulens.models.observe.observing import Observing, cell_of
+from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.versions import version
 
@@ -42,6 +49,9 @@ class Watch:
         edits: what to change, in order.
         keep: the layers to record; empty is all of them, None records nothing.
         graph: whether what is recorded is part of autograd's graph.
+        observed: the cells that are read in their module's own forward; None is all that earlier
+            runs have shown.
+        may_observe: whether there may be more of them than is known yet.
 
     Attributes:
         run: the run.
@@ -59,6 +69,8 @@ class Watch:
         *,
         keep: Sequence[str] | None = None,
         graph: bool = False,
+        observed: Sequence[ObservedForm] | None = None,
+        may_observe: bool = False,
     ) -> None:
         self.model = model
         self.edits = tuple(edits)
@@ -68,7 +80,12 @@ class Watch:
         self.thread = threading.get_ident()
         self.run = Outermost()
         self.reads: Reads | None = None
-        found = held(model)
+        observed = known_forms(model) if observed is None else observed
+        found = look(model) if observed or may_observe else held(model)
+        self.observed: dict[str, ObservedForm] = {}
+        self.seen_cells: dict[str, ObservedCell] = {}
+        self.learn(observed)
+        self.observing: Observing | None = None
         self.modules: dict[str, nn.Module] = found.opened
         self.closed = found.closed
         self.adapters = {module: known(module) for module in self.modules.values()}
@@ -85,13 +102,21 @@ class Watch:
                 raise EditError(
                     f"an edit is what ablate, clamp, scale, shift and patch make, got {shown(edit)}"
                 )
-        cells = {name: cell for all_ in layers.values() for name, cell in all_.values()}
+        cells: dict[str, Signalling] = dict(self.seen_cells)
+        cells |= {name: cell for all_ in layers.values() for name, cell in all_.values()}
         for name in (*(edit.layer for edit in self.edits), *(keep or ())):
             check_layer(name, list(cells), model=model)
         for edit in self.edits:
             edit.check_units(cells[edit.layer].hidden_size)
             check_signal(edit.signal, cells[edit.layer], edit.layer)
             self._by_layer.setdefault(edit.layer, []).append(edit)
+
+    def learn(self, forms: Sequence[ObservedForm]) -> None:
+        """Know more cells that are read in their module's own forward."""
+        modules = dict(self.model.named_modules())
+        for form in forms:
+            self.observed[form.name] = form
+            self.seen_cells[form.name] = cell_of(form, type(modules[form.path]).__name__)
 
     def began(self, run: Outermost) -> Outermost:
         """Note what a run that is recorded begins with."""
@@ -114,7 +139,45 @@ class Watch:
 
     def follow(self) -> Iterable[Callable[[], None]]:
         """Put what it needs besides taps into the model; each comes with what takes it out."""
-        return ()
+        self.observing = self.observe(lambda: self.run)
+        return self.observing.follow() if self.observing else ()
+
+    def observe(self, run: Callable[[], Outermost]) -> Observing | None:
+        """What reads the observed cells in a run; None if nothing of them is asked for.
+
+        Args:
+            run: gives the run while it is under way.
+        """
+        keep = self.keep
+        kept = [name for name in self.observed if keep is not None and (not keep or name in keep)]
+        edits = {name: self._by_layer[name] for name in self.observed if name in self._by_layer}
+        if not kept and not edits:
+            return None
+
+        def placed(name: str, rows: int) -> tuple[int, Callable[[], Tensor] | None]:
+            before = run().unedited
+            layer = before.get(name) if before else None
+            return (layer.steps_of(rows), layer.mean) if layer else (0, None)
+
+        return Observing(
+            self.observed, self.seen_cells, self.model, kept, edits, placed, self.graph,
+            lambda: self.is_here,
+        )  # fmt: skip
+
+    def observed_ran(self, observing: Observing | None, run: Outermost) -> None:
+        """Note what was read of observed cells in a run.
+
+        Raises:
+            RecordingError: a cell did not obey its equation.
+        """
+        if observing is None:
+            return
+        observing.stop()
+        for name, steps in observing.lengths().items():
+            run.passed(name, 0, steps)
+        for name, segments in observing.segments().items():
+            held: list[Any] = list(segments)  # what reads a layer's parts reads these alike
+            run.segments[name] = held
 
     def done(self) -> None:
         """Its block has come to its end, and no exception has ended it."""
@@ -232,7 +295,10 @@ class Watch:
                 WeightsMovedWarning,
                 stacklevel=3,
             )
-        layers = {name: LayerRecording(name, parts) for name, parts in run.segments.items()}
+        layers: dict[str, LayerRecording] = {}
+        for name, parts in run.segments.items():
+            kind = ObservedLayer if name in self.observed else LayerRecording
+            layers[name] = kind(name, parts)
         return Recording(layers, output, edits, self.closed)
 
     def tell(self, module: nn.Module) -> None:

@@ -7,6 +7,7 @@ call that makes it, and travels as JSON.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -26,6 +27,8 @@ from grulens.probing.edits.sources import Source
 
 KEYWORDS = {"ablate": "to", "clamp": "value", "scale": "by", "shift": "by", "patch": "source"}
 WHERE = ("units", "at", "rows")
+LINE = re.compile(r"line \d+(\.\d+)?")
+"""What an observed cell's code makes at a line, "line 44.2" being the second of that line."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,10 +63,10 @@ class Edit:
             raise EditError(f"kind {shown(self.kind)} is none of {', '.join(KEYWORDS)}")
         if not isinstance(self.layer, str):
             raise EditError(f"layer must be the name of a layer, got {shown(self.layer)}")
-        if not isinstance(self.signal, str) or self.signal not in NAMED:
+        if not isinstance(self.signal, str) or not _may_name(self.signal):
             raise SignalError(
                 f"signal {shown(self.signal)} cannot be edited; it must be one of "
-                f"{', '.join(NAMED)}"
+                f"{', '.join(NAMED)}, or a name that an observed cell has"
             )
         if self.kind == "ablate" and self.signal != "h":
             raise SignalError(f"ablate sets the state h, got signal {self.signal!r}: use clamp")
@@ -187,8 +190,8 @@ class Edit:
         'state of unit 3 set to 0, steps 0 to 3'
         """
         does = {"scale": "times", "shift": "plus"}.get(self.kind, "set to")
-        known = NAMED[self.signal] if signal is None else (signal,)
-        activated = self.kind == "shift" and all(one.activated for one in known)
+        known = NAMED.get(self.signal, ()) if signal is None else (signal,)
+        activated = self.kind == "shift" and bool(known) and all(one.activated for one in known)
         before = " (before the activation)" if activated else ""
         words = {one.words for one in known}
         name = words.pop() if len(words) == 1 else f"signal {self.signal}"
@@ -321,6 +324,13 @@ def patch(
         SourceError: the source does not hold this layer, or does not fit.
     """
     return Edit("patch", layer, signal, units, source, at, rows)
+
+
+def _may_name(signal: str) -> bool:
+    """Whether some cell may have a signal of this name that an edit changes; its run says more."""
+    if signal in NAMED or LINE.fullmatch(signal):
+        return True
+    return signal.isidentifier() and signal not in ("x", "h_prev")
 
 
 def _written(index: Index) -> str:

@@ -129,7 +129,14 @@ def _even(runs: int, at_once: int) -> int:
 
 
 def one_run(experiment: Experiment, run: int, edits: Sequence[EditLike]) -> Answer:
-    """The answer of a run by itself."""
+    """The answer of a run by itself.
+
+    An observed cell has no direct effect: which reading of its state is the recurrence, and which
+    is what lies behind it, only its code knows.
+    """
+    if experiment.is_observed:
+        edited = edited_alone(experiment, edits)
+        return run, edited, torch.full_like(edited, float("nan"))
     return run, edited_alone(experiment, edits), direct_alone(experiment, edits)
 
 
@@ -168,7 +175,8 @@ class SideBySide:
         """
         experiment = self.experiment
         if (
-            experiment.data_dependent
+            experiment.is_observed
+            or experiment.data_dependent
             or self._others()
             or (len(experiment.recording.calls) > 1 and self._padded())
         ):

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.call.place import EditLike, Place
+from grulens.models.instrument.editing import observed_cells
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.layers import check_layer, find, named
+from grulens.models.observed import ObservedLayer
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.readout.readout import Readout, check_readout
@@ -59,6 +61,11 @@ class Experiment:
         return self.unedited[self.layer]
 
     @property
+    def is_observed(self) -> bool:
+        """Whether the layer is read in its module's own forward."""
+        return isinstance(self.recording, ObservedLayer)
+
+    @property
     def output(self) -> Any:
         """What the model returns unedited."""
         return self.unedited.output
@@ -70,7 +77,7 @@ class Experiment:
         batch, steps, _ = layer.shape
         lengths = None if layer.mask.all() else layer.mask.sum(1).cpu()
         mean = cache(layer.mean)
-        return Place(self.layer, batch, steps, layer.cell, 0, steps, lengths, layer.x, mean)
+        return Place(self.layer, batch, steps, layer.cell, 0, steps, lengths, layer.h, mean)
 
     def run(self, given: Given | None = None) -> Any:
         """Run the model, on its own arguments or on others."""
@@ -110,6 +117,11 @@ def prepare(
         ReadoutError: the readout is no function, or gives no floating tensor.
     """
     check_readout(readout)
+    run = invocation(model, given, call)
+    with as_it_was(model):
+        observed = [form.name for form in observed_cells(model, run, call)]
+    if layer in observed:
+        return _of_observed(model, given, layer, readout, call)
     modules = [(module, named(path, module)) for path, module in find(model).items()]
     check_layer(layer, [n for _, held in modules for n, _ in held.values()], model=model)
     module, names, reverse = next(
@@ -127,6 +139,18 @@ def prepare(
         model, given, call, layer, reverse, readout, unedited, baseline, memory.peak,
         data_dependent=dependence.found,
     )  # fmt: skip
+
+
+def _of_observed(
+    model: nn.Module, given: Given, layer: str, readout: Readout, call: str | None
+) -> Experiment:
+    """The same, for a cell that is read in its module's own forward."""
+    with as_it_was(model), PeakMemory() as memory:
+        unedited = record(model, layers=[layer], call=call, inputs=fresh(given))
+    with as_it_was(model):
+        unedited[layer].check_one_batch("a sweep")
+        baseline = floating(readout(unedited.output))
+    return Experiment(model, given, call, layer, False, readout, unedited, baseline, memory.peak)
 
 
 def floating(values: Any) -> Tensor:

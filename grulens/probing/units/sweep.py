@@ -149,6 +149,11 @@ class Sweep(Result):
                 f"first-order estimates; rank correlation with {len(self.sample)} exact effects "
                 f"{self.rank_correlation:.2f}"
             )
+        elif bool(self.done.any()) and bool(self.direct[self.done].isnan().all()):
+            notes.append(
+                "one run after another; direct effects are not known: in the code of an observed "
+                "cell nothing says which reading of the state is the recurrence"
+            )
         elif not self.batched:
             notes.append("one run after another: the model's rows cannot be repeated")
         return "; ".join(note for note in notes if note)
@@ -273,6 +278,11 @@ def run_sweep(
             raise EditError(f"{name} must be a positive int, got {shown(value)}")
     experiment = prepare(model, given, layer, readout, call)
     grid = Grid.of(experiment.recording, units, times, make_edit)
+    if method == "gradient" and experiment.is_observed:
+        raise EditError(
+            f"layer {layer!r} is observed, and method='gradient' needs a cell that is known by its "
+            "weights: use method='exact'"
+        )
     if method == "gradient":
         return _estimate(experiment, grid, sample, memory, progress)
     found, batched = _measure(experiment, grid, grid.runs, memory, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from grulens import Lens, Session, ablate, record, sweep
 from grulens.credit import head_of
 from grulens.errors import LayerError, NoLayerError, UnsupportedLayerError
 from grulens.magics import models_in
+from grulens.models.observe.candidates import may_carry
 
 
 def quiet(make: Callable[[], Any]) -> Any:
@@ -117,10 +119,17 @@ def test_alone_it_is_named_in_the_error(kind: str) -> None:
     make, reason, is_layer = KINDS[kind]
     model = nn.ModuleDict({"it": quiet(make)})
     error = UnsupportedLayerError if is_layer else NoLayerError
-    for use in (grulens.layers, lambda m: record(m, X), lambda m: Session(m, X)):
+    for use in (lambda m: record(m, X), lambda m: Session(m, X)):
         with pytest.raises(error) as raised:
             use(model)
         assert f"'it' {reason}" in str(raised.value)
+    if may_carry(model["it"]):
+        # it may be found in a run, so it is listed, with the reason beside it
+        assert [part.name for part in grulens.layers(model).observed] == ["it"]
+        assert f"not opened: 'it' {reason}" in repr(grulens.layers(model))
+    else:
+        with pytest.raises(error, match=re.escape(f"'it' {reason}")):
+            grulens.layers(model)
     assert f"'it' {reason}" in models_in({"net": model}).closed["net"]
 
 

@@ -217,7 +217,7 @@ def test_edits_are_frozen() -> None:
     ("make", "error", "message"),
     [
         (lambda: clamp("l0", "x", value=1), SignalError, "signal 'x' cannot be edited; it must be"),
-        (lambda: patch("l0", "q", source=None), SignalError, "signal 'q' cannot be edited"),
+        (lambda: patch("l0", "a b", source=None), SignalError, "signal 'a b' cannot be edited"),
         (lambda: clamp("l0", "z", value="high"), EditError, "value must be a number or a tensor"),
         (lambda: clamp("l0", "z", value=None), EditError, "got None"),
         (lambda: clamp("l0", "z", value=True), EditError, "got True"),

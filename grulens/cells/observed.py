@@ -1,0 +1,114 @@
+"""A cell that is known by the equation its states obey, and not by its weights.
+
+Its signals are read where the module's own code makes them. What is known of it is how they make
+the state: h = a h_prev + b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+from torch import Tensor
+
+from grulens.cells.cell import Signal
+from grulens.cells.mix import GatedForm
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedCell:
+    """What is known of a cell whose signals were observed.
+
+    Attributes:
+        kind: the class of its module.
+        signals: its signals, the states last.
+        form: how they make the state, its symbols the names of signals.
+        equation: the same in words: "h = z h_prev + (1 - z) n".
+        carried: the name of the signal that is carried on: h, or c where h is made of it.
+        lines: by signal, where the code makes it: "line 41 of mynet.py, sigmoid"; and the code.
+        others: what else of a step an edit may name: "line 44".
+        shape: the shape of one row's state; a unit is one number of it, in the order in which torch
+            lays them out.
+    """
+
+    kind: str
+    signals: tuple[Signal, ...]
+    form: GatedForm
+    equation: str
+    carried: str
+    shape: tuple[int, ...]
+    others: tuple[Signal, ...] = ()
+    lines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def hidden_size(self) -> int:
+        """Number of units."""
+        return prod(self.shape)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The signals that the next step reads, h first."""
+        return ("h",) if self.carried == "h" else ("h", self.carried)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of one state."""
+        return len(self.states) * self.hidden_size
+
+    @property
+    def convention(self) -> str:
+        """The equation that it obeys."""
+        return self.equation
+
+    def signal(self, name: str) -> Signal:
+        """One of its signals, or of its other values, by name; KeyError if it has none."""
+        for signal in (*self.signals, *self.others):
+            if signal.name == name:
+                return signal
+        raise KeyError(name)
+
+    def mixed(self, signals: Mapping[str, Tensor], before: Tensor) -> Tensor:
+        """The mix a h_prev + b (batch, time, unit), before what bends it.
+
+        Args:
+            signals: its signals by name, each (batch, time, unit).
+            before: what the mix reads of the state before, the same.
+        """
+        keep = self.form.keep.value(signals, before)
+        return torch.addcmul(self.form.write.value(signals, before), keep, before)
+
+    def size(self, signals: Mapping[str, Tensor], before: Tensor) -> Tensor:
+        """The size of the numbers that are added up in the mix: what its rounding is a part of."""
+        sizes = {name: value.abs() for name, value in signals.items()}
+        keep, write = self.form.keep.absolute, self.form.write.absolute
+        return keep.value(sizes, before) * before.abs() + write.value(sizes, before)
+
+    def unit_name(self, unit: int) -> str:
+        """What a unit is called: its number, or its place where a row's state has several axes.
+
+        >>> from grulens.cells.mix import Polynomial
+        >>> one = Polynomial.number(1)
+        >>> cell = ObservedCell("ConvGRU", (), GatedForm(one, one), "", "h", (4, 8, 8))
+        >>> cell.unit_name(203)
+        'channel 3 at (1, 3)'
+        """
+        if len(self.shape) < 2:
+            return str(unit)
+        place = []
+        for size in reversed(self.shape):
+            unit, here = divmod(unit, size)
+            place.append(here)
+        channel, *at = reversed(place)
+        where = at[0] if len(at) == 1 else tuple(at)
+        return f"channel {channel} at {where}"
+
+    @property
+    def words(self) -> str:
+        """The equation, and where the code makes its signals, in one line."""
+        made = [f"{name}: {where}" for name, (where, _) in self.lines.items() if name not in "hc"]
+        return "; ".join([*made, self.equation])
+
+    def __repr__(self) -> str:
+        return f"ObservedCell({self.kind}, hidden {self.hidden_size}, {self.equation})"

@@ -1,0 +1,293 @@
+"""What torch's functions make of numbers one by one, as sums of products.
+
+Only what acts on each number by itself, by adding and multiplying, stands here: in that a mix of a
+state before and a candidate is made. Everything else (a matrix product, an activation) makes a new
+symbol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grulens.cells.mix import Polynomial
+from grulens.models.observe.trace import Node, Value
+
+Read = Callable[[Any], Polynomial]
+"""From a value, or a number, to what it is made of."""
+
+
+def made_of(node: Node, read: Read) -> Polynomial | None:
+    """What a call of torch makes, as a sum of products of what it was given; None if it is none.
+
+    Args:
+        node: the call.
+        read: from what it was given to what that is made of.
+    """
+    rule = _RULES.get(node.function)
+    return None if rule is None else rule(node, read)
+
+
+def same_numbers(value: Value) -> Value:
+    """The value whose numbers another one holds in the same order, in another shape or dtype.
+
+    It goes back through views, copies, casts, and through what is laid side by side and cut again.
+    """
+    while (before := value.first or _before(value)) is not None:
+        value = before
+    return value
+
+
+def alike(nodes: Iterable[Node]) -> None:
+    """Mark the values of equal calls: what is worked out twice of the same values is one value.
+
+    Args:
+        nodes: the calls of a run, in order.
+    """
+    known: dict[Any, Node] = {}
+    for node in nodes:
+        if node.in_place or node.function not in _PURE:
+            continue
+        named = tuple(sorted((name, _key(value)) for name, value in node.kwargs.items()))
+        key = node.function, _key(node.args), named
+        before = known.setdefault(key, node)
+        if before is node or len(before.results) != len(node.results):
+            continue
+        for one, other in zip(before.results, node.results, strict=True):
+            if one is not other and one.node is before and other.node is node:
+                other.first = one
+                one.again.append(other)
+
+
+def _key(given: Any) -> Any:
+    """What makes two arguments the same."""
+    if isinstance(given, Value):
+        value = given
+        while value.first is not None:
+            value = value.first
+        return id(value)
+    if isinstance(given, tuple | list):
+        return tuple(_key(part) for part in given)
+    return f"{type(given).__name__} {given!r}"
+
+
+def _before(value: Value) -> Value | None:
+    node = value.node
+    if node is None or node.in_place:
+        return None
+    if node.function in _COPIES or (node.function == "dropout" and not _drops(node)):
+        first = node.argument(0, "input")
+        return first if isinstance(first, Value) else None
+    if node.function in _VIEWS and not _picks(node):
+        first = node.argument(0, "input")
+        if isinstance(first, Value) and first.shape.numel() == value.shape.numel():
+            return first
+    if node.function == "getitem" and (kept := _kept(node, value)) is not None:
+        return kept
+    if node.function in _CUTS:
+        return _cut(node, value)
+    return None
+
+
+def _kept(node: Node, value: Value) -> Value | None:
+    """What was laid into a buffer at an index, and is now taken from there; or None."""
+    buffer, index = node.argument(0, "input"), node.argument(1, "index")
+    while isinstance(buffer, Value) and (by := buffer.node) is not None:
+        if by.function != "setitem" or len(by.args) != 3:
+            return None
+        if not (_is_plain(index) and _is_plain(by.args[1])):
+            return None
+        if by.args[1] == index:
+            given = by.args[2]
+            same = isinstance(given, Value) and given.shape == value.shape
+            return given if same else None
+        if not _apart(index, by.args[1]):
+            return None
+        buffer = by.args[0]
+    return None
+
+
+def _is_plain(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(isinstance(part, int) or part == slice(None) for part in parts)
+
+
+def _apart(one: Any, other: Any) -> bool:
+    """Whether two plain indices have no number in common: one of their places is another."""
+    one = one if isinstance(one, tuple) else (one,)
+    other = other if isinstance(other, tuple) else (other,)
+    pairs = zip(one, other, strict=False)
+    return any(
+        isinstance(a, int) and isinstance(b, int) and a != b and (a < 0) == (b < 0)
+        for a, b in pairs
+    )
+
+
+def _cut(node: Node, value: Value) -> Value | None:
+    """The part that was laid beside others and is now cut out again, or None."""
+    whole = node.argument(0, "input")
+    if not isinstance(whole, Value):
+        return None
+    whole = same_numbers(whole) if whole.node is not None else whole
+    by = whole.node
+    if by is None or by.function not in ("cat", "stack"):
+        return None
+    parts = by.argument(0, "tensors")
+    if not isinstance(parts, tuple | list) or not all(isinstance(p, Value) for p in parts):
+        return None
+    place = value.part if node.function != "getitem" else _place(node)
+    same = len(parts) == len(node.results) or node.function == "getitem"
+    if place is None or not same or not -len(parts) <= place < len(parts):
+        return None
+    part: Value = parts[place]
+    if by.argument(1, "dim", 0) != _axis(node) or part.shape.numel() != value.shape.numel():
+        return None
+    return part
+
+
+def _picks(node: Node) -> bool:
+    """Whether an index may take numbers out of order: a tensor or a list does."""
+    index = node.argument(1, "index") if node.function == "getitem" else None
+    parts = index if isinstance(index, tuple) else (index,)
+    return not all(part is None or isinstance(part, int | slice) or part is ... for part in parts)
+
+
+def _place(node: Node) -> int | None:
+    """Which part an index takes, if it is one number."""
+    index = node.argument(1, "index")
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
+
+
+def _axis(node: Node) -> Any:
+    """The axis along which a call cuts."""
+    if node.function == "getitem":
+        return 0
+    return node.argument(1 if node.function == "unbind" else 2, "dim", 0)
+
+
+def _drops(node: Node) -> bool:
+    return bool(node.argument(2, "training", True)) and node.argument(1, "p", 0.5) != 0
+
+
+def _add(node: Node, read: Read) -> Polynomial:
+    factor = node.kwargs.get("alpha", 1)
+    return read(node.argument(0, "input")) + read(node.argument(1, "other")) * read(factor)
+
+
+def _sub(node: Node, read: Read) -> Polynomial:
+    factor = node.kwargs.get("alpha", 1)
+    return read(node.argument(0, "input")) - read(node.argument(1, "other")) * read(factor)
+
+
+def _rsub(node: Node, read: Read) -> Polynomial:
+    return read(node.argument(1, "other")) - read(node.argument(0, "input"))
+
+
+def _mul(node: Node, read: Read) -> Polynomial:
+    return read(node.argument(0, "input")) * read(node.argument(1, "other"))
+
+
+def _div(node: Node, read: Read) -> Polynomial | None:
+    by = node.argument(1, "other")
+    if isinstance(by, bool) or not isinstance(by, int | float) or by == 0:
+        return None
+    if node.kwargs.get("rounding_mode") is not None:
+        return None
+    return read(node.argument(0, "input")) * (1 / by)
+
+
+def _neg(node: Node, read: Read) -> Polynomial:
+    return -read(node.argument(0, "input"))
+
+
+def _lerp(node: Node, read: Read) -> Polynomial:
+    start, end = read(node.argument(0, "input")), read(node.argument(1, "end"))
+    return start + read(node.argument(2, "weight")) * (end - start)
+
+
+def _addcmul(node: Node, read: Read) -> Polynomial:
+    one, other = read(node.argument(1, "tensor1")), read(node.argument(2, "tensor2"))
+    return read(node.argument(0, "input")) + read(node.kwargs.get("value", 1)) * one * other
+
+
+def _where(node: Node, read: Read) -> Polynomial | None:
+    if len(node.args) + len(node.kwargs) != 3:
+        return None
+    if node.function == "where" and _is_method(node):
+        # x.where(condition, other)
+        yes, condition, no = node.args[0], node.argument(1, "condition"), node.argument(2, "other")
+    else:
+        condition, yes, no = (
+            node.argument(0, "condition"), node.argument(1, "input"), node.argument(2, "other")
+        )  # fmt: skip
+    share = read(condition)
+    return share * read(yes) + (1 - share) * read(no)
+
+
+def _is_method(node: Node) -> bool:
+    first = node.args[0] if node.args else None
+    return isinstance(first, Value) and first.tensor.dtype is not torch.bool
+
+
+def _masked_fill(node: Node, read: Read) -> Polynomial:
+    mask, value = read(node.argument(1, "mask")), read(node.argument(2, "value"))
+    return (1 - mask) * read(node.argument(0, "input")) + mask * value
+
+
+def _copy(node: Node, read: Read) -> Polynomial:
+    return read(node.argument(1, "other"))
+
+
+def _logical_not(node: Node, read: Read) -> Polynomial | None:
+    first = node.argument(0, "input")
+    is_bool = isinstance(first, Value) and first.tensor.dtype is torch.bool
+    return 1 - read(first) if is_bool else None
+
+
+_RULES: dict[str, Callable[[Node, Read], Polynomial | None]] = {
+    "add": _add, "sub": _sub, "rsub": _rsub, "mul": _mul, "div": _div, "neg": _neg, "lerp": _lerp,
+    "addcmul": _addcmul, "where": _where, "masked_fill": _masked_fill,
+    "logical_not": _logical_not, "copy": _copy,
+}  # fmt: skip
+_COPIES = {
+    "clone", "contiguous", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16",
+    "cpu", "cuda", "positive", "requires_grad", "alias",
+}  # fmt: skip
+_VIEWS = {"view", "reshape", "squeeze", "unsqueeze", "flatten", "unflatten", "getitem", "view_as",
+          "reshape_as", "expand", "expand_as", "ravel", "select", "narrow"}  # fmt: skip
+_CUTS = {"chunk", "split", "unbind", "tensor_split", "split_with_sizes", "getitem"}
+
+
+BENDS = {
+    "tanh", "relu", "sigmoid", "clamp", "clip", "hardtanh", "hardsigmoid", "softsign", "elu",
+    "gelu", "silu", "leaky_relu", "selu", "celu", "relu6", "softplus", "layer_norm", "group_norm",
+    "rms_norm", "batch_norm", "instance_norm", "normalize", "dropout", "softmax", "exp", "sqrt",
+    "log", "abs", "nan_to_num", "mish", "hardswish", "clamp_min", "clamp_max", "minimum", "maximum",
+    "round", "sign", "sin", "cos", "square", "tanhshrink", "logsigmoid", "threshold",
+}  # fmt: skip
+"""Functions that bend a value: numbers in, as many numbers out, and no sum of products of them."""
+
+_PURE = (
+    set(_RULES) | _COPIES | _VIEWS | _CUTS | BENDS | {"transpose", "permute", "t", "cat", "stack"}
+) - {"dropout", "batch_norm"}
+"""Functions that make the same of the same, and nothing else."""
+
+RANGES = {
+    "sigmoid": (0.0, 1.0), "hardsigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0), "softsign": (-1.0, 1.0), "sin": (-1.0, 1.0), "cos": (-1.0, 1.0),
+}  # fmt: skip
+"""Least and largest value of what some functions make."""
+
+
+def fits(value: Tensor, shape: torch.Size) -> bool:
+    """Whether a value is one number for each number of a shape, or broadcasts to it."""
+    if value.numel() == prod(shape):
+        return True
+    if value.dim() > len(shape):
+        return False
+    sizes = zip(reversed(value.shape), reversed(shape), strict=False)
+    return all(one in (1, size) for one, size in sizes)

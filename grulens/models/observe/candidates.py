@@ -1,0 +1,148 @@
+"""Which modules of a model may hold a cell that can be observed: those that carry a state.
+
+That is seen from their code alone, so that nobody has to run a model to learn what is in it: a
+forward that takes a state, or one that goes round a loop.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+from typing import Any
+
+from torch import nn
+
+from grulens.models.adapters.lookalike import STATE
+from grulens.models.observe.look import known_forms
+
+_BACK = {"JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"}
+
+
+def may_carry(module: nn.Module) -> str:
+    """How the code of a module may carry a state, in words; "" if nothing in it says so.
+
+    >>> class Mine(nn.Module):
+    ...     def forward(self, x, hidden): ...
+    >>> may_carry(Mine()), may_carry(nn.Linear(2, 3))
+    ("takes a state, 'hidden'", '')
+    """
+    kind: Any = type(module)
+    return _of_class(kind)
+
+
+@functools.cache
+def _of_class(kind: type[Any]) -> str:
+    if kind.__module__.startswith("torch."):
+        return ""
+    forward = inspect.unwrap(getattr(kind, "forward", None) or _nothing)
+    code = getattr(forward, "__code__", None)
+    if code is None or getattr(forward, "__module__", "").startswith("torch."):
+        return ""
+    takes = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    states = [name for name in takes if STATE.match(name.lower())]
+    if len(takes) > 1 and states:
+        return f"takes a state, {states[0]!r}"
+    return "goes round a loop" if any(map(_loops, _codes(kind))) else ""
+
+
+def candidates(model: nn.Module, known: Iterable[nn.Module] = ()) -> dict[str, nn.Module]:
+    """The modules of a model that may carry a state, by dotted path.
+
+    A module that holds an opened layer carries that one's state, and is left out.
+
+    Args:
+        model: the model.
+        known: the modules that are opened already.
+    """
+    opened = set(known)
+    inside = {part for module in opened for part in module.modules()}
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if module not in inside and may_carry(module) and not opened & set(module.modules())
+    }
+
+
+def has_unopened(model: nn.Module, known: Iterable[nn.Module]) -> bool:
+    """Whether a model has modules that may carry a state of their own; arguments as above."""
+    return bool(candidates(model, known))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cell that was found in a run, or may be.
+
+    Attributes:
+        name: of its layer; before a run, the path of its module.
+        kind: the module's class.
+        equation: which its states obey: "h = z h_prev + (1 - z) n"; "" before a run.
+        words: the same, and where in the code its signals stand; before a run, how its module may
+            carry a state.
+    """
+
+    name: str
+    kind: str
+    equation: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}, {self.words}"
+
+
+def observed_in(model: nn.Module, known: Iterable[nn.Module]) -> tuple[Candidate, ...]:
+    """The cells of a model that runs have shown, or modules that may hold some.
+
+    Args:
+        model: the model.
+        known: the modules that are opened already.
+    """
+    parts = dict(model.named_modules())
+    if forms := known_forms(model):
+        return tuple(
+            Candidate(
+                form.name, type(parts[form.path]).__name__, form.equation, f"observed: {form.words}"
+            )
+            for form in forms
+        )
+    found = candidates(model, known)
+    inner = {
+        path: module
+        for path, module in found.items()
+        if not any(
+            other is not module and other in set(module.modules()) for other in found.values()
+        )
+    }
+    return tuple(
+        Candidate(
+            path or "cell",
+            type(module).__name__,
+            "",
+            f"{may_carry(module)}: record(model, ...) looks for its gates in its own forward",
+        )
+        for path, module in inner.items()
+    )
+
+
+def _codes(kind: type[Any]) -> Iterator[CodeType]:
+    """The code of all methods that somebody wrote for a class."""
+    for base in kind.__mro__:
+        if base.__module__.startswith(("torch.", "builtins")):
+            continue
+        for value in vars(base).values():
+            if isinstance(value, FunctionType) and not value.__name__.startswith("__init"):
+                yield inspect.unwrap(value).__code__
+
+
+def _loops(code: CodeType) -> bool:
+    if any(one.opname in _BACK for one in dis.get_instructions(code)):
+        return True
+    # a comprehension is code of its own
+    inner = (part for part in code.co_consts if isinstance(part, CodeType))
+    return any(map(_loops, inner))
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,150 @@
+"""An observed cell: the sites of its signals in somebody's code, and the equation they obey."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grulens.cells.cell import Role
+from grulens.cells.mix import GatedForm, Polynomial
+from grulens.models.observe.sites import Site
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One value of every step: what a site makes or is given.
+
+    Attributes:
+        site: the site.
+        each: how often a step comes by there.
+        ordinal: which of these times it is.
+        part: which part of the result it is, or which argument.
+        given: whether it is an argument.
+        keyword: by what name it is given; empty if by its place.
+    """
+
+    site: Site
+    each: int
+    ordinal: int
+    part: int = 0
+    given: bool = False
+    keyword: str = ""
+
+    def __repr__(self) -> str:
+        which = f", time {self.ordinal + 1} of {self.each} in a step" if self.each > 1 else ""
+        what = f"argument {self.part + 1} of " if self.given else ""
+        return f"{what}{self.site}{which}"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A signal of an observed cell.
+
+    Attributes:
+        name: by which it is asked for.
+        words: what it is.
+        role: what it does in the cell.
+        spot: where its value is read.
+        bend: the function that made it ("sigmoid"); empty if it is none of those that are known.
+        pre: where the argument of that function is read, if it is one number for each of the
+            signal's; None if not.
+        low: its least value, as far as the function says it.
+        high: its largest one.
+        also: where else a value that is made before the loop goes in the step.
+    """
+
+    name: str
+    words: str
+    role: Role
+    spot: Spot
+    bend: str = ""
+    pre: Spot | None = None
+    low: float = -float("inf")
+    high: float = float("inf")
+    also: tuple[Spot, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Where the code makes it, or reads it: "line 41 of mynet.py, sigmoid"."""
+        site = self.spot.site
+        made = f", {self.bend}" if self.bend else ""
+        if self.spot.given:
+            made = ", made before the loop"
+        return f"line {site.line} of {site.file}{made}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.where}"
+
+
+@dataclass(frozen=True)
+class ObservedForm:
+    """One state that a run carries from step to step, and how a step mixes it with new values.
+
+    Attributes:
+        path: the module whose forward makes the mix.
+        name: what the layer is called.
+        signals: what stands in the mix and before it, in the order in which a step makes them; the
+            states last.
+        form: the mix, its symbols the names of signals.
+        mix: where the mix is read, before what bends it.
+        state: where the state after the step is read.
+        before: where the state before the step is read.
+        bend: the function between the mix and the state; empty if there is none.
+        bend_before: the function through which the mix reads the state before; empty if none.
+        lag: how many states the same lines carry in turn.
+        turn: which of these it is.
+        output: the state as what makes it out of the mix; h = o tanh(c) of an LSTM; None if h is
+            the mixed state itself.
+        output_bend: the function that bends the mixed state in `output`.
+        read: where the bent state before is read, if it is bent.
+        others: what else a step makes that is one number for each of the state's: "line 44", and
+            "line 44.2" where that line makes more. An edit may name it.
+        shape: the shape of one row's state.
+        in_place: whether the code writes over values that are read.
+    """
+
+    path: str
+    name: str
+    signals: tuple[Observed, ...]
+    form: GatedForm
+    mix: Spot
+    state: Spot
+    before: Spot
+    bend: str = ""
+    bend_before: str = ""
+    lag: int = 1
+    turn: int = 0
+    output: Polynomial | None = None
+    output_bend: str = ""
+    read: Spot | None = None
+    shape: tuple[int, ...] = ()
+    others: tuple[Observed, ...] = ()
+    in_place: bool = False
+
+    @property
+    def carried(self) -> str:
+        """The name of the signal that the mix carries: h, or c where h is made of it."""
+        return "h" if self.output is None else "c"
+
+    @property
+    def equation(self) -> str:
+        """The step in one line: "h = z h_prev + (1 - z) n"."""
+        name = self.carried
+        before = f"{name}_prev"
+        if self.bend_before:
+            before = f"{self.bend_before}({before})"
+        order = [signal.name for signal in self.signals]
+        mix = self.form.said(before, order)
+        lines = [f"{name} = {self.bend}({mix})" if self.bend else f"{name} = {mix}"]
+        if self.output is not None:
+            read = f"{self.output_bend}({name})" if self.output_bend else name
+            lines.append(f"h = {GatedForm(self.output, Polynomial({})).said(read, order)}")
+        return "; ".join(lines)
+
+    @property
+    def words(self) -> str:
+        """Where the signals stand in the code, and the equation."""
+        made = [str(signal) for signal in self.signals if signal.name not in ("h", "c")]
+        return "; ".join([*made, self.equation])
+
+    def __str__(self) -> str:
+        return self.words

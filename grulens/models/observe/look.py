@@ -1,0 +1,120 @@
+"""The look at a model that finds its observed cells, once for each way into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from grulens.errors import RecordingError
+from grulens.models.observe.find import NotFound, find
+from grulens.models.observe.form import ObservedForm
+from grulens.models.observe.observing import Observing, cell_of
+from grulens.models.observe.paths import Paths
+from grulens.models.observe.reading import BEGAN, began
+from grulens.models.observe.trace import Trace
+from grulens.models.restore.interrupts import grads
+from grulens.models.restore.untouched import untouched
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a run found.
+
+    Attributes:
+        forms: the observed cells.
+        refused: the states that no gated form explains.
+    """
+
+    forms: tuple[ObservedForm, ...]
+    refused: tuple[NotFound, ...]
+
+
+_seen: WeakKeyDictionary[nn.Module, dict[str | None, Look]] = WeakKeyDictionary()
+
+
+def looked(model: nn.Module) -> list[Look]:
+    """What earlier looks at a model found."""
+    return list(_seen.get(model, {}).values())
+
+
+def known_forms(model: nn.Module) -> tuple[ObservedForm, ...]:
+    """The observed cells of a model that earlier looks found; of one name the last."""
+    forms = {form.name: form for look in looked(model) for form in look.forms}
+    return tuple(forms.values())
+
+
+def forget(model: nn.Module) -> None:
+    """Forget what earlier looks at a model found: its code may be another since."""
+    _seen.pop(model, None)
+
+
+def look_at(
+    model: nn.Module,
+    run: Callable[[], Any],
+    call: str | None = None,
+    skip: tuple[nn.Module, ...] = (),
+) -> Look:
+    """The observed cells of a model; it is run for that, unless it was before.
+
+    Args:
+        model: the model.
+        run: runs it; nothing of that run remains.
+        call: the name of the way in.
+        skip: the modules whose inside is known already.
+    """
+    known = _seen.setdefault(model, {})
+    if call not in known:
+        inside = {part for module in skip for part in module.modules()}
+        paths = Paths({p: m for p, m in model.named_modules() if m not in inside})
+        trace = Trace(paths, BEGAN)
+        with ExitStack() as undo:
+            undo.enter_context(untouched(model))
+            undo.enter_context(grads(False))
+            for one in paths.follow():
+                undo.callback(one)
+            undo.enter_context(trace)
+            began(run)
+        forms, refused = find(trace)
+        held, not_held = tried(model, run, forms)
+        known[call] = Look(tuple(held), (*refused, *not_held))
+    return known[call]
+
+
+def tried(
+    model: nn.Module, run: Callable[[], Any], forms: Sequence[ObservedForm]
+) -> tuple[list[ObservedForm], list[NotFound]]:
+    """The forms whose signals act as their equations say, when they are changed, and the others.
+
+    Args:
+        model: the model.
+        run: runs it; nothing of that run remains.
+        forms: what was found.
+    """
+    if not forms:
+        return [], []
+    cells = {form.name: cell_of(form, "") for form in forms}
+    trial = Observing(
+        {form.name: form for form in forms}, cells, model, keep=list(cells), edits={},
+        placed=lambda name, rows: (0, None), graph=False, is_here=lambda: True, nudged=True,
+    )  # fmt: skip
+    with ExitStack() as undo:
+        undo.enter_context(untouched(model))
+        undo.enter_context(grads(False))
+        for one in trial.follow():
+            undo.callback(one)
+        began(run)
+    held: list[ObservedForm] = []
+    refused: list[NotFound] = []
+    for form in forms:
+        try:
+            trial.segments(form.name)
+            held.append(form)
+        except RecordingError as error:
+            why = f"{form.equation} was found, and does not act so when its signals are changed"
+            refused.append(NotFound(form.state.site, f"{why}: {error}"))
+    return held, refused

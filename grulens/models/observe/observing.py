@@ -1,0 +1,293 @@
+"""The observed cells of a model in one run: what is read of them, changed in them, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from grulens.cells.cell import Signal
+from grulens.cells.changes import Program
+from grulens.cells.observed import ObservedCell
+from grulens.errors import RecordingError, SignalError
+from grulens.models.call.place import EditLike, Place
+from grulens.models.observe.form import Observed, ObservedForm, Spot
+from grulens.models.observe.paths import Paths
+from grulens.models.observe.reading import BEGAN, Change, Reading, Series
+from grulens.models.observe.segment import BEFORE, MIX, READ, ObservedSegment
+from grulens.models.restore.interrupts import grads
+
+Placed = Callable[[str, int], tuple[int, Callable[[], Tensor] | None]]
+"""From a layer and its rows to the length of the unedited run's time axis, and its mean."""
+
+
+def cell_of(form: ObservedForm, kind: str) -> ObservedCell:
+    """What is known of an observed cell.
+
+    Args:
+        form: its form.
+        kind: the class of its module.
+    """
+    signals, others = (
+        tuple(
+            Signal(
+                one.name, one.words, one.low, one.high, one.role,
+                bool(one.bend) and one.name != "h",
+            )
+            for one in several
+        )
+        for several in (form.signals, form.others)
+    )  # fmt: skip
+    lines = {one.name: (one.where, one.spot.site.text) for one in form.signals}
+    return ObservedCell(
+        kind, signals, form.form, form.equation, form.carried, form.shape, others, lines
+    )
+
+
+@dataclass(eq=False)
+class Observing:
+    """What stands in a model while its observed cells are watched.
+
+    Args:
+        forms: the cells, by the names of their layers.
+        cells: what is known of each, the same.
+        model: the model.
+        keep: the layers to record.
+        edits: what to change in each, by layer.
+        placed: the unedited run's length and mean, where an edit refers to it.
+        graph: whether what is recorded is part of autograd's graph.
+        is_here: whether the code that runs is to be read.
+        nudged: whether every signal is made a little smaller at every step: what follows from that
+            tells whether the equations hold for other values too.
+    """
+
+    forms: dict[str, ObservedForm]
+    cells: dict[str, ObservedCell]
+    model: nn.Module
+    keep: Sequence[str]
+    edits: dict[str, list[EditLike]]
+    placed: Placed
+    graph: bool
+    is_here: Callable[[], bool]
+    nudged: bool = False
+    _series: dict[str, dict[str, Series]] = field(default_factory=dict)
+    _programs: dict[str, tuple[int, Program]] = field(default_factory=dict)
+    _is_read: bool = False
+
+    def follow(self) -> Iterator[Callable[[], None]]:
+        """Read the run from now on; each thing that is done comes with what undoes it."""
+        every: list[Series] = []
+        for name, form in self.forms.items():
+            if name in self.keep or self.edits.get(name):
+                every += self._of(form)
+        modules = dict(self.model.named_modules())
+        used = {one.spot.site.path for one in every}
+        paths = Paths({path: modules[path] for path in modules if _near(path, used)})
+        yield from paths.follow()
+        copies = any(form.in_place for form in self.forms.values())
+        self.reading = Reading(
+            every,
+            paths,
+            BEGAN,
+            is_here=self.is_here,
+            copies=copies,
+            graph=self.graph,
+        )
+        self.reading.__enter__()  # type: ignore[no-untyped-call]  # torch's
+        self._is_read = True
+        yield self.stop
+
+    def stop(self) -> None:
+        """Read no more."""
+        if self._is_read:
+            self._is_read = False
+            self.reading.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
+
+    def _of(self, form: ObservedForm) -> list[Series]:
+        """What is read of a cell, and the changes there."""
+        edits = self.edits.get(form.name, [])
+        changed = {edit.signal for edit in edits}
+        kept = form.name in self.keep
+        spots: dict[str, Spot] = {one.name: one.spot for one in form.signals}
+        spots[BEFORE] = form.before
+        if form.bend:
+            spots[MIX] = form.mix
+        if form.read is not None:
+            spots[READ] = form.read
+        found = self._series[form.name] = {
+            name: Series(spot, keep=kept) for name, spot in spots.items()
+        }
+        more = []
+        for one in (*form.signals, *form.others):
+            if self.nudged:
+                if one.name not in form.form.symbols:
+                    continue
+                change: Change = _nudged
+            elif one.name in changed:
+                change = partial(self._changed, form, one, False)
+            else:
+                continue
+            if one.name in found:
+                found[one.name].change = change
+            else:
+                more.append(Series(one.spot, change=change, keep=False))
+            more += [Series(spot, change=change, keep=False) for spot in one.also]
+            if one.pre is not None and not self.nudged:
+                before = partial(self._changed, form, one, True)
+                more.append(Series(one.pre, change=before, keep=False))
+        if "h" in changed and not form.bend and kept:
+            # the mix is the state before it is changed
+            unchanged = Series(form.state, keep=True)
+            found[MIX] = unchanged
+            return [unchanged, *more, *(one for name, one in found.items() if name != MIX)]
+        return [*more, *found.values()]
+
+    def _changed(
+        self, form: ObservedForm, signal: Observed, before: bool, step: int, value: Tensor
+    ) -> Tensor:
+        """The value of a signal at a step after the edits; `before` its activation or behind it."""
+        program = self._program(form, step, value)
+        if program is None or signal.name not in program.signals:
+            return value
+        whole = _filled(value, form.shape)
+        flat = whole.reshape(len(whole), 1, -1)
+        act = program.shift if before else program.apply
+        made = act(signal.name, flat, 0)
+        if made is flat:
+            return value
+        made = made.reshape(whole.shape).to(value.dtype)
+        return made.reshape(value.shape) if value.numel() == made.numel() else made
+
+    def _program(self, form: ObservedForm, step: int, value: Tensor) -> Program | None:
+        at, known = self._programs.get(form.name, (-1, None))
+        if at == step and known is not None:
+            return known
+        like = _filled(value, form.shape)
+        if not like.is_floating_point():
+            like = like.float()
+        rows = len(like)
+        made = self._made(form, rows, step, 1, like.reshape(rows, -1))
+        self._programs[form.name] = step, made
+        return made
+
+    def _made(self, form: ObservedForm, rows: int, start: int, steps: int, like: Tensor) -> Program:
+        total, mean = self.placed(form.name, rows)
+        place = Place(
+            form.name, rows, steps, self.cells[form.name], start, total or start + steps, None,
+            like.detach(), mean or _no_mean,
+        )  # fmt: skip
+        changes = [edit.change(place) for edit in self.edits[form.name]]
+        every = (*form.signals, *form.others)
+        reached = {one.name for one in every if one.pre is not None}
+        for change in changes:
+            if change.before_activation and change.signal not in reached:
+                raise SignalError(
+                    f"a shift acts before an activation, and {change.signal!r} of layer "
+                    f"{form.name!r} is cut out of a larger result behind its own: use clamp or "
+                    "scale, or shift another signal"
+                )
+        return Program(changes, steps, like.detach())
+
+    def lengths(self) -> dict[str, int]:
+        """How many steps each cell ran.
+
+        Raises:
+            RecordingError: the run came by some signals more often than by others.
+        """
+        return {name: self._steps(name) for name in self._series}
+
+    def _steps(self, name: str) -> int:
+        form, series = self.forms[name], self._series[name]
+        steps = self.reading.times(form.state.site) // form.state.each
+        for one in series.values():
+            times = self.reading.times(one.spot.site)
+            if times != steps * one.spot.each:
+                raise RecordingError(
+                    f"layer {name!r} came by {one.spot!r} {times} times in {steps} steps; expected "
+                    f"{one.spot.each} a step, as in the run in which its gates were found: its "
+                    "code takes another way at some steps, so what was read there is not known to "
+                    "belong to them"
+                )
+        return steps
+
+    def segments(self, *names: str) -> dict[str, list[ObservedSegment]]:
+        """What was read of each cell that is kept, checked at every step.
+
+        Args:
+            *names: the layers; none is all.
+
+        Raises:
+            RecordingError: a step does not obey the equation of its cell.
+        """
+        found = {}
+        for name in names or self._series:
+            steps = self._steps(name)
+            if name not in self.keep or not steps:
+                continue
+            form, series = self.forms[name], self._series[name]
+            after, before = series[form.carried].values, series[BEFORE].values
+            # a step that does not begin where the last one ended begins another run of the lines
+            cuts = [0, *(i for i in range(1, steps) if not _equal(after[i - 1], before[i])), steps]
+            found[name] = [self._segment(form, slice(*cut)) for cut in pairwise(cuts)]
+        return found
+
+    def _segment(self, form: ObservedForm, steps: slice) -> ObservedSegment:
+        cell = self.cells[form.name]
+        read = {name: one.values[steps] for name, one in self._series[form.name].items()}
+        made = ObservedSegment(cell, read)
+        _check(form, made, steps.start)
+        if self.edits.get(form.name):
+            program = self._made(form, len(made.h_0), steps.start, made.steps, made.h_0)
+            made = replace(made, program=program)
+        return made
+
+
+def _check(form: ObservedForm, segment: ObservedSegment, start: int) -> None:
+    with grads(False):
+        for block, error, allowed in segment.errors():
+            off = error > allowed
+            if not bool(off.any()):
+                continue
+            step = int(off.any(2).any(0).nonzero()[0])
+            worst = float(error[:, step].max())
+            raise RecordingError(
+                f"layer {form.name!r} does not obey {form.equation} at step "
+                f"{start + block + step}: it is off by {worst:.2g}. Its code computes something "
+                "else there than in the steps in which its gates were found"
+            )
+
+
+def _nudged(step: int, value: Tensor) -> Tensor:
+    return value * 0.875 if value.is_floating_point() else value
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two states are the same numbers."""
+    if one.numel() != other.numel():
+        return False
+    if one.data_ptr() == other.data_ptr() and one.dtype is other.dtype:
+        return True
+    return torch.equal(one.flatten(), other.flatten().to(one.dtype))
+
+
+def _no_mean() -> Tensor:
+    raise RecordingError("the mean of the unedited run is not known here")
+
+
+def _near(path: str, used: set[str]) -> bool:
+    """Whether a module is one of some, or holds or is held by one."""
+    return any(path == other or other.startswith(f"{path}.") or not path or not other
+               or path.startswith(f"{other}.") for other in used)  # fmt: skip
+
+
+def _filled(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A value of one step as one number for each unit of each row."""
+    if value.dim() == len(shape) + 1:
+        return value.expand(len(value), *shape)
+    if value.dim() and value.numel() and value[0].numel() == torch.Size(shape).numel():
+        return value.reshape(len(value), *shape)
+    return value.expand(1, *shape)

@@ -1,0 +1,146 @@
+"""Reads the signals of observed cells while their model runs, and changes them on the way."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from grulens.models.observe.form import Spot
+from grulens.models.observe.paths import Paths
+from grulens.models.observe.sites import Chain, Site, chain_from
+from grulens.models.observe.trace import frame_here, name_of, writes
+
+Change = Callable[[int, Tensor], Tensor]
+"""From a step and the value there to the value that goes on."""
+
+
+def began(run: Callable[[], Any]) -> Any:
+    """What a run returns. The calls that lead to a site are counted from here."""
+    return run()
+
+
+BEGAN: CodeType = inspect.unwrap(began).__code__
+
+
+@dataclass(eq=False)
+class Series:
+    """What was read at one spot, step by step."""
+
+    spot: Spot
+    values: list[Tensor] = field(default_factory=list)
+    change: Change | None = None
+    keep: bool = True
+
+
+class Reading(TorchFunctionMode):
+    """Reads spots in a run.
+
+    Args:
+        spots: what to read, and what to change there.
+        paths: says which module's forward runs.
+        end: the code that begins the run.
+        is_here: whether the code that runs is to be read.
+        copies: whether the code writes over values, so that copies must be kept.
+        graph: whether what is kept is part of autograd's graph.
+    """
+
+    def __init__(
+        self,
+        series: Iterable[Series],
+        paths: Paths,
+        end: CodeType,
+        *,
+        is_here: Callable[[], bool],
+        copies: bool = False,
+        graph: bool = False,
+    ) -> None:
+        super().__init__()
+        self._paths, self._end, self._copies, self._graph = paths, end, copies, graph
+        self._is_here = is_here
+        self._here = defaultdict[tuple[str, Chain, str], list[Series]](list)
+        for one in series:
+            site = one.spot.site
+            self._here[site.path, site.chain, site.function].append(one)
+        self._names = {name for _, _, name in self._here}
+        self._wanted: dict[Any, str] = {}
+        """Names of the functions that stand at a site, as they were met; "" of all others."""
+        self.counts = Counter[tuple[str, Chain, str]]()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = self._wanted.get(func)
+        if name is None:
+            name = name_of(func)
+            name = self._wanted[func] = name if name in self._names else ""
+        if not name:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        kwargs = kwargs or {}
+        key = self._paths.now, chain_from(frame_here(), self._end), name
+        series = self._here.get(key)
+        if series is None or not self._is_here():
+            return func(*args, **kwargs)
+        count = self.counts[key]
+        self.counts[key] = count + 1
+        for one in series:
+            step, ordinal = divmod(count, one.spot.each)
+            if one.spot.given and ordinal == one.spot.ordinal:
+                args, kwargs = self._given(one, step, args, kwargs)
+        result = func(*args, **kwargs)
+        for one in series:
+            step, ordinal = divmod(count, one.spot.each)
+            if not one.spot.given and ordinal == one.spot.ordinal:
+                result = self._made(one, step, result, in_place=writes(name))
+        return result
+
+    def _given(
+        self, one: Series, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        part, keyword = one.spot.part, one.spot.keyword
+        value = kwargs[keyword] if keyword else args[part]
+        if one.change is not None and isinstance(value, Tensor):
+            value = one.change(step, value)
+            if keyword:
+                kwargs = {**kwargs, keyword: value}
+            else:
+                args = (*args[:part], value, *args[part + 1 :])
+        self._keep(one, value)
+        return args, kwargs
+
+    def _made(self, one: Series, step: int, result: Any, *, in_place: bool) -> Any:
+        several = isinstance(result, tuple | list)
+        value = result[one.spot.part] if several else result
+        if one.change is not None:
+            changed = one.change(step, value)
+            if changed is not value:
+                if in_place:
+                    value.copy_(changed)
+                elif several:
+                    parts = [*result]
+                    parts[one.spot.part] = value = changed
+                    result = type(result)(parts) if type(result) in (tuple, list) else tuple(parts)
+                else:
+                    result = value = changed
+        self._keep(one, value)
+        return result
+
+    def _keep(self, one: Series, value: Any) -> None:
+        if not one.keep:
+            return
+        if not isinstance(value, Tensor):
+            value = torch.tensor(float(value))
+        if not self._graph:
+            value = value.detach()
+        one.values.append(value.clone() if self._copies and not self._graph else value)
+
+    def times(self, site: Site) -> int:
+        """How often the run came by a site."""
+        return self.counts[site.path, site.chain, site.function]

@@ -1,0 +1,199 @@
+"""Where in somebody's code an operation stands, and how that code calls what it makes there."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import itertools
+import linecache
+import os
+import textwrap
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_OWN = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
+_CHECKS = (f"{os.sep}jaxtyping{os.sep}", f"{os.sep}beartype{os.sep}", "<@beartype")
+_DEMO = os.path.join(_OWN, "demo") + os.sep
+
+Chain = tuple[tuple[int, int], ...]
+"""The calls that lead to an operation, the innermost first: the id of each one's code, and the
+instruction in it."""
+
+_CODES: dict[int, CodeType] = {}
+"""Code by its id. It is held here, so that no other code comes to have that id."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place in the code at which an operation stands.
+
+    A loop comes by the same site at every step. Two modules of one class have different sites.
+
+    Attributes:
+        path: the dotted path of the module whose forward runs.
+        chain: the calls that lead there from the beginning of the run.
+        function: the name of torch's function.
+    """
+
+    path: str
+    chain: Chain
+    function: str
+
+    @property
+    def code(self) -> tuple[CodeType, int]:
+        """The user's innermost code and the instruction in it."""
+        number, instruction = self.chain[0]
+        return _CODES[number], instruction
+
+    @property
+    def line(self) -> int:
+        """The number of the line."""
+        return _span(*self.code)[0]
+
+    @property
+    def file(self) -> str:
+        """The name of the file, without its folder."""
+        return os.path.basename(self.code[0].co_filename)
+
+    @property
+    def text(self) -> str:
+        """The expression as it stands in the code; empty where nobody has that."""
+        first, last, begin, end = _span(*self.code)
+        lines = [linecache.getline(self.code[0].co_filename, n) for n in range(first, last + 1)]
+        if not all(lines) or begin is None or end is None:
+            return ""
+        # columns are counted in bytes
+        joined = [line.encode() for line in lines]
+        joined[-1] = joined[-1][:end]
+        joined[0] = joined[0][begin:]
+        return " ".join(b" ".join(joined).decode(errors="replace").split())
+
+    def name(self, part: int = 0, depth: int = 0) -> str:
+        """The variable to which the code gives what it makes here; empty if it gives it none.
+
+        Args:
+            part: which part of a tuple.
+            depth: how many calls further out to look.
+        """
+        if depth >= len(self.chain):
+            return ""
+        number, instruction = self.chain[depth]
+        code = _CODES[number]
+        first, _, begin, _ = _span(code, instruction)
+        return _targets(code).get((first, begin, part), "")
+
+    def __repr__(self) -> str:
+        return f"line {self.line} of {self.file}, {self.function}"
+
+
+_USERS: dict[int, bool] = {}
+"""Whether code is somebody's own, by its id."""
+
+
+def is_users(code: CodeType) -> bool:
+    """Whether a piece of code is neither torch's nor grulens' own, nor what checks annotations.
+
+    A demo's model is a user's.
+    """
+    name = code.co_filename
+    if name.startswith(_DEMO):
+        return True
+    return not (name.startswith((_TORCH, _OWN)) or any(mark in name for mark in _CHECKS))
+
+
+def chain_from(frame: FrameType | None, end: CodeType) -> Chain:
+    """The user's calls from a frame out to the code that began the run."""
+    found = []
+    while frame is not None:
+        code = frame.f_code
+        if code is end:
+            break
+        number = id(code)
+        users = _USERS.get(number)
+        if users is None:
+            users = _USERS[number] = is_users(code)
+            _CODES[number] = code
+        if users:
+            found.append((number, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(found)
+
+
+@functools.cache
+def _positions(code: CodeType) -> tuple[Any, ...]:
+    return tuple(code.co_positions())
+
+
+def _span(code: CodeType, instruction: int) -> tuple[int, int, int | None, int | None]:
+    """First and last line of an instruction's expression, and its first and last column."""
+    first, last, begin, end = _positions(code)[instruction // 2]
+    first = code.co_firstlineno if first is None else first
+    return first, first if last is None else last, begin, end
+
+
+@functools.cache
+def _targets(code: CodeType) -> dict[tuple[int, int | None, int], str]:
+    """By line and column of an expression and part of its value, the name that it is given."""
+    begin = code.co_firstlineno
+    lines = list(
+        itertools.takewhile(bool, (linecache.getline(code.co_filename, n) for n in _from(begin)))
+    )
+    text = textwrap.dedent("".join(_block(lines)))
+    shift = len(lines[0]) - len(lines[0].lstrip()) if lines else 0
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return {}
+    found: dict[tuple[int, int | None, int], str] = {}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        for value, names in _given(target, node.value):
+            place = begin + value.lineno - 1, value.col_offset + shift
+            for part, name in enumerate(names):
+                found.setdefault((*place, part), name)
+            if isinstance(node, ast.AugAssign):
+                own = begin + node.lineno - 1, node.col_offset + shift
+                found.setdefault((*own, 0), names[0])
+    return found
+
+
+def _given(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, list[str]]]:
+    """The expressions of an assignment, each with the names of what it gives."""
+    if isinstance(target, ast.Tuple | ast.List):
+        if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts):
+            pairs = zip(target.elts, value.elts, strict=True)
+            return [found for t, v in pairs for found in _given(t, v)]
+        return [(value, [_word(part) for part in target.elts])]
+    return [(value, [_word(target)])]
+
+
+def _word(target: ast.expr) -> str:
+    if isinstance(target, ast.Name):
+        return target.id
+    return target.attr if isinstance(target, ast.Attribute) else ""
+
+
+def _from(begin: int) -> range:
+    return range(max(1, begin), begin + 2000)
+
+
+def _block(lines: list[str]) -> list[str]:
+    """The lines of one function: until one that stands no further in than its first."""
+    if not lines:
+        return []
+    depth = len(lines[0]) - len(lines[0].lstrip())
+    found = [lines[0]]
+    opened = lines[0].lstrip().startswith(("def ", "async ", "lambda"))
+    for line in lines[1:]:
+        text = line.strip()
+        if opened and text and len(line) - len(line.lstrip()) <= depth and text[0] not in ")]}#":
+            break
+        opened = opened or line.lstrip().startswith(("def ", "async "))
+        found.append(line)
+    return found

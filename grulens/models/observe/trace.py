@@ -1,0 +1,221 @@
+"""What a run makes from what: every call of torch in it, for the first few steps of each loop.
+
+All that Python calls of torch passes a `TorchFunctionMode`. It sees what goes in and what comes
+out, and where in the code that stands. From that follows which value was made of which.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from grulens.models.observe.paths import Paths
+from grulens.models.observe.sites import Chain, Site, chain_from
+
+FIRST = 12
+"""How often a site is looked at: enough for some steps, whatever stands in a step several times."""
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor at one moment of a run: after an operation in place, it is another value.
+
+    Attributes:
+        tensor: it.
+        node: the operation that made it; None if none was seen.
+        part: which part of that operation's result it is.
+        first: an equal value that an equal call made before, or None.
+        again: the equal values that equal calls made after it.
+    """
+
+    tensor: Tensor
+    node: Node | None = None
+    part: int = 0
+    first: Value | None = None
+    again: list[Value] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Value({tuple(self.shape)} of {self.node})"
+
+    @property
+    def shape(self) -> torch.Size:
+        """Its shape."""
+        return self.tensor.shape
+
+
+@dataclass(eq=False)
+class Node:
+    """One call of torch.
+
+    Attributes:
+        number: its place among all calls of the run.
+        site: where it stands.
+        function: the name of torch's function without underscores: "mul" of `*`, `*=` and `mul_`.
+        args: its arguments, a `Value` for every tensor.
+        kwargs: those by name.
+        results: what it made.
+        in_place: whether it wrote over its first argument.
+        names: by which it was given its arguments, where it was given all of them by name.
+    """
+
+    number: int
+    site: Site
+    function: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: list[Value] = field(default_factory=list)
+    in_place: bool = False
+    names: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> Iterator[Value]:
+        """The tensors among its arguments."""
+        yield from _values(self.args)
+        yield from _values(tuple(self.kwargs.values()))
+
+    def __repr__(self) -> str:
+        return f"Node({self.number}, {self.site})"
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument by its place or its name."""
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
+
+_PLACES = ("input", "other", "end", "weight", "tensor1", "tensor2", "mask", "value")
+
+
+def _values(given: Any) -> Iterator[Value]:
+    if isinstance(given, Value):
+        yield given
+    elif isinstance(given, tuple | list):
+        for part in given:
+            yield from _values(part)
+
+
+class Trace(TorchFunctionMode):
+    """Notes the calls of torch in a run.
+
+    Args:
+        paths: says which module's forward runs.
+        end: the code that begins the run.
+
+    Attributes:
+        nodes: the calls, in order; of each site the first ones.
+        seen: how many calls there were, at all.
+        unseen: by site the number of the first call that was not looked at any more.
+    """
+
+    def __init__(self, paths: Paths, end: CodeType) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.seen = 0
+        self.unseen: dict[Site, int] = {}
+        self._paths, self._end = paths, end
+        self._counts: Counter[tuple[str, Chain, str]] = Counter()
+        # values hold their tensors, so no other tensor can have the same id meanwhile
+        self._values: dict[int, Value] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        self.seen += 1
+        number, raw = self.seen, name_of(func)
+        key = self._paths.now, chain_from(frame_here(), self._end), raw
+        count = self._counts[key] = self._counts[key] + 1
+        if count > FIRST or not key[1]:
+            if count == FIRST + 1:
+                self.unseen[Site(*key)] = number
+            return func(*args, **kwargs)
+        taken = self._taken(args), {name: self._taken(value) for name, value in kwargs.items()}
+        result = func(*args, **kwargs)
+        node = Node(number, Site(*key), plain(raw), *taken)
+        if not node.args and "input" in node.kwargs:
+            # by name or by place, it is the same call
+            node.names = tuple(name for name in _PLACES if name in node.kwargs)
+            node.args = tuple(node.kwargs.pop(name) for name in node.names)
+        node.in_place = writes(raw) or kwargs.get("out") is not None
+        made = result
+        if raw in ("__setitem__", "__set__"):
+            made = args[0] if args else None
+        for part, tensor in enumerate(made if isinstance(made, tuple | list) else [made]):
+            if isinstance(tensor, Tensor):
+                before = self._values.get(id(tensor))
+                if before is not None and not node.in_place and before.node is not None:
+                    # what gives back what it was given (a dropout that is off) makes nothing
+                    node.results.append(before)
+                    continue
+                value = Value(tensor, node, part)
+                self._values[id(tensor)] = value
+                node.results.append(value)
+        self.nodes.append(node)
+        return result
+
+    def _taken(self, given: Any) -> Any:
+        if isinstance(given, Tensor):
+            value = self._values.get(id(given))
+            if value is None:
+                value = self._values[id(given)] = Value(given)
+            return value
+        if type(given) in (tuple, list):
+            return type(given)(self._taken(part) for part in given)
+        return given
+
+
+def frame_here() -> Any:
+    """The frame that called torch: of the two that call this, the outer one's caller."""
+    return sys._getframe(2)
+
+
+def name_of(func: Any) -> str:
+    """The name of one of torch's functions; of a property that of its getter's owner.
+
+    >>> name_of(torch.sigmoid), name_of(Tensor.__rsub__), name_of(Tensor.T.__get__)
+    ('sigmoid', '__rsub__', 'T')
+    """
+    name: str = getattr(func, "__name__", "")
+    if name in ("__get__", "__set__"):
+        return getattr(getattr(func, "__self__", None), "__name__", name)
+    return name
+
+
+def writes(name: str) -> bool:
+    """Whether a function of this name writes over its first argument.
+
+    >>> writes("add_"), writes("__iadd__"), writes("__setitem__"), writes("__invert__")
+    (True, True, True, False)
+    """
+    if name.startswith("__"):
+        return name == "__setitem__" or name in _IN_PLACE
+    return name.endswith("_")
+
+
+_IN_PLACE = {f"__i{name}__" for name in ("add", "sub", "mul", "div", "truediv", "and", "or", "pow")}
+
+
+def plain(name: str) -> str:
+    """The name of a function without what says how it was called.
+
+    >>> [plain(name) for name in ("__mul__", "__rmul__", "mul_", "__imul__", "__rsub__", "where")]
+    ['mul', 'mul', 'mul', 'mul', 'rsub', 'where']
+    """
+    bare = name.strip("_")
+    if name in _IN_PLACE:
+        bare = bare[1:]
+    return _SAME.get(bare, bare)
+
+
+_SAME = {
+    "radd": "add", "rmul": "mul", "truediv": "div", "rtruediv": "rdiv", "true_divide": "div",
+    "multiply": "mul", "subtract": "sub", "negative": "neg", "special_expit": "sigmoid",
+    "concat": "cat", "concatenate": "cat", "invert": "logical_not", "and": "logical_and",
+    "or": "logical_or",
+}  # fmt: skip

@@ -1,0 +1,170 @@
+"""What a recorded run holds of a cell that was observed: its signals as its own code made them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from jaxtyping import Float
+from torch import Tensor
+
+from grulens.cells.observed import ObservedCell
+from grulens.errors import SignalError
+from grulens.models.derivative import Recorded
+from grulens.models.observe.segment import BEFORE, ObservedSegment
+from grulens.models.recording import LayerRecording
+from grulens.models.restore.interrupts import grads
+
+
+class ObservedLayer(LayerRecording):
+    """One observed cell of a recorded run. Every signal is (batch, time, unit).
+
+    The signals are h_prev, those that stand in the mix by the names of their roles (z, n, r; f, i,
+    g, o, c) or those that the code gives them, `a` and `b` of the gated form h = a h_prev + b, and
+    h. What its input is, only its module knows: it has no x. A state of several axes is laid out
+    in its units as torch lays out its memory; `cell.shape` is a row's own shape.
+
+    Attributes:
+        form: the equation that the states obey, with the lines of code of its signals.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from grulens import record
+    >>> class Mine(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.gate, self.new = nn.Linear(7, 4), nn.Linear(7, 4)
+    ...     def forward(self, x):
+    ...         h = x.new_zeros(len(x), 4)
+    ...         for t in range(x.shape[1]):
+    ...             both = torch.cat([x[:, t], h], 1)
+    ...             u = torch.sigmoid(self.gate(both))
+    ...             h = u * h + (1 - u) * torch.tanh(self.new(both))
+    ...         return h
+    >>> layer = record(Mine(), torch.ones(2, 5, 3))["cell"]
+    >>> layer.cell.equation, layer.z.shape
+    ('h = z h_prev + (1 - z) n', torch.Size([2, 5, 4]))
+    >>> layer.residual < 1e-6
+    True
+    """
+
+    segments: tuple[ObservedSegment, ...]  # type: ignore[assignment]
+
+    @property
+    def cell(self) -> ObservedCell:  # type: ignore[override]
+        """What is known of its cell."""
+        return self.segments[-1].cell
+
+    @property
+    def x(self) -> Tensor:
+        """It has none.
+
+        Raises:
+            SignalError: always.
+        """
+        raise SignalError(
+            f"layer {self.name!r} was observed in its module's own forward, and what its input is, "
+            f"only that knows; its signals are {', '.join(self.names)}"
+        )
+
+    @cached_property
+    def h(self) -> Float[Tensor, "batch time unit"]:
+        """State after the step."""
+        return self._signals["h"]
+
+    @property
+    def state(self) -> Float[Tensor, "batch time unit"]:
+        """What is carried to the next step: h, or the cell state of which h is made."""
+        return self._signals[self.cell.carried]
+
+    @cached_property
+    def state_prev(self) -> Float[Tensor, "batch time unit"]:
+        """What stood in each step as the state before."""
+        return self.joined([segment.value(BEFORE) for segment in self.segments])
+
+    @cached_property
+    def h_prev(self) -> Float[Tensor, "batch time unit"]:
+        """State before the step, as the step read it.
+
+        Raises:
+            SignalError: the cell carries another state than h.
+        """
+        if self.cell.carried != "h":
+            raise SignalError(
+                f"layer {self.name!r} carries {self.cell.carried}, of which h is made: the state "
+                "before a step is its .state_prev"
+            )
+        return self.state_prev
+
+    @cached_property
+    def _signals(self) -> dict[str, Tensor]:
+        names = [signal.name for signal in self.cell.signals]
+        segments = self.segments
+        graph = any(read.requires_grad for read in segments[0].read["h"])
+        with grads(graph):
+            found = {n: self.joined([s.value(n) for s in segments]) for n in names}
+            like = found[self.cell.carried]
+            found["a"] = self.cell.form.keep.value(found, like)
+            found["b"] = self.cell.form.write.value(found, like)
+        if graph and self.one_batch:
+            for name in names:
+                steps = [read for segment in segments for read in segment.read[name]]
+                if all(read.numel() == like[:, 0].numel() for read in steps):
+                    found[name] = Recorded.of_steps(self, name, found[name], steps)
+        return found
+
+    @property
+    def form(self) -> str:
+        """The equation, and where the code makes its signals, in one line."""
+        return self.cell.words
+
+    def explain(self) -> str:
+        """What was found, in lines: the equation, each signal with its code, and how exactly.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from grulens import record
+        >>> class Leaky(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.line = nn.Linear(5, 2)
+        ...     def forward(self, x):
+        ...         h = x.new_zeros(len(x), 2)
+        ...         for x_t in x.unbind(1):
+        ...             h = 0.5 * h + 0.5 * torch.tanh(self.line(torch.cat([x_t, h], 1)))
+        ...         return h
+        >>> print(record(Leaky(), torch.ones(1, 4, 3))["cell"].explain().splitlines()[0])
+        cell (Leaky): h = 0.5 h_prev + 0.5 n
+        """
+        cell = self.cell
+        rows = [(one.name, one.words, *cell.lines[one.name]) for one in cell.signals]
+        wide = [max(len(row[i]) for row in rows) for i in range(3)]
+        said = [
+            "  " + "  ".join([*(t.ljust(w) for t, w in zip(row[:3], wide, strict=True)), row[3]])
+            for row in rows
+        ]
+        head = f"{self.name} ({cell.kind}): {cell.equation}"
+        batch, time, unit = self.shape
+        check = (
+            f"compared at all {batch} x {time} x {unit} numbers (batch, time, unit): it is off by "
+            f"{self.residual:.1e} at most"
+        )
+        return "\n".join([head, *(line.rstrip() for line in said), check])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its signals by name."""
+        own = tuple(signal.name for signal in self.cell.signals)
+        before = ("h_prev",) if self.cell.carried == "h" else ()
+        return (*before, "a", "b", *own)
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name in ("a", "b") and vars(self).get("segments"):
+            return self._signals[name]
+        return super().__getattr__(name)
+
+    @cached_property
+    def residual(self) -> float:
+        """Largest difference between the mix of a step and what its signals make."""
+        with grads(False):
+            errors = [error for s in self.segments for _, error, _ in s.errors()]
+            return max((float(error.max()) for error in errors if error.numel()), default=0.0)
