@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from grulens.cells.cell import Signal
-from grulens.cells.mix import GatedForm
+from grulens.cells.mix import GatedForm, Polynomial
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,8 @@ class ObservedCell:
         others: what else of a step an edit may name: "line 44".
         shape: the shape of one row's state; a unit is one number of it, in the order in which torch
             lays them out.
+        bend: the function between the mix and the state, or through which the mix reads the state
+            before; empty if there is none.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class ObservedCell:
     shape: tuple[int, ...]
     others: tuple[Signal, ...] = ()
     lines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    bend: str = ""
 
     @property
     def hidden_size(self) -> int:
@@ -68,6 +71,17 @@ class ObservedCell:
             if signal.name == name:
                 return signal
         raise KeyError(name)
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether each state is a part of the one before and a part of a candidate, which sum to 1.
+
+        Nothing decays the state before, scales the mix or bends it: unrolled, a state is a weighted
+        mean of all candidates and the first state.
+        """
+        one, form = Polynomial.number(1), self.form
+        plain = form.decay.equals(one) and form.outside.equals(one) and not self.bend
+        return form.is_convex and plain
 
     def mixed(self, signals: Mapping[str, Tensor], before: Tensor) -> Tensor:
         """The mix a h_prev + b (batch, time, unit), before what bends it.

@@ -95,6 +95,24 @@ class ObservedLayer(LayerRecording):
             )
         return self.state_prev
 
+    @property
+    def state_edited(self) -> bool:
+        """Whether an edit changed what is carried on, after the step that made it."""
+        name, programs = self.cell.carried, [segment.program for segment in self.segments]
+        return any(program and program.touched(name) is not None for program in programs)
+
+    def candidate(self) -> Tensor:
+        """What a step mixes with the state before it (batch, time, unit).
+
+        Raises:
+            SignalError: it is none whose two shares sum to 1.
+        """
+        made = self.cell.form.candidate
+        if made is None:
+            raise SignalError(f"layer {self.name!r} has no candidate: {self.cell.equation}")
+        with grads(self.state.requires_grad):
+            return made.value(self._signals, self.state)
+
     @cached_property
     def _signals(self) -> dict[str, Tensor]:
         names = [signal.name for signal in self.cell.signals]

@@ -12,6 +12,7 @@ from torch import Tensor
 from grulens.cells.kinds.gru import Cell
 from grulens.errors import CellError, RecordingError, shown
 from grulens.models.layers import article, check_layer
+from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 
 
@@ -83,3 +84,34 @@ def gru_of(layer: LayerRecording, what: str) -> Cell:
             f"{layer.name!r} is {article(cell.kind)}"
         )
     return cell
+
+
+def mix_of(layer: LayerRecording, what: str) -> tuple[Tensor, Tensor]:
+    """The share of the state before that each step keeps, and what it takes the other share of.
+
+    They are z and n of a GRU, and for an observed cell what its equation says. Each is (batch,
+    time, unit), and a step is `keep * state_prev + (1 - keep) * candidate`.
+
+    Args:
+        layer: the layer.
+        what: what rests on such a mix, in words.
+
+    Raises:
+        CellError: a step of its cell is no such mix.
+
+    >>> from grulens import record
+    >>> layer = record(torch.nn.GRU(3, 4), torch.zeros(2, 1, 3))["l0"]
+    >>> keep, candidate = mix_of(layer, "it")
+    >>> torch.equal(keep, layer.z), torch.equal(candidate, layer.n)
+    (True, True)
+    """
+    if not isinstance(layer, ObservedLayer):
+        gru_of(layer, what)
+        return layer.z, layer.n
+    if not layer.cell.is_convex:
+        raise CellError(
+            f"{what} rests on a state that is mixed of the one before and a candidate, in shares "
+            f"that sum to 1, as h = z h_prev + (1 - z) n is; layer {layer.name!r} obeys "
+            f"{layer.cell.equation}"
+        )
+    return layer.a, layer.candidate()

@@ -44,8 +44,9 @@ def cell_of(form: ObservedForm, kind: str) -> ObservedCell:
     )  # fmt: skip
     lines = {one.name: (one.where, one.spot.site.text) for one in form.signals}
     return ObservedCell(
-        kind, signals, form.form, form.equation, form.carried, form.shape, others, lines
-    )
+        kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
+        form.bend or form.bend_before,
+    )  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -139,7 +140,7 @@ class Observing:
             if one.pre is not None and not self.nudged:
                 before = partial(self._changed, form, one, True)
                 more.append(Series(one.pre, change=before, keep=False))
-        if "h" in changed and not form.bend and kept:
+        if form.carried in changed and not form.bend and kept:
             # the mix is the state before it is changed
             unchanged = Series(form.state, keep=True)
             found[MIX] = unchanged

@@ -17,7 +17,7 @@ from grulens.arguments import Direction, Rows, Units, Whole
 from grulens.errors import EditError, PositionError, RecordingError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
-from grulens.probing.layer import gru_of, layer_of
+from grulens.probing.layer import layer_of, mix_of
 from grulens.probing.memory.trajectory_attention import TrajectoryAttention, trajectory_attentions
 from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
@@ -29,8 +29,10 @@ class GateAttention(Result):
 
         h_t = initial * h_0 + sum over keys of weight * n_key
 
-    for every unit by itself; weights and the share of h_0 lie in [0, 1] and sum to 1. Positions
-    are those of the input sequence; for a reverse layer the past of a position lies behind it.
+    for every unit by itself; of an observed cell n is what its equation mixes with the state before
+    (and h the state that it carries on). Weights and the share of h_0 sum to 1, and lie in [0, 1]
+    as gates do. Positions are those of the input sequence; for a reverse layer the past of a
+    position lies behind it.
     Where a call began with a state that is not the last one of the call before, that state takes
     the place of h_0.
 
@@ -200,7 +202,8 @@ def attention(
     """Gate attention of a recorded layer.
 
     The identity is the recurrence h = (1 - z) n + z h_prev unrolled (Cho et al. 2014,
-    arXiv:1406.1078, for the recurrence).
+    arXiv:1406.1078, for the recurrence). An observed cell is unrolled by its own equation, where
+    that mixes the state before with a candidate in shares that sum to 1.
 
     Args:
         recording: a recording, or one layer of it.
@@ -208,6 +211,7 @@ def attention(
         rows: which batch rows: int, slice, sequence of int or bool mask; None is all.
 
     Raises:
+        CellError: a step of the layer's cell is no such mix.
         LayerError: the recording holds no such layer.
         PositionError: there are no such rows.
         RecordingError: it is no recording; `layer` is missing; or an edit set the state itself,
@@ -223,7 +227,7 @@ def attention(
     torch.Size([1, 6, 6])
     """
     recorded = layer_of(recording, layer)
-    gru_of(recorded, "gate attention")
+    mix = mix_of(recorded, "gate attention")
     recorded.check_one_batch("attention")
     if recorded.state_edited:
         raise RecordingError(
@@ -234,4 +238,4 @@ def attention(
     if not chosen.any():
         raise PositionError(f"rows={shown(rows)} names no row of layer {recorded.name!r}")
     shape = (int(chosen.sum()), *recorded.shape[1:])
-    return GateAttention(recorded.name, shape, tuple(trajectory_attentions(recorded, chosen)))
+    return GateAttention(recorded.name, shape, tuple(trajectory_attentions(recorded, mix, chosen)))

@@ -43,11 +43,11 @@ class Trajectory:
 def trajectories(layer: LayerRecording) -> Iterator[Trajectory]:
     """The calls of a layer, those joined that hand their state on."""
     layer.check_one_batch("what follows states through time")
-    h, h_prev = layer.h.detach(), layer.h_prev.detach()
+    after, before = layer.state.detach(), layer.state_prev.detach()
     begin = 0
     for segment, stop in zip(layer.segments, (*layer.calls[1:], layer.shape[1]), strict=True):
         plain = not segment.reverse and segment.lengths is None
-        goes_on = stop < layer.shape[1] and torch.equal(h_prev[:, stop], h[:, stop - 1])
+        goes_on = stop < layer.shape[1] and torch.equal(before[:, stop], after[:, stop - 1])
         if plain and goes_on:
             continue
         yield Trajectory(begin, stop, segment.h_0, segment.lengths, segment.reverse)

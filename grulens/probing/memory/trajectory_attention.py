@@ -20,7 +20,8 @@ class TrajectoryAttention:
 
     Attributes:
         begin: position of its first step.
-        z: update gate (batch, time, unit), in reading order.
+        z: the share of the state before that is kept, a GRU's update gate (batch, time, unit), in
+            reading order.
         n: candidate, likewise.
         h_0: the state before its first step (batch, unit).
         lengths: how far each row goes, (batch,), or None.
@@ -104,18 +105,26 @@ class TrajectoryAttention:
         )
 
 
-def trajectory_attentions(layer: LayerRecording, rows: Tensor) -> Iterator[TrajectoryAttention]:
-    """One for each trajectory of a layer, of some rows of it."""
+def trajectory_attentions(
+    layer: LayerRecording, mix: tuple[Tensor, Tensor], rows: Tensor
+) -> Iterator[TrajectoryAttention]:
+    """One for each trajectory of a layer, of some rows of it.
+
+    Args:
+        layer: the layer.
+        mix: the share that each of its steps keeps, and the candidate; see `mix_of`.
+        rows: which rows (batch,), bool.
+    """
 
     def some(signal: Tensor) -> Tensor:
         return signal.detach() if bool(rows.all()) else signal.detach()[rows.to(signal.device)]
 
-    z, n, h_prev = (some(s) for s in (layer.z, layer.n, layer.h_prev))
+    z, n, before = (some(s) for s in (*mix, layer.state_prev))
     for trajectory in trajectories(layer):
         begin, stop = trajectory.begin, trajectory.stop
         lengths = None if trajectory.lengths is None else some(trajectory.lengths)
         gates = z[:, begin:stop], n[:, begin:stop]
         if trajectory.reverse:
             gates = reverse(gates[0], lengths), reverse(gates[1], lengths)
-        first = some(trajectory.h_0) if trajectory.reverse else h_prev[:, begin]
+        first = some(trajectory.h_0) if trajectory.reverse else before[:, begin]
         yield TrajectoryAttention(begin, *gates, first, lengths, trajectory.reverse)
