@@ -470,6 +470,16 @@ def a_flow(draw: Draw) -> None:
     documented(lambda: FLOW.product(t.value, k.value, row=row.value), drawn=(t, k, row))
 
 
+def a_recorded_step(draw: Draw) -> None:
+    run, t, layer, rows = (
+        draw(things(run=SOURCE)), draw(things(last=-1)), draw(things(l0="l0")), draw(things(one=1))
+    )  # fmt: skip
+    documented(
+        lambda: grulens.dynamics.jacobian_at(run.value, t.value, layer.value, rows=rows.value),
+        drawn=(run, t, layer, rows),
+    )
+
+
 PORTRAIT = grulens.dynamics.portrait(SOURCE)
 
 
@@ -733,6 +743,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "gradient_flow": a_flow,
     "head_of": a_head,
     "jacobian": some_mathematics("jacobian"),
+    "jacobian_at": a_recorded_step,
     "lyapunov": some_mathematics("lyapunov"),
     "trajectories": some_mathematics("trajectories"),
     "unstable_directions": some_mathematics("unstable_directions"),

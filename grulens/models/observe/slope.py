@@ -1,0 +1,146 @@
+"""How an observed cell's state moves the next one: by autograd, through its module's own step.
+
+A run that was recorded with its graph holds each state as the tensor that the module handed on. So
+the derivative of a state by the one before is what torch makes of it; nobody need know the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from grulens.errors import RecordingError
+from grulens.models.observe.segment import BEFORE, ObservedSegment
+
+MEMORY = 2**28
+"""Bytes of the directions that go back through a step side by side."""
+
+
+def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batch state state"]:
+    """The derivative of the state after a step by the state before it, each row by its own.
+
+    Args:
+        segment: steps of one cell, recorded with their graph.
+        step: which of them.
+        name: the layer's, for what is said.
+
+    Returns:
+        Row the number that is moved, column by which; of a cell that carries c, h and c side by
+        side.
+
+    Raises:
+        RecordingError: the run has no graph, or the step begins with a state that is no part of it;
+            or rows act on each other.
+    """
+    after = _states(segment, step)
+    before = _states(segment, step - 1) if step else _first(segment, name)
+    if not all(one.requires_grad for one in (after[-1], before[-1])):
+        raise RecordingError(
+            f"the derivative of a step of layer {name!r}, which was observed, goes through its "
+            "module's own code: record(model, ..., grad=True), with weights or an input that "
+            "require gradients"
+        )
+    _check_rows(after, before, name)
+    rows, sizes = len(after[0]), [one[0].numel() for one in after]
+    like, columns = after[-1], []
+    at_once = max(1, MEMORY // (rows * sum(sizes) * like.element_size()))
+    for number, size in enumerate(sizes):
+        for begin in range(0, size, at_once):
+            some = torch.eye(size, dtype=like.dtype, device=like.device)[begin : begin + at_once]
+            given = [one.new_zeros(len(some), rows, n) for one, n in zip(after, sizes, strict=True)]
+            given[number] += some[:, None]
+            columns.append(_back(after, before, given))
+    return torch.cat(columns).transpose(0, 1)
+
+
+def _states(segment: ObservedSegment, step: int) -> list[Tensor]:
+    return [segment.read[name][step] for name in segment.cell.states]
+
+
+def _first(segment: ObservedSegment, name: str) -> list[Tensor]:
+    """The state before the first step, where the mix reads that itself and no part of it."""
+    held, cell = segment.read, segment.cell
+    after, read = held[cell.carried], held[BEFORE]
+    itself = all(one is before for one, before in zip(after, read[1:], strict=False))
+    if len(cell.states) > 1 or len(after) < 2 or not itself or not read[0].requires_grad:
+        raise RecordingError(
+            f"the state before the first step of layer {name!r} is made outside of its steps and "
+            "is no part of the run's graph: give the model a first state that requires gradients, "
+            "or ask about a later step"
+        )
+    return [read[0]]
+
+
+def _back(
+    after: Sequence[Tensor], before: Sequence[Tensor], given: Sequence[Tensor]
+) -> Float[Tensor, "direction batch state"]:
+    """What directions of the state after a step, (direction, batch, unit) each, are before it."""
+    found = pulled(after, before, given)
+    if len(before) > 1:
+        # c before reaches the step by h before too: that way is h's own
+        h, c = before
+        found[1] = found[1] - pulled([h], [c], [found[0]])[0]
+    return torch.cat(found, 2)
+
+
+def pulled(
+    after: Sequence[Tensor], before: Sequence[Tensor], given: Sequence[Tensor]
+) -> list[Float[Tensor, "direction batch unit"]]:
+    """The derivative of some tensors by others along directions, of all side by side if possible.
+
+    Args:
+        after: what is differentiated, each (batch, ...).
+        before: by what.
+        given: for each of `after` the directions (direction, batch, unit).
+    """
+    pairs = [(one, way) for one, way in zip(after, given, strict=True) if one.requires_grad]
+    ways = [way.reshape(len(way), *one.shape) for one, way in pairs]
+    outputs, count = [one for one, _ in pairs], len(given[0])
+    asked = [one for one in before if one.requires_grad]
+
+    def back(directions: Sequence[Tensor], batched: bool) -> tuple[Tensor | None, ...]:
+        return torch.autograd.grad(
+            outputs, asked, directions, retain_graph=True, allow_unused=True,
+            is_grads_batched=batched,
+        )  # fmt: skip
+
+    if not pairs or not asked:
+        return [one.new_zeros(count, len(one), one[0].numel()) for one in before]
+    try:
+        found = back(ways, True)
+    except RuntimeError:  # a step may hold what torch cannot run for many directions at once
+        each = [back([way[i] for way in ways], False) for i in range(count)]
+        found = tuple(
+            None if parts[0] is None else torch.stack([p for p in parts if p is not None])
+            for parts in zip(*each, strict=True)
+        )
+    made = iter(found)
+    every = [next(made) if one.requires_grad else None for one in before]
+    return [
+        (one.new_zeros(count, *one.shape) if part is None else part.detach()).flatten(2)
+        for one, part in zip(before, every, strict=True)
+    ]
+
+
+def _check_rows(after: Sequence[Tensor], before: Sequence[Tensor], name: str) -> None:
+    """Raise where rows act on each other: a row's derivative would hold the others' too."""
+    rows = len(after[0])
+    if rows == 1:
+        return
+    generator = torch.Generator().manual_seed(0)
+    plain, scaled = [], []
+    weight = 1 + torch.rand(rows, generator=generator, dtype=torch.double)
+    for one in after:
+        way = torch.randn(rows, one[0].numel(), generator=generator, dtype=torch.double)
+        plain.append(way[None].to(one))
+        scaled.append((weight[:, None] * way)[None].to(one))
+    for one, other in zip(pulled(after, before, plain), pulled(after, before, scaled), strict=True):
+        apart = (other - weight.to(one)[:, None] * one).abs().max()
+        if float(apart) > torch.finfo(one.dtype).eps ** 0.5 * float(other.abs().max()):
+            raise RecordingError(
+                f"the rows of layer {name!r} act on each other (normalised over the batch, or "
+                "nodes of one graph), so no row has a derivative of its own"
+            )
