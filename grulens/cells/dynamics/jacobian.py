@@ -159,6 +159,9 @@ class Slopes:
         n, dn = with_slope(cell.candidate, made.pre_n)
         return cls(cell, h, r, z, n, dr, dz, dn, made.inner)
 
+    def __len__(self) -> int:
+        return len(self.z)
+
     def jacobian(self) -> GRUJacobian:
         """D h / d h_prev in its four parts."""
         w_z = self.cell.weight_hh.chunk(3)[1]
@@ -221,6 +224,36 @@ class Slopes:
         if self.cell.reset_after:  # a diagonal times a matrix needs no product
             return (self.dn * self.inner * self.dr)[..., None] * w_r
         return (self.dn[..., None] * w_n * (self.h * self.dr)[..., None, :]) @ w_r
+
+
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """The Jacobians of some steps as they are: what there is of a cell without a closed form.
+
+    Attributes:
+        total: (batch, unit, unit).
+    """
+
+    total: Tensor
+
+    def __len__(self) -> int:
+        return len(self.total)
+
+    def sizes(self) -> dict[str, Tensor]:
+        """The size of each, (batch,): the root mean square of its singular values.
+
+        >>> Matrices(2 * torch.eye(3)[None]).sizes()["total"].round(decimals=6)
+        tensor([2.])
+        """
+        return {"total": self.total.square().sum((1, 2)).div(self.total.shape[1]).sqrt()}
+
+    def pulled(self, g: Tensor) -> Tensor:
+        """Rows g (..., batch, unit) times the Jacobians."""
+        return (g[..., None, :] @ self.total)[..., 0, :]
+
+    def step(self, t: int) -> Matrices:
+        """The t-th of them alone, to be broadcast."""
+        return Matrices(self.total[t])
 
 
 def fit(cell: Any, x: Any, h: Any) -> None:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from grulens.cells.dynamics.jacobian import Slopes
+from grulens.cells.dynamics.jacobian import Matrices, Slopes
 
 
-def gains(slopes: Slopes, toward: Tensor, begin: int, stop: int) -> tuple[Tensor, Tensor]:
+def gains(
+    slopes: Slopes | Matrices, toward: Tensor, begin: int, stop: int
+) -> tuple[Tensor, Tensor]:
     """Norms of toward d h_t / d h_k over the norm of toward, for steps in reading order.
 
     With the identity as `toward` that is the root mean square of the product's singular values, 1
@@ -32,7 +34,7 @@ def gains(slopes: Slopes, toward: Tensor, begin: int, stop: int) -> tuple[Tensor
         gains (query, key), zero for k > t; and those with respect to h_0, (query,).
     """
     size = toward.norm()
-    found = toward.new_zeros(stop - begin, len(slopes.z))
+    found = toward.new_zeros(stop - begin, len(slopes))
     # the last query first: the others join when their step is reached
     held = toward.new_zeros(0, *toward.shape)
     for k in range(stop - 1, -1, -1):
@@ -43,9 +45,10 @@ def gains(slopes: Slopes, toward: Tensor, begin: int, stop: int) -> tuple[Tensor
     return found, vector_norm(held, dim=(1, 2)).flip(0) / size
 
 
-def product(slopes: Slopes, t: int, k: int) -> Tensor:
+def product(slopes: Slopes | Matrices, t: int, k: int) -> Tensor:
     """D h_t / d h_k (unit, unit) for k <= t; k = -1 is the state before the first step."""
-    held = torch.eye(slopes.z.shape[1], dtype=slopes.z.dtype, device=slopes.z.device)
+    like = slopes.total if isinstance(slopes, Matrices) else slopes.z
+    held = torch.eye(like.shape[1], dtype=like.dtype, device=like.device)
     for step in range(t, k, -1):
         held = slopes.step(step).pulled(held)
     return held

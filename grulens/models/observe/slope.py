@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from grulens.errors import RecordingError
@@ -36,12 +36,27 @@ def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batc
             or rows act on each other.
     """
     after = _states(segment, step)
-    before = _states(segment, step - 1) if step else _first(segment, name)
+    before = _states(segment, step - 1) if step else _first(segment)
+    if before is None:
+        raise RecordingError(
+            f"the state before the first step of layer {name!r} is made outside of its steps and "
+            "is no part of the run's graph: give the model a first state that requires gradients, "
+            "or ask about a later step"
+        )
     if not all(one.requires_grad for one in (after[-1], before[-1])):
         raise RecordingError(
             f"the derivative of a step of layer {name!r}, which was observed, goes through its "
             "module's own code: record(model, ..., grad=True), with weights or an input that "
             "require gradients"
+        )
+    (way,) = torch.autograd.grad(
+        after[-1], before[-1], torch.ones_like(after[-1]), retain_graph=True, allow_unused=True
+    )
+    if way is None:
+        raise RecordingError(
+            f"the state of layer {name!r} is handed on without its graph (.detach(), .data, "
+            f"torch.no_grad()) before step {step} of its call, so nothing can be differentiated "
+            "through it"
         )
     _check_rows(after, before, name)
     rows, sizes = len(after[0]), [one[0].numel() for one in after]
@@ -60,18 +75,39 @@ def _states(segment: ObservedSegment, step: int) -> list[Tensor]:
     return [segment.read[name][step] for name in segment.cell.states]
 
 
-def _first(segment: ObservedSegment, name: str) -> list[Tensor]:
+def slopes(segment: ObservedSegment, name: str) -> Float64[Tensor, "batch time unit unit"]:
+    """The derivatives of every step of a cell that carries h alone.
+
+    Args:
+        segment: its steps, recorded with their graph.
+        name: the layer's.
+
+    Returns:
+        Each as `slope` gives it; NaN at a first step whose state is no part of the graph.
+
+    Raises:
+        RecordingError: as `slope`; or a state reaches a later one by another way than from step to
+            step.
+    """
+    made = [slope(segment, step, name).double() for step in range(1, segment.steps)]
+    if _first(segment) is None:
+        state = segment.read[segment.cell.carried][0]
+        units = state[0].numel()
+        first = state.new_full((len(state), units, units), torch.nan, dtype=torch.double)
+    else:
+        first = slope(segment, 0, name).double()
+    found = torch.stack([first, *made], 1)
+    _check_products(segment, found, name)
+    return found
+
+
+def _first(segment: ObservedSegment) -> list[Tensor] | None:
     """The state before the first step, where the mix reads that itself and no part of it."""
     held, cell = segment.read, segment.cell
     after, read = held[cell.carried], held[BEFORE]
     itself = all(one is before for one, before in zip(after, read[1:], strict=False))
-    if len(cell.states) > 1 or len(after) < 2 or not itself or not read[0].requires_grad:
-        raise RecordingError(
-            f"the state before the first step of layer {name!r} is made outside of its steps and "
-            "is no part of the run's graph: give the model a first state that requires gradients, "
-            "or ask about a later step"
-        )
-    return [read[0]]
+    known = len(cell.states) == 1 and len(after) > 1 and itself and read[0].requires_grad
+    return [read[0]] if known else None
 
 
 def _back(
@@ -143,4 +179,25 @@ def _check_rows(after: Sequence[Tensor], before: Sequence[Tensor], name: str) ->
             raise RecordingError(
                 f"the rows of layer {name!r} act on each other (normalised over the batch, or "
                 "nodes of one graph), so no row has a derivative of its own"
+            )
+
+
+def _check_products(segment: ObservedSegment, found: Tensor, name: str) -> None:
+    """Raise unless the products of the steps are the derivatives of the last state."""
+    states = segment.read[segment.cell.carried]
+    if len(states) < 3:
+        return
+    generator = torch.Generator().manual_seed(0)
+    way = torch.randn(len(found), found.shape[-1], generator=generator, dtype=torch.double)
+    wanted = pulled([states[-1]], list(states[:-1]), [way[None].to(states[-1])])
+    held, eps = way.to(found), torch.finfo(states[-1].dtype).eps
+    for step in range(len(states) - 1, 0, -1):
+        held = (held[:, None] @ found[:, step])[:, 0]
+        one = wanted[step - 1][0].double()
+        least = eps**0.5 * float(one.abs().max()) + 64 * eps
+        if float((held - one).abs().max()) > least:
+            raise RecordingError(
+                f"the states of layer {name!r} reach later ones in another way than from step to "
+                "step (by another layer, or by what the model reads of older states), so products "
+                "of its Jacobians are not what they do"
             )

@@ -26,8 +26,7 @@ def jacobian_at(
     Of a layer that is opened by its weights it is what `jacobian` gives at the step's input and
     state. An observed cell is differentiated in the run itself, by autograd through its module's
     own code (edits included); that needs a graph, `record(model, ..., grad=True)`. All that the
-    module makes of the state between two steps counts there, and what it hands on without its
-    graph (`.detach()`) is a constant.
+    module makes of the state between two steps counts there, what other layers do with it too.
 
     Args:
         recording: a recording, or one layer of it.
@@ -43,8 +42,8 @@ def jacobian_at(
         LayerError: the recording holds no such layer.
         PositionError: there is no such position or row, or the step is padding in one.
         RecordingError: it is no recording, or `layer` is missing; a layer that is opened by its
-            weights was edited; or the run of an observed cell has no graph there, or its rows act
-            on each other.
+            weights was edited; or the run of an observed cell has no graph there (its state may be
+            detached), or its rows act on each other.
 
     >>> import torch
     >>> from grulens import record

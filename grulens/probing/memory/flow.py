@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from grulens.arguments import Rows
-from grulens.cells.dynamics.jacobian import Slopes
-from grulens.cells.kinds.gru import Cell
+from grulens.cells.dynamics.jacobian import Matrices, Slopes
 from grulens.cells.memory.flow import gains, product
-from grulens.errors import PositionError, RecordingError, SignalError, shown
+from grulens.errors import CellError, PositionError, RecordingError, SignalError, shown
 from grulens.job import Job, tell
+from grulens.models.observe.slope import slopes
+from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import gru_of, layer_of
@@ -30,6 +31,8 @@ from grulens.tables import html_table
 
 MEMORY = 2**26
 """Bytes of the directions that are pulled back side by side."""
+LARGEST = 2**31
+"""Bytes that the Jacobians of an observed cell may take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +42,13 @@ class RowTrajectory:
     Attributes:
         row: the row.
         at: the position of each step, in reading order.
-        slopes: the gates and slopes of each step, in reading order, float64.
+        slopes: the gates and slopes of each step, in reading order, float64; of an observed cell
+            the Jacobians themselves.
     """
 
     row: int
     at: list[int]
-    slopes: Slopes
+    slopes: Slopes | Matrices
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,7 +161,8 @@ class GradientFlow(Result):
 
         Returns:
             leak, update, candidate and reset, each (batch, time): the root mean square of the
-            singular values of that part of the step's Jacobian; 0 on padding.
+            singular values of that part of the step's Jacobian; 0 on padding. Of an observed cell
+            the whole step alone, as total; NaN at a first step whose state is no part of the graph.
         """
         batch, steps, _ = self.shape
         found: dict[str, Tensor] = {}
@@ -228,7 +233,8 @@ class GradientFlow(Result):
     def _repr_html_(self) -> str:
         sizes = self.paths().items()
         rows = [
-            (name, f"{float(size.max()):.3g}", f"{float(size.mean()):.3g}") for name, size in sizes
+            (name, f"{float(size.nan_to_num().max()):.3g}", f"{float(size.nanmean()):.3g}")
+            for name, size in sizes
         ]
         return html_table(("way", "largest", "mean"), rows, repr(self))
 
@@ -244,15 +250,23 @@ def gradient_flow(
     followed, so a model that detaches its state between two calls has the gains of one that does
     not: what a state does to later ones, whether or not training would see it.
 
+    The Jacobians of an observed cell are those of `jacobian_at`: they need a run with a graph,
+    `record(model, ..., grad=True)`, whose states nobody detached. Their products are compared with
+    what autograd makes of the whole run. The gain of a first state that is no part of the graph is
+    NaN.
+
     Args:
         recording: a recorded run, or one of its layers.
         layer: which layer; may be left away where there is one.
         rows: which rows of the batch to follow; None is all. The others have gains of 0.
 
     Raises:
+        CellError: the layer is neither a GRU nor an observed cell that carries h alone.
         PositionError: there are no such rows.
-        RecordingError: the layer was edited, so its states are not those of its cell; or the
-            recording has several layers and none was named.
+        RecordingError: the layer was edited, so its states are not those of its cell; the recording
+            has several layers and none was named; or the run of an observed cell has no graph, its
+            rows act on each other, or its states reach later ones in another way than from step to
+            step.
 
     >>> from grulens import record
     >>> flow = gradient_flow(record(torch.nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3)))
@@ -263,7 +277,8 @@ def gradient_flow(
     torch.Size([4, 4])
     """
     recorded = layer_of(recording, layer)
-    cell = gru_of(recorded, "gradient flow by its four ways")
+    if not isinstance(recorded, ObservedLayer):
+        gru_of(recorded, "gradient flow by its four ways")
     recorded.check_one_batch("gradient flow")
     if any(segment.program for segment in recorded.segments):
         raise RecordingError(
@@ -271,10 +286,35 @@ def gradient_flow(
             "cell says; record without edits of this layer"
         )
     chosen = positions.chosen(rows, recorded.shape[0], "row", f"layer {recorded.name!r}")
-    return GradientFlow(recorded.name, recorded.shape, tuple(_trajectories(recorded, cell, chosen)))
+    follow = _observed if isinstance(recorded, ObservedLayer) else _trajectories
+    return GradientFlow(recorded.name, recorded.shape, tuple(follow(recorded, chosen)))
 
 
-def _trajectories(layer: LayerRecording, cell: Cell, rows: Tensor) -> Iterator[RowTrajectory]:
+def _observed(layer: Any, rows: Tensor) -> Iterator[RowTrajectory]:
+    units, cell = layer.shape[2], layer.cell
+    if len(cell.states) > 1:
+        raise CellError(
+            f"gradient flow follows a state of h alone; layer {layer.name!r} carries "
+            f"{' and '.join(cell.states)}: {cell.equation}. Each of its steps has a Jacobian: "
+            "jacobian_at(run, t)"
+        )
+    size = 8 * len(rows) * layer.shape[1] * units**2
+    if size > LARGEST:
+        raise CellError(
+            f"the Jacobians of {layer.shape[1]} steps of {len(rows)} rows of {units} units are "
+            f"{size / 2**30:.1f} GiB, and at most {LARGEST / 2**30:.0f} are held: record fewer "
+            "rows or steps"
+        )
+    # a segment ends where its states do not go on
+    for segment, begin in zip(layer.segments, layer.calls, strict=True):
+        every = slopes(segment, layer.name).cpu()
+        at = list(range(begin, begin + segment.steps))
+        for row in rows.nonzero()[:, 0].tolist():
+            yield RowTrajectory(row, at, Matrices(every[row]))
+
+
+def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory]:
+    cell = gru_of(layer, "gradient flow")
     cell = cell.over(lambda weight: weight.detach().cpu().double())
     x, h_prev = layer.x.detach().cpu(), layer.h_prev.detach().cpu()
     with torch.no_grad():

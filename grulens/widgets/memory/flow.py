@@ -107,8 +107,13 @@ class FlowFigure:
             self.map.update(
                 flow.values, past=flow.past, tokens=tokens, name=flow.name, layer=layer
             )  # fmt: skip
+        ways = flow.found.paths()
+        # of an observed cell only the whole step is known
+        self.paths.root.visible = len(ways) > 1
+        if len(ways) == 1:
+            return
         self.paths.update(
-            {name: sizes[flow.row].numpy() for name, sizes in flow.found.paths().items()},
+            {name: sizes[flow.row].numpy() for name, sizes in ways.items()},
             mask=flow.past[:, 0] <= flow.past[:, 1],
             title=f"ways into the next state · {layer}",
         )

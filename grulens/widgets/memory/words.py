@@ -98,7 +98,7 @@ def felt(
 
     Args:
         gains: (key,), 1 at the state itself.
-        initial: the gain of h_0.
+        initial: the gain of h_0; NaN where it is not known.
         at: the query.
         past: (2,), first and last key of its past.
         tokens: (key,), what to call each step.
@@ -114,7 +114,8 @@ made 2 steps before or earlier; h_0 by 0.'
     # a reverse layer reads from the far end of its past towards the query
     back = gains[keys if past[0] == at else keys[::-1]]
     if len(back) == 1:
-        return f"{state} has nothing before it but h_0, felt by {initial:.2g}."
+        by = "not known how much" if np.isnan(initial) else f"by {initial:.2g}"
+        return f"{state} has nothing before it but h_0, felt {by}."
     text = f"{state} feels a change of the state before it by {float(back[1]):.2g}; "
     strong = np.flatnonzero(back >= 0.01)
     first = int(strong[-1]) + 1
@@ -122,7 +123,8 @@ made 2 steps before or earlier; h_0 by 0.'
         text += f"less than 1% of one made {steps(float(first))} before or earlier; "
     else:
         text += f"at least 1% of one made {steps(len(back) - 1.0)} before; "
-    return f"{text}h_0 by {initial:.2g}."
+    by = "not known how much" if np.isnan(initial) else f"by {initial:.2g}"
+    return f"{text}h_0 {by}."
 
 
 def lives(found: Timescales, units: Sequence[int]) -> str:

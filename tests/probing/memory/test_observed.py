@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import ablate, clamp, record
+from grulens import ablate, clamp, plot, record
 from grulens.errors import CellError, RecordingError
+from grulens.memory import GradientFlow, gradient_flow
 from grulens.probing.memory.attention import attention
 from tests import loops
 from tests.loops import INPUTS, UNITS, Loop
@@ -87,3 +90,83 @@ def test_an_edited_gate_counts_and_an_edited_state_is_refused() -> None:
     attention(record(coupled, x, edits=clamp("cell", "h", 0, value=0.0)))
     with pytest.raises(RecordingError, match="changed the state"):
         attention(record(coupled, x, edits=clamp("cell", "c", 0, value=0.0)))
+
+
+def test_gradient_flow_is_that_of_the_same_gru() -> None:
+    torch.manual_seed(0)
+    model, x, toward = Loop().double(), inputs().double(), torch.randn(2, UNITS).double()
+    found = gradient_flow(record(model, x, grad=True))
+    wanted = gradient_flow(record(model.known(), x))
+    for way in (None, toward):
+        assert torch.allclose(found.map(toward=way), wanted.map(toward=way), atol=1e-12)
+        one, other = found.at(5, toward=way), wanted.at(5, toward=way)
+        assert torch.allclose(one[0], other[0], atol=1e-12)
+        assert one[1].isnan().all()
+    assert torch.allclose(found.product(7, 2, row=1), wanted.product(7, 2, row=1), atol=1e-12)
+    assert torch.equal(found.past, wanted.past)
+    jacobian = wanted.product(3, 2)
+    assert float(found.paths()["total"][0, 3]) == pytest.approx(float(jacobian.norm()) / UNITS**0.5)
+    first = torch.randn(3, UNITS).double()
+    with_first = gradient_flow(record(model, x, first.requires_grad_(), grad=True))
+    known = gradient_flow(record(model.known(), x, first[None].detach()))
+    assert torch.allclose(with_first.at(5)[1], known.at(5)[1], atol=1e-12)
+
+
+def test_gradient_flow_of_some_rows_is_saved_and_drawn(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    found = gradient_flow(record(loops.Decayed(), inputs(), grad=True), rows=1)
+    assert found.map()[[0, 2]].eq(0).all()
+    assert float(found.at(4)[0][1, 4]) == 1
+    loaded = GradientFlow.load(found.save(tmp_path / "flow"))
+    assert torch.equal(loaded.map(), found.map())
+    assert "not known how much" in plot(found, row=1)._repr_mimebundle_()[0]["text/html"]
+    assert "total" in found._repr_html_()
+
+
+@pytest.mark.parametrize("make", [loops.Decayed, loops.Masked, loops.Clipped, loops.Leaky])
+def test_gradient_flow_is_what_autograd_makes_of_the_run(make: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    run = record(make().double(), inputs().double(), grad=True)
+    h = [one for segment in run["cell"].segments for one in segment.read["h"]]
+    found, toward = gradient_flow(run), torch.randn(UNITS).double()
+    wanted = torch.autograd.grad(h[7], h[:7], toward.expand(3, -1))
+    gains = found.at(7, toward=toward)[0][:, :7]
+    sizes = torch.stack([one.norm(dim=1) for one in wanted], 1) / toward.norm()
+    assert torch.allclose(gains, sizes, atol=1e-12)
+
+
+class Detached(loops.Lines):
+    """Its state is handed on as numbers alone."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return super().step(x, h.detach())
+
+
+class Older(loops.Lines):
+    """Its gates read the state two steps ago as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = older = x.new_zeros(len(x), UNITS)
+        found = []
+        for x_t in x.unbind(1):
+            both = torch.cat([x_t, older], 1)
+            older = h
+            z, n = torch.sigmoid(self.one(both)), torch.tanh(self.two(both))
+            h = (1 - z) * h + z * n
+            found.append(h)
+        return torch.stack(found, 1)
+
+
+def test_gradient_flow_that_cannot_be_right_is_refused() -> None:
+    torch.manual_seed(0)
+    model, x = Loop(), inputs()
+    with pytest.raises(RecordingError, match="grad=True"):
+        gradient_flow(record(model, x))
+    with pytest.raises(RecordingError, match="was edited"):
+        gradient_flow(record(model, x, grad=True, edits=clamp("cell", "z", 0, value=0.5)))
+    with pytest.raises(CellError, match="carries h and c"):
+        gradient_flow(record(loops.LSTM(), x, grad=True))
+    with pytest.raises(RecordingError, match="without its graph"):
+        gradient_flow(record(Detached(), x, grad=True))
+    with pytest.raises(RecordingError, match="in another way than from step to step"):
+        gradient_flow(record(Older(), x, grad=True))
