@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 
+import torch
 from torch import Tensor
 
 Product = tuple[str, ...]
@@ -119,16 +120,23 @@ class Polynomial:
         Returns:
             A tensor of the dtype of `like` and of its shape.
         """
-        total = None
+        total: Tensor | float = self.terms.get((), 0.0)
         for product, factor in self.terms.items():
             part: Tensor | None = None
             for symbol in product:
                 one = values[symbol].to(like.dtype)
                 part = one if part is None else part * one
-            part = like.new_full((), factor) if part is None else part
-            part = part if factor == 1 or not product else part * factor
-            total = part if total is None else total + part
-        return like.new_zeros(like.shape) if total is None else total.expand(like.shape)
+            if part is None:
+                continue
+            if isinstance(total, Tensor):
+                total = torch.add(total, part, alpha=factor)
+            elif total == 0:
+                total = part if factor == 1 else part * factor
+            else:
+                total = total - part if factor == -1 else part * factor + total
+        if not isinstance(total, Tensor):
+            return like.new_full((), total).expand(like.shape)
+        return total if total.shape == like.shape else total.expand(like.shape)
 
     @property
     def absolute(self) -> Polynomial:
@@ -189,6 +197,22 @@ class GatedForm:
     candidate: Polynomial | None = None
     decay: Polynomial = Polynomial({(): 1.0})
     outside: Polynomial = Polynomial({(): 1.0})
+
+    def value(self, values: Mapping[str, Tensor], before: Tensor) -> Tensor:
+        """The state after a step: a h_prev + b.
+
+        Args:
+            values: what the symbols stand for; each broadcasts with `before`.
+            before: the state before the step.
+        """
+        if self.gate is None or self.candidate is None:
+            write = self.write.value(values, before)
+            return torch.addcmul(write, self.keep.value(values, before), before)
+        gate, candidate = (one.value(values, before) for one in (self.gate, self.candidate))
+        if not _is_one(self.decay):
+            before = self.decay.value(values, before) * before
+        mix = torch.lerp(candidate, before, gate)
+        return mix if _is_one(self.outside) else self.outside.value(values, mix) * mix
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-import torch
 from torch import Tensor
 
 from grulens.cells.cell import Signal
@@ -90,8 +89,7 @@ class ObservedCell:
             signals: its signals by name, each (batch, time, unit).
             before: what the mix reads of the state before, the same.
         """
-        keep = self.form.keep.value(signals, before)
-        return torch.addcmul(self.form.write.value(signals, before), keep, before)
+        return self.form.value(signals, before)
 
     def size(self, signals: Mapping[str, Tensor], before: Tensor) -> Tensor:
         """The size of the numbers that are added up in the mix: what its rounding is a part of."""

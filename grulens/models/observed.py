@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -184,5 +185,5 @@ class ObservedLayer(LayerRecording):
     def residual(self) -> float:
         """Largest difference between the mix of a step and what its signals make."""
         with grads(False):
-            errors = [error for s in self.segments for _, error, _ in s.errors()]
-            return max((float(error.max()) for error in errors if error.numel()), default=0.0)
+            errors = torch.cat([segment.errors for segment in self.segments])
+            return float(errors.max()) if len(errors) else 0.0

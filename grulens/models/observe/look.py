@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +15,7 @@ from grulens.models.observe.find import NotFound, find
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.observing import Observing, cell_of
 from grulens.models.observe.paths import Paths
-from grulens.models.observe.reading import BEGAN, began
+from grulens.models.observe.reading import BEGAN, Enough, began
 from grulens.models.observe.trace import Trace
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.untouched import untouched
@@ -70,7 +70,11 @@ def look_at(
     known = _seen.setdefault(model, {})
     if call not in known:
         inside = {part for module in skip for part in module.modules()}
-        paths = Paths({p: m for p, m in model.named_modules() if m not in inside})
+        paths = Paths({
+            path: module
+            for path, module in model.named_modules()
+            if path and module not in inside and not type(module).__module__.startswith("torch.")
+        })  # fmt: skip
         trace = Trace(paths, BEGAN)
         with ExitStack() as undo:
             undo.enter_context(untouched(model))
@@ -107,6 +111,7 @@ def tried(
         undo.enter_context(grads(False))
         for one in trial.follow():
             undo.callback(one)
+        undo.enter_context(suppress(Enough))
         began(run)
     held: list[ObservedForm] = []
     refused: list[NotFound] = []

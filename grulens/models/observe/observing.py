@@ -21,6 +21,8 @@ from grulens.models.observe.reading import BEGAN, Change, Reading, Series
 from grulens.models.observe.segment import BEFORE, MIX, READ, ObservedSegment
 from grulens.models.restore.interrupts import grads
 
+ENOUGH = 4
+"""How many steps show whether an equation holds for other values."""
 Placed = Callable[[str, int], tuple[int, Callable[[], Tensor] | None]]
 """From a layer and its rows to the length of the unedited run's time axis, and its mean."""
 
@@ -63,7 +65,8 @@ class Observing:
         graph: whether what is recorded is part of autograd's graph.
         is_here: whether the code that runs is to be read.
         nudged: whether every signal is made a little smaller at every step: what follows from that
-            tells whether the equations hold for other values too.
+            tells whether the equations hold for other values too. A few steps are enough, and then
+            the run ends by `Enough`.
     """
 
     forms: dict[str, ObservedForm]
@@ -87,9 +90,11 @@ class Observing:
                 every += self._of(form)
         modules = dict(self.model.named_modules())
         used = {one.spot.site.path for one in every}
-        paths = Paths({path: modules[path] for path in modules if _near(path, used)})
+        # where no followed module runs, the path is "": that of the model itself
+        paths = Paths({path: modules[path] for path in used if path})
         yield from paths.follow()
         copies = any(form.in_place for form in self.forms.values())
+        until = {form.state: ENOUGH for form in self.forms.values()} if self.nudged else None
         self.reading = Reading(
             every,
             paths,
@@ -97,6 +102,7 @@ class Observing:
             is_here=self.is_here,
             copies=copies,
             graph=self.graph,
+            until=until,
         )
         self.reading.__enter__()  # type: ignore[no-untyped-call]  # torch's
         self._is_read = True
@@ -106,7 +112,7 @@ class Observing:
         """Read no more."""
         if self._is_read:
             self._is_read = False
-            self.reading.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
+            self.reading.__exit__(None, None, None)
 
     def _of(self, form: ObservedForm) -> list[Series]:
         """What is read of a cell, and the changes there."""
@@ -203,6 +209,8 @@ class Observing:
 
     def _steps(self, name: str) -> int:
         form, series = self.forms[name], self._series[name]
+        if self.nudged:  # it ended within a step
+            return min(len(one.values) for one in series.values())
         steps = self.reading.times(form.state.site) // form.state.each
         for one in series.values():
             times = self.reading.times(one.spot.site)
@@ -249,17 +257,14 @@ class Observing:
 
 def _check(form: ObservedForm, segment: ObservedSegment, start: int) -> None:
     with grads(False):
-        for block, error, allowed in segment.errors():
-            off = error > allowed
-            if not bool(off.any()):
-                continue
-            step = int(off.any(2).any(0).nonzero()[0])
-            worst = float(error[:, step].max())
-            raise RecordingError(
-                f"layer {form.name!r} does not obey {form.equation} at step "
-                f"{start + block + step}: it is off by {worst:.2g}. Its code computes something "
-                "else there than in the steps in which its gates were found"
-            )
+        off = segment.off()
+    if off is not None:
+        step, size = off
+        raise RecordingError(
+            f"layer {form.name!r} does not obey {form.equation} at step {start + step}: it is off "
+            f"by {size:.2g}. Its code computes something else there than in the steps in which its "
+            "gates were found"
+        )
 
 
 def _nudged(step: int, value: Tensor) -> Tensor:
@@ -277,12 +282,6 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def _no_mean() -> Tensor:
     raise RecordingError("the mean of the unedited run is not known here")
-
-
-def _near(path: str, used: set[str]) -> bool:
-    """Whether a module is one of some, or holds or is held by one."""
-    return any(path == other or other.startswith(f"{path}.") or not path or not other
-               or path.startswith(f"{other}.") for other in used)  # fmt: skip
 
 
 def _filled(value: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -15,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from grulens.models.observe.form import Spot
 from grulens.models.observe.paths import Paths
-from grulens.models.observe.sites import Chain, Site, chain_from
-from grulens.models.observe.trace import frame_here, name_of, writes
+from grulens.models.observe.sites import Chain, Chains, Site, innermost
+from grulens.models.observe.trace import name_of, writes
 
 Change = Callable[[int, Tensor], Tensor]
 """From a step and the value there to the value that goes on."""
@@ -28,6 +29,10 @@ def began(run: Callable[[], Any]) -> Any:
 
 
 BEGAN: CodeType = inspect.unwrap(began).__code__
+
+
+class Enough(BaseException):
+    """A run has shown what it was made for."""
 
 
 @dataclass(eq=False)
@@ -50,6 +55,7 @@ class Reading(TorchFunctionMode):
         is_here: whether the code that runs is to be read.
         copies: whether the code writes over values, so that copies must be kept.
         graph: whether what is kept is part of autograd's graph.
+        until: spots, and how many steps of each are enough: after them the run ends by `Enough`.
     """
 
     def __init__(
@@ -61,17 +67,25 @@ class Reading(TorchFunctionMode):
         is_here: Callable[[], bool],
         copies: bool = False,
         graph: bool = False,
+        until: Mapping[Spot, int] | None = None,
     ) -> None:
         super().__init__()
         self._paths, self._end, self._copies, self._graph = paths, end, copies, graph
-        self._is_here = is_here
+        self._is_here, self._chains = is_here, Chains(end)
         self._here = defaultdict[tuple[str, Chain, str], list[Series]](list)
         for one in series:
             site = one.spot.site
             self._here[site.path, site.chain, site.function].append(one)
+        # what is looked at first, because it costs least: the function, and the innermost code
         self._names = {name for _, _, name in self._here}
         self._wanted: dict[Any, str] = {}
         """Names of the functions that stand at a site, as they were met; "" of all others."""
+        self._inner = {(name, *chain[0]) for _, chain, name in self._here}
+        self._left = {
+            (spot.site.path, spot.site.chain, spot.site.function): spot.each * steps
+            for spot, steps in (until or {}).items()
+        }
+        self._ends = bool(self._left)
         self.counts = Counter[tuple[str, Chain, str]]()
 
     def __torch_function__(
@@ -81,10 +95,11 @@ class Reading(TorchFunctionMode):
         if name is None:
             name = name_of(func)
             name = self._wanted[func] = name if name in self._names else ""
-        if not name:
+        frame = innermost(sys._getframe(1), self._end) if name else None
+        if frame is None or (name, id(frame.f_code), frame.f_lasti) not in self._inner:
             return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
-        key = self._paths.now, chain_from(frame_here(), self._end), name
+        key = self._paths.now, self._chains.of(frame), name
         series = self._here.get(key)
         if series is None or not self._is_here():
             return func(*args, **kwargs)
@@ -99,6 +114,10 @@ class Reading(TorchFunctionMode):
             step, ordinal = divmod(count, one.spot.each)
             if not one.spot.given and ordinal == one.spot.ordinal:
                 result = self._made(one, step, result, in_place=writes(name))
+        if self._ends and self._left.get(key, count + 2) <= count + 1:
+            del self._left[key]
+            if not self._left:
+                raise Enough
         return result
 
     def _given(
@@ -137,9 +156,13 @@ class Reading(TorchFunctionMode):
             return
         if not isinstance(value, Tensor):
             value = torch.tensor(float(value))
-        if not self._graph:
+        if value.requires_grad and not self._graph:
             value = value.detach()
         one.values.append(value.clone() if self._copies and not self._graph else value)
+
+    def __exit__(self, *error: Any) -> None:
+        self._chains.forget()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]  # torch's
 
     def times(self, site: Site) -> int:
         """How often the run came by a site."""

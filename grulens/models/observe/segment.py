@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +14,10 @@ from grulens.cells.observed import ObservedCell
 
 BEFORE, MIX, READ = "h_prev", "its mix", "its state before, as the mix reads it"
 """What is read of a cell besides its signals. The last two are no signals' names."""
+BLOCK = 1 << 13
+"""How many numbers of a signal are compared at a time, at least."""
 ROUNDING = 16
 """How many times the spacing of numbers a step may be off the equation that it obeys."""
-BLOCK = 1 << 16
-"""How many numbers of a signal are compared at a time: what fits into the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,30 +71,48 @@ class ObservedSegment:
         dtypes = {values[0].dtype for values in self.read.values() if len(values)}
         return max(torch.finfo(one).eps for one in dtypes if one.is_floating_point)
 
-    def errors(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """How far the mix is from what its signals make, a block of steps at a time.
+    @property
+    def errors(self) -> Float[Tensor, " time"]:
+        """The largest difference of each step's mix from what its signals make."""
+        with_one = self.read[self.cell.carried][0].numel()
+        # large states step by step, as they lie in the cache; small ones many steps at a time
+        size = max(1, BLOCK // max(1, with_one))
+        found = [
+            self._error(slice(start, start + size)).flatten(1).amax(1)
+            for start in range(0, self.steps, size)
+        ]
+        return torch.cat(found)
 
-        Returns:
-            The number of the first step, the distance, and the distance that rounding explains;
-            both (batch, time, unit).
-        """
-        state = self.read[self.cell.carried][0]
-        size = max(1, BLOCK // max(1, state.numel()))
-        needed = (*self.cell.form.keep.symbols, *self.cell.form.write.symbols)
-        for start in range(0, self.steps, size):
-            steps = slice(start, start + size)
-            values = {name: self.value(name, steps) for name in needed}
-            before = self.value(READ if READ in self.read else BEFORE, steps)
-            mix = self.value(MIX if MIX in self.read else self.cell.carried, steps)
-            error = (self.cell.mixed(values, before) - mix).abs_()
-            allowed = ROUNDING * self._spacing
-            if not bool((error <= allowed).all()):
-                scale = torch.maximum(self.cell.size(values, before), mix.abs())
-                # where the state itself is no number, nothing can be said of it
-                error = error.masked_fill(~mix.isfinite(), 0).nan_to_num(float("inf"))
-                yield start, error, allowed * scale.clamp(min=1)
-            else:
-                yield start, error, error.new_full((), allowed)
+    def _error(self, steps: slice) -> Tensor:
+        mix = self._read(MIX if MIX in self.read else self.cell.carried, steps)
+        return self.cell.mixed(*self._of(steps)).sub_(mix).abs_()
+
+    def _of(self, steps: slice) -> tuple[dict[str, Tensor], Tensor]:
+        """The signals of steps that stand in the mix, and the state before as the mix reads it."""
+        values = {name: self._read(name, steps) for name in self.cell.form.symbols}
+        return values, self._read(READ if READ in self.read else BEFORE, steps)
+
+    def _read(self, name: str, steps: slice) -> Tensor:
+        """What was read in some steps, (time, ...) in the shape of the state."""
+        values, states = self.read[name][steps], self.read[self.cell.carried][steps]
+        full = [
+            one if one.shape == state.shape and one.dtype is state.dtype else _full(one, state)
+            for one, state in zip(values, states, strict=True)
+        ]
+        return full[0][None] if len(full) == 1 else torch.stack(full)
+
+    def off(self) -> tuple[int, float] | None:
+        """The first step that is off the equation by more than rounding, and by how much."""
+        errors, allowed = self.errors, ROUNDING * self._spacing
+        for step in (~(errors <= allowed)).nonzero().flatten().tolist():
+            steps = slice(step, step + 1)
+            mix = self._read(MIX if MIX in self.read else self.cell.carried, steps)
+            size = torch.maximum(self.cell.size(*self._of(steps)), mix.abs()).clamp(min=1)
+            # where the state itself is no number, nothing can be said of it
+            error = self._error(steps).masked_fill(~mix.isfinite(), 0).nan_to_num(float("inf"))
+            if bool((error > allowed * size).any()):
+                return step, float(error.max())
+        return None
 
 
 def _full(value: Tensor, state: Tensor) -> Tensor:

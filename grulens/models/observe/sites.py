@@ -105,22 +105,63 @@ def is_users(code: CodeType) -> bool:
     return not (name.startswith((_TORCH, _OWN)) or any(mark in name for mark in _CHECKS))
 
 
-def chain_from(frame: FrameType | None, end: CodeType) -> Chain:
-    """The user's calls from a frame out to the code that began the run."""
-    found = []
-    while frame is not None:
-        code = frame.f_code
-        if code is end:
-            break
-        number = id(code)
-        users = _USERS.get(number)
-        if users is None:
-            users = _USERS[number] = is_users(code)
-            _CODES[number] = code
-        if users:
-            found.append((number, frame.f_lasti))
+def is_users_frame(frame: Any) -> bool:
+    """Whether a frame runs a user's own code."""
+    code = frame.f_code
+    own = _USERS.get(id(code))
+    if own is None:
+        own = _USERS[id(code)] = is_users(code)
+        _CODES[id(code)] = code
+    return own
+
+
+def innermost(frame: Any, end: CodeType) -> Any:
+    """The innermost frame, from one on outwards, that runs a user's own code.
+
+    Args:
+        frame: where to begin.
+        end: the code that began the run.
+
+    Returns:
+        The frame; None if there is none inside the run.
+    """
+    while frame is not None and frame.f_code is not end:
+        if is_users_frame(frame):
+            return frame
         frame = frame.f_back
-    return tuple(found)
+    return None
+
+
+class Chains:
+    """Says by which calls a run comes to an operation.
+
+    Args:
+        end: the code that begins the run.
+    """
+
+    def __init__(self, end: CodeType) -> None:
+        self._end = end
+        self._frame: Any = None
+        self._around: Chain = ()
+
+    def of(self, frame: Any) -> Chain:
+        """The user's calls from a user's frame out to the code that began the run."""
+        # while a frame lives, those around it wait where they are
+        if frame is not self._frame:
+            self._frame, self._around = frame, self._walked(frame.f_back)
+        return ((id(frame.f_code), frame.f_lasti), *self._around)
+
+    def _walked(self, frame: FrameType | None) -> Chain:
+        found = []
+        while frame is not None and frame.f_code is not self._end:
+            if is_users_frame(frame):
+                found.append((id(frame.f_code), frame.f_lasti))
+            frame = frame.f_back
+        return tuple(found)
+
+    def forget(self) -> None:
+        """Let go of the frame that was met last, and of what it holds."""
+        self._frame = None
 
 
 @functools.cache

@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from grulens.models.observe.paths import Paths
-from grulens.models.observe.sites import Chain, Site, chain_from
+from grulens.models.observe.sites import Chain, Chains, Site, innermost
 
 FIRST = 12
 """How often a site is looked at: enough for some steps, whatever stands in a step several times."""
+OFTEN = 8 * FIRST
+"""How often a piece of code is looked at, whoever calls it."""
 
 
 @dataclass(eq=False)
@@ -118,7 +120,8 @@ class Trace(TorchFunctionMode):
         self.nodes: list[Node] = []
         self.seen = 0
         self.unseen: dict[Site, int] = {}
-        self._paths, self._end = paths, end
+        self._paths, self._end, self._chains = paths, end, Chains(end)
+        self._often: Counter[tuple[int, int]] = Counter()
         self._counts: Counter[tuple[str, Chain, str]] = Counter()
         # values hold their tensors, so no other tensor can have the same id meanwhile
         self._values: dict[int, Value] = {}
@@ -128,10 +131,15 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         self.seen += 1
+        frame = innermost(sys._getframe(1), self._end)
+        inner = (0, 0) if frame is None else (id(frame.f_code), frame.f_lasti)
+        if frame is None or self._often[inner] > OFTEN:
+            return func(*args, **kwargs)
+        self._often[inner] += 1
         number, raw = self.seen, name_of(func)
-        key = self._paths.now, chain_from(frame_here(), self._end), raw
+        key = self._paths.now, self._chains.of(frame), raw
         count = self._counts[key] = self._counts[key] + 1
-        if count > FIRST or not key[1]:
+        if count > FIRST:
             if count == FIRST + 1:
                 self.unseen[Site(*key)] = number
             return func(*args, **kwargs)
@@ -159,6 +167,10 @@ class Trace(TorchFunctionMode):
         self.nodes.append(node)
         return result
 
+    def __exit__(self, *error: Any) -> None:
+        self._chains.forget()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]  # torch's
+
     def _taken(self, given: Any) -> Any:
         if isinstance(given, Tensor):
             value = self._values.get(id(given))
@@ -168,11 +180,6 @@ class Trace(TorchFunctionMode):
         if type(given) in (tuple, list):
             return type(given)(self._taken(part) for part in given)
         return given
-
-
-def frame_here() -> Any:
-    """The frame that called torch: of the two that call this, the outer one's caller."""
-    return sys._getframe(2)
 
 
 def name_of(func: Any) -> str:
