@@ -293,6 +293,14 @@ def _convex(
             continue
         candidate = write.divided(1 - gate)
         # a gate that stands in the candidate too is no gate: the step is no mix of two things
+        if (
+            candidate
+            and not gate.symbols
+            and candidate.terms.keys() != {(s,) for s in candidate.symbols}
+        ):
+            continue
+        if candidate and not gate.symbols and set(candidate.terms.values()) != {1.0}:
+            continue
         others = {*gate.symbols, *decay.symbols}
         if candidate and not set(candidate.symbols) & others:
             yield gate, candidate, decay

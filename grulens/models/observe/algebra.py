@@ -248,6 +248,20 @@ def _logical_not(node: Node, read: Read) -> Polynomial | None:
     return 1 - read(first) if is_bool else None
 
 
+def _ones(node: Node, read: Read) -> Polynomial:
+    return Polynomial.number(1)
+
+
+def _zeros(node: Node, read: Read) -> Polynomial:
+    return Polynomial.number(0)
+
+
+MADE_OF_NOTHING: dict[str, Callable[[Node, Read], Polynomial]] = {
+    "ones_like": _ones, "ones": _ones, "new_ones": _ones,
+    "zeros_like": _zeros, "zeros": _zeros, "new_zeros": _zeros,
+}  # fmt: skip
+"""Functions that make numbers out of none."""
+
 _RULES: dict[str, Callable[[Node, Read], Polynomial | None]] = {
     "add": _add, "sub": _sub, "rsub": _rsub, "mul": _mul, "div": _div, "neg": _neg, "lerp": _lerp,
     "addcmul": _addcmul, "where": _where, "masked_fill": _masked_fill,
@@ -266,10 +280,19 @@ BENDS = {
     "tanh", "relu", "sigmoid", "clamp", "clip", "hardtanh", "hardsigmoid", "softsign", "elu",
     "gelu", "silu", "leaky_relu", "selu", "celu", "relu6", "softplus", "layer_norm", "group_norm",
     "rms_norm", "batch_norm", "instance_norm", "normalize", "dropout", "softmax", "exp", "sqrt",
-    "log", "abs", "nan_to_num", "mish", "hardswish", "clamp_min", "clamp_max", "minimum", "maximum",
+    "log", "abs", "nan_to_num", "mish", "hardswish", "clamp_min", "clamp_max",
     "round", "sign", "sin", "cos", "square", "tanhshrink", "logsigmoid", "threshold",
 }  # fmt: skip
 """Functions that bend a value: numbers in, as many numbers out, and no sum of products of them."""
+_NORMS = {"layer_norm", "group_norm", "rms_norm", "batch_norm", "instance_norm"}
+
+
+def bends(node: Node) -> bool:
+    """Whether a call bends one value; bounds or a power that are tensors make it one of several."""
+    if node.function not in BENDS:
+        return False
+    return node.function in _NORMS or len(list(node.values)) == 1
+
 
 _PURE = (
     set(_RULES) | _COPIES | _VIEWS | _CUTS | BENDS | {"transpose", "permute", "t", "cat", "stack"}

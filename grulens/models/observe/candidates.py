@@ -36,11 +36,11 @@ def may_carry(module: nn.Module) -> str:
 
 @functools.cache
 def _of_class(kind: type[Any]) -> str:
-    if kind.__module__.startswith("torch."):
+    if (kind.__module__ or "").startswith("torch."):
         return ""
     forward = inspect.unwrap(getattr(kind, "forward", None) or _nothing)
     code = getattr(forward, "__code__", None)
-    if code is None or getattr(forward, "__module__", "").startswith("torch."):
+    if code is None or (getattr(forward, "__module__", None) or "").startswith("torch."):
         return ""
     takes = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     states = [name for name in takes if STATE.match(name.lower())]

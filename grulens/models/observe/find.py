@@ -15,7 +15,15 @@ from typing import Any
 
 from grulens.cells.cell import Role
 from grulens.cells.mix import GatedForm, Polynomial
-from grulens.models.observe.algebra import BENDS, RANGES, alike, fits, made_of, same_numbers
+from grulens.models.observe.algebra import (
+    MADE_OF_NOTHING,
+    RANGES,
+    alike,
+    bends,
+    fits,
+    made_of,
+    same_numbers,
+)
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Trace, Value
@@ -101,7 +109,7 @@ def _is_state(node: Node) -> bool:
     return (
         value.tensor.is_floating_point()
         and value.tensor.dim() > 0
-        and (node.function in BENDS or made_of(node, lambda _: Polynomial.number(1)) is not None)
+        and (bends(node) or made_of(node, lambda _: Polynomial.number(1)) is not None)
     )
 
 
@@ -113,37 +121,40 @@ def _way(node: Node, site: Site, earlier: set[int]) -> tuple[Node, set[Site]] | 
     """
     reached: list[Node] = []
     above: dict[int, list[Node]] = {}
-    stack = [node]
-    seen = {id(node)}
+    # bends may stand outside of the mix, and right at the state before; not in between
+    stack = [(node, False)]
+    seen = {(id(node), False)}
     while stack:
-        one = stack.pop()
+        one, inside = stack.pop()
+        bent = bends(one)
         for value in _parents(one):
             by = same_numbers(value).node
-            if by is None:
+            if by is None or (bent and inside and id(by) not in earlier):
                 continue
             above.setdefault(id(by), []).append(one)
+            key = id(by), inside or not bent
             if id(by) in earlier:
                 reached.append(by)
-            elif id(by) not in seen:
-                seen.add(id(by))
-                stack.append(by)
+            elif key not in seen:
+                seen.add(key)
+                stack.append((by, inside or not bent))
     if not reached:
         return None
     last = max(reached, key=lambda one: one.number)
-    between, stack = set[Site](), [last]
+    between, back = set[Site](), [last]
     walked = {id(last)}
-    while stack:
-        for one in above.get(id(stack.pop()), ()):
+    while back:
+        for one in above.get(id(back.pop()), ()):
             between.add(one.site)
             if id(one) not in walked:
                 walked.add(id(one))
-                stack.append(one)
+                back.append(one)
     return last, between
 
 
 def _parents(node: Node) -> Iterable[Value]:
     """What a call works on number by number."""
-    if node.function in BENDS:
+    if bends(node):
         return list(node.values)[:1]
     if made_of(node, lambda _: Polynomial.number(1)) is not None:
         return list(node.values)
@@ -247,16 +258,16 @@ class _Form:
     def _mix(self, step: _Step) -> Polynomial:
         value = step.node.results[0]
         value = same_numbers(value)
-        bends = []
-        while value.node is not None and value.node.function in BENDS:
+        outer = []
+        while value.node is not None and bends(value.node):
             inner = same_numbers(next(iter(value.node.values)))
-            bends.append(value.node.function)
+            outer.append(value.node.function)
             value = inner
         if value.node is None:
             raise _NoFormError("it is made before the loop")
-        self.bend = bends[0] if bends else ""
-        if len(bends) > 1:
-            raise _NoFormError(f"it is bent more than once: {' of '.join(bends)}")
+        self.bend = outer[0] if outer else ""
+        if len(outer) > 1:
+            raise _NoFormError(f"it is bent more than once: {' of '.join(outer)}")
         step.mix = value.node
         mix = self._carrying(value, step)
         keep = mix.split(STATE)
@@ -278,7 +289,7 @@ class _Form:
             return False
         if node is step.before:
             return True
-        if node.function in BENDS:
+        if bends(node):
             inner = same_numbers(next(iter(node.values)))
             return inner.node is step.before
         if made_of(node, lambda _: Polynomial.number(1)) is None:
@@ -297,11 +308,13 @@ class _Form:
                 return Polynomial.number(given)
             inner = self._inner(given)
             node = inner.node
+            if node is not None and node.function in MADE_OF_NOTHING and not node.in_place:
+                return MADE_OF_NOTHING[node.function](node, read)
             if node is step.before:
                 self._note(STATE, given, by, step)
                 return Polynomial.of(STATE)
             if node is not None and opens(inner):
-                if node.function in BENDS:
+                if bends(node):
                     under = next(iter(node.values))
                     self.bend_before = node.function
                     self._note(STATE, under, node, step)
@@ -359,7 +372,9 @@ class _Form:
             for symbol in product:
                 value = step.leaves[symbol]
                 node = self._here(self._inner(value), step).node
-                inside = node is not None and node.number > step.after
+                inside = node is not None and (
+                    node.number > step.after or node.function in MADE_OF_NOTHING
+                )
                 if symbol != STATE and inside and opens(value) and not _bent(value):
                     part = part * self._read(value, step, lambda v: opens(v) and not _bent(v))
                 else:
@@ -422,6 +437,10 @@ class _Form:
             return node.site, len(here), here.index(node)
         end = states[step.index + 1].number if step.index + 1 < len(states) else None
         here = [one for one in nodes if last < one.number and (end is None or one.number <= end)]
+        if node not in here:
+            raise _NoFormError(
+                f"what {node.site} makes for a step is made before the one before it"
+            )
         return node.site, len(here), here.index(node)
 
     # ------------------------------------------------------------------------------ the names
@@ -440,9 +459,11 @@ class _Form:
         low, high = _range(self.bend)
         rename = {symbol: name for symbol, (name, _, _) in names.items()}
         plain = form.named(rename)
+        # a state without a batch is one row
+        shape = tuple(self.shape[1:] if len(self.shape) > 1 else self.shape)
         made = ObservedForm(
             self.site.path, "", (), plain, mix, state, self.spots[STATE], self.bend,
-            self.bend_before, self.lag, read=self.read, shape=tuple(self.shape[1:]),
+            self.bend_before, self.lag, read=self.read, shape=shape,
             others=tuple(self._others()), in_place=self.in_place,
         )  # fmt: skip
         if output is None:
@@ -548,18 +569,24 @@ class _Form:
         if not spot.given:
             # equal calls make it again
             every = (inner, *inner.again)
-            again = [one for one in every if one.node and self._is_in(one.node, step)]
+            again = [one for one in every if one.node and self._is_near(one.node, step)]
             also = {Spot(*self._place(one.node, step), one.part) for one in again if one.node}
             return replace(made, also=tuple(also - {spot}))
         also = {
             self._given(argument, node, step)
             for nodes in self.series.values()
             for node in nodes
-            if self._is_in(node, step)
+            if self._is_near(node, step)
             for part, argument in enumerate(node.args)
             if isinstance(argument, Value) and self._inner(argument) is inner
         }
         return replace(made, also=tuple(also - {spot}))
+
+    def _is_near(self, node: Node, step: _Step) -> bool:
+        """Whether a call is made in a step, or after it and before the next one."""
+        states = self.series[self.site]
+        then = states[step.index + 1].number if step.index + 1 < len(states) else None
+        return step.after < node.number and (then is None or node.number < then)
 
     def _is_in(self, node: Node, step: _Step) -> bool:
         return step.after < node.number <= step.node.number
@@ -570,11 +597,13 @@ class _Form:
         known = (*form.keep.symbols, *form.write.symbols)
         gates = {id(same_numbers(step.leaves[s])) for s in known}
         targets = form.candidate.symbols if form.candidate else form.write.symbols
+        # it works on the first state too; a gate behind the state does not
+        first = self.series[self.site][0].number
         for symbol in targets:
             for node in _ancestors(step.leaves[symbol], step.before.number):
                 if node.function not in ("mul", "addcmul") or node.number <= step.before.number:
                     continue
-                if node.site == read_out:
+                if node.site == read_out or self.series[node.site][0].number > first:
                     continue
                 values = list(node.values)
                 if node.function == "addcmul":
@@ -641,7 +670,10 @@ class _Form:
                 if bend is None or bent(gate) is not None:
                     continue
                 inner = same_numbers(gate)
-                if inner.node is None or _range(_bend_of(inner)) != (0, 1):
+                if inner.node is None or inner.node.number <= step.after:
+                    continue
+                whole = inner.shape.numel() == self.shape.numel()
+                if not whole or not self._opens(inner, state):
                     continue
                 spot = Spot(*self._place(inner.node, step), inner.part)
                 read = _observed("o", "output gate", "read", spot, inner)
@@ -651,6 +683,21 @@ class _Form:
             if inner.node is state:
                 return Spot(*self._place(node, step)), 1.0, None, node.function
         return None
+
+    def _opens(self, gate: Value, state: Node) -> bool:
+        """Whether a value may be the output gate of a state: a matrix of that is not in it."""
+        if not any(node is state for node in _ancestors(gate, state.number)):
+            return True
+        stack, seen = [gate.node], set[int]()
+        while stack:  # it may look at the state number by number (a peephole)
+            node = stack.pop()
+            if node is state:
+                return True
+            if node is None or id(node) in seen or node.number <= state.number:
+                continue
+            seen.add(id(node))
+            stack += [same_numbers(value).node for value in _parents(node)]
+        return False
 
 
 def _observed(name: str, words: str, role: Role, spot: Spot, value: Value) -> Observed:
@@ -662,7 +709,8 @@ def _observed(name: str, words: str, role: Role, spot: Spot, value: Value) -> Ob
     if bend and node is not None and node.function == bend and not spot.given:
         first = node.args[0] if node.args else None
         if isinstance(first, Value) and first.shape == inner.shape:
-            pre = Spot(spot.site, spot.each, spot.ordinal, 0, given=True)
+            keyword = node.names[0] if node.names else ""
+            pre = Spot(spot.site, spot.each, spot.ordinal, 0, given=True, keyword=keyword)
     return Observed(name, words, role, spot, bend, pre, low, high)
 
 
@@ -671,7 +719,7 @@ def _bend_of(value: Value) -> str:
     seen = 0
     while value.node is not None and seen < 12:
         node = value.node
-        if node.function in BENDS:
+        if bends(node):
             return node.function
         inner = same_numbers(value)
         if inner is value:
@@ -689,7 +737,7 @@ def _bend_of(value: Value) -> str:
 
 def _bent(value: Value) -> bool:
     node = same_numbers(value).node
-    return node is not None and node.function in BENDS
+    return node is not None and bends(node)
 
 
 def _range(bend: str, value: Value | None = None) -> tuple[float, float]:

@@ -85,6 +85,7 @@ class Observing:
     def follow(self) -> Iterator[Callable[[], None]]:
         """Read the run from now on; each thing that is done comes with what undoes it."""
         every: list[Series] = []
+        self._nudges: set[Spot] = set()
         for name, form in self.forms.items():
             if name in self.keep or self.edits.get(name):
                 every += self._of(form)
@@ -93,7 +94,12 @@ class Observing:
         # where no followed module runs, the path is "": that of the model itself
         paths = Paths({path: modules[path] for path in used if path})
         yield from paths.follow()
-        copies = any(form.in_place for form in self.forms.values())
+        copies = any(self.forms[name].in_place for name in self._series)
+        if copies and self.graph:
+            raise RecordingError(
+                "the code of an observed cell writes over its values in place, so no derivative by "
+                "them is left after the run: record with grad=False"
+            )
         until = {form.state: ENOUGH for form in self.forms.values()} if self.nudged else None
         self.reading = Reading(
             every,
@@ -131,8 +137,9 @@ class Observing:
         more = []
         for one in (*form.signals, *form.others):
             if self.nudged:
-                if one.name not in form.form.symbols:
+                if one.name not in form.form.symbols or one.spot in self._nudges:
                     continue
+                self._nudges |= {one.spot, *one.also}
                 change: Change = _nudged
             elif one.name in changed:
                 change = partial(self._changed, form, one, False)

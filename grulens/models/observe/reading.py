@@ -105,55 +105,34 @@ class Reading(TorchFunctionMode):
             return func(*args, **kwargs)
         count = self.counts[key]
         self.counts[key] = count + 1
-        for one in series:
-            step, ordinal = divmod(count, one.spot.each)
-            if one.spot.given and ordinal == one.spot.ordinal:
-                args, kwargs = self._given(one, step, args, kwargs)
+        now = [
+            (one, count // one.spot.each)
+            for one in series
+            if one.spot.each == 1 or count % one.spot.each == one.spot.ordinal
+        ]
+        # what several change is kept as all of them leave it
+        for one, step in now:
+            if one.spot.given and one.change is not None:
+                args, kwargs = _given_changed(one, one.change, step, args, kwargs)
+        for one, _ in now:
+            if one.spot.given and one.keep:
+                spot = one.spot
+                self._keep(one, kwargs[spot.keyword] if spot.keyword else args[spot.part])
         result = func(*args, **kwargs)
-        for one in series:
-            step, ordinal = divmod(count, one.spot.each)
-            if not one.spot.given and ordinal == one.spot.ordinal:
-                result = self._made(one, step, result, in_place=writes(name))
+        for one, step in now:
+            if not one.spot.given and one.change is not None:
+                result = _changed(one, one.change, step, result, in_place=writes(name))
+        for one, _ in now:
+            if not one.spot.given and one.keep:
+                several = isinstance(result, tuple | list)
+                self._keep(one, result[one.spot.part] if several else result)
         if self._ends and self._left.get(key, count + 2) <= count + 1:
             del self._left[key]
             if not self._left:
                 raise Enough
         return result
 
-    def _given(
-        self, one: Series, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        part, keyword = one.spot.part, one.spot.keyword
-        value = kwargs[keyword] if keyword else args[part]
-        if one.change is not None and isinstance(value, Tensor):
-            value = one.change(step, value)
-            if keyword:
-                kwargs = {**kwargs, keyword: value}
-            else:
-                args = (*args[:part], value, *args[part + 1 :])
-        self._keep(one, value)
-        return args, kwargs
-
-    def _made(self, one: Series, step: int, result: Any, *, in_place: bool) -> Any:
-        several = isinstance(result, tuple | list)
-        value = result[one.spot.part] if several else result
-        if one.change is not None:
-            changed = one.change(step, value)
-            if changed is not value:
-                if in_place:
-                    value.copy_(changed)
-                elif several:
-                    parts = [*result]
-                    parts[one.spot.part] = value = changed
-                    result = type(result)(parts) if type(result) in (tuple, list) else tuple(parts)
-                else:
-                    result = value = changed
-        self._keep(one, value)
-        return result
-
     def _keep(self, one: Series, value: Any) -> None:
-        if not one.keep:
-            return
         if not isinstance(value, Tensor):
             value = torch.tensor(float(value))
         if value.requires_grad and not self._graph:
@@ -167,3 +146,34 @@ class Reading(TorchFunctionMode):
     def times(self, site: Site) -> int:
         """How often the run came by a site."""
         return self.counts[site.path, site.chain, site.function]
+
+
+def _given_changed(
+    one: Series, change: Change, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call after the change of one of them."""
+    part, keyword = one.spot.part, one.spot.keyword
+    value = kwargs[keyword] if keyword else args[part]
+    if not isinstance(value, Tensor):
+        return args, kwargs
+    value = change(step, value)
+    if keyword:
+        return args, {**kwargs, keyword: value}
+    return (*args[:part], value, *args[part + 1 :]), kwargs
+
+
+def _changed(one: Series, change: Change, step: int, result: Any, *, in_place: bool) -> Any:
+    """The result of a call after the change of it, or of a part of it."""
+    part = one.spot.part
+    several = isinstance(result, tuple | list)
+    value = result[part] if several else result
+    changed = change(step, value)
+    if changed is value:
+        return result
+    if in_place:
+        return value.copy_(changed)
+    if not several:
+        return changed
+    parts = [*result]
+    parts[part] = changed
+    return type(result)(parts) if type(result) in (tuple, list) else tuple(parts)

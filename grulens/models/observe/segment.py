@@ -54,7 +54,8 @@ class ObservedSegment:
     def mask(self) -> Bool[Tensor, "batch time"]:
         """All True: what a row's own end is, only its model knows."""
         state = self.read[self.cell.carried][0]
-        return torch.ones(len(state), self.steps, dtype=torch.bool, device=state.device)
+        rows = len(state) if state.dim() > 1 else 1
+        return torch.ones(rows, self.steps, dtype=torch.bool, device=state.device)
 
     def value(self, name: str, steps: slice = slice(None)) -> Float[Tensor, "batch time unit"]:
         """A signal, or what else was read, of some steps."""
@@ -63,6 +64,8 @@ class ObservedSegment:
         pairs = list(zip(values, like, strict=True))
         if not all(one.shape == state.shape and one.dtype is state.dtype for one, state in pairs):
             values = [_full(one, state) for one, state in pairs]
+        if like[0].dim() == 1:  # a state without a batch is one row
+            return torch.stack(list(values))[None]
         return torch.stack(list(values), 1).flatten(2)
 
     @property
