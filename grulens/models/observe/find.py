@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import nn
+
 from grulens.cells.cell import Role
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.models.observe.algebra import (
@@ -231,6 +233,7 @@ class _Form:
         if form is None:
             raise _NoFormError(f"it is no sum a h_prev + b of the state before: {mixes[-1]}")
         self._check_gated(form)
+        self._check_weights(form)
         return self._signals(form)
 
     def _check_gated(self, form: GatedForm) -> None:
@@ -245,6 +248,24 @@ class _Form:
         raise _NoFormError(
             f"h = {form.said()} adds up what does not depend on it, and no gate stands in it"
         )
+
+    def _check_weights(self, form: GatedForm) -> None:
+        """Raise if every step reads weights of its own: that is depth, and not time."""
+        steps = self.steps[-1 - self.lag :: self.lag][:2] if len(self.steps) > self.lag else []
+        read = [
+            {
+                id(value.tensor)
+                for symbol in form.symbols
+                for node in _ancestors(step.leaves[symbol], step.before.number + 1)
+                for value in node.values
+                if value.node is None and isinstance(value.tensor, nn.Parameter)
+            }
+            for step in steps
+        ]
+        if len(read) == 2 and read[0] != read[1]:
+            raise _NoFormError(
+                "its steps read weights of their own: it goes through layers, and not through time"
+            )
 
     def _is_made(self, symbol: str) -> bool:
         """Whether a symbol is another value at every step."""
@@ -706,7 +727,8 @@ def _observed(name: str, words: str, role: Role, spot: Spot, value: Value) -> Ob
     pre = None
     inner = same_numbers(value)
     node = inner.node
-    if bend and node is not None and node.function == bend and not spot.given:
+    made_here = node is not None and node.function == bend and node.site == spot.site
+    if bend and node is not None and made_here and not spot.given:
         first = node.args[0] if node.args else None
         if isinstance(first, Value) and first.shape == inner.shape:
             keyword = node.names[0] if node.names else ""
