@@ -41,6 +41,10 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
         ["--seeds", "1", "--starts", "4", "--units", "3", "--training", "2", "--steps", "2"],
         [rf"3 units, seed 0  grulens +{NUMBER} +1\.0 +100\.0% +0 ", r"Adam on q, float64"],
     ),
+    "observe": (
+        [*SMALL, "--size", "1", "4", "16"],
+        [rf"the first time +{NUMBER} x", rf"record +{NUMBER} x", rf"edited run +{NUMBER} x"],
+    ),
 }
 
 

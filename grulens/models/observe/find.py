@@ -70,7 +70,7 @@ def find(trace: Trace) -> tuple[list[ObservedForm], list[NotFound]]:
     for node in trace.nodes:
         series[node.site].append(node)
     carried = _carried(series)
-    in_place = any(node.in_place for node in trace.nodes)
+    in_place = any(node.in_place and _is_value(node) for node in trace.nodes)
     found: list[ObservedForm] = []
     refused: list[NotFound] = []
     for site, lag in carried.items():
@@ -79,6 +79,11 @@ def find(trace: Trace) -> tuple[list[ObservedForm], list[NotFound]]:
         except _NoFormError as no:
             refused.append(NotFound(site, str(no)))
     return _named(found), refused
+
+
+def _is_value(node: Node) -> bool:
+    """Whether what a call writes over may be a value of a cell, and no counter of calls."""
+    return any(one.tensor.is_floating_point() and one.tensor.dim() for one in node.results)
 
 
 # ---------------------------------------------------------------------------------- the states
@@ -251,7 +256,8 @@ class _Form:
 
     def _check_weights(self, form: GatedForm) -> None:
         """Raise if every step reads weights of its own: that is depth, and not time."""
-        steps = self.steps[-1 - self.lag :: self.lag][:2] if len(self.steps) > self.lag else []
+        known = {step.index: step for step in self.steps}
+        pairs = [(known[i - self.lag], known[i]) for i in known if i - self.lag in known]
         read = [
             {
                 id(value.tensor)
@@ -260,7 +266,7 @@ class _Form:
                 for value in node.values
                 if value.node is None and isinstance(value.tensor, nn.Parameter)
             }
-            for step in steps
+            for step in (pairs[-1] if pairs else ())
         ]
         if len(read) == 2 and read[0] != read[1]:
             raise _NoFormError(
