@@ -1,4 +1,7 @@
-"""r, z and n of every step of a layer: grulens, a loop written by hand, and TorchLens' trace."""
+"""r, z and n of every step of a layer: grulens, a loop written by hand, and TorchLens' trace.
+
+grulens is asked twice: of nn.GRU, and of the loop, which it observes as TorchLens does.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,19 @@ def ours(size: Size) -> Callable[[], Tensor]:
     return run
 
 
+def observed(size: Size) -> Callable[[], Tensor]:
+    """grulens on the loop that TorchLens traces: found in its forward, with no adapter."""
+    _, cell, x = network(size)
+    model = Written(cell)
+    (name,) = grulens.record(model, x, observe=True)
+
+    def run() -> Tensor:
+        layer = grulens.record(model, x, observe=True)[name]
+        return torch.stack([layer.r, layer.z, layer.n])
+
+    return run
+
+
 def by_hand(size: Size) -> Callable[[], Tensor]:
     _, cell, x = network(size)
     return lambda: torch.stack(cell_loop(cell, x), 2)[:3]
@@ -134,18 +150,11 @@ def tried() -> list[tuple[str, str, str]]:
     said = f"yes, inside the recurrence; {far} from grulens.clamp"
     found.append(("torchlens", "every sigmoid of the loop written out set to 0", said))
 
-    adapter = grulens.adapters.SequenceAdapter(_own_cell, result=lambda module, h, h_n: h)
-    grulens.adapters.register(Written, adapter)
-    far = difference(grulens.record(Written(cell), x)["l0"].z, layer.z)
-    grulens.adapters.register(Written, None)
-    said = f"all of them, {far} from nn.GRU's; the class has to be registered (two lines)"
+    (seen_too,) = grulens.record(Written(cell), x, observe=True).values()
+    far = difference(seen_too.z, layer.z)
+    said = f"all of them, {far} from nn.GRU's, by name: {seen_too.cell.equation}"
     found.append(("grulens", "the loop with the formulas written out: z is there", said))
     return found
-
-
-def _own_cell(module: Loop) -> grulens.Cell:
-    cell = module.cell
-    return grulens.Cell(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
 
 
 def _steps(signal: Tensor, tensor: Tensor) -> set[int]:
@@ -165,6 +174,7 @@ JOB = Job(
     (
         Candidate("grulens: record of nn.GRU", None, ours),
         Candidate("a loop written by hand that keeps its gates", None, by_hand),
+        Candidate("grulens: record of that loop", None, observed),
         Candidate("TorchLens: trace of a loop written by hand", "torchlens", traced),
         Candidate("TorchLens: record of it, without the graph", "torchlens", recorded),
     ),
