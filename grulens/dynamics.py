@@ -1,6 +1,7 @@
 """The layer as a dynamical system: where it stands still, and what is near there.
 
-`find_fixed_points` finds the states that do not move, `jacobian` has the derivatives of a step
+`find_fixed_points` finds the states that do not move (of an observed cell at a step that
+`observed_step` takes out of a run), `jacobian` has the derivatives of a step
 (`jacobian_at` those of a step of a recorded run, of observed cells too),
 `lyapunov` says whether neighbouring runs part, `trajectories` where states go under an input that
 stays and `unstable_directions` which way they leave a state, `portrait` puts states into their
@@ -16,6 +17,7 @@ from grulens.cells.dynamics.jacobian import Jacobian, jacobian
 from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov
 from grulens.lazy import lazy
 from grulens.probing.dynamics.motion import trajectories, unstable_directions
+from grulens.probing.dynamics.observed_step import ObservedStep, observed_step
 from grulens.probing.dynamics.portrait import Portrait, portrait
 from grulens.probing.dynamics.recorded import jacobian_at
 
@@ -23,12 +25,14 @@ __all__ = [
     "FixedPoints",
     "Jacobian",
     "Lyapunov",
+    "ObservedStep",
     "PhasePortrait",
     "Portrait",
     "find_fixed_points",
     "jacobian",
     "jacobian_at",
     "lyapunov",
+    "observed_step",
     "portrait",
     "trajectories",
     "unstable_directions",

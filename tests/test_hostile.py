@@ -470,6 +470,49 @@ def a_flow(draw: Draw) -> None:
     documented(lambda: FLOW.product(t.value, k.value, row=row.value), drawn=(t, k, row))
 
 
+class Loop(nn.Module):
+    """A cell of nobody's kind, which is observed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.new = nn.Linear(7, 4), nn.Linear(7, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x.new_zeros(len(x), 4)
+        for x_t in x.unbind(1):
+            both = torch.cat([x_t, h], 1)
+            u = torch.sigmoid(self.gate(both))
+            h = u * h + (1 - u) * torch.tanh(self.new(both))
+        return h
+
+
+LOOP = Loop().eval()
+
+
+def an_observed_step(draw: Draw) -> None:
+    model, x = draw(things(model=LOOP)), draw(things(x=X))
+    layer, t, row = draw(things(cell="cell")), draw(things(two=2)), draw(things(one=1))
+    values = [thing.value for thing in (model, x, layer, t, row)]
+    documented(
+        lambda: grulens.dynamics.observed_step(
+            values[0], values[1], layer=values[2], t=values[3], row=values[4]
+        ),
+        drawn=(model, x, layer, t, row),
+    )
+    starts, still = draw(things(starts=STATES[0])), draw(things(nothing=None))
+    step = grulens.dynamics.observed_step(LOOP, X, t=1)
+    documented(
+        lambda: grulens.dynamics.find_fixed_points(
+            step, starts=starts.value, x=still.value, progress=False
+        ),
+        drawn=(starts, still),
+    )
+    documented(
+        lambda: grulens.dynamics.unstable_directions(step, starts.value, x=still.value),
+        drawn=(starts, still),
+    )
+
+
 def a_recorded_step(draw: Draw) -> None:
     run, t, layer, rows = (
         draw(things(run=SOURCE)), draw(things(last=-1)), draw(things(l0="l0")), draw(things(one=1))
@@ -744,6 +787,8 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "head_of": a_head,
     "jacobian": some_mathematics("jacobian"),
     "jacobian_at": a_recorded_step,
+    "observed_step": an_observed_step,
+    "ObservedStep": an_observed_step,
     "lyapunov": some_mathematics("lyapunov"),
     "trajectories": some_mathematics("trajectories"),
     "unstable_directions": some_mathematics("unstable_directions"),

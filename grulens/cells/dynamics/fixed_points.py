@@ -21,6 +21,7 @@ from grulens.cells.dynamics.distinct import distinct, points
 from grulens.cells.dynamics.jacobian import check_cell, dense, fit, jacobian
 from grulens.cells.dynamics.stability import modes
 from grulens.cells.dynamics.stationary import Standstill, standstill
+from grulens.cells.dynamics.step_map import MapStandstill, StepMap
 from grulens.durations import steps
 from grulens.errors import CellError, shown
 from grulens.job import Job, stopped, tell
@@ -42,8 +43,8 @@ class FixedPoints(Result):
     """The fixed points that were found, the nearest to a stable one first; float64.
 
     Attributes:
-        cell: the cell, in float64.
-        x: the input that stays (input,).
+        cell: the cell, in float64; or the step of an observed one (`observed_step`).
+        x: the input that stays (input,); empty where it is part of the step.
         states: (point, unit).
         residual: norm of F(h) - h at each, (point,); at most `tol`.
         eigenvalues: those of d F / d h, largest modulus first, (point, unit), complex.
@@ -56,7 +57,7 @@ class FixedPoints(Result):
             point from which the search found no way to a slower one.
     """
 
-    cell: RecurrentCell
+    cell: RecurrentCell | StepMap
     x: Float[Tensor, " input"]
     states: Float[Tensor, "point unit"]
     residual: Float[Tensor, " point"]
@@ -73,6 +74,8 @@ class FixedPoints(Result):
     @property
     def jacobian(self) -> Float[Tensor, "point unit unit"]:
         """D F / d h at each point; computed when it is read, and as large as units squared."""
+        if isinstance(self.cell, StepMap):
+            return self.cell.slope(self.states)
         return jacobian(self.cell, self.x.expand(len(self), -1), self.states).total
 
     @property
@@ -165,7 +168,7 @@ class FixedPoints(Result):
 
 
 def find_fixed_points(
-    cell: RecurrentCell,
+    cell: RecurrentCell | StepMap,
     *,
     x: Tensor | None = None,
     starts: Tensor,
@@ -178,12 +181,14 @@ def find_fixed_points(
 
     n(h) - h = 0 is solved by Levenberg-Marquardt (Marquardt 1963, J. SIAM 11:431) with the
     closed-form Jacobian, in float64, for many starts at once; F(s) - s = 0 for a cell that is no
-    GRU. Sussillo and Barak 2013 (Neural Comput. 25:626) brought fixed points to trained recurrent
-    networks; they minimise the speed of h instead.
+    GRU. The n of an observed cell is its candidate, if its two shares sum to 1. Sussillo and Barak
+    2013 (Neural Comput. 25:626) brought fixed points to trained recurrent networks; they minimise
+    the speed of h instead.
 
     Args:
-        cell: the cell: a GRU of any convention, an RNN, an LSTM; it is read in float64.
-        x: the input that stays, (input,); None is zero.
+        cell: the cell: a GRU of any convention, an RNN, an LSTM; it is read in float64. Or a step
+            of an observed cell, what `observed_step` gives.
+        x: the input that stays, (input,); None is zero. An observed step has its own.
         starts: where to search from, (start, unit), of an LSTM h and c side by side; states of a
             recorded run serve well.
         tol: the largest norm of F(h) - h at a fixed point.
@@ -205,11 +210,55 @@ def find_fixed_points(
     >>> find_fixed_points(cell, starts=torch.tensor([[-1.], [0.], [1.]]), progress=False)
     FixedPoints(3 points, 2 stable, from 3 starts, 100% converged)
     """
-    check_cell(cell)
+    if not isinstance(cell, StepMap):
+        check_cell(cell)
     for name, value in (("tol", tol), ("unique", unique), ("memory", memory)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise CellError(f"{name} must be a number above 0, got {shown(value)}")
     dense(starts, "starts")
+    if isinstance(cell, StepMap):
+        still, x, starts, eps = _of_map(cell, x, starts)
+    else:
+        still, x, starts, eps = _of_cell(cell, x, starts)
+    with torch.no_grad():
+        ends, left = _search(still, starts, tol, memory, progress)
+        speed = still.moves(ends).norm(dim=1)
+        # of a GRU n = h as well, and not only a gate that is almost closed
+        converged = (speed <= tol) & (still.off(ends).norm(dim=1) <= tol**0.5) & ~left
+        speed[left] = torch.nan
+        some = converged.nonzero()[:, 0]
+        states, count = points(still, ends[some], speed[some], unique, memory)
+        residual = still.moves(states).norm(dim=1)
+        values, marginal = modes(still, states, eps, memory)
+        order = values[:, 0].abs().argsort(stable=True)
+        found = FixedPoints(
+            still.cell, x, states[order], residual[order], values[order], marginal[order],
+            count[order], converged, speed, ends,
+        )  # fmt: skip
+    if found.note and not callable(progress):
+        tell("find_fixed_points", found.note)
+    return found
+
+
+def _of_map(step: StepMap, x: Any, starts: Tensor) -> tuple[Standstill, Tensor, Tensor, float]:
+    """The map whose zeros are searched, no input, the starts, and rounding of the weights."""
+    if x is not None:
+        raise CellError("an observed step has the input of its own run: leave x away")
+    starts = starts.detach().to(step.like)
+    if starts.dim() != 2 or starts.shape[1] != step.state_size:
+        raise CellError(
+            f"starts must be (start, state) = (any, {step.state_size}), got {tuple(starts.shape)}"
+        )
+    if not bool(torch.isfinite(starts).all()):
+        raise CellError("the starts must be finite")
+    nothing = step.like.new_empty(0)
+    return MapStandstill(step, nothing), nothing, starts, step.eps
+
+
+def _of_cell(
+    cell: RecurrentCell, x: Any, starts: Tensor
+) -> tuple[Standstill, Tensor, Tensor, float]:
+    """The same of a cell with its weights, and the input that stays."""
     eps = torch.finfo(cell.weight_hh.dtype).eps
     cell = cell.over(lambda weight: weight.detach().double())
     like = cell.weight_hh
@@ -230,24 +279,7 @@ def find_fixed_points(
     if not all(bool(torch.isfinite(weight).all()) for weight in cell.parameters):
         raise CellError("the cell's weights are not finite: nothing stands still there")
     with torch.no_grad():
-        still = standstill(cell, cell.project(x))
-        ends, left = _search(still, starts, tol, memory, progress)
-        speed = still.moves(ends).norm(dim=1)
-        # of a GRU n = h as well, and not only a gate that is almost closed
-        converged = (speed <= tol) & (still.off(ends).norm(dim=1) <= tol**0.5) & ~left
-        speed[left] = torch.nan
-        some = converged.nonzero()[:, 0]
-        states, count = points(still, ends[some], speed[some], unique, memory)
-        residual = still.moves(states).norm(dim=1)
-        values, marginal = modes(still, states, eps, memory)
-        order = values[:, 0].abs().argsort(stable=True)
-        found = FixedPoints(
-            cell, x, states[order], residual[order], values[order], marginal[order], count[order],
-            converged, speed, ends,
-        )  # fmt: skip
-    if found.note and not callable(progress):
-        tell("find_fixed_points", found.note)
-    return found
+        return standstill(cell, cell.project(x)), x, starts, eps
 
 
 def _search(

@@ -63,7 +63,7 @@ class ObservedSegment:
         like = self.read[self.cell.carried][steps]
         pairs = list(zip(values, like, strict=True))
         if not all(one.shape == state.shape and one.dtype is state.dtype for one, state in pairs):
-            values = [_full(one, state) for one, state in pairs]
+            values = [full_value(one, state) for one, state in pairs]
         if like[0].dim() == 1:  # a state without a batch is one row
             return torch.stack(list(values))[None]
         return torch.stack(list(values), 1).flatten(2)
@@ -99,7 +99,7 @@ class ObservedSegment:
         """What was read in some steps, (time, ...) in the shape of the state."""
         values, states = self.read[name][steps], self.read[self.cell.carried][steps]
         full = [
-            one if one.shape == state.shape and one.dtype is state.dtype else _full(one, state)
+            one if one.shape == state.shape and one.dtype is state.dtype else full_value(one, state)
             for one, state in zip(values, states, strict=True)
         ]
         return full[0][None] if len(full) == 1 else torch.stack(full)
@@ -118,7 +118,7 @@ class ObservedSegment:
         return None
 
 
-def _full(value: Tensor, state: Tensor) -> Tensor:
+def full_value(value: Tensor, state: Tensor) -> Tensor:
     """A value of one step in the shape and dtype of the state."""
     shaped = value.reshape(state.shape) if value.numel() == state.numel() else value
     return shaped.to(state.dtype).expand(state.shape)

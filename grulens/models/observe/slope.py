@@ -58,8 +58,8 @@ def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batc
             f"torch.no_grad()) before step {step} of its call, so nothing can be differentiated "
             "through it"
         )
-    _check_rows(after, before, name)
-    rows, sizes = len(after[0]), [one[0].numel() for one in after]
+    check_rows(after, before, name)
+    rows, sizes = _rows(after[0]), [_size(one) for one in after]
     like, columns = after[-1], []
     at_once = max(1, MEMORY // (rows * sum(sizes) * like.element_size()))
     for number, size in enumerate(sizes):
@@ -92,8 +92,8 @@ def slopes(segment: ObservedSegment, name: str) -> Float64[Tensor, "batch time u
     made = [slope(segment, step, name).double() for step in range(1, segment.steps)]
     if _first(segment) is None:
         state = segment.read[segment.cell.carried][0]
-        units = state[0].numel()
-        first = state.new_full((len(state), units, units), torch.nan, dtype=torch.double)
+        shape = _rows(state), _size(state), _size(state)
+        first = state.new_full(shape, torch.nan, dtype=torch.double)
     else:
         first = slope(segment, 0, name).double()
     found = torch.stack([first, *made], 1)
@@ -144,7 +144,7 @@ def pulled(
         )  # fmt: skip
 
     if not pairs or not asked:
-        return [one.new_zeros(count, len(one), one[0].numel()) for one in before]
+        return [one.new_zeros(count, _rows(one), _size(one)) for one in before]
     try:
         found = back(ways, True)
     except RuntimeError:  # a step may hold what torch cannot run for many directions at once
@@ -156,21 +156,32 @@ def pulled(
     made = iter(found)
     every = [next(made) if one.requires_grad else None for one in before]
     return [
-        (one.new_zeros(count, *one.shape) if part is None else part.detach()).flatten(2)
+        one.new_zeros(count, _rows(one), _size(one))
+        if part is None
+        else part.detach().reshape(count, _rows(one), _size(one))
         for one, part in zip(before, every, strict=True)
     ]
 
 
-def _check_rows(after: Sequence[Tensor], before: Sequence[Tensor], name: str) -> None:
+def _rows(state: Tensor) -> int:
+    """How many rows it has: one without a batch is one row."""
+    return len(state) if state.dim() > 1 else 1
+
+
+def _size(state: Tensor) -> int:
+    return state.numel() // _rows(state)
+
+
+def check_rows(after: Sequence[Tensor], before: Sequence[Tensor], name: str) -> None:
     """Raise where rows act on each other: a row's derivative would hold the others' too."""
-    rows = len(after[0])
+    rows = _rows(after[0])
     if rows == 1:
         return
     generator = torch.Generator().manual_seed(0)
     plain, scaled = [], []
     weight = 1 + torch.rand(rows, generator=generator, dtype=torch.double)
     for one in after:
-        way = torch.randn(rows, one[0].numel(), generator=generator, dtype=torch.double)
+        way = torch.randn(rows, _size(one), generator=generator, dtype=torch.double)
         plain.append(way[None].to(one))
         scaled.append((weight[:, None] * way)[None].to(one))
     for one, other in zip(pulled(after, before, plain), pulled(after, before, scaled), strict=True):

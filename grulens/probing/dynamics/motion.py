@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import check_cell, dense, fit, slope
+from grulens.cells.dynamics.step_map import StepMap
 from grulens.errors import CellError, PositionError, shown
 
 MOST_STEPS = 10_000_000
@@ -51,12 +52,12 @@ def trajectories(
 
 
 def unstable_directions(
-    cell: RecurrentCell, h: Tensor, *, x: Tensor | None = None, count: int | None = None
+    cell: RecurrentCell | StepMap, h: Tensor, *, x: Tensor | None = None, count: int | None = None
 ) -> Float64[Tensor, "direction unit"]:
     """The directions in which displacements from a state grow, the fastest first.
 
     Args:
-        cell: the cell; it is read in float64.
+        cell: the cell; it is read in float64. Or a step of an observed one (`observed_step`).
         h: the state, usually a fixed point (unit,).
         x: the input that stays (input,); None is zero.
         count: how many eigenvalues grow, such as `FixedPoints.unstable_dims` says, which leaves
@@ -77,9 +78,19 @@ def unstable_directions(
     """
     if count is not None and (type(count) is not int or count < 0):
         raise PositionError(f"count must be a whole number from 0 up, or None, got {shown(count)}")
-    cell, h, x = _in_float64(cell, h, x, "h", "unit")
-    with torch.no_grad():
-        jacobian = slope(cell, cell.project(x)[None], h[None])[0]
+    if isinstance(cell, StepMap):
+        dense(h, "h")
+        if x is not None or tuple(h.shape) != (cell.state_size,):
+            raise CellError(
+                f"an observed step has the input of its own run, and a state of {cell.state_size} "
+                f"numbers: leave x away; got h of {tuple(h.shape)}"
+            )
+        h = h.detach().to(cell.like)
+        jacobian = cell.slope(h[None])[0]
+    else:
+        cell, h, x = _in_float64(cell, h, x, "h", "unit")
+        with torch.no_grad():
+            jacobian = slope(cell, cell.project(x)[None], h[None])[0]
     if not bool(torch.isfinite(jacobian).all()):
         raise CellError("the cell's weights are not finite: nothing grows or decays there")
     values, vectors = torch.linalg.eig(jacobian)

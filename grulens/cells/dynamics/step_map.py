@@ -1,0 +1,75 @@
+"""One step with its input held, as a function of the state: all that a search needs of a cell.
+
+Of a cell that is known by its weights that function is written down. Of one that was observed it is
+its module's own code, run once more with other states.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from grulens.cells.dynamics.jacobian import Jacobian
+from grulens.cells.dynamics.stationary import Standstill
+
+
+class StepMap(ABC):
+    """A step as a function of the state before it, in float64.
+
+    Attributes:
+        state_size: numbers of one state.
+        eps: rounding of the numbers that the step is made of, in their own dtype.
+        like: a float64 tensor on the device where states belong.
+    """
+
+    state_size: int
+    eps: float
+    like: Tensor
+
+    @abstractmethod
+    def after(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state"]:
+        """The states after the step."""
+
+    @abstractmethod
+    def slope(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state state"]:
+        """The derivative of the state after the step by the one before it."""
+
+    @abstractmethod
+    def off(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state"]:
+        """What is zero at a fixed point: n(h) - h of a gated mix, F(s) - s of any other step."""
+
+    @abstractmethod
+    def off_slope(
+        self, states: Float64[Tensor, "point state"]
+    ) -> Float64[Tensor, "point state state"]:
+        """The derivative of `off`."""
+
+
+@dataclass(frozen=True, eq=False)
+class MapStandstill(Standstill):
+    """A step that is known as a function alone."""
+
+    cell: StepMap  # type: ignore[assignment]
+
+    def moves(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
+        return self.cell.after(h) - h
+
+    def off(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
+        return self.cell.off(h)
+
+    def slope(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit unit"]:
+        return self.cell.off_slope(h)
+
+    def jacobian(self, h: Float[Tensor, "point unit"]) -> Jacobian:
+        return Jacobian(self.cell.slope(h))
+
+    def rounding(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, " point"]:
+        """The norm that `off` has from rounding alone, at most about."""
+        # what the input adds is not seen: the sums of the states' own terms stand for it, times 4
+        sums = (self.slope(h).abs() @ h.abs()[..., None])[..., 0]
+        size: Tensor = (2 * h.abs() + self.off(h).abs() + sums).norm(dim=1)
+        return 16 * torch.finfo(h.dtype).eps * size

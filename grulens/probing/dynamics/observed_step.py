@@ -1,0 +1,298 @@
+"""A step of an observed cell as a function of its state: the module's own code with other states.
+
+The model runs with one row repeated, up to the step; on the way there the state before the step is
+replaced, a state a row. What the step then makes is read, and the run ends there. All of it is done
+on a copy of the model in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from grulens.arguments import Inputs, MethodName, Whole
+from grulens.cells.dynamics.step_map import StepMap
+from grulens.errors import CellError, PositionError, RecordingError, shown
+from grulens.models.call.invocation import Given, arguments, fresh, way_in
+from grulens.models.observe.form import ObservedForm
+from grulens.models.observe.look import known_forms
+from grulens.models.observe.paths import Paths
+from grulens.models.observe.reading import BEGAN, Enough, Reading, Series, began
+from grulens.models.observe.segment import full_value
+from grulens.models.observe.slope import check_rows, pulled
+from grulens.models.observed import ObservedLayer
+from grulens.models.record import record
+from grulens.models.restore.compiler import eagerly
+from grulens.models.restore.untouched import untouched
+from grulens.probing.edits import positions
+from grulens.probing.layer import layer_of
+
+
+class ObservedStep(StepMap):
+    """A step of an observed cell, its input that of a recorded run; what `observed_step` gives.
+
+    Attributes:
+        layer: the layer.
+        t: the position of the step.
+        row: whose input it has.
+        equation: the equation of its cell.
+    """
+
+    def __init__(
+        self,
+        layer: ObservedLayer,
+        t: int,
+        row: int,
+        model: nn.Module,
+        form: ObservedForm,
+        run_of: Callable[[int], Callable[[], Any]],
+    ) -> None:
+        cell = layer.cell
+        self.layer, self.t, self.row, self.equation = layer.name, t, row, cell.equation
+        self.state_size, self.eps = cell.state_size, torch.finfo(layer.state.dtype).eps
+        self.like = torch.empty(0, dtype=torch.double, device=layer.state.device)
+        self._model, self._form, self._run_of, self._names = model, form, run_of, cell.states
+        # with two states a candidate is one of c alone
+        alone = cell.is_convex and cell.carried == "h"
+        self._candidate = cell.form.candidate if alone else None
+
+    def __repr__(self) -> str:
+        return f"ObservedStep({self.layer!r}, t {self.t}, row {self.row}, {self.equation})"
+
+    def after(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state"]:
+        with torch.no_grad():
+            return self._ran(states)[0]
+
+    def slope(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state state"]:
+        return self._slope(states, 0)
+
+    def off(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state"]:
+        with torch.no_grad():
+            return self._ran(states)[1] - states
+
+    def off_slope(
+        self, states: Float64[Tensor, "point state"]
+    ) -> Float64[Tensor, "point state state"]:
+        return self._slope(states, 1) - torch.eye(self.state_size).to(states)
+
+    def check(self, states: Float64[Tensor, "point state"]) -> None:
+        """Raise RecordingError if rows act on each other, or each draws other random numbers."""
+        with torch.enable_grad():
+            before = states.detach().clone().requires_grad_()
+            check_rows([self._ran(before)[0]], [before], self.layer)
+        once, again = self.after(states), self.after(torch.cat([states, states]))
+        if not torch.allclose(again, torch.cat([once, once]), atol=1e-9):
+            raise RecordingError(
+                f"a step of layer {self.layer!r} is another in every row: it draws random numbers "
+                "(dropout in training mode?), or rows act on each other"
+            )
+
+    def _slope(self, states: Tensor, of: int) -> Tensor:
+        with torch.enable_grad():
+            before = states.detach().clone().requires_grad_()
+            made = self._ran(before)[of]
+            ways = torch.eye(self.state_size).to(made)[:, None].expand(-1, len(states), -1)
+            (found,) = pulled([made], [before], [ways])
+        return found.transpose(0, 1)
+
+    def _ran(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The states after the step, and what is equal to the state where it stands still."""
+        form, t, found = self._form, self.t, dict[str, Tensor]()
+        parts = dict(zip(self._names, states.chunk(len(self._names), 1), strict=True))
+        wanted = {*self._names, *(self._candidate.symbols if self._candidate else ())}
+
+        def change(name: str, step: int, value: Tensor) -> Tensor:
+            if step == t - 1 and name in parts:
+                given = parts[name]
+                if value.numel() != given.numel() or len(value) != len(given):
+                    raise RecordingError("its states have other rows than its input")
+                return given.reshape(value.shape)
+            if step == t:
+                found[name] = value
+                if wanted <= set(found):
+                    raise Enough
+            return value
+
+        def read(step: int, value: Tensor) -> Tensor:
+            if step == t and not torch.equal(value.flatten(), parts[form.carried].flatten()):
+                raise RecordingError("the step reads another state than the one that was given")
+            return value
+
+        spots = {one.name: one.spot for one in form.signals}
+        series = [Series(spots[n], change=partial(change, n), keep=False) for n in sorted(wanted)]
+        series.append(Series(form.before, change=read, keep=False))
+        used = {one.spot.site.path for one in series}
+        paths = Paths({p: m for p, m in self._model.named_modules() if p and p in used})
+        reading = Reading(series, paths, BEGAN, is_here=lambda: True)
+        with ExitStack() as undo:
+            undo.enter_context(eagerly())
+            undo.enter_context(untouched(self._model))
+            for one in paths.follow():
+                undo.callback(one)
+            undo.enter_context(reading)
+            try:
+                began(self._run_of(len(states)))
+            except Enough:
+                pass
+            else:
+                raise RecordingError(f"its run ended before step {t}")
+        after = torch.cat([found[name].flatten(1) for name in self._names], 1)
+        if self._candidate is None:
+            return after, after
+        like = found[form.carried]
+        full = {name: full_value(found[name], like) for name in self._candidate.symbols}
+        return after, self._candidate.value(full, like).flatten(1)
+
+
+def observed_step(
+    model: nn.Module,
+    *args: Any,
+    layer: str | None = None,
+    t: Whole = -1,
+    row: Whole = 0,
+    call: MethodName = None,
+    inputs: Inputs = None,
+    **kwargs: Any,
+) -> ObservedStep:
+    """One step of an observed cell as a function of its state, for `find_fixed_points`.
+
+    The input of the step, and whatever else its module has at it, is that of a row of this run at
+    this position. The step runs in the module's own code, in a copy of the model in float64 on
+    which the row is repeated once for each state.
+
+    Args:
+        model: the model.
+        *args: its own arguments.
+        layer: which layer; may be left out where there is one.
+        t: position of the step, from 1 on or negative from the end. The steps before it run each
+            time: the earlier, the faster.
+        row: which row of the batch.
+        call: the name of the method that is the run; as for `record`.
+        inputs: all arguments of the run as (args, kwargs), as for `record`.
+        **kwargs: the model's own keyword arguments.
+
+    Raises:
+        CellError: the layer is opened by its weights: its cell is a function of the state itself.
+        LayerError: there is no such layer.
+        PositionError: there is no such position or row, or no state before the step.
+        RecordingError: the step cannot be run on its own: the model cannot be copied or run in
+            float64, a repeated row does not run as it did, its rows act on each other, or the step
+            draws random numbers.
+
+    >>> from torch import nn
+    >>> class Mine(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.gate, self.new = nn.Linear(7, 4), nn.Linear(7, 4)
+    ...     def forward(self, x):
+    ...         h = x.new_zeros(len(x), 4)
+    ...         for t in range(x.shape[1]):
+    ...             both = torch.cat([x[:, t], h], 1)
+    ...             u = torch.sigmoid(self.gate(both))
+    ...             h = u * h + (1 - u) * torch.tanh(self.new(both))
+    ...         return h
+    >>> step = observed_step(Mine(), torch.ones(2, 5, 3), t=1)
+    >>> step
+    ObservedStep('cell', t 1, row 0, h = z h_prev + (1 - z) n)
+    >>> step.slope(torch.zeros(1, 4).double()).shape
+    torch.Size([1, 4, 4])
+    """
+    given = arguments(args, kwargs, inputs)
+    recorded = layer_of(record(model, call=call, inputs=fresh(given)), layer)
+    if not isinstance(recorded, ObservedLayer):
+        raise CellError(
+            f"layer {recorded.name!r} is opened by its weights, and needs no run: use its cell, "
+            f"find_fixed_points(run[{recorded.name!r}].cell, x=...)"
+        )
+    recorded.check_one_batch("a step on its own")
+    rows, steps, _ = recorded.shape
+    at = _place(t, steps, "time", recorded.name)
+    which = _place(row, rows, "row", recorded.name)
+    if at in recorded.calls:
+        raise PositionError(
+            f"step {at} of layer {recorded.name!r} is the first of its call: the state before it "
+            "is made elsewhere; choose a later one"
+        )
+    form = next(form for form in known_forms(model) if form.name == recorded.name)
+    return _step(model, given, call, form, recorded, at, which)
+
+
+def _place(index: Any, size: int, what: str, layer: str) -> int:
+    place = positions.normal(index, what)
+    if not isinstance(place, int):
+        raise PositionError(f"{what} must be one position, an int, got {shown(index)}")
+    positions.check(place, size, what, f"layer {layer!r}")
+    return place % size
+
+
+def _step(
+    model: nn.Module,
+    given: Given,
+    call: Any,
+    form: ObservedForm,
+    layer: ObservedLayer,
+    t: int,
+    row: int,
+) -> ObservedStep:
+    names, rows = layer.cell.states, layer.shape[0]
+    signals = [getattr(layer, name).detach() for name in names]
+    before, after = (torch.cat([one[row, at] for one in signals]).double() for at in (t - 1, t))
+    why: list[str] = []
+    try:
+        exact = copy.deepcopy(model).double().requires_grad_(False)
+    except Exception as error:  # whatever the user's own code says of a copy
+        raise RecordingError(
+            f"a step of layer {layer.name!r} runs in a copy of the model in float64, and it cannot "
+            f"be copied: {shown(error)}"
+        ) from error
+    for axis in (0, 1):
+        run_of = partial(_run, exact, call, given, axis, rows, row)
+        step = ObservedStep(layer, t, row, exact, form, run_of)
+        try:
+            made = step.after(before.expand(2, -1))
+        except Exception as error:  # whatever the user's own code says of such an input
+            why.append(str(error) or shown(error))
+            continue
+        off = float((made - after).abs().max())
+        if off <= step.eps**0.5 * max(1.0, float(after.abs().max())):
+            step.check(torch.stack([before, after]))
+            return step
+        why.append(f"its state is off by {off:.2g}")
+    raise RecordingError(
+        f"a step of layer {layer.name!r} cannot be run on its own: with row {row} repeated, in "
+        f"float64, the model does not run as it did ({'; '.join(dict.fromkeys(why))})"
+    )
+
+
+def _run(
+    model: nn.Module, call: Any, given: Given, axis: int, rows: int, row: int, count: int
+) -> Callable[[], Any]:
+    """The run with one row so many times."""
+    args, kwargs = _repeated(given, axis, rows, row, count)
+    return partial(way_in(model, call), *args, **kwargs)
+
+
+def _repeated(given: Given, axis: int, rows: int, row: int, count: int) -> Any:
+    """Arguments in which one row stands so many times, in float64."""
+
+    def of(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            value = value.detach()
+            value = value.double() if value.is_floating_point() else value
+            if value.dim() > axis and value.shape[axis] == rows:
+                return value.select(axis, row).unsqueeze(axis).repeat_interleave(count, axis)
+            return value.clone()
+        if type(value) in (tuple, list):
+            return type(value)(of(part) for part in value)
+        if type(value) is dict:
+            return {name: of(part) for name, part in value.items()}
+        return value
+
+    return of(given)

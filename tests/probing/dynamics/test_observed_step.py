@@ -1,0 +1,155 @@
+"""Fixed points of observed cells: those of the same cell opened by its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import record
+from grulens.dynamics import find_fixed_points, jacobian, observed_step, unstable_directions
+from grulens.errors import CellError, FileError, PositionError, RecordingError
+from tests import loops
+from tests.loops import INPUTS, UNITS, Loop
+
+
+def inputs(steps: int = 4, rows: int = 3) -> Tensor:
+    return torch.randn(rows, steps, INPUTS, generator=torch.Generator().manual_seed(1))
+
+
+def strong(model: Any) -> Any:
+    """A cell with several fixed points."""
+    with torch.no_grad():
+        model.h.weight.mul_(4)
+        model.h.weight[2 * UNITS :] += 3 * torch.eye(UNITS)
+    return model
+
+
+def test_fixed_points_are_those_of_the_same_gru() -> None:
+    torch.manual_seed(0)
+    model, x = strong(Loop()), inputs()
+    step = observed_step(model, x, t=2, row=1)
+    starts = torch.rand(12, UNITS) * 2 - 1
+    found = find_fixed_points(step, starts=starts, progress=False)
+    cell = record(model.known(), x)["l0"].cell
+    wanted = find_fixed_points(cell, x=x[1, 2], starts=starts, progress=False)
+    assert len(found) == len(wanted) >= 2
+    assert bool((found.residual <= 1e-10).all())
+    away = torch.cdist(found.states, wanted.states)
+    assert bool((away.amin(1) <= 1e-6).all())
+    nearest = away.argmin(1)
+    assert len(set(nearest.tolist())) == len(found)
+    for i, j in enumerate(nearest.tolist()):
+        one, other = (f.eigenvalues[k].abs() for f, k in ((found, i), (wanted, j)))
+        assert torch.allclose(one, other, atol=1e-6)
+        assert found.kinds[i] == wanted.kinds[j]
+    assert torch.allclose(found.jacobian, wanted.jacobian[nearest], atol=1e-6)
+    grows = unstable_directions(step, found.states[-1])
+    other = unstable_directions(cell, wanted.states[nearest[-1]], x=x[1, 2])
+    assert len(grows) > 0
+    assert torch.allclose((grows @ other.T).abs().amax(1), torch.ones(1).double(), atol=1e-6)
+
+
+def test_the_step_is_the_cells_own() -> None:
+    torch.manual_seed(0)
+    model, x = Loop().double(), inputs().double()
+    cell, states = record(model.known(), x)["l0"].cell, torch.randn(7, UNITS).double()
+    for t, row in ((1, 0), (3, 2), (-1, -1)):
+        step, x_t = observed_step(model, x, t=t, row=row), x[row, t].expand(7, -1)
+        assert torch.allclose(step.after(states), cell.step(cell.project(x_t), states), atol=1e-12)
+        assert torch.allclose(step.slope(states), jacobian(cell, x_t, states).total, atol=1e-12)
+
+
+def test_a_model_with_time_first_and_one_with_c() -> None:
+    class First(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inner(x.transpose(0, 1))
+            return out
+
+    torch.manual_seed(0)
+    model, x = loops.LSTM(), inputs(3, 3)
+    known = nn.LSTM(INPUTS, UNITS, batch_first=True)
+    with torch.no_grad():
+        for name, part in (("ih", slice(0, INPUTS)), ("hh", slice(INPUTS, None))):
+            getattr(known, f"weight_{name}_l0").copy_(model.line.weight[:, part])
+        known.bias_ih_l0.copy_(model.line.bias)
+        known.bias_hh_l0.zero_()
+    step = observed_step(First(model), x.transpose(0, 1), t=1, row=2)
+    starts = torch.rand(5, 2 * UNITS)
+    found = find_fixed_points(step, starts=starts, progress=False)
+    cell = record(known, x)["l0"].cell
+    wanted = find_fixed_points(cell, x=x[2, 1], starts=starts, progress=False)
+    assert len(found) == len(wanted) == 1
+    assert torch.allclose(found.states, wanted.states, atol=1e-6)
+
+
+def test_nothing_of_the_model_is_different_afterwards() -> None:
+    torch.manual_seed(0)
+    model, x = Loop(), inputs()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    find_fixed_points(observed_step(model, x, t=1), starts=torch.rand(3, UNITS), progress=False)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert not model._forward_hooks
+
+
+class Normed(loops.Lines):
+    """Normalised over the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(UNITS)
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = torch.sigmoid(self.norm(self.one(torch.cat([x, h], 1))))
+        return (1 - z) * h + z * torch.tanh(self.two(torch.cat([x, h], 1)))
+
+
+class Noisy(loops.Lines):
+    """Off by less than what float32 lets one see."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        both = torch.cat([x, h], 1)
+        z, n = torch.sigmoid(self.one(both)), torch.tanh(self.two(both))
+        return (1 - z) * h + z * (n + 1e-5 * torch.rand_like(n))
+
+
+class Single(loops.Lines):
+    """In float32 whatever its weights are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
+def test_what_cannot_be_run_on_its_own_is_refused(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    x = inputs()
+    with pytest.raises(RecordingError, match="does not run as it did"):
+        observed_step(Normed(), x)
+    with pytest.raises(RecordingError, match="does not run as it did"):
+        observed_step(loops.Zoneout(), x)
+    with pytest.raises(RecordingError, match="another in every row"):
+        observed_step(Noisy(), x)
+    with pytest.raises(RecordingError, match="does not run as it did"):
+        observed_step(Single(), x)
+    with pytest.raises(CellError, match="opened by its weights"):
+        observed_step(nn.GRU(INPUTS, UNITS), x)
+    for wrong in ({"t": 0}, {"t": 4}, {"row": 3}, {"t": "a"}, {"row": [1]}):
+        with pytest.raises(PositionError):
+            observed_step(Loop(), x, **wrong)
+    step = observed_step(Loop(), x)
+    with pytest.raises(CellError, match="leave x away"):
+        find_fixed_points(step, x=x[0, 0], starts=torch.zeros(1, UNITS), progress=False)
+    with pytest.raises(CellError, match="starts must be"):
+        find_fixed_points(step, starts=torch.zeros(1, 2), progress=False)
+    with pytest.raises(CellError, match="finite"):
+        find_fixed_points(step, starts=torch.full((1, UNITS), torch.nan), progress=False)
+    found = find_fixed_points(step, starts=torch.zeros(1, UNITS), progress=False)
+    with pytest.raises(FileError):
+        found.save(tmp_path / "points")
