@@ -155,9 +155,7 @@ class Observing:
                 more.append(Series(one.pre, change=before, keep=False))
         if form.carried in changed and not form.bend and kept:
             # the mix is the state before it is changed
-            unchanged = Series(form.state, keep=True)
-            found[MIX] = unchanged
-            return [unchanged, *more, *(one for name, one in found.items() if name != MIX)]
+            found[MIX] = Series(form.state, unchanged=True)
         return [*more, *found.values()]
 
     def _changed(

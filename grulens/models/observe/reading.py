@@ -37,12 +37,13 @@ class Enough(BaseException):
 
 @dataclass(eq=False)
 class Series:
-    """What was read at one spot, step by step."""
+    """What was read at one spot, step by step; `unchanged` is as it was before any change."""
 
     spot: Spot
     values: list[Tensor] = field(default_factory=list)
     change: Change | None = None
     keep: bool = True
+    unchanged: bool = False
 
 
 class Reading(TorchFunctionMode):
@@ -119,18 +120,24 @@ class Reading(TorchFunctionMode):
                 spot = one.spot
                 self._keep(one, kwargs[spot.keyword] if spot.keyword else args[spot.part])
         result = func(*args, **kwargs)
+        self._keep_made(now, result, unchanged=True)
         for one, step in now:
             if not one.spot.given and one.change is not None:
                 result = _changed(one, one.change, step, result, in_place=writes(name))
-        for one, _ in now:
-            if not one.spot.given and one.keep:
-                several = isinstance(result, tuple | list)
-                self._keep(one, result[one.spot.part] if several else result)
+        self._keep_made(now, result, unchanged=False)
         if self._ends and self._left.get(key, count + 2) <= count + 1:
             del self._left[key]
             if not self._left:
                 raise Enough
         return result
+
+    def _keep_made(
+        self, now: Iterable[tuple[Series, int]], result: Any, *, unchanged: bool
+    ) -> None:
+        for one, _ in now:
+            if not one.spot.given and one.keep and one.unchanged is unchanged:
+                several = isinstance(result, tuple | list)
+                self._keep(one, result[one.spot.part] if several else result)
 
     def _keep(self, one: Series, value: Any) -> None:
         if not isinstance(value, Tensor):

@@ -169,7 +169,7 @@ def _rows(state: Tensor) -> int:
 
 
 def _size(state: Tensor) -> int:
-    return state.numel() // _rows(state)
+    return state.shape[1:].numel() if state.dim() > 1 else state.numel()
 
 
 def check_rows(after: Sequence[Tensor], before: Sequence[Tensor], name: str) -> None:
