@@ -19,7 +19,7 @@ from grulens.lazy import lazy
 from grulens.probing.dynamics.motion import trajectories, unstable_directions
 from grulens.probing.dynamics.observed_step import ObservedStep, observed_step
 from grulens.probing.dynamics.portrait import Portrait, portrait
-from grulens.probing.dynamics.recorded import jacobian_at
+from grulens.probing.dynamics.recorded import jacobian_at, lyapunov_along
 
 __all__ = [
     "FixedPoints",
@@ -32,6 +32,7 @@ __all__ = [
     "jacobian",
     "jacobian_at",
     "lyapunov",
+    "lyapunov_along",
     "observed_step",
     "portrait",
     "trajectories",

@@ -513,6 +513,17 @@ def an_observed_step(draw: Draw) -> None:
     )
 
 
+def a_recorded_row(draw: Draw) -> None:
+    run, layer = draw(things(run=SOURCE)), draw(things(l0="l0"))
+    row, skip = draw(things(one=1)), draw(things(none=None))
+    documented(
+        lambda: grulens.dynamics.lyapunov_along(
+            run.value, layer.value, row=row.value, skip=skip.value
+        ),
+        drawn=(run, layer, row, skip),
+    )
+
+
 def a_recorded_step(draw: Draw) -> None:
     run, t, layer, rows = (
         draw(things(run=SOURCE)), draw(things(last=-1)), draw(things(l0="l0")), draw(things(one=1))
@@ -787,6 +798,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "head_of": a_head,
     "jacobian": some_mathematics("jacobian"),
     "jacobian_at": a_recorded_step,
+    "lyapunov_along": a_recorded_row,
     "observed_step": an_observed_step,
     "ObservedStep": an_observed_step,
     "lyapunov": some_mathematics("lyapunov"),

@@ -17,6 +17,7 @@ from torch import Tensor
 from grulens.cells.activations import with_slope
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.kinds.gru import Cell
+from grulens.cells.observed import ObservedCell
 from grulens.errors import CellError, shown
 from grulens.results import Result, frame, row_of
 
@@ -273,6 +274,11 @@ def fit(cell: Any, x: Any, h: Any) -> None:
 
 def check_cell(cell: Any) -> None:
     """Raise CellError unless it is a Cell."""
+    if isinstance(cell, ObservedCell):
+        raise CellError(
+            f"{cell!r} was observed and is no function of its input alone: of a recorded run take "
+            "jacobian_at and lyapunov_along, of one step observed_step"
+        )
     if not isinstance(cell, RecurrentCell):
         raise CellError(f"expected a Cell, such as record(model, x)[layer].cell, got {shown(cell)}")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from grulens.cells.cell import RecurrentCell
@@ -110,15 +111,35 @@ def lyapunov(
     skip = len(x) // 10 if skip is None else skip
     if isinstance(skip, bool) or not isinstance(skip, int) or not 0 <= skip < len(x):
         raise CellError(f"{len(x)} steps of which {shown(skip)} are skipped leave none to count")
+
+    def slopes() -> Iterator[Tensor]:
+        state = h[None]
+        for product in cell.project(x):
+            yield slope(cell, product[None], state)[0]
+            state = cell.step(product[None], state)
+
+    return spectrum(slopes(), skip)
+
+
+def spectrum(slopes: Iterable[Float64[Tensor, "unit unit"]], skip: int) -> Lyapunov:
+    """The Lyapunov spectrum of a trajectory, from the Jacobians of its steps one by one.
+
+    Args:
+        slopes: the Jacobian of each step.
+        skip: how many of the first ones turn the axes and are not counted.
+
+    >>> spectrum([torch.eye(1).double() / 2] * 9, 1).exponents
+    tensor([-0.6931], dtype=torch.float64)
+    """
+    axes: Tensor | None = None
     with torch.no_grad():
-        products, state = cell.project(x), h[None]
-        axes = torch.eye(len(h), dtype=like.dtype, device=like.device)
-        growth, eps = [], len(h) * torch.finfo(like.dtype).eps
-        for t, product in enumerate(products):
-            by_state = slope(cell, product[None], state)[0]
+        growth = []
+        for t, by_state in enumerate(slopes):
+            if axes is None:
+                like, eps = by_state, len(by_state) * torch.finfo(by_state.dtype).eps
+                axes = torch.eye(len(like), dtype=like.dtype, device=like.device)
             noise = eps * (by_state.abs() @ axes.abs()).norm(dim=0)
             axes, r = torch.linalg.qr(by_state @ axes)
-            state = cell.step(product[None], state)
             if t >= skip:
                 stretch = r.diagonal().abs()
                 growth.append(torch.where(stretch > noise, stretch, 0.0).log())

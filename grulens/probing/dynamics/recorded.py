@@ -1,4 +1,4 @@
-"""How the states of a recorded run move one another: the Jacobian of a step as it ran."""
+"""How the states of a recorded run move one another: Jacobians of its steps, and their products."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 from grulens.arguments import Rows, Whole
 from grulens.cells.dynamics.jacobian import Jacobian, jacobian
-from grulens.errors import PositionError, RecordingError, shown
-from grulens.models.observe.slope import slope
+from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov, spectrum
+from grulens.errors import CellError, PositionError, RecordingError, shown
+from grulens.models.observe.slope import slope, slopes
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
@@ -81,3 +82,73 @@ def jacobian_at(
     some = chosen.to(recorded.h.device)
     x, state = recorded.x[some, place], recorded.state_prev[some, place]
     return jacobian(segment.cell, x.detach(), state.detach())
+
+
+def lyapunov_along(
+    recording: Recording | LayerRecording,
+    layer: str | None = None,
+    *,
+    row: Whole = 0,
+    skip: int | None = None,
+) -> Lyapunov:
+    """The Lyapunov spectrum along a row of a recorded run.
+
+    Of a layer that is opened by its weights it is what `lyapunov` gives for the row's own input. Of
+    an observed cell the Jacobians are those of `jacobian_at`, so the run needs a graph:
+    `record(model, ..., grad=True)`. A first step whose state is no part of it is left out.
+
+    Args:
+        recording: a recording, or one layer of it.
+        layer: which layer; may be left out for a `LayerRecording`, or where there is one.
+        row: which row of the batch.
+        skip: steps at the start that turn the axes and are not counted; None is a tenth.
+
+    Raises:
+        CellError: there are no steps to count, or an observed cell carries two states.
+        LayerError: the recording holds no such layer.
+        PositionError: there is no such row.
+        RecordingError: it is no recording, or `layer` is missing; the layer was edited; its states
+            are not one trajectory; or as for `gradient_flow`.
+
+    >>> import torch
+    >>> from grulens import record
+    >>> run = record(torch.nn.GRU(3, 4, batch_first=True), torch.ones(2, 20, 3))
+    >>> len(lyapunov_along(run).exponents)
+    4
+    """
+    recorded = layer_of(recording, layer)
+    recorded.check_one_batch("a Lyapunov spectrum")
+    place = positions.normal(row, "row")
+    if not isinstance(place, int):
+        raise PositionError(f"row must be one position, an int, got {shown(row)}")
+    positions.check(place, recorded.shape[0], "row", f"layer {recorded.name!r}")
+    if any(segment.program for segment in recorded.segments):
+        raise RecordingError(
+            f"layer {recorded.name!r} was edited, so its states do not follow one another as its "
+            "cell says; record without edits of this layer"
+        )
+    if len(recorded.segments) > 1:
+        raise RecordingError(
+            f"layer {recorded.name!r} was called {len(recorded.segments)} times: its states are "
+            "not one trajectory"
+        )
+    segment: Any = recorded.segments[0]
+    if not isinstance(recorded, ObservedLayer):
+        mask = recorded.mask[place]
+        x = recorded.x[place][mask]
+        x = x.flip(0) if segment.reverse else x
+        first = recorded.state_prev[place][mask][-1 if segment.reverse else 0]
+        return lyapunov(recorded.cell, x, first, skip=skip)
+    if len(recorded.cell.states) > 1:
+        raise CellError(
+            f"layer {recorded.name!r} carries {' and '.join(recorded.cell.states)}: "
+            f"{recorded.cell.equation}; a spectrum along a run follows a state of h alone"
+        )
+    every = slopes(segment, recorded.name)[place]
+    every = every[1:] if bool(every[0].isnan().all()) else every
+    count = len(every) // 10 if skip is None else skip
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < len(every):
+        raise CellError(
+            f"{len(every)} steps of which {shown(skip)} are skipped leave none to count"
+        )
+    return spectrum(every, count)

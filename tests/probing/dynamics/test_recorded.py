@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from grulens import record, scale
-from grulens.dynamics import jacobian, jacobian_at
-from grulens.errors import PositionError, RecordingError
+from grulens.cells.dynamics.jacobian import check_cell
+from grulens.dynamics import jacobian, jacobian_at, lyapunov, lyapunov_along
+from grulens.errors import CellError, PositionError, RecordingError
 from tests import loops
 from tests.loops import INPUTS, UNITS, Loop
 
@@ -171,3 +172,44 @@ def test_a_layer_opened_by_its_weights_gives_what_its_cell_does() -> None:
             jacobian_at(run, wrong, "l0", rows=0)
     with pytest.raises(RecordingError, match="was edited"):
         jacobian_at(record(rnn, x, edits=scale("l0", "z", by=0.5)), 1, "l0", rows=0)
+
+
+def test_the_spectrum_along_a_run_is_that_of_the_same_gru() -> None:
+    torch.manual_seed(0)
+    model, x = Loop().double(), inputs(30)
+    first = torch.randn(3, UNITS).double().requires_grad_()
+    known = record(model.known(), x, first[None].detach())
+    wanted = lyapunov(known["l0"].cell, x[1], first[1].detach())
+    for found in (lyapunov_along(record(model, x, first, grad=True), row=1),
+                  lyapunov_along(known, row=1)):  # fmt: skip
+        assert torch.allclose(found.exponents, wanted.exponents, atol=1e-10)
+        assert torch.allclose(found.band, wanted.band, atol=1e-10)
+    later = lyapunov(known["l0"].cell, x[1, 1:], known["l0"].h[1, 0], skip=4)
+    found = lyapunov_along(record(model, x, first.detach(), grad=True), row=1, skip=4)
+    assert torch.allclose(found.exponents, later.exponents, atol=1e-10)
+
+
+def test_the_spectrum_of_a_reverse_layer_reads_from_the_end() -> None:
+    torch.manual_seed(0)
+    rnn = nn.GRU(INPUTS, UNITS, batch_first=True, bidirectional=True).double()
+    x = inputs(20)
+    run = record(rnn, nn.utils.rnn.pack_padded_sequence(x, torch.tensor([20, 18, 15]), True))
+    wanted = lyapunov(run["l0_reverse"].cell, x[1, :18].flip(0))
+    assert torch.equal(lyapunov_along(run, "l0_reverse", row=1).exponents, wanted.exponents)
+
+
+def test_a_spectrum_that_cannot_be_right_is_refused() -> None:
+    torch.manual_seed(0)
+    model, x = Loop().double(), inputs()
+    with pytest.raises(RecordingError, match="grad=True"):
+        lyapunov_along(record(model, x))
+    with pytest.raises(RecordingError, match="was edited"):
+        lyapunov_along(record(model, x, grad=True, edits=scale("cell", "z", by=0.5)))
+    with pytest.raises(CellError, match="carries h and c"):
+        lyapunov_along(record(loops.LSTM().double(), x, grad=True))
+    with pytest.raises(CellError, match="leave none"):
+        lyapunov_along(record(model, x, grad=True), skip=5)
+    with pytest.raises(PositionError):
+        lyapunov_along(record(model, x, grad=True), row=3)
+    with pytest.raises(CellError, match="lyapunov_along"):
+        check_cell(record(model, x)["cell"].cell)
