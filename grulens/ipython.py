@@ -102,6 +102,8 @@ def module_html(module: nn.Module) -> str | None:
         found = layers(module)
     except GrulensError:
         return None
+    if not found:  # a run may show what its states obey; its weights say nothing
+        return None
     count = sum(parameter.numel() for parameter in module.parameters())
     rows = [(layer.name, layer.input_size, layer.hidden_size, layer.direction) for layer in found]
     words = (found[0].kind, f"{count:,} parameters", found[0].convention)

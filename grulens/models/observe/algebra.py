@@ -139,6 +139,8 @@ def _cut(node: Node, value: Value) -> Value | None:
     parts = by.argument(0, "tensors")
     if not isinstance(parts, tuple | list) or not all(isinstance(p, Value) for p in parts):
         return None
+    if node.function == "getitem" and (sliced := _sliced(node, parts, by)) is not None:
+        return sliced
     place = value.part if node.function != "getitem" else _place(node)
     same = len(parts) == len(node.results) or node.function == "getitem"
     if place is None or not same or not -len(parts) <= place < len(parts):
@@ -147,6 +149,27 @@ def _cut(node: Node, value: Value) -> Value | None:
     if by.argument(1, "dim", 0) != _axis(node) or part.shape.numel() != value.shape.numel():
         return None
     return part
+
+
+def _sliced(node: Node, parts: Any, by: Node) -> Value | None:
+    """The part that a slice takes out of what was laid side by side, if it takes just that."""
+    index = node.argument(1, "index")
+    index = index if isinstance(index, tuple) else (index,)
+    cut = [i for i, part in enumerate(index) if part != slice(None)]
+    if by.function != "cat" or len(cut) != 1 or not isinstance(index[cut[0]], slice):
+        return None
+    axis = by.argument(1, "dim", 0)
+    if axis % parts[0].tensor.dim() != cut[0]:
+        return None
+    sizes = [part.shape[cut[0]] for part in parts]
+    first, last, step = index[cut[0]].indices(sum(sizes))
+    begin = 0
+    for part, size in zip(parts, sizes, strict=True):
+        if (first, last, step) == (begin, begin + size, 1):
+            found: Value = part
+            return found
+        begin += size
+    return None
 
 
 def _picks(node: Node) -> bool:

@@ -219,6 +219,7 @@ class _Form:
         self.shape = nodes[-1].results[0].shape
         self.bend = ""
         self.bend_before = ""
+        self.itself = False
         self.read: Spot | None = None
         self.symbols: dict[Spot, str] = {}
         self.spots: dict[str, Spot] = {}
@@ -296,6 +297,9 @@ class _Form:
         if len(outer) > 1:
             raise _NoFormError(f"it is bent more than once: {' of '.join(outer)}")
         step.mix = value.node
+        # where the state itself is in the mix, what is bent of it is a value as any other
+        self.itself = False
+        self.itself = self._carries(value, step, bent=False)
         mix = self._carrying(value, step)
         keep = mix.split(STATE)
         if keep is None:
@@ -308,7 +312,7 @@ class _Form:
         """What a value is made of; what does not carry the state stays a symbol."""
         return self._read(value, step, lambda inner: self._carries(inner, step))
 
-    def _carries(self, value: Value, step: _Step) -> bool:
+    def _carries(self, value: Value, step: _Step, bent: bool = True) -> bool:
         """Whether the state before stands in a value, number by number."""
         value = same_numbers(value)
         node = value.node
@@ -318,10 +322,10 @@ class _Form:
             return True
         if bends(node):
             inner = same_numbers(next(iter(node.values)))
-            return inner.node is step.before
+            return bent and not self.itself and inner.node is step.before
         if made_of(node, lambda _: Polynomial.number(1)) is None:
             return False
-        return any(self._carries(inner, step) for inner in node.values)
+        return any(self._carries(inner, step, bent) for inner in node.values)
 
     def _read(self, value: Value, step: _Step, opens: Any) -> Polynomial:
         """A value as a sum of products; `opens` says which values are taken apart."""
@@ -672,7 +676,15 @@ class _Form:
         # what works on the first state too, before any step, is made of the state before
         first = self.series[self.site][0].number
         between = [n for n in between if self.series[n.site][0].number > first]
-        found = [one for node in between if (one := self._read_out(node, step)) is not None]
+        # what is taken further number by number is on its way to h, and not h itself
+        taken = {
+            id(same_numbers(value).node)
+            for node in between
+            if bends(node) or made_of(node, _one) is not None
+            for value in node.values
+        }
+        ends = [node for node in between if id(node) not in taken]
+        found = [one for node in ends if (one := self._read_out(node, step)) is not None]
         # a gate before the bent state says more than the bent state alone
         return next((one for one in found if one[2] is not None), found[0] if found else None)
 
@@ -696,14 +708,14 @@ class _Form:
                 bend = bent(value)
                 if bend is None or bent(gate) is not None:
                     continue
-                inner = same_numbers(gate)
-                if inner.node is None or inner.node.number <= step.after:
+                shut = self._inner(gate)
+                made = shut.node
+                if made is None or made.number <= step.after:
                     continue
-                whole = inner.shape.numel() == self.shape.numel()
-                if not whole or not self._opens(inner, state):
+                if not fits(shut.tensor, self.shape) or not self._opens(shut, state):
                     continue
-                spot = Spot(*self._place(inner.node, step), inner.part)
-                read = _observed("o", "output gate", "read", spot, inner)
+                spot = Spot(*self._place(made, step), shut.part)
+                read = _observed("o", "output gate", "read", spot, shut)
                 return Spot(*self._place(node, step)), 1.0, read, bend
         if node.function in ("tanh", "relu", "softsign", "elu") and node.results:
             inner = same_numbers(next(iter(node.values)))

@@ -246,6 +246,7 @@ class Observing:
             after, before = series[form.carried].values, series[BEFORE].values
             # a step that does not begin where the last one ended begins another run of the lines
             cuts = [0, *(i for i in range(1, steps) if not _equal(after[i - 1], before[i])), steps]
+            _check_begins(form, cuts[1:-1], before, series[form.carried].calls)
             found[name] = [self._segment(form, slice(*cut)) for cut in pairwise(cuts)]
         return found
 
@@ -270,6 +271,24 @@ def _check(form: ObservedForm, segment: ObservedSegment, start: int) -> None:
             f"by {size:.2g}. Its code computes something else there than in the steps in which its "
             "gates were found"
         )
+
+
+def _check_begins(
+    form: ObservedForm, begins: Sequence[int], before: Sequence[Tensor], calls: Sequence[int]
+) -> None:
+    """Raise unless steps that do not follow on the last one begin another sequence.
+
+    A cell that is called step by step is given its state. A loop within one call begins anew with
+    zeros, or with the state with which it began before.
+    """
+    for step in begins:
+        given = calls[step] != calls[step - 1]
+        if not (given or _equal(before[step], before[0]) or not bool(before[step].any())):
+            raise RecordingError(
+                f"layer {form.name!r} does not begin step {step} with the state after step "
+                f"{step - 1}, nor with a first one: its code takes another way between them, which "
+                f"is no part of {form.equation}"
+            )
 
 
 def _nudged(step: int, value: Tensor) -> Tensor:

@@ -37,13 +37,23 @@ class Enough(BaseException):
 
 @dataclass(eq=False)
 class Series:
-    """What was read at one spot, step by step; `unchanged` is as it was before any change."""
+    """What was read at one spot, step by step.
+
+    Attributes:
+        spot: the spot.
+        values: what was read.
+        change: what is done to it before.
+        keep: whether it is kept.
+        unchanged: whether it is kept as it was before any change.
+        calls: at each step, how often the module whose forward it is had been called.
+    """
 
     spot: Spot
     values: list[Tensor] = field(default_factory=list)
     change: Change | None = None
     keep: bool = True
     unchanged: bool = False
+    calls: list[int] = field(default_factory=list)
 
 
 class Reading(TorchFunctionMode):
@@ -138,6 +148,7 @@ class Reading(TorchFunctionMode):
             if not one.spot.given and one.keep and one.unchanged is unchanged:
                 several = isinstance(result, tuple | list)
                 self._keep(one, result[one.spot.part] if several else result)
+                one.calls.append(self._paths.calls.get(one.spot.site.path, 0))
 
     def _keep(self, one: Series, value: Any) -> None:
         if not isinstance(value, Tensor):
