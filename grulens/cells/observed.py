@@ -100,6 +100,9 @@ class ObservedCell:
     def unit_name(self, unit: int) -> str:
         """What a unit is called: its number, or its place where a row's state has several axes.
 
+        The first of three axes or more is called the channel, as in torch's convolutions; of two
+        axes nobody can say which is which.
+
         >>> from grulens.cells.mix import Polynomial
         >>> one = Polynomial.number(1)
         >>> cell = ObservedCell("ConvGRU", (), GatedForm(one, one), "", "h", (4, 8, 8))
@@ -113,8 +116,9 @@ class ObservedCell:
             unit, here = divmod(unit, size)
             place.append(here)
         channel, *at = reversed(place)
-        where = at[0] if len(at) == 1 else tuple(at)
-        return f"channel {channel} at {where}"
+        if len(at) == 1:
+            return f"unit {(channel, *at)}"
+        return f"channel {channel} at {tuple(at)}"
 
     @property
     def words(self) -> str:

@@ -19,13 +19,16 @@ import ipywidgets as W
 import torch
 from torch import nn
 
+from grulens.cells.cell import RecurrentCell
 from grulens.models.adapters.closed import Closed, sentences
+from grulens.models.recording import LayerRecording
 from grulens.views.figure.tokens import valid
 from grulens.views.page.page import page
+from grulens.views.still.lens import compose
 from grulens.widgets.edits.toggles import AblationToggles
 from grulens.widgets.gates.sliders import GateSliders
 from grulens.widgets.session.panel import Panel, button, row
-from grulens.widgets.session.picture import page_arrays
+from grulens.widgets.session.picture import found, page_arrays
 from grulens.widgets.session.session import Session
 from grulens.widgets.studies import Studies
 from grulens.widgets.units.table import NeuronTable
@@ -82,7 +85,8 @@ class Lens(Panel):
             min=0, max=len(session.before.h) - 1, value=session.row, description="row",
             style={"description_width": "auto"}, layout=W.Layout(width="110px"),
         )  # fmt: skip
-        self._about = W.HTML()
+        self._about, self._form = W.HTML(), W.HTML()
+        self._form.add_class("grulens-code")
         self.text = W.Textarea(
             value=valid(session.text), description="input", rows=3,
             style={"description_width": "auto"}, layout=W.Layout(width="100%", margin="0"),
@@ -98,6 +102,7 @@ class Lens(Panel):
         self.table = NeuronTable(session)
         self.studies = Studies(session)
         parts: list[W.Widget] = [row(self._title, self.layer, self._closed, self.row, self._about)]
+        parts.append(self._form)
         if session.coder.encode is not None:
             parts += [self.text, row(self.run)]
         self.fill(*parts, self.gates, self.toggles, self.table, self.studies)
@@ -131,7 +136,9 @@ class Lens(Panel):
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
         measured = self.table.still() if self.table.measured else ""
-        return self.gates.still() + measured + self.studies.still()
+        lines = found(self.session.before)
+        about = compose(f"<pre>{escape(lines)}</pre>") if lines else ""
+        return about + self.gates.still() + measured + self.studies.still()
 
     # what a change does
 
@@ -145,9 +152,12 @@ class Lens(Panel):
             residual = session.now.residual
         _, _, units = session.before.shape
         equation = escape(session.now.cell.equation)
+        apart = f"max |{equation} − h|" if isinstance(session.now.cell, RecurrentCell) else equation
+        self._form.value = _form(session.before)
+        self._form.layout.display = None if self._form.value else "none"
         self._about.value = (
             f'<span class="grulens-quiet">{units} units × {session.steps} steps · '
-            f'<span title="max |{equation} − h|: how exactly the gates explain the '
+            f'<span title="{apart}: how exactly the gates explain the '
             f'states">residual {residual:.0e}</span> · '
             f"last run {session.seconds * 1e3:.0f} ms</span>"
         )
@@ -156,6 +166,17 @@ class Lens(Panel):
         text, typed = self.session.text, self.text.value
         # half a surrogate pair is seen as the replacement character, and stays what it was
         self.session.set_input(text if typed == valid(text) else typed)
+
+
+def _form(layer: LayerRecording) -> str:
+    """The equation of an observed cell; a click opens where in the code it was found."""
+    lines = found(layer)
+    if not lines:
+        return ""
+    return (
+        f"<details><summary>observed: <code>{escape(layer.cell.equation)}</code></summary>"
+        f"<pre>{escape(lines)}</pre></details>"
+    )
 
 
 def _closed(parts: Sequence[Closed]) -> str:

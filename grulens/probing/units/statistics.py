@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from grulens.cells.cell import RecurrentCell
+from grulens.cells.cell import Signalling
 from grulens.cells.memory.timescales import half_life
 from grulens.models.recording import LayerRecording
 from grulens.probing.layer import last_read
@@ -112,13 +112,13 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
     return Neurons(found | {"last_h": last.mean(0)})
 
 
-def keeping(cell: RecurrentCell) -> str | None:
+def keeping(cell: Signalling) -> str | None:
     """The gate of a cell that keeps its memory, by name; None where it has none."""
     gates = (signal for signal in cell.signals if signal.is_gate and signal.role == "keep")
     return next((gate.name for gate in gates), None)
 
 
-def names(cell: RecurrentCell) -> tuple[str, ...]:
+def names(cell: Signalling) -> tuple[str, ...]:
     """What `neurons` says of the units of such a cell, by name and in order.
 
     >>> import torch

@@ -68,13 +68,23 @@ def range_of(signal: Signal) -> tuple[float, float] | None:
     """What a signal can be: fixed, so that a colour means the same value in every picture.
 
     Returns:
-        None for what has no bounds.
+        None for what has no bounds. Of a role whose map has its white at zero, as much on both
+        sides.
 
     >>> range_of(Signal("z", "update gate", 0.0, 1.0, "keep"))
     (0.0, 1.0)
+    >>> range_of(Signal("n", "candidate", 0.0, 1.0, "candidate"))
+    (-1.0, 1.0)
     """
-    bounded = isfinite(signal.low) and isfinite(signal.high)
-    return (signal.low, signal.high) if bounded else None
+    if not (isfinite(signal.low) and isfinite(signal.high)):
+        return None
+    end = max(abs(signal.low), abs(signal.high))
+    return (-end, end) if is_diverging(signal) else (signal.low, signal.high)
+
+
+def is_diverging(signal: Signal) -> bool:
+    """Whether the map of a signal goes both ways from zero."""
+    return len(_ANCHORS[signal.role]) > 4
 
 
 #: The output before and after the edits. Orange is the one Okabe-Ito colour no signal uses.

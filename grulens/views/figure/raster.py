@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from grulens.cells.cell import Signal
 from grulens.errors import SignalError
-from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, range_of
+from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, is_diverging, range_of
 
 #: Cells drawn inside the visible window; with its margins a picture has at most twice that.
 COLUMNS: Final = 500
@@ -95,7 +95,8 @@ def scale(signal: Signal | str, values: Float[np.ndarray, "*shape"]) -> tuple[fl
     """The values at the two ends of the map of a signal, or of a "difference".
 
     Fixed for a signal with bounds; for others and "difference" symmetric around zero and rounded up
-    to 1, 2 or 5 times a power of ten, so that the colours do not flicker while a slider moves.
+    to 1, 2 or 5 times a power of ten, so that the colours do not flicker while a slider moves. What
+    is never below zero, such as a decay, begins there where its map does.
 
     >>> scale(Signal("z", "update gate", 0.0, 1.0, "keep"), np.zeros((2, 3)))
     (0.0, 1.0)
@@ -103,6 +104,8 @@ def scale(signal: Signal | str, values: Float[np.ndarray, "*shape"]) -> tuple[fl
     (-1.0, 1.0)
     >>> scale("difference", np.zeros((2, 3)))
     (-0.05, 0.05)
+    >>> scale(Signal("d", "decay", 0.0, math.inf, "keep"), np.array([[0.3, 1.5]]))
+    (0.0, 2.0)
 
     Raises:
         SignalError: it is neither.
@@ -113,7 +116,11 @@ def scale(signal: Signal | str, values: Float[np.ndarray, "*shape"]) -> tuple[fl
             "'difference'"
         )
     ends = None if isinstance(signal, str) else range_of(signal)
-    return symmetric(values, DIFFERENCE_FLOOR) if ends is None else ends
+    if ends is not None:
+        return ends
+    low, high = symmetric(values, DIFFERENCE_FLOOR)
+    from_zero = isinstance(signal, Signal) and signal.low >= 0 and not is_diverging(signal)
+    return (0.0, high) if from_zero else (low, high)
 
 
 def symmetric(values: Float[np.ndarray, "*shape"], floor: float) -> tuple[float, float]:

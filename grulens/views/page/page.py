@@ -53,6 +53,8 @@ def page(
     values: tuple[Float[np.ndarray, " answer"], Float[np.ndarray, " answer"]] | None = None,
     edits: Sequence[str] = (),
     title: str = "grulens",
+    about: str = "",
+    unit_names: Sequence[str] | None = None,
     units: Sequence[int] = (),
     times: Sequence[int] = (),
     step: int | None = None,
@@ -79,6 +81,8 @@ def page(
         values: readout (time,) before and after, of a model without classes.
         edits: the edits in force, one a line.
         title: of the page.
+        about: what is to be known of the layer's cell, in lines; escaped here.
+        unit_names: (unit,), what the units are called; None is their numbers.
         units: selected when the page opens.
         times: selected steps.
         step: whose output is shown first; None is the last one.
@@ -114,13 +118,20 @@ def page(
     shown = of.get(signal, signals[-1])
     opened = RUNS[2] if difference and edited else next(iter(runs))
     first, drawn = runs[opened][shown], "difference" if opened == RUNS[2] else shown
-    heat.update(first, signal=drawn, units=placed, tokens=tokens, mask=mask, layer=layer)
+    called = None if unit_names is None else [unit_names[unit] for unit in placed.tolist()]
+    heat.update(
+        first, signal=drawn, units=placed, tokens=tokens, mask=mask, layer=layer, labels=called
+    )
     heat.root.title.text = pictures["title"][pictures["key"].index(f"{opened} {shown.name}")]
     chosen = next((unit for unit in units if 0 <= unit < count), int(placed[0]))
     strip.update(
-        first[placed.tolist().index(chosen)], signal=drawn, tokens=tokens, mask=mask,
-        name=f"unit {chosen}", ends=raster.scale(drawn, first) if drawn == "difference" else None,
-    )  # fmt: skip
+        first[placed.tolist().index(chosen)],
+        signal=drawn,
+        tokens=tokens,
+        mask=mask,
+        name=f"unit {chosen}" if unit_names is None else unit_names[chosen],
+        ends=raster.scale(drawn, first) if drawn == "difference" else None,
+    )
     heat.select(units, times)
     strip.select(times)
     table.update(
@@ -184,7 +195,7 @@ def page(
         figure.js_on_event(Tap, tap_step)
     head = row(which, run, sizing_mode="stretch_width")
     root = column(
-        Div(text=_head(title, edits), disable_math=True),
+        Div(text=_head(title, edits, about), disable_math=True),
         head, heat.root, strip.root, *outputs, table.root,
         *([Div(text=study, disable_math=True)] if study else []),
         sizing_mode="stretch_width", styles={"max-width": "1000px", "margin": "0 auto"},
@@ -249,6 +260,7 @@ def _answers(labels: Sequence[Sequence[object]], before: Any, after: Any) -> Col
     )
 
 
-def _head(title: str, edits: Sequence[str]) -> str:
+def _head(title: str, edits: Sequence[str], about: str) -> str:
+    known = f'<pre style="white-space:pre-wrap">{escape(about)}</pre>' if about else ""
     lines = "".join(f"<li><code>{escape(line)}</code></li>" for line in edits)
-    return f"<h2>{escape(title)}</h2>" + (f"edits<ul>{lines}</ul>" if lines else "")
+    return f"<h2>{escape(title)}</h2>{known}" + (f"edits<ul>{lines}</ul>" if lines else "")

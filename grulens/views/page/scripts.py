@@ -39,7 +39,8 @@ const line = new picture.constructor(new Uint8Array(codes), [1, width]);
 const map = run.value == runs[2] ? "difference" : signal.value;
 cells.data = {...cells.data, white: codes.map((code) => ink[map][code])};
 strip_mapper.palette = palettes[map];
-strip.data = {...d, image: [line], name: [`unit ${rows.data.unit[shown]}`]};
+const unit = rows.data.unit[shown];
+strip.data = {...d, image: [line], name: [typeof unit == "string" ? unit : `unit ${unit}`]};
 """
 
 TAP_UNIT: Final = """

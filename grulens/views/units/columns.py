@@ -36,6 +36,7 @@ class Column(NamedTuple):
 #: The columns that every kind of cell has; those of its gates: `about`.
 COLUMNS: Final = {
     "unit": Column("unit", "coordinate of the hidden state", "0", 50),
+    "place": Column("place", "where the unit stands in a state of several axes", width=140),
     "mean_h": Column("mean h", "mean of the state over valid steps"),
     "spread_h": Column("sd h", "standard deviation of the state over valid steps"),
     "last_h": Column(

@@ -12,7 +12,7 @@ changes nothing. So selecting other units never loses what was done to the last 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isclose
+from math import ceil, floor, isclose
 from threading import get_ident
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ MODES: Final = {
     "shift": "add before the activation: the gate leans one way",
 }
 SPAN: Final = {"scale": (0.0, 2.0), "shift": (-8.0, 8.0)}
-#: To what a signal without bounds can be set.
+#: To what a signal without bounds can be set at least.
 FAR: Final = 4.0
 REST: Final = {"scale": 1.0, "set": 0.5, "shift": 0.0}
 KIND: Final = {"scale": "scale", "set": "clamp", "shift": "shift"}
@@ -60,6 +60,7 @@ class GateControls:
         self.mode.observe(callbacks.guard(lambda _: self.sync()), "value")
         self._callbacks = callbacks
         self._of: tuple[Signal, ...] = ()
+        self._wide = 120
         self._all: dict[tuple[str, str], W.FloatSlider] = {}
         self.resets: dict[str, W.Button] = {}
         self._lines = W.VBox()
@@ -74,6 +75,9 @@ class GateControls:
             return
         before = self._lines.children
         self._of = signals
+        # as wide as the longest name needs: an observed cell says what its gates do
+        longest = max((len(f"{one.name}  {one.words}") for one in signals), default=0)
+        self._wide = min(max(120, 7 * longest + 8), 300)
         # a slider each for every mode: a page that is told another range clamps to the old one
         # first and sends that back, as if a person had moved it
         self._all = {
@@ -121,7 +125,7 @@ class GateControls:
         return {name: self._all[self.mode.value, name] for name in self.resets}
 
     def _slider(self, mode: str, signal: Signal) -> W.FloatSlider:
-        low, high = SPAN.get(mode, (max(signal.low, -FAR), min(signal.high, FAR)))
+        low, high = SPAN.get(mode) or self._range(signal)
         name, words = signal.name, signal.words
         slider = W.FloatSlider(
             min=low,
@@ -131,11 +135,18 @@ class GateControls:
             description=f"{name}  {words}",
             tooltip=f"{mode} the {words}: {MODES[mode]}",
             readout_format=".2f",
-            layout=W.Layout(width="min(440px, calc(100% - 90px))"),
-            style={"description_width": "120px", "handle_color": ACCENT[signal]},
+            layout=W.Layout(width=f"min({320 + self._wide}px, calc(100% - 90px))"),
+            style={"description_width": f"{self._wide}px", "handle_color": ACCENT[signal]},
         )
         slider.add_class(f"grulens-{name}")
         return slider
+
+    def _range(self, signal: Signal) -> tuple[float, float]:
+        """From where to where a signal can be set: its bounds, else what it was in this run."""
+        values = self.session.before.signal(signal.name).detach().float()
+        values = values[values.isfinite()]
+        least, most = (float(end) for end in values.aminmax()) if len(values) else (0.0, 0.0)
+        return max(signal.low, min(-FAR, floor(least))), min(signal.high, max(FAR, ceil(most)))
 
     def _rest(self, gate: str) -> float:
         """Where a slider stands while it changes nothing; to set, at the selection's mean."""

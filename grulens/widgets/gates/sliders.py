@@ -32,6 +32,7 @@ from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.panel import Panel, button, choice, row
 from grulens.widgets.session.picture import rows, still
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.unit_names import places, unit_name, unit_names
 
 
 class GateSliders(Panel):
@@ -44,7 +45,7 @@ class GateSliders(Panel):
 
     Attributes:
         signal: the signal shown: "r", "z", "n" or "h" of a GRU, "i", "f", "g", "o", "c" or "h" of
-            an LSTM.
+            an LSTM, of an observed cell those that its code makes.
         difference: whether edited minus baseline is shown.
         order: how units are ordered: "index", "activity" or "similarity".
         controls: mode, sliders and resets.
@@ -177,6 +178,8 @@ class GateSliders(Panel):
         session = self.session
         units = words(session.units, "unit") if session.units else "all units"
         times = words(session.times, "step") if session.times else "all steps"
+        where = places(session.now.cell, session.units)
+        units += f" ({where})" if where else ""
         self._chosen.value = f'<span class="grulens-quiet">Selected:</span> {units} · {times}'
         self._clear.disabled = not (session.units or session.times)
         with self.picture.batch():
@@ -205,6 +208,7 @@ class GateSliders(Panel):
                 tokens=session.tokens,
                 mask=self._mask(),
                 layer=session.layer,
+                labels=self._named(units),
             )
             self._heat.select(session.units, session.times)
             self._draw_strip(values)
@@ -217,7 +221,7 @@ class GateSliders(Panel):
             signal=self._shown,
             tokens=session.tokens,
             mask=self._mask(),
-            name=f"unit {unit}",
+            name=unit_name(session.now.cell, unit),
             ends=scale("difference", values) if self.difference else None,
         )
 
@@ -263,6 +267,10 @@ class GateSliders(Panel):
         if self._order_of is None or self._order_of[0] is not h or self._order_of[1] != wanted:
             self._order_of = h, wanted, order_units(rows(h, wanted[0]), self.order)
         return self._order_of[2]
+
+    def _named(self, units: np.ndarray) -> list[str] | None:
+        called = unit_names(self.session.now.cell)
+        return None if called is None else [called[unit] for unit in units.tolist()]
 
     @property
     def _shown(self) -> Signal | str:

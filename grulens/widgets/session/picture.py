@@ -9,12 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.cells.cell import Signal
+from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording
 from grulens.probing.units.order import Order, order_units
 from grulens.views.figure import raster
 from grulens.views.still import lens as draw
 from grulens.widgets.session.edit_words import words
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.unit_names import unit_name, unit_names
 
 
 def rows(signal: Tensor, row: int) -> Float[np.ndarray, "unit time"]:
@@ -46,7 +48,7 @@ def still(
             parts.append(
                 draw.tokens(
                     values[unit], signal=shown, tokens=session.tokens, mask=mask,
-                    name=f"unit {unit}", ends=ends,
+                    name=unit_name(session.now.cell, unit), ends=ends,
                 )
             )  # fmt: skip
         if not session.unread:
@@ -57,6 +59,11 @@ def still(
             parts.append(draw.output(*session.top(step), step=which, quantity=quantity))
         parts.append(draw.edits([words(session, slot.edit) for slot in session.slots if slot.on]))
         return draw.compose(*parts)
+
+
+def found(layer: LayerRecording) -> str:
+    """What was found of an observed cell, and where in the code; "" of a cell that is known."""
+    return layer.explain() if isinstance(layer, ObservedLayer) else ""
 
 
 def page_arrays(session: Session) -> dict[str, Any]:
@@ -71,6 +78,8 @@ def page_arrays(session: Session) -> dict[str, Any]:
             "layer": session.layer,
             "edits": [repr(s.edit) + ("" if s.on else "  # off") for s in session.slots],
             "title": f"{type(session.model).__name__} · {session.layer}",
+            "unit_names": unit_names(session.before.cell),
+            "about": found(session.before),
             "units": session.units,
             "times": session.times,
         } | ({} if session.unread else _output(session))

@@ -28,6 +28,7 @@ from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel, button, row
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.unit_names import unit_names
 from grulens.widgets.units.effects import Columns, measure_effects
 
 
@@ -107,11 +108,12 @@ class NeuronTable(Panel):
 
     def columns(self) -> dict[str, np.ndarray]:
         """The numbers by name, each (unit,): effects if measured, and what the units do."""
-        return self._effects | self._neurons().columns()  # what was asked for, first
+        # what was asked for, first
+        return self._places | self._effects | self._neurons().columns()
 
     def to_frame(self) -> Any:
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
-        return self._neurons().to_frame().assign(**self._effects)
+        return self._neurons().to_frame().assign(**self._effects, **self._places)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no effects are being measured; whether that was reached in time."""
@@ -208,6 +210,12 @@ class NeuronTable(Panel):
         columns = ("unit", *names(self.session.now.cell), *more)
         signals = self.session.now.cell.signals
         return [(about(name, signals).title, name) for name in columns]
+
+    @property
+    def _places(self) -> dict[str, np.ndarray]:
+        """The column that says what the units are called, where that is more than a number."""
+        called = unit_names(self.session.now.cell)
+        return {} if called is None else {"place": np.array(called)}
 
     @property
     def _usual(self) -> str:

@@ -1,0 +1,46 @@
+"""What units are called where a state has several axes: a channel, and a place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Final
+
+from grulens.cells.cell import Signalling
+from grulens.cells.observed import ObservedCell
+
+#: So many units are named one by one.
+FEW: Final = 3
+
+
+def unit_names(cell: Signalling) -> list[str] | None:
+    """What each unit of a cell is called; None where that is its number and nothing more."""
+    if not isinstance(cell, ObservedCell) or len(cell.shape) < 2:
+        return None
+    return [cell.unit_name(unit) for unit in range(cell.hidden_size)]
+
+
+def unit_name(cell: Signalling, unit: int) -> str:
+    """What one unit is called at the side of a figure: "unit 3", or "channel 3 at (12, 7)"."""
+    named = isinstance(cell, ObservedCell) and len(cell.shape) > 1
+    return cell.unit_name(unit) if named else f"unit {unit}"  # type: ignore[attr-defined]
+
+
+def places(cell: Signalling, units: Sequence[int]) -> str:
+    """Where units stand in a state of several axes; "" where they are numbers and nothing more.
+
+    >>> from grulens.cells.mix import GatedForm, Polynomial
+    >>> one = Polynomial.number(1)
+    >>> cell = ObservedCell("ConvGRU", (), GatedForm(one, one), "", "h", (2, 2, 2))
+    >>> places(cell, [1, 6]), places(cell, [4, 5, 6, 7])
+    ('channel 0 at (0, 1), channel 1 at (1, 0)', 'all of channel 1')
+    """
+    if not units or not isinstance(cell, ObservedCell) or len(cell.shape) < 2:
+        return ""
+    size = prod(cell.shape[1:])
+    channels = sorted({unit // size for unit in units})
+    if len(cell.shape) > 2 and len({*units}) == size * len(channels):
+        numbers = ", ".join(map(str, channels))
+        return f"all of channel{'' if len(channels) == 1 else 's'} {numbers}"
+    named = ", ".join(cell.unit_name(unit) for unit in units[:FEW])
+    return named + (f" and {len(units) - FEW} more" if len(units) > FEW else "")
