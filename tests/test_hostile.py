@@ -490,14 +490,16 @@ LOOP = Loop().eval()
 
 
 def an_observed_step(draw: Draw) -> None:
-    model, x = draw(things(model=LOOP)), draw(things(x=X))
-    layer, t, row = draw(things(cell="cell")), draw(things(two=2)), draw(things(one=1))
-    values = [thing.value for thing in (model, x, layer, t, row)]
+    model, layer, t, row = (
+        draw(things(model=LOOP)), draw(things(cell="cell")), draw(things(two=2)),
+        draw(things(one=1)),
+    )  # fmt: skip
+    values = [thing.value for thing in (model, layer, t, row)]
     documented(
         lambda: grulens.dynamics.observed_step(
-            values[0], values[1], layer=values[2], t=values[3], row=values[4]
+            values[0], X, layer=values[1], t=values[2], row=values[3]
         ),
-        drawn=(model, x, layer, t, row),
+        drawn=(model, layer, t, row),
     )
     starts, still = draw(things(starts=STATES[0])), draw(things(nothing=None))
     step = grulens.dynamics.observed_step(LOOP, X, t=1)

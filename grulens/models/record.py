@@ -10,6 +10,7 @@ from torch import nn
 
 from grulens.arguments import Edits, Inputs, LayerNames, MethodName
 from grulens.errors import RecordingError
+from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import arguments, invocation
 from grulens.models.instrument.editing import edits_in_force, names, observed_cells, ran
 from grulens.models.instrument.watch import Watch
@@ -86,6 +87,8 @@ def record(
     torch.Size([2, 5, 4])
     """
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
+    if not isinstance(model, nn.Module):
+        look(model)  # which says what it is instead
     run = invocation(model, arguments(args, kwargs, inputs), call)
     observed = observed_cells(model, run, call, observe)
     watch = Watch(model, chosen, keep=names(layers), graph=grad, observed=observed)
