@@ -1,0 +1,352 @@
+"""The mix of a state: going back from it through sums and products to the state before.
+
+What is met on the way and does not carry the state is a symbol: a gate, a candidate. So nothing is
+guessed: the equation is the one that the code computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from grulens.cells.mix import GatedForm, Polynomial
+from grulens.models.observe.algebra import MADE_OF_NOTHING, bends, fits, made_of, same_numbers
+from grulens.models.observe.carried import ancestors, as_one, way
+from grulens.models.observe.form import Spot
+from grulens.models.observe.sites import Site
+from grulens.models.observe.trace import Node, Value
+
+STATE = "h_prev"
+"""The symbol of the state before."""
+
+
+class NoFormError(Exception):
+    """A state has no gated form; the message says why."""
+
+
+@dataclass(eq=False)
+class Step:
+    """One step: the calls between the state before and the state.
+
+    Attributes:
+        index: its number.
+        after: the number of the call that made the state before.
+        node: the call that makes the state.
+        mix: the call that makes the mix, before what bends it.
+        leaves: the values that stand in its mix, by symbol.
+    """
+
+    index: int
+    after: int
+    node: Node
+    before: Node
+    mix: Node
+    leaves: dict[str, Value] = field(default_factory=dict)
+
+
+class Mix:
+    """The mix of one state, worked out at every step that was seen.
+
+    Args:
+        site: where the state is made.
+        lag: how many states these lines carry in turn.
+        series: the calls of the run by site.
+        in_place: whether the code writes over values.
+        unseen: by site the number of the first call that was not looked at.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        lag: int,
+        series: dict[Site, list[Node]],
+        in_place: bool,
+        unseen: dict[Site, int],
+    ) -> None:
+        self.site, self.lag, self.series, self.in_place = site, lag, series, in_place
+        nodes = series[site]
+        # a state that does not come from the one before begins a new run of the same lines
+        ways = {i: way(nodes[i], site, set(map(id, nodes[:i]))) for i in range(lag, len(nodes))}
+        self.steps = [
+            Step(i, nodes[i - 1].number, nodes[i], nodes[i - lag], nodes[i])
+            for i, way in ways.items()
+            if way is not None
+        ]
+        # of a site by which a step comes several times, fewer steps were seen
+        first, second = nodes[0].number, nodes[1].number
+        inside = [s for s, seen in series.items() if any(first < n.number <= second for n in seen)]
+        end = min((unseen[s] for s in inside if s in unseen), default=None)
+        self.steps = [s for s in self.steps if end is None or s.node.number < end]
+        self.shape = nodes[-1].results[0].shape
+        self.bend = ""
+        self.bend_before = ""
+        self.itself = False
+        self.read: Spot | None = None
+        self.symbols: dict[Spot, str] = {}
+        self.spots: dict[str, Spot] = {}
+
+    def form(self) -> GatedForm:
+        """What the steps have in common.
+
+        Raises:
+            NoFormError: they obey no gated form, or what obeys one is no cell.
+        """
+        if not self.steps:
+            raise NoFormError("one step comes by some of its lines more often than is looked at")
+        mixes = [self._mix(step) for step in self.steps]
+        if len({str(mix) for mix in mixes}) > 1:
+            raise NoFormError(
+                "its steps are not all made in one way: "
+                + " at one, ".join(sorted({str(mix) for mix in mixes})[:2])
+                + " at another"
+            )
+        form = GatedForm.of(mixes[-1], STATE)
+        if form is None:
+            raise NoFormError(f"it is no sum a h_prev + b of the state before: {mixes[-1]}")
+        self._check_gated(form)
+        self._check_weights(form)
+        return form
+
+    def _check_gated(self, form: GatedForm) -> None:
+        """Raise unless the state is a recurrent cell's: gated, or fed back."""
+        step = self.steps[-1]
+        made = [s for s in form.keep.symbols if self._is_made(s)]
+        if made:
+            return
+        behind = [step.leaves[symbol] for symbol in form.write.symbols]
+        if any(self._depends(value, step) for value in behind):
+            return
+        raise NoFormError(
+            f"h = {form.said()} adds up what does not depend on it, and no gate stands in it"
+        )
+
+    def _check_weights(self, form: GatedForm) -> None:
+        """Raise if every step reads weights of its own: that is depth, and not time."""
+        known = {step.index: step for step in self.steps}
+        pairs = [(known[i - self.lag], known[i]) for i in known if i - self.lag in known]
+        read = [
+            {
+                id(value.tensor)
+                for symbol in form.symbols
+                for node in ancestors(step.leaves[symbol], step.before.number + 1)
+                for value in node.values
+                if value.node is None and isinstance(value.tensor, nn.Parameter)
+            }
+            for step in (pairs[-1] if pairs else ())
+        ]
+        if len(read) == 2 and read[0] != read[1]:
+            raise NoFormError(
+                "its steps read weights of their own: it goes through layers, and not through time"
+            )
+
+    def _is_made(self, symbol: str) -> bool:
+        """Whether a symbol is another value at every step."""
+        values = {id(step.leaves[symbol].tensor) for step in self.steps if symbol in step.leaves}
+        return len(values) > 1
+
+    def _depends(self, value: Value, step: Step) -> bool:
+        """Whether a value of a step is made of the state before it, whichever way."""
+        return any(node is step.before for node in ancestors(value, step.before.number))
+
+    def _mix(self, step: Step) -> Polynomial:
+        value = step.node.results[0]
+        value = same_numbers(value)
+        outer = []
+        while value.node is not None and bends(value.node):
+            inner = same_numbers(next(iter(value.node.values)))
+            outer.append(value.node.function)
+            value = inner
+        if value.node is None:
+            raise NoFormError("it is made before the loop")
+        self.bend = outer[0] if outer else ""
+        if len(outer) > 1:
+            raise NoFormError(f"it is bent more than once: {' of '.join(outer)}")
+        step.mix = value.node
+        # where the state itself is in the mix, what is bent of it is a value as any other
+        self.itself = False
+        self.itself = self._carries(value, step, bent=False)
+        mix = self._carrying(value, step)
+        keep = mix.split(STATE)
+        if keep is None:
+            raise NoFormError("the square of the state before stands in it")
+        gates = self._deep(keep[0], step)
+        written = self._as_gates(keep[1], set(gates.symbols), step)
+        return gates * Polynomial.of(STATE) + written
+
+    def _carrying(self, value: Value, step: Step) -> Polynomial:
+        """What a value is made of; what does not carry the state stays a symbol."""
+        return self._read(value, step, lambda inner: self._carries(inner, step))
+
+    def _carries(self, value: Value, step: Step, bent: bool = True) -> bool:
+        """Whether the state before stands in a value, number by number."""
+        value = same_numbers(value)
+        node = value.node
+        if node is None or node.number < step.before.number:
+            return False
+        if node is step.before:
+            return True
+        if bends(node):
+            inner = same_numbers(next(iter(node.values)))
+            return bent and not self.itself and inner.node is step.before
+        if made_of(node, as_one) is None:
+            return False
+        return any(self._carries(inner, step, bent) for inner in node.values)
+
+    def _read(self, value: Value, step: Step, opens: Any) -> Polynomial:
+        """A value as a sum of products; `opens` says which values are taken apart."""
+
+        def read(given: Any, by: Node | None = None) -> Polynomial:
+            if not isinstance(given, Value):
+                if isinstance(given, bool) or not isinstance(given, int | float):
+                    raise NoFormError(f"it is made with {type(given).__name__}, which is no number")
+                return Polynomial.number(given)
+            inner = self._inner(given)
+            node = inner.node
+            if node is not None and node.function in MADE_OF_NOTHING and not node.in_place:
+                return MADE_OF_NOTHING[node.function](node, read)
+            if node is step.before:
+                self._note(STATE, given, by, step)
+                return Polynomial.of(STATE)
+            if node is not None and opens(inner):
+                if bends(node):
+                    under = next(iter(node.values))
+                    self.bend_before = node.function
+                    self._note(STATE, under, node, step)
+                    self.read = Spot(*self._place(node, step))
+                    return Polynomial.of(STATE)
+                # an equal call may have been made before: this step's own is read
+                here = self._here(inner, step).node or node
+                found = made_of(here, lambda one: read(one, here))
+                if found is not None:
+                    if not fits(inner.tensor, self.shape):
+                        raise NoFormError(f"it is mixed in another shape, {tuple(inner.shape)}")
+                    return found
+            return Polynomial.of(self._symbol(given, by, step))
+
+        return read(value)
+
+    def _inner(self, value: Value) -> Value:
+        """The value whose numbers are read; one that broadcasts is taken in the shape it has."""
+        if value.shape.numel() == self.shape.numel():
+            return same_numbers(value)
+        while value.first is not None:
+            value = value.first
+        return value
+
+    def _here(self, value: Value, step: Step) -> Value:
+        """Of equal values the first one that is made in a step, if any is."""
+        every = (one for one in (value, *value.again) if one.node and self._is_in(one.node, step))
+        return next(every, value)
+
+    def _deep(self, total: Polynomial, step: Step) -> Polynomial:
+        """A sum whose symbols are taken apart as far as sums and products go."""
+        return self._opened(total, step, lambda value: True)
+
+    def _as_gates(self, total: Polynomial, gates: set[str], step: Step) -> Polynomial:
+        """A sum in which only what is made of gates is taken apart."""
+
+        def made_of_gates(value: Value) -> bool:
+            node = self._inner(value).node
+            if node is None:
+                return False
+            if node.function == "mul":
+                return True  # a gate and what it lets through
+            for inner in node.values if made_of(node, as_one) is not None else ():
+                known = self._known(inner, step)
+                if known in gates or made_of_gates(inner):
+                    return True
+            return False
+
+        return self._opened(total, step, made_of_gates)
+
+    def _opened(self, total: Polynomial, step: Step, opens: Any) -> Polynomial:
+        made = Polynomial({})
+        for product, factor in total.terms.items():
+            part = Polynomial.number(factor)
+            for symbol in product:
+                value = step.leaves[symbol]
+                node = self._here(self._inner(value), step).node
+                inside = node is not None and (
+                    node.number > step.after or node.function in MADE_OF_NOTHING
+                )
+                if symbol != STATE and inside and opens(value) and not _bent(value):
+                    part = part * self._read(value, step, lambda v: opens(v) and not _bent(v))
+                else:
+                    part = part * Polynomial.of(symbol)
+            made = made + part
+        return made
+
+    def _known(self, value: Value, step: Step) -> str | None:
+        inner = self._inner(value)
+        for symbol, leaf in step.leaves.items():
+            if self._inner(leaf) is inner:
+                return symbol
+        return None
+
+    def _symbol(self, value: Value, by: Node | None, step: Step) -> str:
+        """The symbol of a value that is not taken apart."""
+        if (known := self._known(value, step)) is not None:
+            return known
+        if not fits(value.tensor, self.shape):
+            raise NoFormError(
+                f"it is mixed with a value of shape {tuple(value.shape)}, which is not one number "
+                f"for each of its own {tuple(self.shape)}"
+            )
+        spot = self._spot(value, by, step)
+        symbol = self.symbols.setdefault(spot, f"s{len(self.symbols)}")
+        self.spots[symbol] = spot
+        step.leaves[symbol] = value
+        return symbol
+
+    def _note(self, symbol: str, value: Value, by: Node | None, step: Step) -> None:
+        """Note by whom the state before is read."""
+        if by is None:
+            raise NoFormError("it is the state before itself")
+        step.leaves[symbol] = value
+        self.spots[symbol] = self._given(value, by, step)
+
+    def _spot(self, value: Value, by: Node | None, step: Step) -> Spot:
+        """Where a value is read: where it is made, if that is in the step; else where it goes."""
+        inner = self._here(self._inner(value), step)
+        if inner.node is not None and inner.node.number > step.after:
+            return Spot(*self._place(inner.node, step), inner.part)
+        if by is None:
+            raise NoFormError("it does not depend on the state before")
+        return self._given(value, by, step)
+
+    def _given(self, value: Value, by: Node, step: Step) -> Spot:
+        for part, argument in enumerate(by.args):
+            if argument is value:
+                keyword = by.names[part] if by.names else ""
+                return Spot(*self._place(by, step), part, given=True, keyword=keyword)
+        raise NoFormError(f"{by.site} is given it in no place of its own")
+
+    def _place(self, node: Node, step: Step) -> tuple[Site, int, int]:
+        """The site of a call of a step, how often a step comes by, and which time it is."""
+        nodes = self.series[node.site]
+        states = self.series[self.site]
+        first, last = states[step.index - 1].number, states[step.index].number
+        here = [one for one in nodes if first < one.number <= last]
+        if node in here:
+            return node.site, len(here), here.index(node)
+        end = states[step.index + 1].number if step.index + 1 < len(states) else None
+        here = [one for one in nodes if last < one.number and (end is None or one.number <= end)]
+        if node not in here:
+            raise NoFormError(f"what {node.site} makes for a step is made before the one before it")
+        return node.site, len(here), here.index(node)
+
+    def _is_near(self, node: Node, step: Step) -> bool:
+        """Whether a call is made in a step, or after it and before the next one."""
+        states = self.series[self.site]
+        then = states[step.index + 1].number if step.index + 1 < len(states) else None
+        return step.after < node.number and (then is None or node.number < then)
+
+    def _is_in(self, node: Node, step: Step) -> bool:
+        return step.after < node.number <= step.node.number
+
+
+def _bent(value: Value) -> bool:
+    node = same_numbers(value).node
+    return node is not None and bends(node)

@@ -1,0 +1,340 @@
+"""What the values in a mix are called, and the gates around it: the reset and the output gate.
+
+The update gate is z, the candidate n, as everywhere; where h is made of another state, c, they are
+f and g. What has no such part has the name that the code gives it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from grulens.cells.cell import Role
+from grulens.cells.mix import GatedForm, Polynomial
+from grulens.models.observe.algebra import RANGES, bends, fits, made_of, same_numbers
+from grulens.models.observe.carried import ancestors, as_one, parents
+from grulens.models.observe.form import Observed, ObservedForm, Spot
+from grulens.models.observe.mixes import STATE, Mix, Step
+from grulens.models.observe.sites import Site
+from grulens.models.observe.trace import Node, Value
+
+RESERVED = frozenset({
+    "x", "h", "c", "r", "a", "b", "h_prev", "c_prev", "cell", "calls", "form", "joined", "mask",
+    "mean", "name", "names", "one_batch", "read", "residual", "rows", "segments", "shape",
+    "signal", "state", "state_edited", "state_prev", "steps_of", "to_numpy", "check_one_batch",
+})  # fmt: skip
+"""Names that no signal is given after the code: a layer has them already."""
+
+
+class Signals(Mix):
+    """A mix whose values have names; arguments as for `Mix`."""
+
+    def found(self) -> ObservedForm:
+        """The observed cell.
+
+        Raises:
+            NoFormError: there is none.
+        """
+        form = self.form()
+        step = self.steps[-1]
+        output = self._output(form)
+        names = self._names(form, output is not None)
+        signals = [self._signal(symbol, *names[symbol]) for symbol in names]
+        if (reset := self._reset(form, output and output[0].site)) is not None:
+            signals.insert(0, reset)
+        state = Spot(*self._place(step.node, step))
+        order = {signal.name: self._number(signal.spot) for signal in signals}
+        signals.sort(key=lambda signal: order[signal.name])
+        mix = Spot(*self._place(step.mix, step))
+        low, high = value_range(self.bend)
+        rename = {symbol: name for symbol, (name, _, _) in names.items()}
+        plain = form.named(rename)
+        # a state without a batch is one row
+        shape = tuple(self.shape[1:] if len(self.shape) > 1 else self.shape)
+        made = ObservedForm(
+            self.site.path, "", (), plain, mix, state, self.spots[STATE], self.bend,
+            self.bend_before, self.lag, read=self.read, shape=shape,
+            others=tuple(self._others()), in_place=self.in_place,
+        )  # fmt: skip
+        if output is None:
+            signals.append(Observed("h", "state", "state", state, low=low, high=high))
+            return replace(made, signals=tuple(signals))
+        place, value, gate, bend = output
+        if gate is not None:
+            signals.append(gate)
+        signals.append(Observed("c", "cell state", "memory", state, low=low, high=high))
+        signals.append(Observed("h", "state", "state", place))
+        by = Polynomial.number(1) if gate is None else Polynomial.of(gate.name)
+        return replace(made, signals=tuple(signals), output=by * value, output_bend=bend)
+
+    def _others(self) -> Iterator[Observed]:
+        """What a step makes that is one number for each of the state's."""
+        step, counts = self.steps[-1], Counter[int]()
+        nodes = (node for nodes in self.series.values() for node in nodes)
+        for node in sorted(nodes, key=lambda one: one.number):
+            if not self._is_in(node, step) or node is step.node or len(node.results) != 1:
+                continue
+            value = node.results[0]
+            whole = value.shape.numel() == self.shape.numel()
+            if value.node is node and whole and value.tensor.is_floating_point():
+                line = node.site.line
+                counts[line] += 1
+                name = f"line {line}" + (f".{counts[line]}" if counts[line] > 1 else "")
+                words = node.site.text or node.function
+                yield _observed(name, words, "read", Spot(*self._place(node, step)), value)
+
+    def _number(self, spot: Spot) -> int:
+        return self.series[spot.site][-1].number
+
+    def _names(self, form: GatedForm, has_output: bool) -> dict[str, tuple[str, str, Role]]:
+        """By symbol its name, what it is, and its role."""
+        names: dict[str, tuple[str, str, Role]] = {}
+
+        def give(symbol: str, name: str, words: str, role: Role) -> None:
+            if symbol in names:
+                return
+            taken = {one[0] for one in names.values()} | RESERVED | ({"o"} if has_output else set())
+            count = 2
+            plain = name
+            while name in taken:
+                name, count = f"{plain}{count}", count + 1
+            names[symbol] = (name, words, role)
+
+        step = self.steps[-1]
+        z, n = ("f", "g") if has_output else ("z", "n")
+        if form.gate is not None and form.candidate is not None:
+            gates = form.gate.symbols or form.candidate.symbols
+            bounded = [s for s in gates if value_range(bend_of(step.leaves[s])) == (0, 1)]
+            # of several, the one that is made of the state: others are given (attention, a mask)
+            own = [s for s in bounded or gates if self._depends(step.leaves[s], step)]
+            main = (own or bounded or gates)[0]
+            keeps = form.gate.equals(Polynomial.of(main))
+            share = "keeps the state at 1" if keeps else "takes the candidate at 1"
+            if not keeps and not (1 - form.gate).equals(Polynomial.of(main)):
+                share = "stands in the share that is kept"
+            word = "forget gate" if has_output else "update gate"
+            if form.gate.symbols:
+                give(main, z, f"{word} ({share})", "keep" if keeps else "write")
+            if len(form.candidate.symbols) == 1:
+                give(form.candidate.symbols[0], n, "candidate", "candidate")
+            for symbol in form.decay.symbols:
+                give(symbol, self._word(symbol, "d"), "decay of the state before", "keep")
+        else:
+            kept = [s for s in form.keep.symbols if s not in form.write.symbols]
+            if len(form.keep.terms) == 1 and len(kept) == 1:
+                give(kept[0], "f", "forget gate", "keep")
+            written = form.write.symbols
+            if len(form.write.terms) == 1 and len(written) == 2:
+                first, second = sorted(
+                    written, key=lambda s: value_range(bend_of(step.leaves[s])) != (0, 1)
+                )
+                if value_range(bend_of(step.leaves[first])) == (0, 1):
+                    give(first, "i", "input gate", "write")
+                    give(second, "g", "candidate", "candidate")
+        for symbol in (*form.keep.symbols, *form.write.symbols):
+            role: Role = "keep" if symbol in form.keep.symbols else "write"
+            give(symbol, self._word(symbol, "b"), "part of the mix", role)
+        return names
+
+    def _word(self, symbol: str, otherwise: str) -> str:
+        """How the code calls a value."""
+        value = self.steps[-1].leaves[symbol]
+        while value.node is not None:
+            site = value.node.site
+            if (name := site.name(value.part)) and name.isidentifier():
+                return name
+            taken = re.match(r"([A-Za-z]\w*)\[", site.text)
+            if taken is not None and taken.group(1) not in RESERVED:
+                return taken.group(1)
+            before = same_numbers(value)
+            if before is value:
+                break
+            value = before
+        return otherwise
+
+    def _signal(self, symbol: str, name: str, words: str, role: Role) -> Observed:
+        step, spot = self.steps[-1], self.spots[symbol]
+        made = _observed(name, words, role, spot, step.leaves[symbol])
+        inner = self._inner(step.leaves[symbol])
+        if not spot.given:
+            # equal calls make it again
+            every = (inner, *inner.again)
+            again = [one for one in every if one.node and self._is_near(one.node, step)]
+            also = {Spot(*self._place(one.node, step), one.part) for one in again if one.node}
+            return replace(made, also=tuple(also - {spot}))
+        also = {
+            self._given(argument, node, step)
+            for nodes in self.series.values()
+            for node in nodes
+            if self._is_near(node, step)
+            for part, argument in enumerate(node.args)
+            if isinstance(argument, Value) and self._inner(argument) is inner
+        }
+        return replace(made, also=tuple(also - {spot}))
+
+    def _reset(self, form: GatedForm, read_out: Site | None) -> Observed | None:
+        """The reset gate: what opens and shuts the state on its way into the candidate."""
+        step = self.steps[-1]
+        known = (*form.keep.symbols, *form.write.symbols)
+        gates = {id(same_numbers(step.leaves[s])) for s in known}
+        targets = form.candidate.symbols if form.candidate else form.write.symbols
+        # it works on the first state too; a gate behind the state does not
+        first = self.series[self.site][0].number
+        for symbol in targets:
+            for node in ancestors(step.leaves[symbol], step.before.number):
+                if node.function not in ("mul", "addcmul") or node.number <= step.before.number:
+                    continue
+                if node.site == read_out or self.series[node.site][0].number > first:
+                    continue
+                values = list(node.values)
+                if node.function == "addcmul":
+                    values = values[1:]
+                for value, other in (values[:2], values[1::-1]) if len(values) == 2 else ():
+                    inner = same_numbers(value)
+                    if id(inner) in gates or value_range(bend_of(inner)) != (0, 1):
+                        continue
+                    if inner.node is None or not self._depends(other, step):
+                        continue
+                    if inner.node.number <= step.after:
+                        continue
+                    if not fits(inner.tensor, self.shape) or inner.shape.numel() == 1:
+                        continue
+                    return _observed(
+                        "r", "reset gate", "reset",
+                        Spot(*self._place(inner.node, step), inner.part), inner
+                    )  # fmt: skip
+        return None
+
+    def _output(self, form: GatedForm) -> tuple[Spot, float, Observed | None, str] | None:
+        """The h that is made of the carried state and fed back, where that is another value.
+
+        Returns:
+            Where it is, the number before it, its gate, and what bends the state in it.
+        """
+        if len(self.steps) < 2:
+            return None
+        step, then = self.steps[-2], self.steps[-1]
+        state = step.node
+        fed = set()
+        for symbol in (*form.keep.symbols, *form.write.symbols):
+            fed |= {id(node) for node in ancestors(then.leaves[symbol], state.number)}
+        between = sorted(
+            (node for nodes in self.series.values() for node in nodes if id(node) in fed),
+            key=lambda node: node.number,
+        )
+        between = [n for n in between if state.number < n.number <= then.node.number]
+        # what works on the first state too, before any step, is made of the state before
+        first = self.series[self.site][0].number
+        between = [n for n in between if self.series[n.site][0].number > first]
+        # what is taken further number by number is on its way to h, and not h itself
+        taken = {
+            id(same_numbers(value).node)
+            for node in between
+            if bends(node) or made_of(node, as_one) is not None
+            for value in node.values
+        }
+        ends = [node for node in between if id(node) not in taken]
+        found = [one for node in ends if (one := self._read_out(node, step)) is not None]
+        # a gate before the bent state says more than the bent state alone
+        return next((one for one in found if one[2] is not None), found[0] if found else None)
+
+    def _read_out(self, node: Node, step: Step) -> tuple[Spot, float, Observed | None, str] | None:
+        """A call as gate times bent state, or bent state alone."""
+        state = step.node
+        bends = {"tanh", "relu", "sigmoid", "softsign", "elu", "gelu", "hardtanh", "layer_norm"}
+
+        def bent(value: Value) -> str | None:
+            inner = same_numbers(value)
+            bend = ""
+            while inner.node is not None and inner.node is not state:
+                if inner.node.function not in bends or bend:
+                    return None
+                bend, inner = inner.node.function, same_numbers(next(iter(inner.node.values)))
+            return bend if inner.node is state else None
+
+        if node.function == "mul" and len(list(node.values)) == 2:
+            one, other = node.values
+            for value, gate in ((one, other), (other, one)):
+                bend = bent(value)
+                if bend is None or bent(gate) is not None:
+                    continue
+                shut = self._inner(gate)
+                made = shut.node
+                if made is None or made.number <= step.after:
+                    continue
+                if not fits(shut.tensor, self.shape) or not self._opens(shut, state):
+                    continue
+                spot = Spot(*self._place(made, step), shut.part)
+                read = _observed("o", "output gate", "read", spot, shut)
+                return Spot(*self._place(node, step)), 1.0, read, bend
+        if node.function in ("tanh", "relu", "softsign", "elu") and node.results:
+            inner = same_numbers(next(iter(node.values)))
+            if inner.node is state:
+                return Spot(*self._place(node, step)), 1.0, None, node.function
+        return None
+
+    def _opens(self, gate: Value, state: Node) -> bool:
+        """Whether a value may be the output gate of a state: a matrix of that is not in it."""
+        if not any(node is state for node in ancestors(gate, state.number)):
+            return True
+        stack, seen = [gate.node], set[int]()
+        while stack:  # it may look at the state number by number (a peephole)
+            node = stack.pop()
+            if node is state:
+                return True
+            if node is None or id(node) in seen or node.number <= state.number:
+                continue
+            seen.add(id(node))
+            stack += [same_numbers(value).node for value in parents(node)]
+        return False
+
+
+def _observed(name: str, words: str, role: Role, spot: Spot, value: Value) -> Observed:
+    bend = bend_of(value)
+    low, high = value_range(bend, value)
+    pre = None
+    inner = same_numbers(value)
+    node = inner.node
+    made_here = node is not None and node.function == bend and node.site == spot.site
+    if bend and node is not None and made_here and not spot.given:
+        first = node.args[0] if node.args else None
+        if isinstance(first, Value) and first.shape == inner.shape:
+            keyword = node.names[0] if node.names else ""
+            pre = Spot(spot.site, spot.each, spot.ordinal, 0, given=True, keyword=keyword)
+    return Observed(name, words, role, spot, bend, pre, low, high)
+
+
+def bend_of(value: Value) -> str:
+    """The function that bent a value, also where it was bent before it was cut out of a larger."""
+    seen = 0
+    while value.node is not None and seen < 12:
+        node = value.node
+        if bends(node):
+            return node.function
+        inner = same_numbers(value)
+        if inner is value:
+            if node.function not in ("chunk", "split", "unbind", "getitem", "tensor_split",
+                                     "split_with_sizes", "select", "narrow", "transpose",
+                                     "permute", "view", "reshape", "unsqueeze"):  # fmt: skip
+                return ""
+            first = node.argument(0, "input")
+            if not isinstance(first, Value):
+                return ""
+            inner = first
+        value, seen = inner, seen + 1
+    return ""
+
+
+def value_range(bend: str, value: Value | None = None) -> tuple[float, float]:
+    """The least and the largest value of what a function makes."""
+    if bend in ("clamp", "clip", "hardtanh") and value is not None:
+        node = same_numbers(value).node
+        if node is not None and node.function == bend:
+            low, high = node.argument(1, "min"), node.argument(2, "max")
+            if isinstance(low, int | float) and isinstance(high, int | float):
+                return float(low), float(high)
+    if bend in ("relu", "exp", "softplus", "square", "abs"):
+        return 0.0, float("inf")
+    return RANGES.get(bend, (-float("inf"), float("inf")))
