@@ -87,8 +87,9 @@ def record(
     torch.Size([2, 5, 4])
     """
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
-    if not isinstance(model, nn.Module):
-        look(model)  # which says what it is instead
+    given: object = model
+    if not isinstance(given, nn.Module):
+        look(given)  # which says what it is instead
     run = invocation(model, arguments(args, kwargs, inputs), call)
     observed = observed_cells(model, run, call, observe)
     watch = Watch(model, chosen, keep=names(layers), graph=grad, observed=observed)
