@@ -14,6 +14,7 @@ from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import arguments, invocation
 from grulens.models.instrument.editing import edits_in_force, names, observed_cells, ran
 from grulens.models.instrument.watch import Watch
+from grulens.models.observe.look import forget
 from grulens.models.recording import Recording
 from grulens.models.restore.interrupts import grads
 
@@ -100,6 +101,13 @@ def record(
         raise RecordingError(
             f"the run gave back a {type(output).__name__}, which has not run yet: record what runs "
             "it in a block, `with recording(model) as runs:`"
+        )
+    if not recording and observed:
+        forget(model)
+        raise RecordingError(
+            "none of the sites at which the cells of this model were found was met in this run: its "
+            "code, or what is around it, is another since. They are forgotten now: record it "
+            "once more, and they are looked for anew"
         )
     if not recording:
         held = ", ".join(name for all_ in watch.names.values() for name in all_.values())

@@ -32,7 +32,7 @@ from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.reads import Reads
 from grulens.models.layers import check_layer, check_signal, held, known, named
 from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.look import known_forms
+from grulens.models.observe.look import forget, known_forms
 from grulens.models.observe.observing import Observing, cell_of
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
@@ -173,9 +173,14 @@ class Watch:
         if observing is None:
             return
         observing.stop()
-        for name, steps in observing.lengths().items():
+        try:
+            lengths, parts = observing.lengths(), observing.segments()
+        except RecordingError:
+            forget(self.model)  # its code may be another since: the next record looks anew
+            raise
+        for name, steps in lengths.items():
             run.passed(name, 0, steps)
-        for name, segments in observing.segments().items():
+        for name, segments in parts.items():
             held: list[Any] = list(segments)  # what reads a layer's parts reads these alike
             run.segments[name] = held
 

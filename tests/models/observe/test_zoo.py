@@ -189,3 +189,35 @@ def test_lines_that_are_run_over_again_are_one_layer_of_several_calls(time: int)
     assert torch.equal(layer.h[:, :time], ahead)
     assert torch.equal(layer.h[:, time:], back.flip(1))
     assert not layer.h_prev[:, [0, time]].any()
+
+
+def test_code_that_is_another_since_is_said_and_looked_at_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Own(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.new = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.zeros_like(x[:, 0])
+            for now in x.unbind(1):
+                z = torch.sigmoid(self.gate(now + h))
+                h = z * h + (1 - z) * torch.tanh(self.new(now + h))
+            return h
+
+    def other(self: Any, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0])
+        for now in x.unbind(1):
+            z = torch.sigmoid(self.gate(now + h))
+            h = h + z * (torch.tanh(self.new(now)) - h)
+        return h
+
+    model, x = Own(), torch.randn(2, 5, 3)
+    assert record(model, x)["cell"].cell.equation == "h = z h_prev + (1 - z) n"
+    monkeypatch.setattr(Own, "forward", other)
+    with pytest.raises(RecordingError, match="its code, or what is around it, is another since"):
+        record(model, x)
+    layer = record(model, x)["cell"]
+    assert layer.cell.equation == "h = (1 - z) h_prev + z n"
+    assert torch.equal(layer.h[:, -1], model(x))
