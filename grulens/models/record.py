@@ -105,8 +105,8 @@ def record(
     if not recording and observed:
         forget(model)
         raise RecordingError(
-            "none of the sites at which the cells of this model were found was met in this run: its "
-            "code, or what is around it, is another since. They are forgotten now: record it "
+            "none of the sites at which the cells of this model were found was met in this run: "
+            "its code, or what is around it, is another since. They are forgotten now: record it "
             "once more, and they are looked for anew"
         )
     if not recording:
