@@ -61,6 +61,10 @@ class Models(dict[str, Layers]):
             (name, one.name, one.kind, one.input_size, one.hidden_size, one.direction)
             for name, found in self.items() for one in found
         ]  # fmt: skip
+        rows += [
+            (name, one.name, f"{one.kind}, {one.equation or one.words}", "", "", "")
+            for name, found in self.items() for one in found.observed
+        ]  # fmt: skip
         head = ("model", "layer", "kind", "input", "hidden", "direction")
         rows += [
             (name, _first(said), "not opened", "", "", "")
@@ -81,7 +85,7 @@ def models_in(namespace: Mapping[str, Any]) -> Models:
         if isinstance(value, nn.Module) and not name.startswith("_"):
             try:
                 held = layers(value)
-                if held or any(part.equation for part in held.observed) or not held.closed:
+                if held or held.observed or not held.closed:
                     found[name] = held
                 else:
                     found.closed[name] = _first("; ".join(sentences(held.closed)))
@@ -322,7 +326,12 @@ def _in_a_loop() -> bool:
 
 
 def _names(found: Layers) -> str:
-    return ", ".join(layer.name for layer in found)
+    """The layers that a model holds; of observed cells, whether a run has shown them yet."""
+    own = (
+        f"{one.name} (observed: {one.equation})" if one.equation else f"{one.name} ({one.words})"
+        for one in found.observed
+    )
+    return ", ".join([*(layer.name for layer in found), *own])
 
 
 def _value(node: ast.AST, namespace: Mapping[str, Any]) -> Any:

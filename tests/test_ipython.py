@@ -22,6 +22,7 @@ from grulens.magics import VIEWS, models_in, runs_of
 from grulens.memory import GateMemory
 from grulens.phrases import PhraseTree
 from grulens.widgets.studies import STUDIES
+from tests.widgets.observed_cells import made
 
 
 @pytest.fixture
@@ -414,3 +415,15 @@ def test_in_a_terminal_a_screen_says_what_can_be_done_with_it(loaded: Interactiv
     command = [sys.executable, "-W", "ignore", "-i", "-q"]
     done = subprocess.run(command, input=typed, capture_output=True, text=True, check=False)
     assert "Lens(GRU, l0, 0 of 0 edits on)\nA screen for JupyterLab and Notebook 7." in done.stdout
+
+
+def test_a_model_of_an_observed_cell_is_listed_and_looked_into(loaded: InteractiveShell) -> None:
+    net, x = made("norm")
+    loaded.user_ns |= {"mine": net, "x": x}
+    assert "mine: cell (takes a state, 'h'" in run(loaded, "%grulens")
+    run(loaded, "%grulens mine x --as screen")
+    assert type(loaded.user_ns["screen"]) is Lens
+    assert "mine: cell (observed: h = (1 - z) h_prev + z n)" in run(loaded, "%grulens")
+    assert "h = (1 - z) h_prev + z n" in models_in(loaded.user_ns)._repr_html_()
+    run(loaded, "%%grulens mine --as again\nmine(x[:1, :4])")
+    assert loaded.user_ns["again"].session.before.shape == (1, 4, 4)

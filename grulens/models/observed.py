@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.cells.observed import ObservedCell
-from grulens.errors import SignalError
+from grulens.errors import PositionError, SignalError, shown
 from grulens.models.derivative import Recorded
 from grulens.models.observe.segment import BEFORE, ObservedSegment
 from grulens.models.recording import LayerRecording
@@ -168,6 +169,63 @@ class ObservedLayer(LayerRecording):
             f"{self.residual:.1e} at most"
         )
         return "\n".join([head, *(line.rstrip() for line in said), check])
+
+    def folded(
+        self, space: str | Sequence[int] = "mean", signal: str = "h"
+    ) -> Float[Tensor, "batch time channel"]:
+        """A signal of a state over space, with the space folded away.
+
+        Args:
+            space: "mean" or "max" over all places, or one place: (y, x).
+            signal: its name.
+
+        Returns:
+            A number for each place of the first axis of the state.
+
+        Raises:
+            PositionError: the state has one axis only; or it has no such place.
+            SignalError: no such signal.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from grulens import record
+        >>> class Leaky(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.line = nn.Conv2d(1 + 2, 2, 3, padding=1)
+        ...     def forward(self, x):
+        ...         h = x.new_zeros(len(x), 2, 4, 4)
+        ...         for x_t in x.unbind(1):
+        ...             h = 0.5 * h + 0.5 * torch.tanh(self.line(torch.cat([x_t, h], 1)))
+        ...         return h
+        >>> layer = record(Leaky(), torch.ones(1, 5, 1, 4, 4))["cell"]
+        >>> layer.folded("max", "n").shape, layer.folded((0, 3)).shape
+        (torch.Size([1, 5, 2]), torch.Size([1, 5, 2]))
+        """
+        shape = self.cell.shape
+        if len(shape) < 2:
+            raise PositionError(
+                f"the state of layer {self.name!r} has one axis, of {self.shape[2]} units: there "
+                "is no space to fold"
+            )
+        values: Tensor = self.signal(signal)
+        over, sizes = values.reshape(*values.shape[:2], shape[0], -1), shape[1:]
+        if space == "mean":
+            return over.mean(3)
+        if space == "max":
+            return over.amax(3)
+        place = space if isinstance(space, tuple | list) else ()
+        inside = [
+            type(at) is int and 0 <= at < size for at, size in zip(place, sizes, strict=False)
+        ]
+        if len(place) != len(sizes) or not all(inside):
+            raise PositionError(
+                f"space must be 'mean', 'max' or a place in {sizes}, got {shown(space)}"
+            )
+        number = 0
+        for at, size in zip(place, sizes, strict=True):
+            number = number * size + at
+        return over[..., number]
 
     @property
     def names(self) -> tuple[str, ...]:

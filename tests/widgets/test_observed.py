@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from html import escape
+import json
+from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
+import ipywidgets as W
 import pytest
 import torch
 
-from grulens import Lens, clamp, record, scale
+from grulens import Lens, Session, clamp, record, scale
 from grulens.cells.cell import Signal
+from grulens.credit import head_of
+from grulens.dynamics import PhasePortrait
+from grulens.errors import PositionError, ReadoutError
+from grulens.memory import GateMemory
+from grulens.probing.edits.edit import Edit
 from grulens.views.figure import raster
-from tests.widgets.observed_cells import MODELS, made
+from grulens.widgets.session.panel import parts_of
+from grulens.widgets.studies import STUDIES
+from tests.widgets.observed_cells import MODELS, STEPS, made
 
 OWN = {
     "norm": ("h", "r", "n", "z"),
@@ -23,7 +33,7 @@ OWN = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_signals_offered_are_the_cell_s_own(name: str) -> None:
-    lens = Lens(*[*made(name)])
+    lens = Lens(*made(name))
     assert {value for _, value in lens.gates._signal.options} == set(OWN[name])
     states = lens.session.now.cell.states
     assert set(lens.gates.controls.sliders) == set(OWN[name]) - set(states)
@@ -79,7 +89,7 @@ def test_a_slider_acts_inside_the_recurrence_and_its_code_gives_the_run(
     assert float(session.divergence.abs().sum()) > 0
     wanted = record(model, x, edits=[clamp("cell", gate, [1], value=0.0)])
     found: dict[str, object] = {}
-    exec(session.code(), {"model": model, "x": x, "net": model, **vars(torch)}, found)
+    exec(session.code(), {**globals(), "model": model, "x": x}, found)
     for run in (session.edited, found["run"]):
         assert torch.equal(run.output, wanted.output)  # type: ignore[attr-defined]
     session.undo()
@@ -137,3 +147,108 @@ def test_the_colours_of_what_is_never_below_zero_begin_there_where_the_map_does(
     candidate = Signal("n", "candidate", 0.0, float("inf"), "candidate")
     assert raster.scale(decay, values) == (0.0, 2.0)
     assert raster.scale(candidate, values) == (-2.0, 2.0)
+
+
+def said(panel: W.Widget) -> str:
+    """All that a screen shows in words."""
+    parts = [part for part in parts_of(panel) if isinstance(part, W.HTML)]
+    return unescape(" ".join(part.value for part in parts if part.layout.display != "none"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_works_or_says_by_name_why_not(name: str, study: str) -> None:
+    lens = Lens(*made(name))
+    lens.studies.shown = study
+    panel = lens.studies.opened[study]
+    panel.wait()
+    assert (lens._errors.value, lens.studies._errors.value, panel._errors.value) == ("", "", "")
+    text = said(panel)
+    if study in ("credit", "phrases", "motion"):
+        assert "layer 'cell' was observed in its module's own forward" in text
+    lens.session.add(scale("cell", "h", [0], by=0.5))  # and goes on to do so
+    panel.wait()
+    assert panel._errors.value == ""
+    assert lens.still()
+
+
+@pytest.mark.parametrize("name", ["decay", "two"])
+@pytest.mark.parametrize("view", ["attention", "timescales"])
+def test_a_memory_view_that_a_cell_has_not_says_so_in_its_place(name: str, view: str) -> None:
+    screen = GateMemory(*made(name))
+    screen.view = view
+    screen.wait()
+    assert screen._errors.value == ""
+    shown = screen._views[view]
+    assert shown.picture.layout.display == "none"
+    assert "layer 'cell'" in unescape(shown._status.value)
+    assert screen.still() == f"<p>{escape(repr(screen))}</p>"
+
+
+def test_attention_of_an_observed_mix_is_drawn() -> None:
+    screen = GateMemory(*made("norm"))
+    screen.wait()
+    assert screen.attention.picture.layout.display is None
+    assert "was written" in screen.attention._status.value
+
+
+def test_the_plane_of_an_observed_cell_has_no_controls_that_ask_its_weights() -> None:
+    screen = PhasePortrait(*made("decay"))
+    hidden = (screen.still_input, screen.field, *screen._asking)
+    assert [part.layout.display for part in hidden] == ["none"] * 4
+    screen._on_place(0.0, 0.0)
+    assert screen._about.value == ""
+    known = PhasePortrait(torch.nn.GRU(3, 4, batch_first=True), STEPS)
+    assert known.find.layout.display is None
+    assert known._closed.layout.display == "none"
+
+
+def test_the_linear_readout_of_an_observed_cell_is_found_and_its_own_lines_are_none() -> None:
+    model, x = made("norm")
+    assert repr(head_of(model, x)) == "Head('head' of 'cell', 2 classes, 4 units)"
+    for name in ("two", "decay"):
+        with pytest.raises(ReadoutError):
+            head_of(*made(name))
+
+
+def test_edits_come_back_from_json_as_they_were() -> None:
+    model, x = made("decay")
+    session = Session(model, x)
+    other = next(one.name for one in session.before.cell.others if "self.new" in one.words)
+    edits = [scale("cell", "gam", [1], by=0.5), clamp("cell", other, value=0.0)]
+    for edit in edits:
+        session.add(Edit.from_dict(json.loads(json.dumps(edit.to_dict()))))
+    assert session.on == edits
+    assert torch.equal(session.edited.output, record(model, x, edits=edits).output)
+    assert not torch.equal(session.edited.output, session.baseline.output)
+    code: dict[str, object] = {**globals(), "model": model, "x": x}
+    exec(session.code(), code)
+    assert torch.equal(code["run"].output, session.edited.output)  # type: ignore[attr-defined]
+
+
+def test_another_input_is_run_through_the_same_cell() -> None:
+    model, x = made("decay")
+    lens = Lens(model, x)
+    lens.session.add(clamp("cell", "gam", value=1.0))
+    lens.session.set_input(x[:, :3])
+    assert lens.session.before.shape == (2, 3, 4)
+    assert bool((lens.session.now.gam == 1).all())
+
+
+def test_space_is_folded_away() -> None:
+    model, x = made("conv")
+    layer = record(model, x)["cell"]
+    whole = layer.z.reshape(2, 6, 2, 3, 4)
+    assert torch.equal(layer.folded("mean", "z"), whole.mean((3, 4)))
+    assert torch.equal(layer.folded("max", "z"), whole.amax((3, 4)))
+    assert torch.equal(layer.folded((2, 1), "z"), whole[..., 2, 1])
+    assert torch.equal(layer.folded(), layer.folded("mean", "h"))
+
+
+@pytest.mark.parametrize("space", ["sum", (3, 0), (0, 4), (0,), (0, 0, 0), (-1, 0)])
+def test_a_place_that_is_none_is_refused(space: Any) -> None:
+    layer = record(*made("conv"))["cell"]
+    with pytest.raises(PositionError, match="place in"):
+        layer.folded(space)
+    with pytest.raises(PositionError, match="no space to fold"):
+        record(*made("norm"))["cell"].folded(space)

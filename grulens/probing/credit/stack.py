@@ -18,8 +18,9 @@ from grulens.cells.changes import last_valid, reverse
 from grulens.cells.kinds.gru import Cell
 from grulens.cells.precision import exact
 from grulens.cells.unroll import run as states_of
-from grulens.errors import EditError, RecordingError, shown
+from grulens.errors import CellError, EditError, RecordingError, shown
 from grulens.models.layers import find, named
+from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.layer import gru_of
 
@@ -105,12 +106,18 @@ class Stack:
             dtype: compute in this precision instead of the recording's own.
 
         Raises:
+            CellError: the layer was observed, and has no weights that are known.
             LayerError: the recording holds no such layer.
             RecordingError: an edit was in force, or a layer does not read the states of the one
                 below as they are.
         """
         top = recording[layer]
         top.check_one_batch("taking a run apart")
+        if isinstance(top, ObservedLayer):
+            raise CellError(
+                f"a run is taken apart by the weights of its cells, and layer {layer!r} was "
+                f"observed in its module's own forward ({top.cell.equation})"
+            )
         modules = [named(path, module) for path, module in find(model).items()]
         cells, height = next(
             (cells, level)

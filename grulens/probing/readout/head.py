@@ -18,9 +18,11 @@ from torch.nn.functional import linear
 
 from grulens.arguments import Inputs, MethodName
 from grulens.errors import ReadoutError, shown
+from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import Given, arguments
 from grulens.models.instrument.undisturbed import as_it_was
-from grulens.models.layers import check_layer, find, layers
+from grulens.models.layers import check_layer, layers
+from grulens.models.observed import ObservedLayer
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.interrupts import Whole
@@ -119,7 +121,11 @@ def head_of(
     >>> head_of(Tagger(), torch.randn(1, 5, 3))
     Head('out' of 'rnn.l0', 2 classes, 4 units)
     """
-    layers(model)  # says by name why a model cannot be opened
+    # says by name why a model cannot be opened
+    if layers(model).observed:
+        # a cell is looked for in runs of which nothing is to be heard
+        with as_it_was(model):
+            record(model, call=call, inputs=arguments(args, kwargs, inputs))
     with as_it_was(model), _Listening(model) as heard:
         recording = record(model, call=call, inputs=arguments(args, kwargs, inputs))
     if layer is not None:
@@ -139,7 +145,7 @@ def head_of(
             f"{shown(layer or _last(list(recording)))} as they are; "
             "give head=..., an nn.Linear or a function from (..., unit) to (..., class)"
         )
-    linear_ = _one(linears, heard, recording)
+    linear_ = _one(linears, heard, recording, wanted)
     taken, joined = found[linear_, wanted], dict[str, Tensor]()
     weight = linear_.weight.detach().clone()  # training may go on: what was found stays
     for name in recording:
@@ -231,7 +237,7 @@ class _Listening(Whole):
 
     def __init__(self, model: nn.Module) -> None:
         # a registered layer may be made of nn.Linear: they read states, but answer nobody
-        inner = {part for gru in find(model).values() for part in gru.modules()}
+        inner = {part for gru in look(model).opened.values() for part in gru.modules()}
         self.names = {
             module: name
             for name, module in model.named_modules()
@@ -289,12 +295,20 @@ def _last(names: list[str]) -> str:
     return (forward or names or [""])[-1]
 
 
-def _one(linears: list[nn.Linear], heard: _Listening, recording: Recording) -> nn.Linear:
+def _one(
+    linears: list[nn.Linear], heard: _Listening, recording: Recording, layer: str
+) -> nn.Linear:
     """Of the nn.Linear that read a layer, the one that answers for the model."""
     answers = [m for m in linears if _within(heard.outputs[m], recording.output)]
     if len(answers) == 1:
         return answers[0]
     names = ", ".join(repr(heard.names[m]) for m in linears)
+    if isinstance(recording[layer], ObservedLayer):
+        # it may as well be one of those that the cell is made of: they read the state before
+        raise ReadoutError(
+            f"{names} reads layer {layer!r}, which was observed, and what it gives is not the "
+            "model's output; give head=..., a function from (..., unit) to (..., class)"
+        )
     last = list(heard.inputs)[-1]
     if len(linears) > 1:
         raise ReadoutError(

@@ -15,7 +15,8 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
-from grulens.errors import NoAnswerError, ReadoutError
+from grulens.errors import GrulensError, NoAnswerError, ReadoutError
+from grulens.models.observed import ObservedLayer
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.logit_lens import LogitLens
 from grulens.widgets.credit.credit_view import CreditView, Overtaken, Request
@@ -182,7 +183,7 @@ class CreditBars(Panel):
     # in the background
 
     def _find(self, request: Request) -> None:
-        view = self.views[request.view]
+        view, session = self.views[request.view], self.session
         try:
             text = view.show(request, lambda: request is self._request)
         except Overtaken:
@@ -199,6 +200,10 @@ class CreditBars(Panel):
                 no_lens = isinstance(error, ReadoutError) and request.view == LENS
                 self._tell(f"No logit lens: {error}." if no_lens else "")
                 if no_lens:
+                    return
+                if isinstance(session.now, ObservedLayer) and isinstance(error, GrulensError):
+                    what = f"credit by {request.method}" if request.view == CREDIT else LENS
+                    self._tell(f"No {what}: {error}.")
                     return
             raise
         with self.session.lock:

@@ -10,6 +10,7 @@ point [0: stable, 12 steps ▾]  [exponents]  [clear]
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any, Final
 
 import ipywidgets as W
@@ -35,6 +36,7 @@ from grulens.widgets.dynamics.space import PhaseSpace
 from grulens.widgets.dynamics.words import STEPS, journey, modes, parting, progress, status
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.job_button import JobButton
+from grulens.widgets.session.observed_words import needs_weights
 from grulens.widgets.session.panel import Panel, button, row
 from grulens.widgets.session.session import Session
 
@@ -118,12 +120,16 @@ class PhasePortrait(Panel):
         aside.layout.flex, aside.layout.width = "1 1 230px", "auto"
         seen = row(self.picture, aside)
         seen.layout.align_items = "flex-start"
-        self.fill(
-            row(self.plane, self.color, self.still_input, self.field),
+        self._closed = W.HTML(layout=W.Layout(display="none"))
+        # what asks the cell itself where it goes
+        self._asking = (
             row(self.find, self._searching.bar, self.slow, self._status),
             row(self.point, self.measure, self.clear, self._about),
-            seen,
         )
+        self.fill(
+            row(self.plane, self.color, self.still_input, self.field),
+            *self._asking, self._closed, seen,
+        )  # fmt: skip
         self.settles_with(self.picture)
 
         # both ways
@@ -166,6 +172,12 @@ class PhasePortrait(Panel):
 
     def _on_layer(self) -> None:
         self._searching.clear()
+        why = needs_weights(self.session, "fixed points, exponents and motion from other states")
+        self._closed.value = f'<span role="status">{escape(why)}</span>'
+        self._closed.layout.display = None if why else "none"
+        for part in (self.still_input, self.field, *self._asking):
+            part.layout.display = "none" if why else None
+        self.field.value = self.field.value and not why
         self._space.renew()
         _keep(self.plane, self._space.pairs())
         self._searching.show()
@@ -183,7 +195,7 @@ class PhasePortrait(Panel):
         self._show_all()
 
     def _on_step(self) -> None:
-        if self.still_input.value == "step":
+        if self.still_input.value == "step" and self._closed.layout.display:
             self._on_asked()
         if self._space.there:
             with self.picture.batch():
@@ -232,6 +244,8 @@ class PhasePortrait(Panel):
             session.step = step
 
     def _on_place(self, x: float, y: float) -> None:
+        if self._closed.layout.display is None:
+            return  # as stands over the plane
         plane, found = self._plane, self.found
         start = plane.lift(torch.tensor([[x, y]]))
         path = trajectories(self.session.before.cell, start, STEPS, x=self._x)[0]

@@ -116,6 +116,10 @@ class AttentionView(MapView[Request]):
             layer=found.request.layer.name, caption=self._words(found, t),
         )  # fmt: skip
 
+    def nothing(self) -> None:
+        """Forget what was shown."""
+        self._result = None
+
     # making and drawing
 
     def _make(self, request: Request) -> None:

@@ -172,6 +172,10 @@ class FlowView(MapView[object]):
             return ""
         return still_of(flow, self._at(flow.found.shape[1]), self._tokens(flow))
 
+    def nothing(self) -> None:
+        """Forget what was shown."""
+        self._flow = None
+
     # making and drawing
 
     def _make(self, request: object) -> None:

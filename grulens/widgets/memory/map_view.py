@@ -15,6 +15,7 @@ import ipywidgets as W
 from bokeh.layouts import column
 from bokeh.model import Model
 
+from grulens.errors import CellError
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.callbacks import Callbacks
@@ -75,7 +76,7 @@ class MapView(ABC, Generic[Request]):
         map_.on_query(self._choose)
         self.toward.observe(callbacks.guard(self._on_toward), "value")
         self.step.observe(callbacks.guard(self._on_step), "value")
-        self._making: Latest[Request] = callbacks.background(self._make, source=COMPUTED)
+        self._making: Latest[Request] = callbacks.background(self._try, source=COMPUTED)
 
     @abstractmethod
     def refresh(self) -> None:
@@ -92,6 +93,23 @@ class MapView(ABC, Generic[Request]):
     @abstractmethod
     def _make(self, request: Request) -> None:
         """Compute what was request, and draw it unless something newer was asked since."""
+
+    def _try(self, request: Request) -> None:
+        """Make it; where the kind of cell has no such thing, that stands in its place."""
+        try:
+            self._make(request)
+        except CellError as error:
+            with self.session.lock:
+                self.nothing()
+                self._note_that("")
+                self._say(f"{error}.")
+                self.picture.layout.display = "none"
+        else:
+            self.picture.layout.display = None
+
+    @abstractmethod
+    def nothing(self) -> None:
+        """Forget what was shown: the layer shown now has no such thing."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being made; whether that was reached in time."""

@@ -19,6 +19,7 @@ import torch
 from bokeh.layouts import column
 from bokeh.layouts import row as beside
 
+from grulens.errors import CellError
 from grulens.models.recording import LayerRecording
 from grulens.probing.memory.timescales import GATES, Timescales, timescales
 from grulens.views.memory.gate_histograms import GateHistograms
@@ -145,10 +146,18 @@ class TimescalesView:
         return "" if found is None else picture(found, lives(found, self.session.units))
 
     def _count(self, request: Request) -> None:
-        with torch.no_grad():
-            found = timescales(request.layer, rows=request.row)
+        try:
+            with torch.no_grad():
+                found = timescales(request.layer, rows=request.row)
+        except CellError as error:
+            with self.session.lock:
+                self.found = None
+                self._status.value = f'<span role="status">{escape(str(error))}.</span>'
+                self.picture.layout.display = "none"
+            return
         with self.picture.batch():
             if request is self._request:
+                self.picture.layout.display = None
                 self.found = found
                 self.figure.update(found, self.session.units)
                 self._tell(found)

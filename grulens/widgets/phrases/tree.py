@@ -27,6 +27,7 @@ from grulens.views.still.phrases import phrases
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.phrases.build import NONE, build_tree, step_read
 from grulens.widgets.session.job_button import JobButton
+from grulens.widgets.session.observed_words import needs_weights
 from grulens.widgets.session.panel import Panel, choice, row
 from grulens.widgets.session.session import Session
 
@@ -72,6 +73,7 @@ class PhraseTree(Panel):
             "join first", [("what interacts", "interaction"), ("what scores", "score")],
             ["neighbours whose being together changes most", "neighbours that say most together"],
         )  # fmt: skip
+        self._choice = by, self._by
         W.link((self, "by"), (self._by, "value"))
         self._building: JobButton[Hierarchy] = JobButton(
             self,
@@ -95,7 +97,12 @@ class PhraseTree(Panel):
         self._shown = W.VBox([self.picture, row(self.phrase, self._chosen)])
         self.fill(
             row(
-                self.target, self.against, by, self._by, self.build, self._building.bar, self._built
+                self.target,
+                self.against,
+                *self._choice,
+                self.build,
+                self._building.bar,
+                self._built,
             ),
             self._shown,
         )
@@ -176,8 +183,14 @@ class PhraseTree(Panel):
             part = f", {tree.note}" if tree.note else ""
             edits = ", of the model without the edits" if self.session.on else ""
             text = f"{len(tree.tokens)} tokens{part}{edits}"
+        elif none := needs_weights(self.session, "phrases"):
+            text = escape(none)
         elif self.session.unread:
             text = "No phrases: there is no answer that they could be for."
+        # what cannot be built is said, and no button of it is left
+        closed = bool(needs_weights(self.session, "phrases"))
+        for part in (self.target, self.against, self.build, *self._choice):
+            part.layout.display = "none" if closed else None
         self._built.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def _on_times(self) -> None:
