@@ -1,0 +1,121 @@
+"""Cells that are observed, under a real hand: defined in the notebook, as people define theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grulens import Lens, ablate
+from tests.browser.jupyter import settled, until
+from tests.widgets import observed_cells
+from tests.widgets.observed_cells import made
+
+pytestmark = pytest.mark.browser
+
+CELLS = Path(observed_cells.__file__).read_text(encoding="utf-8")
+LENS = """
+import grulens
+net, x = made({name!r})
+lens = grulens.Lens(net, x)
+session = lens.session
+lens
+"""
+MOVED = "print(float(session.divergence.abs().sum()) > 0)"
+SAME = """
+exec(session.code(), ran := dict(globals()))
+print(torch.equal(ran["run"].output, session.edited.output))
+"""
+WHY = "layer 'cell' was observed in its module's own forward"
+
+
+def lens_on(open_notebook: Any, name: str) -> Any:
+    """A notebook with a lens on one of the cells."""
+    notebook = open_notebook(CELLS, LENS.format(name=name))
+    notebook.run_all()
+    notebook.page.locator(".grulens-panel canvas").first.wait_for()
+    return notebook
+
+
+def says(notebook: Any, text: str) -> None:
+    """Wait until a text is seen in the lens."""
+    notebook.page.locator(".grulens-panel").first.get_by_text(text).locator(
+        "visible=true"
+    ).first.wait_for()
+
+
+@pytest.mark.parametrize(
+    ("name", "gate", "line"),
+    [
+        ("norm", "z", "torch.sigmoid(z - 1)"),
+        ("decay", "gam", "torch.exp(-torch.relu(self.decay(x_t)))"),
+        ("two", "f", "torch.sigmoid(f)"),
+        ("conv", "z", "torch.sigmoid(self.gates("),
+    ],
+)
+def test_its_equation_is_read_and_its_gates_move(
+    open_notebook: Any, name: str, gate: str, line: str
+) -> None:
+    notebook = lens_on(open_notebook, name)
+    page = notebook.page
+    says(notebook, notebook.kernel("print(session.now.cell.equation)"))
+    page.locator(".grulens-code summary").first.click()
+    says(notebook, line)
+    notebook.kernel("session.units = (1,)")
+    page.locator(f".grulens-{gate} .noUi-handle:visible").first.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    notebook.until("print(len(session.slots))", "1")
+    notebook.until(MOVED, "True")
+    notebook.until(SAME, "True")
+    page.get_by_role("button", name="ablate selection").click()
+    edits = page.locator(".grulens-line")
+    edits.nth(1).wait_for()
+    if name == "conv":
+        says(notebook, "state of unit 1 set to 0 · channel 0 at (0, 1)")
+    settled(page.locator(".grulens-bokeh").first)
+    notebook.screenshot(f"observed-{name}")
+    page.get_by_role("button", name="undo").click()
+    notebook.until("print(len(session.slots))", "1")
+    edits.first.locator("input[type=checkbox]").click()
+    notebook.until("print(session.edited is session.baseline)", "True")
+    notebook.kernel("session.set_input(x[:, :3])")
+    says(notebook, "units × 3 steps")
+    assert page.locator(".grulens-failed:visible").count() == 0
+
+
+def test_a_study_that_it_has_not_says_so_where_it_would_stand(open_notebook: Any) -> None:
+    notebook = lens_on(open_notebook, "decay")
+    for study, text in (
+        ("memory", "layer 'cell'"), ("motion", WHY), ("credit", WHY), ("phrases", WHY)
+    ):  # fmt: skip
+        notebook.page.get_by_role("button", name=study, exact=True).click()
+        says(notebook, text)
+        assert notebook.page.locator(".grulens-failed:visible").count() == 0
+
+
+def test_its_saved_page_lives_without_a_kernel(browser: Any, tmp_path: Path) -> None:
+    lens = Lens(*made("conv"))
+    lens.session.add(ablate("cell", 1))
+    page = browser.new_page(viewport={"width": 1000, "height": 1400})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(lens.save(tmp_path / "lens.html").as_uri())
+    page.locator("canvas").first.wait_for()
+    page.get_by_text("cell (ConvGRU): h = (1 - z) h_prev + z n").first.wait_for()
+    models = "[...Bokeh.documents[0].all_models]"
+    title = f"{models}.find(m => m.type === 'Title' && m.text.includes('cell')).text"
+    page.locator("select").first.select_option(label="update gate (takes the candidate at 1) z")
+    until(page, lambda: page.evaluate(title).startswith("update gate"), "the other signal")
+    table = f"{models}.find(m => m.type === 'DataTable').source"
+    page.evaluate(f"{table}.selected.indices = [0]")
+    called = page.evaluate(f"{table}.data.place[0]")
+    assert called.startswith("channel ")
+    strip = f"{models}.some(m => m.data?.get?.('name')?.[0] === {called!r} "
+    strip += f"|| m.data?.name?.[0] === {called!r})"
+    until(page, lambda: page.evaluate(strip), "the name of the unit chosen")
+    settled(page.locator(".bk-Figure").first)
+    page.screenshot(path=str(Path(__file__).parent / "shots" / "saved-observed.png"))
+    assert not errors
+    page.close()
