@@ -103,7 +103,8 @@ def _named(forms: Sequence[ObservedForm]) -> list[ObservedForm]:
         many[form.path].append(form)
     names = list[str]()
     for form in forms:
-        name = form.path or "cell"
+        # what torch.compile puts around a module is none of the model's own places
+        name = ".".join(part for part in form.path.split(".") if part != "_orig_mod") or "cell"
         others = {one.state.site for one in many[form.path]} - {form.state.site}
         if others:
             name = f"{name}.{_own_word(form.state.site, others)}"

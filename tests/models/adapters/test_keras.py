@@ -22,6 +22,9 @@ from grulens.errors import (
     RecordingError,
 )
 from grulens.models.adapters.closed import look
+from grulens.models.instrument.editing import ran
+from grulens.models.instrument.watch import Watch
+from grulens.models.observe.look import look_at
 from grulens.models.restore.keras_values import kept_values
 from grulens.models.restore.untouched import untouched
 
@@ -279,3 +282,21 @@ def test_a_model_on_another_backend_is_told_what_to_do(monkeypatch: pytest.Monke
     with pytest.raises(ModelError, match=r"got int$"):
         look(3)
     assert [layer.name for layer in grulens.layers(nn.GRU(2, 3))] == ["l0"]
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_observed_in_its_own_code_it_has_the_numbers_of_its_adapter(
+    keras: Any, reset_after: bool
+) -> None:
+    layer = keras.layers.GRU(4, return_sequences=True, reset_after=reset_after)
+    layer.build((None, STEPS, INPUTS))
+    opened = record(layer, X)["l0"]
+    forms = look_at(layer, lambda: layer(X)).forms
+    watch = Watch(layer, keep=(), observed=forms)
+    watch.adapters.clear()  # it is not opened by its weights this time
+    output = ran(lambda: layer(X), watch)
+    observed = watch.recording(watch.run, output)["cell"]
+    assert observed.cell.equation == "h = z h_prev + (1 - z) n"
+    assert observed.residual < 1e-6
+    for name in ("r", "z", "n", "h"):
+        torch.testing.assert_close(getattr(observed, name), getattr(opened, name))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from grulens import clamp, record, scale
+from grulens import clamp, layers, record, scale
 from grulens.errors import NoLayerError, RecordingError, UnsupportedLayerError
 from tests.intact import Intact
 from tests.models.observe.zoo import INPUT, REFUSED, SPECIES, Hold, Species, WaysInLoop
@@ -221,3 +221,14 @@ def test_code_that_is_another_since_is_said_and_looked_at_anew(
     layer = record(model, x)["cell"]
     assert layer.cell.equation == "h = (1 - z) h_prev + z n"
     assert torch.equal(layer.h[:, -1], model(x))
+
+
+def test_a_compiled_model_is_observed_as_it_was_written() -> None:
+    kind = next(kind for kind in SPECIES if kind.name == "NormedGRU")
+    model, args = kind.made()
+    compiled = torch.compile(model, backend="eager")
+    run, plain = record(compiled, *args), record(model, *args)
+    assert list(run) == list(plain) == [part.name for part in layers(compiled).observed]
+    for name in plain:
+        assert run[name].form == plain[name].form
+        assert torch.equal(run[name].h, plain[name].h)
