@@ -83,6 +83,8 @@ class Mix:
         self.bend = ""
         self.bend_before = ""
         self.itself = False
+        # the calls that the equation is made of; what they make is no value of its own
+        self.parts = set[int]()
         self.read: Spot | None = None
         self.symbols: dict[Spot, str] = {}
         self.spots: dict[str, Spot] = {}
@@ -222,6 +224,7 @@ class Mix:
                 if found is not None:
                     if not fits(inner.tensor, self.shape):
                         raise NoFormError(f"it is mixed in another shape, {tuple(inner.shape)}")
+                    self.parts.add(id(here))
                     return found
             return Polynomial.of(self._symbol(given, by, step))
 

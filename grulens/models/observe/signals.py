@@ -76,6 +76,8 @@ class Signals(Mix):
         for node in sorted(nodes, key=lambda one: one.number):
             if not self._is_in(node, step) or node is step.node or len(node.results) != 1:
                 continue
+            if id(node) in self.parts:
+                continue
             value = node.results[0]
             whole = value.shape.numel() == self.shape.numel()
             if value.node is node and whole and value.tensor.is_floating_point():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -291,10 +292,10 @@ def test_observed_in_its_own_code_it_has_the_numbers_of_its_adapter(
     layer = keras.layers.GRU(4, return_sequences=True, reset_after=reset_after)
     layer.build((None, STEPS, INPUTS))
     opened = record(layer, X)["l0"]
-    forms = look_at(layer, lambda: layer(X)).forms
+    forms = look_at(layer, partial(layer, X)).forms
     watch = Watch(layer, keep=(), observed=forms)
     watch.adapters.clear()  # it is not opened by its weights this time
-    output = ran(lambda: layer(X), watch)
+    output = ran(partial(layer, X), watch)
     observed = watch.recording(watch.run, output)["cell"]
     assert observed.cell.equation == "h = z h_prev + (1 - z) n"
     assert observed.residual < 1e-6
