@@ -23,7 +23,7 @@ from grulens.models.instrument.tap import Tap
 from grulens.models.instrument.watch import Watch
 from grulens.models.observe.candidates import has_unopened
 from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.look import known_forms, look_at
+from grulens.models.observe.look import beside, known_forms, look_at
 from grulens.models.observe.reading import began
 from grulens.models.recording import Recording
 from grulens.models.restore.compiler import eagerly
@@ -190,7 +190,7 @@ def names(layers: Any) -> tuple[Any, ...]:
 
 def _block(model: nn.Module, edits: Sequence[EditLike], keep: Sequence[str] | None = None) -> Block:
     opened = tuple(look(model).opened.values())
-    may = keep is not None and not known_forms(model) and has_unopened(model, opened)
+    may = keep is not None and not known_forms(model, opened) and has_unopened(model, opened)
     return Block(
         model, edits, keep=keep, may_observe=may, make_unedited=unedited_run,
         edits_in_force=edits_in_force,
@@ -276,7 +276,7 @@ def observed_cells(
         raise UnsupportedLayerError(
             f"no gated cell was found: {'; '.join(map(str, found.refused))}"
         )
-    return found.forms
+    return beside(found.forms, model, known)
 
 
 def open_on_the_same(watch: Watch) -> list[Watch]:

@@ -32,7 +32,7 @@ from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.reads import Reads
 from grulens.models.layers import check_layer, check_signal, held, known, named
 from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.look import forget, known_forms
+from grulens.models.observe.look import beside, forget, known_forms
 from grulens.models.observe.observing import Observing, cell_of
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
@@ -80,7 +80,8 @@ class Watch:
         self.thread = threading.get_ident()
         self.run = Outermost()
         self.reads: Reads | None = None
-        observed = known_forms(model) if observed is None else observed
+        if observed is None and (observed := known_forms(model)):
+            observed = beside(observed, model, look(model).opened.values())
         found = look(model) if observed or may_observe else held(model)
         self.observed: dict[str, ObservedForm] = {}
         self.seen_cells: dict[str, ObservedCell] = {}

@@ -101,7 +101,8 @@ def observed_in(model: nn.Module, known: Iterable[nn.Module]) -> tuple[Candidate
         known: the modules that are opened already.
     """
     parts = dict(model.named_modules())
-    if forms := known_forms(model):
+    known = tuple(known)
+    if forms := known_forms(model, known):
         return tuple(
             Candidate(
                 form.name, type(parts[form.path]).__name__, form.equation, f"observed: {form.words}"

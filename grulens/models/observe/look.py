@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -42,10 +42,24 @@ def looked(model: nn.Module) -> list[Look]:
     return list(_seen.get(model, {}).values())
 
 
-def known_forms(model: nn.Module) -> tuple[ObservedForm, ...]:
-    """The observed cells of a model that earlier looks found; of one name the last."""
+def known_forms(model: nn.Module, opened: Iterable[nn.Module] = ()) -> tuple[ObservedForm, ...]:
+    """The observed cells of a model that earlier looks found; of one name the last.
+
+    Args:
+        model: the model.
+        opened: the modules that are opened by their weights: since then, it may be.
+    """
     forms = {form.name: form for look in looked(model) for form in look.forms}
-    return tuple(forms.values())
+    return beside(forms.values(), model, opened)
+
+
+def beside(
+    forms: Iterable[ObservedForm], model: nn.Module, opened: Iterable[nn.Module]
+) -> tuple[ObservedForm, ...]:
+    """Those of some observed cells that stand in no module that is opened by its weights."""
+    inside = {part for module in opened for part in module.modules()}
+    parts = dict(model.named_modules()) if inside else {}
+    return tuple(form for form in forms if parts.get(form.path) not in inside)
 
 
 def forget(model: nn.Module) -> None:
