@@ -231,7 +231,8 @@ class RecurrentCell(ABC):
             parts.append(self.compute(self.project(x[:, here]), state[:, here], edit))
         if len(parts) == 1:
             return parts[0]
-        return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+        # one signal after another: the parts of the others are let go as they are joined
+        return {name: torch.cat([part.pop(name) for part in parts], 1) for name in [*parts[0]]}
 
     def slope(
         self, products: Float[Tensor, "batch blocks"], state: Float[Tensor, "batch state"]

@@ -59,7 +59,9 @@ def candidates(model: nn.Module, known: Iterable[nn.Module] = ()) -> dict[str, n
         known: the modules that are opened already.
     """
     opened = set(known)
-    inside = {part for module in opened for part in module.modules()}
+    # copies in threads of their own are seen by nobody
+    apart = (m for m in model.modules() if isinstance(m, nn.DataParallel) and len(m.device_ids) > 1)
+    inside = {part for module in (*opened, *apart) for part in module.modules()}
     return {
         path: module
         for path, module in model.named_modules()

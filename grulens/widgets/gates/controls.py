@@ -12,7 +12,7 @@ changes nothing. So selecting other units never loses what was done to the last 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, floor, isclose
+from math import ceil, floor, isclose, isfinite
 from threading import get_ident
 from typing import Any, Final
 
@@ -143,10 +143,14 @@ class GateControls:
 
     def _range(self, signal: Signal) -> tuple[float, float]:
         """From where to where a signal can be set: its bounds, else what it was in this run."""
-        values = self.session.before.signal(signal.name).detach().float()
-        values = values[values.isfinite()]
-        least, most = (float(end) for end in values.aminmax()) if len(values) else (0.0, 0.0)
-        return max(signal.low, min(-FAR, floor(least))), min(signal.high, max(FAR, ceil(most)))
+        if isfinite(signal.low) and isfinite(signal.high):
+            return signal.low, signal.high
+        values = self.session.before.signal(signal.name).detach()
+        least, most = (float(end) for end in values.aminmax()) if values.numel() else (0.0, 0.0)
+        if not (isfinite(least) and isfinite(most)):
+            least, most = 0.0, 0.0
+        low, high = min(-FAR, floor(least)), max(FAR, ceil(most))
+        return float(max(signal.low, low)), float(min(signal.high, high))
 
     def _rest(self, gate: str) -> float:
         """Where a slider stands while it changes nothing; to set, at the selection's mean."""

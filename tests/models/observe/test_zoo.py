@@ -226,9 +226,12 @@ def test_code_that_is_another_since_is_said_and_looked_at_anew(
 def test_a_compiled_model_is_observed_as_it_was_written() -> None:
     kind = next(kind for kind in SPECIES if kind.name == "NormedGRU")
     model, args = kind.made()
-    compiled = torch.compile(model, backend="eager")
-    run, plain = record(compiled, *args), record(model, *args)
-    assert list(run) == list(plain) == [part.name for part in layers(compiled).observed]
-    for name in plain:
-        assert run[name].form == plain[name].form
-        assert torch.equal(run[name].h, plain[name].h)
+    try:
+        compiled = torch.compile(model, backend="eager")
+        run, plain = record(compiled, *args), record(model, *args)
+        assert list(run) == list(plain) == [part.name for part in layers(compiled).observed]
+        for name in plain:
+            assert run[name].form == plain[name].form
+            assert torch.equal(run[name].h, plain[name].h)
+    finally:
+        torch._dynamo.reset()  # what it has compiled, and the modes that were on meanwhile
