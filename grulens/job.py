@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from grulens.errors import StoppedWarning
@@ -102,28 +101,51 @@ class Job(Generic[T]):
             self._on_progress()
         self.check()
 
-    @contextmanager
-    def watched(self, *, bar: bool = False) -> Iterator[None]:
+    def watched(self, *, bar: bool = False) -> Watched:
         """For the work: a block that Ctrl-C and `stop` end early, without an error.
 
         Args:
             bar: whether to show a progress bar.
         """
-        self.waiting, self.active = False, True
+        return Watched(self, bar)
+
+    def begin(self, *, bar: bool) -> None:
+        """It is being done from now on; `watched` calls this and `end`."""
+        self.waiting = False
         self._bar = self._shown() if bar else None
-        try:
-            yield
-        except KeyboardInterrupt:
-            pass
-        finally:
-            self.active = False
-            if self._bar is not None:
-                self._bar.close()
+        self.active = True
+
+    def end(self) -> None:
+        """It is no longer being done."""
+        self.active = False
+        if self._bar is not None:
+            self._bar.close()
 
     def _shown(self) -> Any:
         from tqdm.auto import tqdm  # noqa: PLC0415 - it looks for a notebook, and loads its widgets
 
         return tqdm(total=self.total, desc=self.name, unit=self.noun)
+
+
+class Watched:
+    """The block in which a job is done.
+
+    No generator: one that is interrupted right before it yields would swallow the interrupt.
+
+    Args:
+        job: the job.
+        bar: whether to show a progress bar.
+    """
+
+    def __init__(self, job: Job[Any], bar: bool) -> None:
+        self._job, self._bar = job, bar
+
+    def __enter__(self) -> None:
+        self._job.begin(bar=self._bar)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> bool:
+        self._job.end()
+        return kind is not None and issubclass(kind, KeyboardInterrupt)
 
 
 def stopped(done: int, total: int, noun: str) -> str:
