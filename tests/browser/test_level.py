@@ -79,7 +79,10 @@ def memory(session: Any) -> tuple[int, int]:
     return int(nodes), int(session.send("Runtime.getHeapUsage")["usedSize"])
 
 
-@pytest.mark.parametrize("end", ["lens", "display(lens)"])
+# each front end, each way to show a lens: forty seconds a pair
+@pytest.mark.parametrize(
+    ("flavour", "end"), [("lab", "lens"), ("notebook", "display(lens)")], indirect=["flavour"]
+)
 def test_a_cell_that_runs_again_and_again(open_notebook: Any, end: str) -> None:
     notebook = open_notebook(SETUP, CELL + end)
     page = notebook.page

@@ -48,7 +48,6 @@ def says(notebook: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "gate", "line"),
     [
-        ("norm", "z", "torch.sigmoid(z - 1)"),
         ("decay", "gam", "torch.exp(-torch.relu(self.decay(x_t)))"),
         ("two", "f", "torch.sigmoid(f)"),
         ("conv", "z", "torch.sigmoid(self.gates("),

@@ -114,14 +114,19 @@ def test_a_held_gate_acts_inside_the_recurrence(kind: Species, signal: str) -> N
     assert not torch.equal(run[at].h, plain[at].h)
 
 
-@held
-def test_an_edit_that_changes_nothing_changes_no_bit(kind: Species, signal: str) -> None:
+@kinds
+def test_edits_that_change_nothing_change_no_bit(kind: Species) -> None:
     model, args, plain = seen(kind)
     model = kind.made()[0] if kind.training else model
-    layer, _, name = signal.rpartition(":")
-    at = list(plain)[int(layer or 0)]
-    run = recorded(kind, model, args, edits=[scale(at, name, by=1), scale(at, "h", by=1)])
+    places = {("0", "h"), *((layer or "0", name) for layer, _, name in map(parted, kind.held))}
+    edits = [scale(list(plain)[int(layer)], name, by=1) for layer, name in sorted(places)]
+    run = recorded(kind, model, args, edits=edits)
     assert same(run.output, plain.output)
+
+
+def parted(signal: str) -> tuple[str, str, str]:
+    """The number of a layer, and one of its signals."""
+    return signal.rpartition(":")
 
 
 @kinds
