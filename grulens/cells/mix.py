@@ -293,16 +293,10 @@ def _convex(
             continue
         candidate = write.divided(1 - gate)
         # a gate that stands in the candidate too is no gate: the step is no mix of two things
-        if (
-            candidate
-            and not gate.symbols
-            and candidate.terms.keys() != {(s,) for s in candidate.symbols}
-        ):
+        if not candidate or set(candidate.symbols) & {*gate.symbols, *decay.symbols}:
             continue
-        if candidate and not gate.symbols and set(candidate.terms.values()) != {1.0}:
-            continue
-        others = {*gate.symbols, *decay.symbols}
-        if candidate and not set(candidate.symbols) & others:
+        # by a number anything can be divided: its candidate must come out plain
+        if gate.symbols or all(len(p) == f == 1 for p, f in candidate.terms.items()):
             yield gate, candidate, decay
 
 

@@ -52,11 +52,11 @@ def record(
             loss of the output can be differentiated by them: `torch.autograd.grad(loss,
             run["l0"].h)` is the total derivative by that state, what it does to later states
             included, as that by a `shift` of it. (`loss.backward()` leaves no `.grad` in them.)
-        observe: whether cells that grulens does not know are opened by the equation that their
-            states obey, which is found in a run before this one; None does so where the model
-            holds nothing else that can be opened, or something that looks like a GRU.
             Where the model detaches a state between two calls it ends there, and
             torch.autograd.grad warns of that (`GraphCutWarning`).
+        observe: whether cells that grulens does not know are opened by the equation that their
+            states obey, which is found in a run before this one; None does so where a module may
+            carry a state of its own, and holds no layer that is opened otherwise.
         **kwargs: the model's own keyword arguments.
 
     Returns:

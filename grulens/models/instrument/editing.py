@@ -21,7 +21,7 @@ from grulens.models.instrument.block import Block
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.tap import Tap
 from grulens.models.instrument.watch import Watch
-from grulens.models.observe.candidates import has_unopened
+from grulens.models.observe.candidates import has_unopened, may_carry
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.look import beside, known_forms, look_at
 from grulens.models.observe.reading import began
@@ -262,6 +262,10 @@ def observed_cells(
     Raises:
         UnsupportedLayerError: there is no layer at all, and no state obeys such an equation.
     """
+    given: object = model  # what is no module, `look` refuses by name
+    plain = isinstance(given, nn.Module) and not any(map(may_carry, given.modules()))
+    if observe is None and plain:
+        return ()  # before anything of the model is looked up: every record comes by here
     known = tuple(look(model).opened.values())
     if observe is None:
         observe = has_unopened(model, known)

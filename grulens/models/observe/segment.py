@@ -59,14 +59,18 @@ class ObservedSegment:
 
     def value(self, name: str, steps: slice = slice(None)) -> Float[Tensor, "batch time unit"]:
         """A signal, or what else was read, of some steps."""
-        values = self.read[name][steps]
-        like = self.read[self.cell.carried][steps]
-        pairs = list(zip(values, like, strict=True))
-        if not all(one.shape == state.shape and one.dtype is state.dtype for one, state in pairs):
-            values = [full_value(one, state) for one, state in pairs]
-        if like[0].dim() == 1:  # a state without a batch is one row
-            return torch.stack(list(values))[None]
-        return torch.stack(list(values), 1).flatten(2)
+        values = self._full(name, steps)
+        if values[0].dim() == 1:  # a state without a batch is one row
+            return torch.stack(values)[None]
+        return torch.stack(values, 1).flatten(2)
+
+    def _full(self, name: str, steps: slice) -> list[Tensor]:
+        """What was read in some steps, each in the shape and dtype of its state."""
+        pairs = zip(self.read[name][steps], self.read[self.cell.carried][steps], strict=True)
+        return [
+            one if one.shape == state.shape and one.dtype is state.dtype else full_value(one, state)
+            for one, state in pairs
+        ]
 
     @property
     def _spacing(self) -> float:
@@ -97,11 +101,7 @@ class ObservedSegment:
 
     def _read(self, name: str, steps: slice) -> Tensor:
         """What was read in some steps, (time, ...) in the shape of the state."""
-        values, states = self.read[name][steps], self.read[self.cell.carried][steps]
-        full = [
-            one if one.shape == state.shape and one.dtype is state.dtype else full_value(one, state)
-            for one, state in zip(values, states, strict=True)
-        ]
+        full = self._full(name, steps)
         return full[0][None] if len(full) == 1 else torch.stack(full)
 
     def off(self) -> tuple[int, float] | None:
