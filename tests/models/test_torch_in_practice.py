@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,20 @@ def test_the_graphs_of_a_compiled_cell_are_used_before_and_after(
     assert list(record(fast, x[:, 0])) == ["cell"]
     with torch.compiler.set_stance("fail_on_recompile"):
         fast(x[:, 0])
+
+
+def test_blocks_that_overlap_leave_the_compiler_on(x: Tensor, counted: Counted) -> None:
+    cell = nn.GRUCell(3, 4).requires_grad_(False)
+    fast = torch.compile(cell, backend=counted)
+    first, second = editing(cell), editing(cell)
+    with ExitStack() as inner:
+        with ExitStack() as outer:
+            outer.enter_context(first)
+            inner.enter_context(second)
+        fast(x[:, 0])
+        assert counted.graphs == 0  # the second block is open still
+    fast(x[:, 0])
+    assert counted.graphs == 1
 
 
 def test_a_model_compiled_inside_a_block_is_plain_after_it(x: Tensor, counted: Counted) -> None:
