@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from grulens.cells.cell import Signalling
 from grulens.cells.kinds.gru import Cell
+from grulens.cells.observed import ObservedCell
 from grulens.errors import CellError, RecordingError, shown
 from grulens.models.layers import article, check_layer
 from grulens.models.observed import ObservedLayer
@@ -84,6 +86,51 @@ def gru_of(layer: LayerRecording, what: str) -> Cell:
             f"{layer.name!r} is {article(cell.kind)}"
         )
     return cell
+
+
+def keeping(cell: Signalling) -> str | None:
+    """The gate of a cell that keeps its memory, by name; None where it has none."""
+    gates = (signal for signal in cell.signals if signal.is_gate and signal.role == "keep")
+    return next((gate.name for gate in gates), None)
+
+
+def keeps_a_share(cell: Signalling) -> bool:
+    """Whether `kept_of` knows the share of its state that each step of a cell keeps."""
+    return not cell.bend if isinstance(cell, ObservedCell) else keeping(cell) is not None
+
+
+def kept_of(layer: LayerRecording, what: str) -> Tensor:
+    """The share of the state before that each step keeps (batch, time, unit).
+
+    It is z of a GRU, f of an LSTM (of its c), and for an observed cell the a of its gated form
+    h = a h_prev + b, with all decays and masks in it.
+
+    Args:
+        layer: the layer.
+        what: what rests on such a share, in words.
+
+    Raises:
+        CellError: its cell keeps no share of its state, or bends the state.
+
+    >>> from grulens import record
+    >>> layer = record(torch.nn.LSTM(3, 4), torch.zeros(2, 1, 3))["l0"]
+    >>> torch.equal(kept_of(layer, "it"), layer.f)
+    True
+    """
+    if isinstance(layer, ObservedLayer):
+        if layer.cell.bend:
+            raise CellError(
+                f"{what} rests on a state of which each step keeps a share, h = a h_prev + b; "
+                f"layer {layer.name!r} obeys {layer.cell.equation}"
+            )
+        return layer.a
+    gate = keeping(layer.cell)
+    if gate is None:
+        raise CellError(
+            f"{what} rests on a gate that keeps the state; layer {layer.name!r} is "
+            f"{article(layer.cell.kind)}, which has none"
+        )
+    return layer.signal(gate)
 
 
 def mix_of(layer: LayerRecording, what: str) -> tuple[Tensor, Tensor]:

@@ -247,7 +247,11 @@ def test_what_a_kind_has_not_got_is_refused_by_name() -> None:
         grulens.record(nn.RNN(2, 3), x, edits=grulens.clamp("l0", "z", value=1.0))
     from grulens import memory
 
-    for question in (memory.attention, memory.timescales, memory.gradient_flow):
+    with pytest.raises(
+        CellError, match="on a gate that keeps the state; layer 'l0' is an RNN, which has none"
+    ):
+        memory.timescales(grulens.record(nn.RNN(2, 3), x))
+    for question in (memory.attention, memory.gradient_flow):
         with pytest.raises(
             CellError, match=r"rests on a GRU's own equation.*layer 'l0' is an LSTM"
         ):

@@ -10,6 +10,8 @@ from typing import Any
 import ipywidgets as W
 import pytest
 import torch
+from bokeh.events import Tap
+from torch import nn
 
 from grulens import Lens, Session, clamp, record, scale
 from grulens.cells.cell import Signal
@@ -173,16 +175,64 @@ def test_a_study_works_or_says_by_name_why_not(name: str, study: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["decay", "two"])
-@pytest.mark.parametrize("view", ["attention", "timescales"])
-def test_a_memory_view_that_a_cell_has_not_says_so_in_its_place(name: str, view: str) -> None:
-    screen = GateMemory(*made(name))
-    screen.view = view
+def test_attention_that_a_cell_has_not_is_said_in_its_place(name: str) -> None:
+    says_so(GateMemory(*made(name)), "attention")
+
+
+def test_half_lives_that_a_cell_has_not_are_said_in_their_place() -> None:
+    screen = GateMemory(nn.RNN(3, 4, batch_first=True), STEPS)
+    screen.view = "timescales"
+    says_so(screen, "timescales", "layer 'l0'")
+
+
+def says_so(screen: GateMemory, view: str, layer: str = "layer 'cell'") -> None:
+    """A view that has nothing to show."""
     screen.wait()
     assert screen._errors.value == ""
     shown = screen._views[view]
     assert shown.picture.layout.display == "none"
-    assert "layer 'cell'" in unescape(shown._status.value)
+    assert layer in unescape(shown._status.value)
     assert screen.still() == f"<p>{escape(repr(screen))}</p>"
+
+
+@pytest.mark.parametrize(("name", "gates"), [("norm", "zr"), ("decay", "z"), ("two", "fio")])
+def test_half_lives_are_drawn_with_the_gates_of_the_cell(name: str, gates: str) -> None:
+    screen = GateMemory(*made(name))
+    screen.view = "timescales"
+    screen.wait()
+    view = screen.timescales
+    assert set(view.figure.saturation.sources) == set(gates)
+    assert view.found is not None
+    assert all(f"{gate} " in view._status.value for gate in gates)
+    assert "longest half-lives" in screen.still()
+
+
+def test_each_layer_has_the_gates_of_its_own_cell() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.GRU(3, 4, batch_first=True)
+            self.two = nn.LSTM(4, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.two(self.one(x)[0])[0]
+            return out
+
+    session = Session(Both(), STEPS)
+    screen = GateMemory(session)
+    screen.view = "timescales"
+    view = screen.timescales
+    first, heard = view.picture, view.figure.saturation.sources.keys()
+    assert set(heard) == {"r", "z"}
+    session.layer = "two.l0"
+    assert set(view.figure.saturation.sources) == {"i", "f", "o"}
+    assert view.found.layer == "two.l0"  # type: ignore[union-attr]
+    assert (first.layout.display, view.picture.layout.display) == ("none", None)
+    view.figure.lives.root._trigger_event(Tap(view.figure.lives.root, x=0, y=1))
+    assert session.units == (int(view.found.half_life.argmax()),)  # type: ignore[union-attr]
+    session.layer = "one.l0"
+    assert view.picture is first
+    assert (first.layout.display, len(view.box.children)) == (None, 4)
 
 
 def test_attention_of_an_observed_mix_is_drawn() -> None:

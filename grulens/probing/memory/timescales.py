@@ -12,37 +12,37 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from grulens.arguments import Number, Numbers, Rows, SignalName, Units, Whole
-from grulens.cells.kinds.gru import Cell
+from grulens.cells.cell import Signal, Signalling
 from grulens.cells.memory.timescales import above, below, counts, half_life
-from grulens.errors import GrulensError, PositionError, SignalError, shown
+from grulens.errors import CellError, GrulensError, PositionError, SignalError, shown
+from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
-from grulens.probing.layer import gru_of, layer_of
+from grulens.probing.layer import kept_of, layer_of
 from grulens.results import Result, frame
-
-GATES = tuple(signal for signal in Cell.signals if signal.is_gate)
-"""The gates whose saturation is counted: the half-life is that of a GRU's update gate."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Timescales(Result):
     """Half-lives and saturation of every unit, over the valid steps of a recording; float64.
 
+    For each gate of the cell, such as the z of a GRU, there are `z_low` and `z_high`, the share of
+    steps with the gate under `low` and over `high` (unit,), and `z_counts`, how many steps fall
+    into each part of [0, 1], (unit, bin), int64.
+
     Attributes:
         layer: the layer.
         steps: how many valid steps were counted, over all rows.
-        half_life: steps until half of the state is gone at the mean update gate (unit,).
+        half_life: steps until half of the state is gone at the mean share that is kept (unit,).
         quantiles: which shares of the steps `spread` is given for.
         spread: the half-life of single steps, (unit, quantile): for so many of them it is no
             longer than this.
         low: a gate under it counts as shut.
         high: a gate over it counts as open.
-        r_low: share of steps with the reset gate under `low` (unit,).
-        r_high: share over `high` (unit,).
-        z_low: share of steps with the update gate under `low` (unit,).
-        z_high: share over `high` (unit,).
-        r_counts: how many steps fall into each part of [0, 1], (unit, bin), int64.
-        z_counts: the same of the update gate.
+        gates: the gates of the cell.
+        shares: by name the shares of steps, "z_low" and "z_high" of each gate.
+        counts: by gate its counts.
+        bins: into how many parts of [0, 1] they divide.
     """
 
     layer: str
@@ -52,33 +52,38 @@ class Timescales(Result):
     spread: Float[Tensor, "unit quantile"]
     low: float
     high: float
-    r_low: Float[Tensor, " unit"]
-    r_high: Float[Tensor, " unit"]
-    z_low: Float[Tensor, " unit"]
-    z_high: Float[Tensor, " unit"]
-    r_counts: Int[Tensor, "unit bin"]
-    z_counts: Int[Tensor, "unit bin"]
+    gates: tuple[Signal, ...]
+    shares: dict[str, Float[Tensor, " unit"]]
+    counts: dict[str, Int[Tensor, "unit bin"]]
+    bins: int
+
+    def __getattr__(self, name: str) -> Tensor:
+        shares, counts = (vars(self).get(held, {}) for held in ("shares", "counts"))
+        known: dict[str, Tensor] = {**shares, **{f"{gate}_counts": n for gate, n in counts.items()}}
+        if name not in known:
+            raise AttributeError(f"Timescales has no {name!r}; of gates it has {', '.join(known)}")
+        return known[name]
 
     @property
     def edges(self) -> Float[Tensor, " edge"]:
         """Where the parts of the histograms begin, and where the last one ends (bin + 1,)."""
-        return torch.linspace(0, 1, self.z_counts.shape[1] + 1, dtype=torch.float64)
+        return torch.linspace(0, 1, self.bins + 1, dtype=torch.float64)
 
     def histogram(self, gate: SignalName, units: Units = None) -> Float[Tensor, " bin"]:
         """The share of steps that a gate spends in each part of [0, 1], over some or all units.
 
         Args:
-            gate: "r" or "z".
+            gate: its name, such as "z".
             units: int, slice, sequence of int or bool mask; None is all.
 
         Raises:
             SignalError: there is no such gate.
             PositionError: there are no such units.
         """
-        names = [one.name for one in GATES]
-        if not isinstance(gate, str) or gate not in names:
-            raise SignalError(f"gate must be one of {', '.join(names)}, got {shown(gate)}")
-        counted: Tensor = getattr(self, f"{gate}_counts")
+        if not isinstance(gate, str) or gate not in self.counts:
+            names = f"one of {', '.join(self.counts)}" if self.counts else "a gate, and it has none"
+            raise SignalError(f"gate must be {names}, got {shown(gate)}")
+        counted = self.counts[gate]
         where = positions.chosen(units, len(counted), "unit", f"layer {self.layer!r}")
         chosen = counted[where].sum(0)
         return chosen.double() / chosen.sum().clamp(min=1)
@@ -93,8 +98,7 @@ class Timescales(Result):
             MissingPackageError: pandas is not installed.
         """
         spread = {f"half_life_{q:g}": self.spread[:, i] for i, q in enumerate(self.quantiles)}
-        shares = {name: getattr(self, name) for name in ("r_low", "r_high", "z_low", "z_high")}
-        columns = {"half_life": self.half_life, **spread, **shares}
+        columns = {"half_life": self.half_life, **spread, **self.shares}
         return frame(columns, index="unit")
 
     def __repr__(self) -> str:
@@ -106,10 +110,11 @@ class Timescales(Result):
 
         longest = self.half_life.argsort(descending=True, stable=True)[:10].tolist()
         names = [f"{100 * q:g}% of steps" for q in self.quantiles]
-        head = ("unit", "half-life", *names, f"r < {self.low:g}", f"r > {self.high:g}",
-                f"z < {self.low:g}", f"z > {self.high:g}")  # fmt: skip
+        ends = [f"{g.name} {end}" for g in self.gates
+                for end in (f"< {self.low:g}", f"> {self.high:g}")]  # fmt: skip
+        head = ("unit", "half-life", *names, *ends)
         lives = torch.cat([self.half_life[:, None], self.spread], 1)
-        shares = torch.stack([self.r_low, self.r_high, self.z_low, self.z_high], 1)
+        shares = torch.stack([*self.shares.values()], 1) if self.shares else lives[:, :0]
         rows = [
             (u, *(f"{v:.3g}" for v in lives[u].tolist()), *(f"{v:.0%}" for v in shares[u].tolist()))
             for u in longest
@@ -130,10 +135,12 @@ def timescales(
 ) -> Timescales:
     """Half-lives, saturation and histograms of the gates of a recorded layer.
 
-    A half-life is -ln 2 / ln z, at the mean update gate and at that of each step (a gate as a time
-    scale: Tallec and Ollivier 2018, arXiv:1804.11188). The shares of steps at which a gate is shut
-    or open are those of the saturation plots of Karpathy, Johnson and Fei-Fei 2015,
-    arXiv:1506.02078. Padding is left out.
+    A half-life is -ln 2 / ln a, at the mean share a that a step keeps of its state and at that of
+    each step (a gate as a time scale: Tallec and Ollivier 2018, arXiv:1804.11188). The share is the
+    update gate z of a GRU and the forget gate f of an LSTM, whose c it keeps; of an observed cell
+    it is the a of h = a h_prev + b, with decays and masks in it, and a state that grows (a > 1) has
+    an infinite half-life. The shares of steps at which a gate is shut or open are those of the
+    saturation plots of Karpathy, Johnson and Fei-Fei 2015, arXiv:1506.02078. Padding is left out.
 
     A half-life says how long a unit holds its state by itself, and not how long the network
     remembers: a candidate may write the old state back at every step.
@@ -148,6 +155,8 @@ def timescales(
         bins: into how many parts of [0, 1] the histograms divide, at most 1000.
 
     Raises:
+        CellError: the cell has no gate that keeps its state; or it was observed, and bends its
+            state or keeps a negative share of it.
         LayerError: the recording holds no such layer.
         RecordingError: it is no recording, or `layer` is missing.
         PositionError: there are no such rows, or none of their steps is valid.
@@ -166,7 +175,7 @@ def timescales(
     tensor([0., 0., 1., 0.], dtype=torch.float64)
     """
     recorded = layer_of(recording, layer)
-    gru_of(recorded, "the half-life of a unit")
+    kept = kept_of(recorded, "the half-life of a unit")
     recorded.check_one_batch("timescales")
     low, high = _number(low, "low"), _number(high, "high")
     wanted = _shares(quantiles)
@@ -174,18 +183,36 @@ def timescales(
         raise GrulensError(f"bins must be an int from 1 to 1000, got {shown(bins)}")
     part = positions.chosen(rows, recorded.shape[0], "row", f"layer {recorded.name!r}")
     mask = recorded.mask[part]
-    r, z = (signal[part][mask].detach().double().cpu() for signal in (recorded.r, recorded.z))
-    if not len(z):
+    gates = gates_of(recorded.cell)
+    named = [gate.name for gate in gates]
+    share, *values = (
+        signal[part][mask].detach().double().cpu()
+        for signal in (kept, *(recorded.signal(name) for name in named))
+    )
+    if not len(share):
         raise PositionError(f"rows={shown(rows)} leaves no step of layer {recorded.name!r}")
-    # a half-life rises with z, so its quantiles are those of z; half-lives may be infinite, which
-    # nothing can be interpolated with
+    edited = any(segment.program for segment in recorded.segments)
+    if isinstance(recorded, ObservedLayer) and not edited and bool((share < 0).any()):
+        raise CellError(
+            f"layer {recorded.name!r} keeps a negative share of its state at some steps, down to "
+            f"{float(share.min()):.2g}, which has no half-life: {recorded.cell.equation}"
+        )
+    shares: dict[str, Tensor] = {}
+    for name, value in zip(named, values, strict=True):
+        shares |= {f"{name}_low": below(value, low), f"{name}_high": above(value, high)}
+    # a half-life rises with the share, so its quantiles are those of the share; half-lives may be
+    # infinite, which nothing can be interpolated with
     # (numpy's, because torch's takes no more than 2^24 numbers)
-    at = torch.from_numpy(np.quantile(z.numpy(), wanted, axis=0)).T
+    at = torch.from_numpy(np.quantile(share.numpy(), wanted, axis=0)).T
     return Timescales(
-        recorded.name, len(z), half_life(z.mean(0)), wanted, half_life(at), low, high,
-        below(r, low), above(r, high), below(z, low), above(z, high),
-        counts(r, bins), counts(z, bins),
+        recorded.name, len(share), half_life(share.mean(0)), wanted, half_life(at), low, high,
+        gates, shares, {n: counts(v, bins) for n, v in zip(named, values, strict=True)}, bins,
     )  # fmt: skip
+
+
+def gates_of(cell: Signalling) -> tuple[Signal, ...]:
+    """The gates of a cell whose saturation is counted."""
+    return tuple(signal for signal in cell.signals if signal.is_gate)
 
 
 def _number(value: Any, what: str) -> float:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from grulens.cells.cell import Signalling
 from grulens.cells.memory.timescales import half_life
 from grulens.models.recording import LayerRecording
-from grulens.probing.layer import last_read
+from grulens.probing.layer import keeping, keeps_a_share, kept_of, last_read
 from grulens.results import frame
 
 LOW, HIGH = 0.1, 0.9
@@ -27,7 +28,8 @@ class Neurons:
     beginning where the layer is a reverse one. For each of its gates, such as the z of a GRU,
     `z_low` and `z_high`: the share of steps with the gate below 0.1 and above 0.9. For the gate
     that keeps the memory its mean, `mean_z`, and `half_life`: the steps until half of a memory is
-    gone at that mean, ln 2 / -ln(mean z).
+    gone at that mean, ln 2 / -ln(mean z). Of an observed cell `half_life` is that of the mean share
+    a of h = a h_prev + b; NaN where that is negative.
 
     Attributes:
         values: all of them by name.
@@ -92,7 +94,7 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
         # a long run's signals are large: copied only where there is something to leave out
         return (part.flatten(0, 1) if bool(mask.all()) else part[mask]).float().cpu()
 
-    def share(where: Tensor) -> Float[Tensor, " unit"]:
+    def part_of(where: Tensor) -> Float[Tensor, " unit"]:
         return where.sum(0) / len(where)
 
     h = valid(layer.h)
@@ -105,17 +107,13 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
     }
     keep = keeping(layer.cell)
     if keep is not None:
-        found[f"mean_{keep}"] = mean = gates[keep].mean(0)
-        found["half_life"] = half_life(mean)
+        found[f"mean_{keep}"] = gates[keep].mean(0)
+    if keeps_a_share(layer.cell):
+        share = valid(kept_of(layer, "half_life")).mean(0)
+        found["half_life"] = half_life(share).where(share >= 0, torch.nan)
     for name, gate in gates.items():
-        found |= {f"{name}_low": share(gate < LOW), f"{name}_high": share(gate > HIGH)}
+        found |= {f"{name}_low": part_of(gate < LOW), f"{name}_high": part_of(gate > HIGH)}
     return Neurons(found | {"last_h": last.mean(0)})
-
-
-def keeping(cell: Signalling) -> str | None:
-    """The gate of a cell that keeps its memory, by name; None where it has none."""
-    gates = (signal for signal in cell.signals if signal.is_gate and signal.role == "keep")
-    return next((gate.name for gate in gates), None)
 
 
 def names(cell: Signalling) -> tuple[str, ...]:
@@ -127,6 +125,7 @@ def names(cell: Signalling) -> tuple[str, ...]:
     ('mean_h', 'spread_h', 'last_h')
     """
     keep, gates = keeping(cell), [signal.name for signal in cell.signals if signal.is_gate]
-    kept = () if keep is None else (f"mean_{keep}", "half_life")
+    mean = () if keep is None else (f"mean_{keep}",)
+    life = ("half_life",) if keeps_a_share(cell) else ()
     ends = (f"{gate}_{end}" for gate in gates for end in ("low", "high"))
-    return ("mean_h", "spread_h", *kept, *ends, "last_h")
+    return ("mean_h", "spread_h", *mean, *life, *ends, "last_h")

@@ -1,6 +1,6 @@
 """How long every unit holds its state, the longest first, on an axis of powers of ten.
 
-    steps │ ▲ ┬                  ● half-life at the mean update gate
+    steps │ ▲ ┬                  ● half-life at the mean share kept
      100  │   ●  ┬               ─ of its single steps: the middle of them and the outer quantiles
        1  │   ┴  ●  ┬
           └────────────────

@@ -68,7 +68,7 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
     if name in COLUMNS:
         return COLUMNS[name]
     if name == "half_life":
-        keep = next((signal.name for signal in signals if signal.role == "keep"), "")
+        keep = next((s.name for s in signals if s.is_gate and s.role == "keep"), "")
         meaning = f"steps until half of a memory is gone{f', from {keep}' if keep else ''}"
         return Column("half-life", meaning, "0.0", 74)
     known = {signal.name: signal for signal in signals}

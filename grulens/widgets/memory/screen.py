@@ -61,13 +61,13 @@ class GateMemory(Panel):
         # layout
         self.attention = AttentionView(session, self.callbacks)
         self.gradient = FlowView(session, self.callbacks)
-        self.timescales = TimescalesView(session, self.callbacks)
+        self.timescales = TimescalesView(session, self.callbacks, self.settles_with)
         self._views: dict[str, Any] = {
             "attention": self.attention, "gradient": self.gradient, "timescales": self.timescales,
         }  # fmt: skip
         self.fill(row(word, self._view), *(view.box for view in self._views.values()))
 
-        for view in self._views.values():
+        for view in (self.attention, self.gradient):
             self.settles_with(view.picture)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
         self.follow(self._on_units, "units")

@@ -2,13 +2,13 @@
 
 over [this row | all rows]
 of all 192 units, the middle one has lost half of its state after 1.2 steps …
-┌ saturation plot ┐ ┌ histograms of r and z ┐
+┌ saturation plot ┐ ┌ histograms of gates   ┐
 ┌ half-life of every unit                   ┐
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
@@ -19,9 +19,10 @@ import torch
 from bokeh.layouts import column
 from bokeh.layouts import row as beside
 
+from grulens.cells.cell import Signal
 from grulens.errors import CellError
 from grulens.models.recording import LayerRecording
-from grulens.probing.memory.timescales import GATES, Timescales, timescales
+from grulens.probing.memory.timescales import Timescales, gates_of, timescales
 from grulens.views.memory.gate_histograms import GateHistograms
 from grulens.views.memory.half_lives import HalfLives
 from grulens.views.memory.saturation import SaturationPlot
@@ -47,10 +48,14 @@ class Request:
 
 
 class TimescalesFigure:
-    """The three figures of time scales, told of units by a tap on any of them."""
+    """The three figures of time scales, told of units by a tap on any of them.
 
-    def __init__(self) -> None:
-        self.saturation, self.histograms = SaturationPlot(GATES), GateHistograms(GATES)
+    Args:
+        gates: the gates of the layer's cell.
+    """
+
+    def __init__(self, gates: Sequence[Signal]) -> None:
+        self.saturation, self.histograms = SaturationPlot(gates), GateHistograms(gates)
         self.lives = HalfLives()
         top = beside(
             self.saturation.root, self.histograms.root, sizing_mode="stretch_width", spacing=0
@@ -64,7 +69,7 @@ class TimescalesFigure:
 
     def update(self, found: Timescales, units: tuple[int, ...] = ()) -> None:
         """Show other time scales, with these units selected."""
-        self.saturation.update(shares(found), low=found.low, high=found.high)
+        self.saturation.update(named(shares(found)), low=found.low, high=found.high)
         order = np.argsort(found.quantiles, kind="stable")
         three = order[[0, len(order) // 2, -1]]
         self.lives.update(
@@ -77,8 +82,8 @@ class TimescalesFigure:
         """Show other units as selected."""
         self.saturation.select(units)
         self.lives.select(units)
-        chosen = histograms(found, units) if units else None
-        self.histograms.update(found.edges.numpy(), histograms(found), chosen)
+        chosen = named(histograms(found, units)) if units else None
+        self.histograms.update(found.edges.numpy(), named(histograms(found)), chosen)
 
 
 class TimescalesView:
@@ -87,17 +92,22 @@ class TimescalesView:
     Args:
         session: what is looked at.
         callbacks: makes those of its controls.
+        made: is told of every picture that is made: one for each set of gates that layers have.
 
     Attributes:
         box: all of it.
         over: "row" or "all": which rows of the batch are counted.
-        picture: the figures.
+        figure: the figures.
+        picture: where they stand.
         found: what is shown.
     """
 
-    def __init__(self, session: Session, callbacks: Callbacks) -> None:
-        self.session = session
+    def __init__(
+        self, session: Session, callbacks: Callbacks, made: Callable[[BokehView], object]
+    ) -> None:
+        self.session, self._made = session, made
         self.found: Timescales | None = None
+        self._pictures: dict[tuple[Signal, ...], tuple[TimescalesFigure, BokehView]] = {}
         self._request: Request | None = None
 
         # controls
@@ -109,12 +119,10 @@ class TimescalesView:
         self._status = W.HTML()
 
         # layout
-        self.figure = TimescalesFigure()
-        self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
-        self.box = W.VBox([self._rows, self._status, self.picture])
+        self.box = W.VBox([self._rows, self._status])
+        self._choose(gates_of(session.now.cell))
 
         # both ways
-        self.figure.on_units(lambda units: setattr(session, "units", units))
         self.over.observe(callbacks.guard(lambda _: self.refresh()), "value")
         self._counting: Latest[Request] = callbacks.background(self._count, source=COMPUTED)
 
@@ -126,8 +134,23 @@ class TimescalesView:
             self._rows.layout.display = None if batch > 1 else "none"
             whole = self.over.value == "all"
             self._request = Request(session.now, None if whole else session.row)
+            self._choose(gates_of(session.now.cell))
         quick = (batch if whole else 1) * steps * units < QUICK
         (self._counting.now if quick else self._counting.later)(self._request)
+
+    def _choose(self, gates: tuple[Signal, ...]) -> None:
+        """Show the picture for these gates and no other."""
+        session = self.session
+        if gates not in self._pictures:
+            figure = TimescalesFigure(gates)
+            figure.on_units(lambda units: setattr(session, "units", units))
+            view = BokehView(figure.root, lock=session.lock, retire=False)
+            self._pictures[gates] = figure, view
+            self.box.children = (*self.box.children, view)
+            self._made(view)
+        self.figure, self.picture = self._pictures[gates]
+        for _, view in self._pictures.values():
+            view.layout.display = None if view is self.picture else "none"
 
     def mark(self) -> None:
         """Show which units are selected."""
@@ -167,24 +190,29 @@ class TimescalesView:
         self._status.value = f'<span role="status">{caption}</span>'
 
 
-def shares(found: Timescales) -> dict[str, Any]:
-    """Of each gate by name the share of time shut and open, (2, unit)."""
+def shares(found: Timescales) -> dict[Signal, Any]:
+    """Of each gate the share of time shut and open, (2, unit)."""
     return {
-        gate.name: np.stack([getattr(found, f"{gate.name}_{end}") for end in ("low", "high")])
-        for gate in GATES
+        gate: np.stack([found.shares[f"{gate.name}_{end}"] for end in ("low", "high")])
+        for gate in found.gates
     }
 
 
-def histograms(found: Timescales, units: tuple[int, ...] = ()) -> dict[str, Any]:
-    """Of each gate by name the share of time in each part of [0, 1], (bin,)."""
-    return {gate.name: found.histogram(gate.name, units or None).numpy() for gate in GATES}
+def histograms(found: Timescales, units: tuple[int, ...] = ()) -> dict[Signal, Any]:
+    """Of each gate the share of time in each part of [0, 1], (bin,)."""
+    return {gate: found.histogram(gate.name, units or None).numpy() for gate in found.gates}
+
+
+def named(values: dict[Signal, Any]) -> dict[str, Any]:
+    """The same by the gates' names."""
+    return {gate.name: value for gate, value in values.items()}
 
 
 def picture(found: Timescales, caption: str = "") -> str:
     """Time scales as HTML that needs no kernel and no network."""
     return still_memory.timescales(
-        dict(zip(GATES, shares(found).values(), strict=True)),
-        dict(zip(GATES, histograms(found).values(), strict=True)),
+        shares(found),
+        histograms(found),
         found.half_life.numpy(),
         layer=found.layer,
         caption=caption,

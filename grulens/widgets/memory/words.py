@@ -152,13 +152,19 @@ over 0.9 for 0% of the time, r for 0% and 0%.'
             f"after {steps(float(known.min()))} in the quickest and {steps(float(known.max()))} "
             f"in the slowest, unit {longest}"
         )
-    z_low, z_high, r_low, r_high = (
-        f"{float(share[chosen].mean()):.0%}"
-        for share in (found.z_low, found.z_high, found.r_low, found.r_high)
-    )
+    # what keeps the memory first
+    gates = [one.name for one in sorted(found.gates, key=lambda one: one.role != "keep")]
+    ends = [
+        [f"{float(found.shares[f'{gate}_{end}'][chosen].mean()):.0%}" for end in ("low", "high")]
+        for gate in gates
+    ]
+    if not gates:
+        return f"{life}. {found.steps} steps were counted."
+    (shut, open_), *others = ends
+    rest = [f", {g} for {s} and {o}" for g, (s, o) in zip(gates[1:], others, strict=True)]
     return (
-        f"{life}. Over {found.steps} steps, z is under {found.low:g} for {z_low} and over "
-        f"{found.high:g} for {z_high} of the time, r for {r_low} and {r_high}."
+        f"{life}. Over {found.steps} steps, {gates[0]} is under {found.low:g} for {shut} and over "
+        f"{found.high:g} for {open_} of the time{''.join(rest)}."
     )
 
 

@@ -80,7 +80,7 @@ def draw_flow(found: GradientFlow, options: PlotOptions) -> Figure:
 @draws(Timescales)
 def draw_timescales(found: Timescales, _: PlotOptions) -> Figure:
     """Saturation, histograms and half-lives; a tap or a drag marks units in all of them."""
-    figure = TimescalesFigure()
+    figure = TimescalesFigure(found.gates)
     figure.update(found)
     figure.on_units(lambda units: figure.select(found, units))
     return figure.root, lambda: picture(found, lives(found, ()))

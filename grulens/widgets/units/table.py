@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from grulens.probing.units.statistics import Neurons, keeping, names, neurons
+from grulens.probing.layer import keeping
+from grulens.probing.units.statistics import Neurons, names, neurons
 from grulens.probing.units.sweep import PATHS
 from grulens.views.figure.tokens import visible_text
 from grulens.views.still.lens import compose

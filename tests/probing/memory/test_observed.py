@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from grulens import ablate, clamp, plot, record
 from grulens.errors import CellError, RecordingError
-from grulens.memory import GradientFlow, gradient_flow
+from grulens.memory import GradientFlow, Timescales, gradient_flow, timescales
 from grulens.probing.memory.attention import attention
+from grulens.probing.units.statistics import names, neurons
 from tests import loops
 from tests.loops import INPUTS, UNITS, Loop
 
@@ -90,6 +92,59 @@ def test_an_edited_gate_counts_and_an_edited_state_is_refused() -> None:
     attention(record(coupled, x, edits=clamp("cell", "h", 0, value=0.0)))
     with pytest.raises(RecordingError, match="changed the state"):
         attention(record(coupled, x, edits=clamp("cell", "c", 0, value=0.0)))
+
+
+def test_half_lives_are_those_of_the_same_gru_and_of_the_same_lstm(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, lstm = inputs(), loops.LSTM()
+    for model, known in ((Loop(), Loop.known), (lstm, loops.LSTM.known)):
+        run, other = record(model, x), record(known(model), x)
+        found, wanted = timescales(run, rows=[0, 2]), timescales(other, rows=[0, 2])
+        assert torch.allclose(found.half_life, wanted.half_life, rtol=1e-5)
+        assert torch.allclose(found.spread, wanted.spread, rtol=1e-4)
+        assert set(found.shares) == set(wanted.shares)
+        assert set(found.counts) == set(wanted.counts)
+        for gate in found.counts:
+            assert int((found.counts[gate] - wanted.counts[gate]).abs().sum()) <= 2  # at an edge
+            assert torch.allclose(found.shares[f"{gate}_low"], wanted.shares[f"{gate}_low"])
+        loaded = Timescales.load(found.save(tmp_path / "lives"))
+        assert loaded.gates == found.gates
+        assert torch.equal(loaded.counts[gate], found.counts[gate])
+        one, two = neurons(run["cell"]), neurons(other["l0"])
+        assert tuple(one.values) == names(run["cell"].cell)
+        assert torch.allclose(one.half_life, two.half_life, rtol=1e-5)
+
+
+def test_a_half_life_has_every_decay_in_it() -> None:
+    torch.manual_seed(0)
+    layer = record(loops.Decayed().double(), inputs().double())["cell"]
+    found, share = timescales(layer), ((1 - layer.z) * layer.d).mean((0, 1))
+    assert torch.allclose(found.half_life, math.log(0.5) / share.log())
+    assert set(found.counts) == {gate.name for gate in layer.cell.signals if gate.is_gate}
+    leaky = timescales(record(loops.Leaky(), inputs()))
+    assert torch.allclose(leaky.half_life, torch.tensor(math.log(0.5) / math.log(0.75)).double())
+    assert leaky.gates == ()
+    assert "steps were counted" in plot(leaky)._repr_mimebundle_()[0]["text/html"]
+
+
+class Turning(loops.Lines):
+    """The share of the state that is kept may be below zero."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        both = torch.cat([x, h], 1)
+        return torch.tanh(self.one(both)) * h + torch.sigmoid(self.two(both))
+
+
+def test_half_lives_that_are_none_are_refused_with_the_equation() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(CellError, match=r"keeps a share, h = a h_prev \+ b; .*obeys h = clamp"):
+        timescales(record(loops.Clipped(), inputs()))
+    run = record(Turning(), inputs())
+    with pytest.raises(CellError, match=r"keeps a negative share .*, down to -0\.\d+, .*: h = "):
+        timescales(run)
+    assert bool(neurons(run["cell"]).half_life.isnan().any())
+    held = record(Turning(), inputs(), edits=clamp("cell", "f", value=-0.5))
+    assert timescales(held).half_life.tolist() == [0.0] * UNITS
 
 
 def test_gradient_flow_is_that_of_the_same_gru() -> None:
