@@ -25,7 +25,6 @@ from grulens.views.figure.canvas import (
     Positions,
     fit,
     frame,
-    set_data,
     steps,
     stretch,
     tapped,
@@ -33,7 +32,8 @@ from grulens.views.figure.canvas import (
     whole_steps,
     zooming,
 )
-from grulens.views.figure.palette import AFTER, AGAINST, BEFORE, FOR
+from grulens.views.figure.marks import StepMark
+from grulens.views.figure.palette import AGAINST, BEFORE, FOR
 from grulens.views.figure.tokens import plain, visible_name, visible_text
 from grulens.views.gates.token_strip import TokenStrip
 
@@ -70,7 +70,8 @@ class TokenBars:
         self._shown = raster.Span(0, 0, 1)
         fields = ("step", "middle", "width", "credit", "color", "token")
         self.source = ColumnDataSource({field: [] for field in fields})
-        self.marked = ColumnDataSource({"left": [], "right": []})
+        self._step_mark = StepMark()
+        self.marked = self._step_mark.source
         self.strip = TokenStrip(x_range=self.x_range)
         self.strip.root.name = "tokens, coloured by their credit"
         self.strip.on_times(lambda times: tell(self._listeners, times))
@@ -130,9 +131,7 @@ class TokenBars:
 
     def mark(self, step: int | None) -> None:
         """Mark the step whose answer the score is; None marks none."""
-        marked = [] if step is None else [step]
-        data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
-        set_data(self.marked, data)
+        self._step_mark.show(step)
 
     def _draw(self) -> Any:
         root = frame(
@@ -141,10 +140,7 @@ class TokenBars:
         )  # fmt: skip
         whole_steps(root.xaxis)
         root.ygrid.visible = True
-        root.vstrip(
-            "left", "right", source=self.marked,
-            fill_color=AFTER, fill_alpha=0.3, line_color=AFTER, line_width=1.5,
-        )  # fmt: skip
+        self._step_mark.draw(root)
         root.add_layout(Span(location=0, dimension="width", line_color=BEFORE, line_width=1))
         bars = root.vbar(
             x="middle", top="credit", width="width", source=self.source, fill_color="color",
@@ -172,10 +168,7 @@ class TokenBars:
         }
 
     def _zoomed(self, event: Any) -> None:
-        if event.x0 is None or event.x1 is None or not len(self._values):
-            return
-        wanted = raster.visible(len(self._values), event.x0, event.x1, raster.COLUMNS)
-        if not self._shown.covers(wanted):
+        if raster.zoomed_out_of(self._shown, event, len(self._values), raster.COLUMNS):
             self._paint(event.x0, event.x1)
 
     def _tapped(self, event: Any) -> None:

@@ -23,13 +23,12 @@ from grulens.views.figure.canvas import (
     fit,
     frame,
     legend,
-    set_data,
     steps,
     stretch,
     whole_steps,
     zooming,
 )
-from grulens.views.figure.palette import AFTER
+from grulens.views.figure.marks import StepMark
 from grulens.views.figure.tokens import plain, visible_name, visible_text
 
 #: Okabe and Ito's colours (2008), and a dash each, so that print in grey tells them apart too.
@@ -62,7 +61,8 @@ class LensLines:
         self._shown = raster.Span(0, 0, 1)
         self._names = tuple(f"line {i}" for i in range(len(LINES)))
         self.source = ColumnDataSource({f: [] for f in ("step", "token", "said", *self._names)})
-        self.mark = ColumnDataSource({"left": [], "right": []})
+        self._step_mark = StepMark()
+        self.mark = self._step_mark.source
         self.root, self._items = self._draw()
         self.root.on_event(Tap, self._tapped)
         self.root.on_event(RangesUpdate, self._zoomed)
@@ -118,9 +118,7 @@ class LensLines:
     def select(self, step: int | None) -> None:
         """Mark a step, None marks none; tells no listener."""
         self.step = step
-        marked = [] if step is None else [step]
-        data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
-        set_data(self.mark, data)
+        self._step_mark.show(step)
 
     def _draw(self) -> tuple[Any, list[Any]]:
         root = frame(
@@ -129,10 +127,7 @@ class LensLines:
         )  # fmt: skip
         whole_steps(root.xaxis)
         root.ygrid.visible = True
-        root.vstrip(
-            "left", "right", source=self.mark,
-            fill_color=AFTER, fill_alpha=0.3, line_color=AFTER, line_width=1.5,
-        )  # fmt: skip
+        self._step_mark.draw(root)
         items = []
         for name, (color, dash) in zip(self._names, LINES, strict=True):
             line = root.line(
@@ -175,10 +170,7 @@ class LensLines:
 
     def _zoomed(self, event: Any) -> None:
         time = self._values.shape[1]
-        if event.x0 is None or event.x1 is None or not time:
-            return
-        wanted = raster.visible(time, event.x0, event.x1, 2 * raster.COLUMNS)
-        if not self._shown.covers(wanted):
+        if raster.zoomed_out_of(self._shown, event, time, 2 * raster.COLUMNS):
             self._paint(event.x0, event.x1)
 
     def _tapped(self, event: Any) -> None:

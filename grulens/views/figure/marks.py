@@ -12,6 +12,7 @@ from typing import Any, Final
 from bokeh.models import ColumnDataSource
 
 from grulens.views.figure.canvas import set_data
+from grulens.views.figure.palette import AFTER
 from grulens.views.figure.raster import runs
 
 #: What is outlined keeps at least this many pixels inside, or a thin row would be covered.
@@ -45,6 +46,51 @@ class Marks:
         drawn = list(boxes)
         data = {side: [box[i] for box in drawn] for i, side in enumerate(SIDES)}
         set_data(self.source, data)
+
+
+class StepMark:
+    """A strip over one step of each figure that it is drawn on.
+
+    Attributes:
+        source: where the strip begins and ends; empty where no step is marked.
+
+    >>> mark = StepMark()
+    >>> mark.show(3)
+    >>> mark.source.data
+    {'left': [2.5], 'right': [3.5]}
+    """
+
+    def __init__(self) -> None:
+        self.source = ColumnDataSource({"left": [], "right": []})
+
+    def draw(self, root: Any) -> None:
+        """Draw it on a figure, too."""
+        root.vstrip(
+            "left", "right", source=self.source,
+            fill_color=AFTER, fill_alpha=0.3, line_color=AFTER, line_width=1.5,
+        )  # fmt: skip
+
+    def show(self, step: int | None) -> None:
+        """Mark a step; None marks none."""
+        marked = [] if step is None else [step]
+        data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
+        set_data(self.source, data)
+
+
+def rings(root: Any, x: str, y: str, source: ColumnDataSource, size: int) -> None:
+    """Draw a ring around each chosen dot, black on white, so that it is seen on any ground.
+
+    Args:
+        root: the figure.
+        x: the column of `source` that has the dots' x.
+        y: the column that has their y.
+        source: the chosen dots.
+        size: the diameter in pixels.
+    """
+    for color, width in (("white", 4.0), ("black", 2.0)):
+        root.scatter(
+            x, y, source=source, size=size, fill_color=None, line_color=color, line_width=width
+        )
 
 
 def outlines(cells: Iterable[int], axis: Any, pixels: int) -> list[tuple[float, float]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -89,6 +89,20 @@ def with_margin(span: Span, length: int) -> Span:
     """
     margin = (span.stop - span.start) // 2 // span.block * span.block
     return Span(max(0, span.start - margin), min(length, span.stop + margin), span.block)
+
+
+def zoomed_out_of(shown: Span, event: Any, length: int, limit: int) -> bool:
+    """Whether a zoom along time shows cells that a picture does not have at that detail.
+
+    Args:
+        shown: what the picture has.
+        event: the zoom, a `RangesUpdate`.
+        length: how many cells there are.
+        limit: how many blocks are drawn at most.
+    """
+    if event.x0 is None or event.x1 is None or not length:
+        return False
+    return not shown.covers(visible(length, event.x0, event.x1, limit))
 
 
 def scale(signal: Signal | str, values: Float[np.ndarray, "*shape"]) -> tuple[float, float]:

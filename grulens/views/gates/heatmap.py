@@ -13,10 +13,11 @@ Tap: one unit. Shift or ctrl and tap: add or take away. Drag: units × steps. Do
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from bokeh.events import DoubleTap, RangesUpdate, SelectionGeometry, Tap
+from bokeh.events import RangesUpdate
 from bokeh.models import (
     BoxSelectTool,
     BoxZoomTool,
@@ -45,6 +46,7 @@ from grulens.views.figure.canvas import (
     tell,
     whole_steps,
 )
+from grulens.views.figure.choosing import Ends, on_choosing
 from grulens.views.figure.marks import Marks, outlines
 from grulens.views.figure.palette import COLORS, LEVELS, PALETTE
 from grulens.views.figure.tokens import plain, several, visible_text
@@ -110,9 +112,8 @@ class Heatmap:
         self.columns = ColumnDataSource({"token": []})
         self.root = self._draw(height)
         if live:
-            self.root.on_event(Tap, self._tapped)
-            self.root.on_event(DoubleTap, lambda _: tell(self._time_listeners, ()))
-            self.root.on_event(SelectionGeometry, self._dragged)
+            all_steps = partial(tell, self._time_listeners, ())
+            on_choosing(self.root, tap=self._tapped, drag=self._dragged, clear=all_steps)
             self.root.on_event(RangesUpdate, self._zoomed)
 
     def on_units(self, listener: Listener) -> None:
@@ -299,10 +300,8 @@ class Heatmap:
             return
         tell(self._unit_listeners, tapped(event, int(self._units[row]), self.units))
 
-    def _dragged(self, event: Any) -> None:
-        box = dict(event.geometry or {})
-        if not event.final or box.get("type") != "rect" or not self._values.size:
-            return
-        rows = inside(box["y0"], box["y1"], self._values.shape[0])
-        tell(self._unit_listeners, self._units[list(rows)].tolist())
-        tell(self._time_listeners, inside(box["x0"], box["x1"], self._values.shape[1]))
+    def _dragged(self, x: Ends, y: Ends) -> None:
+        if self._values.size:
+            units, time = self._values.shape
+            tell(self._unit_listeners, self._units[list(inside(*y, units))].tolist())
+            tell(self._time_listeners, inside(*x, time))

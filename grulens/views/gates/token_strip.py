@@ -10,10 +10,11 @@ which Bokeh draws as plain characters, in two sets: black on light cells, white 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from bokeh.events import DoubleTap, RangesUpdate, SelectionGeometry, Tap
+from bokeh.events import RangesUpdate
 from bokeh.models import (
     BoxSelectTool,
     ColumnDataSource,
@@ -38,6 +39,7 @@ from grulens.views.figure.canvas import (
     tapped,
     tell,
 )
+from grulens.views.figure.choosing import Ends, on_choosing
 from grulens.views.figure.marks import Marks
 from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK
 from grulens.views.figure.tokens import visible_name, visible_text
@@ -96,9 +98,8 @@ class TokenStrip:
         self.cells = ColumnDataSource({"token": [], "white": []})
         self.root = self._draw()
         if live:
-            self.root.on_event(Tap, self._tapped)
-            self.root.on_event(DoubleTap, lambda _: tell(self._time_listeners, ()))
-            self.root.on_event(SelectionGeometry, self._dragged)
+            all_steps = partial(tell, self._time_listeners, ())
+            on_choosing(self.root, tap=self._tapped, drag=self._dragged, clear=all_steps)
             self.root.on_event(RangesUpdate, self._zoomed)
 
     def on_times(self, listener: Listener) -> None:
@@ -216,10 +217,7 @@ class TokenStrip:
     # ── what a person does ───────────────────────────────────────────────────────────────────
 
     def _zoomed(self, event: Any) -> None:
-        if event.x0 is None or event.x1 is None or not len(self._values):
-            return
-        wanted = raster.visible(len(self._values), event.x0, event.x1, self._limit)
-        if not self._shown.covers(wanted):
+        if raster.zoomed_out_of(self._shown, event, len(self._values), self._limit):
             self._paint(event.x0, event.x1)
 
     def _tapped(self, event: Any) -> None:
@@ -227,10 +225,8 @@ class TokenStrip:
         if 0 <= step < len(self._values):
             tell(self._time_listeners, tapped(event, step, self.times))
 
-    def _dragged(self, event: Any) -> None:
-        box = dict(event.geometry or {})
-        if event.final and box.get("type") == "rect":
-            tell(self._time_listeners, inside(box["x0"], box["x1"], len(self._values)))
+    def _dragged(self, x: Ends, _: Ends) -> None:
+        tell(self._time_listeners, inside(*x, len(self._values)))
 
 
 def _called(names: bool) -> Callable[[object], str]:

@@ -12,10 +12,10 @@ An axis of powers of ten holds neither 0 nor infinity: those stand at its ends, 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from bokeh.events import DoubleTap, SelectionGeometry, Tap
 from bokeh.models import BoxSelectTool, ColumnDataSource, CustomJSTickFormatter, HoverTool, Range1d
 from jaxtyping import Float
 
@@ -31,6 +31,8 @@ from grulens.views.figure.canvas import (
     tell,
     whole_steps,
 )
+from grulens.views.figure.choosing import Ends, on_choosing
+from grulens.views.figure.marks import rings
 from grulens.views.figure.palette import ACCENT
 from grulens.views.figure.tokens import plain
 
@@ -56,9 +58,12 @@ class HalfLives:
         self.source = ColumnDataSource({name: [] for name in (*fields, "marker")})
         self.chosen = ColumnDataSource({"place": [], "at": []})
         self.root = self._draw(height)
-        self.root.on_event(Tap, self._tapped)
-        self.root.on_event(DoubleTap, lambda _: tell(self._listeners, ()))
-        self.root.on_event(SelectionGeometry, self._dragged)
+        on_choosing(
+            self.root,
+            tap=self._tapped,
+            drag=self._dragged,
+            clear=partial(tell, self._listeners, ()),
+        )
 
     def on_units(self, listener: Listener) -> None:
         """Call `listener(units)` when a person chooses units; never from `select`."""
@@ -151,11 +156,7 @@ class HalfLives:
             "place", "at", source=self.source, marker="marker", size=6, fill_color=ACCENT["keep"],
             line_color=None,
         )  # fmt: skip
-        for color, width in (("white", 4.0), ("black", 2.0)):
-            root.scatter(
-                "place", "at", source=self.chosen, size=12, fill_color=None, line_color=color,
-                line_width=width,
-            )  # fmt: skip
+        rings(root, "place", "at", self.chosen, 12)
         self._hover = HoverTool(renderers=[dots], mode="vline")
         root.add_tools(self._hover)
         return root
@@ -167,11 +168,8 @@ class HalfLives:
         if 0 <= place < len(self._order):
             tell(self._listeners, tapped(event, self._order[place], self.units))
 
-    def _dragged(self, event: Any) -> None:
-        box = dict(event.geometry or {})
-        if event.final and box.get("type") == "rect":
-            chosen = inside(box["x0"], box["x1"], len(self._order))
-            tell(self._listeners, (self._order[place] for place in chosen))
+    def _dragged(self, x: Ends, _: Ends) -> None:
+        tell(self._listeners, (self._order[place] for place in inside(*x, len(self._order))))
 
 
 def _marker(value: float, low: float, high: float) -> str:

@@ -187,10 +187,7 @@ class QueryBars:
         }
 
     def _zoomed(self, event: Any) -> None:
-        if event.x0 is None or event.x1 is None or not len(self._values):
-            return
-        wanted = raster.visible(len(self._values), event.x0, event.x1, raster.COLUMNS)
-        if not self._shown.covers(wanted):
+        if raster.zoomed_out_of(self._shown, event, len(self._values), raster.COLUMNS):
             self._paint(event.x0, event.x1)
 
 

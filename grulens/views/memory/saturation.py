@@ -15,11 +15,11 @@ or take away. Drag: all units in the box. Double tap: none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any, Final
 
 import numpy as np
-from bokeh.events import DoubleTap, SelectionGeometry, Tap
 from bokeh.models import BoxSelectTool, ColumnDataSource, HoverTool, Range1d
 from bokeh.models.annotations import LegendItem
 from jaxtyping import Float, Int
@@ -34,6 +34,8 @@ from grulens.views.figure.canvas import (
     tapped,
     tell,
 )
+from grulens.views.figure.choosing import Ends, on_choosing
+from grulens.views.figure.marks import rings
 from grulens.views.figure.palette import ACCENT, BEFORE
 
 MARKERS: Final = ("circle", "square", "triangle", "diamond", "star")
@@ -62,9 +64,12 @@ class SaturationPlot:
         self.sources = {gate.name: ColumnDataSource(empty) for gate in gates}
         self.chosen = ColumnDataSource({"shut": [], "open": []})
         self.root = self._draw(height)
-        self.root.on_event(Tap, self._tapped)
-        self.root.on_event(DoubleTap, lambda _: tell(self._listeners, ()))
-        self.root.on_event(SelectionGeometry, self._dragged)
+        on_choosing(
+            self.root,
+            tap=self._tapped,
+            drag=self._dragged,
+            clear=partial(tell, self._listeners, ()),
+        )
 
     def on_units(self, listener: Listener) -> None:
         """Call `listener(units)` when a person chooses units; never from `select`."""
@@ -137,11 +142,7 @@ class SaturationPlot:
             drawn.nonselection_glyph = None
             items.append(LegendItem(label=gate.title, renderers=[drawn]))
             dots.append(drawn)
-        for color, width in (("white", 4.0), ("black", 2.0)):
-            root.scatter(
-                "shut", "open", source=self.chosen, size=13, fill_color=None, line_color=color,
-                line_width=width,
-            )  # fmt: skip
+        rings(root, "shut", "open", self.chosen, 13)
         root.add_layout(legend(items), "above")
         fields = [
             ("unit", "@unit"),
@@ -164,11 +165,8 @@ class SaturationPlot:
             unit = int(np.argwhere(np.array(far) == nearest)[0][1])
             tell(self._listeners, tapped(event, unit, self.units))
 
-    def _dragged(self, event: Any) -> None:
-        box = dict(event.geometry or {})
-        if not event.final or box.get("type") != "rect":
-            return
-        (left, right), (low, high) = sorted((box["x0"], box["x1"])), sorted((box["y0"], box["y1"]))
+    def _dragged(self, x: Ends, y: Ends) -> None:
+        (left, right), (low, high) = x, y
         within: set[int] = set()
         for source in self.sources.values():
             shut, open_ = (np.asarray(source.data[name]) for name in ("shut", "open"))

@@ -26,11 +26,11 @@ from grulens.views.figure.canvas import (
     fit,
     frame,
     legend,
-    set_data,
     steps,
     stretch,
     whole_steps,
 )
+from grulens.views.figure.marks import StepMark
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import plain
 from grulens.views.readout.class_bars import ClassBars
@@ -65,7 +65,8 @@ class OutputChart:
         self.along = ColumnDataSource(
             {name: [] for name in ("step", "middle", "width", "divergence")}
         )
-        self.mark = ColumnDataSource({"left": [], "right": []})
+        self._step_mark = StepMark()
+        self.mark = self._step_mark.source
         self.values = ColumnDataSource({"step": [], "before": [], "after": []})
         self._time = self._draw_time()
         self.classes = ClassBars()
@@ -180,7 +181,7 @@ class OutputChart:
             x="middle", top="divergence", width="width", source=self.along,
             fill_color=AFTER, line_color=None,
         )  # fmt: skip
-        self._add_mark(root)
+        self._step_mark.draw(root)
         root.add_tools(
             HoverTool(
                 renderers=[bars],
@@ -202,7 +203,7 @@ class OutputChart:
                 "step", name, source=self.values, line_color=color, line_width=2, line_dash=dash
             )
             items.append(LegendItem(label=name, renderers=[line]))
-        self._add_mark(root)
+        self._step_mark.draw(root)
         root.add_layout(legend(items), "above")
         root.add_tools(
             HoverTool(
@@ -212,12 +213,6 @@ class OutputChart:
             )
         )
         return root
-
-    def _add_mark(self, root: Any) -> None:
-        root.vstrip(
-            "left", "right", source=self.mark,
-            fill_color=AFTER, fill_alpha=0.3, line_color=AFTER, line_width=1.5,
-        )  # fmt: skip
 
     def _paint(self, x0: float | int, x1: float | int) -> None:
         span = self._shown = raster.with_margin(
@@ -239,17 +234,12 @@ class OutputChart:
 
     def _mark(self, step: int | None) -> None:
         self.step = step
-        marked = [] if step is None or self._length == 1 else [step]
-        data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
-        set_data(self.mark, data)
+        self._step_mark.show(None if self._length == 1 else step)
 
     # ── what a person does ───────────────────────────────────────────────────────────────────
 
     def _zoomed(self, event: Any) -> None:
-        if event.x0 is None or event.x1 is None or not self._length:
-            return
-        wanted = raster.visible(self._length, event.x0, event.x1, raster.COLUMNS)
-        if not self._shown.covers(wanted):
+        if raster.zoomed_out_of(self._shown, event, self._length, raster.COLUMNS):
             self._paint(event.x0, event.x1)
 
     def _tapped(self, event: Any) -> None:
