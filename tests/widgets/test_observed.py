@@ -166,11 +166,21 @@ def test_a_study_works_or_says_by_name_why_not(name: str, study: str) -> None:
     panel.wait()
     assert (lens._errors.value, lens.studies._errors.value, panel._errors.value) == ("", "", "")
     text = said(panel)
-    if study in ("credit", "phrases", "motion"):
+    if study in ("phrases", "motion"):
         assert "layer 'cell' was observed in its module's own forward" in text
+    if study == "credit":
+        assert panel.credit.layer == "x"
+        assert "This is credit of x, which the model itself is given" in text
+        panel.method = "relevance (LRP)"
+        panel.wait()
+        assert "No credit by relevance" in said(panel)
+        panel.method = "input × gradient"
+        panel.wait()
+        before = panel.credit.tokens
     lens.session.add(scale("cell", "h", [0], by=0.5))  # and goes on to do so
     panel.wait()
     assert panel._errors.value == ""
+    assert study != "credit" or not torch.equal(panel.credit.tokens, before)
     assert lens.still()
 
 

@@ -197,8 +197,13 @@ def _block(model: nn.Module, edits: Sequence[EditLike], keep: Sequence[str] | No
     )  # fmt: skip
 
 
-def ran(call: Callable[[], Any], *watches: Watch) -> Any:
+def ran(call: Callable[[], Any], *watches: Watch, unedited: Recording | None = None) -> Any:
     """What a call into the models of some watches returns, their runs begun and checked.
+
+    Args:
+        call: the call.
+        *watches: the watches.
+        unedited: the run to which their relative edits refer; None is the same call, unedited.
 
     Runs that grulens makes itself are not those of a recording around it.
     """
@@ -206,7 +211,7 @@ def ran(call: Callable[[], Any], *watches: Watch) -> Any:
         for watch in watches:
             watch.run = watch.began(Outermost(call))
             if watch.relative:
-                watch.run.unedited = unedited_run(watch, call)
+                watch.run.unedited = unedited or unedited_run(watch, call)
         output = began(call)
         for watch in watches:
             watch.observed_ran(watch.observing, watch.run)

@@ -46,13 +46,13 @@ class Reads:
             if isinstance(one, Tensor) and one.is_floating_point()
         ]
 
-    def check(self, moved: Reads, sources: Sequence[Tensor], layer: str, instead: str) -> None:
+    def check(self, moved: Reads, sources: Sequence[Tensor], of: str, instead: str) -> None:
         """Raise unless gradients by `sources` say of all that is read how it moves with them.
 
         Args:
             moved: what was read when these had other values.
             sources: leaves of the graph.
-            layer: the layer that they belong to.
+            of: what they are, in words: "layer 'l0'".
             instead: what needs no gradient.
 
         Raises:
@@ -63,7 +63,7 @@ class Reads:
             same = value.shape != other.shape or torch.equal(value, other)
             if not same and not leads_back(node, known):
                 raise RecordingError(
-                    f"{what} moves with layer {layer!r}, and the model hands it on without its "
+                    f"{what} moves with {of}, and the model hands it on without its "
                     "graph (.detach(), .data, torch.no_grad(), numpy), so gradients leave that "
                     f"way out: expected a graph without a cut; {instead}, or let the model keep "
                     "its graph"

@@ -25,7 +25,7 @@ class Credit(Result):
         method: what gave the credit, such as "integrated gradients".
         layer: the layer that was asked about: the one whose input is credited, or, where a linear
             readout is taken apart, the one it reads; the input is then that of the lowest layer
-            under it.
+            under it. Or the argument of the model that is credited.
         score: the number that is explained (batch,).
         inputs: the share of each coordinate of the layer's input (batch, time, input); zero on
             padding.

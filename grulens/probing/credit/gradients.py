@@ -62,6 +62,10 @@ def integrated_gradients(
     Where a module is called step by step, every call reads its own part of the path, even one that
     the model would compute from earlier states; the first state is that of the first call.
 
+    An argument of the model is credited as it is given, laid out as (batch, time, input): rows
+    first, or behind the steps; one step where it has no axis of the layer's steps. There is no
+    first state then. What else the model is given stays as it is, and is part of `bias`.
+
     The steps run one after another, and a run leaves nothing behind: memory is that of one run with
     its graph. Rows are taken not to act on each other.
 
@@ -74,7 +78,9 @@ def integrated_gradients(
             a row, -1 or "final".
         readout: in place of target and step, from the model's output to the score: (batch,), or
             one number for batch 1.
-        input_of: the layer whose input is credited; None is the first one that runs.
+        input_of: the layer whose input is credited, or the name of an argument of the model: a
+            floating tensor that it is given. None is the first layer that runs; where that was
+            observed, whose input only its module knows, it is the model's only floating argument.
         baseline: x': a number, or a tensor that broadcasts to the layer's input (batch, time,
             input). Padding stays as it is.
         steps: points on the way; the gap says whether they are enough.
@@ -167,7 +173,9 @@ def input_x_gradient(
             a row, -1 or "final".
         readout: in place of target and step, from the model's output to the score: (batch,), or
             one number for batch 1.
-        input_of: the layer whose input is credited; None is the first one that runs.
+        input_of: the layer whose input is credited, or the name of an argument of the model: a
+            floating tensor that it is given. None is the first layer that runs; where that was
+            observed, whose input only its module knows, it is the model's only floating argument.
         edits: what is changed in the run: the credit is that of the edited model.
         call: the name of the method that is the run; None is the model itself; as for `record`.
         inputs: all arguments of the run as (args, kwargs), as for `record`.

@@ -76,7 +76,8 @@ class Estimates:
             reads, values = self._run(zeros)
             self._total = self._gradients(values, zeros)
         leaves = list(zeros.values())
-        reads.check(moved, leaves, experiment.layer, 'use method="exact"')
+        of = f"layer {experiment.layer!r}"
+        reads.check(moved, leaves, of, 'use method="exact"')
         nudges = self._nudges(zeros)
         direct = DirectRun(experiment.model, experiment.layer, experiment.unedited, nudges)
         with as_it_was(experiment.model, grad=True):

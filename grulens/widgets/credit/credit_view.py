@@ -23,6 +23,10 @@ ELSEWHERE: Final = (
     "This method explains {}, the layer that the readout reads, by its own steps; the layer shown "
     "is {}."
 )
+INPUT: Final = (
+    "This is credit of {}, which the model itself is given: what an observed layer reads, only its "
+    "module knows."
+)
 QUANTITY: Final = {"logits": "logit of ", "probability": "probability of ", "value": ""}
 
 
@@ -101,22 +105,33 @@ class CreditView:
             if not wanted():
                 raise Overtaken
             self.found = found
+            # the model's own input has the steps of the layer shown, or none
+            layer = found.layer if found.layer in session.baseline else session.layer
+            stepwise = found.inputs.shape[1] == session.baseline[layer].shape[1]
+            mask = session.baseline[layer].mask[request.row].cpu().numpy()
             self.figure.update(
-                found, request.row, tokens=session.tokens_of(found.layer, request.row),
-                mask=session.baseline[found.layer].mask[request.row].cpu().numpy(),
-                title=f"{found.method} · {found.layer}",
+                found, request.row,
+                tokens=session.tokens_of(layer, request.row) if stepwise else None,
+                mask=mask if stepwise else None, title=f"{found.method} · {found.layer}",
             )  # fmt: skip
             over_time = self.steps == found.inputs.shape[1]
             self.figure.bars.mark(request.step if over_time else None)
             self.select()
+            if found.layer not in session.baseline:
+                return self._words(found, request), INPUT.format(found.layer)
             if not self._elsewhere:
                 return self._words(found, request), HINT
             return self._words(found, request), ELSEWHERE.format(found.layer, session.layer)
 
     @property
     def _elsewhere(self) -> bool:
-        """Whether the credit is for the steps of another layer than the one shown."""
-        return self.found is not None and self.found.layer != self.session.layer
+        """Whether the credit is for other steps than those of the layer shown."""
+        found, session = self.found, self.session
+        if found is None:
+            return False
+        if found.layer not in session.baseline:
+            return found.inputs.shape[1] != session.now.shape[1]
+        return found.layer != session.layer
 
     def _on_times(self, times: Positions) -> None:
         if not self._elsewhere:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from grulens.errors import ReadoutError
+from grulens.models.observed import ObservedLayer
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.gradients import input_x_gradient, integrated_gradients
 from grulens.probing.credit.relevance import layerwise_relevance
@@ -51,16 +52,21 @@ def score_of(session: Session, step: int, klass: int) -> Callable[[Any], Tensor]
     return score
 
 
+def credited(session: Session) -> str | None:
+    """Whose input is credited: the layer's, or the model's own where the layer was observed."""
+    return None if isinstance(session.now, ObservedLayer) else session.layer
+
+
 def _integrated(session: Session, step: int, klass: int, told: Told) -> Credit:
     return integrated_gradients(
-        session.model, readout=score_of(session, step, klass), input_of=session.layer,
+        session.model, readout=score_of(session, step, klass), input_of=credited(session),
         edits=session.on, progress=told, call=session.call, inputs=session.given,
     )  # fmt: skip
 
 
 def _times_gradient(session: Session, step: int, klass: int, told: Told) -> Credit:
     return input_x_gradient(
-        session.model, readout=score_of(session, step, klass), input_of=session.layer,
+        session.model, readout=score_of(session, step, klass), input_of=credited(session),
         edits=session.on, call=session.call, inputs=session.given,
     )  # fmt: skip
 
