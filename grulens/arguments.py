@@ -7,15 +7,24 @@ was expected and what came, and not by a checker of annotations.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torch import Tensor, dtype
 
 if TYPE_CHECKING:
     import os
 
+    import onnx
+    from numpy.typing import ArrayLike
+    from pandas import DataFrame
+    from torch import nn
+    from torch.nn.utils.rnn import PackedSequence
+
+    from grulens.cells.cell import RecurrentCell
+    from grulens.models.adapters.adapter import SequenceAdapter, StepAdapter
     from grulens.models.call.place import EditLike
     from grulens.models.recording import LayerRecording, Recording
+    from grulens.probing.edits.sources import Source
 
     Units = int | slice | Sequence[int] | Sequence[bool] | Tensor | None
     """Units of a layer: one, a slice, several, or a bool mask (unit,); None is all."""
@@ -26,14 +35,20 @@ if TYPE_CHECKING:
     Rows = int | slice | Sequence[int] | Sequence[bool] | Tensor | None
     """Rows of the batch, likewise, or a bool mask (batch,)."""
 
+    Positions = int | slice | tuple[int, ...] | tuple[bool, ...] | None
+    """Units, steps or rows as an edit keeps them; None is all."""
+
     Amount = float | Tensor
     """A number, or a tensor that broadcasts to what is changed."""
+
+    EditAmount: TypeAlias = "float | str | Tensor | Source"
+    """What an edit keeps of the numbers it puts in: "mean" is a string, a patch has a `Source`."""
 
     AblateTo = Literal["mean"] | float | Tensor
     """What a unit is set to: a number, values, or its mean over the unedited run."""
 
     Readout = Callable[[Any], Tensor]
-    """From a model's whole output to the numbers that are asked about."""
+    """From a model's whole output to the numbers that are measured."""
 
     TargetClass = int | tuple[int, int]
     """A class; or a pair, a class and the one it is compared with."""
@@ -42,7 +57,7 @@ if TYPE_CHECKING:
     """Where an answer is read: a step, negative from each row's end; or each row's last state."""
 
     HeadLike = Callable[[Tensor], Tensor] | None
-    """What reads states (..., unit): an nn.Linear, a `grulens.credit.Head`; None is to be found."""
+    """What reads states (..., unit): an nn.Linear, a `grulens.credit.Head`; None looks for it."""
 
     Precision = dtype | None
     """torch.float32 or torch.float64 to compute in; None is the recording's own."""
@@ -71,13 +86,13 @@ if TYPE_CHECKING:
     Edits = EditLike | Sequence[EditLike]
     """What is changed in a run: an edit, or several in the order in which they act."""
 
-    PatchSource = Recording | LayerRecording
+    PatchSource: TypeAlias = "Recording | LayerRecording"
     """Another run, or one layer of it, whose values are put into this one."""
 
     Given = Any
     """What a model is given: one argument, a tuple of arguments, a dict of named ones, or both."""
 
-    Whole = int
+    Integer = int
     """A whole number: a row, a count of steps or units, bytes."""
 
     Number = float
@@ -106,9 +121,58 @@ if TYPE_CHECKING:
 
     Path = str | os.PathLike[str]
     """Where a file lies."""
+
+    Frame = DataFrame
+    """A pandas.DataFrame, which only users of `to_frame` need pandas for."""
+
+    ModuleClass = type[nn.Module]
+    """A class of modules."""
+
+    AdapterLike: TypeAlias = "StepAdapter | SequenceAdapter | None"
+    """The adapter of a class of modules; None is no adapter."""
+
+    CellOf = Callable[[Any], RecurrentCell]
+    """From a module to the cell that it computes."""
+
+    CellsOf = Callable[[Any], Sequence[RecurrentCell | tuple[RecurrentCell, RecurrentCell]]]
+    """From a module to its cells: one a level, or a pair (forward, reverse) a level."""
+
+    ReadArguments = Callable[..., tuple[Tensor | PackedSequence, Tensor | None]] | None
+    """From a module and the arguments of its forward to its input and the state it begins with."""
+
+    ReadStates = Callable[..., Tensor | PackedSequence] | None
+    """From a module and what its forward returned to its states."""
+
+    MakeResult = Callable[..., Any] | None
+    """From a module and its states to what its forward returns."""
+
+    Elementwise = Callable[[Tensor], Tensor]
+    """A function from a tensor to one of the same shape and dtype: an activation."""
+
+    KerasWeights = Sequence[ArrayLike]
+    """The arrays that `layer.get_weights()` of Keras gives."""
+
+    KerasActivation = str | Callable[[Tensor], Tensor] | None
+    """Keras' name of an activation, or a function on tensors; None is the identity."""
+
+    KerasVersion = Literal[2, 3] | None
+    """The major version of Keras; None where the activations do not depend on it."""
+
+    OnnxModel = str | os.PathLike[str] | onnx.ModelProto
+    """An ONNX file, or what `onnx.load` gives."""
+
+    NodeName = str | None
+    """The name of a node of an ONNX graph; None is the only one of its kind."""
+
+    NodeDirection = Literal["forward", "reverse"]
+    """A direction of an ONNX node."""
 else:
     AblateTo = SignalName = Encode = Decode = Any
+    Positions = EditAmount = Any
     Units = Times = Rows = Amount = Readout = TargetClass = Step = Any
     HeadLike = Precision = MethodName = Inputs = LayerName = LayerNames = Edits = Any
-    PatchSource = Given = Whole = Number = Numbers = BlockSize = MergeBy = Any
-    SweepMethod = Direction = Phrases = Pairs = Path = Any
+    PatchSource = Given = Integer = Number = Numbers = BlockSize = MergeBy = Any
+    SweepMethod = Direction = Phrases = Pairs = Path = Frame = Any
+    ModuleClass = AdapterLike = CellOf = CellsOf = ReadArguments = ReadStates = MakeResult = Any
+    Elementwise = KerasWeights = KerasActivation = KerasVersion = Any
+    OnnxModel = NodeName = NodeDirection = Any

@@ -3,8 +3,8 @@
 `find_fixed_points` finds the states that do not move (of an observed cell at a step that
 `observed_step` takes out of a run), `jacobian` has the derivatives of a step
 (`jacobian_at` those of a step of a recorded run, of observed cells too),
-`lyapunov` says whether neighbouring runs part, `trajectories` where states go under an input that
-stays and `unstable_directions` which way they leave a state, `portrait` puts states into their
+`lyapunov` says whether neighbouring runs diverge, `trajectories` where states go under a constant
+input and `unstable_directions` which way they leave a state, `portrait` puts states into their
 principal components; `PhasePortrait` shows all of it on one screen.
 """
 

@@ -46,7 +46,7 @@ class Result:
                 safetensors, the rest as JSON in its metadata; no pickle, and no graph.
 
         Raises:
-            FileError: something in it fits no file.
+            FileError: it holds a value that cannot be written.
             OSError: the file cannot be written.
         """
         tensors: dict[str, Tensor] = {}
@@ -230,7 +230,7 @@ def _value(plain: Any, hint: Any, tensors: dict[str, Tensor]) -> Any:
         return slice(*inside)
     elif tag == "dict" and isinstance(inside, dict):
         return {key: of(item, Any) for key, item in inside.items()}
-    raise FileError(f"nothing is known that is written as {shown(plain)}")
+    raise FileError(f"no value of this version of grulens is written as {shown(plain)}")
 
 
 def _items(hints: Iterable[Any], inside: Sequence[Any]) -> list[Any]:

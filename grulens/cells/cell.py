@@ -38,7 +38,7 @@ class Signal:
     """One signal of a cell.
 
     Attributes:
-        name: by which it is asked for: "r".
+        name: its name: "r".
         words: what it is: "reset gate".
         low: its least value with torch's activations.
         high: its largest value.
@@ -342,7 +342,7 @@ class RecurrentCell(ABC):
 
     @property
     def state_size(self) -> int:
-        """Numbers of one state: the units, as often as the cell has states."""
+        """The size of the whole state: the number of units times the number of states."""
         return len(self.states) * self.hidden_size
 
     def signal(self, name: str) -> Signal:
@@ -353,7 +353,7 @@ class RecurrentCell(ABC):
         raise KeyError(name)
 
     def over(self: Kind, change: Callable[[Tensor], Tensor]) -> Kind:
-        """The same cell over changed weights; `change` is asked for each that is there."""
+        """The same cell with `change` applied to each weight and bias that it has."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         held = {name: getattr(self, name) for name in names}
         changed: dict[str, Any] = {n: None if t is None else change(t) for n, t in held.items()}
@@ -375,7 +375,7 @@ class RecurrentCell(ABC):
 def activated(
     name: str, pre: Tensor, activation: Activation, edit: Edit | None
 ) -> tuple[Tensor, Tensor]:
-    """The argument of an activation and its value, each after what changes it.
+    """The argument of an activation and its value, each after the edits that change it.
 
     Args:
         name: the signal.

@@ -92,12 +92,12 @@ class Layers(tuple[Layer, ...]):
 def layers(model: nn.Module) -> Layers:
     """The recurrent layers of a model: one item per layer and direction, each with a `.name`.
 
-    What is like a layer and cannot be opened is said beside them, and is their `.closed`: a
+    Modules that are like a layer and cannot be opened are listed beside them, in `.closed`: a
     subclass that computes something else, a scripted or quantized layer, an LSTM with projections,
     a class that looks like a GRU and is not registered.
 
-    A module of the user's own that carries a state is listed too: `record` finds its gates in its
-    own forward, and after that the equation stands here.
+    A module of your own that carries a state is listed too: `record` finds its gates in its
+    forward, and from then on the list shows its equation.
 
     Raises:
         NoLayerError: the model holds none; the message says what it holds.

@@ -40,20 +40,21 @@ def record(
     CPU; elsewhere it is refused) the gates are as exact as the precision to which it rounds them.
 
     Args:
-        model: any module that holds an nn.GRU, nn.LSTM or nn.RNN, or cells of them.
+        model: any module that holds recurrent layers: nn.GRU, nn.LSTM, nn.RNN, cells of them, a
+            registered class, or a class of your own that carries a state.
         *args: the model's own arguments.
         edits: what to change on the way, in order; see `editing`.
         layers: names of the layers to keep; None keeps all.
-        call: the name of the method, or of the part, whose call is the run ("generate",
+        call: the name of the method, or of the submodule, whose call is the run ("generate",
             "encoder"); None is the model itself.
-        inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`: for
-            a model whose own keywords are those of this function.
+        inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`; for
+            a model that has keyword arguments of the same names as this function.
         grad: keep the graph. What is computed from the recorded signals then has gradients, and a
             loss of the output can be differentiated by them: `torch.autograd.grad(loss,
-            run["l0"].h)` is the total derivative by that state, what it does to later states
-            included, as that by a `shift` of it. (`loss.backward()` leaves no `.grad` in them.)
-            Where the model detaches a state between two calls it ends there, and
-            torch.autograd.grad warns of that (`GraphCutWarning`).
+            run["l0"].h)` is the total derivative by that state: its effect through later states is
+            included, as in the derivative by the amount of a `shift`. (`loss.backward()` leaves no
+            `.grad` in them.) Where the model detaches a state between two calls, the derivative
+            ends there, and torch.autograd.grad warns of that (`GraphCutWarning`).
         observe: whether cells that grulens does not know are opened by the equation that their
             states obey, which is found in a run before this one; None does so where a module may
             carry a state of its own, and holds no layer that is opened otherwise.
@@ -111,5 +112,5 @@ def record(
         )
     if not recording:
         held = ", ".join(name for all_ in watch.names.values() for name in all_.values())
-        raise RecordingError(f"none of the layers asked for ran in this forward ({held})")
+        raise RecordingError(f"none of the layers to record ran in this forward ({held})")
     return recording

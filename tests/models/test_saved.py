@@ -156,7 +156,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         head = json.loads(file.metadata()["grulens"])
     head["fields"]["layers"] = {"tuple": []}
     save_file(held, path, {"grulens": json.dumps(head)})
-    with pytest.raises(FileError, match="holds a run that is none"):
+    with pytest.raises(FileError, match="holds no whole run"):
         Recording.load(path)
     head["fields"]["layers"] = {"tuple": [{"made": ["SavedLayer", {"name": "l0"}]}]}
     save_file(held, path, {"grulens": json.dumps(head)})

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from grulens.arguments import Frame
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.distinct import distinct, points
 from grulens.cells.dynamics.jacobian import check_cell, dense, fit, jacobian
@@ -44,7 +45,7 @@ class FixedPoints(Result):
 
     Attributes:
         cell: the cell, in float64; or the step of an observed one (`observed_step`).
-        x: the input that stays (input,); empty where it is part of the step.
+        x: the constant input (input,); empty where it is part of the step.
         states: (point, unit).
         residual: norm of F(h) - h at each, (point,); at most `tol`.
         eigenvalues: those of d F / d h, largest modulus first, (point, unit), complex.
@@ -134,7 +135,7 @@ class FixedPoints(Result):
         left = int(self.speed.isnan().sum())
         return stopped(len(self.speed) - left, len(self.speed), "start")
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """A pandas DataFrame, a line a point: its kind, unstable and marginal dims and so on.
 
         Raises:
@@ -188,7 +189,7 @@ def find_fixed_points(
     Args:
         cell: the cell: a GRU of any convention, an RNN, an LSTM; it is read in float64. Or a step
             of an observed cell, what `observed_step` gives.
-        x: the input that stays, (input,); None is zero. An observed step has its own.
+        x: the constant input, (input,); None is zero. An observed step has its own.
         starts: where to search from, (start, unit), of an LSTM h and c side by side; states of a
             recorded run serve well.
         tol: the largest norm of F(h) - h at a fixed point.
@@ -258,7 +259,7 @@ def _of_map(step: StepMap, x: Any, starts: Tensor) -> tuple[Standstill, Tensor, 
 def _of_cell(
     cell: RecurrentCell, x: Any, starts: Tensor
 ) -> tuple[Standstill, Tensor, Tensor, float]:
-    """The same of a cell with its weights, and the input that stays."""
+    """The same of a cell with its weights, and the constant input."""
     eps = torch.finfo(cell.weight_hh.dtype).eps
     cell = cell.over(lambda weight: weight.detach().double())
     like = cell.weight_hh

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.arguments import Frame
 from grulens.cells.activations import with_slope
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.kinds.gru import Cell
@@ -38,7 +39,7 @@ class Jacobian(Result):
         """The parts that have a name, and the total."""
         return {"total": self.total}
 
-    def to_frame(self, row: int = 0) -> Any:
+    def to_frame(self, row: int = 0) -> Frame:
         """A row as a pandas DataFrame, a line a pair of units: how `by` moves `unit`, in parts.
 
         Args:

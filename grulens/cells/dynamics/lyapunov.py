@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from grulens.arguments import Frame
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import check_cell, dense, fit, slope
 from grulens.errors import CellError, shown
@@ -18,7 +18,7 @@ from grulens.results import Result, frame
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Lyapunov(Result):
-    """The spectrum of a trajectory.
+    """The Lyapunov spectrum of a trajectory.
 
     Attributes:
         exponents: (unit,), descending, natural logarithm per step, float64; -inf where a step's
@@ -39,7 +39,7 @@ class Lyapunov(Result):
             return ""
         return f"{gone} of {len(self.exponents)} are -inf: a step's Jacobian is singular there"
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """A pandas DataFrame, a line an exponent, with its band.
 
         Raises:

@@ -15,6 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
+from grulens.arguments import (
+    Elementwise,
+    KerasActivation,
+    KerasVersion,
+    KerasWeights,
+    NodeDirection,
+    NodeName,
+    OnnxModel,
+)
 from grulens.cells.activations import name_of
 from grulens.cells.batched.gru import GRUSteps, gates
 from grulens.cells.batched.steps import Steps
@@ -84,8 +93,8 @@ class Cell(RecurrentCell):
 
     reset_after: bool = True
     # each an Activation; Any, so that a name given instead is refused in words of ours
-    gate: Any = torch.sigmoid
-    candidate: Any = torch.tanh
+    gate: Elementwise = torch.sigmoid
+    candidate: Elementwise = torch.tanh
 
     kind: ClassVar[str] = "GRU"
     blocks: ClassVar[tuple[str, ...]] = ("r", "z", "n")
@@ -166,12 +175,12 @@ class Cell(RecurrentCell):
     @classmethod
     def from_keras(
         cls,
-        weights: Any,
+        weights: KerasWeights,
         *,
         reset_after: bool = True,
-        activation: Any = "tanh",
-        recurrent_activation: Any = "sigmoid",
-        keras_version: Any = None,
+        activation: KerasActivation = "tanh",
+        recurrent_activation: KerasActivation = "sigmoid",
+        keras_version: KerasVersion = None,
     ) -> Cell:
         """The cell of a Keras GRU layer, from what `layer.get_weights()` gives.
 
@@ -181,22 +190,23 @@ class Cell(RecurrentCell):
             w = layer.get_weights()
             pair = Cell.from_keras(w[:3]), Cell.from_keras(w[3:])
 
-        Cells one upon the other (`keras.layers.RNN([GRUCell(4), GRUCell(5)])`) give theirs one
-        after another. A layer with `go_backwards=True` is a reverse cell: flip what it reads.
+        Stacked cells (`keras.layers.RNN([GRUCell(4), GRUCell(5)])`) give their arrays one after
+        another. A layer with `go_backwards=True` is a reverse cell: reverse its input in time.
 
         Args:
             weights: kernel (input, 3 unit), recurrent kernel (unit, 3 unit), and the bias,
                 (2, 3 unit) with `reset_after` and (3 unit,) without, or none; gates packed z, r, n.
                 A bias of (6 unit,) is CuDNNGRU's, and its kernels are read as it keeps them.
             reset_after: where the reset gate acts; False was the default of TensorFlow 1.
-            activation: of the candidate: Keras' name for it, None, or a function on tensors.
-            recurrent_activation: of the gates, likewise.
+            activation: the activation of the candidate: Keras' name, None for the identity, or a
+                function on tensors.
+            recurrent_activation: the activation of the gates, likewise.
             keras_version: 2 or 3; needed for "hard_sigmoid", which is another function in each.
 
         Raises:
             CellError: the arrays are not those of one GRU layer.
-            ConventionError: an activation that is not known, a hard sigmoid of no said version, a
-                bias that belongs to the other `reset_after`.
+            ConventionError: an activation is unknown, "hard_sigmoid" comes without `keras_version`,
+                or the bias belongs to the other `reset_after`.
 
         >>> kernel, recurrent, bias = torch.zeros(2, 9), torch.zeros(3, 9), torch.zeros(9)
         >>> Cell.from_keras([kernel, recurrent, bias], reset_after=False)
@@ -213,12 +223,14 @@ class Cell(RecurrentCell):
         )
 
     @classmethod
-    def from_onnx(cls, path: Any, *, node: Any = None, direction: Any = "forward") -> Cell:
+    def from_onnx(
+        cls, path: OnnxModel, *, node: NodeName = None, direction: NodeDirection = "forward"
+    ) -> Cell:
         """The cell of a GRU node in an ONNX file, with the convention the node states.
 
-        Where the reset gate acts, the activations and their clip come from the node. Its layout,
-        sequence_lens and initial_h say how it is called, and are no part of the cell. A node that
-        runs in reverse only gives a reverse cell: flip what it reads.
+        The node says where the reset gate acts, and has the activations and their clip. Its layout,
+        sequence_lens and initial_h belong to a call and not to the cell. A node that runs in
+        reverse only gives a reverse cell: reverse its input in time.
 
         Args:
             path: a .onnx file, or an `onnx.ModelProto`. The package onnx must be installed.
@@ -227,10 +239,10 @@ class Cell(RecurrentCell):
             direction: "forward" or "reverse"; a bidirectional node has both.
 
         Raises:
-            CellError: the model has no such node, its weights are no constants, or the file is no
-                whole model.
-            ConventionError: the node does not run in this direction, or an activation or attribute
-                of it is not settled.
+            CellError: the model has no such node, its weights are not constants, or the file is
+                damaged.
+            ConventionError: the node does not run in this direction, or its activations or
+                attributes do not determine one GRU.
             MissingPackageError: onnx is not installed.
             OSError: the file cannot be opened.
 

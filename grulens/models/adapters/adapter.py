@@ -8,7 +8,6 @@ every run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from grulens.arguments import CellOf, CellsOf, MakeResult, ReadArguments, ReadStates
 from grulens.errors import AdapterError
 from grulens.models.adapters.adapter_calls import (
     call_adapter,
@@ -26,7 +26,7 @@ from grulens.models.adapters.adapter_calls import (
 )
 from grulens.models.adapters.again import replaced
 from grulens.models.call.call import Call, Cells, Run
-from grulens.models.call.layout import Dense, Form, Packed
+from grulens.models.call.layout import Dense, Layout, Packed
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Those of one call, and those that it names."""
@@ -100,11 +100,11 @@ class StepAdapter:
     >>> register(Mine, None)
     """
 
-    cells: Callable[[Any], Any]
+    cells: CellOf
     _: KW_ONLY
-    arguments: Callable[..., Any] | None = None
-    state: Callable[..., Any] | None = None
-    result: Callable[..., Any] | None = None
+    arguments: ReadArguments = None
+    state: ReadStates = None
+    result: MakeResult = None
 
     sequence = False
     vouched = False
@@ -189,12 +189,12 @@ class SequenceAdapter:
     True
     """
 
-    cells: Callable[[Any], Any]
+    cells: CellsOf
     _: KW_ONLY
     batch_first: bool = True
-    arguments: Callable[..., Any] | None = None
-    states: Callable[..., Any] | None = None
-    result: Callable[..., Any] | None = None
+    arguments: ReadArguments = None
+    states: ReadStates = None
+    result: MakeResult = None
 
     sequence = True
     vouched = False
@@ -212,9 +212,9 @@ class SequenceAdapter:
         )
         x, h_0 = pair(self, module, given)
         batched = _dims(x) != 2 or _dims(h_0) == 3
-        form: Form = Dense(True, batched)
+        layout: Layout = Dense(True, batched)
         if isinstance(x, PackedSequence):
-            form = Packed(x.batch_sizes, x.sorted_indices, x.unsorted_indices)
+            layout = Packed(x.batch_sizes, x.sorted_indices, x.unsorted_indices)
             check(module, "x", x.data, (None, cell.input_size), "(batch and time, input)", cell)
             batch = int(x.batch_sizes[0])
         else:
@@ -222,7 +222,7 @@ class SequenceAdapter:
             words = "(batch, time, input)" if batched else "(time, input)"
             check(module, "x", x, (*sizes, cell.input_size), words, cell)
             batch = len(x) if batched else 1
-        body = form.enter(x)
+        body = layout.enter(x)
         size = (len(by_key), *((batch,) if batched else ()), cell.hidden_size)
         if h_0 is None:
             h_0 = body.new_zeros(size)
@@ -231,7 +231,7 @@ class SequenceAdapter:
 
         def enter(returned: Any) -> Tensor:
             states = self._convert("states", module, (args, kwargs), returned)
-            if isinstance(states, PackedSequence) != isinstance(form, Packed):
+            if isinstance(states, PackedSequence) != isinstance(layout, Packed):
                 raise AdapterError(
                     f"the adapter of {type(module).__name__} gives x as {type(x).__name__} and "
                     f"states as {type(states).__name__}; expected the same kind"
@@ -241,14 +241,14 @@ class SequenceAdapter:
             data, shape = (states.data, body.shape) if packed else (states, x.shape)
             check(module, "states", data, (*shape[:-1], width), "as x, with (direction and unit)",
                   cell)  # fmt: skip
-            return form.enter(states)
+            return layout.enter(states)
 
         def leave(done: Run) -> Any:
-            h_n = form.state(done.h_n)
-            return self._convert("result", module, (args, kwargs), form.leave(done.body), h_n)
+            h_n = layout.state(done.h_n)
+            return self._convert("result", module, (args, kwargs), layout.leave(done.body), h_n)
 
         h_0 = h_0 if batched else h_0[:, None]
-        return Call(form, body, h_0, len(by_key) // directions, directions, enter, leave)
+        return Call(layout, body, h_0, len(by_key) // directions, directions, enter, leave)
 
     def again(
         self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor, h_0: Tensor

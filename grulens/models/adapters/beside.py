@@ -112,8 +112,8 @@ class Beside:
             raise AdapterError(
                 f"this {type(self.module).__name__} at layer {self.names[0, 0]!r} "
                 f"{' and '.join(what)} when it runs; in an edited run, and in one with grad=True, "
-                "its cells run in its place, and what it leaves there would be of no such run. Let "
-                "it hand everything on by its arguments and what it returns; plain recordings are "
+                "its cells run in its place, so what it leaves there would belong to no such run. "
+                "Pass everything through its arguments and what it returns; plain recordings are "
                 "right as it is"
             )
 

@@ -74,8 +74,8 @@ class Comparison:
         with nullcontext() if self.rng is None else random_kept(self.rng):
             # what is below the last level has to be run: a module does not return it
             done = call.run(self.cells) if call.levels > 1 else None
-        x = done.inputs[-1] if done else call.form.rows(call.body)
-        h = call.form.rows(body)
+        x = done.inputs[-1] if done else call.layout.rows(call.body)
+        h = call.layout.rows(body)
         said = _stepwise(call, self.cells, x, h)
         off = (said - h).abs()
         eps = torch.finfo(h.dtype).eps
@@ -165,7 +165,7 @@ class Comparison:
         """How near the nearest other convention comes, and the one that fits at every step."""
         call = self.call
         part, some_x, some_h = call, x, h
-        if call.form.lengths is None and call.levels == call.directions == 1:
+        if call.layout.lengths is None and call.levels == call.directions == 1:
             first = max(0, min(row, len(h) - ROWS))
             begin = max(0, min(step, call.steps - STEPS))
             rows, steps = slice(first, first + ROWS), slice(begin, begin + STEPS)
@@ -252,7 +252,7 @@ def steps_of(call: Call, cells: Cells, done: Run) -> tuple[Tensor, Tensor, Tenso
 
 def _stepwise(call: Call, cells: Cells, x: Tensor, h: Tensor) -> Tensor:
     """One step from each state that the module had, (batch, time, direction and unit)."""
-    if call.steps == call.levels == call.directions == 1 and call.form.lengths is None:
+    if call.steps == call.levels == call.directions == 1 and call.layout.lengths is None:
         return _step(cells[0, 0], x.transpose(0, 1), call.h_0).transpose(0, 1)
     parts = []
     for direction, states in enumerate(h.chunk(call.directions, 2)):
@@ -279,7 +279,8 @@ def _apart(one: Tensor, other: Tensor) -> Tensor:
 def _segment(call: Call, cells: Cells, key: Key) -> Segment:
     h_0 = call.state_of(key)
     return Segment(
-        cells[key], lambda: h_0, lambda: h_0, h_0, call.steps, call.form.lengths, bool(key[1]), None
+        cells[key], lambda: h_0, lambda: h_0, h_0, call.steps, call.layout.lengths, bool(key[1]),
+        None,
     )  # fmt: skip
 
 

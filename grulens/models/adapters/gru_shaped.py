@@ -76,9 +76,9 @@ def gru_shaped(module: nn.Module, *, from_right: bool | None, state_first: bool)
     weights = list(_weights(module))
     either = {True: [weight.transposed() for weight in weights], False: weights}
     ways = list(either.values()) if from_right is None else [either[from_right]]
-    for form in (_packed, _split, partial(_joined, state_first=state_first)):
+    for read in (_packed, _split, partial(_joined, state_first=state_first)):
         for each in ways:
-            if (found := form(each)) is not None:
+            if (found := read(each)) is not None:
                 return found
     return None
 

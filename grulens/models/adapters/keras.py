@@ -196,7 +196,7 @@ class _OfSequence(ABC):
         parts = self.parts(module)
         for layer in parts:
             _check(layer.cell, mask, training, "Bidirectional GRU" if len(parts) > 1 else "GRU")
-        form = Dense(batch_first=True, batched=True)
+        layout = Dense(batch_first=True, batched=True)
         size = (len(parts), len(x), self.cells_of(module)[0, 0].hidden_size)
         h_0 = x.new_zeros(size)
         if initial is not None:
@@ -205,11 +205,11 @@ class _OfSequence(ABC):
         def enter(result: Any) -> Tensor:
             states = self.all_states(module, result)
             # where the layer returns not all of them, its cells compute them
-            return call.run(self.cells_of(module)).body if states is None else form.enter(states)
+            return call.run(self.cells_of(module)).body if states is None else layout.enter(states)
 
         call = Call(
-            form, form.enter(x), h_0.to(x), 1, len(parts), enter,
-            lambda done: self.given(module, done, form.leave(done.body)),
+            layout, layout.enter(x), h_0.to(x), 1, len(parts), enter,
+            lambda done: self.given(module, done, layout.leave(done.body)),
         )  # fmt: skip
         return call
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from grulens.arguments import AdapterLike, ModuleClass
 from grulens.errors import AdapterError, shown
 from grulens.models.adapters.adapter import Adapter, SequenceAdapter, StepAdapter
 from grulens.models.adapters.keras import keras_adapter
@@ -32,7 +33,7 @@ _WRITTEN = {kind: [getattr(kind, name, None) for name in _CALLED] for kind in BU
 _registered: dict[type[nn.Module], Adapter] = {}
 
 
-def register(module_type: Any, adapter: Any) -> None:
+def register(module_type: ModuleClass, adapter: AdapterLike) -> None:
     """Teach grulens a recurrent class of your own, and its subclasses.
 
     From then on its modules are recorded, edited and shown as `nn.GRU` is; layers inside them are
@@ -65,22 +66,24 @@ def register(module_type: Any, adapter: Any) -> None:
     Recording(l0)
     >>> register(Wrapped, None)
     """
-    if not isinstance(module_type, type) or not issubclass(module_type, nn.Module):
-        got = f"a {type(module_type).__name__}"
-        if isinstance(module_type, nn.Module):
+    kind: Any = module_type
+    if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+        got = f"a {type(kind).__name__}"
+        if isinstance(kind, nn.Module):
             got += ": pass its class"
-        elif isinstance(module_type, type):
-            got = module_type.__name__
+        elif isinstance(kind, type):
+            got = kind.__name__
         raise AdapterError(f"register takes a class of torch.nn.Module, got {got}")
     if adapter is None:
-        _registered.pop(module_type, None)
+        _registered.pop(kind, None)
         return
-    if not isinstance(adapter, StepAdapter | SequenceAdapter):
+    given: Any = adapter
+    if not isinstance(given, StepAdapter | SequenceAdapter):
         raise AdapterError(
-            f"the adapter of {module_type.__name__} must be a StepAdapter or a SequenceAdapter, "
-            f"got {shown(adapter)}"
+            f"the adapter of {kind.__name__} must be a StepAdapter or a SequenceAdapter, "
+            f"got {shown(given)}"
         )
-    _registered[module_type] = adapter
+    _registered[kind] = given
 
 
 def adapter_of(module: Any) -> Adapter | None:

@@ -16,7 +16,7 @@ from grulens.cells.kinds.rnn import RNN
 from grulens.errors import AdapterError
 from grulens.models.call.call import Call, Cells, Run
 from grulens.models.call.fits import fits
-from grulens.models.call.layout import Dense, Form, Packed
+from grulens.models.call.layout import Dense, Layout, Packed
 
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -54,32 +54,32 @@ class OfSequence:
         given, hx = _arguments(module, self.vouched, args, kwargs)
         if not fits(module, given, hx):
             return None
-        form: Form = (
+        layout: Layout = (
             Packed(given.batch_sizes, given.sorted_indices, given.unsorted_indices)
             if isinstance(given, PackedSequence)
             else Dense(module.batch_first, given.dim() == 3)
         )
-        body = form.enter(given)
+        body = layout.enter(given)
         directions = 2 if module.bidirectional else 1
         pair = isinstance(module, nn.LSTM)
         if hx is None:
-            batch = int(given.batch_sizes[0]) if isinstance(form, Packed) else body.shape[1]
+            batch = int(given.batch_sizes[0]) if isinstance(layout, Packed) else body.shape[1]
             width = module.hidden_size * (2 if pair else 1)
             state = body.new_zeros(module.num_layers * directions, batch, width)
         else:
             state = torch.cat(hx, -1) if pair else hx
 
         def leave(done: Run) -> Any:
-            last = form.state(done.h_n)
-            return form.leave(done.body), _apart(last) if pair else last
+            last = layout.state(done.h_n)
+            return layout.leave(done.body), _apart(last) if pair else last
 
         return Call(
-            form,
+            layout,
             body,
             state if state.dim() == 3 else state[:, None],
             module.num_layers,
             directions,
-            enter=lambda result: form.enter(_output(module, result, given)),
+            enter=lambda result: layout.enter(_output(module, result, given)),
             leave=leave,
             dropout=module.dropout if module.training and module.num_layers > 1 else 0.0,
         )
@@ -174,8 +174,8 @@ def _torchs(input: Any, hx: Any = None) -> tuple[Any, Any]:
 def _output(module: Any, result: Any, given: Any) -> Any:
     """The output of a forward that may not be torch's own."""
     if isinstance(result, tuple) and len(result) == 2:
-        output, form = result[0], PackedSequence if isinstance(given, PackedSequence) else Tensor
-        if isinstance(output, form):
+        output, kind = result[0], PackedSequence if isinstance(given, PackedSequence) else Tensor
+        if isinstance(output, kind):
             size = module.hidden_size * (2 if module.bidirectional else 1)
             came, read = (t.data if isinstance(t, PackedSequence) else t for t in (output, given))
             if came.shape == (*read.shape[:-1], size):

@@ -20,7 +20,7 @@ from grulens.cells.cell import RecurrentCell
 from grulens.cells.changes import Program, last_valid, reverse
 from grulens.cells.precision import Precision, present
 from grulens.cells.unroll import Ran, run, unroll
-from grulens.models.call.layout import Form
+from grulens.models.call.layout import Layout
 from grulens.models.restore.interrupts import grads, random_kept
 
 Key = tuple[int, int]  # level, direction (1 is the reverse one)
@@ -114,7 +114,7 @@ class Call:
     """One call of a module, in one form whatever the module is.
 
     Attributes:
-        form: how its sequences look.
+        layout: the layout of its sequences.
         body: its input.
         h_0: (level and direction, batch, state).
         levels: how many layers lie one upon the other.
@@ -126,7 +126,7 @@ class Call:
         graph: whether the states of each level are to be seen as the rest of the model reads them.
     """
 
-    form: Form
+    layout: Layout
     body: Tensor
     h_0: Tensor
     levels: int
@@ -147,7 +147,7 @@ class Call:
     @property
     def steps(self) -> int:
         """How many steps it has, padding included."""
-        return self.form.steps(self.body)
+        return self.layout.steps(self.body)
 
     def state_of(self, key: Key) -> Tensor:
         """The state (batch, state) before the first step of one level and direction."""
@@ -175,7 +175,7 @@ class Call:
         body, last = self.body, list[Tensor]()
         for level in range(self.levels):
             if inputs and level in inputs:
-                body = self.form.body(inputs[level]).contiguous()
+                body = self.layout.body(inputs[level]).contiguous()
             if instead and level in instead:
                 body, h_n = instead[level](body)
             else:
@@ -196,10 +196,10 @@ class Call:
         unrolled: bool,
     ) -> tuple[Tensor, list[Tensor]]:
         """One level on a body: its own body, and the last state of each direction."""
-        rows = self.form.rows(body)
+        rows = self.layout.rows(body)
         done.inputs.append(rows)
         insides = [
-            Inside(key, cells[key], rows, self.state_of(key), self.form.lengths)
+            Inside(key, cells[key], rows, self.state_of(key), self.layout.lengths)
             for key in ((level, direction) for direction in range(self.directions))
         ]
         programs = {i.key: p for i in insides if make_program and (p := make_program(i))}
@@ -208,10 +208,10 @@ class Call:
             runs = [inside.states(programs.get(inside.key), unrolled) for inside in insides]
             states, last = [ran.h for ran in runs], torch.stack([ran.state for ran in runs])
             # in the memory order of the kernel's own output: dropout draws its mask along it
-            body = self.form.body(torch.cat(states, 2)).contiguous()
+            body = self.layout.body(torch.cat(states, 2)).contiguous()
         else:
             body, last = self._fused(body, insides)
-            states = list(self.form.rows(body).chunk(self.directions, 2))
+            states = list(self.layout.rows(body).chunk(self.directions, 2))
         done.states |= {inside.key: h for inside, h in zip(insides, states, strict=True)}
         if self.graph:
             body = self.seen(body, done)
@@ -226,12 +226,12 @@ class Call:
 
     def _fused(self, body: Tensor, insides: list[Inside]) -> tuple[Tensor, Tensor]:
         h_0 = torch.stack([inside.h_0 for inside in insides])
-        return self.form.kernel(body, h_0, [i.cell for i in insides], torch.is_grad_enabled())
+        return self.layout.kernel(body, h_0, [i.cell for i in insides], torch.is_grad_enabled())
 
     def last(self, body: Tensor) -> Tensor:
         """The last h (direction, batch, unit) of one level, from its body."""
-        forward, *backward = self.form.rows(body).chunk(self.directions, 2)
-        last = last_valid(forward, self.form.lengths)
+        forward, *backward = self.layout.rows(body).chunk(self.directions, 2)
+        last = last_valid(forward, self.layout.lengths)
         return torch.stack([last, *(h[:, 0] for h in backward)])
 
 
@@ -254,7 +254,7 @@ class Replay:
         """Hold copies, so that nothing the model or the user does to these tensors moves them."""
         call, output = self.call, self.output
         call.body = kept(call.body, graph)
-        if graph or call.directions > 1 or call.form.lengths is not None:
+        if graph or call.directions > 1 or call.layout.lengths is not None:
             self.output = kept(output, graph)
             return
         # behind the state before them, so that what was before each lies there too
@@ -265,13 +265,13 @@ class Replay:
 
     def inputs(self, key: Key) -> Tensor:
         """Input rows of one level."""
-        return self.call.form.rows(self.call.body) if key[0] == 0 else self._all().inputs[key[0]]
+        return self.call.layout.rows(self.call.body) if key[0] == 0 else self._all().inputs[key[0]]
 
     def states(self, key: Key) -> Tensor:
         """State rows of one level and direction."""
         if key[0] < self.call.levels - 1:
             return self._all().states[key]
-        return self.call.form.rows(self.output).chunk(self.call.directions, 2)[key[1]]
+        return self.call.layout.rows(self.output).chunk(self.call.directions, 2)[key[1]]
 
     def _all(self) -> Run:
         if self._run is None:

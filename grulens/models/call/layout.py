@@ -1,9 +1,9 @@
-"""The form in which a module was given its input, and the way from it to rows and back.
+"""The layout of a module's sequences, and the way from it to rows and back.
 
-A sequence comes batch first, time first, unbatched or packed. Everything grulens says is in rows
-(batch, time, feature) in the user's order; what the kernel reads is `body`: (time, batch, feature),
-or for a packed sequence its data. Dropout masks are drawn in the body's shape, so layers that are
-run one by one stay in it.
+A sequence comes batch first, time first, unbatched or packed. Everything that grulens shows is in
+rows (batch, time, feature) in the user's order. What the kernel reads is `body`: (time, batch,
+feature), or the data of a packed sequence. Dropout masks are drawn in the body's shape, so layers
+that are run one by one stay in it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from grulens.cells.cell import RecurrentCell
 
 
 @runtime_checkable
-class Form(Protocol):
-    """How one call's sequences look."""
+class Layout(Protocol):
+    """The layout of the sequences of one call."""
 
     @property
     def lengths(self) -> Tensor | None:
@@ -30,13 +30,13 @@ class Form(Protocol):
         """How many steps a body has."""
 
     def enter(self, given: Any) -> Tensor:
-        """The body of what the module was given, or gave back."""
+        """The body of a sequence that the module was given or returned."""
 
     def rows(self, body: Tensor) -> Tensor:
         """(batch, time, feature), zero on padding."""
 
     def body(self, rows: Tensor) -> Tensor:
-        """The way back from `rows`."""
+        """The body of rows (batch, time, feature)."""
 
     def leave(self, body: Tensor) -> Tensor | PackedSequence:
         """What the module returns for `body`."""

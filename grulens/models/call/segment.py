@@ -15,7 +15,7 @@ from grulens.cells.changes import Program, last_valid, reverse
 from grulens.cells.precision import Precision
 from grulens.cells.unroll import unroll
 from grulens.errors import RecordingError
-from grulens.models.call.layout import Form
+from grulens.models.call.layout import Layout
 from grulens.models.restore.versions import version
 
 
@@ -24,13 +24,13 @@ class Node:
     """The states of a level in one call, as everything that depends on them reads them.
 
     Attributes:
-        body: as its form has it, both directions side by side.
-        form: how they lie.
+        body: the states in that layout, both directions side by side.
+        layout: the layout of the call's sequences.
         directions: how many there are.
     """
 
     body: Tensor
-    form: Form
+    layout: Layout
     directions: int
 
 
@@ -124,10 +124,10 @@ class Segment:
         return self.node.body
 
     def rows(self, body: Tensor) -> Tensor:
-        """Its own part (batch, time, unit) of what is as its level's body."""
+        """Its own states (batch, time, unit) in a body of its level."""
         if self.node is None:
             raise RecordingError("this run was recorded without its graph: use record(grad=True)")
-        return self.node.form.rows(body).chunk(self.node.directions, 2)[int(self.reverse)]
+        return self.node.layout.rows(body).chunk(self.node.directions, 2)[int(self.reverse)]
 
     def last(self) -> Tensor:
         """The state (batch, unit) with which it ended."""

@@ -59,7 +59,7 @@ class _KnownRun(Watch, ABC):
             segment = layer.segments[layer.calls.index(start)]
             copies = rows // layer.shape[0]
             given = [(call.state_of(key), segment.h_0)]
-            given += [(call.form.rows(call.body), segment.inputs())] if key[0] == 0 else []
+            given += [(call.layout.rows(call.body), segment.inputs())] if key[0] == 0 else []
             for now, then in given:
                 if not torch.equal(now, then.repeat_interleave(copies, 0)):
                     return False
@@ -86,7 +86,7 @@ class _KnownRun(Watch, ABC):
         make_program: MakeProgram,
     ) -> tuple[Tensor, list[Tensor]]:
         """The level of the layer: its states given, those of the other direction run."""
-        rows, lengths = call.form.rows(body), call.form.lengths
+        rows, lengths = call.layout.rows(body), call.layout.lengths
         parts, ends = [], []
         for direction in range(call.directions):
             key = (self.key[0], direction)
@@ -98,7 +98,7 @@ class _KnownRun(Watch, ABC):
             parts.append(inside.valid(ran.h))
             ends.append(ran.state)
         h = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-        return call.form.body(h).contiguous(), ends
+        return call.layout.body(h).contiguous(), ends
 
     @abstractmethod
     def states(self, inside: Inside, start: int, make_program: MakeProgram) -> Ran:

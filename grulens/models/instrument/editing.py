@@ -27,7 +27,7 @@ from grulens.models.observe.look import beside, known_forms, look_at
 from grulens.models.observe.reading import began
 from grulens.models.recording import Recording
 from grulens.models.restore.compiler import eagerly
-from grulens.models.restore.interrupts import Whole, acquire, grads
+from grulens.models.restore.interrupts import Uninterrupted, acquire, grads
 from grulens.models.restore.untouched import untouched
 
 LOCK = threading.RLock()
@@ -36,7 +36,7 @@ LOCK = threading.RLock()
 _open: WeakSet[watching] = WeakSet()
 
 
-class watching(Whole):  # noqa: N801 - called as a function is, in a `with`
+class watching(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """Open a watch on its model; whatever happens inside, the model is afterwards as it was.
 
     Around a watch over one run the lock is held; a block of the user's own may last, and holds it
@@ -90,7 +90,7 @@ class watching(Whole):  # noqa: N801 - called as a function is, in a `with`
             self._added.callback(undo)
 
 
-class locked(Whole):  # noqa: N801 - called as a function is, in a `with`
+class locked(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """A block in which no other thread opens, closes or runs a watched model."""
 
     held = False
@@ -219,7 +219,7 @@ def ran(call: Callable[[], Any], *watches: Watch, unedited: Recording | None = N
         return output
 
 
-class _all_open(Whole):  # noqa: N801 - called as a function is, in a `with`
+class _all_open(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """Some watches, each over one run, and no recording around them."""
 
     def __init__(self, watches: Sequence[Watch]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from grulens.models.restore.interrupts import Whole
+from grulens.models.restore.interrupts import Uninterrupted
 
 if TYPE_CHECKING:
     from grulens.models.instrument.watch import Watch
@@ -38,7 +38,7 @@ def leave(watch: Watch) -> None:
     _HERE.set(tuple(mark for mark in _HERE.get() if mark != watch.mark))
 
 
-class unseen(Whole):  # noqa: N801 - called as a function is, in a `with`
+class unseen(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """Inside, some of the open watches see nothing."""
 
     def __init__(self, watches: Iterable[Watch]) -> None:

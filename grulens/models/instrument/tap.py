@@ -195,8 +195,9 @@ class Tap:
             segments = {
                 key: Segment(
                     cell, partial(inputs, key), partial(states, key), call.state_of(key),
-                    call.steps, call.form.lengths, bool(key[1]), programs.get(key), call.precision,
-                    Node(bodies[key[0]], call.form, call.directions) if bodies else None,
+                    call.steps, call.layout.lengths, bool(key[1]), programs.get(key),
+                    call.precision,
+                    Node(bodies[key[0]], call.layout, call.directions) if bodies else None,
                 )
                 for key, cell in cells.items()
             }  # fmt: skip

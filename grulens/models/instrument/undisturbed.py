@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from torch import nn
 
 from grulens.models.instrument.editing import LOCK
-from grulens.models.restore.interrupts import Whole, acquire, grads
+from grulens.models.restore.interrupts import Uninterrupted, acquire, grads
 from grulens.models.restore.mode import mode_for_run
 from grulens.models.restore.standing import check_expected
 from grulens.models.restore.untouched import untouched
 
 
-class as_it_was(Whole):  # noqa: N801 - called as a function is, in a `with`
+class as_it_was(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """A run that leaves nothing behind, and that no other thread disturbs."""
 
     def __init__(self, model: nn.Module, *, grad: bool = False) -> None:

@@ -13,14 +13,14 @@ from contextlib import ExitStack
 
 import torch
 
-from grulens.models.restore.interrupts import Whole
+from grulens.models.restore.interrupts import Uninterrupted
 
 _LOCK = threading.RLock()
 _open: set[eagerly] = set()
 _stance = ExitStack()
 
 
-class eagerly(Whole):  # noqa: N801 - called as a function is, in a `with`
+class eagerly(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """Inside, what torch.compile made runs as it was written; afterwards it is compiled as before.
 
     The compiler has one switch for the whole process. Blocks may overlap, so the first one to begin

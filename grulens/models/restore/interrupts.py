@@ -1,9 +1,9 @@
 """What Ctrl-C must not tear apart: the beginning and the end of a block that changes something.
 
 Python raises KeyboardInterrupt between any two steps, also inside the code that puts things back;
-a `finally` does not help there, nor does a generator in a `with`. So while a `Whole` block is
-open, an interrupt that comes in its beginning or its end waits until that is done. One that comes
-in between is raised at once, as always.
+a `finally` does not help there, nor does a generator in a `with`. So while an `Uninterrupted` block
+is open, an interrupt that comes in its beginning or its end waits until that is done. One that
+comes in between is raised at once, as always.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class _CtrlC:
 
     def due(self) -> bool:
         """Whether what has waited may be raised: no block but this one is in its begin or end."""
-        return self.waiting and _wholes(sys._getframe()) <= 1
+        return self.waiting and _uninterrupted(sys._getframe()) <= 1
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.left_elsewhere:
             self.left_elsewhere = False
             if not self.open:
                 signal.signal(signal.SIGINT, self.before)
-        elif _wholes(frame):
+        elif _uninterrupted(frame):
             self.waiting = True
         else:
             self.before(number, frame)
@@ -76,10 +76,10 @@ class _CtrlC:
 _ctrl_c = _CtrlC()
 
 
-class Whole:
+class Uninterrupted:
     """A block whose `begin` and `end` run to their ends; `end` also follows a `begin` that failed.
 
-    >>> class Counted(Whole):
+    >>> class Counted(Uninterrupted):
     ...     count = 0
     ...     def begin(self): Counted.count += 1
     ...     def end(self): Counted.count -= 1
@@ -138,10 +138,12 @@ class Whole:
 
 
 # unwrapped: where annotations are checked at run time, something else stands around them
-_CODES = {inspect.unwrap(method).__code__ for method in (Whole.__enter__, Whole.__exit__)}
+_CODES = {
+    inspect.unwrap(method).__code__ for method in (Uninterrupted.__enter__, Uninterrupted.__exit__)
+}
 
 
-def _wholes(frame: FrameType | None) -> int:
+def _uninterrupted(frame: FrameType | None) -> int:
     """How many blocks are in their begin or end."""
     count = 0
     while frame is not None:
@@ -157,7 +159,7 @@ def acquire(lock: Any) -> None:
             raise KeyboardInterrupt
 
 
-class grads(Whole):  # noqa: N801 - called as torch.set_grad_enabled is
+class grads(Uninterrupted):  # noqa: N801 - called as torch.set_grad_enabled is
     """torch's grad mode inside a block.
 
     >>> with grads(False):
@@ -177,7 +179,7 @@ class grads(Whole):  # noqa: N801 - called as torch.set_grad_enabled is
         torch._C._set_grad_enabled(self.before)
 
 
-class random_kept(Whole):  # noqa: N801 - called as torch.random.fork_rng is
+class random_kept(Uninterrupted):  # noqa: N801 - called as torch.random.fork_rng is
     """Afterwards torch's random numbers go on as if nothing had been drawn inside the block.
 
     Args:

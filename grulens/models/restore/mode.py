@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from grulens.models.restore.interrupts import Whole
+from grulens.models.restore.interrupts import Uninterrupted
 
 # torch names its base classes with an underscore, and has no other word for "any dropout"
 _DROPOUT: tuple[type[nn.Module], ...] = (nn.modules.dropout._DropoutNd,)
@@ -74,7 +74,7 @@ def _names_in(kinds: tuple[type, ...]) -> frozenset[str]:
     return frozenset(found & {"training", "dropout"}) if "training" in found else frozenset()
 
 
-class evaluated(Whole):  # noqa: N801 - called as a function is, in a `with`
+class evaluated(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """Every module is in eval mode inside the block, and afterwards in the mode it was in.
 
     Only the flags are set: what a model's own `train` does besides (it may freeze a part, or fold
@@ -104,7 +104,7 @@ class evaluated(Whole):  # noqa: N801 - called as a function is, in a `with`
             self._on.pop().training = True
 
 
-class in_eval(Whole):  # noqa: N801 - called as a function is, in a `with`
+class in_eval(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """Runs that leave nothing behind are in eval mode in this thread, inside the block."""
 
     def __init__(self, wanted: bool = True) -> None:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from torch import nn
 from torch.nn.utils import parametrize
 
-from grulens.models.restore.interrupts import Whole
+from grulens.models.restore.interrupts import Uninterrupted
 from grulens.models.restore.untouched import untouched
 
 
@@ -48,7 +48,7 @@ def computed_once(module: nn.Module) -> AbstractContextManager[None]:
     return _Cached()
 
 
-class _Cached(Whole):
+class _Cached(Uninterrupted):
     """torch's own cache of parametrized weights, which a Ctrl-C does not leave switched on."""
 
     def __init__(self) -> None:

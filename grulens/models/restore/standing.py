@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy as unmade
 
 from grulens.errors import WeightsChangedError
-from grulens.models.restore.interrupts import Whole
+from grulens.models.restore.interrupts import Uninterrupted
 from grulens.models.restore.mode import acts
 from grulens.models.restore.versions import version
 
@@ -84,7 +84,7 @@ class Standing:
 _expected: ContextVar[Standing | None] = ContextVar("standing", default=None)
 
 
-class expecting(Whole):  # noqa: N801 - called as a function is, in a `with`
+class expecting(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """Runs that leave nothing behind are of this model only as it stood, inside the block.
 
     Args:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from grulens.models.restore.generators import Generators
-from grulens.models.restore.interrupts import Whole, random_kept
+from grulens.models.restore.interrupts import Uninterrupted, random_kept
 from grulens.models.restore.keras_values import kept_values
 
 
-class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
+class untouched(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
     """Afterwards the model's buffers and attributes and torch's random numbers are as before.
 
     Args:
@@ -55,7 +55,7 @@ class untouched(Whole):  # noqa: N801 - called as a function is, in a `with`
         ]
         self.generators = Generators(value for _, value in own)
         devices = {p.device.index for p in model.parameters() if p.is_cuda}
-        self.random: Whole = random_kept(devices=devices) if random else Whole()
+        self.random: Uninterrupted = random_kept(devices=devices) if random else Uninterrupted()
 
     def left(self) -> list[str]:
         """The attributes that have another value since, but for weights put in place."""

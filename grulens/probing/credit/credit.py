@@ -8,12 +8,12 @@ is never hidden.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.arguments import Frame
 from grulens.results import Result, frame, row_of
 
 
@@ -23,14 +23,14 @@ class Credit(Result):
 
     Attributes:
         method: what gave the credit, such as "integrated gradients".
-        layer: the layer that was asked about: the one whose input is credited, or, where a linear
-            readout is taken apart, the one it reads; the input is then that of the lowest layer
-            under it. Or the argument of the model that is credited.
+        layer: the layer whose input is credited, or the argument of the model. Of credit by a linear
+            readout, the layer that the readout reads; `inputs` then belongs to the input of the
+            lowest layer of its stack.
         score: the number that is explained (batch,).
         inputs: the share of each coordinate of the layer's input (batch, time, input); zero on
             padding.
         initial: the share of each unit of the first state h_0 (batch, unit).
-        bias: what is there whatever the input is (batch,).
+        bias: the part of the score that does not depend on the input (batch,).
         others: further shares by name, (batch,) each.
         note: what a reader of the numbers has to know, in words; "" if nothing.
     """
@@ -53,7 +53,7 @@ class Credit(Result):
     def gap(self) -> Float[Tensor, " batch"]:
         """What is left of the score when every share is taken from it; 0 where the method is exact.
 
-        In float64, so that the gap is the method's and not that of the summing.
+        It is computed in float64, so that it is the gap of the method and not rounding of the sum.
         """
         parts = [self.inputs.double().sum((1, 2)), self.initial.double().sum(1), self.bias.double()]
         parts += [share.double() for share in self.others.values()]
@@ -74,7 +74,7 @@ class Credit(Result):
             "gap": float(self.gap[row]),
         }
 
-    def to_frame(self, row: int = 0) -> Any:
+    def to_frame(self, row: int = 0) -> Frame:
         """A row's credit as a pandas DataFrame: a line a step, its share in `credit`.
 
         Raises:

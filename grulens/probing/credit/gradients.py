@@ -17,12 +17,12 @@ from grulens.arguments import (
     Amount,
     Edits,
     Inputs,
+    Integer,
     LayerName,
     MethodName,
     Readout,
     Step,
     TargetClass,
-    Whole,
 )
 from grulens.errors import EditError, shown
 from grulens.job import Job, tell
@@ -41,14 +41,14 @@ def integrated_gradients(
     readout: Readout | None = None,
     input_of: LayerName = None,
     baseline: Amount = 0.0,
-    steps: Whole = 64,
+    steps: Integer = 64,
     edits: Edits = (),
     progress: bool | Callable[[int], object] = True,
     call: MethodName = None,
     inputs: Inputs = None,
     **kwargs: Any,
 ) -> Credit:
-    """How much each input of a layer adds to a score on the straight way from a baseline to it.
+    """How much each input of a layer adds to a score on the straight path from a baseline to it.
 
     With x' the baseline, the share of each x_i is (x_i - x'_i) times the mean of d score / d x_i
     over the points x' + a (x - x'), a from 0 to 1 (Sundararajan, Taly and Yan 2017,
@@ -57,17 +57,18 @@ def integrated_gradients(
 
     The path is that of the layer's input as the layer reads it, such as an embedding's output; for
     an upper layer, the states of the one below. Both directions of a bidirectional layer read it,
-    so its shares are for both; of the two first states only that of `input_of` moves. What else of
-    the model sees the original input (a skip connection) still does, and so is part of `bias`.
-    Where a module is called step by step, every call reads its own part of the path, even one that
-    the model would compute from earlier states; the first state is that of the first call.
+    so its shares are for both; of the two first states only that of `input_of` moves. Other parts
+    of the model that read the original input (a skip connection) still do, so their effect is part
+    of `bias`. Where a module is called step by step, every call reads its own part of the path,
+    even one that the model would compute from earlier states; the first state is that of the first
+    call.
 
     An argument of the model is credited as it is given, laid out as (batch, time, input): rows
     first, or behind the steps; one step where it has no axis of the layer's steps. There is no
     first state then. What else the model is given stays as it is, and is part of `bias`.
 
     The steps run one after another, and a run leaves nothing behind: memory is that of one run with
-    its graph. Rows are taken not to act on each other.
+    its graph. It is assumed that rows do not act on each other.
 
     Args:
         model: any module that holds a recurrent layer.
@@ -83,11 +84,12 @@ def integrated_gradients(
             observed, whose input only its module knows, it is the model's only floating argument.
         baseline: x': a number, or a tensor that broadcasts to the layer's input (batch, time,
             input). Padding stays as it is.
-        steps: points on the way; the gap says whether they are enough.
+        steps: the number of points on the path; the gap says whether they are enough.
         edits: what is changed in every run: the credit is that of the edited model. A mean to which
-            an edit refers is that of the run asked about.
+            an edit refers is that of the run that is explained.
         progress: whether to show a bar; or a function that is told how many more points are done,
-            with no lock held. What it raises ends the computation, a KeyboardInterrupt as Ctrl-C.
+            with no lock held. An error that it raises ends the computation, KeyboardInterrupt as
+            Ctrl-C does.
         call: the name of the method that is the run; None is the model itself; as for `record`.
         inputs: all arguments of the run as (args, kwargs), as for `record`.
         **kwargs: the model's own keyword arguments.
@@ -95,9 +97,9 @@ def integrated_gradients(
     Returns:
         A `Credit`. `bias` is the score at the baseline: x' in place of the input, h_0 zero. `gap`
         is score - bias - the sum of all shares, and goes to 0 as steps grow. A KeyboardInterrupt
-        ends it early: the credit is then by the points done, which lie all over the way, with a
-        `note` and a `StoppedWarning` that say so; before the first point there is none, and it is
-        raised.
+        ends it early: the credit is then the sum over the points that are done, which are spread
+        over the whole path, with a `note` and a `StoppedWarning` that say so. Before the first
+        point the KeyboardInterrupt is raised.
 
     Raises:
         ReadoutError: neither target nor readout is given, or both; there is no such class; the

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from grulens.arguments import Edits, HeadLike, Inputs, LayerName, MethodName, Whole
+from grulens.arguments import Edits, Frame, HeadLike, Inputs, Integer, LayerName, MethodName
 from grulens.errors import PositionError, ReadoutError, shown
 from grulens.models.call.invocation import arguments
 from grulens.models.instrument.undisturbed import as_it_was
@@ -65,7 +65,7 @@ class LogitLens(Result):
         """The softmax of the logits over classes; zero on padding."""
         return self.logits.softmax(-1).masked_fill(~self.mask[..., None], 0)
 
-    def share(self, klass: Any) -> Float[Tensor, "batch time unit"]:
+    def share(self, klass: Integer) -> Float[Tensor, "batch time unit"]:
         """Each unit's own share of a logit: weight[klass, unit] * h.
 
             logits[..., klass] = share(klass).sum(-1) + bias[klass] + rest[..., klass]
@@ -85,7 +85,9 @@ class LogitLens(Result):
         place = _position(klass, self.logits.shape[2], "class", f"the readout of {self.layer!r}")
         return self.h * self.weight[place]
 
-    def top(self, t: Any, k: Any = 5) -> tuple[Int[Tensor, "batch k"], Float[Tensor, "batch k"]]:
+    def top(
+        self, t: Integer, k: Integer = 5
+    ) -> tuple[Int[Tensor, "batch k"], Float[Tensor, "batch k"]]:
         """The likeliest classes at a step.
 
         Args:
@@ -105,7 +107,7 @@ class LogitLens(Result):
         found = self.logits[:, place].topk(min(k, classes))
         return found.indices, found.values
 
-    def to_frame(self, row: Whole = 0) -> Any:
+    def to_frame(self, row: Integer = 0) -> Frame:
         """A row's logits as a pandas DataFrame: a line a step, a column a class.
 
         Raises:

@@ -1,4 +1,4 @@
-"""How a cell moves a state under an input that stays: where to, and which way it leaves a state."""
+"""How a cell moves a state under a constant input: where to, and which way it leaves a state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_STEPS = 10_000_000
 def trajectories(
     cell: RecurrentCell, h: Tensor, steps: int, *, x: Tensor | None = None
 ) -> Float64[Tensor, "start step unit"]:
-    """Where the cell takes states under an input that stays.
+    """Where the cell takes states under a constant input.
 
     Args:
         cell: the cell: a GRU, an RNN, an LSTM; it is read in float64.
@@ -59,7 +59,7 @@ def unstable_directions(
     Args:
         cell: the cell; it is read in float64. Or a step of an observed one (`observed_step`).
         h: the state, usually a fixed point (unit,).
-        x: the input that stays (input,); None is zero.
+        x: the constant input (input,); None is zero.
         count: how many eigenvalues grow, such as `FixedPoints.unstable_dims` says, which leaves
             away what is marginal; None is all of modulus above 1.
 
@@ -106,7 +106,7 @@ def unstable_directions(
 def _in_float64(
     cell: Any, h: Any, x: Any, name: str, sizes: str
 ) -> tuple[RecurrentCell, Tensor, Tensor]:
-    """The cell, the state or states and the input that stays, as float64 on the CPU."""
+    """The cell, the state or states and the constant input, as float64 on the CPU."""
     check_cell(cell)
     dense(h, name)
     cell = cell.over(lambda weight: weight.detach().cpu().double())

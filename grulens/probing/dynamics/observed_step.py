@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from grulens.arguments import Inputs, MethodName, Whole
+from grulens.arguments import Inputs, Integer, MethodName
 from grulens.cells.dynamics.step_map import StepMap
 from grulens.errors import CellError, PositionError, RecordingError, shown
 from grulens.models.call.invocation import Given, arguments, fresh, way_in
@@ -155,8 +155,8 @@ def observed_step(
     model: nn.Module,
     *args: Any,
     layer: str | None = None,
-    t: Whole = -1,
-    row: Whole = 0,
+    t: Integer = -1,
+    row: Integer = 0,
     call: MethodName = None,
     inputs: Inputs = None,
     **kwargs: Any,

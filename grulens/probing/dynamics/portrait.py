@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from grulens.arguments import Frame
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import dense
 from grulens.errors import PositionError, RecordingError, SignalError, shown
@@ -82,7 +83,7 @@ class Portrait(Result):
             origin = through.detach().cpu().double()
         return Plane(self.mean, self.axes[[first, second]], origin)
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """The states as a pandas DataFrame, a line each: row, step and components; no padding.
 
         Raises:
@@ -139,7 +140,7 @@ class Plane:
         Args:
             cell: the cell; it is read in float64.
             points: (point, 2).
-            x: the input that stays (input,); None is zero.
+            x: the constant input (input,); None is zero.
 
         Returns:
             F(h) - h in the plane (point, 2); and the share of the step's length that leads out of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grulens.arguments import Rows, Whole
+from grulens.arguments import Integer, Rows
 from grulens.cells.dynamics.jacobian import Jacobian, jacobian
 from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov, spectrum
 from grulens.errors import CellError, PositionError, RecordingError, shown
@@ -17,7 +17,7 @@ from grulens.probing.layer import layer_of
 
 def jacobian_at(
     recording: Recording | LayerRecording,
-    t: Whole,
+    t: Integer,
     layer: str | None = None,
     *,
     rows: Rows = None,
@@ -88,7 +88,7 @@ def lyapunov_along(
     recording: Recording | LayerRecording,
     layer: str | None = None,
     *,
-    row: Whole = 0,
+    row: Integer = 0,
     skip: int | None = None,
 ) -> Lyapunov:
     """The Lyapunov spectrum along a row of a recorded run.

@@ -1,8 +1,7 @@
 """An edit as a value, and the five functions that make one.
 
-It says what is changed and where, in words that hold for any input. It becomes tensors
-only when a run asks it to (`change`), so that one edit serves inputs of any length, prints as the
-call that makes it, and travels as JSON.
+An edit says what is changed and where, for any input. It becomes tensors only in a run (`change`),
+so one edit serves inputs of any length, prints as the call that makes it, and can be JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grulens.arguments import AblateTo, Amount, PatchSource, Rows, Times, Units
+from grulens.arguments import (
+    AblateTo,
+    Amount,
+    EditAmount,
+    PatchSource,
+    Positions,
+    Rows,
+    Times,
+    Units,
+)
 from grulens.cells.cell import NAMED, Signal
 from grulens.cells.changes import Change
 from grulens.errors import EditError, SignalError, shown
@@ -42,7 +50,7 @@ class Edit:
         units: which units: int, slice, tuple, or None for all.
         amount: a number, a tensor that broadcasts over (batch, time, unit), "mean", or for a
             patch its `Source`.
-        at: which times, positions of the input sequence; None is all.
+        at: which steps, counted as in the input; None is all.
         rows: which rows of the batch; None is all.
 
     >>> from grulens import clamp
@@ -53,10 +61,10 @@ class Edit:
     kind: str
     layer: str
     signal: str
-    units: Any
-    amount: Any
-    at: Any = None
-    rows: Any = None
+    units: Positions
+    amount: EditAmount
+    at: Positions = None
+    rows: Positions = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in KEYWORDS:
@@ -249,7 +257,7 @@ def ablate(
     >>> ablate("rnn.l0", 3)
     ablate('rnn.l0', 3, to=0.0)
     """
-    return Edit("ablate", layer, "h", units, to, at, rows)
+    return _edit("ablate", layer, "h", units, to, at, rows)
 
 
 def clamp(
@@ -275,18 +283,26 @@ def clamp(
     >>> clamp("rnn.l0", "z", 3, value=1)
     clamp('rnn.l0', 'z', 3, value=1.0)
     """
-    return Edit("clamp", layer, signal, units, value, at, rows)
+    return _edit("clamp", layer, signal, units, value, at, rows)
 
 
 def scale(
     layer: str, signal: str, units: Units = None, *, by: Amount, at: Times = None, rows: Rows = None
 ) -> Edit:
-    """Multiply a signal; arguments as `clamp`.
+    """Multiply a signal.
+
+    Args:
+        layer: name of the layer.
+        signal: a signal of the layer's cell, as for `clamp`.
+        units: which units; None is all.
+        by: the factor: a number, or a tensor that broadcasts over (batch, time, unit).
+        at: which times; None is all.
+        rows: which rows; None is all.
 
     >>> scale("rnn.l0", "n", by=0.5)
     scale('rnn.l0', 'n', by=0.5)
     """
-    return Edit("scale", layer, signal, units, by, at, rows)
+    return _edit("scale", layer, signal, units, by, at, rows)
 
 
 def shift(
@@ -294,10 +310,18 @@ def shift(
 ) -> Edit:
     """Add to a signal: to gates and candidates before their activation, to a state after the step.
 
+    Args:
+        layer: name of the layer.
+        signal: a signal of the layer's cell, as for `clamp`.
+        units: which units; None is all.
+        by: the summand: a number, or a tensor that broadcasts over (batch, time, unit).
+        at: which times; None is all.
+        rows: which rows; None is all.
+
     >>> shift("rnn.l0", "z", 3, by=2)
     shift('rnn.l0', 'z', 3, by=2.0)
     """
-    return Edit("shift", layer, signal, units, by, at, rows)
+    return _edit("shift", layer, signal, units, by, at, rows)
 
 
 def patch(
@@ -323,7 +347,12 @@ def patch(
     Raises:
         SourceError: the source does not hold this layer, or does not fit.
     """
-    return Edit("patch", layer, signal, units, source, at, rows)
+    return _edit("patch", layer, signal, units, source, at, rows)
+
+
+def _edit(kind: str, layer: str, signal: str, *given: Any) -> Edit:
+    """An edit of whatever a user gave as units, amount, times and rows: it checks them itself."""
+    return Edit(kind, layer, signal, *given)
 
 
 def _may_name(signal: str) -> bool:

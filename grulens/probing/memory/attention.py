@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grulens.arguments import Direction, Rows, Units, Whole
+from grulens.arguments import Direction, Frame, Integer, Rows, Units
 from grulens.errors import EditError, PositionError, RecordingError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
@@ -46,7 +46,7 @@ class GateAttention(Result):
     shape: tuple[int, int, int]
     trajectories: tuple[TrajectoryAttention, ...]
 
-    def at(self, t: Whole) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
+    def at(self, t: Integer) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
         """What the state at position t is made of.
 
         Args:
@@ -67,7 +67,7 @@ class GateAttention(Result):
         return result, initial
 
     def query(
-        self, t: Any, toward: Direction = None, *, units: Units = None
+        self, t: Integer, toward: Direction = None, *, units: Units = None
     ) -> Float[Tensor, "batch key"]:
         """One query of `map`, without the rest of it: linear in time.
 
@@ -167,7 +167,7 @@ class GateAttention(Result):
             )
         return toward.detach().to(like), chosen.to(like.device)
 
-    def to_frame(self, row: int = 0, *, toward: Direction = None, units: Units = None) -> Any:
+    def to_frame(self, row: int = 0, *, toward: Direction = None, units: Units = None) -> Frame:
         """A row's `map` as a pandas DataFrame: a line a query, a column a key.
 
         Args:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.arguments import Rows
+from grulens.arguments import Frame, Rows
 from grulens.cells.dynamics.jacobian import Matrices, Slopes
 from grulens.cells.memory.flow import gains, product
 from grulens.errors import CellError, PositionError, RecordingError, SignalError, shown
@@ -212,7 +212,7 @@ class GradientFlow(Result):
             raise SignalError("toward must be finite and not zero everywhere")
         return directions
 
-    def to_frame(self, row: int = 0, *, toward: Tensor | None = None) -> Any:
+    def to_frame(self, row: int = 0, *, toward: Tensor | None = None) -> Frame:
         """A row's `map` as a pandas DataFrame: a line a query, a column a key.
 
         Args:

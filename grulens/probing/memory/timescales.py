@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grulens.arguments import Number, Numbers, Rows, SignalName, Units, Whole
+from grulens.arguments import Integer, Number, Numbers, Rows, SignalName, Units
 from grulens.cells.cell import Signal, Signalling
 from grulens.cells.memory.timescales import above, below, counts, half_life
 from grulens.errors import CellError, GrulensError, PositionError, SignalError, shown
@@ -131,7 +131,7 @@ def timescales(
     low: Number = 0.1,
     high: Number = 0.9,
     quantiles: Numbers = (0.1, 0.5, 0.9),
-    bins: Whole = 20,
+    bins: Integer = 20,
 ) -> Timescales:
     """Half-lives, saturation and histograms of the gates of a recorded layer.
 

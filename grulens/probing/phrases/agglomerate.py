@@ -14,14 +14,15 @@ import torch
 from torch import nn
 
 from grulens.arguments import (
+    Frame,
     HeadLike,
     Inputs,
+    Integer,
     MergeBy,
     MethodName,
     Precision,
     Step,
     TargetClass,
-    Whole,
 )
 from grulens.errors import EditError, PositionError, shown
 from grulens.job import Job, stopped, tell
@@ -87,7 +88,7 @@ class Hierarchy(Result):
         # every token is a group before the first merge
         return stopped(len(self.merges), max(len(self.tokens) - 1, 1), "merge")
 
-    def at(self, first: Any, stop: Any) -> Group:
+    def at(self, first: Integer, stop: Integer) -> Group:
         """The group of the tokens `first` up to `stop`.
 
         Raises:
@@ -101,7 +102,7 @@ class Hierarchy(Result):
             f"no group holds exactly the steps {shown(first)} up to {shown(stop)} in {self!r}"
         )
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """A line a group as a pandas DataFrame.
 
         Raises:
@@ -131,7 +132,7 @@ def agglomerate(
     model: nn.Module,
     *args: Any,
     target: TargetClass,
-    row: Whole = 0,
+    row: Integer = 0,
     by: MergeBy = "interaction",
     step: Step = -1,
     layer: str | None = None,
@@ -145,8 +146,8 @@ def agglomerate(
     """Join neighbouring tokens into ever larger phrases, those first that act together most.
 
     Agglomerative contextual decomposition (Singh, Murdoch & Yu 2019, arXiv:1806.05337), two
-    neighbours at a time. Only tokens that can be heard at the step take part: those up to it, or
-    all where a layer reads from the end.
+    neighbours at a time. Only tokens that reach the state at that step take part: those up to it,
+    or all of them where a layer is a reverse one.
 
     Args:
         model: any module that holds a GRU.

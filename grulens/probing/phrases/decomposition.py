@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from grulens.arguments import HeadLike, Inputs, MethodName, Phrases, Precision
+from grulens.arguments import Frame, HeadLike, Inputs, MethodName, Phrases, Precision
 from grulens.cells.precision import exact
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import arguments
@@ -93,7 +93,7 @@ class Decomposition(Result):
         """The readout's own bias, which is nobody's."""
         return self._linear.bias.to(self.h)
 
-    def to_frame(self, row: int = 0) -> Any:
+    def to_frame(self, row: int = 0) -> Frame:
         """A row as a pandas DataFrame, a line a phrase and step: the norms of beta and of gamma.
 
         Args:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from grulens.arguments import (
+    Frame,
     HeadLike,
     Inputs,
     MethodName,
@@ -61,7 +62,7 @@ class Interactions(Result):
     done: Bool[Tensor, " pair"]
 
     def matrix(self, row: int = 0) -> Float[Tensor, "phrase phrase"]:
-        """The interactions of a row, symmetric, its scores on the diagonal; NaN where not asked.
+        """The interactions of a row, symmetric, its scores on the diagonal; NaN for other pairs.
 
         Args:
             row: which row of the batch.
@@ -73,7 +74,7 @@ class Interactions(Result):
             found[a, b] = found[b, a] = value
         return found
 
-    def to_frame(self, row: int = 0) -> Any:
+    def to_frame(self, row: int = 0) -> Frame:
         """A row's pairs as a pandas DataFrame: both phrases in words, and what they make together.
 
         Args:

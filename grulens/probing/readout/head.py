@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from grulens.arguments import Inputs, MethodName
+from grulens.arguments import Frame, Inputs, MethodName
 from grulens.errors import ReadoutError, shown
 from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import Given, arguments
@@ -25,7 +25,7 @@ from grulens.models.layers import check_layer, layers
 from grulens.models.observed import ObservedLayer
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.models.restore.interrupts import Whole
+from grulens.models.restore.interrupts import Uninterrupted
 from grulens.results import Result, frame
 from grulens.tables import html_table
 
@@ -58,7 +58,7 @@ class Head(Result):
         """What these states (..., unit) say of every class, the bias included."""
         return linear(h, self.weight.to(h), self.bias.to(h))
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """The weights as a pandas DataFrame: a line a class, a column a unit.
 
         Raises:
@@ -232,7 +232,7 @@ def last_layer(run: Recording) -> str:
     return (forward or list(run))[-1]
 
 
-class _Listening(Whole):
+class _Listening(Uninterrupted):
     """What every nn.Linear was given and gave, in the order in which they last ran."""
 
     def __init__(self, model: nn.Module) -> None:

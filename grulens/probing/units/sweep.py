@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from grulens.arguments import Inputs, MethodName, SweepMethod, Times, Units, Whole
+from grulens.arguments import Inputs, Integer, MethodName, SweepMethod, Times, Units
 from grulens.errors import EditError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import Given, arguments
@@ -191,8 +191,8 @@ def sweep(
     units: Units = None,
     times: Times = None,
     method: SweepMethod = "exact",
-    sample: Whole = 16,
-    memory: Whole = 512 * 2**20,
+    sample: Integer = 16,
+    memory: Integer = 512 * 2**20,
     progress: bool = True,
     call: MethodName = None,
     inputs: Inputs = None,

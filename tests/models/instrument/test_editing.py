@@ -331,7 +331,7 @@ def test_a_layer_that_did_not_run() -> None:
     assert list(record(Half(), x)) == ["a.l0"]
     with pytest.raises(LayerError, match=r"layer 'b\.l0' did not run in this forward, so ablate"):
         record(Half(), x, edits=ablate("b.l0"))
-    with pytest.raises(RecordingError, match="none of the layers asked for ran"):
+    with pytest.raises(RecordingError, match="none of the layers to record ran"):
         record(Half(), x, layers="b.l0")
 
 
