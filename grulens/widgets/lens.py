@@ -27,7 +27,8 @@ from grulens.views.page.page import page
 from grulens.views.still.lens import compose
 from grulens.widgets.edits.toggles import AblationToggles
 from grulens.widgets.gates.sliders import GateSliders
-from grulens.widgets.session.panel import Panel, button, row
+from grulens.widgets.session.controls import button, row
+from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.picture import found, page_arrays
 from grulens.widgets.session.session import Session
 from grulens.widgets.studies import Studies
@@ -38,9 +39,10 @@ class Lens(Panel):
     """Gates, units and edits, linked.
 
     Args:
-        model: any module that holds an nn.GRU or nn.GRUCell, or a `Session` to share.
+        model: any module that holds recurrent layers which `grulens.layers` lists, or a `Session`
+            to share.
         *args: the model's own arguments; one text is encoded where there is an `encode`.
-        tokens: what to call each step: for all layers, or by the name of a layer or of a module.
+        tokens: the name of each step, as for `Session`.
         encode: from a text to the model's input; None is the model's own `encode`, if it has one.
         decode: from ids (time,) to a text or a list of texts; None is the model's own.
         readout: from the model's output to (batch, time, class), (batch, class), (batch, time)
@@ -48,7 +50,7 @@ class Lens(Panel):
         layer: which layer to begin with.
         scale: what the readout's numbers are: "logits", "probability" or "value".
         labels: names of the classes.
-        call: the name of the method, or of the part, whose call is the run; None is the model.
+        call: the name of the method, or of the submodule, whose call is the run; None is the model.
         inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`.
         **kwargs: the model's own keyword arguments.
 

@@ -17,7 +17,8 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import GrulensError, shown
-from grulens.widgets.session.panel import Panel, choice, row
+from grulens.widgets.session.controls import choice, row
+from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
 
 NONE: Final = "nothing"

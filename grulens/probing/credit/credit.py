@@ -23,9 +23,9 @@ class Credit(Result):
 
     Attributes:
         method: what gave the credit, such as "integrated gradients".
-        layer: the layer whose input is credited, or the argument of the model. Of credit by a linear
-            readout, the layer that the readout reads; `inputs` then belongs to the input of the
-            lowest layer of its stack.
+        layer: the layer whose input is credited, or the argument of the model. Of credit by a
+            linear readout, the layer that the readout reads; `inputs` then belongs to the input of
+            the lowest layer of its stack.
         score: the number that is explained (batch,).
         inputs: the share of each coordinate of the layer's input (batch, time, input); zero on
             padding.

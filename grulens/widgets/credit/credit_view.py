@@ -1,10 +1,9 @@
-"""Credit for one answer of a session, found turn by turn and drawn."""
+"""Credit for one answer of a session, found point by point and drawn."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from grulens.probing.credit.credit import Credit
@@ -12,9 +11,9 @@ from grulens.views.credit.waterfall import number
 from grulens.views.figure.canvas import Positions
 from grulens.widgets.credit.figures import CreditFigure
 from grulens.widgets.credit.methods import METHODS
-from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.credit.target import Target
+from grulens.widgets.credit.view import Overtaken, Request, View
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.target import Target
 
 #: Others wait for the model's lock while a run is made; a pause lets one of them have it.
 PAUSE: Final = 0.002
@@ -30,45 +29,19 @@ INPUT: Final = (
 QUANTITY: Final = {"logits": "logit of ", "probability": "probability of ", "value": ""}
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What is to be found: each question is another one, even if it reads the same."""
+class CreditView(View):
+    """The bars of the credit, and the ledger that adds up to the score."""
 
-    view: str
-    method: str
-    layer: str
-    row: int
-    step: int
-    klass: int
-
-
-class Overtaken(Exception):  # noqa: N818 - no error: something newer was asked
-    """Nobody wants the answer any more."""
-
-
-class CreditView:
-    """The bars and the ledger.
-
-    Args:
-        session: what is looked at.
-        target: the class that is asked about.
-
-    Attributes:
-        found: the credit shown, or None.
-        figure: its drawing.
-        picture: where that is seen.
-    """
+    found: Credit | None
+    figure: CreditFigure
 
     def __init__(self, session: Session, target: Target) -> None:
-        self.session, self.target = session, target
-        self.found: Credit | None = None
-        self.figure = CreditFigure()
-        self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
+        super().__init__(session, target, CreditFigure())
         self.figure.bars.on_times(self._on_times)
 
     @property
     def steps(self) -> int:
-        """How many steps can be asked about: those of the output."""
+        """How many steps can be chosen: those of the output."""
         session = self.session
         return session.now.shape[1] if session.unread else len(session.answer_now.values)
 
@@ -78,20 +51,9 @@ class CreditView:
             self.figure.bars.select(() if self._elsewhere else self.session.times)
 
     def show(self, request: Request, wanted: Callable[[], bool]) -> tuple[str, str]:
-        """Find and draw what is request.
+        """Find the credit, and draw it; see `View.show`."""
 
-        Args:
-            request: the question.
-            wanted: whether somebody still wants to know.
-
-        Returns:
-            What is to be said of it, and what can be done with it.
-
-        Raises:
-            Overtaken: nobody does.
-        """
-
-        def told(_: int) -> None:
+        def progress(_: int) -> None:
             if not wanted():
                 raise Overtaken
             time.sleep(PAUSE)
@@ -100,7 +62,7 @@ class CreditView:
         if session.unread:
             raise session.unread
         with session.studying():
-            found = METHODS[request.method].find(session, request.step, request.klass, told)
+            found = METHODS[request.method].find(session, request.step, request.klass, progress)
         with self.picture.batch():
             if not wanted():
                 raise Overtaken

@@ -11,50 +11,38 @@ from grulens.probing.credit.logit_lens import LogitLens, logit_lens
 from grulens.probing.readout.head import Head, head_of
 from grulens.views.credit.waterfall import number
 from grulens.views.figure.tokens import visible_name
-from grulens.widgets.credit.credit_view import Overtaken, Request
 from grulens.widgets.credit.figures import LensFigure
-from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.session.advice import advised
+from grulens.widgets.credit.target import Target
+from grulens.widgets.credit.view import Overtaken, Request, View
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.target import Target
+from grulens.widgets.session.unavailable import advised
 
 HINT: Final = "Tap a step to look at it."
 
 
-class LogitLensView:
-    """The lines of a few classes, and the shares of units at one step.
+class LogitLensView(View):
+    """The lines of a few classes, and the shares of units at one step."""
 
-    Args:
-        session: what is looked at.
-        target: the class that is asked about.
-
-    Attributes:
-        found: the lens shown, or None.
-        figure: its drawing.
-        picture: where that is seen.
-    """
+    found: LogitLens | None
+    figure: LensFigure
 
     def __init__(self, session: Session, target: Target) -> None:
-        self.session, self.target = session, target
-        self.found: LogitLens | None = None
+        super().__init__(session, target, LensFigure())
         self._of: Any = None
         self._heads: dict[str, Head] = {}
         self._standing: Standing | None = None
-        self.figure = LensFigure()
-        self.picture = BokehView(self.figure.root, lock=session.lock, retire=False)
         self.figure.on_step(lambda step: setattr(session, "step", step))
 
     @property
     def steps(self) -> int:
-        """How many steps can be asked about: those of the layer."""
+        """How many steps can be chosen: those of the layer."""
         return self.session.now.shape[1]
 
     def show(self, request: Request, wanted: Callable[[], bool]) -> tuple[str, str]:
-        """Find and draw what is asked; arguments and result as those of `CreditView.show`.
+        """Read the states with the readout, and draw that; see `View.show`.
 
         Raises:
-            Overtaken: nobody wants to know any more.
-            ReadoutError: nothing linear reads the layer.
+            ReadoutError: no linear readout reads the layer.
         """
         with self.picture.batch():
             if not wanted():

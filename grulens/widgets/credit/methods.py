@@ -19,10 +19,11 @@ from grulens.probing.credit.relevance import layerwise_relevance
 from grulens.probing.credit.target import FINAL
 from grulens.probing.phrases.credit import contextual_credit
 from grulens.probing.readout.head import head_of
-from grulens.widgets.session.advice import advised
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.unavailable import advised
 
-Told = Callable[[int], object]
+#: Called with how many more steps of the computation are done; what it raises ends it.
+Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ class Method:
     """A way of giving credit.
 
     Attributes:
-        find: from the session, a step of its output, a class, and a function to be called between
-            two turns, with no lock held, to the credit of all rows. What that function raises is
-            to be let through: nobody wants the answer any more.
-        of_readout: whether what is credited is the session's readout of the model with the edits;
-            else it is a logit of the model's own linear readout, without the edits.
+        find: from the session, a step of its output, a class and a `Progress` to the credit of all
+            rows. It calls the last one between two runs, with no lock held, and catches nothing
+            that this raises: nobody wants the answer any more.
+        of_readout: whether the score is the session's readout of the model with the edits; else it
+            is a logit of the model's own linear readout, without the edits.
     """
 
-    find: Callable[[Session, int, int, Told], Credit]
+    find: Callable[[Session, int, int, Progress], Credit]
     of_readout: bool = True
 
 
@@ -57,24 +58,24 @@ def credited(session: Session) -> str | None:
     return None if isinstance(session.now, ObservedLayer) else session.layer
 
 
-def _integrated(session: Session, step: int, klass: int, told: Told) -> Credit:
+def _integrated(session: Session, step: int, klass: int, progress: Progress) -> Credit:
     return integrated_gradients(
         session.model, readout=score_of(session, step, klass), input_of=credited(session),
-        edits=session.on, progress=told, call=session.call, inputs=session.given,
+        edits=session.on, progress=progress, call=session.call, inputs=session.given,
     )  # fmt: skip
 
 
-def _times_gradient(session: Session, step: int, klass: int, told: Told) -> Credit:
+def _times_gradient(session: Session, step: int, klass: int, progress: Progress) -> Credit:
     return input_x_gradient(
         session.model, readout=score_of(session, step, klass), input_of=credited(session),
         edits=session.on, call=session.call, inputs=session.given,
     )  # fmt: skip
 
 
-def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Told], Credit]:
+def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Progress], Credit]:
     """A method that takes the linear readout itself apart, for the class of that number."""
 
-    def find(session: Session, step: int, klass: int, told: Told) -> Credit:
+    def find(session: Session, step: int, klass: int, progress: Progress) -> Credit:
         run: dict[str, Any] = {"call": session.call, "inputs": session.given}
         answers = session.answer_before.values
         with advised(session):
@@ -84,7 +85,7 @@ def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Told
         if len(head.weight) != answers.shape[1]:
             raise ReadoutError(
                 f"{head!r} is what this method takes apart, and the session's readout has "
-                f"{answers.shape[1]} classes: look at it by gradients"
+                f"{answers.shape[1]} classes: choose integrated gradients, or input × gradient"
             )
         return method(session.model, target=klass, step=place, head=head, **run)
 

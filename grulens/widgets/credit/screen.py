@@ -19,12 +19,14 @@ from grulens.errors import GrulensError, NoAnswerError, ReadoutError
 from grulens.models.observed import ObservedLayer
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.logit_lens import LogitLens
-from grulens.widgets.credit.credit_view import CreditView, Overtaken, Request
+from grulens.widgets.credit.credit_view import CreditView
 from grulens.widgets.credit.logit_lens import LogitLensView
 from grulens.widgets.credit.methods import METHODS
-from grulens.widgets.session.panel import Panel, choice, row
+from grulens.widgets.credit.target import Target
+from grulens.widgets.credit.view import Overtaken, Request, View
+from grulens.widgets.session.controls import choice, row
+from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.target import Target
 
 CREDIT: Final = "credit"
 LENS: Final = "logit lens"
@@ -33,8 +35,9 @@ LENS: Final = "logit lens"
 class CreditBars(Panel):
     """Credit for an answer to the steps of the input, and a logit lens over time.
 
-    Both are of the model with the edits that are on; where a method cannot be, the status says so.
-    It is computed in the background; a newer question ends an older one.
+    Both are computed for the model with the edits that are on; where a method does not apply, the
+    status line says why. They are computed in the background, and a newer request ends an older
+    one.
 
     Args:
         model: the model, or a `Session` to share.
@@ -44,8 +47,8 @@ class CreditBars(Panel):
     Attributes:
         view: "credit" or "logit lens".
         method: a key of `grulens.widgets.credit.methods.METHODS`.
-        target: the class that is asked about.
-        views: what is looked at, by view: its `found`, `figure` and `picture`.
+        target: the list of classes; `target.klass` is the class that is explained.
+        views: the two views by name, each with its result `found`, its `figure` and `picture`.
 
     >>> import torch
     >>> from grulens.credit import CreditBars
@@ -85,7 +88,7 @@ class CreditBars(Panel):
         # layout
         self._credit = CreditView(session, self.target)
         self._lens = LogitLensView(session, self.target)
-        self.views: dict[str, CreditView | LogitLensView] = {CREDIT: self._credit, LENS: self._lens}
+        self.views: dict[str, View] = {CREDIT: self._credit, LENS: self._lens}
         pictures = [view.picture for view in self.views.values()]
         self.fill(
             row(word, self._view, self._method, self.target.control, self.step),

@@ -25,7 +25,7 @@ def unit_of(session: Session) -> int:
 
 
 def choices(session: Session) -> list[tuple[str, str]]:
-    """What can be asked for, in words and by name."""
+    """What can colour the states, in words and by name."""
     batch, steps, _ = session.now.h.shape
     unit = unit_of(session)
     found = [("step", "step")]
@@ -44,10 +44,10 @@ def _by_role(session: Session) -> list[Signal]:
     return sorted(signals, key=lambda signal: ROLES.index(signal.role))
 
 
-def coloured(session: Session, asked: str) -> Colored:
+def coloured(session: Session, by: str) -> Colored:
     """The value of each state (row, time), by which colours, their ends, and what they are."""
     batch, steps, _ = session.now.h.shape
-    if asked == "class":
+    if by == "class":
         values = np.zeros((batch, steps))
         for place in range(batch):
             answer = session.answers.of(session.edited, place, batch, steps)
@@ -55,9 +55,9 @@ def coloured(session: Session, asked: str) -> Colored:
         count = session.answer_now.values.shape[1]
         names = list(session.labels or [str(i) for i in range(count)])
         return values, names, (0.0, 1.0), "class"
-    if asked in (signal.name for signal in session.now.cell.signals):
-        unit, signal = unit_of(session), session.now.cell.signal(asked)
-        values = session.now.signal(asked)[..., unit].detach().double().cpu().numpy()
-        return values, signal, scale(signal, values), f"{asked} {unit}"
-    index = np.indices((batch, steps))[0 if asked == "row" else 1].astype(float)
-    return index, "time", (0.0, float(index.max(initial=0.0))), asked
+    if by in (signal.name for signal in session.now.cell.signals):
+        unit, signal = unit_of(session), session.now.cell.signal(by)
+        values = session.now.signal(by)[..., unit].detach().double().cpu().numpy()
+        return values, signal, scale(signal, values), f"{by} {unit}"
+    index = np.indices((batch, steps))[0 if by == "row" else 1].astype(float)
+    return index, "time", (0.0, float(index.max(initial=0.0))), by

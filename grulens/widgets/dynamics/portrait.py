@@ -35,10 +35,11 @@ from grulens.widgets.dynamics.search import search
 from grulens.widgets.dynamics.space import PhaseSpace
 from grulens.widgets.dynamics.words import STEPS, journey, modes, parting, progress, status
 from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.controls import button, row
 from grulens.widgets.session.job_button import JobButton
-from grulens.widgets.session.observed_words import needs_weights
-from grulens.widgets.session.panel import Panel, button, row
+from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.unavailable import needs_weights
 
 SLOW: Final = {"none": 0.0, "below 1e-4": 1e-4, "below 1e-3": 1e-3, "below 1e-2": 1e-2}
 _AUTO: Final[dict[str, Any]] = {

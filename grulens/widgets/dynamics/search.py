@@ -28,7 +28,7 @@ def search(job: Job[FixedPoints], cell: RecurrentCell, states: Tensor, x: Tensor
         job: is told how many starts have arrived; stopped, it keeps what was found from those.
         cell: the cell.
         states: those of a run, (state, unit).
-        x: the input that stays, (input,); None is zero.
+        x: the constant input, (input,); None is zero.
     """
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(states), generator=generator)[:STARTS]

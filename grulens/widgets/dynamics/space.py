@@ -1,4 +1,4 @@
-"""The space that a phase portrait shows: its plane, the points in it, and the input that stays."""
+"""The space that a phase portrait shows: its plane, the points in it, and the constant input."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class PhaseSpace:
         return plane.project(found.states).numpy(), found.unstable_dims.numpy()
 
     def x(self, kind: Any) -> Tensor | None:
-        """The input that stays: None for zero, or (input,)."""
+        """The constant input: None for zero, or (input,)."""
         layer, session = self.session.before, self.session
         if kind == "mean":
             mean: Tensor = layer.x.detach()[layer.mask].mean(0)

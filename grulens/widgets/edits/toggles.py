@@ -21,9 +21,10 @@ from grulens.errors import WeightsChangedError
 from grulens.probing.edits.edit import ablate
 from grulens.views.figure.palette import ACCENT, BEFORE
 from grulens.widgets.jupyter.copy_code import CopyCode
+from grulens.widgets.session.controls import button, choice, row
+from grulens.widgets.session.display_names import signal_of, words
 from grulens.widgets.session.edit_list import Slot
-from grulens.widgets.session.edit_words import signal_of, words
-from grulens.widgets.session.panel import Panel, button, choice, parts_of, row
+from grulens.widgets.session.panel import Panel, parts_of
 from grulens.widgets.session.session import Session
 
 

@@ -22,7 +22,8 @@ from grulens.cells.cell import Signal
 from grulens.probing.edits.edit import Edit, clamp, scale, shift
 from grulens.views.figure.palette import ACCENT
 from grulens.widgets.session.callbacks import Callbacks
-from grulens.widgets.session.panel import button, choice, parts_of, row
+from grulens.widgets.session.controls import button, choice, row
+from grulens.widgets.session.panel import parts_of
 from grulens.widgets.session.session import Session
 
 MODES: Final = {

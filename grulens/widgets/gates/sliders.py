@@ -29,10 +29,11 @@ from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.readout.output_chart import OutputChart
 from grulens.widgets.gates.controls import GateControls
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.session.panel import Panel, button, choice, row
+from grulens.widgets.session.controls import button, choice, row
+from grulens.widgets.session.display_names import places, unit_name, unit_names
+from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.picture import rows, still
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.unit_names import places, unit_name, unit_names
 
 
 class GateSliders(Panel):

@@ -18,10 +18,10 @@ from bokeh.model import Model
 from grulens.errors import CellError
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.memory.directions import Directions
 from grulens.widgets.session.callbacks import Callbacks
-from grulens.widgets.session.directions import Directions
+from grulens.widgets.session.controls import row
 from grulens.widgets.session.latest import Latest
-from grulens.widgets.session.panel import row
 from grulens.widgets.session.session import Session
 
 Request = TypeVar("Request")
@@ -92,7 +92,7 @@ class MapView(ABC, Generic[Request]):
 
     @abstractmethod
     def _make(self, request: Request) -> None:
-        """Compute what was request, and draw it unless something newer was asked since."""
+        """Compute what was requested, and draw it unless there is a newer request."""
 
     def _try(self, request: Request) -> None:
         """Make it; where the kind of cell has no such thing, that stands in its place."""

@@ -18,7 +18,8 @@ from torch import nn
 from grulens.widgets.memory.attention import AttentionView
 from grulens.widgets.memory.flow import FlowView
 from grulens.widgets.memory.timescales import TimescalesView
-from grulens.widgets.session.panel import Panel, choice, row
+from grulens.widgets.session.controls import choice, row
+from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
 
 

@@ -31,8 +31,8 @@ from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.memory.map_view import COMPUTED
 from grulens.widgets.memory.words import lives
 from grulens.widgets.session.callbacks import Callbacks
+from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.latest import Latest
-from grulens.widgets.session.panel import choice, row
 from grulens.widgets.session.session import Session
 
 #: So many gate values are counted at once; more of them in the background.

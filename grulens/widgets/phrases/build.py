@@ -13,8 +13,8 @@ from grulens.probing.credit.stack import Stack
 from grulens.probing.credit.target import FINAL, class_logits
 from grulens.probing.phrases.agglomerate import Growing, Hierarchy
 from grulens.probing.readout.head import head_for
-from grulens.widgets.session.advice import advised
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.unavailable import advised
 
 #: No class: in a list of choices, a value None would show as no choice at all.
 NONE: Final = -1

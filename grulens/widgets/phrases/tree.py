@@ -26,16 +26,18 @@ from grulens.views.still.lens import compose
 from grulens.views.still.phrases import phrases
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.phrases.build import NONE, build_tree, step_read
+from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.job_button import JobButton
-from grulens.widgets.session.observed_words import needs_weights
-from grulens.widgets.session.panel import Panel, choice, row
+from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.unavailable import needs_weights
 
 
 class PhraseTree(Panel):
     """A tree of the phrases of the row shown, for one class at the step looked at.
 
-    It is of the model without the session's edits, and of the tokens that can be heard at the step.
+    The tree belongs to the model without the session's edits, and to the tokens that reach the
+    state at that step.
 
     Args:
         model: the model, or a `Session` to share.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from grulens.arguments import Direction, Whole
+from grulens.arguments import Direction, Integer
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.plot import credit, dynamics, memory, phrases, units  # noqa: F401 - what they draw
 from grulens.widgets.plot.registry import drawer, plot_options
@@ -19,7 +19,7 @@ def plot(
     *,
     tokens: Sequence[object] | str | None = None,
     output: Any = None,
-    row: Whole = 0,
+    row: Integer = 0,
     toward: Direction = None,
 ) -> BokehView:
     """Show what was found as a figure.

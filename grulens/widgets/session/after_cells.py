@@ -1,7 +1,7 @@
-"""When a cell has run, the open screens look whether their model is still what it was.
+"""After every cell of the notebook, the open screens check whether their model has changed.
 
-Training goes on in cells. A screen that nobody touches would go on showing a run of a model that is
-no more, and nothing would say so.
+Models are trained in cells. Without this check a screen would go on showing a run of the model as
+it was before, and nothing would say so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Looking(Protocol):
 
 
 class AfterCells:
-    """Knows the open screens, and tells them when a cell has run.
+    """Knows the open screens, and lets them look when a cell has run.
 
     Args:
         shell: gives IPython's shell, None outside of one.
@@ -41,14 +41,14 @@ class AfterCells:
         self._registered: Any = None
 
     def add(self, screen: Looking) -> None:
-        """Tell a screen from now on."""
+        """Let a screen look after each cell from now on."""
         self._open.add(screen)
         if self._registered is None and (shell := self._shell()) is not None:
             shell.events.register("post_run_cell", self)
             self._registered = shell
 
     def discard(self, screen: Looking) -> None:
-        """Tell it no more; with the last one the shell is as it was."""
+        """Let it look no more; without any screen nothing is registered in the shell."""
         self._open.discard(screen)
         if self._registered is not None and not self._open:
             self._registered.events.unregister("post_run_cell", self)

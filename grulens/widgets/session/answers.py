@@ -1,4 +1,4 @@
-"""What the model answers in each run, read once: the part of a session that faces the output."""
+"""The answers of a model in its runs, each read once from its output."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Answers:
     def check_labels(self, output: Any, batch: int, steps: int) -> None:
         """Raise ReadoutError unless an output has as many classes as names were given.
 
-        An output that the readout does not fit is not the names' fault: whoever reads it says so.
+        An output that the readout does not fit raises nothing here; reading it says so.
         """
         if self.labels is None:
             return

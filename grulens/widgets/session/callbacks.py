@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Callbacks:
     """Makes the callbacks of a screen's controls, and shows what goes wrong in them.
 
-    An error stays until what it came from succeeds. That is its source: None is whatever a person
-    does; what happens in answer to that, or by itself, has a source of its own.
+    An error is shown until its source succeeds. The source None is whatever a person does on the
+    screen; what happens in answer to that, or in the background, has a source of its own.
 
     Attributes:
         box: the error shown last, its traceback one click away.
@@ -45,12 +45,12 @@ class Callbacks:
     def guard(
         self, do: Callable[..., Any], *, source: object = None, clears: bool = True
     ) -> Callable[..., None]:
-        """`do`, with its error shown.
+        """A callback that calls `do`, and shows its error.
 
         Args:
-            do: the callback.
-            source: what its error belongs to.
-            clears: whether its success takes the error away; not where it only begins something
+            do: the function.
+            source: the source of its error.
+            clears: whether its success removes the error; False where it only begins something
                 that may have failed by then.
         """
         return guarded(do, partial(self.show, source=source),
@@ -64,11 +64,11 @@ class Callbacks:
         lock: AbstractContextManager[Any] | None = None,
         stop: Callable[[], object] | None = None,
     ) -> Latest[T]:
-        """What calls `do(newest value)` on another thread, with its error shown, until `close`.
+        """A worker that calls `do(newest value)` on another thread until `close`; shows its error.
 
         Args:
             do: the slow function.
-            source: what its error belongs to.
+            source: the source of its error.
             lock: as `Latest`.
             stop: ends a `do` that runs, as early as it can.
         """
@@ -88,7 +88,7 @@ class Callbacks:
         self._show_last()
 
     def clear(self, source: object = None) -> None:
-        """Take the error of a source away."""
+        """Remove the error of a source."""
         if self._errors.pop(source, None) is not None:
             self._show_last()
 

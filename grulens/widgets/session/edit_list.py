@@ -1,8 +1,7 @@
 """The list of edits: in which order they act, which are on, and what was done before.
 
-The list is a tuple that is replaced, never changed, so every earlier one can come back. Whoever
-holds a list says what it means for it to be in force; a list that cannot be is refused, and the
-one before stays.
+The list is a tuple that is replaced, never changed, so every earlier one can come back. A subclass
+says in `enforce` what a list does; one that raises there is refused, and the one before stays.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ class Slot:
     """One edit in the list, and whether it is on.
 
     Attributes:
-        key: what it keeps while it is changed or moved.
+        key: a number that it keeps while it is changed or moved.
         edit: the edit.
         wanted: whether it is switched on.
-        mismatch: what of it the present input has not got, "steps 12, 13 of 5"; "" where it fits.
+        mismatch: the positions that the present input does not have, "steps 12, 13 of 5"; or "".
     """
 
     key: int
@@ -37,7 +36,7 @@ class Slot:
 
     @property
     def on(self) -> bool:
-        """Whether it acts: one that does not fit is off until it fits again."""
+        """Whether it acts; one that does not fit is off until it fits again."""
         return self.wanted and not self.mismatch
 
 
@@ -59,7 +58,7 @@ class EditList(tl.HasTraits):
         slots: the edits, each with its switch.
     """
 
-    # read-only: a list is put in force, and not only shown
+    # read-only: a list is applied, and not only shown
     slots = tl.Tuple(read_only=True)
 
     def __init__(self) -> None:
@@ -68,11 +67,11 @@ class EditList(tl.HasTraits):
         self._history: History[Slots] = History()
 
     def enforce(self, slots: Slots) -> None:
-        """Put a list in force: here it is only shown; raise to refuse it."""
+        """Apply a list; here it is only stored. An error refuses it."""
         self.set_trait("slots", slots)
 
     def fitted(self, slots: Slots) -> Slots:
-        """A list that was in force once, each edit with what of it does not fit now."""
+        """An earlier list, each edit with the positions of it that do not fit now."""
         return slots
 
     @property
@@ -81,12 +80,12 @@ class EditList(tl.HasTraits):
         return [slot.edit for slot in self.slots if slot.on]
 
     def set_slots(self, slots: Slots, drag: int | None = None) -> None:
-        """Put a whole list in force.
+        """Apply another list.
 
         Args:
             slots: the edits, a tuple of `Slot`.
-            drag: the key of the edit that is under the hand; its many changes are one undo, until
-                something else is changed or `end_drag`.
+            drag: the key of the edit that a slider is changing; its many changes are one undo,
+                until something else is changed or `end_drag`.
 
         Raises:
             EditError, LayerError: an edit does not fit; the list stays as it was.
@@ -147,7 +146,7 @@ class EditList(tl.HasTraits):
         return keys.index(key)
 
     def end_drag(self) -> None:
-        """What is changed next is one undo, also if it is what was changed last."""
+        """End a drag: the next change is an undo of its own."""
         self._history.end_drag()
 
     def undo(self) -> None:

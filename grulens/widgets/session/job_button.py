@@ -1,4 +1,4 @@
-"""Long work behind a button: begun and stopped with it, in the background, with a bar beside it."""
+"""A button that begins and stops long work in the background, with a progress bar beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Final, Generic, TypeVar
 import ipywidgets as W
 
 from grulens.job import Job
-from grulens.widgets.session.panel import Panel, button
+from grulens.widgets.session.controls import button
+from grulens.widgets.session.panel import Panel
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class JobButton(Generic[T]):
         show: shows how far the job is, and what there is by now; the session's lock is held.
 
     Attributes:
-        job: the present one; another where what was asked for has changed.
+        job: the present job; a new one for each request.
         button: begins the work, and stops it.
         bar: how much of it is done; seen while it runs.
     """
@@ -71,7 +72,7 @@ class JobButton(Generic[T]):
         self.job.stop()
 
     def clear(self) -> None:
-        """Forget what was found, of something else than what is asked for now, and do no more."""
+        """Stop, and forget the result: it belongs to an earlier request."""
         self.job.stop()
         self.job = Job(self._text, self._noun)
         self._panel.callbacks.clear(self)

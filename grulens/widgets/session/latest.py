@@ -1,8 +1,8 @@
-"""A slow answer to a fast slider: the newest value wins, the ones in between are never computed.
+"""A slow answer to a fast slider: only the newest value is computed, not those before it.
 
-A person's drag sends more values than a model can answer. They are worked off by one short-lived
-thread, so that the kernel stays free and the last value is always the one that stays. A value set
-by Python code, in a cell or in another callback, is computed at once: the next line may rely on it.
+A drag sends more values than a model can answer. One short-lived thread computes the newest, so the
+kernel stays free and the last value always wins. A value that Python code sets, in a cell or in
+another callback, is computed at once: the next line may rely on it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a user calls things: the names that code for them is written with.
 
-A lens gets objects. What they are called stands in the call that made it, `Lens(exp.net, x[:1])`,
-which Python can show; or else some name of the caller's is bound to the very object. Names are held
-to what they stand for when code is written: one that now stands for something else is not used.
+A lens gets objects. Their names stand in the call that made it, `Lens(exp.net, x[:1])`, whose
+source Python can show; or a name of the caller's is bound to the very object. Whenever code is
+written, each name is looked up again: one that now stands for something else is not used.
 """
 
 from __future__ import annotations

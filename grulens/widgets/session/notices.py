@@ -1,4 +1,4 @@
-"""What must be known of the runs shown before anything is read from them, with what can be done.
+"""Warnings about the runs shown, each with what can be done about it.
 
 the model has changed since this run                          [run again]
 training mode: dropout is on                                  [run in eval mode]
@@ -15,13 +15,14 @@ import ipywidgets as W
 
 from grulens.errors import NoAnswerError
 from grulens.widgets.session.callbacks import Callbacks
+from grulens.widgets.session.controls import row
 from grulens.widgets.session.session import Session
 
 CHANGED: Final = "the model has changed since this run"
 
 
 class Notices:
-    """Three lines, each seen only while there is something to say.
+    """Three lines, each shown only while it has a warning.
 
     Args:
         session: whose runs they are of.
@@ -47,7 +48,7 @@ class Notices:
         )  # fmt: skip
         self.evaluate.observe(callbacks.guard(self._on_evaluate), "value")
         self._lines = [
-            _line(self._changed, self.again), _line(self._mode, self.evaluate), _line(self._unread)
+            row(self._changed, self.again), row(self._mode, self.evaluate), row(self._unread)
         ]  # fmt: skip
         self.box = W.VBox(self._lines)
         self.show()
@@ -86,9 +87,3 @@ def _no_answer(error: NoAnswerError | None) -> tuple[str, tuple[str, ...]]:
     for line in reversed(error.lines):
         why = why.removesuffix(line).rstrip()
     return f"No answer is shown: {why}", error.lines
-
-
-def _line(*children: W.Widget) -> W.HBox:
-    box = W.HBox(children)
-    box.add_class("grulens-row")
-    return box

@@ -50,9 +50,9 @@ class Panel(W.VBox):
         **options: as `Session`.
 
     Attributes:
-        session: what is looked at.
-        callbacks: makes those of its controls, whose errors show in it.
-        notices: that the model has changed, and its mode.
+        session: the session that it shows.
+        callbacks: makes the callbacks of its controls, and shows their errors.
+        notices: say that the model has changed, its mode, and that an output cannot be read.
     """
 
     name: ClassVar[str] = "panel"
@@ -87,7 +87,7 @@ class Panel(W.VBox):
         self.children = (self._style, self._errors, self.notices.box, *children)
 
     def join(self) -> None:
-        """Leave to a larger screen what is to be said once for the whole."""
+        """Leave the notices and the busy mark to a larger screen that this one is a part of."""
         self.leave("busy")
         self.leave(*NOTICED)
         self.notices.hide()
@@ -204,30 +204,6 @@ def _session(model: nn.Module | Session, args: Any, options: Any) -> Session:
             "give them to Session(...), or use session.set_input(...)"
         )
     return model
-
-
-def row(*children: W.Widget) -> W.HBox:
-    """Controls beside each other, going on to the next line where it is narrow."""
-    box = W.HBox(children)
-    box.add_class("grulens-row")
-    return box
-
-
-def choice(
-    word: str, options: list[tuple[str, str]], tips: list[str]
-) -> tuple[W.HTML, W.ToggleButtons]:
-    """Buttons of which one is down, and the word before them."""
-    label = W.HTML(f'<span class="grulens-label">{escape(word)}</span>')
-    buttons = W.ToggleButtons(options=options, tooltips=tips)
-    buttons.style.button_width = "auto"
-    return label, buttons
-
-
-def button(text: str, tip: str, do: Callable[..., None], **options: Any) -> W.Button:
-    """A small labelled button."""
-    made = W.Button(description=text, tooltip=tip, layout=W.Layout(width="auto"), **options)
-    made.on_click(do)
-    return made
 
 
 def parts_of(widget: W.Widget) -> Iterator[W.Widget]:

@@ -14,9 +14,8 @@ from grulens.models.recording import LayerRecording
 from grulens.probing.units.order import Order, order_units
 from grulens.views.figure import raster
 from grulens.views.still import lens as draw
-from grulens.widgets.session.edit_words import words
+from grulens.widgets.session.display_names import unit_name, unit_names, words
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.unit_names import unit_name, unit_names
 
 
 def rows(signal: Tensor, row: int) -> Float[np.ndarray, "unit time"]:
@@ -62,7 +61,7 @@ def still(
 
 
 def found(layer: LayerRecording) -> str:
-    """What was found of an observed cell, and where in the code; "" of a cell that is known."""
+    """The equation of an observed cell and its lines of code; "" of a cell with known weights."""
     return layer.explain() if isinstance(layer, ObservedLayer) else ""
 
 

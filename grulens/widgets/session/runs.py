@@ -20,31 +20,29 @@ from grulens.models.call.invocation import fresh
 from grulens.models.instrument.editing import LOCK
 from grulens.models.record import record
 from grulens.models.recording import Recording
-from grulens.models.restore.interrupts import Whole, acquire
+from grulens.models.restore.interrupts import Uninterrupted, acquire
 from grulens.models.restore.mode import evaluated, in_eval, in_training
 from grulens.models.restore.standing import CHANGED, Standing, expecting, is_lazy
 from grulens.models.restore.untouched import untouched
 from grulens.probing.edits.edit import Edit
 
-#: What is to be known of runs that are not what the model would do by itself.
+#: What a screen says of runs in eval mode of a model in training mode.
 EVAL: Final = "these runs are in eval mode; the model itself is in training mode"
 
 Input = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Runs:
-    """Records a model, every time with the same random numbers, and leaves torch's own alone.
+    """Records a model again and again, each time with the same random numbers and autocast.
 
-    Autocast, too, is every time as it was when this was made: it belongs to a thread, and a widget
-    computes in threads of its own.
-
-    The generator is global, and a widget may compute while a cell runs: it is touched only for a
-    model that draws from it.
+    Autocast is that of the thread which made this: a widget computes in threads of its own. Torch's
+    generator of random numbers is global, and a widget may compute while a cell of the notebook
+    runs, so it is touched only for a model that draws from it.
 
     Attributes:
         seconds: how long the last run took.
-        random: where torch's random numbers stood before the first run that drew any.
-        precision: gives the autocast under which this was made, for a block.
+        random: the state of torch's generator before the first run that drew random numbers.
+        precision: gives a context with the autocast under which this was made.
         evaluate: whether runs are in eval mode, whatever mode the model is in.
     """
 
@@ -75,7 +73,7 @@ class Runs:
 
     @contextmanager
     def studying(self, standing: Standing) -> Iterator[None]:
-        """For what is computed of the model beside these runs: as they are, of the same weights.
+        """A context for analyses of the model: in the mode of these runs, with the same weights.
 
         Raises:
             WeightsChangedError: the model has changed since it stood so, or does meanwhile.
@@ -92,8 +90,8 @@ class Runs:
                 raise WeightsChangedError(CHANGED)
 
 
-class _AsItWas(Whole):
-    """One run that leaves nothing behind, in the mode that is asked for."""
+class _AsItWas(Uninterrupted):
+    """A block for one run that leaves nothing behind, in the mode that was chosen."""
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
@@ -112,7 +110,7 @@ class _AsItWas(Whole):
         self._undo.close()
 
 
-class _SameNumbers(Whole):
+class _SameNumbers(Uninterrupted):
     """Random numbers from where the first run that drew any began."""
 
     def __init__(self, runs: Runs) -> None:

@@ -1,6 +1,6 @@
-"""What of a run is looked at: a layer, a row, a step, units and steps that are selected.
+"""The selection in a run: a layer, a row, a step, units and steps.
 
-Whatever is chosen is in the run: a screen, a cell and a click cannot choose what is not there.
+Every choice is checked against the run, wherever it comes from: a screen, a cell or a click.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the widgets share: model, input, layer, selection, edits, and the run before and after them.
+"""What the screens share: model, input, layer, selection, edits, and the run before and after them.
 
-Widgets read and write this and nothing else, so any number of them stay linked and any of them
-works alone. A change that cannot be computed raises and changes nothing.
+Screens read and write the session and nothing else, so any number of them stay linked, and each
+works alone. A change that cannot be computed raises an error and changes nothing.
 """
 
 from __future__ import annotations
@@ -13,88 +13,78 @@ from functools import partial
 from typing import Any
 
 import traitlets as tl
-from torch import Tensor, nn
+from torch import nn
 
 from grulens.arguments import Decode, Encode, Inputs, MethodName
-from grulens.errors import GrulensError, NoAnswerError, PositionError, WeightsChangedError, shown
+from grulens.errors import GrulensError, WeightsChangedError
 from grulens.models.call.invocation import arguments
 from grulens.models.instrument.editing import LOCK
 from grulens.models.layers import check_layer, layers
-from grulens.models.recording import LayerRecording, Recording
+from grulens.models.recording import Recording
 from grulens.models.restore.standing import CHANGED, Standing
-from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
 from grulens.probing.edits.mismatch import describe_mismatch
 from grulens.probing.layer import last_read
-from grulens.probing.readout.readout import Answer, Readout, Scale, divergence
-from grulens.widgets.session.answers import Answers, Array
+from grulens.probing.readout.readout import Readout, Scale, divergence
+from grulens.widgets.session.answers import Answers
 from grulens.widgets.session.code import write
+from grulens.widgets.session.coder import Coder, ids_in
+from grulens.widgets.session.comparison import Comparison
 from grulens.widgets.session.edit_list import EditList, Slots, check_edit
 from grulens.widgets.session.names import Names, here
 from grulens.widgets.session.runs import Input, Runs
-from grulens.widgets.session.selection import Selection
-from grulens.widgets.session.text import Text, ids_in, vocabulary_of
 from grulens.widgets.session.tokens import Naming, Rows, TokensBy, names_of, texts
 
 
-def _own(model: nn.Module, name: str, given: Any) -> Any:
-    """A function that was given, or the model's own of that name, or None.
-
-    Raises:
-        GrulensError: what was given is no function.
-    """
-    if given is not None and not callable(given):
-        raise GrulensError(f"{name} must be a function, got {shown(given)}")
-    own = getattr(model, name, None) if given is None else given
-    return own if callable(own) else None
-
-
-class Session(Selection, EditList):
-    """One model on one input, under any number of widgets.
+class Session(Comparison, EditList):
+    """One model on one input, shown by any number of linked screens.
 
     Args:
-        model: any module that holds an nn.GRU or nn.GRUCell.
-        *args: the model's own arguments; one text is encoded where there is an `encode`.
-        tokens: what to call each step: a text, one list for all rows, or one list a row; or these
-            by the name of a layer or of a module, {"enc": [...], "dec": [...]}. A layer of another
-            number of steps has numbers.
-        encode: from a text to the model's input; None is the model's own `encode`, if it has one.
-        decode: from ids (time,) to a text or a list of texts; None is the model's own.
-        readout: from the model's output to (batch, time, class), (batch, class), (batch, time)
-            or (batch,).
-        layer: which layer to begin with; None is the first that ran.
-        scale: what the readout's numbers are: "logits", "probability" or "value".
+        model: any module that holds recurrent layers which `grulens.layers` lists.
+        *args: the model's own arguments; a single text is encoded, where there is an `encode`.
+        tokens: the name of each step: a text (a character a step), one list for all rows, or one
+            list a row; or a dict of these by the name of a layer or of a module,
+            {"enc": [...], "dec": [...]}. The steps of a layer that they do not fit have numbers.
+        encode: a function from a text to the model's input; None is the model's own `encode`, if
+            it has one.
+        decode: a function from ids (time,) to a text or a list of texts; None is the model's own.
+        readout: a function from the model's output to (batch, time, class), (batch, class),
+            (batch, time) or (batch,); None takes the first tensor in the output.
+        layer: the layer to show first; None is the first that ran.
+        scale: what the readout's numbers are: "logits", "probability" or "value"; None takes
+            numbers with named classes for logits.
         labels: names of the classes.
-        call: the name of the method, or of the part, whose call is the run; None is the model.
-        inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`: for
-            a model whose own keywords are those of this class.
+        call: the name of the method, or of the submodule, whose call is the run; None is the
+            model.
+        inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`; for
+            a model that has keyword arguments of the same names as this class.
         **kwargs: the model's own keyword arguments.
 
     Attributes:
-        layer: name of the layer shown.
-        units: selected units; empty means all.
-        times: selected steps; empty means all.
-        row: which row of the batch is shown.
-        step: the step of the output that is looked at.
+        layer: the name of the layer shown.
+        units: the selected units; empty means all.
+        times: the selected steps; empty means all.
+        row: the row of the batch that is shown.
+        step: the selected step of the output.
         slots: the edits, in the order in which they act.
-        baseline: the run without them.
-        edited: the run with those that are on; `baseline` itself when none is.
+        baseline: the run without edits.
+        edited: the run with the edits that are on; `baseline` itself when none is on.
         given: the model's own arguments, (args, kwargs).
-        call: the name of the model's method that is the run, or None for the model itself.
-        text: the text that was given, as it was given; of ids, one that is encoded to them, or "".
-        coder: what stands between texts and ids.
-        typed: the text that the input was encoded from; None where the input was given as it is.
-        names: what the user calls things.
-        runs: what runs the model.
+        call: the name of the method, or of the submodule, whose call is the run, or None.
+        text: the text of the input as it was given; for an input of ids, a text that encodes to
+            them, or "".
+        coder: encodes texts to the model's input, and names ids.
+        typed: the text that the input was encoded from; None where no text was given.
+        names: the names of the user's variables, for `code`.
+        runs: runs the model.
         busy: whether the model runs right now.
-        changed: whether the model has been seen to be another than in the runs shown: trained on,
-            given other weights, another mode or other modules. Set by whatever compares, and by
-            `look`; an edit, another input or `run_again` makes both runs anew.
-        evaluate: whether these runs are in eval mode, whatever mode the model is in; the model
-            itself is left in its own.
-        mode: what acts as in training in the runs shown, "training mode: dropout is on"; or that
-            they are in eval although the model is not.
-        standing: how the model stood in the runs shown.
+        changed: whether the model was seen to differ from the runs shown: it was trained, or has
+            other weights, another mode or other modules. Set by `look` and by every comparison; an
+            edit, another input or `run_again` makes both runs anew.
+        evaluate: whether these runs are in eval mode; the model itself stays in its own mode.
+        mode: which parts act as in training in the runs shown, "training mode: dropout is on"; or
+            that the runs are in eval mode and the model is not; or "".
+        standing: the state of the model in the runs shown, to compare with.
 
     >>> import torch
     >>> from grulens import Session, ablate
@@ -107,7 +97,6 @@ class Session(Selection, EditList):
     True
     """
 
-    edited = tl.Instance(Recording)
     busy = tl.Bool(False)
     changed = tl.Bool(False)
     evaluate = tl.Bool(False)
@@ -141,17 +130,12 @@ class Session(Selection, EditList):
         self.answers = Answers(readout, scale, self.labels)
         self.call = call
         self.runs = Runs(model, call)
-        self.coder = Text(
-            _own(model, "encode", encode), _own(model, "decode", decode),
-            vocabulary_of(model, self.labels),
-        )  # fmt: skip
+        self.coder = Coder.of(model, encode, decode, self.labels)
         self.names = self._made = here() or Names({})
         self.typed: str | None = None
         self._effects: dict[Edit, float] = {}
         self.standing = self.runs.standing()
         self.set_input(*args, tokens=tokens, layer=layer, inputs=inputs, **kwargs)
-
-    # what was asked
 
     def set_input(
         self,
@@ -163,7 +147,15 @@ class Session(Selection, EditList):
     ) -> None:
         """Run the model on another input; the edits stay.
 
-        An edit that reaches past the end of the new input is off, and says why, until it fits.
+        An edit that reaches past the end of the new input is off until it fits, and the screen
+        says why.
+
+        Args:
+            *args: as for the class.
+            tokens: as for the class.
+            layer: the layer to show; None keeps the present one, if it ran.
+            inputs: as for the class.
+            **kwargs: the model's own keyword arguments.
         """
         args, kwargs = arguments(args, kwargs, inputs)
         text, at = None, here()
@@ -197,22 +189,22 @@ class Session(Selection, EditList):
     def enforce(self, slots: Slots) -> None:
         """Run the model with a list of edits; a list that does not fit is refused.
 
-        Where the model is not what it was in the unedited run, that is made anew, too.
+        Where the model has changed since the run without edits, that run is made anew, too.
         """
         with self.lock:
             on = [slot.edit for slot in slots if slot.on]
             if on and not self.standing.same(self.model):
                 self._show(self.given, self._naming, slots, text=self.text)
                 return
-            edited = self._of_one(self.standing, self.given, on) if on else self.baseline
+            edited = self._edited_run(self.standing, self.given, on) if on else self.baseline
             with self.hold_trait_notifications():
-                self.edited = edited  # told first: the picture goes out before the words
+                self.edited = edited  # first, so that the picture reaches the page before the texts
                 self.set_trait("slots", slots)
             if not on:
                 self.look()
 
     def fitted(self, slots: Slots) -> Slots:
-        """A list of edits, each with what of it the present input has not got."""
+        """The same edits, each with the positions of it that the present input does not have."""
         return self._fitted(slots, self.baseline)
 
     def _show(
@@ -238,7 +230,7 @@ class Session(Selection, EditList):
             for slot, fitted in zip(slots, self._fitted(slots, baseline), strict=True)
         )
         on = [slot.edit for slot in slots if slot.on]
-        edited = self._of_one(standing, given, on) if on else baseline
+        edited = self._edited_run(standing, given, on) if on else baseline
         batch, steps, units = baseline[wanted].shape
         try:
             names_by = naming.of(baseline, wanted)
@@ -276,11 +268,11 @@ class Session(Selection, EditList):
     def _fitted(slots: Slots, run: Recording) -> Slots:
         return tuple(replace(slot, mismatch=describe_mismatch(slot.edit, run)) for slot in slots)
 
-    def _of_one(self, standing: Standing, given: Input, edits: Sequence[Edit]) -> Recording:
-        """An edited run of the model as it stood in the unedited one.
+    def _edited_run(self, standing: Standing, given: Input, edits: Sequence[Edit]) -> Recording:
+        """The run with edits, of the same model as the run without.
 
         Raises:
-            WeightsChangedError: it is not what it was, or changes while it runs.
+            WeightsChangedError: the model has changed since then, or changes while it runs.
         """
         run = self._compute(given, edits)
         if not standing.same(self.model):
@@ -296,74 +288,16 @@ class Session(Selection, EditList):
         """The model's arguments."""
         return self.given[0]
 
-    # what came out
-
-    @property
-    def before(self) -> LayerRecording:
-        """The layer shown, without edits."""
-        return self.baseline[self.layer]
-
-    @property
-    def now(self) -> LayerRecording:
-        """The layer shown, with the edits that are on."""
-        return self.edited[self.layer]
-
-    @property
-    def token_rows(self) -> Rows | None:
-        """What to call each step of the layer shown, one list a row; None is its number."""
-        return self._names_by.get(self.layer)
-
-    @property
-    def tokens(self) -> list[str] | None:
-        """What to call each step of the row shown; None is its number."""
-        return self.tokens_of(self.layer, self.row)
-
-    def tokens_of(self, layer: str, row: int) -> list[str] | None:
-        """What to call each step of a row of a layer; None is its number."""
-        rows = self._names_by.get(layer)
-        return rows[row] if rows else None
-
-    @property
-    def steps(self) -> int:
-        """Valid steps of the row shown."""
-        return int(self.before.mask[self.row].sum())
-
-    @property
-    def unread(self) -> NoAnswerError | None:
-        """Why the output cannot be shown beside this layer, and the readout that would show it."""
-        try:
-            self._answer(self.baseline)
-        except NoAnswerError as error:
-            return error
-        return None
-
-    @property
-    def answer_before(self) -> Answer:
-        """The readout without edits, of the row shown."""
-        return self._answer(self.baseline)
-
-    @property
-    def answer_now(self) -> Answer:
-        """The readout with the edits, of the row shown."""
-        return self._answer(self.edited)
-
-    @property
-    def divergence(self) -> Tensor:
-        """How far the output has moved at each step (time,): bits, or a plain difference."""
-        return divergence(self.answer_before, self.answer_now)
-
     @property
     def seconds(self) -> float:
         """How long the last run took."""
         return self.runs.seconds
 
-    @property
-    def moved(self) -> Tensor:
-        """How far the output has moved at each valid step, without its sign (time,)."""
-        return self.valid(self.divergence)
-
     def effect(self, edit: Edit) -> float:
-        """What one edit does alone: how far it moves the output of the row shown, mean a step."""
+        """How far one edit alone moves the output of the row shown, as a mean over its valid steps.
+
+        The unit is that of `divergence`: bits, or a plain difference.
+        """
         check_edit(edit)
         with self.lock:
             if edit not in self._effects:
@@ -372,27 +306,16 @@ class Session(Selection, EditList):
                 elif self.look():
                     raise WeightsChangedError(CHANGED)
                 else:
-                    alone = self._of_one(self.standing, self.given, [edit])
+                    alone = self._edited_run(self.standing, self.given, [edit])
                 change = divergence(self.answer_before, self._answer(alone))
                 self._effects[edit] = float(self.valid(change).mean())
             return self._effects[edit]
 
-    def top(self, step: int, most: int = 8) -> tuple[list[str], Array, Array]:
-        """The classes that count most at a step of the output, in either run.
-
-        Returns:
-            Their names, and what is shown of them before and after, each (class,) float32; the
-            likeliest before comes first.
-        """
-        place, size = positions.normal(step, "step"), len(self.answer_now.values)
-        if not isinstance(place, int):
-            raise PositionError(f"step must be an int, got {shown(step)}")
-        positions.check(place, size, "step", "this output")
-        return self.answers.top(self.answer_before, self.answer_now, step, most)
-
     @contextmanager
     def studying(self) -> Iterator[None]:
-        """For what is computed of the model beside its runs: in their mode, of the same weights.
+        """A context in which the model is as in the runs shown: the same mode and the same weights.
+
+        Analyses of the model run inside it.
 
         Raises:
             WeightsChangedError: the model has changed since the runs shown, or does meanwhile.
@@ -407,20 +330,11 @@ class Session(Selection, EditList):
     def code(self) -> str:
         """The Python that makes the present run, for a notebook cell.
 
-        Things are called what they are called in the call that made the session or set its input;
-        a text goes through what encodes it. What cannot be written is said in a comment.
+        The code uses the names that stand in the user's call of `Session` or `set_input`, and
+        encodes a text as the session did. What cannot be written is named in a comment.
         """
         with self.lock:
             return write(self)
-
-    def valid(self, change: Tensor) -> Tensor:
-        """A change of the output at the valid steps of the row shown, without its sign."""
-        mask = self.before.mask[self.row].cpu()
-        return change.abs()[mask] if len(change) == len(mask) else change.abs()
-
-    def _answer(self, run: Recording) -> Answer:
-        batch, steps, _ = self.before.shape
-        return self.answers.of(run, self.row, batch, steps)
 
     def _compute(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
         self.busy = True
@@ -440,7 +354,7 @@ class Session(Selection, EditList):
             raise
 
     @tl.observe("layer", "units", "times", "row", "step", "baseline")
-    def _on_another_look(self, _: Any) -> None:
+    def _on_selection(self, _: Any) -> None:
         self.end_drag()
 
     @tl.observe("row")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from grulens.arguments import Frame
 from grulens.probing.layer import keeping
 from grulens.probing.units.statistics import Neurons, names, neurons
 from grulens.probing.units.sweep import PATHS
@@ -26,10 +27,11 @@ from grulens.views.still.sweep import effects
 from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.controls import button, row
+from grulens.widgets.session.display_names import unit_names
 from grulens.widgets.session.job_button import JobButton
-from grulens.widgets.session.panel import Panel, button, row
+from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.unit_names import unit_names
 from grulens.widgets.units.effects import Columns, measure_effects
 
 
@@ -112,7 +114,7 @@ class NeuronTable(Panel):
         # what was asked for, first
         return self._places | self._effects | self._neurons().columns()
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
         return self._neurons().to_frame().assign(**self._effects, **self._places)
 

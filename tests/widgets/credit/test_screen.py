@@ -28,7 +28,7 @@ from grulens.views.credit.waterfall import number
 from grulens.widgets.credit import credit_view
 from grulens.widgets.credit.methods import METHODS, Method
 from grulens.widgets.credit.screen import LENS
-from grulens.widgets.session import target
+from grulens.widgets.session import class_list
 from tests.widgets.conftest import Tagger
 
 
@@ -310,12 +310,12 @@ def test_outputs_of_one_step_and_of_one_number() -> None:
 def test_of_many_classes_the_likeliest_are_offered(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target, "CLASSES", 3)
-    monkeypatch.setattr(target, "OFFERED", 2)
+    monkeypatch.setattr(class_list, "CLASSES", 3)
+    monkeypatch.setattr(class_list, "OFFERED", 2)
     panel = CreditBars(session)
     order = session.answer_now.values[session.step].argsort(descending=True).tolist()
     listed = [value for _, value in panel.target.control.options]
-    assert listed == [target.LIKELIEST, *order[:2]]
+    assert listed == [class_list.NO_CLASS, *order[:2]]
     panel.target.control.value = order[1]
     session.step = 0
     assert order[1] in [value for _, value in panel.target.control.options]

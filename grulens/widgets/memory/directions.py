@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-import ipywidgets as W
+import torch
 from torch import Tensor
 
 from grulens.errors import ReadoutError, WeightsChangedError
 from grulens.models.restore.standing import Standing
 from grulens.probing.readout.head import Head, head_of
 from grulens.views.figure.tokens import visible_name
+from grulens.widgets.session.class_list import NO_CLASS, ClassList
 from grulens.widgets.session.session import Session
 
-#: More classes than this fit no list: the likeliest are offered.
-CLASSES: Final = 200
-OFFERED: Final = 50
-NONE: Final = -1
-_FIRST: Final = ("no class: mean over units", NONE)
+FIRST: Final = "no class: mean over units"
 
 
-class Directions:
+class Directions(ClassList):
     """A list of classes, hidden where no linear readout of the layer is found.
 
     Args:
@@ -29,41 +26,32 @@ class Directions:
     Attributes:
         control: the list; its value is a class, or -1.
         why: why there is no class to choose; "" if there is.
-        offering: whether the list is being changed by the program, not by a person.
     """
 
     def __init__(self, session: Session) -> None:
+        super().__init__(FIRST, "weigh toward")
         self.session = session
         self.why = ""
-        self.offering = False
         self._heads: dict[tuple[str, Standing], Head] = {}
         self._refused: tuple[object, str] | None = None
-        self.control = W.Dropdown(
-            options=[_FIRST], description="weigh toward", layout=W.Layout(width="auto"),
-            style={"description_width": "auto"},
-        )  # fmt: skip
 
     def offer(self) -> None:
         """List what can be chosen for the layer shown; what was chosen stays, if it can."""
         head, self.why = self._find()
-        options, chosen = [_FIRST], self.control.value
-        if head is not None:
+        if head is None:
+            self.fill(FIRST, torch.empty(0), lambda _: [])
+        else:
+            now, t = self.session.now, self.session.step
+            h = now.h[self.session.row, min(t, now.shape[1] - 1)]
             names = self._names(len(head.weight))
-            options += [(names[i], i) for i in self._likely(head)]
-        self.offering = True
-        try:
-            if tuple(self.control.options) != tuple(options):
-                self.control.options = options
-                self.control.value = chosen if chosen in {i for _, i in options} else NONE
-        finally:
-            self.offering = False
+            self.fill(FIRST, head(h.detach()), lambda some: [names[i] for i in some])
         self.control.layout.display = "none" if head is None else None
 
     @property
     def chosen(self) -> tuple[Tensor, str] | None:
         """The direction (unit,) in which the chosen class is read, and its name."""
         place = self.control.value
-        if place == NONE:
+        if place == NO_CLASS:
             return None
         weight = self._heads[self.session.layer, self.session.standing].weight
         return weight[place], self._names(len(weight))[place]
@@ -90,16 +78,6 @@ class Directions:
         self._heads = {key: head for key, head in self._heads.items() if key[1] is place[1]}
         self._heads[place] = head
         return head, ""
-
-    def _likely(self, head: Head) -> list[int]:
-        """All classes where they fit a list, else the likeliest at the session's step."""
-        classes, session = len(head.weight), self.session
-        if classes <= CLASSES:
-            return list(range(classes))
-        h = session.now.h[session.row, min(session.step, session.now.shape[1] - 1)]
-        likely: list[int] = head(h.detach()).topk(OFFERED).indices.tolist()
-        chosen = self.control.value
-        return likely if chosen in (NONE, *likely) or chosen >= classes else [chosen, *likely]
 
     def _names(self, classes: int) -> list[str]:
         labels = self.session.labels

@@ -1,4 +1,8 @@
-"""What can be done on a screen where nothing linear reads a layer: a screen takes no `head=`."""
+"""Why a screen cannot show something for a layer, in the place where it would stand.
+
+Two things can be missing: a linear readout of the layer (a screen takes no `head=`), and the
+weights of its cell.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from contextlib import contextmanager
 from typing import Final
 
 from grulens.errors import ReadoutError
+from grulens.models.observed import ObservedLayer
 from grulens.models.restore.mode import in_training
 from grulens.widgets.session.session import Session
 
-#: What stands behind it in a message is for whoever calls a function.
+#: Where a message begins to say what the caller of a function can do.
 HEAD: Final = "; give head="
 EVAL: Final = "training mode may be why: switch to “run in eval mode”; otherwise "
 OTHER: Final = "credit by integrated gradients needs no linear readout"
@@ -18,7 +23,7 @@ OTHER: Final = "credit by integrated gradients needs no linear readout"
 
 @contextmanager
 def advised(session: Session) -> Iterator[None]:
-    """Whoever finds no linear readout in this block says what can be done on a screen.
+    """Replace the advice in a ReadoutError of this block by what can be done on a screen.
 
     >>> import torch
     >>> with advised(Session(torch.nn.GRU(2, 3), torch.ones(4, 1, 2))):
@@ -34,3 +39,19 @@ def advised(session: Session) -> Iterator[None]:
             raise
         acts = not session.evaluate and in_training(session.model)
         raise ReadoutError(f"{why}; {EVAL if acts else ''}{OTHER}") from None
+
+
+def needs_weights(session: Session, what: str) -> str:
+    """Why the layer shown has no such thing; "" if its cell is known by its weights.
+
+    Args:
+        session: the session of the screen.
+        what: what needs the weights: "fixed points".
+    """
+    if not isinstance(session.before, ObservedLayer):
+        return ""
+    return (
+        f"No {what} here: this screen computes them from the weights of a cell, and layer "
+        f"{session.layer!r} was observed in its module's own forward "
+        f"({session.before.cell.equation})."
+    )

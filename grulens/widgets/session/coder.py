@@ -1,8 +1,8 @@
 """From a text to a model's input and back: the model's own `encode` and `decode`, or those given.
 
-Nothing is known of either but that `encode(text)` gives what the model reads, and `decode(ids)` a
-text or a list of texts. So whether they stand for characters, words or pieces of words is asked of
-them, and what does not come back as it went in is not shown.
+All that is known is that `encode(text)` gives what the model reads, and `decode(ids)` a text or a
+list of texts. Whether an id stands for a character, a word or a piece of a word is found by calling
+them, and a name that does not encode to its own id again is not shown.
 """
 
 from __future__ import annotations
@@ -13,16 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Encode = Callable[[str], Any]
-Decode = Callable[[Any], Any]
-
-
-def vocabulary_of(model: nn.Module, labels: Sequence[str] | None) -> Sequence[str] | None:
-    """The names of the classes, where they can be those of the input's ids as well."""
-    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    if labels is None or (tables and all(t.num_embeddings != len(labels) for t in tables)):
-        return None
-    return labels
+from grulens.arguments import Decode, Encode
+from grulens.errors import GrulensError, shown
 
 
 def ids_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
@@ -34,8 +26,8 @@ def ids_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     ]  # fmt: skip
 
 
-class Text:
-    """What a model's input is called, and the text that it stands for.
+class Coder:
+    """Encodes a text to a model's input, and says what each step of an input is called.
 
     Args:
         encode: from a text to the model's input, or None.
@@ -45,20 +37,36 @@ class Text:
     Attributes:
         listed: whether the last text became a list of ids.
 
-    >>> text = Text(lambda text: [ord(c) - 97 for c in text], None)
-    >>> ids = text.read("cab")
-    >>> ids, text.names(ids, "cab")
+    >>> coder = Coder(lambda text: [ord(c) - 97 for c in text], None)
+    >>> ids = coder.read("cab")
+    >>> ids, coder.names(ids, "cab")
     (tensor([[2, 0, 1]]), ['c', 'a', 'b'])
     """
 
     def __init__(
         self,
-        encode: Encode | None,
-        decode: Decode | None,
+        encode: Encode,
+        decode: Decode,
         vocabulary: Sequence[str] | None = None,
     ) -> None:
         self.encode, self.decode, self.vocabulary = encode, decode, vocabulary
         self.listed = False
+
+    @staticmethod
+    def of(model: nn.Module, encode: Encode, decode: Decode, labels: Sequence[str] | None) -> Coder:
+        """The coder of a model.
+
+        Args:
+            model: the model; its own `encode` and `decode` serve where none is given.
+            encode: from a text to the model's input, or None.
+            decode: from ids (time,) to a text or a list of texts, or None.
+            labels: names of the classes; they name ids too where an nn.Embedding has as many rows.
+
+        Raises:
+            GrulensError: `encode` or `decode` is no function.
+        """
+        vocabulary = _vocabulary_of(model, labels)
+        return Coder(_own(model, "encode", encode), _own(model, "decode", decode), vocabulary)
 
     def read(self, text: str) -> Any:
         """The model's input for a text; a list of ids becomes (1, time)."""
@@ -96,7 +104,7 @@ class Text:
             text: the text.
 
         >>> import torch
-        >>> letters = Text(lambda text: torch.tensor([[[float(ord(c))] for c in text]]), None)
+        >>> letters = Coder(lambda text: torch.tensor([[[float(ord(c))] for c in text]]), None)
         >>> letters.spelled(letters.read("cab"), "cab")
         ['c', 'a', 'b']
         """
@@ -151,6 +159,22 @@ class Text:
     def _gives(self, text: str, row: Tensor) -> bool:
         found = one_row(_quiet(self.read, text))
         return found is not None and found.shape == row.shape and bool((found == row).all())
+
+
+def _own(model: nn.Module, name: str, given: Any) -> Any:
+    """A function that was given, or the model's own of that name, or None."""
+    if given is not None and not callable(given):
+        raise GrulensError(f"{name} must be a function, got {shown(given)}")
+    own = getattr(model, name, None) if given is None else given
+    return own if callable(own) else None
+
+
+def _vocabulary_of(model: nn.Module, labels: Sequence[str] | None) -> Sequence[str] | None:
+    """The names of the classes, where they can be those of the input's ids as well."""
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    if labels is None or (tables and all(t.num_embeddings != len(labels) for t in tables)):
+        return None
+    return labels
 
 
 def one_row(ids: Any) -> Tensor | None:

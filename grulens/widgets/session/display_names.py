@@ -1,4 +1,8 @@
-"""What units are called where a state has several axes: a channel, and a place in it."""
+"""What units and edits are called on a screen.
+
+A unit of a state with several axes is called by its channel and its place in space. An edit uses
+the words that the cell of its layer has for the signal.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Final
 
-from grulens.cells.cell import Signalling
+from grulens.cells.cell import Signal, Signalling
 from grulens.cells.observed import ObservedCell
+from grulens.probing.edits import positions
+from grulens.probing.edits.edit import Edit
+from grulens.widgets.session.session import Session
 
 #: So many units are named one by one.
 FEW: Final = 3
@@ -22,8 +29,9 @@ def unit_names(cell: Signalling) -> list[str] | None:
 
 def unit_name(cell: Signalling, unit: int) -> str:
     """What one unit is called at the side of a figure: "unit 3", or "channel 3 at (12, 7)"."""
-    named = isinstance(cell, ObservedCell) and len(cell.shape) > 1
-    return cell.unit_name(unit) if named else f"unit {unit}"  # type: ignore[attr-defined]
+    if isinstance(cell, ObservedCell) and len(cell.shape) > 1:
+        return cell.unit_name(unit)
+    return f"unit {unit}"
 
 
 def places(cell: Signalling, units: Sequence[int]) -> str:
@@ -44,3 +52,22 @@ def places(cell: Signalling, units: Sequence[int]) -> str:
         return f"all of channel{'' if len(channels) == 1 else 's'} {numbers}"
     named = ", ".join(cell.unit_name(unit) for unit in units[:FEW])
     return named + (f" and {len(units) - FEW} more" if len(units) > FEW else "")
+
+
+def words(session: Session, edit: Edit) -> str:
+    """What an edit does, as a person says it; and where its units stand, if they stand in space."""
+    layer, text = session.baseline.get(edit.layer), edit.words(signal_of(session, edit))
+    if layer is None or edit.units is None:
+        return text
+    chosen = positions.mask(edit.units, layer.shape[2]).nonzero()[:, 0].tolist()
+    where = places(layer.cell, chosen)
+    return f"{text} · {where}" if where else text
+
+
+def signal_of(session: Session, edit: Edit) -> Signal | None:
+    """The signal that an edit changes; None where its layer did not run, or has no such signal."""
+    layer = session.baseline.get(edit.layer)
+    try:
+        return None if layer is None else layer.cell.signal(edit.signal)
+    except KeyError:
+        return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from grulens import GateSliders, Lens, Session, ablate
 from grulens.errors import GrulensError, LayerError
 from grulens.memory import GateMemory
-from grulens.widgets.session.text import Text
+from grulens.widgets.session.coder import Coder
 from tests.widgets.conftest import Tagger
 
 WORDS = ["the", "film", "was", "not", "bad", "good"]
@@ -122,9 +122,9 @@ def test_characters_are_names_only_where_each_is_an_id(model: Tagger) -> None:
     assert Session(model, "abcdab").tokens == list("abcdab")
     # as many ids as characters by chance: a mark, two pieces, a mark
     pieces = {"good": [0, 3, 1, 0]}
-    by_chance = Text(lambda text: torch.tensor([pieces[text]]), None)
+    by_chance = Coder(lambda text: torch.tensor([pieces[text]]), None)
     assert by_chance.names(torch.tensor([[0, 3, 1, 0]]), "good") is None
-    ordinals = Text(lambda text: torch.tensor([[ord(c) for c in text]]), None)
+    ordinals = Coder(lambda text: torch.tensor([[ord(c) for c in text]]), None)
     assert ordinals.names(torch.tensor([[103, 111]]), "go") == ["g", "o"]
     assert ordinals.names(torch.tensor([[103, 112]]), "go") is None
 
