@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled
+
 pytestmark = pytest.mark.browser
 
 SETUP = """
@@ -26,7 +28,7 @@ def test_attention_by_mouse_and_keyboard(open_notebook: Any) -> None:
     page.set_viewport_size({"width": 968, "height": 1200})
     picture = page.get_by_role("figure", name="weights by query and key: mean weight · rnn.l0")
     picture.wait_for()
-    page.wait_for_timeout(500)
+    settled(picture)
     notebook.screenshot("memory-attention", of=notebook.cell(0))
     box = picture.bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.5)
@@ -54,7 +56,7 @@ def test_time_scales_by_mouse_and_keyboard(open_notebook: Any) -> None:
     dots.wait_for()
     for name in ("histogram of the reset gate", "histogram of the update gate"):
         page.get_by_role("figure", name=name).wait_for()
-    page.wait_for_timeout(500)
+    settled(dots)
     box = dots.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.2)
     page.mouse.down()

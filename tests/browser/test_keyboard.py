@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled
+
 pytestmark = pytest.mark.browser
 
 SETUP = """
@@ -39,11 +41,11 @@ LABELLED = {"layer", "input", "Order units by", "Find", "where", "from", "to"}
 
 def test_every_control_by_keyboard(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP)
-    notebook.run_all()
+    notebook.run_cell(0)  # run_all moves the focus to the last cell, some time later
     page = notebook.page
     page.set_viewport_size({"width": 1200, "height": 1600})
     page.locator(".grulens-panel canvas").first.wait_for()
-    page.wait_for_timeout(1000)
+    settled(page.locator(".grulens-panel").first)
     page.locator(".grulens-panel select").first.focus()
     seen = [page.evaluate(FOCUSED)]
     for _ in range(80):

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled
+
 pytestmark = pytest.mark.browser
 
 # three units that each hold a sign: 27 fixed points
@@ -40,7 +42,7 @@ def spot(notebook: Any, x: float, y: float) -> tuple[float, float]:
     before = None
     while (now := where(notebook, x, y)) != before:
         before = now
-        notebook.page.wait_for_timeout(300)
+        settled(figure)
     return now
 
 
@@ -91,7 +93,7 @@ def test_points_are_found_chosen_and_started_from(open_notebook: Any) -> None:
     started.wait_for(timeout=100)
     assert notebook.kernel("print(len(panel._plot.layers.trail.data['x']))") == "201"
     notebook.theme("dark")
-    page.wait_for_timeout(600)
+    settled(notebook.cell(1))
     notebook.screenshot("phase-dark", of=notebook.cell(1))
 
 

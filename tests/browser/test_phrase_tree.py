@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled
+
 pytestmark = pytest.mark.browser
 
 SETUP = """
@@ -36,7 +38,7 @@ def test_it_is_built_tapped_and_chosen_from_by_keyboard(open_notebook: Any, them
     notebook.until(top, "True")
 
     # a tap near the top right is in a large group of the last tokens
-    page.wait_for_timeout(500)
+    settled(figure)
     notebook.screenshot(f"phrases-{theme}", of=notebook.cell(0))
     box = figure.bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.4)

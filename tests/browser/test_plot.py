@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled
+
 pytestmark = pytest.mark.browser
 
 SETUP = """
@@ -38,7 +40,7 @@ def test_figures_have_names_and_the_chart_is_dragged_to_the_rest(
         "tokens, coloured by the largest of each step",
     ):
         page.get_by_role("figure", name=name, exact=True).wait_for()
-    page.wait_for_timeout(800)
+    settled(chart)
     notebook.screenshot(f"plot-{theme}", of=notebook.cell(0))
     notebook.screenshot(f"trace-{theme}", of=notebook.cell(1))
     top = "print(round(view.document.roots[0].y_range.end, 1))"
@@ -108,6 +110,6 @@ def test_each_kind_of_result_is_drawn(open_notebook: Any, theme: str) -> None:
     page.set_viewport_size({"width": 1280, "height": 4800})
     for name in FIGURES.values():
         page.get_by_role("figure", name=name, exact=True).wait_for()
-    page.wait_for_timeout(800)
     for place, name in enumerate(FIGURES):
+        settled(notebook.cell(place + 1))
         notebook.screenshot(f"plot-{name}-{theme}", of=notebook.cell(place + 1))

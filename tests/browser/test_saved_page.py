@@ -11,6 +11,7 @@ from torch import nn
 
 from grulens import Lens, ablate
 from grulens.demo import load
+from tests.browser.jupyter import settled, until
 
 pytestmark = pytest.mark.browser
 
@@ -28,24 +29,21 @@ def test_a_saved_page_lives_without_kernel_and_network(browser: Any, tmp_path: P
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(path.as_uri())
     page.locator("canvas").first.wait_for()
-    page.wait_for_timeout(1000)
     heat = page.locator(".bk-Figure").first
 
     title = f"{MODELS}.find(m => m.type === 'Title' && m.text.includes('rnn.l0')).text"
     assert page.evaluate(title).startswith("state h")
-    before = heat.screenshot()
+    before = settled(heat)
     page.locator("select").first.select_option(label="update gate z")
-    page.wait_for_timeout(500)
-    assert page.evaluate(title).startswith("update gate z")
-    switched = heat.screenshot()
-    assert switched != before
+    until(page, lambda: page.evaluate(title).startswith("update gate z"), "another title")
+    until(page, lambda: heat.screenshot() != before, "another picture")
+    switched = settled(heat)
 
     box = heat.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_timeout(500)
     chosen = f"{MODELS}.find(m => m.type === 'DataTable').source.selected.indices.length"
-    assert page.evaluate(chosen) == 1
-    assert heat.screenshot() != switched
+    until(page, lambda: page.evaluate(chosen) == 1, "one unit chosen")
+    until(page, lambda: heat.screenshot() != switched, "a picture with an outline")
 
     page.mouse.move(box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2)
     page.locator(".bk-Tooltip").first.wait_for(state="visible")

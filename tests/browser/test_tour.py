@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 
 from grulens.cli import NAME, tour
+from tests.browser.jupyter import PANEL, settled, until
 
 pytestmark = pytest.mark.browser
+
+#: The first still picture in the notebook that is open, as its HTML.
+STILL = (
+    f"{PANEL}.content.model.toJSON().cells.flatMap(cell => cell.outputs ?? [])"
+    ".map(output => [output.data?.['text/html'] ?? ''].flat().join(''))"
+    ".find(html => html.includes('grulens-still'))"
+)
 
 
 @pytest.fixture
@@ -33,28 +41,26 @@ def test_the_tour_runs_and_its_lens_answers(opened: Any) -> None:
     held = float(opened.kernel(moved))
     assert held > 0.1  # the tour leaves the update gate of unit 137 held
 
-    page.wait_for_timeout(1500)  # Notebook 7 moves the focus to its last cell after running all
-    panel.locator(".grulens-z .noUi-handle:visible").first.focus()
-    before = view.screenshot()
+    before = settled(view)
+    handle = panel.locator(".grulens-z .noUi-handle:visible").first
     for _ in range(30):
-        page.keyboard.press("ArrowLeft")
+        handle.press("ArrowLeft")  # focused each time: Notebook 7 takes the focus to its last cell
     opened.until("print(lens.session.slots[0].edit.amount)", "0.7")
-    page.wait_for_timeout(500)
     assert float(opened.kernel(moved)) < held / 2  # a gate that leaks forgets
-    edited = view.screenshot()
-    assert edited != before
+    until(page, lambda: view.screenshot() != before, "another picture")
+    edited = settled(view)
 
     panel.locator(".grulens-line input[type=checkbox]").first.click()
     opened.until("print(lens.session.edited is lens.session.baseline)", "True")
-    page.wait_for_timeout(500)
     assert float(opened.kernel(moved)) == 0
-    assert view.screenshot() != edited
+    until(page, lambda: view.screenshot() != edited, "the picture without the edit")
     opened.screenshot("tour")
 
 
 def test_the_last_picture_is_there_without_a_kernel(opened: Any, open_notebook: Any) -> None:
     opened.kernel("lens.session.units = (42,)")
-    opened.page.wait_for_timeout(3500)  # the page asks for a new picture once nothing moves
+    # the page asks for a new picture once nothing moves
+    opened.page.wait_for_function(f"{STILL}?.includes('unit 42')")
     opened.save()
     for session in opened.server.ask("api/sessions"):
         opened.server.ask(f"api/sessions/{session['id']}", "DELETE")

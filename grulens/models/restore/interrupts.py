@@ -8,7 +8,6 @@ comes in between is raised at once, as always.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # see below
 import _thread
 import inspect
 import signal
@@ -22,8 +21,6 @@ import torch
 from torch import Tensor
 
 Handler = Callable[[int, FrameType | None], Any]
-# `signal` wraps the functions of `_signal`, and looks for a name of every handler on the way: that
-# took longer than all else that a block does.
 
 
 class _CtrlC:
@@ -38,17 +35,17 @@ class _CtrlC:
     def enter(self) -> None:
         if not self.open:
             self.waiting = False
-            present = _signal.getsignal(signal.SIGINT)
+            present = signal.getsignal(signal.SIGINT)
             if callable(present) and present is not self:
                 self.before = present
-                _signal.signal(signal.SIGINT, self)
+                signal.signal(signal.SIGINT, self)
         self.open += 1
 
     def leave(self) -> None:
         """End a block; what has waited is raised, unless a larger block is in its end, too."""
         self.open -= 1
         # somebody may have put another handler in its place meanwhile: that one stays
-        mine = not self.open and cast(object, _signal.getsignal(signal.SIGINT)) is self
+        mine = not self.open and cast(object, signal.getsignal(signal.SIGINT)) is self
         if threading.current_thread() is not threading.main_thread():
             # only the main thread may change a handler: it is woken up to do so
             self.left_elsewhere = mine
@@ -56,7 +53,7 @@ class _CtrlC:
                 _thread.interrupt_main()
             return
         if mine:
-            _signal.signal(signal.SIGINT, self.before)
+            signal.signal(signal.SIGINT, self.before)
         if self.due():
             self.waiting = False
             self.before(signal.SIGINT, None)
@@ -69,7 +66,7 @@ class _CtrlC:
         if self.left_elsewhere:
             self.left_elsewhere = False
             if not self.open:
-                _signal.signal(signal.SIGINT, self.before)
+                signal.signal(signal.SIGINT, self.before)
         elif _uninterrupted(frame):
             self.waiting = True
         else:
