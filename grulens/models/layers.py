@@ -118,7 +118,7 @@ def layers(model: nn.Module) -> Layers:
     found, at = look(model), places(model)
     observed = observed_in(model, found.opened.values())
     if not observed:
-        held(model)
+        held(model, found)
     every = (
         Layer(
             name,
@@ -142,9 +142,14 @@ def find(model: nn.Module) -> dict[str, nn.Module]:
     return held(model).opened
 
 
-def held(model: nn.Module) -> Found:
-    """What a model holds, opened and not; refused if nothing in it can be opened."""
-    found = look(model)
+def held(model: nn.Module, found: Found | None = None) -> Found:
+    """What a model holds, opened and not; refused if nothing in it can be opened.
+
+    Args:
+        model: the model.
+        found: what it holds, where somebody has looked.
+    """
+    found = look(model) if found is None else found
     if found.opened:
         return found
     said = sentences(found.closed)
@@ -156,9 +161,11 @@ def held(model: nn.Module) -> Found:
     raise NoLayerError("; ".join([what + inside, *said]))
 
 
-def named(path: str, module: nn.Module) -> dict[Key, tuple[str, RecurrentCell]]:
+def named(
+    path: str, module: nn.Module, adapter: Adapter | None = None
+) -> dict[Key, tuple[str, RecurrentCell]]:
     """The layers of one module, name and cell, by (level, direction); direction 1 is reverse."""
-    adapter = known(module)
+    adapter = adapter or known(module)
     with only_looked_at(module):
         cells = adapter.cells_of(module)
     if not adapter.sequence:

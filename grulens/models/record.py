@@ -12,7 +12,7 @@ from grulens.arguments import Edits, Inputs, LayerNames, MethodName
 from grulens.errors import RecordingError
 from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import arguments, invocation
-from grulens.models.instrument.editing import edits_in_force, names, observed_cells, ran
+from grulens.models.instrument.editing import edits_in_force, names, ran, watchable_in
 from grulens.models.instrument.watch import Watch
 from grulens.models.observe.look import forget
 from grulens.models.recording import Recording
@@ -93,8 +93,8 @@ def record(
     if not isinstance(given, nn.Module):
         look(given)  # which says what it is instead
     run = invocation(model, arguments(args, kwargs, inputs), call)
-    observed = observed_cells(model, run, call, observe)
-    watch = Watch(model, chosen, keep=names(layers), graph=grad, observed=observed)
+    what = watchable_in(model, run, call, observe)
+    watch = Watch(model, chosen, keep=names(layers), graph=grad, what=what)
     with grads(grad):
         output = ran(run, watch)
     recording = watch.recording(watch.run, output, (*edits_in_force(watch), *watch.edits))
@@ -103,7 +103,7 @@ def record(
             f"the run gave back a {type(output).__name__}, which has not run yet: record what runs "
             "it in a block, `with recording(model) as runs:`"
         )
-    if not recording and observed:
+    if not recording and what.observed:
         forget(model)
         raise RecordingError(
             "none of the sites at which the cells of this model were found was met in this run: "

@@ -32,21 +32,26 @@ def gates(
     units = cell.hidden_size
     block = max(1, BLOCK_ROWS // max(1, batch))
     # time first, as torch's kernel leaves its output: a block is then one piece of memory
-    packed = x.new_empty(steps, batch, 3 * units)
+    r, z, n = (x.new_empty(steps, batch, units) for _ in range(3))
     x, h_prev = x.transpose(0, 1), h_prev.transpose(0, 1)
-    weight_ih, weight_hh = cell.weight_ih.t(), cell.weight_hh.t()
-    weight_rz, weight_n = weight_hh[:, : 2 * units], weight_hh[:, 2 * units :]
-    bias_i, bias_n = _biases(cell)
+    sizes = 2 * units, units
+    (in_rz, in_n), (rec_rz, rec_n) = cell.weight_ih.split(sizes), cell.weight_hh.split(sizes)
+    bias_rz = bias_in = bias_rec = None
+    if cell.bias_ih is not None:
+        (bias_rz, bias_in), (other, bias_rec) = cell.bias_ih.split(sizes), cell.bias_hh.split(sizes)
+        bias_rz = bias_rz + other
     for start in range(0, steps, block):
-        rows, inputs, states = (
-            tensor[start : start + block].flatten(0, 1) for tensor in (packed, x, h_prev)
+        inputs, states, *found = (
+            tensor[start : start + block].flatten(0, 1) for tensor in (x, h_prev, r, z, n)
         )
-        _product(inputs, weight_ih, bias_i, out=rows)
-        # added onto the input's product inside the matrix product: one pass of memory less
-        rows[:, : 2 * units].addmm_(states, weight_rz).sigmoid_()
-        recurrent = _product(states, weight_n, bias_n)
-        rows[:, 2 * units :].addcmul_(rows[:, :units], recurrent).tanh_()
-    r, z, n = torch.split(packed.transpose(0, 1), units, 2)
+        # arguments lie in memory that was used a moment ago; what is kept is written once, where it
+        # stays, for memory that nobody has used yet costs as much as a product
+        rz = linear(inputs, in_rz, bias_rz).addmm_(states, rec_rz.t())
+        torch.sigmoid(rz[:, :units], out=found[0])
+        torch.sigmoid(rz[:, units:], out=found[1])
+        inner = linear(states, rec_n, bias_rec)
+        torch.tanh(linear(inputs, in_n, bias_in).addcmul_(found[0], inner), out=found[2])
+    r, z, n = (signal.transpose(0, 1) for signal in (r, z, n))
     return r, z, n
 
 
@@ -171,20 +176,3 @@ class GRUSteps:
         r, z, recurrent_n = torch.split(gates.view(shape), self.units, 2)
         rz = gates.view(shape)[..., : 2 * self.units]
         return _Views(gates, rz, r, z, recurrent_n, n_rows.view(shape), n_rows)
-
-
-def _biases(cell: Any) -> tuple[Tensor | None, Tensor | None]:
-    """What is added to the input's product, and to the candidate's recurrent one."""
-    if cell.bias_ih is None or cell.bias_hh is None:
-        return None, None
-    bias_i, bias_n = cell.bias_ih.clone(), cell.bias_hh[2 * cell.hidden_size :]
-    bias_i[: 2 * cell.hidden_size] += cell.bias_hh[: 2 * cell.hidden_size]
-    return bias_i, bias_n
-
-
-def _product(
-    rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None = None
-) -> Tensor:
-    if bias is None:
-        return torch.mm(rows, weight, out=out)
-    return torch.addmm(bias, rows, weight, out=out)

@@ -51,8 +51,8 @@ def edited(
     inputs = runner.inputs(x[:, :, begin:])
     buffers = [x.new_empty(copies, runner.batch, width) for _ in range(2)]
     active = 0  # so many copies, the first ones, have been touched
-    for t in range(steps):
-        target = states[t].transpose(0, 1)
+    targets = states.transpose(1, 2).unbind(0)
+    for t, target in enumerate(targets):
         ready = bisect_right(firsts, t)
         # a state that is changed for the first time is known up to its change
         computed = active if changes.only_h and known is not None else ready
@@ -66,8 +66,8 @@ def edited(
                 h = h if t == 0 else known[:, t - 1][None]
             elif known is not None and active < computed:
                 # those that join were the unedited run until now
-                h = states[t - 1].transpose(0, 1)[:computed].contiguous()
-            places = changes.at(start + t)
+                h = targets[t - 1][:computed].contiguous()
+            places = () if changes.only_h else changes.at(start + t)
             runner.step(inputs[t - begin], h, places, out[:computed], computed)
             if lengths is not None:
                 over = (start + t >= lengths)[:, None]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from grulens.errors import ModelError
+from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.keras import another_keras_kind, every_part, not_on_torch
 from grulens.models.adapters.lookalike import how_to_register
 from grulens.models.adapters.refused import why_closed
@@ -50,37 +51,41 @@ class Found(NamedTuple):
     Attributes:
         opened: the modules that can be opened, by dotted path.
         closed: what cannot.
+        adapters: how each of the opened ones is read.
     """
 
     opened: dict[str, nn.Module]
     closed: tuple[Closed, ...]
+    adapters: dict[nn.Module, Adapter]
 
 
 def look(model: Any) -> Found:
     """Every part of a model that is a recurrent layer or like one, opened or not.
 
-    >>> look(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.RNN(2, 3)}))
-    Found(opened={'a': GRU(2, 3), 'b': RNN(2, 3)}, closed=())
+    >>> look(nn.ModuleDict({"a": nn.GRU(2, 3), "b": nn.RNN(2, 3)})).opened
+    {'a': GRU(2, 3), 'b': RNN(2, 3)}
     """
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise ModelError(f"expected a torch.nn.Module, got {kind}{not_on_torch(model)}")
     opened: dict[str, nn.Module] = {}
     closed: list[Closed] = []
+    adapters: dict[nn.Module, Adapter] = {}
     parts, holders = set[nn.Module](), set[str]()
     every = [(module, path) for module, (path, *_) in places(model).items()]
     for module, path in every:
         if module in parts:
             continue
         name, kind = path or WHOLE, type(module).__name__
-        if why := refusal(module):
+        adapter = adapter_of(module)
+        if why := why_closed(module) or why_not_torchs(module, adapter):
             closed.append(Closed(name, kind, f"is {why}"))
             if isinstance(module, nn.DataParallel) or is_keras(module):
                 parts.update(module.modules())
             elif type(module).__module__.startswith("torch.ao."):
                 parts.update(module.modules())  # a quantized layer's cells
-        elif adapter := adapter_of(module):
-            opened[path] = module
+        elif adapter:
+            opened[path], adapters[module] = module, adapter
             if not adapter.vouched:
                 # what a registered module holds is a part of it, and does not run when it is edited
                 parts.update(module.modules())
@@ -99,7 +104,7 @@ def look(model: Any) -> Found:
             closed.append(Closed(path or WHOLE, type(module).__name__, lines))
             holders |= _above(path)
     order = {path or WHOLE: index for index, (_, path) in enumerate(every)}
-    return Found(opened, tuple(sorted(closed, key=lambda part: order[part.name])))
+    return Found(opened, tuple(sorted(closed, key=lambda part: order[part.name])), adapters)
 
 
 def places(model: nn.Module) -> dict[nn.Module, list[str]]:
@@ -133,10 +138,3 @@ def sentences(closed: Iterable[Closed]) -> list[str]:
         start = names[0] if len(names) == 1 else f"{', '.join(names[:3])}{more}: each"
         found.append(f"{start} {reason}")
     return found
-
-
-def refusal(module: nn.Module) -> str | None:
-    """Why this module looks like a recurrent layer and cannot be opened, or None."""
-    if why := why_closed(module):
-        return why
-    return why_not_torchs(module)

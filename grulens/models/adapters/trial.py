@@ -16,28 +16,28 @@ from torch import Tensor, nn
 
 from grulens.cells.precision import exact
 from grulens.errors import AdapterError
+from grulens.models.adapters.adapter import Adapter
 from grulens.models.adapters.beside import Beside
-from grulens.models.adapters.register import BUILT_IN, adapter_of, own_forward
+from grulens.models.adapters.register import BUILT_IN, own_forward
 from grulens.models.adapters.torch_modules import OfCell, OfSequence
 from grulens.models.call.fits import weight_of
 
 _tried: WeakKeyDictionary[nn.Module, tuple[object, str | None]] = WeakKeyDictionary()
 
 
-def why_not_torchs(module: nn.Module) -> str | None:
+def why_not_torchs(module: nn.Module, adapter: Adapter | None) -> str | None:
     """Why a module with a forward of its own is not read as torch's, or None.
 
     >>> class Clipped(nn.GRUCell):
     ...     def forward(self, x, h=None):
     ...         return super().forward(x, h).clamp(-0.1, 0.1)
-    >>> print(why_not_torchs(Clipped(2, 3)))
+    >>> print(why_not_torchs(Clipped(2, 3), OfCell(vouched=False)))
     a Clipped, a subclass of nn.GRUCell with a forward of its own, which does not compute what \
 torch's does (it clips the state at 0.1): use the plain class, or say what it computes with \
 grulens.adapters.register
-    >>> why_not_torchs(nn.GRUCell(2, 3)) is None
+    >>> why_not_torchs(nn.GRUCell(2, 3), OfCell()) is None
     True
     """
-    adapter = adapter_of(module)
     if not isinstance(adapter, OfSequence | OfCell) or adapter.vouched:
         return None
     forward = own_forward(module)

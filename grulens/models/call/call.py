@@ -252,16 +252,7 @@ class Replay:
 
     def keep_copies(self, graph: bool) -> None:
         """Hold copies, so that nothing the model or the user does to these tensors moves them."""
-        call, output = self.call, self.output
-        call.body = kept(call.body, graph)
-        if graph or call.directions > 1 or call.layout.lengths is not None:
-            self.output = kept(output, graph)
-            return
-        # behind the state before them, so that what was before each lies there too
-        room = output.new_empty(len(output) + 1, *output.shape[1:])
-        room[0] = call.h_0[-1, :, : output.shape[2]].detach()
-        room[1:] = output.detach()
-        self.output = room[1:]
+        self.call.body, self.output = kept(self.call.body, graph), kept(self.output, graph)
 
     def inputs(self, key: Key) -> Tensor:
         """Input rows of one level."""

@@ -94,16 +94,6 @@ class Segment:
         delayed = _delayed(h_0, reverse(h, self.lengths))
         return self.valid(reverse(delayed, self.lengths))
 
-    def _before(self, h: Tensor) -> Tensor:
-        """The same to be read only: no copy, where the first one lies before the others."""
-        begin = h.storage_offset() - h.stride(1)
-        plain = not (h.requires_grad or self.reverse) and self.lengths is None
-        if plain and begin >= 0 and h.dtype == self.h_0.dtype:
-            found = h.as_strided(h.shape, h.stride(), begin)
-            if torch.equal(found[:, 0], self.h_0):
-                return found
-        return self.before(h)
-
     def again(self, cell: RecurrentCell, x: Tensor, h_0: Tensor, program: Program) -> Tensor:
         """The states (batch, time, unit) of the same run, step by step."""
         if not self.reverse:
@@ -156,7 +146,7 @@ class Segment:
         """
         if len(self.cell.states) == 1:
             with self.precision():
-                state = self._before(h) if before is None else before
+                state = self.before(h) if before is None else before
                 found = self.cell.replay(x, state, self.program)
             return {name: self.valid(value.to(h.dtype)) for name, value in found.items()}
         program = self.program

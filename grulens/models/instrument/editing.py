@@ -21,9 +21,9 @@ from grulens.models.instrument.block import Block
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.tap import Tap
 from grulens.models.instrument.watch import Watch
+from grulens.models.instrument.watched import Watchable, watchable
 from grulens.models.observe.candidates import has_unopened, may_carry
-from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.look import beside, known_forms, look_at
+from grulens.models.observe.look import beside, look_at
 from grulens.models.observe.reading import began
 from grulens.models.recording import Recording
 from grulens.models.restore.compiler import eagerly
@@ -189,10 +189,11 @@ def names(layers: Any) -> tuple[Any, ...]:
 
 
 def _block(model: nn.Module, edits: Sequence[EditLike], keep: Sequence[str] | None = None) -> Block:
-    opened = tuple(look(model).opened.values())
-    may = keep is not None and not known_forms(model, opened) and has_unopened(model, opened)
+    what = watchable(model)
+    opened = what.found.opened.values()
+    may = keep is not None and not what.observed and has_unopened(model, opened)
     return Block(
-        model, edits, keep=keep, may_observe=may, make_unedited=unedited_run,
+        model, edits, keep=keep, what=what, may_observe=may, make_unedited=unedited_run,
         edits_in_force=edits_in_force,
     )  # fmt: skip
 
@@ -231,7 +232,8 @@ class _all_open(Uninterrupted):  # noqa: N801 - called as a function is, in a `w
             self._undo.enter_context(watching(watch))
         outer = {one for watch in self.watches for one in open_on_the_same(watch)}
         recording_too = [one for one in outer - set(self.watches) if one.keep is not None]
-        self._undo.enter_context(here.unseen(recording_too))
+        if recording_too:
+            self._undo.enter_context(here.unseen(recording_too))
 
     def end(self) -> None:
         self._undo.close()
@@ -244,7 +246,8 @@ def edits_in_force(watch: Watch) -> list[EditLike]:
 
 def unedited_run(watch: Watch, call: Callable[[], object]) -> Recording:
     """The run that relative edits refer to, of which nothing else remains."""
-    recorder = Watch(watch.model, keep=watch.relative, observed=tuple(watch.observed.values()))
+    what = Watchable(watch.found, tuple(watch.observed.values()))
+    recorder = Watch(watch.model, keep=watch.relative, what=what)
     again = copied(call)
     around = [watch, *open_on_the_same(watch)]
     with locked(), here.unseen(around), grads(False), untouched(watch.model):
@@ -252,10 +255,10 @@ def unedited_run(watch: Watch, call: Callable[[], object]) -> Recording:
     return recorder.recording(recorder.run, None)
 
 
-def observed_cells(
+def watchable_in(
     model: nn.Module, run: Callable[[], Any], call: Any = None, observe: bool | None = None
-) -> tuple[ObservedForm, ...]:
-    """The cells of a model that are opened by the equation that their states obey.
+) -> Watchable:
+    """What of a model can be watched in a run, with the observed cells that the run shows.
 
     Args:
         model: the model.
@@ -266,26 +269,27 @@ def observed_cells(
 
     Raises:
         UnsupportedLayerError: there is no layer at all, and no state obeys such an equation.
+        ModelError: it is no `torch.nn.Module`.
     """
-    given: object = model  # what is no module, `look` refuses by name
-    plain = isinstance(given, nn.Module) and not any(map(may_carry, given.modules()))
-    if observe is None and plain:
-        return ()  # before anything of the model is looked up: every record comes by here
-    known = tuple(look(model).opened.values())
+    found = look(model)
+    if observe is None and not any(map(may_carry, model.modules())):
+        return Watchable(found, ())  # nearly every record comes by here
+    opened = tuple(found.opened.values())
     if observe is None:
-        observe = has_unopened(model, known)
+        observe = has_unopened(model, opened)
     if not observe:
-        return ()
+        return Watchable(found, ())
+    parts = [*model.modules()]
     try:
         with locked(), eagerly():
-            found = look_at(model, copied(run), call if isinstance(call, str) else None, known)
+            seen = look_at(model, copied(run), call if isinstance(call, str) else None, opened)
     except NotImplementedError:  # torch's word for a module that has no forward
-        return ()
-    if not found.forms and not known and found.refused:
-        raise UnsupportedLayerError(
-            f"no gated cell was found: {'; '.join(map(str, found.refused))}"
-        )
-    return beside(found.forms, model, known)
+        return Watchable(found, ())
+    if not seen.forms and not opened and seen.refused:
+        raise UnsupportedLayerError(f"no gated cell was found: {'; '.join(map(str, seen.refused))}")
+    if [*model.modules()] != parts:
+        found = look(model)  # some are made in a first run
+    return Watchable(found, beside(seen.forms, model, opened))
 
 
 def open_on_the_same(watch: Watch) -> list[Watch]:

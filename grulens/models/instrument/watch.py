@@ -1,4 +1,4 @@
-"""What a model is watched for, what it is to be changed by, and what was seen of each run of it."""
+"""A watch over a run of a model: how it begins, what each call makes of it, and what was seen."""
 
 from __future__ import annotations
 
@@ -12,28 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from grulens.cells.cell import Signalling
 from grulens.cells.changes import Change
-from grulens.cells.observed import ObservedCell
 from grulens.errors import (
-    EditError,
     LayerError,
     NonFiniteWarning,
     RecordingError,
     WeightsMovedWarning,
-    shown,
 )
-from grulens.models.adapters.closed import look
 from grulens.models.call.call import Call, Cells, Inside, Key, MakeProgram, Run
 from grulens.models.call.place import EditLike, Place
 from grulens.models.call.segment import Segment
 from grulens.models.instrument import here
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.reads import Reads
-from grulens.models.layers import check_layer, check_signal, held, known, named
-from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.look import beside, forget, known_forms
-from grulens.models.observe.observing import Observing, cell_of
+from grulens.models.instrument.watched import Watchable, Watched
+from grulens.models.observe.look import forget
+from grulens.models.observe.observing import Observing
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.versions import version
@@ -41,25 +35,16 @@ from grulens.models.restore.versions import version
 _marks = count()
 
 
-class Watch:
+class Watch(Watched):
     """A model under watch, in one run.
 
     Args:
-        model: the user's model.
-        edits: what to change, in order.
-        keep: the layers to record; empty is all of them, None records nothing.
+        model, edits, keep, what, may_observe: as for `Watched`.
         graph: whether what is recorded is part of autograd's graph.
-        observed: the cells that are read in their module's own forward; None is all that earlier
-            runs have shown.
-        may_observe: whether there may be more of them than is known yet.
 
     Attributes:
         run: the run.
         reads: what its modules read, where somebody asks for that.
-
-    Raises:
-        LayerError: an edit or `keep` names a layer that is not there.
-        PositionError, EditError: an edit does not fit its layer.
     """
 
     def __init__(
@@ -69,55 +54,19 @@ class Watch:
         *,
         keep: Sequence[str] | None = None,
         graph: bool = False,
-        observed: Sequence[ObservedForm] | None = None,
+        what: Watchable | None = None,
         may_observe: bool = False,
     ) -> None:
-        self.model = model
-        self.edits = tuple(edits)
-        self.keep = keep
+        super().__init__(model, edits, keep=keep, what=what, may_observe=may_observe)
         self.graph = graph
         self.mark = next(_marks)
         self.thread = threading.get_ident()
         self.run = Outermost()
         self.reads: Reads | None = None
-        if observed is None and (observed := known_forms(model)):
-            observed = beside(observed, model, look(model).opened.values())
-        found = look(model) if observed or may_observe else held(model)
-        self.observed: dict[str, ObservedForm] = {}
-        self.seen_cells: dict[str, ObservedCell] = {}
-        self.learn(observed)
         self.observing: Observing | None = None
-        self.modules: dict[str, nn.Module] = found.opened
-        self.closed = found.closed
-        self.adapters = {module: known(module) for module in self.modules.values()}
-        layers = {module: named(path, module) for path, module in self.modules.items()}
-        self.names = {
-            m: {key: name for key, (name, _) in all_.items()} for m, all_ in layers.items()
-        }
         self.weights: dict[nn.Module, tuple[object, list[Tensor], Cells]] = {}
         self._parameters: list[nn.Parameter] = []
         self._warned: set[nn.Module] = set()
-        self._by_layer: dict[str, list[EditLike]] = {}
-        for edit in self.edits:
-            if not isinstance(edit, EditLike):
-                raise EditError(
-                    f"an edit is what ablate, clamp, scale, shift and patch make, got {shown(edit)}"
-                )
-        cells: dict[str, Signalling] = dict(self.seen_cells)
-        cells |= {name: cell for all_ in layers.values() for name, cell in all_.values()}
-        for name in (*(edit.layer for edit in self.edits), *(keep or ())):
-            check_layer(name, list(cells), model=model)
-        for edit in self.edits:
-            edit.check_units(cells[edit.layer].hidden_size)
-            check_signal(edit.signal, cells[edit.layer], edit.layer)
-            self._by_layer.setdefault(edit.layer, []).append(edit)
-
-    def learn(self, forms: Sequence[ObservedForm]) -> None:
-        """Know more cells that are read in their module's own forward."""
-        modules = dict(self.model.named_modules())
-        for form in forms:
-            self.observed[form.name] = form
-            self.seen_cells[form.name] = cell_of(form, type(modules[form.path]).__name__)
 
     def began(self, run: Outermost) -> Outermost:
         """Note what a run that is recorded begins with."""
@@ -127,11 +76,6 @@ class Watch:
             self._parameters = [p for p in held if not is_lazy(p)]
             run.versions = [version(tensor) for tensor in self._parameters]
         return run
-
-    @property
-    def relative(self) -> list[str]:
-        """The layers whose edits refer to an unedited run."""
-        return [edit.layer for edit in self.edits if edit.relative]
 
     @property
     def given(self) -> object:
@@ -205,20 +149,6 @@ class Watch:
     def opened(self, module: nn.Module, call: Call) -> None:
         """The same, of a call that is opened."""
         self.saw(module, (call.body, call.h_0))
-
-    def keeps(self, module: nn.Module) -> bool:
-        """Whether calls of this module are recorded."""
-        if self.keep is None:
-            return False
-        return not self.keep or any(name in self.keep for name in self.names[module].values())
-
-    def edits_at(self, module: nn.Module, key: Key) -> Sequence[EditLike]:
-        """The edits of one level and direction of a module."""
-        return self._by_layer.get(self.names[module][key], ())
-
-    def edits_here(self, module: nn.Module) -> bool:
-        """Whether any layer of a module is edited."""
-        return bool(self._by_layer) and any(self.edits_at(module, k) for k in self.names[module])
 
     def changes(self, module: nn.Module, inside: Inside, run: Outermost) -> list[Change]:
         """What its edits change in one layer of the call under way.
@@ -305,7 +235,7 @@ class Watch:
         for name, parts in run.segments.items():
             kind = ObservedLayer if name in self.observed else LayerRecording
             layers[name] = kind(name, parts)
-        return Recording(layers, output, edits, self.closed)
+        return Recording(layers, output, edits, self.found.closed)
 
     def tell(self, module: nn.Module) -> None:
         """Say that a call of a module is not its own: other code makes it than opened the watch."""

@@ -8,6 +8,7 @@ comes in between is raised at once, as always.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # see below
 import _thread
 import inspect
 import signal
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor
 
 Handler = Callable[[int, FrameType | None], Any]
+# `signal` wraps the functions of `_signal`, and looks for a name of every handler on the way: that
+# took longer than all else that a block does.
 
 
 class _CtrlC:
@@ -35,17 +38,17 @@ class _CtrlC:
     def enter(self) -> None:
         if not self.open:
             self.waiting = False
-            present = signal.getsignal(signal.SIGINT)
+            present = _signal.getsignal(signal.SIGINT)
             if callable(present) and present is not self:
                 self.before = present
-                signal.signal(signal.SIGINT, self)
+                _signal.signal(signal.SIGINT, self)
         self.open += 1
 
     def leave(self) -> None:
         """End a block; what has waited is raised, unless a larger block is in its end, too."""
         self.open -= 1
         # somebody may have put another handler in its place meanwhile: that one stays
-        mine = not self.open and cast(object, signal.getsignal(signal.SIGINT)) is self
+        mine = not self.open and cast(object, _signal.getsignal(signal.SIGINT)) is self
         if threading.current_thread() is not threading.main_thread():
             # only the main thread may change a handler: it is woken up to do so
             self.left_elsewhere = mine
@@ -53,7 +56,7 @@ class _CtrlC:
                 _thread.interrupt_main()
             return
         if mine:
-            signal.signal(signal.SIGINT, self.before)
+            _signal.signal(signal.SIGINT, self.before)
         if self.due():
             self.waiting = False
             self.before(signal.SIGINT, None)
@@ -66,7 +69,7 @@ class _CtrlC:
         if self.left_elsewhere:
             self.left_elsewhere = False
             if not self.open:
-                signal.signal(signal.SIGINT, self.before)
+                _signal.signal(signal.SIGINT, self.before)
         elif _uninterrupted(frame):
             self.waiting = True
         else:

@@ -90,7 +90,8 @@ def values(amount: Amount, place: Place, keyword: str) -> Tensor:
     elif isinstance(amount, str):
         value = place.mean()
     elif isinstance(amount, float):
-        value = torch.tensor(amount, dtype=torch.float64)
+        exact = torch.tensor([[[amount]]], dtype=torch.float64)
+        return exact.to(place.like.device, place.like.dtype)
     else:
         value = amount
         if value.dim() == 3 and len(value) not in (1, place.batch):

@@ -111,14 +111,14 @@ class Edit:
             where = self._rows(place)[:, None, None] & where
         where = where.to(place.like.device)
         amount = amounts.values(self.amount, place, self._keyword)
-        zero, one = amount.new_zeros(1, 1, 1), amount.new_ones(1, 1, 1)
         if self.kind == "scale":
-            return Change(self.signal, where, amount, zero)
+            return Change(self.signal, where, amount, amount.new_zeros(1, 1, 1))
         if self.kind == "shift":
             # asked of this cell: another kind may have an activation where this one has none
             before = place.cell.signal(self.signal).activated
+            one = amount.new_ones(1, 1, 1)
             return Change(self.signal, where, one, amount, before_activation=before)
-        return Change(self.signal, where, zero, amount)
+        return Change(self.signal, where, amount.new_zeros(1, 1, 1), amount)
 
     def _units(self, place: Place) -> Tensor:
         if self.units is None:

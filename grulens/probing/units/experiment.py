@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.call.place import EditLike, Place
-from grulens.models.instrument.editing import observed_cells
+from grulens.models.instrument.editing import watchable_in
 from grulens.models.instrument.undisturbed import as_it_was
-from grulens.models.layers import check_layer, find, named
+from grulens.models.layers import check_layer, held, named
 from grulens.models.observed import ObservedLayer
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
@@ -119,10 +119,11 @@ def prepare(
     check_readout(readout)
     run = invocation(model, given, call)
     with as_it_was(model):
-        observed = [form.name for form in observed_cells(model, run, call)]
-    if layer in observed:
+        found, observed = watchable_in(model, run, call)
+    if layer in {form.name for form in observed}:
         return _of_observed(model, given, layer, readout, call)
-    modules = [(module, named(path, module)) for path, module in find(model).items()]
+    opened = held(model, found).opened
+    modules = [(m, named(path, m, found.adapters[m])) for path, m in opened.items()]
     check_layer(layer, [n for _, held in modules for n, _ in held.values()], model=model)
     module, names, reverse = next(
         (module, [name for name, _ in held.values()], bool(key[1]))
