@@ -7,9 +7,9 @@ in that step. Here these sums are held and taken apart again, as symbols and as 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isclose
 
 import torch
 from torch import Tensor
@@ -45,16 +45,17 @@ class Polynomial:
         terms = dict(self.terms)
         for product, factor in _lifted(other).terms.items():
             terms[product] = terms.get(product, 0.0) + factor
-        return Polynomial({p: f for p, f in terms.items() if not isclose(f, 0, abs_tol=1e-12)})
+        return Polynomial({p: f for p, f in terms.items() if abs(f) > 1e-12})
 
     __radd__ = __add__
 
     def __mul__(self, other: Polynomial | int | float) -> Polynomial:
-        made = Polynomial({})
+        terms = dict[Product, float]()
         for product, factor in _lifted(other).terms.items():
-            scaled = {tuple(sorted(mine + product)): f * factor for mine, f in self.terms.items()}
-            made = made + Polynomial(scaled)
-        return made
+            for mine, f in self.terms.items():
+                both = tuple(sorted(mine + product)) if mine and product else mine or product
+                terms[both] = terms.get(both, 0.0) + f * factor
+        return Polynomial({p: f for p, f in terms.items() if abs(f) > 1e-12})
 
     __rmul__ = __mul__
 
@@ -214,7 +215,7 @@ class GatedForm:
         mix = torch.lerp(candidate, before, gate)
         return mix if _is_one(self.outside) else self.outside.value(values, mix) * mix
 
-    @property
+    @functools.cached_property
     def symbols(self) -> tuple[str, ...]:
         """All symbols in it."""
         return tuple(dict.fromkeys((*self.keep.symbols, *self.write.symbols)))
@@ -324,8 +325,12 @@ def _reading(term: tuple[Product, float]) -> tuple[bool, int, Product]:
     return term[1] < 0, len(term[0]), term[0]
 
 
+_ONE = {(): 1.0}
+
+
 def _is_one(value: Polynomial) -> bool:
-    return value.equals(Polynomial.number(1))
+    # a run asks this again and again of the same sums
+    return value.terms == _ONE or value.equals(Polynomial.number(1))
 
 
 def _factor(value: Polynomial, order: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def record(
         look(given)  # which says what it is instead
     run = invocation(model, arguments(args, kwargs, inputs), call)
     what = watchable_in(model, run, call, observe)
-    watch = Watch(model, chosen, keep=names(layers), graph=grad, what=what)
+    watch = Watch(model, chosen, keep=names(layers), graph=grad, what=what, marks=call != "forward")
     with grads(grad):
         output = ran(run, watch)
     recording = watch.recording(watch.run, output, (*edits_in_force(watch), *watch.edits))

@@ -41,6 +41,7 @@ class Watch(Watched):
     Args:
         model, edits, keep, what, may_observe: as for `Watched`.
         graph: whether what is recorded is part of autograd's graph.
+        marks: whether nothing else watches the run, and it comes to each forward by its module.
 
     Attributes:
         run: the run.
@@ -56,9 +57,11 @@ class Watch(Watched):
         graph: bool = False,
         what: Watchable | None = None,
         may_observe: bool = False,
+        marks: bool = False,
     ) -> None:
         super().__init__(model, edits, keep=keep, what=what, may_observe=may_observe)
         self.graph = graph
+        self.marks = marks
         self.mark = next(_marks)
         self.thread = threading.get_ident()
         self.run = Outermost()
@@ -106,7 +109,7 @@ class Watch(Watched):
 
         return Observing(
             self.observed, self.seen_cells, self.model, kept, edits, placed, self.graph,
-            lambda: self.is_here,
+            lambda: self.is_here, marks=self.marks,
         )  # fmt: skip
 
     def observed_ran(self, observing: Observing | None, run: Outermost) -> None:

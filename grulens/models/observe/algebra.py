@@ -314,7 +314,7 @@ def bends(node: Node) -> bool:
     """Whether a call bends one value; bounds or a power that are tensors make it one of several."""
     if node.function not in BENDS:
         return False
-    return node.function in _NORMS or len(list(node.values)) == 1
+    return node.function in _NORMS or len(node.values) == 1
 
 
 _PURE = (

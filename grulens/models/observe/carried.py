@@ -83,11 +83,12 @@ def way(node: Node, site: Site, earlier: set[int]) -> tuple[Node, set[Site]] | N
 
 def parents(node: Node) -> Iterable[Value]:
     """What a call works on number by number."""
-    if bends(node):
-        return list(node.values)[:1]
-    if made_of(node, as_one) is not None:
-        return list(node.values)
-    return []
+    if node.works_on is None:
+        if bends(node):
+            node.works_on = node.values[:1]
+        else:
+            node.works_on = node.values if made_of(node, as_one) is not None else ()
+    return node.works_on
 
 
 def ancestors(value: Value, down_to: int) -> Iterable[Node]:

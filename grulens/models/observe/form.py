@@ -75,7 +75,7 @@ class Observed:
         return f"{self.name}: {self.where}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObservedForm:
     """One state that a run carries from step to step, and how a step mixes it with new values.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from grulens.cells.observed import ObservedCell
 from grulens.errors import RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.observe.form import Observed, ObservedForm, Spot
+from grulens.models.observe.marks import Marks
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading import BEGAN, Change, Reading, Series
 from grulens.models.observe.segment import BEFORE, MIX, READ, ObservedSegment
@@ -28,12 +30,22 @@ Placed = Callable[[str, int], tuple[int, Callable[[], Tensor] | None]]
 
 
 def cell_of(form: ObservedForm, kind: str) -> ObservedCell:
-    """What is known of an observed cell.
+    """What is known of an observed cell; of one form it is always the same object.
 
     Args:
         form: its form.
         kind: the class of its module.
     """
+    known = _CELLS.setdefault(form, {})
+    if kind not in known:
+        known[kind] = _cell_of(form, kind)
+    return known[kind]
+
+
+_CELLS: WeakKeyDictionary[ObservedForm, dict[str, ObservedCell]] = WeakKeyDictionary()
+
+
+def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
     signals, others = (
         tuple(
             Signal(
@@ -67,6 +79,8 @@ class Observing:
         nudged: whether every signal is made a little smaller at every step: what follows from that
             tells whether the equations hold for other values too. A few steps are enough, and then
             the run ends by `Enough`.
+        marks: whether the forwards of the model's modules may be stood in for, as nothing else
+            reads the run and it comes to each of them by its module.
     """
 
     forms: dict[str, ObservedForm]
@@ -78,9 +92,10 @@ class Observing:
     graph: bool
     is_here: Callable[[], bool]
     nudged: bool = False
+    marks: bool = False
     _series: dict[str, dict[str, Series]] = field(default_factory=dict)
     _programs: dict[str, tuple[int, Program]] = field(default_factory=dict)
-    _is_read: bool = False
+    _mode: Reading | None = None
 
     def follow(self) -> Iterator[Callable[[], None]]:
         """Read the run from now on; each thing that is done comes with what undoes it."""
@@ -91,17 +106,25 @@ class Observing:
                 every += self._of(form)
         modules = dict(self.model.named_modules())
         used = {one.spot.site.path for one in every}
+        self.reading: Reading | Marks
+        copies = any(self.forms[name].in_place for name in self._series)
+        edited = any(self.edits.get(name) for name in self.forms)
+        if self.marks and not (copies or edited):
+            marks = Marks(every, modules, BEGAN, is_here=self.is_here, graph=self.graph)
+            if marks.possible:
+                self.reading = marks
+                yield from marks.follow()
+                return
         # where no followed module runs, the path is "": that of the model itself
         paths = Paths({path: modules[path] for path in used if path})
         yield from paths.follow()
-        copies = any(self.forms[name].in_place for name in self._series)
         if copies and self.graph:
             raise RecordingError(
                 "the code of an observed cell writes over its values in place, so no derivative by "
                 "them is left after the run: record with grad=False"
             )
         until = {form.state: ENOUGH for form in self.forms.values()} if self.nudged else None
-        self.reading = Reading(
+        self.reading = self._mode = Reading(
             every,
             paths,
             BEGAN,
@@ -110,15 +133,14 @@ class Observing:
             graph=self.graph,
             until=until,
         )
-        self.reading.__enter__()  # type: ignore[no-untyped-call]  # torch's
-        self._is_read = True
+        self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
         yield self.stop
 
     def stop(self) -> None:
         """Read no more."""
-        if self._is_read:
-            self._is_read = False
-            self.reading.__exit__(None, None, None)
+        mode, self._mode = self._mode, None
+        if mode is not None:
+            mode.__exit__(None, None, None)
 
     def _of(self, form: ObservedForm) -> list[Series]:
         """What is read of a cell, and the changes there."""
@@ -210,6 +232,8 @@ class Observing:
         Raises:
             RecordingError: the run came by some signals more often than by others.
         """
+        if isinstance(self.reading, Marks):
+            self.reading.finish()
         return {name: self._steps(name) for name in self._series}
 
     def _steps(self, name: str) -> int:

@@ -23,6 +23,15 @@ Change = Callable[[int, Tensor], Tensor]
 """From a step and the value there to the value that goes on."""
 
 
+Key = tuple[str, Chain, str]
+"""A site as it is looked up: its path, its chain and its function."""
+
+
+def key_of(site: Site) -> Key:
+    """A site as it is looked up."""
+    return site.path, site.chain, site.function
+
+
 def began(run: Callable[[], Any]) -> Any:
     """What a run returns. The calls that lead to a site are counted from here."""
     return run()
@@ -83,21 +92,17 @@ class Reading(TorchFunctionMode):
         super().__init__()
         self._paths, self._end, self._copies, self._graph = paths, end, copies, graph
         self._is_here, self._chains = is_here, Chains(end)
-        self._here = defaultdict[tuple[str, Chain, str], list[Series]](list)
+        self._here = defaultdict[Key, list[Series]](list)
         for one in series:
-            site = one.spot.site
-            self._here[site.path, site.chain, site.function].append(one)
+            self._here[key_of(one.spot.site)].append(one)
         # what is looked at first, because it costs least: the function, and the innermost code
         self._names = {name for _, _, name in self._here}
         self._wanted: dict[Any, str] = {}
         """Names of the functions that stand at a site, as they were met; "" of all others."""
         self._inner = {(name, *chain[0]) for _, chain, name in self._here}
-        self._left = {
-            (spot.site.path, spot.site.chain, spot.site.function): spot.each * steps
-            for spot, steps in (until or {}).items()
-        }
+        self._left = {key_of(spot.site): spot.each * steps for spot, steps in (until or {}).items()}
         self._ends = bool(self._left)
-        self.counts = Counter[tuple[str, Chain, str]]()
+        self.counts = Counter[Key]()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -151,11 +156,7 @@ class Reading(TorchFunctionMode):
                 one.calls.append(self._paths.calls.get(one.spot.site.path, 0))
 
     def _keep(self, one: Series, value: Any) -> None:
-        if not isinstance(value, Tensor):
-            value = torch.tensor(float(value))
-        if value.requires_grad and not self._graph:
-            value = value.detach()
-        one.values.append(value.clone() if self._copies and not self._graph else value)
+        one.values.append(kept(value, graph=self._graph, copies=self._copies))
 
     def __exit__(self, *error: Any) -> None:
         self._chains.forget()
@@ -163,7 +164,25 @@ class Reading(TorchFunctionMode):
 
     def times(self, site: Site) -> int:
         """How often the run came by a site."""
-        return self.counts[site.path, site.chain, site.function]
+        return self.counts[key_of(site)]
+
+
+def kept(value: Any, *, graph: bool, copies: bool = False) -> Tensor:
+    """A value as it is kept.
+
+    Args:
+        value: a tensor, or a number.
+        graph: whether it is part of autograd's graph.
+        copies: whether the code may write over it.
+    """
+    if not isinstance(value, Tensor):
+        return torch.tensor(float(value))
+    if graph:
+        return value
+    if value.requires_grad:
+        value = value.detach()
+    made: Tensor = value.clone() if copies else value
+    return made
 
 
 def _given_changed(

@@ -14,7 +14,7 @@ from grulens.cells.observed import ObservedCell
 
 BEFORE, MIX, READ = "h_prev", "its mix", "its state before, as the mix reads it"
 """What is read of a cell besides its signals. The last two are no signals' names."""
-BLOCK = 1 << 13
+BLOCK = 1 << 14
 """How many numbers of a signal are compared at a time, at least."""
 ROUNDING = 16
 """How many times the spacing of numbers a step may be off the equation that it obeys."""

@@ -52,7 +52,7 @@ class Site:
     @property
     def line(self) -> int:
         """The number of the line."""
-        return _span(*self.code)[0]
+        return span(*self.code)[0]
 
     @property
     def file(self) -> str:
@@ -62,7 +62,7 @@ class Site:
     @property
     def text(self) -> str:
         """The expression as it stands in the code; empty where nobody has that."""
-        first, last, begin, end = _span(*self.code)
+        first, last, begin, end = span(*self.code)
         lines = [linecache.getline(self.code[0].co_filename, n) for n in range(first, last + 1)]
         if not all(lines) or begin is None or end is None:
             return ""
@@ -83,7 +83,7 @@ class Site:
             return ""
         number, instruction = self.chain[depth]
         code = _CODES[number]
-        first, _, begin, _ = _span(code, instruction)
+        first, _, begin, _ = span(code, instruction)
         return _targets(code).get((first, begin, part), "")
 
     def __repr__(self) -> str:
@@ -169,7 +169,7 @@ def _positions(code: CodeType) -> tuple[Any, ...]:
     return tuple(code.co_positions())
 
 
-def _span(code: CodeType, instruction: int) -> tuple[int, int, int | None, int | None]:
+def span(code: CodeType, instruction: int) -> tuple[int, int, int | None, int | None]:
     """First and last line of an instruction's expression, and its first and last column."""
     first, last, begin, end = _positions(code)[instruction // 2]
     first = code.co_firstlineno if first is None else first
@@ -179,11 +179,8 @@ def _span(code: CodeType, instruction: int) -> tuple[int, int, int | None, int |
 @functools.cache
 def _targets(code: CodeType) -> dict[tuple[int, int | None, int], str]:
     """By line and column of an expression and part of its value, the name that it is given."""
-    begin = code.co_firstlineno
-    lines = list(
-        itertools.takewhile(bool, (linecache.getline(code.co_filename, n) for n in _from(begin)))
-    )
-    text = textwrap.dedent("".join(_block(lines)))
+    begin, lines = code.co_firstlineno, lines_of(code)
+    text = textwrap.dedent("".join(lines))
     shift = len(lines[0]) - len(lines[0].lstrip()) if lines else 0
     try:
         tree = ast.parse(text)
@@ -220,8 +217,12 @@ def _word(target: ast.expr) -> str:
     return target.attr if isinstance(target, ast.Attribute) else ""
 
 
-def _from(begin: int) -> range:
-    return range(max(1, begin), begin + 2000)
+def lines_of(code: CodeType) -> list[str]:
+    """The lines of a function's code; none where nobody has them."""
+    begin = code.co_firstlineno
+    numbers = range(max(1, begin), begin + 2000)
+    lines = itertools.takewhile(bool, (linecache.getline(code.co_filename, n) for n in numbers))
+    return _block(list(lines))
 
 
 def _block(lines: list[str]) -> list[str]:

@@ -10,7 +10,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import CodeType
+from functools import cached_property
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ class Node:
         results: what it made.
         in_place: whether it wrote over its first argument.
         names: by which it was given its arguments, where it was given all of them by name.
+        works_on: out of which it works number by number; None until somebody asks.
     """
 
     number: int
@@ -76,12 +78,12 @@ class Node:
     results: list[Value] = field(default_factory=list)
     in_place: bool = False
     names: tuple[str, ...] = ()
+    works_on: tuple[Value, ...] | None = None
 
-    @property
-    def values(self) -> Iterator[Value]:
+    @cached_property
+    def values(self) -> tuple[Value, ...]:
         """The tensors among its arguments."""
-        yield from _values(self.args)
-        yield from _values(tuple(self.kwargs.values()))
+        return (*_values(self.args), *_values(tuple(self.kwargs.values())))
 
     def __repr__(self) -> str:
         return f"Node({self.number}, {self.site})"
@@ -123,6 +125,8 @@ class Trace(TorchFunctionMode):
         self._paths, self._end, self._chains = paths, end, Chains(end)
         self._often: Counter[tuple[int, int]] = Counter()
         self._counts: Counter[tuple[str, Chain, str]] = Counter()
+        self._frame: FrameType | None = None
+        self._spent: set[tuple[int, Any]] = set()
         # values hold their tensors, so no other tensor can have the same id meanwhile
         self._values: dict[int, Value] = {}
 
@@ -132,14 +136,25 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         self.seen += 1
         frame = innermost(sys._getframe(1), self._end)
-        inner = (0, 0) if frame is None else (id(frame.f_code), frame.f_lasti)
-        if frame is None or self._often[inner] > OFTEN:
+        if frame is None:
+            return func(*args, **kwargs)
+        # as long as a frame lives, the same instruction in it is the same site
+        if frame is not self._frame:
+            self._frame = frame
+            self._spent.clear()
+        here = frame.f_lasti, func
+        if here in self._spent:
+            return func(*args, **kwargs)
+        inner = id(frame.f_code), frame.f_lasti
+        if self._often[inner] > OFTEN:
+            self._spent.add(here)
             return func(*args, **kwargs)
         self._often[inner] += 1
         number, raw = self.seen, name_of(func)
         key = self._paths.now, self._chains.of(frame), raw
         count = self._counts[key] = self._counts[key] + 1
         if count > FIRST:
+            self._spent.add(here)
             if count == FIRST + 1:
                 self.unseen[Site(*key)] = number
             return func(*args, **kwargs)
@@ -169,6 +184,7 @@ class Trace(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         self._chains.forget()
+        self._frame = None
         super().__exit__(*error)  # type: ignore[no-untyped-call]  # torch's
 
     def _taken(self, given: Any) -> Any:
