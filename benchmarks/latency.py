@@ -91,7 +91,7 @@ WATCH = """() => {
   };
 }"""
 PRESS = """async () => {
-  const handle = [...document.querySelectorAll(".grulens-z .noUi-handle")]
+  const handle = [...document.querySelectorAll(".grulens-signal-z .noUi-handle")]
     .find((handle) => handle.offsetParent);
   stamps.length = 0;
   stamps.push(["key", performance.timeOrigin + performance.now()]);

@@ -96,6 +96,19 @@ class Polynomial:
             (by if count else rest)[left] = factor
         return Polynomial(by), Polynomial(rest)
 
+    def at(self, symbol: str, value: int | float) -> Polynomial:
+        """The sum with a number in place of a symbol.
+
+        >>> z, n = Polynomial.of("z"), Polynomial.of("n")
+        >>> (z + (1 - z) * n).at("z", 1)
+        Polynomial(1)
+        """
+        made = Polynomial({})
+        for product, factor in self.terms.items():
+            left = tuple(part for part in product if part != symbol)
+            made = made + Polynomial({left: factor * value ** (len(product) - len(left))})
+        return made
+
     def divided(self, other: Polynomial) -> Polynomial | None:
         """The sum that gives this one when it is multiplied by `other`; None if there is none."""
         if not other:

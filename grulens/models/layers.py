@@ -7,15 +7,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from grulens.cells.cell import RecurrentCell, Signalling
-from grulens.errors import LayerError, NoLayerError, SignalError, UnsupportedLayerError, shown
+from grulens.errors import (
+    LayerError,
+    ModelError,
+    NoLayerError,
+    SignalError,
+    UnsupportedLayerError,
+    shown,
+)
 from grulens.models.adapters.adapter import Adapter
-from grulens.models.adapters.closed import Closed, Found, look, places, sentences
+from grulens.models.adapters.closed import WHOLE, Closed, Found, look, places, sentences
 from grulens.models.adapters.register import adapter_of
 from grulens.models.call.call import Key
-from grulens.models.observe.candidates import Candidate, observed_in
+from grulens.models.observe.candidates import (
+    Candidate,
+    candidates,
+    may_carry,
+    observed_in,
+    refused_in,
+)
+from grulens.models.observe.look import Look
+from grulens.models.observe.refused import said
 from grulens.models.restore.parametrized import only_looked_at
 from grulens.tables import html_table
 
@@ -67,6 +83,12 @@ class Layers(tuple[Layer, ...]):
         layers.closed, layers.observed = tuple(closed), tuple(observed)
         return layers
 
+    @property
+    def _twice(self) -> tuple[Candidate, ...]:
+        """The candidates that could be registered, too, and are said to be so."""
+        closed = {_place(part) for part in self.closed}
+        return tuple(part for part in self.observed if not part.equation and part.name in closed)
+
     def __repr__(self) -> str:
         lines = [
             f"{layer.name}: {layer.kind}, input {layer.input_size}, hidden {layer.hidden_size}, "
@@ -74,18 +96,27 @@ class Layers(tuple[Layer, ...]):
             f"{layer.also and f'; also {layer.also}'}"
             for layer in self
         ]
-        lines += [str(part) for part in self.observed]
-        return "\n".join([*lines, *(f"not opened: {said}" for said in sentences(self.closed))])
+        lines += [str(part) for part in self.observed if part not in self._twice]
+        lines += [f"not opened: {said}" for said in sentences(self.closed)]
+        if names := ", ".join(repr(part.name) for part in self._twice):
+            lines.append(f"{_LOOKS} of {names} in a run, registered or not")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         head = ("layer", "kind", "input", "hidden", "direction", "convention", "also")
         table = html_table(head, [tuple(vars(layer).values()) for layer in self])
-        if self.observed:
-            rows = [(part.name, part.kind, part.words) for part in self.observed]
+        twice = self._twice
+        if observed := [part for part in self.observed if part not in twice]:
+            rows = [(part.name, part.kind, part.words) for part in observed]
             table += html_table(("observed", "kind", "equation"), rows)
         if not self.closed:
             return table
-        rows = [(part.name, part.kind, part.reason) for part in self.closed]
+        also = f"\n{_LOOKS} in a run, registered or not"
+        names = {part.name for part in twice}
+        rows = [
+            (part.name, part.kind, part.reason + (also if _place(part) in names else ""))
+            for part in self.closed
+        ]
         return table + html_table(("not opened", "kind", "why"), rows)
 
 
@@ -117,7 +148,8 @@ def layers(model: nn.Module) -> Layers:
     """
     found, at = look(model), places(model)
     observed = observed_in(model, found.opened.values())
-    if not observed:
+    refused = unobserved(model)
+    if not observed and not refused:
         held(model, found)
     every = (
         Layer(
@@ -134,7 +166,15 @@ def layers(model: nn.Module) -> Layers:
     )
     names = {part.name for part in observed if part.equation}
     closed = (part for part in found.closed if part.name not in names)
-    return Layers(every, closed, observed)
+    return Layers(every, (*closed, *refused), observed)
+
+
+_LOOKS = "record(model, ...) looks for the gates"
+
+
+def _place(part: Closed) -> str:
+    """By what name a part that is closed would be observed."""
+    return "cell" if part.name == WHOLE else part.name
 
 
 def find(model: nn.Module) -> dict[str, nn.Module]:
@@ -158,7 +198,56 @@ def held(model: nn.Module, found: Found | None = None) -> Found:
     kinds = Counter(type(module).__name__ for module in model.modules() if module is not model)
     inside = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6)) or "no other module"
     what = f"this model ({type(model).__name__}) holds no nn.GRU, nn.LSTM or nn.RNN; it holds "
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        said = [*said, "scripted and traced modules are not looked into: give the one as written"]
     raise NoLayerError("; ".join([what + inside, *said]))
+
+
+def unobserved(model: nn.Module) -> tuple[Closed, ...]:
+    """The modules whose states a run has shown, and in which no gated form was found."""
+    return tuple(
+        Closed(one.name or WHOLE, one.kind, f"was observed and is not opened: {one.reason}")
+        for one in refused_in(model)
+    )
+
+
+def not_observed(model: nn.Module, found: Look) -> ModelError:
+    """The error about a model in which nothing is opened, though it was looked at while it ran.
+
+    Args:
+        model: the model.
+        found: what the look at its run found.
+    """
+    if found.refused:
+        text = f"no gated cell was found: {said(found.refused)}"
+        return UnsupportedLayerError(_with_how([text, *sentences(look(model).closed)]))
+    try:
+        held(model, look(model))
+    except (NoLayerError, UnsupportedLayerError) as error:
+        parts = candidates(model)
+        ran = {path: module for path, module in parts.items() if found.calls.get(path) != 0}
+        looked = [
+            f"{path or WHOLE!r} ({type(module).__name__}) {may_carry(module)}, and "
+            + _not_seen(found.calls.get(path))
+            for path, module in (ran or parts).items()
+        ]
+        return type(error)("\n".join([str(error), *looked[:4]]))
+    raise AssertionError("a model in which something is opened")
+
+
+def _not_seen(calls: int | None) -> str:
+    """Why a run showed nothing of a module that may carry a state."""
+    if calls == 0:
+        return "did not run: name the method by which it does (call=...)"
+    if calls == 1:
+        return (
+            "ran once, in which no step was seen to make a state of the one before: of one step "
+            "nothing can be seen, so record a sequence of some steps"
+        )
+    return (
+        "ran, and no step was seen to make a state of the one before: what scripted code, numpy or "
+        "an extension makes is not seen, nor is a state in a sequence of one step"
+    )
 
 
 def named(
@@ -200,10 +289,14 @@ def check_signal(signal: str, cell: Signalling, layer: str) -> None:
 def article(kind: str) -> str:
     """The kind of a cell with its article.
 
-    >>> article("GRU"), article("LSTM")
-    ('a GRU', 'an LSTM')
+    >>> article("GRU"), article("LSTM"), article("MaskedGRU"), article("IndRNN"), article("sLSTM")
+    ('a GRU', 'an LSTM', 'a MaskedGRU', 'an IndRNN', 'an sLSTM')
     """
-    return f"{'an' if kind[0] in 'AEFHILMNORSX' else 'a'} {kind}"
+    spoken = kind.lstrip("_")
+    # a word is read, capitals are spelt
+    is_word = spoken[1:2].islower() or (spoken.islower() and len(spoken) > 1)
+    vowels = "AEIO" if is_word else "AEFHILMNORSX"
+    return f"{'an' if spoken[:1].upper() in tuple(vowels) else 'a'} {kind}"
 
 
 def check_layer(
@@ -220,7 +313,7 @@ def check_layer(
     """
     if isinstance(name, str) and name in known:
         return
-    closed = closed if model is None else look(model).closed
+    closed = closed if model is None else (*look(model).closed, *unobserved(model))
     said = f"layer {shown(name)} {where} {', '.join(known) or 'none'}"
     if isinstance(name, str):
         if model is not None and (other := other_name(model, name)):

@@ -76,7 +76,7 @@ def test_every_control_by_keyboard(open_notebook: Any) -> None:
     page.locator(".grulens-line input").first.focus()
     page.keyboard.press(" ")
     notebook.until("print(session.edited is session.baseline)", "True")
-    page.locator(".grulens-n .noUi-handle:visible").first.focus()
+    page.locator(".grulens-signal-n .noUi-handle:visible").first.focus()
     page.keyboard.press("ArrowRight")
     notebook.until("print(session.slots[-1].edit)", "scale('rnn.l0', 'n', [3], by=1.01)")
     page.get_by_label("Find").first.focus()

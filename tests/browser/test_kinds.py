@@ -30,10 +30,10 @@ def test_its_own_signals_move(open_notebook: Any, kind: str, signals: str, moved
     notebook.run_all()
     notebook.page.locator(".grulens-panel canvas").first.wait_for()
     for name in signals:
-        notebook.page.locator(f".grulens-{name} .noUi-handle:visible").first.wait_for()
-    assert notebook.page.locator(".grulens-z .noUi-handle:visible").count() == 0
+        notebook.page.locator(f".grulens-signal-{name} .noUi-handle:visible").first.wait_for()
+    assert notebook.page.locator(".grulens-signal-z .noUi-handle:visible").count() == 0
     notebook.kernel("session.units = (3,)")
-    handle = notebook.page.locator(f".grulens-{moved} .noUi-handle:visible").first
+    handle = notebook.page.locator(f".grulens-signal-{moved} .noUi-handle:visible").first
     handle.focus()
     for _ in range(4):
         notebook.page.keyboard.press("ArrowLeft")

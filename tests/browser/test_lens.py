@@ -38,7 +38,7 @@ def picture(notebook: Any) -> Any:
 
 
 def slider(notebook: Any, gate: str) -> Any:
-    return notebook.page.locator(f".grulens-{gate} .noUi-handle:visible").first
+    return notebook.page.locator(f".grulens-signal-{gate} .noUi-handle:visible").first
 
 
 def changed(notebook: Any, before: bytes, seconds: float = 10) -> bytes:

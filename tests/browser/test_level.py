@@ -125,7 +125,7 @@ def test_after_a_restart_a_slider_says_that_the_kernel_is_gone(open_notebook: An
     page = notebook.page
     page.wait_for_function(DRAWN, arg=1)
     said = page.get_by_role("alert").filter(has_text="The kernel is gone: run the cell again.")
-    slider = page.locator(".grulens-z .noUi-handle:visible").first
+    slider = page.locator(".grulens-signal-z .noUi-handle:visible").first
     slider.focus()
     page.keyboard.press("ArrowLeft")
     notebook.until("print(len(lens.session.slots))", "1")

@@ -62,7 +62,7 @@ def test_its_equation_is_read_and_its_gates_move(
     page.locator(".grulens-code summary").first.click()
     says(notebook, line)
     notebook.kernel("session.units = (1,)")
-    page.locator(f".grulens-{gate} .noUi-handle:visible").first.focus()
+    page.locator(f".grulens-signal-{gate} .noUi-handle:visible").first.focus()
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
     notebook.until("print(len(session.slots))", "1")

@@ -42,7 +42,7 @@ def test_the_tour_runs_and_its_lens_answers(opened: Any) -> None:
     assert held > 0.1  # the tour leaves the update gate of unit 137 held
 
     before = settled(view)
-    handle = panel.locator(".grulens-z .noUi-handle:visible").first
+    handle = panel.locator(".grulens-signal-z .noUi-handle:visible").first
     for _ in range(30):
         handle.press("ArrowLeft")  # focused each time: Notebook 7 takes the focus to its last cell
     opened.until("print(lens.session.slots[0].edit.amount)", "0.7")

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from torch import nn
 
 from grulens.arguments import LayerNames
-from grulens.errors import RecordingError, UnsupportedLayerError
+from grulens.errors import RecordingError
 from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import copied
 from grulens.models.call.place import EditLike
@@ -22,8 +22,9 @@ from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.tap import Tap
 from grulens.models.instrument.watch import Watch
 from grulens.models.instrument.watched import Watchable, watchable
+from grulens.models.layers import not_observed
 from grulens.models.observe.candidates import has_unopened, may_carry
-from grulens.models.observe.look import beside, look_at
+from grulens.models.observe.look import Look, beside, look_at
 from grulens.models.observe.reading import began
 from grulens.models.recording import Recording
 from grulens.models.restore.compiler import eagerly
@@ -268,7 +269,8 @@ def watchable_in(
             layer that is opened otherwise.
 
     Raises:
-        UnsupportedLayerError: there is no layer at all, and no state obeys such an equation.
+        NoLayerError, UnsupportedLayerError: there is no layer at all, and no state obeys such an
+            equation.
         ModelError: it is no `torch.nn.Module`.
     """
     found = look(model)
@@ -284,9 +286,11 @@ def watchable_in(
         with locked(), eagerly():
             seen = look_at(model, copied(run), call if isinstance(call, str) else None, opened)
     except NotImplementedError:  # torch's word for a module that has no forward
-        return Watchable(found, ())
-    if not seen.forms and not opened and seen.refused:
-        raise UnsupportedLayerError(f"no gated cell was found: {'; '.join(map(str, seen.refused))}")
+        if opened:
+            return Watchable(found, ())
+        seen = Look((), (), dict.fromkeys(dict(model.named_modules()), 0))
+    if not seen.forms and not opened:
+        raise not_observed(model, seen)
     if [*model.modules()] != parts:
         found = look(model)  # some are made in a first run
     return Watchable(found, beside(seen.forms, model, opened))

@@ -223,6 +223,25 @@ def _div(node: Node, read: Read) -> Polynomial | None:
     return read(node.argument(0, "input")) * (1 / by)
 
 
+def _einsum(node: Node, read: Read) -> Polynomial | None:
+    """A product of numbers one by one: "bu,bu->bu", "u,bu->bu"; None of any other."""
+    form = node.args[0] if node.args else None
+    factors = node.args[1:]
+    if len(factors) == 1 and isinstance(factors[0], tuple | list):
+        factors = tuple(factors[0])
+    if not isinstance(form, str) or form.count("->") != 1 or node.kwargs:
+        return None
+    given, made = form.replace(" ", "").split("->")
+    names = given.split(",")
+    same = all(made.endswith(name) for name in names) and made in names
+    if not same or len(set(made)) < len(made) or "." in form or len(names) != len(factors):
+        return None
+    product = Polynomial.number(1)
+    for factor in factors:
+        product = product * read(factor)
+    return product
+
+
 def _neg(node: Node, read: Read) -> Polynomial:
     return -read(node.argument(0, "input"))
 
@@ -287,7 +306,7 @@ MADE_OF_NOTHING: dict[str, Callable[[Node, Read], Polynomial]] = {
 
 _RULES: dict[str, Callable[[Node, Read], Polynomial | None]] = {
     "add": _add, "sub": _sub, "rsub": _rsub, "mul": _mul, "div": _div, "neg": _neg, "lerp": _lerp,
-    "addcmul": _addcmul, "where": _where, "masked_fill": _masked_fill,
+    "addcmul": _addcmul, "einsum": _einsum, "where": _where, "masked_fill": _masked_fill,
     "logical_not": _logical_not, "copy": _copy,
 }  # fmt: skip
 _COPIES = {

@@ -17,7 +17,8 @@ from typing import Any
 from torch import nn
 
 from grulens.models.adapters.lookalike import STATE
-from grulens.models.observe.look import known_forms
+from grulens.models.observe.look import known_forms, looked
+from grulens.models.observe.refused import NotFound
 
 _BACK = {"JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"}
 
@@ -52,7 +53,8 @@ def _of_class(kind: type[Any]) -> str:
 def candidates(model: nn.Module, known: Iterable[nn.Module] = ()) -> dict[str, nn.Module]:
     """The modules of a model that may carry a state, by dotted path.
 
-    A module that holds an opened layer carries that one's state, and is left out.
+    A module that holds an opened layer carries that one's state, and is left out, unless its code
+    reads the weights of one itself: then the layer may never run.
 
     Args:
         model: the model.
@@ -65,7 +67,9 @@ def candidates(model: nn.Module, known: Iterable[nn.Module] = ()) -> dict[str, n
     return {
         path: module
         for path, module in model.named_modules()
-        if module not in inside and may_carry(module) and not opened & set(module.modules())
+        if module not in inside
+        and may_carry(module)
+        and (_reads_weights(module) or not opened & set(module.modules()))
     }
 
 
@@ -112,6 +116,8 @@ def observed_in(model: nn.Module, known: Iterable[nn.Module]) -> tuple[Candidate
             for form in forms
         )
     found = candidates(model, known)
+    refused = {one.name for one in refused_in(model)}
+    found = {path: module for path, module in found.items() if path not in refused}
     inner = {
         path: module
         for path, module in found.items()
@@ -130,6 +136,12 @@ def observed_in(model: nn.Module, known: Iterable[nn.Module]) -> tuple[Candidate
     )
 
 
+def refused_in(model: nn.Module) -> tuple[NotFound, ...]:
+    """The states of a model that a run has shown, and that no gated form explains."""
+    refused = {one.name: one for look in looked(model) for one in reversed(look.refused)}
+    return tuple(refused.values())
+
+
 def _codes(kind: type[Any]) -> Iterator[CodeType]:
     """The code of all methods that somebody wrote for a class."""
     for base in kind.__mro__:
@@ -138,6 +150,22 @@ def _codes(kind: type[Any]) -> Iterator[CodeType]:
         for value in vars(base).values():
             if isinstance(value, FunctionType) and not value.__name__.startswith("__init"):
                 yield inspect.unwrap(value).__code__
+
+
+def _reads_weights(module: nn.Module) -> bool:
+    """Whether the code of a module reads the weights of a recurrent layer of torch's by name."""
+    kind: Any = type(module)
+    return _names_weights(kind)
+
+
+@functools.cache
+def _names_weights(kind: type[Any]) -> bool:
+    return any(
+        name.startswith(("weight_hh", "weight_ih", "all_weights"))
+        for code in _codes(kind)
+        if not code.co_name.startswith(("reset", "init", "_init"))
+        for name in code.co_names
+    )
 
 
 def _loops(code: CodeType) -> bool:

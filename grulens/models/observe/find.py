@@ -7,39 +7,25 @@ these, `mixes` what they are mixed of, and `signals` what that is called.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from grulens.models.observe.algebra import alike
 from grulens.models.observe.carried import carried
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.mixes import NoFormError
+from grulens.models.observe.refused import NotFound, Remade, from_elsewhere, nearest
 from grulens.models.observe.signals import Signals
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Trace
 
 
-@dataclass(frozen=True)
-class NotFound:
-    """A state that is carried from step to step, and that no gated form explains.
-
-    Attributes:
-        site: where it is made.
-        why: the reason, in words.
-    """
-
-    site: Site
-    why: str
-
-    def __str__(self) -> str:
-        return f"the state of {self.site}: {self.why}"
-
-
-def find(trace: Trace) -> tuple[list[ObservedForm], list[NotFound]]:
+def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm], list[NotFound]]:
     """The observed cells of a run, in the order in which it came by them, and what was refused.
 
     Args:
         trace: what the run called.
+        taken: names that no cell is given: other layers have them.
     """
     alike(trace.nodes)
     series = defaultdict[Site, list[Node]](list)
@@ -51,10 +37,19 @@ def find(trace: Trace) -> tuple[list[ObservedForm], list[NotFound]]:
     refused: list[NotFound] = []
     for site, lag in states.items():
         try:
-            found += _each(Signals(site, lag, series, in_place, trace.unseen).found())
+            found += _each(
+                Signals(site, lag, series, in_place, trace.unseen, states.keys()).found()
+            )
         except NoFormError as no:
-            refused.append(NotFound(site, str(no)))
-    return _named(found), refused
+            # what is written over is no longer what it was
+            near = None if in_place else nearest(series, site, lag)
+            refused.append(NotFound(site, str(no), near))
+    if not found:
+        for one in Remade(series, states).found():
+            near = None if in_place else nearest(series, one.site)
+            refused.append(replace(one, nearest=near))
+        refused += from_elsewhere(series) if not refused else ()
+    return _named(found, taken), refused
 
 
 def _is_value(node: Node) -> bool:
@@ -92,7 +87,7 @@ def _each(form: ObservedForm) -> list[ObservedForm]:
     return [one(turn) for turn in range(form.lag)]
 
 
-def _named(forms: Sequence[ObservedForm]) -> list[ObservedForm]:
+def _named(forms: Sequence[ObservedForm], taken: Collection[str]) -> list[ObservedForm]:
     """The forms under the names of their layers.
 
     That is the module's path; where several states are carried in one module, the variable, or that
@@ -111,7 +106,7 @@ def _named(forms: Sequence[ObservedForm]) -> list[ObservedForm]:
         if form.lag > 1:
             name = f"{name}.{form.turn}"
         count, plain = 2, name
-        while name in names:
+        while name in names or name in taken:
             name, count = f"{plain}_{count}", count + 1
         names.append(name)
     return [replace(form, name=name) for form, name in zip(forms, names, strict=True)]

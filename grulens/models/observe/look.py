@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from grulens.errors import RecordingError
-from grulens.models.observe.find import NotFound, find
+from grulens.models.observe.find import find
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.observing import Observing, cell_of
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading import BEGAN, Enough, began
+from grulens.models.observe.refused import NotFound, by_step
 from grulens.models.observe.trace import Trace
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.untouched import untouched
@@ -28,10 +29,12 @@ class Look:
     Attributes:
         forms: the observed cells.
         refused: the states that no gated form explains.
+        calls: how often each module was called, by path.
     """
 
     forms: tuple[ObservedForm, ...]
     refused: tuple[NotFound, ...]
+    calls: dict[str, int] = field(default_factory=dict)
 
 
 _seen: WeakKeyDictionary[nn.Module, dict[str | None, Look]] = WeakKeyDictionary()
@@ -97,9 +100,13 @@ def look_at(
                 undo.callback(one)
             undo.enter_context(trace)
             began(run)
-        forms, refused = find(trace)
+        opened = set(skip)
+        names = {path for path, module in model.named_modules() if module in opened}
+        forms, refused = find(trace, names)
         held, not_held = tried(model, run, forms)
-        known[call] = Look(tuple(held), (*refused, *not_held))
+        kinds = {path: type(module).__name__ for path, module in model.named_modules()}
+        every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
+        known[call] = Look(tuple(held), tuple(every), dict(paths.calls))
     return known[call]
 
 
@@ -135,5 +142,7 @@ def tried(
             held.append(form)
         except RecordingError as error:
             why = f"{form.equation} was found, and does not act so when its signals are changed"
-            refused.append(NotFound(form.state.site, f"{why}: {error}"))
+            off = trial.off_by(form.name)
+            far = f" ({by_step(off, first=0)})" if off else ""
+            refused.append(NotFound(form.state.site, f"{why}{far}: {error}"))
     return held, refused

@@ -6,6 +6,7 @@ guessed: the equation is the one that the code computes.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,7 @@ class Mix:
         series: the calls of the run by site.
         in_place: whether the code writes over values.
         unseen: by site the number of the first call that was not looked at.
+        states: the sites at which the run makes states: each of these is one value in a mix.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Mix:
         series: dict[Site, list[Node]],
         in_place: bool,
         unseen: dict[Site, int],
+        states: Collection[Site] = (),
     ) -> None:
+        self.states = frozenset(states) - {site}
         self.site, self.lag, self.series, self.in_place = site, lag, series, in_place
         nodes = series[site]
         # a state that does not come from the one before begins a new run of the same lines
@@ -101,12 +105,14 @@ class Mix:
         if len({str(mix) for mix in mixes}) > 1:
             raise NoFormError(
                 "its steps are not all made in one way: "
-                + " at one, ".join(sorted({str(mix) for mix in mixes})[:2])
+                + " at one, ".join(sorted({self._said(mix) for mix in mixes})[:2])
                 + " at another"
             )
         form = GatedForm.of(mixes[-1], STATE)
         if form is None:
-            raise NoFormError(f"it is no sum a h_prev + b of the state before: {mixes[-1]}")
+            raise NoFormError(
+                f"it is no sum a h_prev + b of the state before: {self._said(mixes[-1])}"
+            )
         self._check_gated(form)
         self._check_weights(form)
         return form
@@ -120,9 +126,24 @@ class Mix:
         behind = [step.leaves[symbol] for symbol in form.write.symbols]
         if any(self._depends(value, step) for value in behind):
             return
+        words = {symbol: self._called(symbol) for symbol in form.symbols}
         raise NoFormError(
-            f"h = {form.said()} adds up what does not depend on it, and no gate stands in it"
+            f"h = {form.named(words).said()} adds up what does not depend on it, and no gate "
+            "stands in it"
         )
+
+    def _called(self, symbol: str) -> str:
+        """What the code calls a value that stands in the mix, or where it makes it."""
+        if (spot := self.spots.get(symbol)) is None or symbol == STATE:
+            return symbol
+        site = spot.site
+        text = site.text or f"line {site.line}"
+        if spot.given:
+            return f"[argument {spot.part + 1} of {text}]"
+        return site.name(spot.part) or f"[{text}]"
+
+    def _said(self, mix: Polynomial) -> str:
+        return str(mix.named({symbol: self._called(symbol) for symbol in mix.symbols}))
 
     def _check_weights(self, form: GatedForm) -> None:
         """Raise if every step reads weights of its own: that is depth, and not time."""
@@ -138,7 +159,8 @@ class Mix:
             }
             for step in (pairs[-1] if pairs else ())
         ]
-        if len(read) == 2 and read[0] != read[1]:
+        # where one step reads more than the other, it takes another input
+        if len(read) == 2 and read[0] - read[1] and read[1] - read[0]:
             raise NoFormError(
                 "its steps read weights of their own: it goes through layers, and not through time"
             )
@@ -211,7 +233,7 @@ class Mix:
             if node is step.before:
                 self._note(STATE, given, by, step)
                 return Polynomial.of(STATE)
-            if node is not None and opens(inner):
+            if node is not None and opens(inner) and self._is_inner(node, step):
                 if bends(node):
                     under = next(iter(node.values))
                     self.bend_before = node.function
@@ -229,6 +251,11 @@ class Mix:
             return Polynomial.of(self._symbol(given, by, step))
 
         return read(value)
+
+    def _is_inner(self, node: Node, step: Step) -> bool:
+        """Whether a call is a part of a step's mix: of this step or before all, and no state."""
+        earlier = self.series[self.site][0].number < node.number < step.before.number
+        return not earlier and (node is step.mix or node.site not in self.states)
 
     def _inner(self, value: Value) -> Value:
         """The value whose numbers are read; one that broadcasts is taken in the shape it has."""

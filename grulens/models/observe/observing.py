@@ -101,6 +101,14 @@ class Observing:
         """Read the run from now on; each thing that is done comes with what undoes it."""
         every: list[Series] = []
         self._nudges: set[Spot] = set()
+        # a state may be a signal of another cell, and is changed as such
+        self._moved = {
+            spot
+            for name, form in self.forms.items()
+            for one in (*form.signals, *form.others)
+            if self._is_changed(name, one)
+            for spot in (one.spot, *one.also)
+        }
         for name, form in self.forms.items():
             if name in self.keep or self.edits.get(name):
                 every += self._of(form)
@@ -142,6 +150,11 @@ class Observing:
         if mode is not None:
             mode.__exit__(None, None, None)
 
+    def _is_changed(self, name: str, signal: Observed) -> bool:
+        if self.nudged:
+            return signal.name in self.forms[name].form.symbols
+        return any(edit.signal == signal.name for edit in self.edits.get(name, ()))
+
     def _of(self, form: ObservedForm) -> list[Series]:
         """What is read of a cell, and the changes there."""
         edits = self.edits.get(form.name, [])
@@ -175,7 +188,7 @@ class Observing:
             if one.pre is not None and not self.nudged:
                 before = partial(self._changed, form, one, True)
                 more.append(Series(one.pre, change=before, keep=False))
-        if form.carried in changed and not form.bend and kept:
+        if form.state in self._moved and not form.bend and kept:
             # the mix is the state before it is changed
             found[MIX] = Series(form.state, unchanged=True)
         return [*more, *found.values()]
@@ -240,13 +253,16 @@ class Observing:
         form, series = self.forms[name], self._series[name]
         if self.nudged:  # it ended within a step
             return min(len(one.values) for one in series.values())
-        steps = self.reading.times(form.state.site) // form.state.each
+        # of states that are carried in turn, the last ones may have had one step more
+        lag = form.lag
+        rounds = self.reading.times(form.state.site) // (form.state.each // lag)
+        steps = (rounds - form.turn + lag - 1) // lag
         for one in series.values():
-            times = self.reading.times(one.spot.site)
-            if times != steps * one.spot.each:
+            times, each = self.reading.times(one.spot.site), one.spot.each // lag
+            if times != rounds * each:
                 raise RecordingError(
-                    f"layer {name!r} came by {one.spot!r} {times} times in {steps} steps; expected "
-                    f"{one.spot.each} a step, as in the run in which its gates were found: its "
+                    f"layer {name!r} came by {one.spot!r} {times} times in {rounds} steps; "
+                    f"expected {each} a step, as in the run in which its gates were found: its "
                     "code takes another way at some steps, so what was read there is not known to "
                     "belong to them"
                 )
@@ -273,6 +289,20 @@ class Observing:
             _check_begins(form, cuts[1:-1], before, series[form.carried].calls)
             found[name] = [self._segment(form, slice(*cut)) for cut in pairwise(cuts)]
         return found
+
+    def off_by(self, name: str) -> tuple[float, ...]:
+        """How far each step of a cell is off its equation; empty if its steps have many shapes.
+
+        Args:
+            name: its layer.
+        """
+        form, series = self.forms[name], self._series[name]
+        steps = slice(0, min(len(one.values) for one in series.values()))
+        read = {one: each.values[steps] for one, each in series.items()}
+        if len({value.shape for value in read[form.carried]}) != 1:
+            return ()
+        with grads(False):
+            return tuple(ObservedSegment(self.cells[name], read).errors.tolist())
 
     def _segment(self, form: ObservedForm, steps: slice) -> ObservedSegment:
         cell = self.cells[form.name]

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+import torch
+
 from grulens.cells.cell import Role
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.models.observe.algebra import RANGES, bends, fits, made_of, same_numbers
@@ -31,13 +33,16 @@ RESERVED = frozenset({
 class Signals(Mix):
     """A mix whose values have names; arguments as for `Mix`."""
 
+    gated: GatedForm | None = None
+    """Its form, as soon as it is found."""
+
     def found(self) -> ObservedForm:
         """The observed cell.
 
         Raises:
             NoFormError: there is none.
         """
-        form = self.form()
+        form = self.gated = self.form()
         step = self.steps[-1]
         output = self._output(form)
         names = self._names(form, output is not None)
@@ -137,7 +142,8 @@ class Signals(Mix):
                     give(second, "g", "candidate", "candidate")
         for symbol in (*form.keep.symbols, *form.write.symbols):
             role: Role = "keep" if symbol in form.keep.symbols else "write"
-            give(symbol, self._word(symbol, "b"), "part of the mix", role)
+            otherwise = "m" if self._is_mask(symbol) else "b"
+            give(symbol, self._word(symbol, otherwise), "part of the mix", role)
         return names
 
     def _word(self, symbol: str, otherwise: str) -> str:
@@ -159,6 +165,8 @@ class Signals(Mix):
     def _signal(self, symbol: str, name: str, words: str, role: Role) -> Observed:
         step, spot = self.steps[-1], self.spots[symbol]
         made = _observed(name, words, role, spot, step.leaves[symbol])
+        if self._is_mask(symbol):
+            made = replace(made, low=0.0, high=1.0, words=self._of_mask(symbol, words))
         inner = self._inner(step.leaves[symbol])
         if not spot.given:
             # equal calls make it again
@@ -176,6 +184,34 @@ class Signals(Mix):
         }
         return replace(made, also=tuple(also - {spot}))
 
+    def _is_mask(self, symbol: str) -> bool:
+        """Whether a value is true or false, or was both 0 and 1 and nothing else."""
+        leaves = [one.leaves[symbol] for one in self.steps if symbol in one.leaves]
+        values = [leaf.tensor for leaf in leaves]
+        if values[-1].dtype is torch.bool:
+            return True
+        if bend_of(leaves[-1]) or self.in_place:
+            return False
+        ones = [value == 1 for value in values]
+        both = any(bool(one.any()) for one in ones) and not all(bool(one.all()) for one in ones)
+        return both and all(
+            bool((one | (value == 0)).all()) for one, value in zip(ones, values, strict=True)
+        )
+
+    def _of_mask(self, symbol: str, words: str) -> str:
+        """What a mask does to the state before, where its words do not say it."""
+        if "gate" in words or self.gated is None:
+            return words
+        for at in (1, 0):
+            keep, write = (one.at(symbol, at) for one in (self.gated.keep, self.gated.write))
+            if not write and keep.equals(Polynomial.number(1)):
+                return f"mask (keeps the state at {at})"
+            if not write and not keep:
+                return f"mask (makes the state zero at {at})"
+            if not keep:
+                return f"mask (lets nothing of the state before through at {at})"
+        return "mask"
+
     def _reset(self, form: GatedForm, read_out: Site | None) -> Observed | None:
         """The reset gate: what opens and shuts the state on its way into the candidate."""
         step = self.steps[-1]
@@ -186,7 +222,9 @@ class Signals(Mix):
         first = self.series[self.site][0].number
         for symbol in targets:
             for node in ancestors(step.leaves[symbol], step.before.number):
-                if node.function not in ("mul", "addcmul") or node.number <= step.before.number:
+                if node.function not in ("mul", "addcmul", "einsum"):
+                    continue
+                if node.number <= step.before.number or made_of(node, as_one) is None:
                     continue
                 if node.site == read_out or self.series[node.site][0].number > first:
                     continue

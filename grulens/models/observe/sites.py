@@ -45,8 +45,11 @@ class Site:
 
     @property
     def code(self) -> tuple[CodeType, int]:
-        """The user's innermost code and the instruction in it."""
-        number, instruction = self.chain[0]
+        """The innermost code of the model itself and the instruction in it.
+
+        A library whose functions it calls is skipped; one of which it is made is not.
+        """
+        number, instruction = self.chain[_own(self.chain)]
         return _CODES[number], instruction
 
     @property
@@ -79,6 +82,7 @@ class Site:
             part: which part of a tuple.
             depth: how many calls further out to look.
         """
+        depth += _own(self.chain)
         if depth >= len(self.chain):
             return ""
         number, instruction = self.chain[depth]
@@ -87,7 +91,24 @@ class Site:
         return _targets(code).get((first, begin, part), "")
 
     def __repr__(self) -> str:
-        return f"line {self.line} of {self.file}, {self.function}"
+        return f"line {self.line} of {self.file}, {self.function.strip('_')}"
+
+
+@functools.lru_cache(1 << 12)
+def _own(chain: Chain) -> int:
+    """The place of the innermost code that is no other library's: of the model, or around it."""
+    codes = [_CODES[number] for number, _ in chain]
+    # a library in which a forward stands has a part of the model
+    models = {_library(code) for code in codes if code.co_name == "forward"}
+    own = (n for n, code in enumerate(codes) if (_library(code) or None) in (None, *models))
+    return next(own, 0)
+
+
+def _library(code: CodeType) -> str:
+    """The installed package to which code belongs; empty where it is none's."""
+    parts = code.co_filename.split(os.sep)
+    inside = [n for n, part in enumerate(parts) if part in ("site-packages", "dist-packages")]
+    return parts[inside[-1] + 1] if inside and inside[-1] + 1 < len(parts) else ""
 
 
 _USERS: dict[int, bool] = {}

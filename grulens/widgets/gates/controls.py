@@ -139,7 +139,7 @@ class GateControls:
             layout=W.Layout(width=f"min({320 + self._wide}px, calc(100% - 90px))"),
             style={"description_width": f"{self._wide}px", "handle_color": ACCENT[signal]},
         )
-        slider.add_class(f"grulens-{name}")
+        slider.add_class(f"grulens-signal-{name}")
         return slider
 
     def _range(self, signal: Signal) -> tuple[float, float]:

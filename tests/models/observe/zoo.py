@@ -237,6 +237,17 @@ class PlainAddcmul(Plain):
         return torch.addcmul(n * (1.0 - z), z, h)
 
 
+class PlainEinsum(Plain):
+    """The products of the mix by `einsum`."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        x_r, x_z, x_n = self.x(x).chunk(3, 1)
+        h_r, h_z, h_n = self.h(h).chunk(3, 1)
+        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + torch.einsum("bu, bu -> bu", r, h_n))
+        return torch.einsum("bu,bu->bu", 1 - z, n) + torch.einsum("bu,bu->bu", z, h)
+
+
 class PlainInPlace(Plain):
     """The state written over."""
 
@@ -352,6 +363,7 @@ class PlainStates(Plain):
 @species("PlainDifference", PlainDifference)
 @species("PlainJoined", PlainJoined)
 @species("PlainAddcmul", PlainAddcmul)
+@species("PlainEinsum", PlainEinsum)
 @species("PlainInPlace", PlainInPlace)
 @species("PlainTwice", PlainTwice, held="z n")
 @species("PlainBuffer", PlainBuffer)

@@ -1,0 +1,375 @@
+"""What is said of a state that is not opened: the reason, the nearest equation, and the way out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from grulens.models.observe.algebra import bends, made_of, same_numbers
+from grulens.models.observe.carried import ancestors, as_one, parents
+from grulens.models.observe.sites import Site
+from grulens.models.observe.trace import Node, Value
+
+SHOWN = 3
+"""How many states of a model are spoken of, at most."""
+NUMBERS = 256
+"""How many numbers of a state are compared with the nearest equation, at most."""
+GATES, VALUES = 24, 48
+"""How many values of a step may be a gate or a candidate of the nearest equation, at most."""
+ROUNDING = 1e-5
+"""An equation that is off by less holds."""
+
+_MIXING = {
+    "linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "mv", "bilinear",
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "einsum", "tensordot", "scaled_dot_product_attention",
+}  # fmt: skip
+"""Functions that add up several units."""
+_MOVING = {
+    "getitem", "setitem", "index_select", "index_put", "index_copy", "index_add", "gather",
+    "masked_select", "masked_scatter", "scatter", "take", "take_along_dim", "flip", "roll", "sort",
+    "cat", "stack", "pad", "transpose", "permute", "t", "T", "mT",
+}  # fmt: skip
+"""Functions that put rows or units elsewhere."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The gated equation that comes nearest to what a state does.
+
+    Attributes:
+        equation: "h = z h_prev + (1 - z) n".
+        where: which values of the code stand in it.
+        off: how far off it is at each step that was looked at, the first one being the second of
+            its run.
+    """
+
+    equation: str
+    where: str
+    off: tuple[float, ...]
+
+    def __str__(self) -> str:
+        most = max(self.off)
+        if most <= ROUNDING:
+            steps = f"all {len(self.off)} steps" if len(self.off) > 1 else "the one step"
+            held = f"holds to {most:.1e} at {steps} compared, but is not how the code makes it"
+            return f"{self.equation} ({self.where}) {held}"
+        return f"nearest: {self.equation} ({self.where}), {by_step(self.off)}"
+
+
+def by_step(off: Sequence[float], first: int = 1) -> str:
+    """How far an equation is off, step by step.
+
+    >>> by_step([0, 0.25], first=0)
+    'off by 0 at step 0, 0.25 at step 1'
+    """
+    listed = ", ".join(f"{size:.2g} at step {first + n}" for n, size in enumerate(off[:6]))
+    most = max(range(len(off)), key=lambda n: off[n])
+    rest = f", and by {off[most]:.2g} at most, at step {first + most}" if len(off) > 6 else ""
+    return f"off by {listed}{rest}"
+
+
+@dataclass(frozen=True)
+class NotFound:
+    """A state that is carried from step to step, and that no gated form explains.
+
+    Attributes:
+        site: where it is made.
+        why: the reason, in words.
+        nearest: the gated equation that comes nearest; None if there is nothing to compare.
+        kind: the class of the module in whose forward it is made.
+        advice: what can be done; empty if only what can be done of any.
+    """
+
+    site: Site
+    why: str
+    nearest: Nearest | None = None
+    kind: str = ""
+    advice: str = ""
+
+    @property
+    def name(self) -> str:
+        """The path of the module in whose forward it is made."""
+        return ".".join(part for part in self.site.path.split(".") if part != "_orig_mod")
+
+    @property
+    def reason(self) -> str:
+        """Where the state is made, and why it is not opened."""
+        text = f" (`{self.site.text}`)" if self.site.text else ""
+        return f"the state of {self.site}{text}{self._of}: {self.why}"
+
+    @property
+    def _of(self) -> str:
+        inside = f", in {self.name!r}" if self.name else ""
+        if not self.kind:
+            return inside
+        return f"{inside} ({self.kind})" if inside else f", in {self.kind}"
+
+    def __str__(self) -> str:
+        return "\n    ".join(map(str, filter(None, (self.reason, self.nearest, self.advice))))
+
+
+def said(refused: Sequence[NotFound]) -> str:
+    """Some states that are not opened, in words, and what can be done."""
+    lines = [str(one) for one in refused[:SHOWN]]
+    if (more := len(refused) - SHOWN) > 0:
+        lines.append(f"and {more} more")
+    return "\n".join([*lines, WAYS])
+
+
+WAYS = (
+    "A class that computes what a known cell computes can be opened by its weights: "
+    "grulens.adapters.register. Where another method or part of the model is the recurrent one, "
+    'record that: call="its name"'
+)
+
+
+class Remade:
+    """States that steps make of the ones before, but not number by number.
+
+    Args:
+        series: the calls of a run by site.
+        known: the sites that carry a state number by number.
+    """
+
+    def __init__(self, series: Mapping[Site, list[Node]], known: Iterable[Site]) -> None:
+        self.series = series
+        self.numbers = {site: 1 << number for number, site in enumerate(series)}
+        self.known = sum(self.numbers[site] for site in known)
+        nodes = sorted((n for nodes in series.values() for n in nodes), key=lambda n: n.number)
+        self.reach: dict[int, int] = {}
+        for node in nodes:
+            made = 0
+            for value in node.values:
+                if (by := value.node) is not None and id(by) in self.reach:
+                    made |= self.reach[id(by)] | self.numbers[by.site]
+            self.reach[id(node)] = made
+
+    def found(self) -> Iterator[NotFound]:
+        """Each of them, with the reason why it is no gated cell."""
+        loops = [site for site in self.series if self._reaches(site, self.numbers[site])]
+        taken = 0
+        for site in sorted(loops, key=lambda one: -self.series[one][0].number):
+            mask = self.numbers[site]
+            together = [
+                one
+                for one in loops
+                if self._reaches(site, self.numbers[one]) and self._reaches(one, mask)
+            ]
+            cycle = sum(self.numbers[one] for one in together)
+            if cycle & (taken | self.known) or not self._is_state(site):
+                continue
+            taken |= cycle
+            if (why := self._why(site)) is not None:
+                yield NotFound(site, why[0], advice=why[1])
+
+    def _reaches(self, site: Site, mask: int) -> bool:
+        return bool(self.reach[id(self.series[site][-1])] & mask)
+
+    def _is_state(self, site: Site) -> bool:
+        nodes = self.series[site][-2:]
+        values = [node.results[0] for node in nodes if len(node.results) == 1]
+        if len(values) < 2 or any(one.node not in nodes for one in values):
+            return False
+        one, other = (value.tensor for value in values)
+        numbers = other.is_floating_point() or other.is_complex()
+        return numbers and other.dim() > 0 and one.shape[1:] == other.shape[1:]
+
+    def _why(self, site: Site) -> tuple[str, str] | None:
+        """Why it is not opened, and what can be done; None if it goes through layers."""
+        before, node = self.series[site][-2:]
+        if self._reads(node, before) != self._reads(before, self.series[site][0]) and len(
+            self.series[site]
+        ) > 2:  # fmt: skip
+            return None
+        tensor = node.results[0].tensor
+        if tensor.is_complex():
+            return (
+                f"it is complex ({str(tensor.dtype).removeprefix('torch.')}), and the signals of a "
+                "layer are real numbers",
+                "Carry its real and its imaginary part as two real tensors",
+            )
+        through = [one for one in self._through(before, node) if one.function != "dropout"]
+        places = ", ".join(
+            dict.fromkeys(f"{one.function} (line {one.site.line})" for one in through)
+        )
+        functions = {one.function for one in through}
+        if functions and functions <= _MIXING - {"einsum"}:
+            return (
+                f"the state before comes into it through {places} alone, where units are added up: "
+                "no unit keeps a share of its own, as in h = a h_prev + b with a = 0. A plain "
+                "recurrent network is such a cell, and has no gates",
+                "If it computes what nn.RNN computes, say so: grulens.adapters.register with a "
+                "StepAdapter or SequenceAdapter that makes kinds.RNN of its weights",
+            )
+        if "einsum" in functions:
+            return (
+                f"the state before comes into it through {places}, and no product of numbers one "
+                "by one is read out of that",
+                "Write the mix as a product: z * h + (1 - z) * n",
+            )
+        if functions & _MOVING:
+            return (
+                f"the state before comes into it through {places}, where rows or units change "
+                "places or are cut out, so that no unit's own state is followed from step to step",
+                "Keep the rows where they are, with a mask: h = torch.where(mask, new, h)",
+            )
+        return (
+            f"the state before comes into it through {places or 'no call that was seen'}, which "
+            "is not taken apart",
+            "Write the mix as products and sums: z * h + (1 - z) * n",
+        )
+
+    def _reads(self, node: Node, before: Node) -> set[int]:
+        """The parameters that a step reads."""
+        return {
+            id(value.tensor)
+            for one in ancestors(node.results[0], before.number + 1)
+            for value in one.values
+            if value.node is None and isinstance(value.tensor, nn.Parameter)
+        }
+
+    def _through(self, before: Node, node: Node) -> list[Node]:
+        """The calls by which a state is made of the one before, and not number by number."""
+        moved = {id(before)}
+        every = (n for nodes in self.series.values() for n in nodes)
+        for one in sorted(every, key=lambda n: n.number):
+            inside = before.number < one.number <= node.number
+            if inside and any(id(value.node) in moved for value in one.values):
+                moved.add(id(one))
+        found, stack, seen = list[Node](), [node], {id(node)}
+        while stack:
+            one = stack.pop()
+            if not (bends(one) or made_of(one, as_one) is not None):
+                found.append(one)
+                continue
+            for value in parents(one):
+                by = same_numbers(value).node
+                if by is not None and by is not before and id(by) in moved - seen:
+                    seen.add(id(by))
+                    stack.append(by)
+        return sorted(found, key=lambda one: one.number)
+
+
+def from_elsewhere(series: Mapping[Site, list[Node]]) -> Iterator[NotFound]:
+    """Sites that read at every step another tensor, which no call made that was seen."""
+    for site, nodes in series.items():
+        if len(nodes) < 3 or site.function.startswith("__get"):
+            continue
+        for place in range(len(nodes[-1].args)):
+            given = [node.args[place] for node in nodes if len(node.args) > place]
+            fresh = {id(value.tensor) for value in given if _is_fresh(value)}
+            if len(fresh) >= len(nodes) - 1 and len({value.shape for value in given}) == 1:
+                yield NotFound(
+                    site,
+                    f"argument {place + 1} is another tensor at every step, and none of torch's "
+                    "functions that Python called made it. If that is the state, it is made where "
+                    "nobody looks: in scripted or compiled code, in numpy, in an extension",
+                    advice="Let its step run as it is written in Python (of a scripted function "
+                    "the function that was scripted), in torch's own functions",
+                )
+                return
+
+
+def _is_fresh(value: object) -> bool:
+    if not isinstance(value, Value) or value.node is not None:
+        return False
+    tensor = value.tensor
+    return tensor.is_floating_point() and tensor.dim() > 0 and not isinstance(tensor, nn.Parameter)
+
+
+def nearest(series: Mapping[Site, list[Node]], site: Site, lag: int = 1) -> Nearest | None:
+    """The gated equation that comes nearest to a state, of all that a step's values could make.
+
+    Args:
+        series: the calls of a run by site.
+        site: where the state is made.
+        lag: how many states the same lines carry in turn.
+    """
+    nodes = series[site]
+    shape = nodes[-1].results[0].shape
+    pairs = [
+        (nodes[i - 1], nodes[i - lag], nodes[i])
+        for i in range(lag, len(nodes))
+        if nodes[i].results[0].shape == nodes[i - lag].results[0].shape == shape
+    ]
+    if not pairs or nodes[-1].results[0].tensor.is_complex():
+        return None
+    steps = [_made(series, old, node) for _, old, node in pairs]
+    after = torch.stack([_few(node.results[0].tensor, shape) for _, _, node in pairs])
+    before = torch.stack([_few(old.results[0].tensor, shape) for _, old, _ in pairs])
+    every: dict[tuple[Site, int, int], Tensor] = {}
+    for key in steps[-1]:
+        if all(key in step and _broad(step[key], shape) is not None for step in steps):
+            made = torch.stack([_few(step[key], shape) for step in steps])
+            if not torch.allclose(made, after) and not torch.allclose(made, before):
+                every[key] = made
+    gates = {k: v for k, v in every.items() if v.min() >= 0 and v.max() <= 1}
+    values = dict(list(every.items())[-VALUES:])
+    best: tuple[float, Nearest] | None = None
+    for equation, mix in _FORMS:
+        for gate_key, z in list(gates.items())[-GATES:]:
+            for key, n in values.items():
+                off = (mix(z, before, n) - after).abs().amax(1)
+                most = float(off.max())
+                # of those that hold the first one: its two shares sum to 1
+                worse = best is not None and (best[0] <= ROUNDING or most > 0.9 * best[0])
+                if key != gate_key and not worse:
+                    where = f"z: {gate_key[0]}; n: {key[0]}"
+                    best = most, Nearest(f"h = {equation}", where, tuple(off.tolist()))
+    return None if best is None else best[1]
+
+
+_FORMS: tuple[tuple[str, Callable[[Tensor, Tensor, Tensor], Tensor]], ...] = (
+    ("z h_prev + (1 - z) n", lambda z, h, n: z * h + (1 - z) * n),
+    ("(1 - z) h_prev + z n", lambda z, h, n: (1 - z) * h + z * n),
+    ("z h_prev + n", lambda z, h, n: z * h + n),
+)
+
+
+def _made(
+    series: Mapping[Site, list[Node]], before: Node, node: Node
+) -> dict[tuple[Site, int, int], Tensor]:
+    """What a step makes by its site, which time it is there, and its part of the result.
+
+    What is made of the state before number by number is a part of a mix, and no value in one.
+    """
+    found = {}
+    carries = {id(before)}
+    nodes = sorted((n for nodes in series.values() for n in nodes), key=lambda one: one.number)
+    times = Counter[Site]()
+    for one in nodes:
+        if not before.number < one.number <= node.number:
+            continue
+        time, times[one.site] = times[one.site], times[one.site] + 1
+        if any(id(same_numbers(value).node) in carries for value in parents(one)):
+            carries.add(id(one))
+            continue
+        for part, value in enumerate(one.results):
+            kind = value.tensor.dtype
+            is_view = same_numbers(value).node in (before, None)
+            if (kind.is_floating_point or kind is torch.bool) and not is_view:
+                found[one.site, time, part] = value.tensor
+    return found
+
+
+def _broad(value: Tensor, shape: torch.Size) -> Tensor | None:
+    """A value in the shape of a state, if it is one number for each of its, or for some."""
+    if value.numel() == shape.numel():
+        return value.reshape(shape)
+    if value.shape == shape[: value.dim()]:
+        value = value.reshape(*value.shape, *(1 for _ in shape[value.dim() :]))
+    try:
+        return value.expand(shape)
+    except RuntimeError:
+        return None
+
+
+def _few(value: Tensor, shape: torch.Size) -> Tensor:
+    whole = _broad(value.detach(), shape)
+    flat = (value if whole is None else whole).double().flatten()
+    return flat[:: max(1, flat.numel() // NUMBERS)]

@@ -1,0 +1,316 @@
+"""A state that is not opened is an error that says where, why, what is nearest, and what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from grulens import clamp, layers, record
+from grulens.errors import LayerError, NoLayerError, UnsupportedLayerError
+from tests.intact import Intact
+from tests.models.adapters.test_closed import quiet
+from tests.models.observe.zoo import (
+    INPUT,
+    UNITS,
+    Beam,
+    Changing,
+    Elsewhere,
+    Highway,
+    NoGate,
+    Plain,
+    Rotated,
+    Summed,
+    zeros,
+)
+
+OFF = r"off by [\d.e-]+ at step 1, [\d.e-]+ at step 2, [\d.e-]+ at step 3"
+
+
+class Squared(Plain):
+    """The state before stands in it twice."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = torch.sigmoid(self.x(x)[:, :UNITS])
+        return z * h * h + (1 - z)
+
+
+class TwiceBent(Plain):
+    """A function of a function of the mix."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(F.layer_norm(super().step(x, h), (UNITS,)))
+
+
+class Spread(nn.Module):
+    """A gate for each head, spread over its units by einsum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value, self.gate = nn.Linear(INPUT, 8), nn.Linear(INPUT, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 2, 4)
+        for now in x.unbind(1):
+            g, v = torch.sigmoid(self.gate(now)), self.value(now).view(-1, 2, 4)
+            h = torch.einsum("bh,bhc->bhc", g, h) + torch.einsum("bh,bhc->bhc", 1 - g, v)
+        return h
+
+
+class Turning(nn.Module):
+    """Complex states (LRU, Orvieto et al. 2023)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size, self.angle = nn.Parameter(torch.rand(UNITS)), nn.Parameter(torch.rand(UNITS))
+        self.b = nn.Linear(INPUT, UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        by = torch.exp(torch.complex(-torch.exp(self.size), self.angle))
+        h = torch.zeros(len(x), UNITS, dtype=torch.complex64)
+        for now in x.unbind(1):
+            h = by * h + self.b(now)
+        return h.real
+
+
+class Picked(Plain):
+    """A step of some rows only, which are picked out and written back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for now in x.unbind(1):
+            rows = now[:, 0] > -0.5
+            new = self.step(now[rows], h[rows])
+            h = h.clone()
+            h[rows] = new
+        return h
+
+
+class Selected(Plain):
+    """Rows that change places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for now in x.unbind(1):
+            h = self.step(now, h.index_select(0, torch.tensor([1, 0])))
+        return h
+
+
+class Late(Plain):
+    """Another law after some steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for t, now in enumerate(x.unbind(1)):
+            new = self.step(now, h)
+            h = new if t < 4 else 0.5 * new + 0.5 * h
+        return h
+
+
+class Inner(nn.Module):
+    """A cell inside of a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory, self.head = Squared(), nn.Linear(UNITS, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.memory(x))
+        return out
+
+
+# by class: what the message says of it
+WORDS: dict[type[nn.Module], tuple[str, ...]] = {
+    Squared: (
+        r"the state of line \d+ of test_refused.py, add \(`z \* h \* h \+ \(1 - z\)`\), in Squared:"
+        r" the square of the state before stands in it",
+        rf"nearest: h = .*z: line \d+ of test_refused.py, sigmoid; n: line .*, {OFF}",
+        r"grulens.adapters.register",
+    ),
+    Inner: (r"in 'memory' \(Squared\): the square of the state before", OFF),
+    TwiceBent: ("bent more than once: tanh of layer_norm", rf"nearest: h = .* {OFF}"),
+    Spread: (
+        r"comes into it through einsum \(line \d+\)",
+        r"h = z h_prev \+ \(1 - z\) n \(z: line \d+ of .*, sigmoid; n: line \d+ of .*, linear\) "
+        r"holds to [\d.e-]+ at all 5 steps compared, but is not how the code makes it",
+        r"Write the mix as a product: z \* h \+ \(1 - z\) \* n",
+    ),
+    NoGate: (
+        r"in NoGate: the state before comes into it through linear \(line \d+\) alone",
+        "no unit keeps a share of its own, as in h = a h_prev . b with a = 0. A plain recurrent "
+        "network is such a cell, and has no gates",
+        "kinds.RNN of its weights",
+    ),
+    Rotated: (r"comes into it through linear \(line \d+\) alone", rf"nearest: .* {OFF}"),
+    Turning: (
+        r"it is complex \(complex64\), and the signals of a layer are real",
+        "two real tensors",
+    ),
+    Beam: (r"through getitem \(line \d+\), where rows or units change places", "with a mask"),
+    Selected: (r"through index_select \(line \d+\)", rf"nearest: h = .* {OFF}"),
+    Picked: (r"setitem \(`h\[rows\]`\).* change places or are cut out", "torch.where"),
+    Elsewhere: (
+        r"linear \(`self.h\(h\)`\), in Elsewhere: argument 1 is another tensor at every step",
+        "in scripted or compiled code, in numpy, in an extension",
+    ),
+    Changing: (
+        r"was found, and does not act so when its signals are changed \(off by [\d.e-]+ at step 0",
+        "takes another way",
+    ),
+    Late: (r"does not act so when its signals are changed \(off by [\d.e-]+ at step 0",),
+    Summed: (r"h = h_prev \+ \[argument 2 of total \+ now\] adds up what does not depend on it",),
+    Highway: ("it goes through layers, and not through time",),
+}
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_what_is_refused_says_where_and_why_and_what_can_be_done(kind: Any) -> None:
+    torch.manual_seed(1)
+    model, x = kind(), torch.randn(2, 6, INPUT)
+    before = Intact(model)
+    with pytest.raises(
+        UnsupportedLayerError, match=r"^no gated cell was found: the state"
+    ) as error:
+        record(model, x)
+    for words in WORDS[kind]:
+        assert re.search(words, str(error.value)), str(error.value)
+    assert not before.broken()
+    # and is not looked for in vain again: it is listed as what it is
+    (closed,) = layers(model).closed
+    assert closed.kind in str(error.value)
+    assert closed.reason.startswith("was observed and is not opened: the state of line")
+    assert not layers(model).observed
+
+
+def test_a_refused_cell_beside_an_opened_layer_is_said() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.memory = nn.GRU(INPUT, INPUT, batch_first=True), Squared()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.memory(self.rnn(x)[0])
+            return out
+
+    model, x = Both(), torch.randn(2, 6, INPUT)
+    assert [part.name for part in layers(model).observed] == ["memory"]
+    assert list(record(model, x)) == ["rnn.l0"]
+    (closed,) = layers(model).closed
+    assert (closed.name, closed.kind) == ("memory", "Squared")
+    assert "not opened: 'memory' was observed and is not opened" in repr(layers(model))
+    with pytest.raises(LayerError, match=r"'memory' was observed and is not opened: .* square"):
+        record(model, x, edits=[clamp("memory", "z", 0, value=1.0)])
+
+
+class Step(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.way = Plain()
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return self.way.step(x, h) if x.dim() == 2 else x
+
+
+class Once(nn.Module):
+    """One step of a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = Step()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.cell(x[:, 0], zeros(x))
+        return out
+
+
+class Named(nn.Module):
+    """A model without a forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Plain()
+
+    def generate(self, x: Tensor) -> Tensor:
+        out: Tensor = self.part(x)
+        return out
+
+
+def test_a_run_of_one_step_says_that_it_shows_nothing() -> None:
+    said = r"'cell' \(Step\) takes a state, 'h', and ran once"
+    with pytest.raises(UnsupportedLayerError, match=said) as error:
+        record(Once(), torch.randn(2, 6, INPUT))
+    assert "register(Step, StepAdapter(cell))" in str(error.value)
+    assert "'cell.way'" not in str(error.value)
+
+
+def test_a_model_without_a_forward_is_told_to_name_its_method() -> None:
+    model, x = Named(), torch.randn(2, 6, INPUT)
+    with pytest.raises(NoLayerError, match=r"'part' \(Plain\) goes round a loop, and did not run"):
+        record(model, x)
+    assert list(record(model, x, call="generate")) == ["part"]
+
+
+def test_a_traced_model_is_said_not_to_be_looked_into() -> None:
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = quiet(lambda: torch.jit.script(nn.Linear(INPUT, 3)))
+
+        def forward(self, x: Tensor) -> Any:
+            return self.inner(x)
+
+    with pytest.raises(NoLayerError, match="scripted and traced modules are not looked into"):
+        record(Linear(), torch.randn(2, INPUT))
+
+
+class ByWeights(nn.Module):
+    """A GRU from the weights of a cell that never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(INPUT, UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, cell, states = zeros(x), self.cell, []
+        for now in x.unbind(1):
+            i_r, i_z, i_n = F.linear(now, cell.weight_ih, cell.bias_ih).chunk(3, 1)
+            h_r, h_z, h_n = F.linear(h, cell.weight_hh, cell.bias_hh).chunk(3, 1)
+            r, z = torch.sigmoid(i_r + h_r), torch.sigmoid(i_z + h_z)
+            h = torch.lerp(torch.tanh(i_n + r * h_n), h, z)
+            states.append(h)
+        return torch.stack(states, 1)
+
+
+def test_a_cell_that_only_holds_weights_is_observed_where_they_are_used() -> None:
+    torch.manual_seed(0)
+    model, x = ByWeights(), torch.randn(2, 6, INPUT)
+    run = record(model, x)
+    (layer,) = run.values()
+    assert layer.cell.equation == "h = z h_prev + (1 - z) n"
+    assert layer.name == "cell_2"  # its cell's own name is taken
+    called = nn.GRU(INPUT, UNITS, batch_first=True)
+    called.load_state_dict({f"{k}_l0": v for k, v in model.cell.state_dict().items()})
+    torch.testing.assert_close(layer.z, record(called, x)["l0"].z)
+    held = record(model, x, edits=[clamp("cell_2", "z", 1, value=1.0)])["cell_2"]
+    assert not held.h[:, :, 1].any()
+
+
+def test_a_layer_whose_weights_are_looked_at_and_that_runs_is_recorded_alone() -> None:
+    class Penalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(INPUT, UNITS)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            h = zeros(x)
+            for now in x.unbind(1):
+                h = self.cell(now, h)
+            return h, self.cell.weight_hh.norm()
+
+    run = record(Penalised(), torch.randn(2, 6, INPUT))
+    assert list(run) == ["cell"]
+    assert run["cell"].cell.kind == "GRU"

@@ -1,0 +1,153 @@
+"""What is said of observed cells: names, bounds, places in the code."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import GateSliders, clamp, layers, record
+from grulens.errors import SignalError
+from tests.models.adapters.test_closed import Alike
+from tests.models.observe.zoo import INPUT, SPECIES, UNITS, Plain, zeros
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("MaskedProduct", "m", "mask (keeps the state at 0)"),
+        ("MaskedWhere", "m", "mask (keeps the state at 0)"),
+        ("MaskedInPlace", "ended", "mask (keeps the state at 1)"),
+        ("EpisodeStart", "is_first", "mask (lets nothing of the state before through at 1)"),
+        ("EpisodeEnd", "m", "mask (makes the state zero at 0)"),
+    ],
+)
+def test_a_mask_says_what_it_does_and_goes_from_0_to_1(kind: str, name: str, words: str) -> None:
+    species = next(one for one in SPECIES if one.name == kind)
+    model, args = species.made()
+    signal = next(iter(record(model, *args).values())).cell.signal(name)
+    assert (signal.words, signal.low, signal.high) == (words, 0, 1)
+
+
+def test_what_was_1_alone_is_said_to_be_no_mask() -> None:
+    species = next(one for one in SPECIES if one.name == "MaskedProduct")
+    model, (x, mask) = species.made()
+    signal = record(model, x, torch.ones_like(mask))["cell"].cell.signal("m")
+    assert (signal.words, signal.high) == ("part of the mix", float("inf"))
+
+
+def test_signals_called_as_styles_of_a_lens_are_styled_as_signals() -> None:
+    class Own(Plain):
+        def step(self, x: Tensor, h: Tensor) -> Tensor:
+            row, line, off = self.x(x).sigmoid().chunk(3, -1)
+            return row * line * h + off * line * torch.tanh(self.h(h)[..., :UNITS])
+
+    panel = GateSliders(Own(), torch.randn(2, 4, INPUT))
+    sliders = panel.controls.sliders
+    styles = ("line", "off")
+    assert set(styles) < set(sliders)
+    for name in styles:
+        assert f"grulens-{name}" not in sliders[name]._dom_classes
+        assert f"grulens-signal-{name}" in sliders[name]._dom_classes
+    panel.close()
+
+
+def test_a_module_that_could_be_registered_is_listed_once() -> None:
+    found = layers(nn.ModuleDict({"one": Alike(), "rnn": nn.GRU(3, 4)}))
+    assert [part.name for part in found.observed] == ["one"]
+    assert [part.name for part in found.closed] == ["one"]
+    text = repr(found)
+    assert "one: Alike" not in text
+    assert text.count("not opened: 'one'") == 1
+    assert text.endswith("looks for the gates of 'one' in a run, registered or not")
+    html = found._repr_html_()
+    assert html.count("<td>one</td>") == 1
+    assert "looks for the gates in a run" in html
+    assert repr(layers(Alike())).startswith("not opened: 'the model itself'")
+
+
+def library(folder: Path, name: str, text: str) -> Any:
+    """A module of an installed package."""
+    file = folder / "site-packages" / name / "wrappers.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    spec = importlib.util.spec_from_file_location(f"{name}_wrappers", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_lines_are_those_of_the_model_and_not_of_a_library_that_wraps_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrap = library(
+        tmp_path,
+        "loggers",
+        "def logged(function):\n"
+        "    def wrapped(*args, **kwargs):\n"
+        "        return function(*args, **kwargs)\n"
+        "    return wrapped\n",
+    ).logged
+    for name in ("sigmoid", "tanh"):
+        monkeypatch.setattr(torch, name, wrap(getattr(torch, name)))
+
+    class Own(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            h = zeros(x)
+            for now in x.unbind(1):
+                gate = torch.sigmoid(self.x(now)[:, :UNITS] + self.h(h)[:, :UNITS])
+                h = gate * h + (1 - gate) * torch.tanh(self.x(now)[:, UNITS : 2 * UNITS])
+            return h
+
+    layer = record(Own(), torch.randn(2, 6, INPUT))["cell"]
+    assert layer.cell.equation == "h = z h_prev + (1 - z) n"
+    for name, text in (("z", "torch.sigmoid("), ("n", "torch.tanh(")):
+        where, code = layer.cell.lines[name]
+        assert "test_words.py" in where
+        assert code.startswith(text)
+
+
+def test_lines_of_a_model_out_of_a_library_are_its_own(tmp_path: Path) -> None:
+    made = library(
+        tmp_path,
+        "cells",
+        "import torch\n"
+        "class Cell(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.gate, self.new = torch.nn.Linear(7, 4), torch.nn.Linear(7, 4)\n"
+        "    def forward(self, x, h):\n"
+        "        both = torch.cat([x, h], 1)\n"
+        "        z = torch.sigmoid(self.gate(both))\n"
+        "        return z * h + (1 - z) * torch.tanh(self.new(both))\n",
+    ).Cell
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = made()
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 4)
+            for now in x.unbind(1):
+                h = self.cell(now, h)
+            return h
+
+    layer = record(Own(), torch.randn(2, 6, 3))["cell"]
+    assert layer.cell.lines["z"][0] == "line 8 of wrappers.py, sigmoid"
+
+
+def test_an_error_says_a_word_with_its_article() -> None:
+    class MinimalCell(Plain):
+        pass
+
+    run = record(MinimalCell(), torch.randn(2, 6, INPUT))
+    with pytest.raises(SignalError, match="is a MinimalCell and has no signal 'q'"):
+        record(MinimalCell(), torch.randn(2, 6, INPUT), edits=[clamp("cell", "q", 0, value=0.0)])
+    assert run["cell"].cell.kind == "MinimalCell"
