@@ -245,3 +245,6 @@ class ObservedLayer(LayerRecording):
         with grads(False):
             errors = torch.cat([segment.errors for segment in self.segments])
             return float(errors.max()) if len(errors) else 0.0
+
+
+LayerRecording.kinds[ObservedSegment] = ObservedLayer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -50,6 +50,9 @@ class LayerRecording:
     >>> layer.z.shape, layer.mask.all().item(), layer.residual < 1e-6
     (torch.Size([2, 5, 4]), True, True)
     """
+
+    kinds: ClassVar[dict[type, type[LayerRecording]]] = {}
+    """By the class of its segments, what a layer is that is none of this class itself."""
 
     def __init__(self, name: str, segments: Sequence[Segment | ObservedSegment]) -> None:
         self.name = name

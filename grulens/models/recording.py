@@ -95,7 +95,8 @@ class Recording(Mapping[str, LayerRecording]):
         """Write the run to a file of safetensors and JSON, which `load` reads; no graph.
 
         Inputs, states and weights are written, and come back bit for bit; the signals are computed
-        from these again, equal to rounding.
+        from these again, equal to rounding. Of an observed cell all signals are written, and its
+        equation, which they are compared with when they are read.
 
         Args:
             path: where to; a file that is there is overwritten.
@@ -132,7 +133,11 @@ class Recording(Mapping[str, LayerRecording]):
             OSError: the file cannot be read.
         """
         run = SavedRun.load(path)
-        layers = {layer.name: LayerRecording(layer.name, layer.segments) for layer in run.layers}
+        layers = {}
+        for layer in run.layers:
+            segments = layer.segments
+            kind = LayerRecording.kinds.get(type(segments[0]), LayerRecording)
+            layers[layer.name] = kind(layer.name, segments)
         if not isinstance(run.output, tuple) or len(run.output) > 1 or not layers:
             raise FileError(f"{path} holds no whole run: it has no layers, or several outputs")
         return cls(layers, run.output[0] if run.output else NOT_SAVED, closed=run.closed)

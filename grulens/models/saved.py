@@ -1,6 +1,7 @@
 """A recorded run as a file holds it: of every call of a layer its input, states and weights.
 
-The signals are not written: they are computed from these, as in the run that was recorded.
+The signals are not written: they are computed from these, as in the run that was recorded. Of an
+observed cell there are no weights: what was read of it is written, and its equation.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grulens.cells.cell import RecurrentCell
+from grulens.cells.cell import RecurrentCell, Signal
+from grulens.cells.mix import GatedForm, Polynomial
+from grulens.cells.observed import ObservedCell
 from grulens.errors import FileError
 from grulens.models.adapters.closed import Closed
 from grulens.models.call.segment import Segment
-from grulens.models.observe.segment import ObservedSegment
+from grulens.models.observe.segment import BEFORE, ObservedSegment
 from grulens.results import Result
+
+EDITED = "ran with an edit: save the unedited run, and the edits by to_dict()"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +68,8 @@ class SavedLayer:
         calls = []
         for segment in segments:
             why = None
-            read: object = segment
-            if isinstance(read, ObservedSegment):
-                why = "was observed in its module's own forward"
-            elif segment.program is not None:
-                why = "ran with an edit: save the unedited run, and the edits by to_dict()"
+            if segment.program is not None:
+                why = EDITED
             elif _autocast(segment.precision):
                 why = "ran under autocast"
             elif segment.moved:
@@ -102,21 +105,142 @@ class SavedLayer:
         return found
 
 
+Sum = tuple[tuple[tuple[str, ...], float], ...]
+"""A polynomial: of each product its symbols, and the number before it."""
+
+
+@dataclass(frozen=True, eq=False)
+class SavedForm:
+    """A `GatedForm`, its sums as lists of products."""
+
+    keep: Sum
+    write: Sum
+    gate: Sum | None
+    candidate: Sum | None
+    decay: Sum
+    outside: Sum
+
+    @staticmethod
+    def of(form: GatedForm) -> SavedForm:
+        """What a file holds of a form."""
+
+        def sum_of(value: Polynomial) -> Sum:
+            return tuple((product, float(factor)) for product, factor in value.terms.items())
+
+        gate, candidate = (None if p is None else sum_of(p) for p in (form.gate, form.candidate))
+        keep, write, decay, outside = map(sum_of, (form.keep, form.write, form.decay, form.outside))
+        return SavedForm(keep, write, gate, candidate, decay, outside)
+
+    @property
+    def form(self) -> GatedForm:
+        """The form."""
+        gate, candidate = (
+            None if held is None else Polynomial(dict(held)) for held in (self.gate, self.candidate)
+        )
+        keep, write, decay, outside = (
+            Polynomial(dict(held)) for held in (self.keep, self.write, self.decay, self.outside)
+        )
+        return GatedForm(keep, write, gate, candidate, decay, outside)
+
+
+@dataclass(frozen=True, eq=False)
+class SavedObserved:
+    """One layer whose cell was observed: its equation, and of each call what was read of it.
+
+    The attributes are those of an `ObservedCell`; `calls` has of each call, by what was read, a
+    tensor of all steps (time, ...), each step in the shape that it had in the code.
+    """
+
+    name: str
+    kind: str
+    signals: tuple[Signal, ...]
+    form: SavedForm
+    equation: str
+    carried: str
+    shape: tuple[int, ...]
+    others: tuple[Signal, ...]
+    lines: dict[str, tuple[str, str]]
+    bend: str
+    calls: tuple[dict[str, Tensor], ...]
+
+    @staticmethod
+    def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
+        """What a file holds of an observed layer.
+
+        Raises:
+            FileError: an edit was in force, or a value had several shapes.
+        """
+        calls = []
+        for segment in segments:
+            if segment.program is not None:
+                raise FileError(f"layer {name!r} {EDITED}; no file holds that")
+            if any(len({(v.shape, v.dtype) for v in held}) > 1 for held in segment.read.values()):
+                raise FileError(f"layer {name!r} has values of several shapes; no file holds that")
+            calls.append({what: torch.stack([*held]) for what, held in segment.read.items()})
+        cell = segments[-1].cell
+        return SavedObserved(
+            name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
+            tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls),
+        )  # fmt: skip
+
+    @property
+    def segments(self) -> tuple[ObservedSegment, ...]:
+        """Its calls as parts of a recording.
+
+        Raises:
+            FileError: there are none, or what was read does not obey the equation.
+        """
+        cell = ObservedCell(
+            self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
+            self.others, self.lines, self.bend,
+        )  # fmt: skip
+        names = {signal.name for signal in self.signals}
+        found = []
+        for call in self.calls:
+            needed = {BEFORE, "h", self.carried, *names, *cell.form.symbols}
+            steps = {len(value) if value.dim() else 0 for value in call.values()}
+            if not needed <= set(call) or len(steps) != 1 or steps == {0}:
+                raise FileError(f"a call of layer {self.name!r} does not fit its cell")
+            part = ObservedSegment(cell, {what: value.unbind(0) for what, value in call.items()})
+            try:
+                sizes = {part.value(what).shape[2] for what in (BEFORE, "h", *names)}
+                fits = sizes == {cell.hidden_size} and part.off() is None
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise FileError(f"a call of layer {self.name!r} does not fit its cell") from error
+            if not fits:
+                raise FileError(
+                    f"a call of layer {self.name!r} does not obey {self.equation}, as the run that "
+                    "was saved did"
+                )
+            found.append(part)
+        if not found:
+            raise FileError(f"layer {self.name!r} has no calls")
+        return tuple(found)
+
+
 @dataclass(frozen=True, eq=False)
 class SavedRun(Result):
     """A recorded run: its layers, what it returned, and what its model holds beside them."""
 
-    layers: tuple[SavedLayer, ...]
+    layers: tuple[SavedLayer | SavedObserved, ...]
     output: Any
     closed: tuple[Closed, ...]
 
     @staticmethod
     def of(
-        layers: Mapping[str, Sequence[Segment]], output: object, closed: Sequence[Closed]
+        layers: Mapping[str, Sequence[Segment] | Sequence[ObservedSegment]],
+        output: object,
+        closed: Sequence[Closed],
     ) -> SavedRun:
         """What a file holds of a run."""
-        saved = tuple(SavedLayer.of(name, segments) for name, segments in layers.items())
+        saved = tuple(_saved(name, segments) for name, segments in layers.items())
         return SavedRun(saved, output, tuple(closed))
+
+
+def _saved(name: str, segments: Sequence[Any]) -> SavedLayer | SavedObserved:
+    kind: Any = SavedObserved if isinstance(segments[0], ObservedSegment) else SavedLayer
+    made: SavedLayer | SavedObserved = kind.of(name, segments)
+    return made
 
 
 def _autocast(precision: object) -> bool:

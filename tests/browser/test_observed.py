@@ -87,7 +87,8 @@ def test_its_equation_is_read_and_its_gates_move(
 def test_a_study_that_it_has_not_says_so_where_it_would_stand(open_notebook: Any) -> None:
     notebook = lens_on(open_notebook, "decay")
     for study, text in (
-        ("memory", "layer 'cell'"), ("motion", WHY), ("credit", WHY), ("phrases", WHY)
+        ("memory", "layer 'cell'"), ("motion", WHY), ("phrases", WHY),
+        ("credit", "This is credit of x, which the model itself is given"),
     ):  # fmt: skip
         notebook.page.get_by_role("button", name=study, exact=True).click()
         says(notebook, text)

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from grulens import Recording, Sweep, ablate, patch, record
 from grulens.errors import FileError, RecordingError
-from grulens.memory import attention
+from grulens.memory import attention, gradient_flow, timescales
+from tests import loops
 from tests.drawn import Case, cases
+from tests.widgets.observed_cells import made
 
 
 def same(run: Recording, again: Recording) -> None:
@@ -162,3 +164,64 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     save_file(held, path, {"grulens": json.dumps(head)})
     with pytest.raises(FileError, match="a SavedLayer has the fields name, cells, calls"):
         Recording.load(path)
+
+
+@pytest.mark.parametrize("name", ["norm", "decay", "two", "conv", "zoneout", "clipped", "masked"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_an_observed_cell_comes_back_with_its_equation(
+    name: str, grad: bool, tmp_path: Path
+) -> None:
+    others = {"zoneout": loops.Zoneout, "clipped": loops.Clipped, "masked": loops.Masked}
+    if name in others:
+        torch.manual_seed(0)
+        model, x = others[name](), torch.randn(2, 6, loops.INPUTS)
+    else:
+        model, x = made(name)
+    run = record(model, x, grad=grad)
+    again = Recording.load(run.save(tmp_path / "run"))
+    again = Recording.load(again.save(tmp_path / "again"))
+    same(run, again)
+    assert again.residual == run.residual
+    assert torch.equal(again.output, run.output)
+    layer, other = run["cell"], again["cell"]
+    assert (layer.form, layer.explain()) == (other.form, other.explain())  # type: ignore[attr-defined]
+    assert (layer.cell.signals, repr(layer.cell)) == (other.cell.signals, repr(other.cell))
+    assert layer.cell.convention == other.cell.convention
+    if name == "conv":
+        assert torch.equal(layer.folded("max", "z"), other.folded("max", "z"))  # type: ignore[attr-defined]
+        assert other.cell.unit_name(15) == "channel 1 at (0, 3)"  # type: ignore[attr-defined]
+    if name != "clipped":
+        assert torch.equal(timescales(again).half_life, timescales(run).half_life)
+    if name == "norm":
+        assert torch.equal(attention(again).map(), attention(run).map())
+        with pytest.raises(RecordingError, match="grad=True"):
+            gradient_flow(again)
+
+
+def test_an_observed_cell_that_no_file_holds_or_that_is_no_longer_itself(tmp_path: Path) -> None:
+    model, x = made("norm")
+    with pytest.raises(FileError, match="layer 'cell' ran with an edit: save the unedited run"):
+        record(model, x, edits=ablate("cell", 1)).save(tmp_path / "run")
+    path = record(model, x).save(tmp_path / "run")
+    with safe_open(path, framework="pt") as file:
+        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    place = next(name for name in held if name.endswith("/z"))
+    for wrong, why in (
+        (held[place] + 0.25, "does not obey h = "),
+        (held[place][:-1], "does not fit its cell"),
+        (held[place][..., :-1], "does not fit its cell"),
+    ):
+        save_file(held | {place: wrong.contiguous()}, path, metadata)
+        with pytest.raises(FileError, match=f"a call of layer 'cell' {why}"):
+            Recording.load(path)
+    head = json.loads(metadata["grulens"])
+    (saved,) = head["fields"]["layers"]["tuple"]
+    for field, value in (("carried", "q"), ("shape", {"tuple": [5]}), ("calls", {"tuple": []})):
+        changed = json.loads(json.dumps(saved))
+        changed["made"][1][field] = value
+        other = json.loads(metadata["grulens"])
+        other["fields"]["layers"]["tuple"] = [changed]
+        save_file(held, path, {"grulens": json.dumps(other)})
+        with pytest.raises(FileError):
+            Recording.load(path)

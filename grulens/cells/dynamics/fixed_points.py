@@ -8,8 +8,10 @@ n(h) = h lies in the range of the candidate by itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,7 +24,7 @@ from grulens.cells.dynamics.distinct import distinct, points
 from grulens.cells.dynamics.jacobian import check_cell, dense, fit, jacobian
 from grulens.cells.dynamics.stability import modes
 from grulens.cells.dynamics.stationary import Standstill, standstill
-from grulens.cells.dynamics.step_map import MapStandstill, StepMap
+from grulens.cells.dynamics.step_map import MapStandstill, SavedStep, StepMap
 from grulens.durations import steps
 from grulens.errors import CellError, shown
 from grulens.job import Job, stopped, tell
@@ -58,7 +60,7 @@ class FixedPoints(Result):
             point from which the search found no way to a slower one.
     """
 
-    cell: RecurrentCell | StepMap
+    cell: RecurrentCell | StepMap | SavedStep
     x: Float[Tensor, " input"]
     states: Float[Tensor, "point unit"]
     residual: Float[Tensor, " point"]
@@ -71,6 +73,12 @@ class FixedPoints(Result):
 
     def __len__(self) -> int:
         return len(self.states)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """As every result is saved; of an observed step its derivatives at these points alone."""
+        if isinstance(self.cell, StepMap) and not isinstance(self.cell, SavedStep):
+            return replace(self, cell=SavedStep.of(self.cell, self.states)).save(path)
+        return super().save(path)
 
     @property
     def jacobian(self) -> Float[Tensor, "point unit unit"]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from grulens.cells.dynamics.jacobian import Jacobian
 from grulens.cells.dynamics.stationary import Standstill
+from grulens.errors import CellError
 
 
 class StepMap(ABC):
@@ -47,6 +48,59 @@ class StepMap(ABC):
         self, states: Float64[Tensor, "point state"]
     ) -> Float64[Tensor, "point state state"]:
         """The derivative of `off`."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SavedStep(StepMap):
+    """What a file holds of a step: its derivatives at some states, and what it was.
+
+    Attributes:
+        words: what the step was, in words.
+        states: the states (point, state).
+        slopes: the derivatives there.
+    """
+
+    words: str
+    state_size: int
+    eps: float
+    states: Float64[Tensor, "point state"]
+    slopes: Float64[Tensor, "point state state"]
+
+    @staticmethod
+    def of(step: StepMap, states: Float64[Tensor, "point state"]) -> SavedStep:
+        """What is saved of a step."""
+        slopes = step.slope(states) if len(states) else states.new_zeros(0, *2 * [step.state_size])
+        return SavedStep(repr(step), step.state_size, step.eps, states, slopes)
+
+    @property
+    def like(self) -> Tensor:  # type: ignore[override]
+        return self.states.new_empty(0)
+
+    def __repr__(self) -> str:
+        return f"{self.words}, saved"
+
+    def slope(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state state"]:
+        same = (states[:, None] == self.states).all(2)
+        if not bool(same.any(1).all()):
+            raise self._gone()
+        return self.slopes[same.int().argmax(1)]
+
+    def after(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state"]:
+        raise self._gone()
+
+    def off(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state"]:
+        raise self._gone()
+
+    def off_slope(
+        self, states: Float64[Tensor, "point state"]
+    ) -> Float64[Tensor, "point state state"]:
+        raise self._gone()
+
+    def _gone(self) -> CellError:
+        return CellError(
+            f"{self.words} was saved without its model, and is known at the saved states alone: "
+            "make it again by observed_step(model, ...)"
+        )
 
 
 @dataclass(frozen=True, eq=False)

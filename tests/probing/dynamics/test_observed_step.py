@@ -9,8 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from grulens import record
-from grulens.dynamics import find_fixed_points, jacobian, observed_step, unstable_directions
-from grulens.errors import CellError, FileError, PositionError, RecordingError
+from grulens.dynamics import (
+    FixedPoints,
+    find_fixed_points,
+    jacobian,
+    observed_step,
+    unstable_directions,
+)
+from grulens.errors import CellError, PositionError, RecordingError
 from tests import loops
 from tests.loops import INPUTS, UNITS, Loop
 
@@ -127,7 +133,7 @@ class Single(loops.Lines):
         return super().forward(x.float())
 
 
-def test_what_cannot_be_run_on_its_own_is_refused(tmp_path: Any) -> None:
+def test_what_cannot_be_run_on_its_own_is_refused() -> None:
     torch.manual_seed(0)
     x = inputs()
     with pytest.raises(RecordingError, match="does not run as it did"):
@@ -151,5 +157,22 @@ def test_what_cannot_be_run_on_its_own_is_refused(tmp_path: Any) -> None:
     with pytest.raises(CellError, match="finite"):
         find_fixed_points(step, starts=torch.full((1, UNITS), torch.nan), progress=False)
     found = find_fixed_points(step, starts=torch.zeros(1, UNITS), progress=False)
-    with pytest.raises(FileError):
-        found.save(tmp_path / "points")
+    assert len(find_fixed_points(step, starts=torch.zeros(1, UNITS), progress=False)) == len(found)
+
+
+def test_fixed_points_are_saved_with_their_derivatives(tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    step = observed_step(strong(Loop()), inputs(), t=2, row=1)
+    found = find_fixed_points(step, starts=torch.rand(4, UNITS) * 2 - 1, progress=False)
+    again = FixedPoints.load(found.save(tmp_path / "points"))
+    again = FixedPoints.load(again.save(tmp_path / "again"))
+    assert torch.equal(again.states, found.states)
+    assert torch.equal(again.jacobian, found.jacobian)
+    assert (again.kinds, len(again)) == (found.kinds, len(found))
+    assert repr(again.cell) == f"{step!r}, saved"
+    grows = unstable_directions(found.cell, found.states[-1])
+    assert torch.allclose(unstable_directions(again.cell, again.states[-1]), grows, atol=1e-12)
+    with pytest.raises(CellError, match=r"saved without its model.*observed_step"):
+        find_fixed_points(again.cell, starts=torch.zeros(1, UNITS), progress=False)
+    with pytest.raises(CellError, match="known at the saved states alone"):
+        unstable_directions(again.cell, again.states[-1] + 1)
