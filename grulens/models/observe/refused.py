@@ -64,7 +64,7 @@ class Nearest:
 def by_step(off: Sequence[float], first: int = 1) -> str:
     """How far an equation is off, step by step.
 
-    >>> by_step([0, 0.25], first=0)
+    >>> by_step([0.0, 0.25], first=0)
     'off by 0 at step 0, 0.25 at step 1'
     """
     listed = ", ".join(f"{size:.2g} at step {first + n}" for n, size in enumerate(off[:6]))
