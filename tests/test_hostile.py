@@ -489,6 +489,25 @@ class Loop(nn.Module):
 LOOP = Loop().eval()
 
 
+class OverSpace(nn.Module):
+    """The same with a state over space."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.new = (nn.Conv2d(3, 2, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x.new_zeros(len(x), 2, 3, 4)
+        for x_t in x.unbind(1):
+            both = torch.cat([x_t, h], 1)
+            u = torch.sigmoid(self.gate(both))
+            h = u * h + (1 - u) * torch.tanh(self.new(both))
+        return h
+
+
+FRAMES = grulens.record(OverSpace().eval(), torch.ones(2, 4, 1, 3, 4))["cell"]
+
+
 def an_observed_step(draw: Draw) -> None:
     model, layer, t, row = (
         draw(things(model=LOOP)), draw(things(cell="cell")), draw(things(two=2)),
@@ -781,6 +800,12 @@ def an_extension(draw: Draw) -> None:
     assert "grulens" not in shell.magics_manager.magics["line"]
 
 
+def a_layer(draw: Draw) -> None:
+    a_look(draw)
+    space, signal = draw(things(place=(1, 3))), draw(things(z="z"))
+    documented(lambda: FRAMES.folded(space.value, signal.value), drawn=(space, signal))
+
+
 ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Credit": a_plot,
     "LogitLens": a_lens,
@@ -814,7 +839,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Edit": a_stored_edit,
     "GRUStack": a_stack,
     "GateAttention": an_attention,
-    "LayerRecording": a_look,
+    "LayerRecording": a_layer,
     "Recording": a_look,
     "SequenceAdapter": an_adapter(SequenceAdapter),
     "Sweep": a_sweeps_use,

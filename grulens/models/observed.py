@@ -210,10 +210,8 @@ class ObservedLayer(LayerRecording):
             )
         values: Tensor = self.signal(signal)
         over, sizes = values.reshape(*values.shape[:2], shape[0], -1), shape[1:]
-        if space == "mean":
-            return over.mean(3)
-        if space == "max":
-            return over.amax(3)
+        if isinstance(space, str) and space in ("mean", "max"):
+            return over.mean(3) if space == "mean" else over.amax(3)
         place = space if isinstance(space, tuple | list) else ()
         inside = [
             type(at) is int and 0 <= at < size for at, size in zip(place, sizes, strict=False)
