@@ -82,7 +82,8 @@ class Score:
         self.model, self.given, self.call = model, given, call
         self.edits: Sequence[EditLike] = edits if isinstance(edits, Sequence) else (edits,)
         arguments = dict(floating(model, given, call)) if isinstance(input_of, str) else {}
-        argument = input_of if input_of in arguments and not _is_layer(model, input_of) else None
+        named = isinstance(input_of, str) and input_of in arguments
+        argument = input_of if named and not _is_layer(model, input_of) else None
         wanted = None if input_of is None or argument else [input_of]
         with as_it_was(model):
             run = record(model, layers=wanted, edits=self.edits, call=call, inputs=fresh(given))
