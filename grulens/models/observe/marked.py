@@ -126,6 +126,8 @@ def copy_of(function: FunctionType, module: nn.Module, places: tuple[Place, ...]
     if any(place.code != id(code) for place in places):
         return None
     imported = tuple(filter(functools.partial(_is_imported, function), code.co_names))
+    if _tree(code, imported) is None:
+        imported = ()  # by another cell of a notebook, of which the compiler knew nothing
     expressions, kinds = _expressions(code, imported), list[str]()
     for place in places:
         node = _node(expressions, code, place)

@@ -40,6 +40,8 @@ class _Read:
 
     def numbers(self) -> list[int]:
         """Of each value the number of the call in which it was made."""
+        if not self.calls:  # the run did not come by
+            return []
         ends = [begin for _, begin in self.calls[1:]] + [len(self.made)]
         pairs = zip(self.calls, ends, strict=True)
         return [number for (number, begin), end in pairs for _ in range(begin, end)]
@@ -164,12 +166,13 @@ class Marks:
             nonlocal calls
             if not self._is_here():
                 return plain(*args, **kwargs)
-            if _is_read_by_a_mode():  # which knows the sites of the code itself
-                self._apart = True
-                return plain(*args, **kwargs)
             frame = innermost(sys._getframe(1), self._end)
             around = () if frame is None else chains.of(frame)
             chains.forget()
+            if _is_read_by_a_mode():  # which knows the sites of the code itself
+                # what a run inside this one comes by is another's
+                self._apart = self._apart or around in marked
+                return plain(*args, **kwargs)
             calls += 1
             for one in reads:
                 one.calls.append((calls, len(one.made)))

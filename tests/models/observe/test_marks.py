@@ -7,6 +7,7 @@ import inspect
 import linecache
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -332,11 +333,9 @@ def test_what_a_mode_inside_the_run_reads_is_not_read_by_marks_too() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.cell = Plain()
-            self.inner: Any = None
+            self.inner: Any = nullcontext()
 
         def forward(self, x: Tensor) -> Tensor:
-            if self.inner is None:
-                return self.cell(x)
             with self.inner:
                 return self.cell(x)
 
@@ -346,6 +345,52 @@ def test_what_a_mode_inside_the_run_reads_is_not_read_by_marks_too() -> None:
     with pytest.raises(RecordingError, match="a block of its own"):
         record(model, x)
     assert "forward" not in vars(model.cell)
+
+
+def test_a_record_of_another_part_inside_the_run_is_its_own() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.other = Plain(), Plain()
+            self.found: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.found is not None:
+                self.found = record(self.other, x)
+            return self.cell(x) + self.other(x)
+
+    model, x = Both(), torch.randn(2, 5, 3)
+    first = record(model, x)
+    model.found = ()
+    again = record(model, x)
+    for name in ("cell", "other"):
+        assert torch.equal(again[name].z, first[name].z)
+
+
+def test_a_cell_of_a_notebook_that_another_one_imports_for_is_marked(
+    monkeypatch: pytest.MonkeyPatch, read_by: list[str]
+) -> None:
+    source = SOURCE.replace("import torch\nfrom torch import nn\n", "")
+    name = "<a cell of a notebook>"
+    lines = len(source), None, source.splitlines(keepends=True), name
+    monkeypatch.setitem(linecache.cache, name, lines)
+    held: dict[str, Any] = {"torch": torch, "nn": nn, "__name__": "__main__"}
+    exec(compile(source, name, "exec"), held)
+    model, x = held["Cells"](), torch.randn(2, 5, 3)
+    assert torch.equal(record(model, x).output, model(x))
+    assert read_by == ["Reading", "Marks"]
+
+
+def test_a_run_that_does_not_come_by_a_cell_is_refused_in_words() -> None:
+    class Early(Stepped):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if len(x) == 1 else super().forward(x)
+
+    model, x = Early(), torch.randn(2, 5, 3)
+    record(model, x)
+    with pytest.raises(RecordingError, match="none of the sites"):
+        record(model, x[:1])
+    assert record(model, x)["cell"].shape == (2, 5, 4)
 
 
 def test_what_is_compiled_twice_is_read_by_a_mode(read_by: list[str]) -> None:
