@@ -23,13 +23,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from grulens.models.observe.sites import lines_of, span
+from grulens.models.observe.sites import is_users, lines_of, span
 from grulens.models.observe.trace import name_of
 
 _LATER = (
     inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
     | inspect.CO_ITERABLE_COROUTINE
 )  # fmt: skip
+_FINDERS = "__getattr__", "__getattribute__"
 _FUTURES = functools.reduce(
     int.__or__, (getattr(futures, name).compiler_flag for name in futures.all_feature_names)
 ) & ~inspect.CO_NESTED  # fmt: skip
@@ -288,6 +289,8 @@ def _method(node: ast.Call) -> str:
 
 
 def _is_torchs(called: Any, name: str) -> bool:
+    if isinstance(called, FunctionType) and is_users(called.__code__):
+        return False  # whatever it wraps and is called after
     own = getattr(called, "__module__", None) or "torch"
     return callable(called) and own.split(".")[0] == "torch" and name_of(called) == name
 
@@ -306,12 +309,11 @@ def calls_torchs(owner: Any, name: str) -> bool:
 
 def _held(owner: Any, name: str) -> Any:
     """What a module has under a name; None where only a property, which is code, could say it."""
-    kind = type(owner)
+    kind, found = type(owner), inspect.getattr_static
     if (
         not isinstance(owner, nn.Module)
-        or kind.__getattr__ is not nn.Module.__getattr__
-        or kind.__getattribute__ is not nn.Module.__getattribute__
-        or inspect.getattr_static(kind, name, None) is not None
+        or any(found(kind, one) is not found(nn.Module, one) for one in _FINDERS)
+        or found(kind, name, None) is not None
     ):
         return None
     held = vars(owner)

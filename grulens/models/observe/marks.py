@@ -153,7 +153,8 @@ class Marks:
 
     def _stand_in(self, module: nn.Module, ways: Sequence[_Way]) -> Callable[..., Any]:
         """A forward that runs with marks where a run that is read comes by it."""
-        plain, chains, calls = module.forward, Chains(self._end), 0
+        plain: Any = module.forward
+        chains, calls = Chains(self._end), 0
         marked: dict[Chain, Callable[..., Any]] = {}
         reads: list[_Read] = []
         for way in ways:
