@@ -9,6 +9,8 @@ from __future__ import annotations
 import __future__ as futures
 
 import ast
+import copy
+import dis
 import functools
 import inspect
 from collections import defaultdict
@@ -21,23 +23,27 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from grulens.models.observe.sites import lines_of, span
+from grulens.models.observe.sites import is_users, lines_of, span
 from grulens.models.observe.trace import name_of
 
 _LATER = (
     inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
     | inspect.CO_ITERABLE_COROUTINE
 )  # fmt: skip
+_FINDERS = "__getattr__", "__getattribute__"
 _FUTURES = functools.reduce(
     int.__or__, (getattr(futures, name).compiler_flag for name in futures.all_feature_names)
 ) & ~inspect.CO_NESTED  # fmt: skip
-_LOOKS = {"locals", "vars", "eval", "exec", "dir"}
+_LOOKS = {
+    "locals", "vars", "eval", "exec", "dir", "f_locals", "_getframe", "currentframe", "__dict__",
+}  # fmt: skip
 """What shows a function its own names, of which a marked one has more."""
 _ONE_CALL = {
-    nn.Sigmoid, nn.Tanh, nn.ReLU, nn.Linear, nn.LayerNorm, nn.GroupNorm, nn.Softplus, nn.SiLU,
-    nn.ELU, nn.Conv1d, nn.Conv2d, nn.Conv3d,
+    nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.ReLU: "relu", nn.Linear: "linear",
+    nn.LayerNorm: "layer_norm", nn.GroupNorm: "group_norm", nn.Softplus: "softplus",
+    nn.SiLU: "silu", nn.ELU: "elu", nn.Conv1d: "conv1d", nn.Conv2d: "conv2d", nn.Conv3d: "conv3d",
 }  # fmt: skip
-"""Modules that give back what their one call of torch makes."""
+"""Modules that give back what their one call of torch makes, and the name of that."""
 
 
 class Role(Enum):
@@ -98,7 +104,8 @@ class Copy:
 
 def forward_of(module: nn.Module) -> FunctionType | None:
     """The forward that a module's class gives it; None where something stands in its place."""
-    function = getattr(type(module), "forward", None)
+    # a static one is given no module
+    function = inspect.getattr_static(type(module), "forward", None)
     if not isinstance(function, FunctionType) or "forward" in vars(module):
         return None
     code = function.__code__
@@ -120,6 +127,8 @@ def copy_of(function: FunctionType, module: nn.Module, places: tuple[Place, ...]
     if any(place.code != id(code) for place in places):
         return None
     imported = tuple(filter(functools.partial(_is_imported, function), code.co_names))
+    if _tree(code, imported) is None:
+        imported = ()  # by another cell of a notebook, of which the compiler knew nothing
     expressions, kinds = _expressions(code, imported), list[str]()
     for place in places:
         node = _node(expressions, code, place)
@@ -185,14 +194,20 @@ def _compiled(
 def _same(one: CodeType, other: CodeType) -> bool:
     """Whether two pieces of code do the same, at the same places of the source."""
     whats = (
-        "co_code", "co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars",
+        "co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars",
         "co_exceptiontable", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount",
     )  # fmt: skip
     return (
         all(getattr(one, what) == getattr(other, what) for what in whats)
+        and [*map(_exact, one.co_consts)] == [*map(_exact, other.co_consts)]
         and (one.co_flags ^ other.co_flags) & ~inspect.CO_NESTED == 0
         and [*one.co_positions()] == [*other.co_positions()]
     )
+
+
+def _exact(constant: object) -> object:
+    """A constant that equals no other one: 100, 1e2 and True are three."""
+    return constant if isinstance(constant, CodeType) else repr(constant)
 
 
 _Span = tuple[int, int | None, int | None, int | None]
@@ -219,7 +234,22 @@ def _node(
 ) -> ast.expr | None:
     """The expression of a call of torch."""
     found = expressions.get(span(code, place.instruction), [])
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 and _stands_once(code, place.instruction) else None
+
+
+@functools.cache
+def _instructions(code: CodeType) -> tuple[dis.Instruction, ...]:
+    return tuple(dis.get_instructions(code))
+
+
+@functools.cache
+def _stands_once(code: CodeType, instruction: int) -> bool:
+    """Whether an expression was compiled once: what is in a `finally` is for each way into it."""
+    # a call of what is written in Python stands at the end of its own cache
+    name = [i.opname for i in _instructions(code) if i.offset <= instruction][-1]
+    where = span(code, instruction)
+    every = (i.offset for i in _instructions(code) if i.opname == name)
+    return sum(span(code, offset) == where for offset in every) == 1
 
 
 def _kind(node: ast.expr, place: Place, function: FunctionType, module: nn.Module) -> str:
@@ -232,14 +262,14 @@ def _kind(node: ast.expr, place: Place, function: FunctionType, module: nn.Modul
     if names and names[0] not in local:
         called: Any = function.__globals__.get(names[0])
         for name in names[1:]:
-            called = getattr(called, name, None) if isinstance(called, ModuleType) else None
+            called = vars(called).get(name) if isinstance(called, ModuleType) else None
         return "function" if _is_torchs(called, place.function) else ""
     if names and code.co_argcount and names[0] == code.co_varnames[0]:
         held: Any = module
         for name in names[1:-1]:
-            held = getattr(held, name, None)
+            held = _held(held, name)
         if isinstance(held, nn.Module):
-            return "module" if _makes_one_call(getattr(held, names[-1], None)) else ""
+            return "module" if _makes_one_call(_held(held, names[-1]), place.function) else ""
         if not isinstance(held, Tensor):
             return ""
     return "method" if _method(node) == place.function else ""
@@ -259,14 +289,42 @@ def _method(node: ast.Call) -> str:
 
 
 def _is_torchs(called: Any, name: str) -> bool:
+    if isinstance(called, FunctionType) and is_users(called.__code__):
+        return False  # whatever it wraps and is called after
     own = getattr(called, "__module__", None) or "torch"
     return callable(called) and own.split(".")[0] == "torch" and name_of(called) == name
 
 
-def _makes_one_call(module: Any) -> bool:
+def calls_torchs(owner: Any, name: str) -> bool:
+    """Whether what is called of an object by a name is for certain torch's function of that name.
+
+    Args:
+        owner: a tensor, or a module of either kind.
+        name: the name.
+    """
+    if isinstance(owner, ModuleType):
+        return _is_torchs(vars(owner).get(name), name)
+    return isinstance(owner, Tensor) or _makes_one_call(_held(owner, name), name)
+
+
+def _held(owner: Any, name: str) -> Any:
+    """What a module has under a name; None where only a property, which is code, could say it."""
+    kind, found = type(owner), inspect.getattr_static
+    if (
+        not isinstance(owner, nn.Module)
+        or any(found(kind, one) is not found(nn.Module, one) for one in _FINDERS)
+        or found(kind, name, None) is not None
+    ):
+        return None
+    held = vars(owner)
+    stores = (held, held["_parameters"], held["_buffers"], held["_modules"])
+    return next((store[name] for store in stores if name in store), None)
+
+
+def _makes_one_call(module: Any, name: str) -> bool:
     hooked = torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks
     return (
-        type(module) in _ONE_CALL
+        _ONE_CALL.get(type(module)) == name
         and "forward" not in vars(module)
         and not (hooked or module._forward_hooks)
     )
@@ -275,7 +333,7 @@ def _makes_one_call(module: Any) -> bool:
 def _with_marks(
     code: CodeType, imported: Sequence[str], places: Sequence[Place], kinds: Sequence[str]
 ) -> Copy | None:
-    tree = _parsed(code)
+    tree = copy.deepcopy(_tree(code, imported))  # the file may hold another text by now
     if tree is None:
         return None
     expressions = _by_span(tree)

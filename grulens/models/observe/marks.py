@@ -7,6 +7,7 @@ at next to no cost.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from torch._C import _len_torch_function_stack
 from torch.overrides import _get_current_function_mode_stack
 
 from grulens.errors import RecordingError
-from grulens.models.observe.marked import Place, Role, copy_of, forward_of
+from grulens.models.observe.marked import Place, Role, calls_torchs, copy_of, forward_of
 from grulens.models.observe.reading import Key, Reading, Series, kept, key_of
 from grulens.models.observe.sites import Chain, Chains, Site, innermost
 from grulens.models.observe.trace import Trace
@@ -34,9 +35,13 @@ class _Read:
     given: dict[tuple[int, str], list[Any]] = field(default_factory=dict)
     calls: list[tuple[int, int]] = field(default_factory=list)
     """The number of each call of the forward, and how much had been made before it."""
+    others: list[Any] = field(default_factory=list)
+    """What else than torch's function may have been called there: of what, by its class."""
 
     def numbers(self) -> list[int]:
         """Of each value the number of the call in which it was made."""
+        if not self.calls:  # the run did not come by
+            return []
         ends = [begin for _, begin in self.calls[1:]] + [len(self.made)]
         pairs = zip(self.calls, ends, strict=True)
         return [number for (number, begin), end in pairs for _ in range(begin, end)]
@@ -68,10 +73,13 @@ class _Way:
         assert function is not None, "asked for only where it is possible"
         assert copy is not None, "asked for only where it is possible"
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        here = [*self.places.values()]
         firsts = defaultdict[tuple[int, tuple[int, str] | None], list[Any]](list)
         for name, mark in copy.marks.items():
             at, first = read[mark.place], firsts[mark.place, mark.given]
-            note = _checked if mark.role == Role.OWNER else _first(first)
+            note = _first(first)
+            if mark.role == Role.OWNER:
+                note = _checked(here[mark.place].function, at.others.append)
             if mark.role in (Role.VALUE, Role.SECOND):
                 values = at.made if mark.given is None else at.given.setdefault(mark.given, [])
                 note = _keeper(values.append)
@@ -145,7 +153,8 @@ class Marks:
 
     def _stand_in(self, module: nn.Module, ways: Sequence[_Way]) -> Callable[..., Any]:
         """A forward that runs with marks where a run that is read comes by it."""
-        plain, chains, calls = module.forward, Chains(self._end), 0
+        plain: Any = module.forward
+        chains, calls = Chains(self._end), 0
         marked: dict[Chain, Callable[..., Any]] = {}
         reads: list[_Read] = []
         for way in ways:
@@ -153,22 +162,24 @@ class Marks:
             marked[way.around] = way.noting(here)
             reads += here
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
+        @functools.wraps(plain.__func__)  # who asks for its signature is told that of the forward
+        def forward(_: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
             nonlocal calls
             if not self._is_here():
-                return plain(*args, **kwargs)
-            if _is_read_by_a_mode():  # which knows the sites of the code itself
-                self._apart = True
                 return plain(*args, **kwargs)
             frame = innermost(sys._getframe(1), self._end)
             around = () if frame is None else chains.of(frame)
             chains.forget()
+            if _is_read_by_a_mode():  # which knows the sites of the code itself
+                # what a run inside this one comes by is another's
+                self._apart = self._apart or around in marked
+                return plain(*args, **kwargs)
             calls += 1
             for one in reads:
                 one.calls.append((calls, len(one.made)))
             return marked.get(around, plain)(*args, **kwargs)
 
-        return forward
+        return MethodType(forward, module)
 
     def finish(self) -> None:
         """Hand out what was read, when the run is over.
@@ -183,6 +194,11 @@ class Marks:
                 "all of its steps were read: record inside that block"
             )
         for key, read in self._read.items():
+            if read.others:
+                raise RecordingError(
+                    f"a method of a {read.others[0].__name__} is called at {Site(*key)!r} where "
+                    "torch's own was in the run in which the gates of this cell were found"
+                )
             if any(len(values) != len(read.made) for values in read.given.values()):
                 raise RecordingError(
                     f"{Site(*key)!r} was begun and not ended: its value is not known"
@@ -247,10 +263,12 @@ def _second(seen: list[Any], part: int, keep: Callable[[Any], None]) -> Callable
     return note
 
 
-def _checked(value: Any) -> Any:
-    if not isinstance(value, Tensor):
-        raise RecordingError(
-            f"a method of a {type(value).__name__} is called where that of a tensor was in the run "
-            "in which the gates of this cell were found"
-        )
-    return value
+def _checked(function: str, other: Callable[[Any], None]) -> Callable[[Any], Any]:
+    """Notes that of which a method is called. It raises nothing: the code may catch that."""
+
+    def note(value: Any) -> Any:
+        if not isinstance(value, Tensor) and not calls_torchs(value, function):
+            other(type(value))
+        return value
+
+    return note

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import linecache
+import sys
 import threading
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 from torch.overrides import TorchFunctionMode
 
 from grulens import clamp, record, recording
@@ -151,8 +159,64 @@ class Same(Plain):
         return 1 - torch.sigmoid(x)
 
 
-MARKED = [Plain, Methods, Named, NumberFirst, Stepped, TwoWays]
-NOT_MARKED = [Looks, Helped, Decorated, Hooked, Same]
+class Inward(Plain):
+    """Its functions are called of what no tensor is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tanh = nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        import torch.nn.functional as own
+
+        cell, h = self, x.new_zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            both = torch.cat([x[:, t], h], 1)
+            z = own.sigmoid(cell.gate(both))
+            h = z * h + (1 - z) * cell.tanh(self.new(both))
+        return h
+
+
+class Asks(Stepped):
+    """Its forward asks what its cell's takes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        takes = inspect.signature(self.cell.forward).parameters
+        h = x.new_ones(len(x), 4) * (len(takes) + inspect.ismethod(self.cell.forward))
+        for now in x.unbind(1):
+            h = self.cell(now, h)
+        return h
+
+
+class LooksAtItsFrame(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            both = torch.cat([x[:, t], h], 1)
+            z = torch.sigmoid(self.gate(both))
+            h = z * h + (1 - z) * torch.tanh(self.new(both))
+        return h + len(sys._getframe().f_locals)
+
+
+class Twofold(Plain):
+    """What is in a `finally` is compiled for each way into it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            both = torch.cat([x[:, t], h], 1)
+            try:
+                if t % 2:
+                    continue
+                both = 2 * both
+            finally:
+                z = torch.sigmoid(self.gate(both))
+                h = z * h + (1 - z) * torch.tanh(self.new(both))
+        return h
+
+
+MARKED = [Plain, Methods, Named, NumberFirst, Stepped, TwoWays, Inward, Asks]
+NOT_MARKED = [Looks, Helped, Decorated, Hooked, Same, LooksAtItsFrame]
 
 
 @pytest.fixture
@@ -184,7 +248,7 @@ def test_marks_read_what_a_mode_reads(kind: type[nn.Module], read_by: list[str])
     assert read_by == ["Reading", expected_by]  # the run that tries is read by a mode
     with recording(model) as runs:
         model(x)
-    if kind not in (Stepped, TwoWays):
+    if kind not in (Stepped, TwoWays, Asks):
         assert read_by[2:] == ["Reading"]  # the forward of the model itself is the block's own
     assert torch.equal(run.output, expected)
     assert list(run) == list(runs[0])
@@ -269,11 +333,9 @@ def test_what_a_mode_inside_the_run_reads_is_not_read_by_marks_too() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.cell = Plain()
-            self.inner: Any = None
+            self.inner: Any = nullcontext()
 
         def forward(self, x: Tensor) -> Tensor:
-            if self.inner is None:
-                return self.cell(x)
             with self.inner:
                 return self.cell(x)
 
@@ -283,3 +345,196 @@ def test_what_a_mode_inside_the_run_reads_is_not_read_by_marks_too() -> None:
     with pytest.raises(RecordingError, match="a block of its own"):
         record(model, x)
     assert "forward" not in vars(model.cell)
+
+
+def test_a_record_of_another_part_inside_the_run_is_its_own() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.other = Plain(), Plain()
+            self.found: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.found is not None:
+                self.found = record(self.other, x)
+            return self.cell(x) + self.other(x)
+
+    model, x = Both(), torch.randn(2, 5, 3)
+    first = record(model, x)
+    model.found = ()
+    again = record(model, x)
+    for name in ("cell", "other"):
+        assert torch.equal(again[name].z, first[name].z)
+
+
+def test_a_cell_of_a_notebook_that_another_one_imports_for_is_marked(
+    monkeypatch: pytest.MonkeyPatch, read_by: list[str]
+) -> None:
+    source = SOURCE.replace("import torch\nfrom torch import nn\n", "")
+    name = "<a cell of a notebook>"
+    lines = len(source), None, source.splitlines(keepends=True), name
+    monkeypatch.setitem(linecache.cache, name, lines)
+    held: dict[str, Any] = {"torch": torch, "nn": nn, "__name__": "__main__"}
+    exec(compile(source, name, "exec"), held)
+    model, x = held["Cells"](), torch.randn(2, 5, 3)
+    assert torch.equal(record(model, x).output, model(x))
+    assert read_by == ["Reading", "Marks"]
+
+
+def test_a_run_that_does_not_come_by_a_cell_is_refused_in_words() -> None:
+    class Early(Stepped):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if len(x) == 1 else super().forward(x)
+
+    model, x = Early(), torch.randn(2, 5, 3)
+    record(model, x)
+    with pytest.raises(RecordingError, match="none of the sites"):
+        record(model, x[:1])
+    assert record(model, x)["cell"].shape == (2, 5, 4)
+
+
+def test_what_is_compiled_twice_is_read_by_a_mode(read_by: list[str]) -> None:
+    model, x = Twofold(), torch.randn(2, 6, 3)
+    assert torch.equal(record(model, x).output, model(x))
+    assert read_by == ["Reading", "Reading"]
+
+
+def test_no_property_of_a_module_is_asked_for_before_its_run() -> None:
+    class Counted(Plain):
+        count = 0
+
+        @property
+        def squash(self) -> nn.Module:
+            self.count += 1
+            return self.act
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 4)
+            for t in range(x.shape[1]):
+                both = torch.cat([x[:, t], h], 1)
+                z = self.squash(self.gate(both))
+                h = z * h + (1 - z) * torch.tanh(self.new(both))
+            return h
+
+    model, x = Counted(), torch.randn(2, 5, 3)
+    record(model, x)
+    assert model.count == 5
+
+
+def test_no_parametrization_draws_a_number_before_its_run() -> None:
+    class Noise(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight + torch.randn_like(weight)
+
+    class Leak(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.leak = nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 4)
+            for t in range(x.shape[1]):
+                z = self.leak.sigmoid()
+                h = z * h + (1 - z) * torch.tanh(self.new(torch.cat([x[:, t], h], 1)))
+            return h
+
+    model, x = Leak(), torch.randn(2, 5, 3)
+    register_parametrization(model, "leak", Noise())
+    for _ in range(2):
+        torch.manual_seed(0)
+        run = record(model, x, observe=True)
+        torch.manual_seed(0)
+        assert torch.equal(run.output, model(x))
+
+
+def test_what_stands_in_the_place_of_a_module_is_read_by_a_mode_which_refuses_it() -> None:
+    model, x = Named(), torch.randn(2, 5, 3)
+    record(model, x)
+    model.act = nn.Tanh()  # type: ignore[assignment]
+    with pytest.raises(RecordingError, match="0 times in 5 steps"):
+        record(model, x)
+
+
+def test_a_method_of_something_else_is_no_error_that_the_code_could_catch() -> None:
+    class Unsure(Plain):
+        other: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 4)
+            for t in range(x.shape[1]):
+                both = torch.cat([x[:, t], h], 1)
+                made = self.gate(both) if self.other is None else self.other
+                try:
+                    z = made.sigmoid()
+                except RecordingError:
+                    z = torch.zeros_like(h)
+                h = z * h + (1 - z) * torch.tanh(self.new(both))
+            return h
+
+    class Own:
+        def sigmoid(self) -> Tensor:
+            return torch.full((2, 4), 0.5)
+
+    model, x = Unsure(), torch.randn(2, 5, 3)
+    record(model, x)
+    model.other = Own()
+    with pytest.raises(RecordingError, match="a method of a Own is called"):
+        record(model, x)
+
+
+SOURCE = """
+import torch
+from torch import nn
+
+class Cells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.new = nn.Linear(7, 4), nn.Linear(7, 4)
+        self.late, self.last = nn.Linear(7, 4), nn.Linear(7, 4)
+
+    def forward(self, x):
+        h = k = x.new_zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            both = torch.cat([x[:, t], h], 1)
+            z = torch.sigmoid(self.gate(both))
+            h = z * h + (1 - z) * torch.tanh(self.new(both))
+            each = torch.cat([x[:, t], k], 1)
+            f = torch.sigmoid(self.late(each))
+            k = f * k + (1 - f) * torch.tanh(self.last(each))
+        return (h + k) / torch.full((4,), 100) // torch.full((4,), 0.01)
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "grulens_cells_of_a_file", raising=False)
+    return tmp_path / "grulens_cells_of_a_file.py"
+
+
+def _imported(file: Path, source: str = SOURCE) -> ModuleType:
+    file.write_text(source)
+    importlib.invalidate_caches()
+    return importlib.import_module(file.stem)
+
+
+def _changed(file: Path, was: str, is_: str) -> None:
+    file.write_text(SOURCE.replace(was, is_) + "\n")
+    linecache.checkcache()
+
+
+def test_a_file_that_was_changed_after_its_code_was_compared_is_not_run(file: Path) -> None:
+    model, x = _imported(file).Cells(), torch.randn(2, 5, 3)
+    names = list(record(model, x))
+    _changed(file, "0.01", "7.01")
+    run = record(model, x, layers=names[:1])
+    assert torch.equal(run.output, model(x))
+
+
+def test_a_number_of_another_kind_makes_another_code(file: Path, read_by: list[str]) -> None:
+    # trees of equal code are known already
+    model, x = _imported(file, SOURCE.replace("100", "200")).Cells(), torch.randn(2, 5, 3)
+    _changed(file, "100", "2e2")
+    run = record(model, x)
+    assert read_by == ["Reading", "Reading"]
+    assert torch.equal(run.output, model(x))
