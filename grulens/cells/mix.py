@@ -8,6 +8,7 @@ in that step. Here these sums are held and taken apart again, as symbols and as 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -250,6 +251,10 @@ class GatedForm:
         >>> form = GatedForm.of((1 - z) * d * h + z * n, "h")
         >>> form.gate, form.candidate, form.decay
         (Polynomial(1 - z), Polynomial(n), Polynomial(d))
+        >>> GatedForm.of((1 - 0.1) * h + 0.1 * n, "h").said()
+        '0.9 h_prev + 0.1 n'
+        >>> GatedForm.of((1 - 0.1) * h + 0.1 * n, "h").is_convex
+        True
         """
         parts = step.split(state)
         if parts is None or not parts[0]:
@@ -309,9 +314,13 @@ def _convex(
         # a gate that stands in the candidate too is no gate: the step is no mix of two things
         if not candidate or set(candidate.symbols) & {*gate.symbols, *decay.symbols}:
             continue
-        # by a number anything can be divided: its candidate must come out plain
-        if gate.symbols or all(len(p) == f == 1 for p, f in candidate.terms.items()):
-            yield gate, candidate, decay
+        if not gate.symbols:
+            # by a number anything can be divided: its candidate must come out plain, but for the
+            # rounding of the numbers: 0.1 / (1 - 0.9) is not quite 1
+            if not all(len(p) == 1 and math.isclose(f, 1) for p, f in candidate.terms.items()):
+                continue
+            candidate = Polynomial(dict.fromkeys(candidate.terms, 1.0))
+        yield gate, candidate, decay
 
 
 def _common(total: Polynomial) -> list[Polynomial]:

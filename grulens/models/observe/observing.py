@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from grulens.cells.cell import Signal
 from grulens.cells.changes import Program
 from grulens.cells.observed import ObservedCell
-from grulens.errors import RecordingError, SignalError
+from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.marks import Marks
@@ -202,11 +202,20 @@ class Observing:
             return value
         whole = _filled(value, form.shape)
         flat = whole.reshape(len(whole), 1, -1)
+        flat = flat if flat.is_floating_point() else flat.float()
         act = program.shift if before else program.apply
         made = act(signal.name, flat, 0)
         if made is flat:
             return value
-        made = made.reshape(whole.shape).to(value.dtype)
+        changed = made.reshape(whole.shape)
+        made = changed.to(value.dtype)
+        if not value.is_floating_point() and not torch.equal(made.to(changed.dtype), changed):
+            held = "true or false" if value.dtype is torch.bool else "whole numbers"
+            raise EditError(
+                f"{signal.name!r} of layer {form.name!r} is {held} in its module's code, and the "
+                f"edit makes {float(changed[changed != made.to(changed.dtype)][0]):g} of it at "
+                f"step {step}: give it such a value, or edit a gate beside it"
+            )
         return made.reshape(value.shape) if value.numel() == made.numel() else made
 
     def _program(self, form: ObservedForm, step: int, value: Tensor) -> Program | None:

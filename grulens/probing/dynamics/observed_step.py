@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from grulens.arguments import Inputs, Integer, MethodName
 from grulens.cells.dynamics.step_map import StepMap
@@ -33,6 +34,30 @@ from grulens.models.restore.compiler import eagerly
 from grulens.models.restore.untouched import untouched
 from grulens.probing.edits import positions
 from grulens.probing.layer import layer_of
+
+_MAKERS = frozenset(
+    getattr(torch, name)
+    for name in (
+        *("arange", "empty", "eye", "full", "linspace", "logspace", "ones"),
+        *("rand", "randn", "tensor", "zeros"),
+    )
+)
+
+
+class MadeDouble(TorchFunctionMode):
+    """What the code makes in torch's default dtype, as `torch.zeros(batch, units)`, is float64."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func not in _MAKERS or (kwargs or {}).get("dtype") is not None:
+            return made
+        return made.double() if made.is_floating_point() else made
 
 
 class ObservedStep(StepMap):
@@ -136,6 +161,7 @@ class ObservedStep(StepMap):
             undo.enter_context(untouched(self._model))
             for one in paths.follow():
                 undo.callback(one)
+            undo.enter_context(MadeDouble())
             undo.enter_context(reading)
             try:
                 began(self._run_of(len(states)))
@@ -205,7 +231,9 @@ def observed_step(
     torch.Size([1, 4, 4])
     """
     given = arguments(args, kwargs, inputs)
-    recorded = layer_of(record(model, call=call, inputs=fresh(given)), layer)
+    with untouched(model):
+        run = record(model, call=call, inputs=fresh(given))
+    recorded = layer_of(run, layer)
     if not isinstance(recorded, ObservedLayer):
         raise CellError(
             f"layer {recorded.name!r} is opened by its weights, and needs no run: use its cell, "
@@ -261,13 +289,23 @@ def _step(
             why.append(str(error) or shown(error))
             continue
         off = float((made - after).abs().max())
-        if off <= step.eps**0.5 * max(1.0, float(after.abs().max())):
+        if off > step.eps**0.5 * max(1.0, float(after.abs().max())):
+            why.append(f"its state is off by {off:.2g}")
+            continue
+        try:
             step.check(torch.stack([before, after]))
-            return step
-        why.append(f"its state is off by {off:.2g}")
+        except RecordingError:
+            raise
+        except Exception as error:  # a number of rows that is written into the user's own code
+            why.append(str(error) or shown(error))
+            continue
+        return step
     raise RecordingError(
         f"a step of layer {layer.name!r} cannot be run on its own: with row {row} repeated, in "
-        f"float64, the model does not run as it did ({'; '.join(dict.fromkeys(why))})"
+        f"float64, the model does not run as it did ({'; '.join(dict.fromkeys(why))}). It must "
+        "run with any number of rows that do not act on each other, draw no random numbers (use "
+        "the mean of what it draws), make nothing that is float32 by name, and carry no state "
+        "from an earlier call (reset it)"
     )
 
 

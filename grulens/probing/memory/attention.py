@@ -33,8 +33,8 @@ class GateAttention(Result):
     (and h the state that it carries on). Weights and the share of h_0 sum to 1, and lie in [0, 1]
     as gates do. Positions are those of the input sequence; for a reverse layer the past of a
     position lies behind it.
-    Where a call began with a state that is not the last one of the call before, that state takes
-    the place of h_0.
+    Where a call began with a state that is not the last one of the call before, in any of the rows
+    that are followed, that state takes the place of h_0 in all of them; `rows=` follows fewer.
 
     Attributes:
         layer: the layer.

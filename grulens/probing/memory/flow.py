@@ -318,8 +318,10 @@ def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory
     cell = cell.over(lambda weight: weight.detach().cpu().double())
     x, h_prev = layer.x.detach().cpu(), layer.h_prev.detach().cpu()
     with torch.no_grad():
-        for trajectory in trajectories(layer):
-            for row in rows.nonzero()[:, 0].tolist():
+        for row in rows.nonzero()[:, 0].tolist():
+            # where another row begins anew (a done flag, a mask), this one may go on
+            alone = torch.arange(len(rows)) == row
+            for trajectory in trajectories(layer, alone):
                 at = trajectory.order(row)
                 products = linear(x[row, at].double(), cell.weight_ih, cell.bias_ih)
                 yield RowTrajectory(

@@ -40,10 +40,15 @@ class Trajectory:
         return order.flip(0) if self.reverse else order
 
 
-def trajectories(layer: LayerRecording) -> Iterator[Trajectory]:
-    """The calls of a layer, those joined that hand their state on."""
+def trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[Trajectory]:
+    """The calls of a layer, those joined that hand their state on.
+
+    Args:
+        layer: the layer.
+        rows: which rows (batch,), bool: those that have to go on, whatever the others do.
+    """
     layer.check_one_batch("what follows states through time")
-    after, before = layer.state.detach(), layer.state_prev.detach()
+    after, before = (s.detach()[rows.to(s.device)] for s in (layer.state, layer.state_prev))
     begin = 0
     for segment, stop in zip(layer.segments, (*layer.calls[1:], layer.shape[1]), strict=True):
         plain = not segment.reverse and segment.lengths is None

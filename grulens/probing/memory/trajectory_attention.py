@@ -120,7 +120,7 @@ def trajectory_attentions(
         return signal.detach() if bool(rows.all()) else signal.detach()[rows.to(signal.device)]
 
     z, n, before = (some(s) for s in (*mix, layer.state_prev))
-    for trajectory in trajectories(layer):
+    for trajectory in trajectories(layer, rows):
         begin, stop = trajectory.begin, trajectory.stop
         lengths = None if trajectory.lengths is None else some(trajectory.lengths)
         gates = z[:, begin:stop], n[:, begin:stop]

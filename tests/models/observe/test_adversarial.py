@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grulens import clamp, record
-from grulens.errors import UnsupportedLayerError
+from grulens import clamp, record, shift
+from grulens.errors import EditError, UnsupportedLayerError
+from tests import loops
 from tests.models.observe.zoo import INPUT, UNITS, Plain, zeros
 
 X = torch.linspace(-2, 2, 3 * 9 * INPUT).reshape(3, 9, INPUT).sin()
@@ -243,7 +244,7 @@ MIXED = "h = z h_prev + (1 - z) n"
 OPENED: dict[type[nn.Module], tuple[str, ...]] = {
     TwoLoops: (MIXED, MIXED),
     GateIsState: ("h = 0.5 h_prev + 0.5 n", MIXED),
-    Momentum: ("h = 0.9 h_prev + 0.1 b2", "h = h_prev + m"),
+    Momentum: ("h = 0.9 h_prev + 0.1 n", "h = h_prev + m"),
     Swapped: (MIXED, MIXED),
     Skipping: (MIXED, MIXED),
     Sampling: (MIXED,),
@@ -344,3 +345,16 @@ class Rescaled(Cunning):
 def test_what_takes_another_way_between_steps_is_refused(kind: type[nn.Module]) -> None:
     with pytest.raises(UnsupportedLayerError, match=r"takes another way|not all made in one way"):
         record(made(kind), X)
+
+
+def test_a_mask_is_no_part_of_true() -> None:
+    model, x = loops.Masked(), torch.randn(3, 5, loops.INPUTS)
+    layer = record(model, x)["cell"]
+    for value in (0.0, 1.0):
+        edited = record(model, x, edits=[clamp("cell", "m", value=value, at=2)])["cell"]
+        assert bool((edited.m[:, 2] == value).all())
+        assert torch.equal(edited.h[:, :2], layer.h[:, :2])
+    for edit in (clamp("cell", "m", value=0.5, at=2), shift("cell", "m", by=0.5)):
+        with pytest.raises(EditError, match="'m' of layer 'cell' is true or false"):
+            record(model, x, edits=[edit])
+    assert torch.equal(record(model, x)["cell"].h, layer.h)

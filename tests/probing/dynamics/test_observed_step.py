@@ -17,6 +17,7 @@ from grulens.dynamics import (
     unstable_directions,
 )
 from grulens.errors import CellError, PositionError, RecordingError
+from grulens.memory import attention
 from tests import loops
 from tests.loops import INPUTS, UNITS, Loop
 
@@ -105,6 +106,67 @@ def test_nothing_of_the_model_is_different_afterwards() -> None:
     assert not model._forward_hooks
 
 
+class Plain(loops.Lines):
+    """Begins with zeros in torch's default dtype, as most code does; a number is its gate."""
+
+    share = 0.1
+    rows: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(self.rows or len(x), UNITS)
+        for x_t in x.unbind(1):
+            h = (1 - self.share) * h + self.share * torch.tanh(self.two(torch.cat([x_t, h], 1)))
+        return h
+
+
+def test_a_state_in_the_default_dtype_is_followed_in_float64() -> None:
+    torch.manual_seed(0)
+    model, x = Plain(), inputs()
+    step = observed_step(model, x, t=1)
+    found = find_fixed_points(step, starts=torch.rand(3, UNITS), progress=False)
+    fed = x[:1, 1].double().expand(len(found), -1)
+    exact = model.double()
+    with torch.no_grad():
+        wanted = torch.tanh(exact.two(torch.cat([fed, found.states], 1)))
+    assert len(found) > 0
+    assert torch.allclose(found.states, wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.25, 0.3, 1 / 3, 0.7, 0.9])
+def test_a_leak_and_one_minus_it_are_shares_that_sum_to_1(share: float) -> None:
+    torch.manual_seed(0)
+    model = Plain()
+    model.share = share
+    run = record(model, inputs())
+    assert run["cell"].cell.is_convex
+    weights, initial = attention(run).at(-1)
+    assert torch.allclose(weights.sum(1) + initial, torch.ones(1), atol=1e-6)
+    assert torch.allclose(initial, torch.tensor((1 - share) ** 4), atol=1e-6)
+
+
+class Two(Plain):
+    """Has its number of rows written in it."""
+
+    rows = 2
+
+
+class Carrying(loops.Lines):
+    """Keeps its last state."""
+
+    last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = super().forward(x)
+        self.last = found[:, -1]
+        return found
+
+
+def test_a_model_keeps_what_it_had_before_a_step_is_taken_of_it() -> None:
+    model = Carrying()
+    observed_step(model, inputs(), t=1)
+    assert model.last is None
+
+
 class Normed(loops.Lines):
     """Normalised over the batch."""
 
@@ -146,6 +208,8 @@ def test_what_cannot_be_run_on_its_own_is_refused() -> None:
         observed_step(Single(), x)
     with pytest.raises(CellError, match="opened by its weights"):
         observed_step(nn.GRU(INPUTS, UNITS), x)
+    with pytest.raises(RecordingError, match="any number of rows"):
+        observed_step(Two(), inputs(rows=2), t=1)
     for wrong in ({"t": 0}, {"t": 4}, {"row": 3}, {"t": "a"}, {"row": [1]}):
         with pytest.raises(PositionError):
             observed_step(Loop(), x, **wrong)

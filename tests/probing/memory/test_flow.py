@@ -21,6 +21,7 @@ from grulens.errors import (
     SignalError,
     StoppedWarning,
 )
+from grulens.memory import attention
 from grulens.models.recording import LayerRecording
 from grulens.probing.memory import flow as module
 from grulens.probing.memory.flow import gradient_flow
@@ -202,3 +203,34 @@ def test_what_does_not_fit_is_named() -> None:
     ):
         with pytest.raises(error, match=words):
             call()
+
+
+class Agent(nn.Module):
+    """Begins anew where a row is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(3, 5)
+
+    def forward(self, x: Tensor, done: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 5)
+        for x_t, over in zip(x.unbind(1), done.unbind(1), strict=True):
+            h = self.cell(x_t, h * (1 - over[:, None]))
+        return h
+
+
+def test_a_row_that_goes_on_is_followed_where_another_begins_anew() -> None:
+    torch.manual_seed(0)
+    model, x, done = Agent(), torch.randn(2, 7, 3), torch.zeros(2, 7)
+    done[0, 5] = 1
+    run, alone = record(model, x, done), record(model, x[1:], done[1:])
+    gains, initial = gradient_flow(run).at(-1)
+    wanted, first = gradient_flow(alone).at(-1)
+    assert torch.allclose(gains[1], wanted[0], atol=1e-6)
+    assert torch.allclose(initial[1], first[0], atol=1e-6)
+    assert bool((gains[0, :5] == 0).all())
+    assert bool((gains[0, 5:] > 0).all())
+    weights, share = attention(run, rows=1).at(-1)
+    wanted, first = attention(alone).at(-1)
+    assert torch.allclose(weights, wanted, atol=1e-6)
+    assert torch.allclose(share, first, atol=1e-6)
