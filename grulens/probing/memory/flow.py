@@ -264,9 +264,9 @@ def gradient_flow(
         CellError: the layer is neither a GRU nor an observed cell that carries h alone.
         PositionError: there are no such rows.
         RecordingError: the layer was edited, so its states are not those of its cell; the recording
-            has several layers and none was named; or the run of an observed cell has no graph, its
-            rows act on each other, or its states reach later ones in another way than from step to
-            step.
+            has several layers and none was named; the model changes a state between two calls of
+            the layer; or the run of an observed cell has no graph, its rows act on each other, or
+            its states reach later ones in another way than from step to step.
 
     >>> from grulens import record
     >>> flow = gradient_flow(record(torch.nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3)))
@@ -322,6 +322,16 @@ def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory
             # where another row begins anew (a done flag, a mask), this one may go on
             alone = torch.arange(len(rows)) == row
             for trajectory in trajectories(layer, alone):
+                began, first = h_prev[row, trajectory.begin], h_prev[row, 0]
+                if trajectory.begin and began.any() and not torch.equal(began, first):
+                    raise RecordingError(
+                        f"the state with which row {row} of layer {layer.name!r} goes on at step "
+                        f"{trajectory.begin} is neither that of the step before nor one to begin "
+                        "with (zeros, or that of the first step): the model made it in between, "
+                        "by a mask or a beam's choice, and how it depends on the past is not "
+                        "recorded; give rows= without this row, or torch.autograd the run of "
+                        "record(..., grad=True)"
+                    )
                 at = trajectory.order(row)
                 products = linear(x[row, at].double(), cell.weight_ih, cell.bias_ih)
                 yield RowTrajectory(

@@ -234,3 +234,13 @@ def test_a_row_that_goes_on_is_followed_where_another_begins_anew() -> None:
     wanted, first = attention(alone).at(-1)
     assert torch.allclose(weights, wanted, atol=1e-6)
     assert torch.allclose(share, first, atol=1e-6)
+
+
+def test_a_state_that_the_model_changes_between_two_steps_is_not_followed() -> None:
+    model, x, done = Agent(), torch.randn(2, 7, 3), torch.zeros(2, 7)
+    done[0, 5] = 0.5  # the past is not gone: half of it goes on
+    run = record(model, x, done)
+    with pytest.raises(RecordingError, match="row 0 of layer 'cell' goes on at step 5 is neither"):
+        gradient_flow(run)
+    gains, _ = gradient_flow(run, rows=1).at(-1)
+    assert bool((gains[1] > 0).all())
