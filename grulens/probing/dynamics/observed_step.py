@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from grulens.arguments import Inputs, Integer, MethodName
 from grulens.cells.dynamics.step_map import StepMap
 from grulens.errors import CellError, PositionError, RecordingError, shown
+from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import Given, arguments, fresh, way_in
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.look import known_forms
@@ -231,6 +232,7 @@ def observed_step(
     torch.Size([1, 4, 4])
     """
     given = arguments(args, kwargs, inputs)
+    look(model)  # what is no module is said to be none
     with untouched(model):
         run = record(model, call=call, inputs=fresh(given))
     recorded = layer_of(run, layer)
