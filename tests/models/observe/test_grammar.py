@@ -96,6 +96,9 @@ def held(program: Program, module: nn.Module, values: Values, layer: Any, name: 
     """Assert that holding a signal does what holding that value does."""
     signal = layer.cell.signal(name)
     value = 0.25 if signal.low <= 0.25 <= signal.high else signal.low
+    recorded_values = getattr(layer, name)
+    if bool(((recorded_values == 0) | (recorded_values == 1)).all()):
+        value = 1.0  # a mask takes nothing in between
     unit = program.units - 1
     run = recorded(
         program, module, edits=[clamp(layer.name, name, unit, value=value, at=slice(1, 3))]
