@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,14 +58,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def _compiler_as_it_was() -> Iterator[None]:
-    """What is compiled later must not depend on the tests before."""
-    yield
-    if frames := sys.modules.get("torch._dynamo.eval_frame"):
-        assert frames._stance.stance == "default"
 
 
 @pytest.fixture(scope="session")

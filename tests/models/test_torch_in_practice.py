@@ -58,6 +58,7 @@ class Counted:
 @pytest.fixture
 def counted() -> Iterator[Counted]:
     torch._dynamo.reset()
+    torch.compiler.set_stance("default")  # a screen of a test before may be at work still
     yield Counted()
     torch._dynamo.reset()
 
