@@ -166,10 +166,11 @@ class Heatmap:
             self.bar_mapper.palette = COLORS[signal]
         self.bar_mapper.update(low=self._ends[0], high=self._ends[1])
         low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
-        self.bar.title = f"{low} to {high}"  # any name may be too long for a low figure
+        title = f"{low} to {high}"  # any name may be too long for a low figure
         if name is None:
             name = signal.title if isinstance(signal, Signal) else "edited − baseline"
-            self.bar.title = f"{name}, {low} to {high}"
+            title = f"{name}, {title}"
+        self.bar.title = title  # set once: each other title lays the figure out anew
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
         self._paint(self.x_range.start, self.x_range.end, self.y_range.start, self.y_range.end)
         self._mark()
