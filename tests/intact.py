@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from grulens.models.instrument.editing import LOCK
+from grulens.models.instrument.lock import LOCK
 
 HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",

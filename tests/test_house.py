@@ -1,6 +1,7 @@
 """The house: its public names, its error tree, what an import costs, which way imports go."""
 
 import ast
+import inspect
 import os
 import re
 import shutil
@@ -9,13 +10,17 @@ import sys
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 import grulens
-from grulens import errors
+from grulens import LayerRecording, Recording, errors
+from grulens.cells.kinds.gru import Cell
+from grulens.models.call.segment import Segment
 from tests.conftest import LONG
 from tests.public import HOME, SUBJECTS
 
@@ -66,6 +71,37 @@ def test_importing_it_loads_no_notebook_library() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split("\n")[:2] == ["[]", "True"]
+
+
+def test_from_record_to_a_gate_is_a_walk_through_the_nine_files_that_are_named() -> None:
+    """Whatever stands above the calls that keep a state, hold a layer, and compute its gates."""
+    stations = (Segment.__post_init__, LayerRecording.__init__, Recording.__getitem__, Cell.replay)
+    codes = [inspect.unwrap(one).__code__ for one in stations]
+    passed: dict[str, None] = {}
+
+    def note(frame: FrameType | None, event: str, _: object) -> None:
+        assert frame is not None
+        if event != "call" or frame.f_code not in codes:
+            return
+        codes.remove(frame.f_code)
+        stack = []
+        while frame is not None:
+            stack.append(frame.f_code.co_filename)
+            frame = frame.f_back
+        package = f"{ROOT / 'grulens'}/"
+        passed.update(dict.fromkeys(p.removeprefix(package) for p in stack[::-1] if package in p))
+
+    rnn, x = nn.GRU(2, 3), torch.zeros(4, 1, 2)
+    sys.setprofile(note)
+    try:
+        _ = grulens.record(rnn, x)["l0"].z
+    finally:
+        sys.setprofile(None)
+    assert not codes
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walk = text.partition("2. Follow one recording")[2].partition("\n3.")[0]
+    assert set(re.findall(r"`(?:grulens/)?(\w+/[\w/]+\.py)`", walk)) == set(passed)
+    assert len(passed) <= 9
 
 
 # the packages that come with the screens, pandas by way of bokeh

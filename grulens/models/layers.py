@@ -149,8 +149,8 @@ def layers(model: nn.Module) -> Layers:
     found, at = look(model), places(model)
     observed = observed_in(model, found.opened.values())
     refused = unobserved(model)
-    if not observed and not refused:
-        held(model, found)
+    if not (found.opened or observed or refused):
+        raise not_opened(model, found)
     every = (
         Layer(
             name,
@@ -179,28 +179,28 @@ def _place(part: Closed) -> str:
 
 def find(model: nn.Module) -> dict[str, nn.Module]:
     """The recurrent modules of a model, by dotted path ("" is the model itself)."""
-    return held(model).opened
+    found = look(model)
+    if not found.opened:
+        raise not_opened(model, found)
+    return found.opened
 
 
-def held(model: nn.Module, found: Found | None = None) -> Found:
-    """What a model holds, opened and not; refused if nothing in it can be opened.
+def not_opened(model: nn.Module, found: Found) -> ModelError:
+    """The error about a model in which nothing can be opened.
 
     Args:
         model: the model.
-        found: what it holds, where somebody has looked.
+        found: what it holds.
     """
-    found = look(model) if found is None else found
-    if found.opened:
-        return found
     said = sentences(found.closed)
     if any(part.is_layer for part in found.closed):
-        raise UnsupportedLayerError(_with_how(said))
+        return UnsupportedLayerError(_with_how(said))
     kinds = Counter(type(module).__name__ for module in model.modules() if module is not model)
     inside = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6)) or "no other module"
     what = f"this model ({type(model).__name__}) holds no nn.GRU, nn.LSTM or nn.RNN; it holds "
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         said = [*said, "scripted and traced modules are not looked into: give the one as written"]
-    raise NoLayerError("; ".join([what + inside, *said]))
+    return NoLayerError("; ".join([what + inside, *said]))
 
 
 def unobserved(model: nn.Module) -> tuple[Closed, ...]:
@@ -211,28 +211,25 @@ def unobserved(model: nn.Module) -> tuple[Closed, ...]:
     )
 
 
-def not_observed(model: nn.Module, found: Look) -> ModelError:
+def not_observed(model: nn.Module, found: Found, seen: Look) -> ModelError:
     """The error about a model in which nothing is opened, though it was looked at while it ran.
 
     Args:
         model: the model.
-        found: what the look at its run found.
+        found: what it holds.
+        seen: what the look at its run found.
     """
-    if found.refused:
-        text = f"no gated cell was found: {said(found.refused)}"
-        return UnsupportedLayerError(_with_how([text, *sentences(look(model).closed)]))
-    try:
-        held(model, look(model))
-    except (NoLayerError, UnsupportedLayerError) as error:
-        parts = candidates(model)
-        ran = {path: module for path, module in parts.items() if found.calls.get(path) != 0}
-        looked = [
-            f"{path or WHOLE!r} ({type(module).__name__}) {may_carry(module)}, and "
-            + _not_seen(found.calls.get(path))
-            for path, module in (ran or parts).items()
-        ]
-        return type(error)("\n".join([str(error), *looked[:4]]))
-    raise AssertionError("a model in which something is opened")
+    if seen.refused:
+        text = f"no gated cell was found: {said(seen.refused)}"
+        return UnsupportedLayerError(_with_how([text, *sentences(found.closed)]))
+    error, parts = not_opened(model, found), candidates(model)
+    ran = {path: module for path, module in parts.items() if seen.calls.get(path) != 0}
+    looked = [
+        f"{path or WHOLE!r} ({type(module).__name__}) {may_carry(module)}, and "
+        + _not_seen(seen.calls.get(path))
+        for path, module in (ran or parts).items()
+    ]
+    return type(error)("\n".join([str(error), *looked[:4]]))
 
 
 def _not_seen(calls: int | None) -> str:

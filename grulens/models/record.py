@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
 from grulens.arguments import Edits, Inputs, LayerNames, MethodName
 from grulens.errors import RecordingError
-from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import arguments, invocation
-from grulens.models.instrument.editing import edits_in_force, names, ran, watchable_in
+from grulens.models.instrument.editing import edits_in_force, names, ran
 from grulens.models.instrument.watch import Watch
+from grulens.models.instrument.watchable import Watchable
 from grulens.models.observe.look import forget
 from grulens.models.recording import Recording
 from grulens.models.restore.interrupts import grads
@@ -89,28 +89,36 @@ def record(
     torch.Size([2, 5, 4])
     """
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
-    given: object = model
-    if not isinstance(given, nn.Module):
-        look(given)  # which says what it is instead
-    run = invocation(model, arguments(args, kwargs, inputs), call)
-    what = watchable_in(model, run, call, observe)
-    watch = Watch(model, chosen, keep=names(layers), graph=grad, what=what, marks=call != "forward")
-    with grads(grad):
+    given = arguments(args, kwargs, inputs)
+    watchable = Watchable.in_run(model, given, call, observe)
+    run = invocation(model, given, call)
+    return recorded(
+        run, Watch(watchable, chosen, keep=names(layers), graph=grad, marks=call != "forward")
+    )
+
+
+def recorded(run: Callable[[], object], watch: Watch) -> Recording:
+    """Make a run under a watch, and keep what that saw.
+
+    Raises:
+        RecordingError: none of the layers to record ran.
+    """
+    with grads(watch.graph):
         output = ran(run, watch)
     recording = watch.recording(watch.run, output, (*edits_in_force(watch), *watch.edits))
-    if not recording and inspect.isawaitable(output) | inspect.isgenerator(output):
+    if recording:
+        return recording
+    if inspect.isawaitable(output) | inspect.isgenerator(output):
         raise RecordingError(
             f"the run gave back a {type(output).__name__}, which has not run yet: record what runs "
             "it in a block, `with recording(model) as runs:`"
         )
-    if not recording and what.observed:
-        forget(model)
+    if watch.observed:
+        forget(watch.model)
         raise RecordingError(
             "none of the sites at which the cells of this model were found was met in this run: "
             "its code, or what is around it, is another since. They are forgotten now: record it "
             "once more, and they are looked for anew"
         )
-    if not recording:
-        held = ", ".join(name for all_ in watch.names.values() for name in all_.values())
-        raise RecordingError(f"none of the layers to record ran in this forward ({held})")
-    return recording
+    held = ", ".join(name for all_ in watch.names.values() for name in all_.values())
+    raise RecordingError(f"none of the layers to record ran in this forward ({held})")

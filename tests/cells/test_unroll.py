@@ -17,8 +17,8 @@ from grulens.cells.activations import (
     HardSigmoid,
     LeakyRelu,
 )
-from grulens.cells.batched import gru as gru_file
 from grulens.cells.changes import Change, Program, reverse
+from grulens.cells.kinds import gru as gru_file
 from grulens.cells.unroll import fused, run, unroll
 from grulens.models.adapters.torch_modules import OfSequence
 from tests import reference

@@ -1,4 +1,4 @@
-"""The GRU's steps in place: many copies of a run, step by step, or all gates of a run at once.
+"""The GRU's steps in place: many copies of a run, step by step.
 
 What a step costs beside its matrix product is passes over memory; so there is one piece of memory
 for the gates of all rows, every formula writes into it, and it stays in the cache. `Cell.terms` is
@@ -16,43 +16,6 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from grulens.cells.batched.changes import Places, act
-
-BLOCK_ROWS = 1024
-"""Rows whose gates are made at a time: their arguments are still in the cache when the activations
-read them. On two cores that is 0.8 x the plain forward instead of 1.1 to 1.4 x in one piece."""
-
-
-def gates(
-    cell: Any,
-    x: Float[Tensor, "batch time input"],
-    h_prev: Float[Tensor, "batch time unit"],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """r, z and n (batch, time, unit) at every step of a cell with torch's convention, no graph."""
-    batch, steps, _ = x.shape
-    units = cell.hidden_size
-    block = max(1, BLOCK_ROWS // max(1, batch))
-    # time first, as torch's kernel leaves its output: a block is then one piece of memory
-    r, z, n = (x.new_empty(steps, batch, units) for _ in range(3))
-    x, h_prev = x.transpose(0, 1), h_prev.transpose(0, 1)
-    sizes = 2 * units, units
-    (in_rz, in_n), (rec_rz, rec_n) = cell.weight_ih.split(sizes), cell.weight_hh.split(sizes)
-    bias_rz = bias_in = bias_rec = None
-    if cell.bias_ih is not None:
-        (bias_rz, bias_in), (other, bias_rec) = cell.bias_ih.split(sizes), cell.bias_hh.split(sizes)
-        bias_rz = bias_rz + other
-    for start in range(0, steps, block):
-        inputs, states, *found = (
-            tensor[start : start + block].flatten(0, 1) for tensor in (x, h_prev, r, z, n)
-        )
-        # arguments lie in memory that was used a moment ago; what is kept is written once, where it
-        # stays, for memory that nobody has used yet costs as much as a product
-        rz = linear(inputs, in_rz, bias_rz).addmm_(states, rec_rz.t())
-        torch.sigmoid(rz[:, :units], out=found[0])
-        torch.sigmoid(rz[:, units:], out=found[1])
-        inner = linear(states, rec_n, bias_rec)
-        torch.tanh(linear(inputs, in_n, bias_in).addcmul_(found[0], inner), out=found[2])
-    r, z, n = (signal.transpose(0, 1) for signal in (r, z, n))
-    return r, z, n
 
 
 class Input(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -25,9 +26,9 @@ from grulens.arguments import (
     OnnxModel,
 )
 from grulens.cells.activations import name_of
-from grulens.cells.batched.gru import GRUSteps, gates
+from grulens.cells.batched.gru import GRUSteps
 from grulens.cells.batched.steps import Steps
-from grulens.cells.cell import RecurrentCell, Signal, activated
+from grulens.cells.cell import BLOCK_ROWS, RecurrentCell, Signal, activated
 from grulens.cells.changes import Edit, Program
 from grulens.cells.precision import autocast
 from grulens.cells.weights.keras import keras_weights
@@ -166,8 +167,35 @@ class Cell(RecurrentCell):
             t.requires_grad for t in (x, state, *self.parameters)
         )
         if quick and not graph:
-            return dict(zip(self.blocks, gates(self, x, state), strict=True))
+            return self._replayed(x, state)
         return super().replay(x, state, edits)
+
+    def _replayed(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
+        """r, z and n (batch, time, unit) of torch's convention, without a graph and in place."""
+        batch, steps, _ = x.shape
+        units = self.hidden_size
+        block = max(1, BLOCK_ROWS // max(1, batch))
+        # time first, as torch's kernel leaves its output: a block is then one piece of memory
+        r, z, n = (x.new_empty(steps, batch, units) for _ in range(3))
+        x, state = x.transpose(0, 1), state.transpose(0, 1)
+        split = partial(torch.split, split_size_or_sections=[2 * units, units])
+        (in_rz, in_n), (rec_rz, rec_n) = split(self.weight_ih), split(self.weight_hh)
+        bias_rz = bias_in = bias_rec = None
+        if self.bias_ih is not None and self.bias_hh is not None:
+            (bias_rz, bias_in), (also, bias_rec) = split(self.bias_ih), split(self.bias_hh)
+            bias_rz = bias_rz + also
+        for start in range(0, steps, block):
+            inputs, states, *found = (
+                tensor[start : start + block].flatten(0, 1) for tensor in (x, state, r, z, n)
+            )
+            # arguments lie in memory that was used a moment ago; what is kept is written once,
+            # where it stays, for memory that nobody has used yet costs as much as a product
+            rz = linear(inputs, in_rz, bias_rz).addmm_(states, rec_rz.t())
+            torch.sigmoid(rz[:, :units], out=found[0])
+            torch.sigmoid(rz[:, units:], out=found[1])
+            inner = linear(states, rec_n, bias_rec)
+            torch.tanh(linear(inputs, in_n, bias_in).addcmul_(found[0], inner), out=found[2])
+        return {"r": r.transpose(0, 1), "z": z.transpose(0, 1), "n": n.transpose(0, 1)}
 
     def steps(self, copies: int, batch: int, like: Tensor) -> Steps:
         return GRUSteps(self, copies, batch, like)

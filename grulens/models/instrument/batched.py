@@ -21,6 +21,7 @@ from grulens.cells.unroll import Ran
 from grulens.models.call.call import Call, Cells, Inside, MakeProgram, Run
 from grulens.models.call.place import EditLike
 from grulens.models.instrument.watch import Watch
+from grulens.models.instrument.watchable import Watchable
 from grulens.models.recording import LayerRecording, Recording
 
 
@@ -32,19 +33,18 @@ class _KnownRun(Watch, ABC):
     """A watch under which one layer of a module does not run by itself.
 
     Args:
-        model: the user's model.
+        watchable: what of the user's model there is to watch.
         layer: the layer.
         known: its module's layers as they run unedited.
         edits: what is changed, where programs say it.
     """
 
     def __init__(
-        self, model: nn.Module, layer: str, known: Recording, edits: Sequence[EditLike] = ()
+        self, watchable: Watchable, layer: str, known: Recording, edits: Sequence[EditLike] = ()
     ) -> None:
-        super().__init__(model, edits, keep=None)
+        super().__init__(watchable, edits, keep=None)
         self.layer, self.known = layer, known
-        places = ((m, key) for m, names in self.names.items() for key in names)
-        self.module, self.key = next((m, k) for m, k in places if self.names[m][k] == layer)
+        self.module, self.key = self.place_of(layer)
 
     def edits_here(self, module: nn.Module) -> bool:
         return module is self.module
@@ -128,7 +128,7 @@ class CopiesRun(_KnownRun):
     """One run of repeated rows (batch, copy), each copy with changes of its own.
 
     Args:
-        model: the user's model.
+        watchable: what of the user's model there is to watch.
         layer: the layer that is changed.
         known: its module's layers as they run unedited, one copy.
         changes: what each copy changes, copies in the order of their first touched step; by the
@@ -138,13 +138,13 @@ class CopiesRun(_KnownRun):
 
     def __init__(
         self,
-        model: nn.Module,
+        watchable: Watchable,
         layer: str,
         known: Recording,
         changes: Stacked,
         is_direct: bool,
     ) -> None:
-        super().__init__(model, layer, known)
+        super().__init__(watchable, layer, known)
         self.stacked, self.is_direct = changes, is_direct
         self._steps: Steps | None = None
 

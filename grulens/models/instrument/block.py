@@ -45,7 +45,7 @@ class Block(Watch):
     """A watch over a block.
 
     Args:
-        model, edits, keep: as for `Watch`.
+        watchable, edits, keep: as for `Watch`.
         may_observe: whether cells that are read in their module's own forward may be found.
         make_unedited: from this watch and a call to the recording of that call without edits.
         edits_in_force: from this watch to every edit that acts on the model now.

@@ -13,26 +13,21 @@ from torch import nn
 
 from grulens.arguments import LayerNames
 from grulens.errors import RecordingError
-from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import copied
 from grulens.models.call.place import EditLike
 from grulens.models.instrument import here
 from grulens.models.instrument.block import Block
+from grulens.models.instrument.lock import LOCK, locked
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.tap import Tap
 from grulens.models.instrument.watch import Watch
-from grulens.models.instrument.watched import Watchable, watchable
-from grulens.models.layers import not_observed
-from grulens.models.observe.candidates import has_unopened, may_carry
-from grulens.models.observe.look import Look, beside, look_at
+from grulens.models.instrument.watchable import Watchable
+from grulens.models.observe.candidates import has_unopened
 from grulens.models.observe.reading import began
 from grulens.models.recording import Recording
 from grulens.models.restore.compiler import eagerly
-from grulens.models.restore.interrupts import Uninterrupted, acquire, grads
+from grulens.models.restore.interrupts import Uninterrupted, grads
 from grulens.models.restore.untouched import untouched
-
-LOCK = threading.RLock()
-"""Guards every model and its taps: while a watch is opened or closed, or grulens runs the model."""
 
 _open: WeakSet[watching] = WeakSet()
 
@@ -89,20 +84,6 @@ class watching(Uninterrupted):  # noqa: N801 - called as a function is, in a `wi
             self._added.callback(Tap.on(module, adapter).add(watch))
         for undo in watch.follow():
             self._added.callback(undo)
-
-
-class locked(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
-    """A block in which no other thread opens, closes or runs a watched model."""
-
-    held = False
-
-    def begin(self) -> None:
-        acquire(LOCK)
-        self.held = True
-
-    def end(self) -> None:
-        if self.held:
-            LOCK.release()
 
 
 def editing(model: nn.Module, *edits: EditLike) -> AbstractContextManager[object]:
@@ -190,11 +171,11 @@ def names(layers: Any) -> tuple[Any, ...]:
 
 
 def _block(model: nn.Module, edits: Sequence[EditLike], keep: Sequence[str] | None = None) -> Block:
-    what = watchable(model)
-    opened = what.found.opened.values()
-    may = keep is not None and not what.observed and has_unopened(model, opened)
+    known = Watchable.of(model)
+    opened = known.found.opened.values()
+    may = keep is not None and not known.observed and has_unopened(model, opened)
     return Block(
-        model, edits, keep=keep, what=what, may_observe=may, make_unedited=unedited_run,
+        known, edits, keep=keep, may_observe=may, make_unedited=unedited_run,
         edits_in_force=edits_in_force,
     )  # fmt: skip
 
@@ -247,53 +228,13 @@ def edits_in_force(watch: Watch) -> list[EditLike]:
 
 def unedited_run(watch: Watch, call: Callable[[], object]) -> Recording:
     """The run that relative edits refer to, of which nothing else remains."""
-    what = Watchable(watch.found, tuple(watch.observed.values()))
-    recorder = Watch(watch.model, keep=watch.relative, what=what)
+    known = Watchable(watch.model, watch.found, tuple(watch.observed.values()))
+    recorder = Watch(known, keep=watch.relative)
     again = copied(call)
     around = [watch, *open_on_the_same(watch)]
     with locked(), here.unseen(around), grads(False), untouched(watch.model):
         ran(again, recorder)
     return recorder.recording(recorder.run, None)
-
-
-def watchable_in(
-    model: nn.Module, run: Callable[[], Any], call: Any = None, observe: bool | None = None
-) -> Watchable:
-    """What of a model can be watched in a run, with the observed cells that the run shows.
-
-    Args:
-        model: the model.
-        run: a run of it, which is made once more where its cells are not known yet.
-        call: the name of the way in.
-        observe: whether to look for them; None is where a module may carry a state and holds no
-            layer that is opened otherwise.
-
-    Raises:
-        NoLayerError, UnsupportedLayerError: there is no layer at all, and no state obeys such an
-            equation.
-        ModelError: it is no `torch.nn.Module`.
-    """
-    found = look(model)
-    if observe is None and not any(map(may_carry, model.modules())):
-        return Watchable(found, ())  # nearly every record comes by here
-    opened = tuple(found.opened.values())
-    if observe is None:
-        observe = has_unopened(model, opened)
-    if not observe:
-        return Watchable(found, ())
-    parts = [*model.modules()]
-    try:
-        with locked(), eagerly():
-            seen = look_at(model, copied(run), call if isinstance(call, str) else None, opened)
-    except NotImplementedError:  # torch's word for a module that has no forward
-        if opened:
-            return Watchable(found, ())
-        seen = Look((), (), dict.fromkeys(dict(model.named_modules()), 0))
-    if not seen.forms and not opened:
-        raise not_observed(model, seen)
-    if [*model.modules()] != parts:
-        found = look(model)  # some are made in a first run
-    return Watchable(found, beside(seen.forms, model, opened))
 
 
 def open_on_the_same(watch: Watch) -> list[Watch]:

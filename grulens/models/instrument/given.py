@@ -15,6 +15,7 @@ from grulens.cells.changes import Program
 from grulens.errors import RecordingError
 from grulens.models.call.call import Call, Cells, Inside, MakeProgram, Run
 from grulens.models.instrument.watch import Watch
+from grulens.models.instrument.watchable import Watchable
 
 
 def kernel_has_gradients(device: torch.device) -> bool:
@@ -54,18 +55,19 @@ class GivenRun(Watch):
     which they refer do not follow the given rows, or every row would depend on all of them.
 
     Args:
-        model: the user's model.
+        watchable: what of the user's model there is to watch.
         layer: the layer.
         x: its input (batch, time, input).
         h_0: its state before the first step (batch, unit).
         means: those of another run, which act in this one too; what is missing is added.
     """
 
-    def __init__(self, model: nn.Module, layer: str, x: Tensor, h_0: Tensor, means: Means) -> None:
-        super().__init__(model, keep=None)
+    def __init__(
+        self, watchable: Watchable, layer: str, x: Tensor, h_0: Tensor, means: Means
+    ) -> None:
+        super().__init__(watchable, keep=None)
         self.layer, self.x, self.h_0, self.means = layer, x, h_0, means
-        places = ((m, key) for m, names in self.names.items() for key in names)
-        self.module, self.key = next((m, k) for m, k in places if self.names[m][k] == layer)
+        self.module, self.key = self.place_of(layer)
 
     def edits_here(self, module: nn.Module) -> bool:
         if module is self.module:

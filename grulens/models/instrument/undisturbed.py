@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from torch import nn
 
-from grulens.models.instrument.editing import LOCK
+from grulens.models.instrument.lock import LOCK
 from grulens.models.restore.interrupts import Uninterrupted, acquire, grads
 from grulens.models.restore.mode import mode_for_run
 from grulens.models.restore.standing import check_expected

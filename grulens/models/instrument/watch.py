@@ -25,7 +25,8 @@ from grulens.models.call.segment import Segment
 from grulens.models.instrument import here
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.reads import Reads
-from grulens.models.instrument.watched import Watchable, Watched
+from grulens.models.instrument.watchable import Watchable
+from grulens.models.instrument.watched import Watched
 from grulens.models.observe.look import forget
 from grulens.models.observe.observing import Observing
 from grulens.models.observed import ObservedLayer
@@ -39,7 +40,7 @@ class Watch(Watched):
     """A model under watch, in one run.
 
     Args:
-        model, edits, keep, what, may_observe: as for `Watched`.
+        watchable, edits, keep, may_observe: as for `Watched`.
         graph: whether what is recorded is part of autograd's graph.
         marks: whether nothing else watches the run, and it comes to each forward by its module.
 
@@ -50,16 +51,15 @@ class Watch(Watched):
 
     def __init__(
         self,
-        model: nn.Module,
+        watchable: Watchable,
         edits: Sequence[EditLike] = (),
         *,
         keep: Sequence[str] | None = None,
         graph: bool = False,
-        what: Watchable | None = None,
         may_observe: bool = False,
         marks: bool = False,
     ) -> None:
-        super().__init__(model, edits, keep=keep, what=what, may_observe=may_observe)
+        super().__init__(watchable, edits, keep=keep, may_observe=may_observe)
         self.graph = graph
         self.marks = marks
         self.mark = next(_marks)

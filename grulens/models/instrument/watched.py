@@ -3,51 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from torch import nn
 
 from grulens.cells.cell import Signalling
 from grulens.cells.observed import ObservedCell
 from grulens.errors import EditError, shown
-from grulens.models.adapters.closed import Found, look
 from grulens.models.call.call import Key
 from grulens.models.call.place import EditLike
-from grulens.models.layers import check_layer, check_signal, held, named
+from grulens.models.instrument.watchable import Watchable
+from grulens.models.layers import check_layer, check_signal, named, not_opened
 from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.look import known_forms
 from grulens.models.observe.observing import cell_of
-
-
-class Watchable(NamedTuple):
-    """What of a model can be watched.
-
-    Attributes:
-        found: its parts that are opened by their weights, or like such.
-        observed: the cells that are read in their module's own forward.
-    """
-
-    found: Found
-    observed: tuple[ObservedForm, ...]
-
-
-def watchable(model: nn.Module) -> Watchable:
-    """What is known of a model before it runs: of its observed cells those that runs have shown."""
-    found = look(model)
-    return Watchable(found, known_forms(model, found.opened.values()))
 
 
 class Watched:
     """The layers of a model that are recorded, and those that are changed.
 
     Args:
-        model: the user's model.
+        watchable: what of the user's model there is to watch.
         edits: what to change, in order.
         keep: the layers to record; empty is all of them, None records nothing.
-        what: what there is to watch; None is what is known of the model.
         may_observe: whether there may be more observed cells than is known yet.
 
     Attributes:
+        model: the user's model.
         found: its parts that are opened by their weights, or like such.
         observed: the cells that are read in their module's own forward, by name.
         names: of each opened module its layers' names.
@@ -60,17 +40,16 @@ class Watched:
 
     def __init__(
         self,
-        model: nn.Module,
+        watchable: Watchable,
         edits: Sequence[EditLike],
         *,
         keep: Sequence[str] | None,
-        what: Watchable | None,
         may_observe: bool,
     ) -> None:
-        self.model, self.edits, self.keep = model, tuple(edits), keep
-        self.found, observed = watchable(model) if what is None else what
-        if not (observed or may_observe):
-            held(model, self.found)
+        self.edits, self.keep = tuple(edits), keep
+        self.model, self.found, observed = watchable
+        if not (self.found.opened or observed or may_observe):
+            raise not_opened(self.model, self.found)
         self.observed: dict[str, ObservedForm] = {}
         self.seen_cells: dict[str, ObservedCell] = {}
         if observed:
@@ -92,7 +71,7 @@ class Watched:
         cells: dict[str, Signalling] = dict(self.seen_cells)
         cells |= {name: cell for all_ in layers.values() for name, cell in all_.values()}
         for name in (*(edit.layer for edit in self.edits), *(keep or ())):
-            check_layer(name, list(cells), model=model)
+            check_layer(name, list(cells), model=self.model)
         for edit in self.edits:
             edit.check_units(cells[edit.layer].hidden_size)
             check_signal(edit.signal, cells[edit.layer], edit.layer)
@@ -104,6 +83,11 @@ class Watched:
         for form in forms:
             self.observed[form.name] = form
             self.seen_cells[form.name] = cell_of(form, type(modules[form.path]).__name__)
+
+    def place_of(self, layer: str) -> tuple[nn.Module, Key]:
+        """The module of an opened layer, and its level and direction there."""
+        places = ((module, key) for module, names in self.names.items() for key in names)
+        return next((m, key) for m, key in places if self.names[m][key] == layer)
 
     @property
     def relative(self) -> list[str]:

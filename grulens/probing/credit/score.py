@@ -22,6 +22,7 @@ from grulens.models.instrument.given import GivenRun, Means
 from grulens.models.instrument.reads import Reads, nudged
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
+from grulens.models.instrument.watchable import Watchable
 from grulens.models.layers import layers
 from grulens.models.observed import ObservedLayer
 from grulens.models.record import record
@@ -87,6 +88,7 @@ class Score:
         wanted = None if input_of is None or argument else [input_of]
         with as_it_was(model):
             run = record(model, layers=wanted, edits=self.edits, call=call, inputs=fresh(given))
+            self.watchable = Watchable.of(model)
         self.layer = next(iter(run))
         recorded = run[self.layer]
         recorded.check_one_batch("credit")
@@ -160,10 +162,10 @@ class Score:
     def _run(self, x: Tensor, h_0: Tensor, reads: Reads | None = None) -> Tensor:
         if self.input is not None:
             return self._run_given(self.input, x, reads)
-        run = GivenRun(self.model, self.layer, x, h_0, self._means)
+        run = GivenRun(self.watchable, self.layer, x, h_0, self._means)
         run.reads = reads
         again = invocation(self.model, fresh(self.given), self.call)
-        output = ran(again, Watch(self.model, self.edits), run)
+        output = ran(again, Watch(self.watchable, self.edits), run)
         run.check_whole()
         score = self._read(output)
         if reads is not None:
@@ -173,10 +175,10 @@ class Score:
     def _run_given(self, argument: ModelInput, x: Tensor, reads: Reads | None) -> Tensor:
         """A run of the model on other values of what it is given."""
         again = invocation(self.model, argument.given(self.given, x), self.call)
-        watch = Watch(self.model, self.edits)
+        watch = Watch(self.watchable, self.edits)
         if reads is not None and watch.observed:
             # what they read of each other is part of the graph, or was cut off
-            watch = Watch(self.model, self.edits, keep=tuple(watch.observed), graph=True)
+            watch = Watch(self.watchable, self.edits, keep=tuple(watch.observed), graph=True)
         watch.reads = reads
         output = ran(again, watch, unedited=self._unedited)
         self._unedited = watch.run.unedited

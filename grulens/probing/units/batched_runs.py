@@ -143,13 +143,13 @@ def one_run(experiment: Experiment, run: int, edits: Sequence[EditLike]) -> Answ
 def edited_alone(experiment: Experiment, edits: Sequence[EditLike]) -> Tensor:
     """The readout of one edited run."""
     with as_it_was(experiment.model):
-        output = ran(experiment.run, Watch(experiment.model, edits))
+        output = ran(experiment.run, Watch(experiment.watchable, edits))
         return experiment.read(output, edits)
 
 
 def direct_alone(experiment: Experiment, edits: Sequence[EditLike]) -> Tensor:
     """The readout of one run with the edits put on the layer's states alone."""
-    watch = DirectRun(experiment.model, experiment.layer, experiment.unedited, edits)
+    watch = DirectRun(experiment.watchable, experiment.layer, experiment.unedited, edits)
     with as_it_was(experiment.model):
         output = ran(experiment.run, watch)
         return experiment.read(output, edits)
@@ -220,7 +220,7 @@ class SideBySide:
         experiment = self.experiment
         given = repeat_rows(experiment.given, self.dims or (), stacked.copies)
         watch = CopiesRun(
-            experiment.model, experiment.layer, experiment.unedited, stacked, is_direct
+            experiment.watchable, experiment.layer, experiment.unedited, stacked, is_direct
         )
         with as_it_was(experiment.model):
             output = ran(lambda: experiment.run(given), watch)
@@ -286,7 +286,7 @@ class SideBySide:
 
     def _others(self) -> bool:
         """Whether somebody else edits this model just now."""
-        return bool(edits_in_force(Watch(self.experiment.model)))
+        return bool(edits_in_force(Watch(self.experiment.watchable)))
 
     def _padded(self) -> bool:
         return not bool(self.experiment.recording.mask.all())

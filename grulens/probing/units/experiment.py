@@ -6,6 +6,7 @@ Each run begins from the model as it was: its buffers, attributes and random num
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 from grulens.errors import ReadoutError
 from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.call.place import EditLike, Place
-from grulens.models.instrument.editing import watchable_in
 from grulens.models.instrument.undisturbed import as_it_was
-from grulens.models.layers import check_layer, held, named
+from grulens.models.instrument.watch import Watch
+from grulens.models.instrument.watchable import Watchable
 from grulens.models.observed import ObservedLayer
-from grulens.models.record import record
+from grulens.models.record import recorded
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.readout.readout import Readout, check_readout
 from grulens.probing.units.data_dependence import DataDependence
@@ -31,7 +32,7 @@ class Experiment:
     """A model, its input, the layer that is edited, and the unedited run.
 
     Attributes:
-        model: the user's model.
+        watchable: the user's model, and what of it can be watched.
         given: its arguments, (args, kwargs).
         call: its method that is the run, or None.
         layer: the layer that is edited.
@@ -44,7 +45,7 @@ class Experiment:
             layer.
     """
 
-    model: nn.Module
+    watchable: Watchable
     given: Given
     call: str | None
     layer: str
@@ -54,6 +55,11 @@ class Experiment:
     baseline: Tensor
     peak: int
     data_dependent: bool = False
+
+    @property
+    def model(self) -> nn.Module:
+        """The user's model."""
+        return self.watchable.model
 
     @property
     def recording(self) -> LayerRecording:
@@ -117,41 +123,24 @@ def prepare(
         ReadoutError: the readout is no function, or gives no floating tensor.
     """
     check_readout(readout)
-    run = invocation(model, given, call)
     with as_it_was(model):
-        found, observed = watchable_in(model, run, call)
-    if layer in {form.name for form in observed}:
-        return _of_observed(model, given, layer, readout, call)
-    opened = held(model, found).opened
-    modules = [(m, named(path, m, found.adapters[m])) for path, m in opened.items()]
-    check_layer(layer, [n for _, held in modules for n, _ in held.values()], model=model)
-    module, names, reverse = next(
-        (module, [name for name, _ in held.values()], bool(key[1]))
-        for module, held in modules
-        for key, (name, _) in held.items()
-        if name == layer
-    )
-    with as_it_was(model), PeakMemory() as memory, DataDependence(module) as dependence:
-        unedited = record(model, layers=names, call=call, inputs=fresh(given))
+        watchable = Watchable.in_run(model, given, call)
+    watch = Watch(watchable, keep=[layer], marks=call != "forward")
+    reverse, dependence = False, None
+    if layer not in watch.observed:
+        module, key = watch.place_of(layer)
+        # what its other layers read is what tells whether a run is the same up to here
+        watch.keep = [*watch.names[module].values()]
+        reverse, dependence = bool(key[1]), DataDependence(module)
+    with as_it_was(model), PeakMemory() as memory, dependence or nullcontext():
+        unedited = recorded(invocation(model, fresh(given), call), watch)
     with as_it_was(model):
         unedited[layer].check_one_batch("a sweep")
         baseline = floating(readout(unedited.output))
     return Experiment(
-        model, given, call, layer, reverse, readout, unedited, baseline, memory.peak,
-        data_dependent=dependence.found,
+        watchable, given, call, layer, reverse, readout, unedited, baseline, memory.peak,
+        data_dependent=dependence is not None and dependence.found,
     )  # fmt: skip
-
-
-def _of_observed(
-    model: nn.Module, given: Given, layer: str, readout: Readout, call: str | None
-) -> Experiment:
-    """The same, for a cell that is read in its module's own forward."""
-    with as_it_was(model), PeakMemory() as memory:
-        unedited = record(model, layers=[layer], call=call, inputs=fresh(given))
-    with as_it_was(model):
-        unedited[layer].check_one_batch("a sweep")
-        baseline = floating(readout(unedited.output))
-    return Experiment(model, given, call, layer, False, readout, unedited, baseline, memory.peak)
 
 
 def floating(values: Any) -> Tensor:

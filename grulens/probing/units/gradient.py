@@ -79,7 +79,7 @@ class Estimates:
         of = f"layer {experiment.layer!r}"
         reads.check(moved, leaves, of, 'use method="exact"')
         nudges = self._nudges(zeros)
-        direct = DirectRun(experiment.model, experiment.layer, experiment.unedited, nudges)
+        direct = DirectRun(experiment.watchable, experiment.layer, experiment.unedited, nudges)
         with as_it_was(experiment.model, grad=True):
             output = ran(experiment.run, direct)
             self._direct = self._gradients(experiment.readout(output), zeros)
@@ -89,7 +89,7 @@ class Estimates:
 
     def _run(self, amounts: Mapping[Kind, Tensor]) -> tuple[Reads, Any]:
         """A run with these amounts added: what its modules read, and its readout."""
-        watch = Watch(self.experiment.model, self._nudges(amounts))
+        watch = Watch(self.experiment.watchable, self._nudges(amounts))
         watch.reads = Reads()
         values = self.experiment.readout(ran(self.experiment.run, watch))
         watch.reads.note("the readout", values)

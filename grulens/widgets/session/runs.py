@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from grulens.cells.precision import present
 from grulens.errors import WeightsChangedError
 from grulens.models.call.invocation import fresh
-from grulens.models.instrument.editing import LOCK
+from grulens.models.instrument.lock import LOCK
 from grulens.models.record import record
 from grulens.models.recording import Recording
 from grulens.models.restore.interrupts import Uninterrupted, acquire

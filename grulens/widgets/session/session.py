@@ -18,7 +18,7 @@ from torch import nn
 from grulens.arguments import Decode, Encode, Inputs, MethodName
 from grulens.errors import GrulensError, WeightsChangedError
 from grulens.models.call.invocation import arguments
-from grulens.models.instrument.editing import LOCK
+from grulens.models.instrument.lock import LOCK
 from grulens.models.layers import check_layer, layers
 from grulens.models.recording import Recording
 from grulens.models.restore.standing import CHANGED, Standing

@@ -25,7 +25,7 @@ from grulens.errors import (
 from grulens.models.adapters.closed import look
 from grulens.models.instrument.editing import ran
 from grulens.models.instrument.watch import Watch
-from grulens.models.instrument.watched import Watchable
+from grulens.models.instrument.watchable import Watchable
 from grulens.models.observe.look import look_at
 from grulens.models.restore.keras_values import kept_values
 from grulens.models.restore.untouched import untouched
@@ -294,7 +294,7 @@ def test_observed_in_its_own_code_it_has_the_numbers_of_its_adapter(
     layer.build((None, STEPS, INPUTS))
     opened = record(layer, X)["l0"]
     forms = look_at(layer, partial(layer, X)).forms
-    watch = Watch(layer, keep=(), what=Watchable(look(layer), forms))
+    watch = Watch(Watchable(layer, look(layer), forms), keep=())
     watch.adapters.clear()  # it is not opened by its weights this time
     output = ran(partial(layer, X), watch)
     observed = watch.recording(watch.run, output)["cell"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from grulens import Sweep, ablate, clamp, editing, record, sweep
 from grulens.adapters import StepAdapter, register
-from grulens.models.instrument.editing import LOCK
+from grulens.models.instrument.lock import LOCK
 from tests.intact import free_for_others
 from tests.interrupts import everywhere
 from tests.models.adapters.test_register import Loop, Step, of_step
