@@ -11,12 +11,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from grulens.models.call.invocation import Given
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits.edit import Edit
 from grulens.probing.edits.sources import Source
 from grulens.widgets.session.names import Names
-from grulens.widgets.session.runs import Input
 
 #: Numbers of a tensor that code may hold; a larger one needs a name.
 MOST: Final = 512
@@ -43,7 +43,7 @@ class Code:
 
     def run(
         self,
-        given: Input,
+        given: Given,
         edits: Sequence[Edit],
         *,
         text: str | None = None,

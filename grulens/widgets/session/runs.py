@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from grulens.cells.precision import present
 from grulens.errors import WeightsChangedError
-from grulens.models.call.invocation import fresh
+from grulens.models.call.invocation import Given, fresh
 from grulens.models.instrument.lock import LOCK
 from grulens.models.record import record
 from grulens.models.recording import Recording
@@ -28,8 +28,6 @@ from grulens.probing.edits.edit import Edit
 
 #: What a screen says of runs in eval mode of a model in training mode.
 EVAL: Final = "these runs are in eval mode; the model itself is in training mode"
-
-Input = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Runs:
@@ -53,7 +51,7 @@ class Runs:
         self.evaluate = False
         self.precision = present(next(model.parameters(), torch.empty(0)).device)
 
-    def __call__(self, given: Input, edits: Sequence[Edit] = ()) -> Recording:
+    def __call__(self, given: Given, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run."""
         with _AsItWas(self), _SameNumbers(self), self.precision():
             began = time.perf_counter()
