@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     Units = int | slice | Sequence[int] | Sequence[bool] | Tensor | None
     """Units of a layer: one, a slice, several, or a bool mask (unit,); None is all."""
 
+    UnitGroups = Units | Sequence[int | slice | Sequence[int] | None]
+    """Units, or groups of them that are taken together."""
+
     Times = int | slice | Sequence[int] | Sequence[bool] | Tensor | None
     """Steps, likewise, or a bool mask (time,); a negative one counts from the end."""
 
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 
     EditAmount: TypeAlias = "float | str | Tensor | Source"
     """What an edit keeps of the numbers it puts in: "mean" is a string, a patch has a `Source`."""
+
+    MakeEdit: TypeAlias = "Callable[..., EditLike | Sequence[EditLike]]"
+    """From a layer and a unit (and a step, as `at`) to the edit of a run, or several."""
 
     AblateTo = Literal["mean"] | float | Tensor
     """What a unit is set to: a number, values, or its mean over the unedited run."""
@@ -83,7 +89,7 @@ if TYPE_CHECKING:
     LayerNames = Sequence[str] | None
     """Names of layers; None is all of them."""
 
-    Edits = EditLike | Sequence[EditLike]
+    Edits: TypeAlias = "EditLike | Sequence[EditLike]"
     """What is changed in a run: an edit, or several in the order in which they act."""
 
     PatchSource: TypeAlias = "Recording | LayerRecording"
@@ -110,6 +116,9 @@ if TYPE_CHECKING:
     SweepMethod = Literal["exact", "gradient"]
     """One edited run for each unit, or a first-order estimate of it."""
 
+    State = Tensor | None
+    """A state of a layer (unit,); None is as the function says."""
+
     Direction = Tensor | None
     """A direction in the space of the units (unit,); None is no direction."""
 
@@ -122,7 +131,7 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
     """Where a file lies."""
 
-    Frame = DataFrame
+    Frame: TypeAlias = "DataFrame"
     """A pandas.DataFrame, which only users of `to_frame` need pandas for."""
 
     ModuleClass = type[nn.Module]
@@ -167,7 +176,7 @@ if TYPE_CHECKING:
     NodeDirection = Literal["forward", "reverse"]
     """A direction of an ONNX node."""
 else:
-    AblateTo = SignalName = Encode = Decode = Any
+    AblateTo = SignalName = Encode = Decode = MakeEdit = State = UnitGroups = Any
     Positions = EditAmount = Any
     Units = Times = Rows = Amount = Readout = TargetClass = Step = Any
     HeadLike = Precision = MethodName = Inputs = LayerName = LayerNames = Edits = Any

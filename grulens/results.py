@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from grulens.arguments import Frame
 from grulens.errors import FileError, MissingPackageError, PositionError, shown
 
 #: The version of the format; a file of another one is refused.
@@ -85,7 +86,7 @@ class Result:
         return made
 
 
-def frame(columns: Mapping[str, Any] | Tensor, /, **names: str) -> Any:
+def frame(columns: Mapping[str, Any] | Tensor, /, **names: str) -> Frame:
     """A pandas DataFrame of columns by name, or of a table (line, column).
 
     Args:

@@ -8,13 +8,12 @@ much of that movement the plane does not show.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from grulens.arguments import Frame
+from grulens.arguments import Frame, State
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import dense
 from grulens.errors import PositionError, RecordingError, SignalError, shown
@@ -52,7 +51,7 @@ class Portrait(Result):
             )
         return (states.detach().cpu().double() - self.mean) @ self.axes.T
 
-    def plane(self, first: int = 0, second: int = 1, *, through: Any = None) -> Plane:
+    def plane(self, first: int = 0, second: int = 1, *, through: State = None) -> Plane:
         """The plane of two components.
 
         Args:

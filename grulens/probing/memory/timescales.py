@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grulens.arguments import Integer, Number, Numbers, Rows, SignalName, Units
+from grulens.arguments import Frame, Integer, Number, Numbers, Rows, SignalName, Units
 from grulens.cells.cell import Signal, Signalling
 from grulens.cells.memory.timescales import above, below, counts, half_life
 from grulens.errors import CellError, GrulensError, PositionError, SignalError, shown
@@ -91,7 +91,7 @@ class Timescales(Result):
     def __len__(self) -> int:
         return len(self.half_life)
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """A pandas DataFrame, one row a unit: half_life, its quantiles, and the shares.
 
         Raises:

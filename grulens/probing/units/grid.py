@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from grulens.arguments import MakeEdit, Positions, Times, UnitGroups
 from grulens.errors import EditError, PositionError, shown
 from grulens.models.call.place import EditLike
 from grulens.models.recording import LayerRecording
@@ -30,16 +31,16 @@ class Grid:
     """
 
     layer: str
-    units: tuple[Any, ...]
+    units: tuple[Positions, ...]
     times: tuple[int, ...] | None
-    make_edit: Callable[..., Any]
+    make_edit: MakeEdit
     size: int
     steps: int
     _made: dict[int, tuple[EditLike, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, recording: LayerRecording, units: Any, times: Any, make_edit: Callable[..., Any]
+        cls, recording: LayerRecording, units: UnitGroups, times: Times, make_edit: MakeEdit
     ) -> Grid:
         """The runs that a user asked for.
 
@@ -107,7 +108,7 @@ class Grid:
         return edits
 
 
-def _groups(units: Any, size: int, where: str) -> tuple[Any, ...]:
+def _groups(units: Any, size: int, where: str) -> tuple[Positions, ...]:
     if isinstance(units, Sequence) and not isinstance(units, str):
         items = [item.item() if isinstance(item, np.integer) else item for item in units]
         if any(not isinstance(item, int) for item in items):
@@ -118,7 +119,7 @@ def _groups(units: Any, size: int, where: str) -> tuple[Any, ...]:
     return _present(units, size, "unit", where)
 
 
-def _times(times: Any, steps: int, layer: str, padded: bool) -> tuple[int, ...]:
+def _times(times: Times, steps: int, layer: str, padded: bool) -> tuple[int, ...]:
     where = f"this run of layer {layer!r}"
     index = positions.normal(times, "times")
     if padded and (isinstance(index, int) or _is_ints(index)):

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.arguments import Frame
 from grulens.cells.cell import Signalling
 from grulens.cells.memory.timescales import half_life
 from grulens.models.recording import LayerRecording
@@ -52,7 +53,7 @@ class Neurons:
         """Every column by name, as numpy arrays."""
         return {name: values.numpy() for name, values in self.values.items()}
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """The same as a pandas DataFrame, one row a unit.
 
         Raises:

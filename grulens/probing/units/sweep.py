@@ -7,7 +7,7 @@ matrix units full and fit into the memory that the caller allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,17 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from grulens.arguments import Inputs, Integer, MethodName, SweepMethod, Times, Units
+from grulens.arguments import (
+    Frame,
+    Inputs,
+    Integer,
+    MakeEdit,
+    MethodName,
+    Positions,
+    SweepMethod,
+    Times,
+    UnitGroups,
+)
 from grulens.errors import EditError, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.call.invocation import Given, arguments
@@ -62,7 +72,7 @@ class Sweep(Result):
     """
 
     layer: str
-    units: tuple[Any, ...]
+    units: tuple[Positions, ...]
     times: tuple[int, ...] | None
     baseline: Tensor
     effect: Tensor
@@ -99,7 +109,7 @@ class Sweep(Result):
             values.detach().double().abs().reshape(*self.done.shape, self.baseline.numel()).mean(-1)
         )
 
-    def order(self, by: str = "effect") -> tuple[Any, ...]:
+    def order(self, by: str = "effect") -> tuple[Positions, ...]:
         """The units by falling mean absolute size of their effects; those not done come last.
 
         Args:
@@ -113,7 +123,7 @@ class Sweep(Result):
         rank = torch.where(size.isnan(), -1.0, size)
         return rank.argsort(descending=True, stable=True).tolist()
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """A pandas DataFrame, one row a number: unit, time, output_0, ..., and the three effects.
 
         A group of units stands there as a tuple; `time` is there if the sweep had times, and
@@ -187,8 +197,8 @@ def sweep(
     *args: Any,
     layer: str,
     readout: Readout = first_tensor,
-    make_edit: Callable[..., Any] = ablate,
-    units: Units = None,
+    make_edit: MakeEdit = ablate,
+    units: UnitGroups = None,
     times: Times = None,
     method: SweepMethod = "exact",
     sample: Integer = 16,
@@ -259,13 +269,13 @@ def run_sweep(
     *,
     layer: str,
     readout: Readout,
-    make_edit: Callable[..., Any],
-    units: Any,
-    times: Any,
-    method: Any,
-    sample: Any,
-    call: Any,
-    memory: Any,
+    make_edit: MakeEdit,
+    units: UnitGroups,
+    times: Times,
+    method: SweepMethod,
+    sample: Integer,
+    call: MethodName,
+    memory: Integer,
     progress: bool,
 ) -> Sweep:
     """A sweep that says nothing when it is interrupted; the arguments: `sweep`."""

@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from grulens.arguments import BlockSize, Given, MethodName, Times, Units
+from grulens.arguments import BlockSize, Frame, Given, MethodName, Positions, Times, Units
 from grulens.errors import EditError, PositionError, ReadoutError, SourceError, shown
 from grulens.job import stopped, tell
+from grulens.models.call.invocation import Given as Arguments
 from grulens.models.call.invocation import fresh
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.record import record
@@ -54,7 +55,7 @@ class Trace(Result):
 
     layer: str
     signal: str
-    units: tuple[tuple[int, ...] | None, ...]
+    units: tuple[Positions, ...]
     times: tuple[int, ...]
     share: Tensor
     clean: Tensor
@@ -71,7 +72,7 @@ class Trace(Result):
         """What a reader of the numbers has to know, in words; "" if nothing."""
         return stopped(int(self.done.sum()), self.done.numel(), "run")
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Frame:
         """A pandas DataFrame, one row a number: units, time, row (of several) and share.
 
         Raises:
@@ -180,7 +181,7 @@ def trace_patch(
     del known
     values: Any = Source.of(source, layer, signal)  # read once, for all edits
 
-    def put_in(name: str, chosen: Any, at: int) -> Edit:
+    def put_in(name: str, chosen: Positions, at: int) -> Edit:
         return patch(name, signal, chosen, source=values, at=at)
 
     found = run_sweep(
@@ -203,7 +204,7 @@ def trace_patch(
     return made
 
 
-def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(given: Given) -> Arguments:
     if isinstance(given, Mapping):
         return (), dict(given)
     if type(given) is tuple and [type(part) for part in given] == [tuple, dict]:
@@ -267,7 +268,7 @@ def _check_lengths(clean: LayerRecording, corrupted: LayerRecording) -> None:
             )
 
 
-def _blocks(units: Any, block: Any, layer: LayerRecording) -> list[Any]:
+def _blocks(units: Units, block: BlockSize, layer: LayerRecording) -> list[Positions]:
     if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):
         raise EditError(f"block must be a positive int or None, got {shown(block)}")
     if units is None and block is None:
