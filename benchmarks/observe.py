@@ -3,7 +3,8 @@
 python -m benchmarks.observe [--threads 1] [--seconds 4] [--size BATCH TIME HIDDEN]
 
 "the first time" finds the cell and then records it; "record" reads it where it was found. TorchLens
-logs every operation of the same forward, where it is installed.
+logs every operation of the same forwards, where it is installed. It comes last, because it wraps
+torch's functions at its first trace and leaves them so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import copy
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -87,33 +89,48 @@ class ConvGRU(nn.Module):
 CELLS = (NormedGRU, PerGate, ConvGRU)
 
 
-def measure(batch: int, time: int, size: int, seconds: float) -> None:
+Goals = dict[str, tuple[Callable[[], Any], float | None]]
+"""By name what is measured, and the ratio that it is to keep to."""
+
+
+def opened(model: nn.Module, x: Tensor) -> Goals:
+    """The ways in which grulens runs a model."""
+    fresh = [copy.deepcopy(model) for _ in range(40)]
+    edit = grulens.clamp(next(iter(grulens.record(model, x))), "z", [0], value=0.5)
+    return {
+        "the first time": (lambda: grulens.record(taken(fresh, model), x), 5),
+        "record": (lambda: grulens.record(model, x), 1.5),
+        "record and all gates": (lambda: gates(model, x), None),
+        "edited run": (lambda: grulens.record(model, x, edits=edit), None),
+    }
+
+
+def traced(model: nn.Module, x: Tensor) -> Goals:
+    """TorchLens' trace of its forward, which keeps what every sigmoid and tanh made."""
+    lens = import_module("torchlens")
+    save = lens.func("sigmoid") | lens.func("tanh")
+    return {"TorchLens": (lambda: lens.trace(model, x, save=save), None)}
+
+
+def measure(
+    size: Sequence[int], seconds: float, candidates: Callable[[nn.Module, Tensor], Goals]
+) -> None:
     """Print one line a candidate and cell."""
+    batch, time, hidden = size
     for kind in CELLS:
         torch.manual_seed(0)
-        model = kind(size).eval()
-        x = torch.randn(batch, time, size)
-        print(f"\n{kind.__name__}, batch {batch}, time {time}, hidden {size}")
-        fresh = [copy.deepcopy(model) for _ in range(40)]
-        edit = grulens.clamp(next(iter(grulens.record(model, x))), "z", [0], value=0.5)
-        candidates: dict[str, tuple[Callable[[], Any], float | None]] = {
-            "the first time": (lambda: grulens.record(taken(fresh, model), x), 5),  # noqa: B023
-            "record": (lambda: grulens.record(model, x), 1.5),  # noqa: B023
-            "record and all gates": (lambda: gates(model, x), None),  # noqa: B023
-            "edited run": (lambda: grulens.record(model, x, edits=edit), None),  # noqa: B023
-        }
-        if not missing("torchlens"):
-            candidates["TorchLens"] = (lambda: logged(model, x), None)  # noqa: B023
-        for name, (candidate, goal) in candidates.items():
-            with torch.no_grad():
-                low, middle, high, base = ratio(candidate, lambda: model(x), seconds=seconds)  # noqa: B023
-            said = (
-                "" if goal is None else f"goal {goal:.1f} {'met' if middle <= goal else 'MISSED'}"
-            )
-            print(
-                f"  {name:22s} {middle:6.2f} x   ({low:.2f} to {high:.2f})   "
-                f"own forward {base * 1e3:6.1f} ms   {said}"
-            )
+        model, x = kind(hidden).eval(), torch.randn(batch, time, hidden)
+        own = partial(model, x)
+        print(f"\n{kind.__name__}, batch {batch}, time {time}, hidden {hidden}")
+        with torch.no_grad():
+            for name, (candidate, goal) in candidates(model, x).items():
+                low, middle, high, base = ratio(candidate, own, seconds=seconds)
+                word = "met" if goal and middle <= goal else "MISSED"
+                kept = f"goal {goal:.1f} {word}" if goal else ""
+                print(
+                    f"  {name:22s} {middle:6.2f} x   ({low:.2f} to {high:.2f})   "
+                    f"own forward {base * 1e3:6.1f} ms   {kept}"
+                )
         sys.stdout.flush()
 
 
@@ -129,12 +146,6 @@ def taken(fresh: list[nn.Module], model: nn.Module) -> nn.Module:
     return fresh.pop() if fresh else copy.deepcopy(model)
 
 
-def logged(model: nn.Module, x: Tensor) -> Any:
-    """TorchLens' trace of a forward, which keeps what every sigmoid and tanh made."""
-    lens = import_module("torchlens")
-    return lens.trace(model, x, save=lens.func("sigmoid") | lens.func("tanh"))
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the versions and every size."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.observe")
@@ -145,8 +156,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     print(f"grulens {grulens.__version__}, torch {torch.__version__}, Python "
           f"{platform.python_version()}, {torch.get_num_threads()} threads, float32")  # fmt: skip
-    for size in [options.size] if options.size else SIZES:
-        measure(*size, options.seconds)
+    sizes = [options.size] if options.size else SIZES
+    for candidates in (opened, *([] if missing("torchlens") else [traced])):
+        for size in sizes:
+            measure(size, options.seconds, candidates)
 
 
 if __name__ == "__main__":
