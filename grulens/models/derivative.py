@@ -72,17 +72,17 @@ def _gradients(
     **more: Any,
 ) -> tuple[Tensor | None, ...]:
     """What torch.autograd.grad gives, where some of `inputs` were recorded."""
-    asked = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    if any(isinstance(one, Recorded) and one.steps for one in asked):
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    if any(isinstance(one, Recorded) and one.steps for one in inputs):
         return _by_steps(
-            outputs, asked, grad_outputs, retain_graph=retain_graph, create_graph=create_graph,
+            outputs, inputs, grad_outputs, retain_graph=retain_graph, create_graph=create_graph,
             allow_unused=allow_unused, materialize_grads=materialize_grads, **more,
         )  # fmt: skip
-    layers = {id(one.origin[0]): one.origin[0] for one in asked if isinstance(one, Recorded)}
+    layers = {id(one.origin[0]): one.origin[0] for one in inputs if isinstance(one, Recorded)}
     segments = [segment for layer in layers.values() for segment in layer.segments]
     nodes = list({id(node): node for s in segments if (node := s.body) is not None}.values())
     # a recorded input, or gates read without a graph, are no part of one themselves
-    own = [one for one in asked if one.requires_grad or not isinstance(one, Recorded)]
+    own = [one for one in inputs if one.requires_grad or not isinstance(one, Recorded)]
     if more.get("is_grads_batched"):
         raise RecordingError(
             "is_grads_batched=True differentiates inside torch.vmap, where no recurrence can be "
@@ -108,7 +108,7 @@ def _gradients(
         for (name, _), value in zip(beside, found[len(own) + len(nodes) :], strict=True)
         if value is not None
     ]
-    if in_loss and any(isinstance(one, Recorded) and one.origin[1] != "h" for one in asked):
+    if in_loss and any(isinstance(one, Recorded) and one.origin[1] != "h" for one in inputs):
         raise RecordingError(
             f"this loss is computed from the recorded {', '.join(dict.fromkeys(in_loss))} itself, "
             "which was computed beside the run, so only its derivative by h is the total one: take "
@@ -118,7 +118,7 @@ def _gradients(
         if any(through[id(segment.body)] is not None for segment in layer.segments):
             _warn_of_cuts(layer)
     results: list[Tensor | None] = []
-    for one in asked:
+    for one in inputs:
         value = direct.get(id(one))
         if isinstance(one, Recorded):
             value = _by_signal(one, value, through, create_graph)
@@ -134,16 +134,16 @@ def _gradients(
 
 
 def _by_steps(
-    outputs: Any, asked: Sequence[Tensor], grad_outputs: Any = None, **options: Any
+    outputs: Any, inputs: Sequence[Tensor], grad_outputs: Any = None, **options: Any
 ) -> tuple[Tensor | None, ...]:
     """What torch.autograd.grad gives by signals that were read in the run, and by other tensors."""
-    several = [list(one.steps) if isinstance(one, Recorded) else [] for one in asked]
-    flat = [t for one, steps in zip(asked, several, strict=True) for t in steps or [one]]
+    several = [list(one.steps) if isinstance(one, Recorded) else [] for one in inputs]
+    flat = [t for one, steps in zip(inputs, several, strict=True) for t in steps or [one]]
     unused = options.pop("allow_unused", None)
     fill = options.pop("materialize_grads", False)
     found = iter(torch.autograd.grad(outputs, flat, grad_outputs, allow_unused=True, **options))
     results: list[Tensor | None] = []
-    for one, steps in zip(asked, several, strict=True):
+    for one, steps in zip(inputs, several, strict=True):
         grads = [next(found) for _ in steps or [one]]
         if all(grad is None for grad in grads):
             if not (unused or fill):

@@ -108,18 +108,18 @@ def _chosen(proto: onnx.ModelProto, wanted: Any) -> tuple[str, onnx.NodeProto, S
         raise CellError(f"the model holds no GRU node; it has {kinds}")
     named = grus
     if wanted is not None:
-        asked_for = wanted if isinstance(wanted, str) else None
-        named = [gru for gru in grus if gru[0] == asked_for]
-        named = named or [gru for gru in grus if name_of(gru[1]) == asked_for]
+        name = wanted if isinstance(wanted, str) else None
+        named = [gru for gru in grus if gru[0] == name]
+        named = named or [gru for gru in grus if name_of(gru[1]) == name]
     if len(named) != 1:
         names = ", ".join(repr(name) for name, _, _ in grus)
         if wanted is None:
-            asked = "say which one with node="
+            problem = "say which one with node="
         elif named:
-            asked = f"{len(named)} are called {shown(wanted)}"
+            problem = f"{len(named)} are called {shown(wanted)}"
         else:
-            asked = f"none is called {shown(wanted)}"
-        raise CellError(f"the model holds the GRU nodes {names}: {asked}")
+            problem = f"none is called {shown(wanted)}"
+        raise CellError(f"the model holds the GRU nodes {names}: {problem}")
     name, node, scope = named[0]
     return repr(name), node, scope
 

@@ -83,7 +83,7 @@ class Scope:
                 inner.made[formal] = (actual, self)
         return inner
 
-    def value(self, name: str, asked: tuple[tuple[int, str], ...] = ()) -> Any:
+    def value(self, name: str, above: tuple[tuple[int, str], ...] = ()) -> Any:
         """The array that a name stands for, if nothing but constants goes into it.
 
         Raises:
@@ -92,22 +92,22 @@ class Scope:
         if name in self.known:
             return self.known[name]
         here = (id(self), name)
-        if name not in self.made or here in asked:
+        if name not in self.made or here in above:
             raise CellError(
                 f"depends on {name!r}, known only when the model runs; a Cell needs weights that "
                 "are constants"
             )
         what, scope = self.made[name]
-        self.known[name] = scope._made(what, name, (*asked, here))
+        self.known[name] = scope._made(what, name, (*above, here))
         return self.known[name]
 
-    def _made(self, what: Any, name: str, asked: tuple[tuple[int, str], ...]) -> Any:
+    def _made(self, what: Any, name: str, above: tuple[tuple[int, str], ...]) -> Any:
         """What a constant is, what a name stands for in this scope, or what a node computes."""
         import onnx  # noqa: PLC0415 - onnx is optional
         from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - onnx is optional
 
         if isinstance(what, str):
-            return self.value(what, asked)
+            return self.value(what, above)
         if isinstance(what, onnx.TensorProto):
             return onnx.numpy_helper.to_array(what)
         if _key(what) in self.functions:
@@ -116,8 +116,8 @@ class Scope:
             for _ in inner.nodes(function.node):  # notes what makes which value
                 pass
             outputs = dict(zip(what.output, function.output, strict=False))
-            return inner.value(outputs[name], asked)
-        given = {each: self.value(each, asked) for each in what.input if each}
+            return inner.value(outputs[name], above)
+        given = {each: self.value(each, above) for each in what.input if each}
         computed: Any = ReferenceEvaluator(what, opsets=self.opsets).run(None, given)
         return computed[list(what.output).index(name)]
 

@@ -31,15 +31,15 @@ def in_training(model: nn.Module) -> str:
     ('', '')
     """
     on = [module for module in model.modules() if acts(module)]
-    said = []
+    parts = []
     if any(_drops(module) or "dropout" in _names(module) for module in on):
-        said.append("dropout is on")
+        parts.append("dropout is on")
     if any(isinstance(module, _NORM) for module in on):
-        said.append("normalisation reads the batch")
+        parts.append("normalisation reads the batch")
     others = {type(module).__name__ for module in on if _names(module)}
-    if others and not said:
-        said.append(f"{', '.join(sorted(others))} may act otherwise in it")
-    return f"training mode: {', '.join(said)}" if said else ""
+    if others and not parts:
+        parts.append(f"{', '.join(sorted(others))} may act otherwise in it")
+    return f"training mode: {', '.join(parts)}" if parts else ""
 
 
 def acts(module: nn.Module) -> bool:
