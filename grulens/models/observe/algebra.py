@@ -311,7 +311,7 @@ _RULES: dict[str, Callable[[Node, Read], Polynomial | None]] = {
 }  # fmt: skip
 _COPIES = {
     "clone", "contiguous", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16",
-    "cpu", "cuda", "positive", "requires_grad", "alias",
+    "cpu", "cuda", "positive", "requires_grad", "alias", "data",
 }  # fmt: skip
 _VIEWS = {"view", "reshape", "squeeze", "unsqueeze", "flatten", "unflatten", "getitem", "view_as",
           "reshape_as", "expand", "expand_as", "ravel", "select", "narrow"}  # fmt: skip

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any
 
 from torch import nn
@@ -19,6 +19,7 @@ from torch import nn
 from grulens.models.adapters.lookalike import STATE
 from grulens.models.observe.look import known_forms, looked
 from grulens.models.observe.refused import NotFound
+from grulens.models.observe.sites import methods_of
 
 _BACK = {"JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"}
 
@@ -47,7 +48,9 @@ def _of_class(kind: type[Any]) -> str:
     states = [name for name in takes if STATE.match(name.lower())]
     if len(takes) > 1 and states:
         return f"takes a state, {states[0]!r}"
-    return "goes round a loop" if any(map(_loops, _codes(kind))) else ""
+    return (
+        "goes round a loop" if any(_loops(method.__code__) for method in methods_of(kind)) else ""
+    )
 
 
 def candidates(model: nn.Module, known: Iterable[nn.Module] = ()) -> dict[str, nn.Module]:
@@ -142,16 +145,6 @@ def refused_in(model: nn.Module) -> tuple[NotFound, ...]:
     return tuple(refused.values())
 
 
-def _codes(kind: type[Any]) -> Iterator[CodeType]:
-    """The code of all methods that somebody wrote for a class."""
-    for base in kind.__mro__:
-        if base.__module__.startswith(("torch.", "builtins")):
-            continue
-        for value in vars(base).values():
-            if isinstance(value, FunctionType) and not value.__name__.startswith("__init"):
-                yield inspect.unwrap(value).__code__
-
-
 def _reads_weights(module: nn.Module) -> bool:
     """Whether the code of a module reads the weights of a recurrent layer of torch's by name."""
     kind: Any = type(module)
@@ -162,9 +155,9 @@ def _reads_weights(module: nn.Module) -> bool:
 def _names_weights(kind: type[Any]) -> bool:
     return any(
         name.startswith(("weight_hh", "weight_ih", "all_weights"))
-        for code in _codes(kind)
-        if not code.co_name.startswith(("reset", "init", "_init"))
-        for name in code.co_names
+        for method in methods_of(kind)
+        if not method.__name__.startswith(("reset", "init", "_init"))
+        for name in method.__code__.co_names
     )
 
 

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from grulens.errors import RecordingError
+from grulens.models.observe.behind import may_write_behind
 from grulens.models.observe.find import find
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.observing import Observing, cell_of
@@ -103,6 +104,8 @@ def look_at(
         opened = set(skip)
         names = {path for path, module in model.named_modules() if module in opened}
         forms, refused = find(trace, names)
+        if any(map(may_write_behind, map(type, model.modules()))):
+            forms = [replace(form, behind=True) for form in forms]
         held, not_held = tried(model, run, forms)
         kinds = {path: type(module).__name__ for path, module in model.named_modules()}
         every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
@@ -134,6 +137,7 @@ def tried(
             undo.callback(one)
         undo.enter_context(suppress(Enough))
         began(run)
+    trial.finish()
     held: list[ObservedForm] = []
     refused: list[NotFound] = []
     for form in forms:

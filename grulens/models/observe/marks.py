@@ -20,8 +20,9 @@ from torch._C import _len_torch_function_stack
 from torch.overrides import _get_current_function_mode_stack
 
 from grulens.errors import RecordingError
+from grulens.models.observe.kept import Noted
 from grulens.models.observe.marked import Place, Role, calls_torchs, copy_of, forward_of
-from grulens.models.observe.reading import Key, Reading, Series, kept, key_of
+from grulens.models.observe.reading import Key, Reading, Series, key_of
 from grulens.models.observe.sites import Chain, Chains, Site, innermost
 from grulens.models.observe.trace import Trace
 from grulens.models.restore import added
@@ -31,8 +32,8 @@ from grulens.models.restore import added
 class _Read:
     """What was read at one place in a run."""
 
-    made: list[Any] = field(default_factory=list)
-    given: dict[tuple[int, str], list[Any]] = field(default_factory=dict)
+    made: Noted = field(default_factory=Noted)
+    given: dict[tuple[int, str], Noted] = field(default_factory=dict)
     calls: list[tuple[int, int]] = field(default_factory=list)
     """The number of each call of the forward, and how much had been made before it."""
     others: list[Any] = field(default_factory=list)
@@ -42,7 +43,7 @@ class _Read:
         """Of each value the number of the call in which it was made."""
         if not self.calls:  # the run did not come by
             return []
-        ends = [begin for _, begin in self.calls[1:]] + [len(self.made)]
+        ends = [begin for _, begin in self.calls[1:]] + [len(self.made.values)]
         pairs = zip(self.calls, ends, strict=True)
         return [number for (number, begin), end in pairs for _ in range(begin, end)]
 
@@ -67,8 +68,16 @@ class _Way:
         self.around, self.module, self._function, self.places = around, module, function, places
         self.copy = function and copy_of(function, module, tuple(places.values()))
 
-    def noting(self, read: Sequence[_Read]) -> Callable[..., Any]:
-        """The forward with marks, which note what they meet at each place."""
+    def noting(
+        self, read: Sequence[_Read], copies: Sequence[bool], graph: bool
+    ) -> Callable[..., Any]:
+        """The forward with marks, which note what they meet at each place.
+
+        Args:
+            read: where to note it.
+            copies: at which places to note copies.
+            graph: whether what is noted must be part of autograd's graph.
+        """
         function, copy = self._function, self.copy
         assert function is not None, "asked for only where it is possible"
         assert copy is not None, "asked for only where it is possible"
@@ -81,10 +90,11 @@ class _Way:
             if mark.role == Role.OWNER:
                 note = _checked(here[mark.place].function, at.others.append)
             if mark.role in (Role.VALUE, Role.SECOND):
-                values = at.made if mark.given is None else at.given.setdefault(mark.given, [])
-                note = _keeper(values.append)
+                noted = at.made if mark.given is None else at.given.setdefault(mark.given, Noted())
+                keep = noted.noting(copies=copies[mark.place], graph=graph)
+                note = _keeper(keep)
                 if mark.given and mark.role == Role.SECOND:
-                    note = _second(first, mark.given[0], values.append)
+                    note = _second(first, mark.given[0], keep)
             cells[name] = CellType(note)
         closure = tuple(cells[name] for name in copy.code.co_freevars)
         found = FunctionType(
@@ -102,6 +112,7 @@ class Marks:
         modules: by path the modules whose forwards hold the sites.
         end: the code that begins the run.
         is_here: whether the code that runs is to be read.
+        behind: whether the code may write over values in a way that torch does not count.
         graph: whether what is kept is part of autograd's graph.
 
     Attributes:
@@ -115,9 +126,10 @@ class Marks:
         end: CodeType,
         *,
         is_here: Callable[[], bool],
+        behind: bool = False,
         graph: bool = False,
     ) -> None:
-        self._end, self._is_here, self._graph = end, is_here, graph
+        self._end, self._is_here, self._behind, self._graph = end, is_here, behind, graph
         self._here = defaultdict[Key, list[Series]](list)
         self._read: dict[Key, _Read] = {}
         self._counts: dict[Key, int] = {}
@@ -159,7 +171,8 @@ class Marks:
         reads: list[_Read] = []
         for way in ways:
             here = [self._read.setdefault(key, _Read()) for key in way.places]
-            marked[way.around] = way.noting(here)
+            copies = [self._behind and any(s.alone for s in self._here[key]) for key in way.places]
+            marked[way.around] = way.noting(here, copies, self._graph)
             reads += here
 
         @functools.wraps(plain.__func__)  # who asks for its signature is told that of the forward
@@ -176,7 +189,7 @@ class Marks:
                 return plain(*args, **kwargs)
             calls += 1
             for one in reads:
-                one.calls.append((calls, len(one.made)))
+                one.calls.append((calls, len(one.made.values)))
             return marked.get(around, plain)(*args, **kwargs)
 
         return MethodType(forward, module)
@@ -186,7 +199,7 @@ class Marks:
 
         Raises:
             RecordingError: a call of torch was given what is read, and made nothing; or some steps
-                were read by a block that was opened inside the run.
+                were read by a block that was opened inside the run; or the code wrote over a value.
         """
         if self._apart:
             raise RecordingError(
@@ -199,23 +212,26 @@ class Marks:
                     f"a method of a {read.others[0].__name__} is called at {Site(*key)!r} where "
                     "torch's own was in the run in which the gates of this cell were found"
                 )
-            if any(len(values) != len(read.made) for values in read.given.values()):
+            made = read.made.values
+            if any(len(noted.values) != len(made) for noted in read.given.values()):
                 raise RecordingError(
                     f"{Site(*key)!r} was begun and not ended: its value is not known"
                 )
             # what is made of numbers alone is no call of torch
-            of = [i for i, made in enumerate(read.made) if _holds_tensor(made)]
+            of = [i for i, one in enumerate(made) if _holds_tensor(one)]
             self._counts[key] = len(of)
-            numbers = read.numbers() if key[0] else [0] * len(read.made)
+            numbers = read.numbers() if key[0] else [0] * len(made)
             for one in self._here[key]:
                 spot = one.spot
-                every = read.given[spot.part, spot.keyword] if spot.given else read.made
-                for i in of[spot.ordinal :: spot.each] if one.keep else ():
-                    value = every[i]
-                    if not spot.given:
-                        value = value[spot.part] if isinstance(value, tuple | list) else value
-                        one.calls.append(numbers[i])
-                    one.values.append(kept(value, graph=self._graph))
+                noted = read.given[spot.part, spot.keyword] if spot.given else read.made
+                here = of[spot.ordinal :: spot.each] if one.keep else ()
+                values, witnesses = (
+                    [each[i] for i in here] for each in (noted.values, noted.witnesses)
+                )
+                if not spot.given:
+                    values, witnesses = _parts(values, spot.part), _parts(witnesses, spot.part)
+                    one.calls += [numbers[i] for i in here]
+                one.take(values, witnesses, graph=self._graph)
         self._read.clear()
 
     def times(self, site: Site) -> int:
@@ -227,6 +243,10 @@ def _holds_tensor(made: Any) -> bool:
     if isinstance(made, tuple | list):
         return any(isinstance(part, Tensor) for part in made)
     return isinstance(made, Tensor)
+
+
+def _parts(values: Iterable[Any], part: int) -> list[Any]:
+    return [value[part] if isinstance(value, tuple | list) else value for value in values]
 
 
 def _is_read_by_a_mode() -> bool:

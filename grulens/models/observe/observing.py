@@ -116,9 +116,12 @@ class Observing:
         used = {one.spot.site.path for one in every}
         self.reading: Reading | Marks
         copies = any(self.forms[name].in_place for name in self._series)
+        behind = any(self.forms[name].behind for name in self._series)
         edited = any(self.edits.get(name) for name in self.forms)
         if self.marks and not (copies or edited):
-            marks = Marks(every, modules, BEGAN, is_here=self.is_here, graph=self.graph)
+            marks = Marks(
+                every, modules, BEGAN, is_here=self.is_here, behind=behind, graph=self.graph
+            )
             if marks.possible:
                 self.reading = marks
                 yield from marks.follow()
@@ -138,6 +141,7 @@ class Observing:
             BEGAN,
             is_here=self.is_here,
             copies=copies,
+            behind=behind,
             graph=self.graph,
             until=until,
         )
@@ -166,8 +170,9 @@ class Observing:
             spots[MIX] = form.mix
         if form.read is not None:
             spots[READ] = form.read
+        shown = {*form.form.symbols, BEFORE, MIX, READ, *([] if form.bend else [form.carried])}
         found = self._series[form.name] = {
-            name: Series(spot, keep=kept) for name, spot in spots.items()
+            name: Series(spot, keep=kept, alone=name not in shown) for name, spot in spots.items()
         }
         more = []
         for one in (*form.signals, *form.others):
@@ -248,14 +253,21 @@ class Observing:
                 )
         return Program(changes, steps, like.detach())
 
+    def finish(self) -> None:
+        """Take what was read, when the run is over.
+
+        Raises:
+            RecordingError: the code has written over a value since it was read.
+        """
+        self.reading.finish()
+
     def lengths(self) -> dict[str, int]:
         """How many steps each cell ran.
 
         Raises:
-            RecordingError: the run came by some signals more often than by others.
+            RecordingError: the run came by some signals more often than by others; or as `finish`.
         """
-        if isinstance(self.reading, Marks):
-            self.reading.finish()
+        self.finish()
         return {name: self._steps(name) for name in self._series}
 
     def _steps(self, name: str) -> int:

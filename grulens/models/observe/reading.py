@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from grulens.errors import RecordingError
 from grulens.models.observe.form import Spot
+from grulens.models.observe.kept import Noted, are_written_over, kept
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.sites import Chain, Chains, Site, innermost
 from grulens.models.observe.trace import name_of, writes
@@ -50,10 +51,11 @@ class Series:
 
     Attributes:
         spot: the spot.
-        values: what was read.
+        values: what was read, when the run is over.
         change: what is done to it before.
         keep: whether it is kept.
         unchanged: whether it is kept as it was before any change.
+        alone: whether no equation shows that it was written over since.
         calls: at each step, how often the module whose forward it is had been called.
     """
 
@@ -62,7 +64,32 @@ class Series:
     change: Change | None = None
     keep: bool = True
     unchanged: bool = False
+    alone: bool = False
     calls: list[int] = field(default_factory=list)
+
+    def take(self, values: Sequence[Any], witnesses: Sequence[Any], *, graph: bool) -> None:
+        """Take what was noted in a run.
+
+        Args:
+            values: what it made.
+            witnesses: of each what tells whether it is still what it was.
+            graph: whether it is part of autograd's graph.
+
+        Raises:
+            RecordingError: the code has written over a value.
+        """
+        if not graph:  # what is a copy stands for its value
+            pairs = zip(values, witnesses, strict=True)
+            values = [one if then is None or type(then) is int else then for one, then in pairs]
+        if are_written_over(values, witnesses, alone=self.alone):
+            away = (
+                "with grad=False" if isinstance(witnesses[0], Tensor) else "again, with this input"
+            )
+            raise RecordingError(
+                f"the code wrote over what it had made at {self.spot!r}, so what that was is not "
+                f"known any more: record {away}, and copies are kept"
+            )
+        self.values += [kept(value, graph=graph) for value in values]
 
 
 class Reading(TorchFunctionMode):
@@ -74,6 +101,7 @@ class Reading(TorchFunctionMode):
         end: the code that begins the run.
         is_here: whether the code that runs is to be read.
         copies: whether the code writes over values, so that copies must be kept.
+        behind: whether it may do so in a way that torch does not count.
         graph: whether what is kept is part of autograd's graph.
         until: spots, and how many steps of each are enough: after them the run ends by `Enough`.
     """
@@ -86,15 +114,20 @@ class Reading(TorchFunctionMode):
         *,
         is_here: Callable[[], bool],
         copies: bool = False,
+        behind: bool = False,
         graph: bool = False,
         until: Mapping[Spot, int] | None = None,
     ) -> None:
         super().__init__()
-        self._paths, self._end, self._copies, self._graph = paths, end, copies, graph
+        self._paths, self._end, self._graph = paths, end, graph
         self._is_here, self._chains = is_here, Chains(end)
         self._here = defaultdict[Key, list[Series]](list)
+        self._noted: dict[Series, Noted] = {}
+        self._note: dict[Series, Callable[[Any], None]] = {}
         for one in series:
             self._here[key_of(one.spot.site)].append(one)
+            noted = self._noted[one] = Noted()
+            self._note[one] = noted.noting(copies=copies or (behind and one.alone), graph=graph)
         # what is looked at first, because it costs least: the function, and the innermost code
         self._names = {name for _, _, name in self._here}
         self._wanted: dict[Any, str] = {}
@@ -133,7 +166,7 @@ class Reading(TorchFunctionMode):
         for one, _ in now:
             if one.spot.given and one.keep:
                 spot = one.spot
-                self._keep(one, kwargs[spot.keyword] if spot.keyword else args[spot.part])
+                self._note[one](kwargs[spot.keyword] if spot.keyword else args[spot.part])
         result = func(*args, **kwargs)
         self._keep_made(now, result, unchanged=True)
         for one, step in now:
@@ -152,37 +185,28 @@ class Reading(TorchFunctionMode):
         for one, _ in now:
             if not one.spot.given and one.keep and one.unchanged is unchanged:
                 several = isinstance(result, tuple | list)
-                self._keep(one, result[one.spot.part] if several else result)
+                self._note[one](result[one.spot.part] if several else result)
                 one.calls.append(self._paths.calls.get(one.spot.site.path, 0))
-
-    def _keep(self, one: Series, value: Any) -> None:
-        one.values.append(kept(value, graph=self._graph, copies=self._copies))
 
     def __exit__(self, *error: Any) -> None:
         self._chains.forget()
         super().__exit__(*error)  # type: ignore[no-untyped-call]  # torch's
 
+    def finish(self) -> None:
+        """Hand out what was read, when the run is over.
+
+        Raises:
+            RecordingError: the code wrote over some of it.
+        """
+        for one, noted in self._noted.items():
+            # nobody asks what the values of a run were that was ended early
+            witnesses = [None] * len(noted.values) if self._ends else noted.witnesses
+            one.take(noted.values, witnesses, graph=self._graph)
+        self._noted.clear()
+
     def times(self, site: Site) -> int:
         """How often the run came by a site."""
         return self.counts[key_of(site)]
-
-
-def kept(value: Any, *, graph: bool, copies: bool = False) -> Tensor:
-    """A value as it is kept.
-
-    Args:
-        value: a tensor, or a number.
-        graph: whether it is part of autograd's graph.
-        copies: whether the code may write over it.
-    """
-    if not isinstance(value, Tensor):
-        return torch.tensor(float(value))
-    if graph:
-        return value
-    if value.requires_grad:
-        value = value.detach()
-    made: Tensor = value.clone() if copies else value
-    return made
 
 
 def _given_changed(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import itertools
 import linecache
 import os
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -51,6 +53,11 @@ class Site:
         """
         number, instruction = self.chain[_own(self.chain)]
         return _CODES[number], instruction
+
+    @property
+    def codes(self) -> tuple[CodeType, ...]:
+        """The code of the calls that lead there."""
+        return tuple(_CODES[number] for number, _ in self.chain)
 
     @property
     def line(self) -> int:
@@ -99,16 +106,26 @@ def _own(chain: Chain) -> int:
     """The place of the innermost code that is no other library's: of the model, or around it."""
     codes = [_CODES[number] for number, _ in chain]
     # a library in which a forward stands has a part of the model
-    models = {_library(code) for code in codes if code.co_name == "forward"}
-    own = (n for n, code in enumerate(codes) if (_library(code) or None) in (None, *models))
+    models = {library_of(code) for code in codes if code.co_name == "forward"}
+    own = (n for n, code in enumerate(codes) if (library_of(code) or None) in (None, *models))
     return next(own, 0)
 
 
-def _library(code: CodeType) -> str:
+def library_of(code: CodeType) -> str:
     """The installed package to which code belongs; empty where it is none's."""
     parts = code.co_filename.split(os.sep)
     inside = [n for n, part in enumerate(parts) if part in ("site-packages", "dist-packages")]
     return parts[inside[-1] + 1] if inside and inside[-1] + 1 < len(parts) else ""
+
+
+def methods_of(kind: type[Any]) -> Iterator[FunctionType]:
+    """All methods that somebody wrote for a class, but the one that makes it."""
+    for base in kind.__mro__:
+        if base.__module__.startswith(("torch.", "builtins")):
+            continue
+        for value in vars(base).values():
+            if isinstance(value, FunctionType) and not value.__name__.startswith("__init"):
+                yield inspect.unwrap(value)
 
 
 _USERS: dict[int, bool] = {}

@@ -1,0 +1,121 @@
+"""What is kept of a run's values, and whether its code wrote over them after it had made them.
+
+A value is kept as the code made it, and not copied. The equation shows where a value that stands in
+it was written over since. For the others stands a witness: how often torch had counted a write to
+them; or a copy, where they can be written over behind torch's back.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def kept(value: Any, *, graph: bool) -> Tensor:
+    """A value as it is kept.
+
+    Args:
+        value: a tensor, or a number.
+        graph: whether it is part of autograd's graph.
+    """
+    if not isinstance(value, Tensor):
+        return torch.tensor(float(value))
+    return value if graph or not value.requires_grad else value.detach()
+
+
+def copied(value: Any) -> Any:
+    """A value that nobody can write over; of a tuple, of each part."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(copied, value))
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def witness(value: Any) -> Any:
+    """What tells later whether a value was written over; of a tuple, of each part.
+
+    It is the number of writes that torch has counted; a copy, where torch counts none.
+    """
+    if isinstance(value, (tuple, list)):
+        return tuple(map(witness, value))
+    if not isinstance(value, Tensor):
+        return None
+    return copied(value) if value.is_inference() else value._version
+
+
+_counted = operator.attrgetter("_version")
+
+
+class Noted:
+    """What a run makes at one place, one value after the other.
+
+    Attributes:
+        values: the values.
+        witnesses: of each what tells whether it was written over since.
+    """
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.witnesses: list[Any] = []
+
+    def noting(self, *, copies: bool, graph: bool) -> Callable[[Any], None]:
+        """A function that notes a value.
+
+        Args:
+            copies: whether copies are noted, as the code may write over what it makes.
+            graph: whether the values must be those that the code made.
+        """
+        keep, testify = self.values.append, self.witnesses.append
+
+        def note(value: Any) -> None:
+            keep(value)
+            try:
+                several = type(value) is tuple
+                testify(tuple(map(_counted, value)) if several else value._version)
+            except (AttributeError, RuntimeError):  # of a number, or in inference mode
+                testify(witness(value))
+
+        def note_copy(value: Any) -> None:
+            keep(copied(value))
+            testify(None)
+
+        def note_both(value: Any) -> None:
+            keep(value)
+            testify(copied(value))
+
+        return note if not copies else note_both if graph else note_copy
+
+
+def are_written_over(values: Sequence[Any], thens: Sequence[Any], *, alone: bool) -> bool:
+    """Whether some values are others than they were.
+
+    Args:
+        values: they.
+        thens: their witnesses.
+        alone: whether nothing else shows it.
+    """
+    try:
+        counted = [*map(_counted, values)] == thens
+    except (AttributeError, RuntimeError):  # of numbers, or in inference mode
+        counted = False
+    if not counted and any(map(_is_another, values, thens)):
+        return True
+    # numpy has its own way to a memory, which from then on keeps its size
+    return alone and any(
+        type(then) is int and not value.untyped_storage().resizable()
+        for value, then in zip(values, thens, strict=True)
+    )
+
+
+def _is_another(value: Any, then: Any) -> bool:
+    if isinstance(then, Tensor):
+        return value.shape != then.shape or not torch.equal(_as_bits(value), _as_bits(then))
+    return then is not None and value._version != then
+
+
+def _as_bits(value: Tensor) -> Tensor:
+    """No number is NaN, so that equal ones are equal."""
+    return value.detach().flatten().view(torch.uint8)

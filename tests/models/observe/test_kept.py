@@ -1,0 +1,167 @@
+"""What is recorded of a value is what it was when the code made it, whatever it does later."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import record, recording
+from grulens.errors import RecordingError
+from grulens.models.observe.behind import may_write_behind
+from tests.loops import INPUTS, UNITS, Loop
+
+
+class Spoilt(Loop):
+    """Writes over its reset gate after it has used it, where its input tells it to."""
+
+    def forward(self, x: Tensor, gates: list[Tensor] | None = None) -> Tensor:  # type: ignore[override]
+        h = x.new_zeros(len(x), UNITS)
+        for x_t in x.unbind(1):
+            a, b = self.x(x_t).chunk(3, 1), self.h(h).chunk(3, 1)
+            r, z = torch.sigmoid(a[0] + b[0]), torch.sigmoid(a[1] + b[1])
+            n = torch.tanh(a[2] + r * b[2])
+            h = (1 - z) * n + z * h
+            if gates is not None:
+                gates.append(r.clone())
+            if bool(x[0, 0, 0] > 0):
+                self.spoil(r)
+        return h
+
+    def spoil(self, r: Tensor) -> None:
+        r.detach().zero_()
+
+
+class ByView(Spoilt):
+    def spoil(self, r: Tensor) -> None:
+        r.detach().view(-1)[:3] = 0
+
+
+class ByData(Spoilt):
+    def spoil(self, r: Tensor) -> None:
+        r.data.zero_()
+
+
+class OtherData(Spoilt):
+    def spoil(self, r: Tensor) -> None:
+        r.data = torch.zeros_like(r)
+
+
+class ByNumpy(Spoilt):
+    def spoil(self, r: Tensor) -> None:
+        r.detach().numpy()[:] = 0
+
+
+class ByArray(Spoilt):
+    def spoil(self, r: Tensor) -> None:
+        np.asarray(r.detach())[:] = 0
+
+
+class ByStorage(Spoilt):
+    def spoil(self, r: Tensor) -> None:
+        r.detach().untyped_storage().fill_(0)
+
+
+class ByHelper(Spoilt):
+    def spoil(self, r: Tensor) -> None:
+        spoilt(r)
+
+
+def spoilt(r: Tensor) -> None:
+    r.data.zero_()
+
+
+class OutOfSight(Spoilt):
+    """Nothing of its own code names what is called."""
+
+    ways: ClassVar[dict[str, Any]] = {"to memory": Tensor.numpy}
+
+    def spoil(self, r: Tensor) -> None:
+        self.ways["to memory"](r.detach())[:] = 0
+
+
+COUNTED = [Spoilt, ByView]
+BEHIND = [ByData, OtherData, ByNumpy, ByArray, ByStorage, ByHelper]
+SPOILING = torch.linspace(0.1, 1, 2 * 4 * INPUTS).reshape(2, 4, INPUTS)
+CALM = -SPOILING
+
+
+def made(kind: type[Spoilt]) -> tuple[Spoilt, Tensor]:
+    """A model, and its reset gate as it was made where it is spoilt."""
+    torch.manual_seed(0)
+    model, gates = kind(), list[Tensor]()
+    with torch.no_grad():
+        model(SPOILING, gates)
+    return model, torch.stack(gates, 1)
+
+
+def in_a_block(model: nn.Module) -> Tensor:
+    with recording(model) as runs:
+        model(SPOILING)
+    found: Tensor = runs[0]["cell"].r
+    return found
+
+
+@pytest.mark.parametrize("kind", [*COUNTED, *BEHIND, OutOfSight])
+def test_what_is_written_over_as_in_the_first_run_was_copied(kind: type[Spoilt]) -> None:
+    model, expected = made(kind)
+    assert torch.equal(record(model, SPOILING)["cell"].r, expected)
+    assert torch.equal(record(model, SPOILING)["cell"].r, expected)
+    assert torch.equal(in_a_block(model), expected)
+
+
+@pytest.mark.parametrize("kind", BEHIND)
+def test_code_that_may_write_behind_torchs_back_has_copies_kept(kind: type[Spoilt]) -> None:
+    model, expected = made(kind)
+    assert may_write_behind(kind)
+    record(model, CALM)
+    assert torch.equal(record(model, SPOILING)["cell"].r, expected)
+    assert torch.equal(in_a_block(model), expected)
+    # with a graph no copy can stand for it
+    with pytest.raises(RecordingError, match=r"wrote over what it had made at line \d+ .*sigmoid"):
+        record(model, SPOILING, grad=True)
+
+
+@pytest.mark.parametrize("kind", [*COUNTED, OutOfSight])
+@pytest.mark.parametrize("grad", [False, True])
+def test_what_is_written_over_in_a_way_of_the_code_that_was_not_seen_is_refused(
+    kind: type[Spoilt], grad: bool
+) -> None:
+    model, expected = made(kind)
+    assert not may_write_behind(kind)
+    record(model, CALM)
+    with pytest.raises(RecordingError, match="record again, with this input, and copies are kept"):
+        record(model, SPOILING, grad=grad)
+    assert torch.equal(record(model, SPOILING)["cell"].r, expected)
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_the_same_in_a_block(kind: type[Spoilt]) -> None:
+    model, expected = made(kind)
+    record(model, CALM)
+    with pytest.raises(RecordingError, match="and copies are kept"):
+        in_a_block(model)
+    assert torch.equal(in_a_block(model), expected)
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_where_torch_counts_no_writes_copies_are_kept(kind: type[Spoilt]) -> None:
+    model, expected = made(kind)
+    record(model, CALM)
+    with torch.inference_mode():
+        assert torch.equal(record(model, SPOILING)["cell"].r, expected)
+
+
+def test_what_only_reads_the_memory_has_its_derivatives() -> None:
+    class Reads(Spoilt):
+        def spoil(self, r: Tensor) -> None:
+            assert float(r.detach().numpy().sum()) > 0
+
+    model, expected = made(Reads)
+    run = record(model, SPOILING, grad=True)
+    assert torch.equal(run["cell"].r, expected)
+    (by_r,) = torch.autograd.grad(run.output.sum(), run["cell"].r)
+    assert bool(by_r.any())
