@@ -35,7 +35,8 @@ from grulens.models.instrument.outermost import (
     stack,
 )
 from grulens.models.instrument.watch import Watch
-from grulens.models.observe.look import look_at
+from grulens.models.layers import not_observed
+from grulens.models.observe.look import Look, look_at
 from grulens.models.observe.reading import began
 from grulens.models.recording import NOT_SEEN, Recording
 from grulens.models.restore import added
@@ -71,6 +72,7 @@ class Block(Watch):
         self._outside: set[FrameType] = set()
         self._runs: dict[FrameType, Outermost] = {}
         self._ran: set[str] = set()
+        self._look: Look | None = None
         self._broken = False
 
     @property
@@ -128,7 +130,10 @@ class Block(Watch):
         ]
         if self.keep is not None and not self.recordings:
             names = ", ".join(name for all_ in self.names.values() for name in all_.values())
-            idle.append(f"no layer that was to be recorded ran in this block ({names})")
+            which = f" ({names})" if names else ""
+            idle.append(f"no layer that was to be recorded ran in this block{which}")
+            if not names and self._look is not None:
+                idle[-1] += f": {not_observed(self.model, self._look)}"
         if idle:
             warnings.warn("; ".join(idle), NothingRanWarning, stacklevel=4)
 
@@ -236,7 +241,8 @@ class Block(Watch):
         if not self.observed:
             known = tuple(self.modules.values())
             with here.unseen([self]):
-                self.learn(look_at(self.model, copied(call), name, known).forms)
+                self._look = look_at(self.model, copied(call), name, known)
+            self.learn(self._look.forms)
         observing = self.observe(lambda: run)
         if observing is None:
             return way(*args, **kwargs)

@@ -37,7 +37,7 @@ def same_numbers(value: Value) -> Value:
 
     It goes back through views, copies, casts, and through what is laid side by side and cut again.
     """
-    while (before := value.first or _before(value)) is not None:
+    while (before := value.first or numbers_of(value)) is not None:
         value = before
     return value
 
@@ -75,7 +75,8 @@ def _key(given: Any) -> Any:
     return f"{type(given).__name__} {given!r}"
 
 
-def _before(value: Value) -> Value | None:
+def numbers_of(value: Value) -> Value | None:
+    """The value of which another one is a view, a copy or a cast; None if it is none's."""
     node = value.node
     if node is None or node.in_place:
         return None

@@ -13,7 +13,15 @@ from typing import Any
 from torch import nn
 
 from grulens.cells.mix import GatedForm, Polynomial
-from grulens.models.observe.algebra import MADE_OF_NOTHING, bends, fits, made_of, same_numbers
+from grulens.models.observe.algebra import (
+    MADE_OF_NOTHING,
+    bends,
+    fits,
+    made_of,
+    numbers_of,
+    same_numbers,
+)
+from grulens.models.observe.axes import added_along
 from grulens.models.observe.carried import ancestors, as_one, way
 from grulens.models.observe.form import Spot
 from grulens.models.observe.sites import Site
@@ -24,7 +32,15 @@ STATE = "h_prev"
 
 
 class NoFormError(Exception):
-    """A state has no gated form; the message says why."""
+    """A state has no gated form; the message says why.
+
+    Attributes:
+        advice: what can be done, where that is more than can be done of any.
+    """
+
+    def __init__(self, why: str, advice: str = "") -> None:
+        super().__init__(why)
+        self.advice = advice
 
 
 @dataclass(eq=False)
@@ -115,6 +131,7 @@ class Mix:
             )
         self._check_gated(form)
         self._check_weights(form)
+        self._check_axes()
         return form
 
     def _check_gated(self, form: GatedForm) -> None:
@@ -163,6 +180,25 @@ class Mix:
         if len(read) == 2 and read[0] - read[1] and read[1] - read[0]:
             raise NoFormError(
                 "its steps read weights of their own: it goes through layers, and not through time"
+            )
+
+    def _check_axes(self) -> None:
+        """Raise if weights add up a state along its first axis alone: no rows stand there."""
+        if len(self.shape) != 2:
+            return
+        step = self.steps[-1]
+        made = [
+            node
+            for symbol in step.leaves
+            for node in ancestors(step.leaves[symbol], step.before.number + 1)
+            if any(self._depends(value, step) for value in node.values)
+        ]
+        along = added_along(made, self.shape)
+        if set(along) == {0}:
+            raise NoFormError(
+                f"weights add it up along its first axis ({along[0].site}) and never along its "
+                "last: it is laid out (unit, batch), and is read as (batch, unit)",
+                "Lay it out (batch, unit): h @ weight.T for weight @ h",
             )
 
     def _is_made(self, symbol: str) -> bool:
@@ -241,7 +277,7 @@ class Mix:
                     self.read = Spot(*self._place(node, step))
                     return Polynomial.of(STATE)
                 # an equal call may have been made before: this step's own is read
-                here = self._here(inner, step).node or node
+                here = self._here(given, step).node or node
                 found = made_of(here, lambda one: read(one, here))
                 if found is not None:
                     if not fits(inner.tensor, self.shape):
@@ -266,9 +302,15 @@ class Mix:
         return value
 
     def _here(self, value: Value, step: Step) -> Value:
-        """Of equal values the first one that is made in a step, if any is."""
-        every = (one for one in (value, *value.again) if one.node and self._is_in(one.node, step))
-        return next(every, value)
+        """The value whose numbers are read, as a step itself makes it, if it does.
+
+        Of equal values that is the one which the mix is given; else the first one in the step.
+        """
+        inner, own = self._inner(value), value
+        while own.shape.numel() == self.shape.numel() and (before := numbers_of(own)) is not None:
+            own = before
+        every = (own, inner, *inner.again)
+        return next((one for one in every if one.node and self._is_in(one.node, step)), inner)
 
     def _deep(self, total: Polynomial, step: Step) -> Polynomial:
         """A sum whose symbols are taken apart as far as sums and products go."""
@@ -297,7 +339,7 @@ class Mix:
             part = Polynomial.number(factor)
             for symbol in product:
                 value = step.leaves[symbol]
-                node = self._here(self._inner(value), step).node
+                node = self._here(value, step).node
                 inside = node is not None and (
                     node.number > step.after or node.function in MADE_OF_NOTHING
                 )
@@ -339,7 +381,7 @@ class Mix:
 
     def _spot(self, value: Value, by: Node | None, step: Step) -> Spot:
         """Where a value is read: where it is made, if that is in the step; else where it goes."""
-        inner = self._here(self._inner(value), step)
+        inner = self._here(value, step)
         if inner.node is not None and inner.node.number > step.after:
             return Spot(*self._place(inner.node, step), inner.part)
         if by is None:

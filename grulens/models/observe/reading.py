@@ -17,7 +17,7 @@ from grulens.errors import RecordingError
 from grulens.models.observe.form import Spot
 from grulens.models.observe.kept import Noted, are_written_over, kept
 from grulens.models.observe.paths import Paths
-from grulens.models.observe.sites import Chain, Chains, Site, innermost
+from grulens.models.observe.sites import Chain, Chains, Site, innermost, steps_of
 from grulens.models.observe.trace import name_of, writes
 
 Change = Callable[[int, Tensor], Tensor]
@@ -132,7 +132,11 @@ class Reading(TorchFunctionMode):
         self._names = {name for _, _, name in self._here}
         self._wanted: dict[Any, str] = {}
         """Names of the functions that stand at a site, as they were met; "" of all others."""
-        self._inner = {(name, *chain[0]) for _, chain, name in self._here}
+        self._inner = {
+            (name, chain[0][0], step)
+            for _, chain, name in self._here
+            for step in steps_of(*chain[0])
+        }
         self._left = {key_of(spot.site): spot.each * steps for spot, steps in (until or {}).items()}
         self._ends = bool(self._left)
         self.counts = Counter[Key]()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import torch
@@ -35,6 +35,8 @@ class Signals(Mix):
 
     gated: GatedForm | None = None
     """Its form, as soon as it is found."""
+    inside: Collection[int] = ()
+    """The calls by which a step makes it, by their ids."""
 
     def found(self) -> ObservedForm:
         """The observed cell.
@@ -45,6 +47,12 @@ class Signals(Mix):
         form = self.gated = self.form()
         step = self.steps[-1]
         output = self._output(form)
+        if output is not None and output[2] is None and form.candidate is not None:
+            output = None  # what a GRU's state is read through makes no cell state of it
+        self.inside = {id(node) for node in self._inside(step.node, step)}
+        if output is not None:
+            last = [one for one in self.series[output[0].site] if self._is_near(one, step)]
+            self.inside |= {id(node) for one in last for node in self._inside(one, step)}
         names = self._names(form, output is not None)
         signals = [self._signal(symbol, *names[symbol]) for symbol in names]
         if (reset := self._reset(form, output and output[0].site)) is not None:
@@ -73,6 +81,20 @@ class Signals(Mix):
         signals.append(Observed("h", "state", "state", place))
         by = Polynomial.number(1) if gate is None else Polynomial.of(gate.name)
         return replace(made, signals=tuple(signals), output=by * value, output_bend=bend)
+
+    def _inside(self, last: Node, step: Step) -> Iterator[Node]:
+        """The calls of a step out of which one is made, but for those that make other states."""
+        stack, seen = [last], {id(last)}
+        while stack:
+            node = stack.pop()
+            yield node
+            for value in node.values:
+                by = value.node
+                if by is None or id(by) in seen or not self._is_near(by, step):
+                    continue
+                if by.site not in self.states:
+                    seen.add(id(by))
+                    stack.append(by)
 
     def _others(self) -> Iterator[Observed]:
         """What a step makes that is one number for each of the state's."""
@@ -121,7 +143,9 @@ class Signals(Mix):
             share = "keeps the state at 1" if keeps else "takes the candidate at 1"
             if not keeps and not (1 - form.gate).equals(Polynomial.of(main)):
                 share = "stands in the share that is kept"
-            word = "forget gate" if has_output else "update gate"
+            word = "update gate"
+            if has_output:
+                z, word = ("f", "forget gate") if keeps else ("i", "input gate")
             if form.gate.symbols:
                 give(main, z, f"{word} ({share})", "keep" if keeps else "write")
             if len(form.candidate.symbols) == 1:
@@ -171,14 +195,14 @@ class Signals(Mix):
         if not spot.given:
             # equal calls make it again
             every = (inner, *inner.again)
-            again = [one for one in every if one.node and self._is_near(one.node, step)]
+            again = [one for one in every if one.node and id(one.node) in self.inside]
             also = {Spot(*self._place(one.node, step), one.part) for one in again if one.node}
             return replace(made, also=tuple(also - {spot}))
         also = {
             self._given(argument, node, step)
             for nodes in self.series.values()
             for node in nodes
-            if self._is_near(node, step)
+            if id(node) in self.inside
             for part, argument in enumerate(node.args)
             if isinstance(argument, Value) and self._inner(argument) is inner
         }

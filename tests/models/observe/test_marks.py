@@ -7,6 +7,7 @@ import inspect
 import linecache
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -538,3 +539,34 @@ def test_a_number_of_another_kind_makes_another_code(file: Path, read_by: list[s
     run = record(model, x)
     assert read_by == ["Reading", "Reading"]
     assert torch.equal(run.output, model(x))
+
+
+class Mapped(Stepped):
+    def forward(self, x: Tensor) -> Tensor:
+        self.h = x.new_zeros(len(x), 4)
+        return list(map(self.step, x.unbind(1)))[-1]
+
+    def step(self, x: Tensor) -> Tensor:
+        self.h = self.cell(x, self.h)
+        return self.h
+
+
+class Generated(Stepped):
+    def forward(self, x: Tensor) -> Tensor:
+        return list(self.states(x))[-1]
+
+    def states(self, x: Tensor) -> Iterator[Tensor]:
+        h = x.new_zeros(len(x), 4)
+        for now in x.unbind(1):
+            h = self.cell(now, h)
+            yield h
+
+
+@pytest.mark.parametrize("kind", [Mapped, Generated])
+def test_a_call_is_the_same_however_often_python_has_made_it(kind: type[nn.Module]) -> None:
+    model, x = kind(), torch.randn(2, 5, 3)
+    expected = model(x)
+    for _ in range(10):
+        assert torch.equal(record(model, x)["cell"].h[:, -1], expected)
+    edit = clamp("cell", "z", [0], value=0.5)
+    assert bool((record(model, x, edits=edit)["cell"].z[..., 0] == 0.5).all())

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grulens import clamp, layers, record
-from grulens.errors import LayerError, NoLayerError, UnsupportedLayerError
+from grulens import clamp, layers, record, recording
+from grulens.errors import LayerError, NoLayerError, NothingRanWarning, UnsupportedLayerError
 from tests.intact import Intact
 from tests.models.adapters.test_closed import quiet
 from tests.models.observe.zoo import (
@@ -314,3 +314,73 @@ def test_a_layer_whose_weights_are_looked_at_and_that_runs_is_recorded_alone() -
     run = record(Penalised(), torch.randn(2, 6, INPUT))
     assert list(run) == ["cell"]
     assert run["cell"].cell.kind == "GRU"
+
+
+class UnitsFirst(nn.Module):
+    """Its state is (unit, batch), as in a textbook of columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Parameter(torch.randn(2 * UNITS, INPUT)), nn.Linear(UNITS, 2 * UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(UNITS, len(x))
+        for now in x.unbind(1):
+            both = self.x @ now.T + self.product(h)
+            z, n = torch.sigmoid(both[:UNITS]), torch.tanh(both[UNITS:])
+            h = z * h + (1 - z) * n
+        return h.T
+
+    def product(self, h: Tensor) -> Tensor:
+        return self.h.weight @ h
+
+
+class Turned(UnitsFirst):
+    def product(self, h: Tensor) -> Tensor:
+        return F.linear(h.T, self.h.weight).T
+
+
+class Summing(UnitsFirst):
+    def product(self, h: Tensor) -> Tensor:
+        return torch.einsum("vu,ub->vb", self.h.weight, h)
+
+
+class Nodes(nn.Module):
+    """A weight beside the nodes of a graph, and one beside their channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph, self.both = nn.Parameter(torch.rand(3, 3)), nn.Linear(UNITS, 2 * UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(3, UNITS)
+        for now in x.unbind(1):
+            z, n = (self.both(self.graph @ h) + now.sum()).chunk(2, 1)
+            h = torch.sigmoid(z) * h + (1 - torch.sigmoid(z)) * torch.tanh(n)
+        return h
+
+
+@pytest.mark.parametrize("kind", [UnitsFirst, Turned, Summing])
+@pytest.mark.parametrize("rows", [2, UNITS])
+def test_a_state_that_is_laid_out_unit_by_batch_is_refused(
+    kind: type[nn.Module], rows: int
+) -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"laid out \(unit, batch\)") as error:
+        record(kind(), torch.randn(rows, 6, INPUT))
+    assert "Lay it out (batch, unit): h @ weight.T for weight @ h" in str(error.value)
+    assert "nearest" not in str(error.value)
+
+
+def test_the_nodes_of_a_graph_are_rows_though_a_weight_adds_them_up() -> None:
+    assert record(Nodes(), torch.randn(2, 6, INPUT))["cell"].shape == (3, 6, UNITS)
+
+
+def test_a_block_of_recording_says_what_is_refused_in_it() -> None:
+    model, x = Squared(), torch.randn(2, 6, INPUT)
+    with pytest.warns(NothingRanWarning) as warned, recording(model) as runs:
+        model(x)
+    assert runs == []
+    with pytest.raises(UnsupportedLayerError) as error:
+        record(model, x)
+    (said,) = warned
+    assert str(said.message) == f"no layer that was to be recorded ran in this block: {error.value}"

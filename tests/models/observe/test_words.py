@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,80 @@ def test_an_error_says_a_word_with_its_article() -> None:
     with pytest.raises(SignalError, match="is a MinimalCell and has no signal 'q'"):
         record(MinimalCell(), torch.randn(2, 6, INPUT), edits=[clamp("cell", "q", 0, value=0.0)])
     assert run["cell"].cell.kind == "MinimalCell"
+
+
+class TwoSums(nn.Module):
+    """The attention of RWKV without its bonus: two sums that decay alike, by equal expressions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decay, self.both = nn.Parameter(torch.rand(UNITS)), nn.Linear(INPUT, 2 * UNITS)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        a, b, above, below = zeros(x), zeros(x), [], []
+        for now in x.unbind(1):
+            k, v = self.both(now).chunk(2, 1)
+            a = torch.exp(-torch.exp(self.decay)) * a + torch.exp(k) * v
+            b = torch.exp(-torch.exp(self.decay)) * b + torch.exp(k)
+            above.append(a)
+            below.append(b)
+        return above, below
+
+
+def test_of_equal_expressions_each_state_has_its_own() -> None:
+    torch.manual_seed(0)
+    model, x = TwoSums(), torch.randn(2, 6, INPUT)
+    plain = record(model, x)
+    assert list(plain) == ["cell.a", "cell.b"]
+    first = inspect.getsourcelines(TwoSums.forward)[1] + 4
+    for number, layer in enumerate(plain.values()):
+        mine = [name for name in layer.cell.form.symbols if name != "v"]
+        assert [layer.cell.lines[name][0] for name in mine] == [
+            f"line {first + number} of test_words.py, exp"
+        ] * len(mine)
+        for name in layer.cell.form.symbols:
+            run = record(model, x, edits=[clamp(layer.name, name, 1, value=0.25, at=2)])
+            for other, states in zip(plain.values(), run.output, strict=True):
+                assert torch.equal(torch.stack(states, 1), other.h) is (other is not layer)
+
+
+def test_the_share_of_a_state_that_is_read_through_a_bend_is_called_as_a_grus() -> None:
+    class Decoder(Plain):
+        """Reads its own answer."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = answer = zeros(x)
+            for now in x.unbind(1):
+                both = self.x(now) + self.h(answer)
+                z, n = torch.sigmoid(both[:, :UNITS]), torch.tanh(both[:, UNITS : 2 * UNITS])
+                h = (1 - z) * h + z * n
+                answer = torch.tanh(h)
+            return h
+
+    model, x = Decoder(), torch.randn(2, 6, INPUT)
+    layer = record(model, x)["cell"]
+    assert layer.cell.equation == "h = (1 - z) h_prev + z n"
+    assert layer.cell.signal("z").words == "update gate (takes the candidate at 1)"
+    assert torch.equal(layer.h[:, -1], model(x))
+
+
+def test_a_gate_that_lets_the_candidate_in_is_an_lstms_input_gate() -> None:
+    class Coupled(Plain):
+        """An LSTM that forgets as much as it takes in."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(UNITS, UNITS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = c = zeros(x)
+            for now in x.unbind(1):
+                both = self.x(now) + self.h(h)
+                i, g = torch.sigmoid(both[:, :UNITS]), torch.tanh(both[:, UNITS : 2 * UNITS])
+                c = (1 - i) * c + i * g
+                h = torch.sigmoid(self.out(h)) * torch.tanh(c)
+            return h
+
+    layer = record(Coupled(), torch.randn(2, 6, INPUT))["cell"]
+    assert layer.cell.equation == "c = (1 - i) c_prev + i g; h = o tanh(c)"
+    assert layer.cell.signal("i").words == "input gate (takes the candidate at 1)"
