@@ -6,6 +6,7 @@ the state: h = a h_prev + b.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -123,8 +124,14 @@ class ObservedCell:
     @property
     def words(self) -> str:
         """The equation, and where the code makes its signals, in one line."""
-        made = [f"{name}: {where}" for name, (where, _) in self.lines.items() if name not in "hc"]
+        made = [_said(name, *line) for name, line in self.lines.items() if name not in "hc"]
         return "; ".join([*made, self.equation])
 
     def __repr__(self) -> str:
         return f"ObservedCell({self.kind}, hidden {self.hidden_size}, {self.equation})"
+
+
+def _said(name: str, where: str, text: str) -> str:
+    """Where the code makes a signal, with its expression where it has no name for it there."""
+    unnamed = bool(text) and re.fullmatch(r"b\d+", name)
+    return f"{name}: {text}, {where}" if unnamed else f"{name}: {where}"

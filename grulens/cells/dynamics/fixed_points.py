@@ -255,8 +255,9 @@ def _of_map(step: StepMap, x: Any, starts: Tensor) -> tuple[Standstill, Tensor, 
         raise CellError("an observed step has the input of its own run: leave x away")
     starts = starts.detach().to(step.like)
     if starts.dim() != 2 or starts.shape[1] != step.state_size:
+        words = f"{' and '.join(step.parts)} side by side" if len(step.parts) > 1 else "state"
         raise CellError(
-            f"starts must be (start, state) = (any, {step.state_size}), got {tuple(starts.shape)}"
+            f"starts must be (start, {words}) = (any, {step.state_size}), got {tuple(starts.shape)}"
         )
     if not bool(torch.isfinite(starts).all()):
         raise CellError("the starts must be finite")

@@ -25,8 +25,10 @@ class StepMap(ABC):
         state_size: numbers of one state.
         eps: rounding of the numbers that the step is made of, in their own dtype.
         like: a float64 tensor on the device where states belong.
+        parts: the names of what stands side by side in a state: h, or h and c.
     """
 
+    parts: tuple[str, ...] = ("h",)
     state_size: int
     eps: float
     like: Tensor

@@ -133,7 +133,7 @@ class Block(Watch):
             which = f" ({names})" if names else ""
             idle.append(f"no layer that was to be recorded ran in this block{which}")
             if not names and self._look is not None:
-                idle[-1] += f": {not_observed(self.model, self._look)}"
+                idle[-1] += f": {not_observed(self.model, self.found, self._look)}"
         if idle:
             warnings.warn("; ".join(idle), NothingRanWarning, stacklevel=4)
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from grulens.models.adapters.lookalike import STATE
 from grulens.models.observe.look import known_forms, looked
+from grulens.models.observe.observing import cell_of
 from grulens.models.observe.refused import NotFound
 from grulens.models.observe.sites import methods_of
 
@@ -113,10 +114,9 @@ def observed_in(model: nn.Module, known: Iterable[nn.Module]) -> tuple[Candidate
     known = tuple(known)
     if forms := known_forms(model, known):
         return tuple(
-            Candidate(
-                form.name, type(parts[form.path]).__name__, form.equation, f"observed: {form.words}"
-            )
+            Candidate(form.name, kind, form.equation, f"observed: {cell_of(form, kind).words}")
             for form in forms
+            for kind in [type(parts[form.path]).__name__]
         )
     found = candidates(model, known)
     refused = {one.name for one in refused_in(model)}

@@ -71,9 +71,6 @@ class Observed:
             made = ", made before the loop"
         return f"line {site.line} of {site.file}{made}"
 
-    def __str__(self) -> str:
-        return f"{self.name}: {self.where}"
-
 
 @dataclass(frozen=True, eq=False)
 class ObservedForm:
@@ -141,12 +138,3 @@ class ObservedForm:
             read = f"{self.output_bend}({name})" if self.output_bend else name
             lines.append(f"h = {GatedForm(self.output, Polynomial({})).said(read, order)}")
         return "; ".join(lines)
-
-    @property
-    def words(self) -> str:
-        """Where the signals stand in the code, and the equation."""
-        made = [str(signal) for signal in self.signals if signal.name not in ("h", "c")]
-        return "; ".join([*made, self.equation])
-
-    def __str__(self) -> str:
-        return self.words

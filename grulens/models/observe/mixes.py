@@ -281,6 +281,7 @@ class Mix:
                 found = made_of(here, lambda one: read(one, here))
                 if found is not None:
                     if not fits(inner.tensor, self.shape):
+                        self._check_rows(inner)
                         raise NoFormError(f"it is mixed in another shape, {tuple(inner.shape)}")
                     self.parts.add(id(here))
                     return found
@@ -362,6 +363,7 @@ class Mix:
         if (known := self._known(value, step)) is not None:
             return known
         if not fits(value.tensor, self.shape):
+            self._check_rows(value)
             raise NoFormError(
                 f"it is mixed with a value of shape {tuple(value.shape)}, which is not one number "
                 f"for each of its own {tuple(self.shape)}"
@@ -371,6 +373,15 @@ class Mix:
         self.spots[symbol] = spot
         step.leaves[symbol] = value
         return symbol
+
+    def _check_rows(self, value: Value) -> None:
+        """Raise if a value is of a step that has another number of rows."""
+        if value.shape[1:] == self.shape[1:]:
+            raise NoFormError(
+                f"its steps have {value.shape[0]} rows and {self.shape[0]}: rows end or begin on "
+                "the way, so that none is followed from the first step to the last",
+                "Keep the rows where they are, with a mask: h = torch.where(mask, new, h)",
+            )
 
     def _note(self, symbol: str, value: Value, by: Node | None, step: Step) -> None:
         """Note by whom the state before is read."""

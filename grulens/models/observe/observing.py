@@ -132,7 +132,9 @@ class Observing:
         if copies and self.graph:
             raise RecordingError(
                 "the code of an observed cell writes over its values in place, so no derivative by "
-                "them is left after the run: record with grad=False"
+                "them is left after the run. Without derivatives it is recorded (grad=False); for "
+                "them let its code make new values: h = z * h for h.mul_(z) or h *= z, torch.where "
+                "for h[mask] = ..., torch.stack for out[:, t] = h"
             )
         until = {form.state: ENOUGH for form in self.forms.values()} if self.nudged else None
         self.reading = self._mode = Reading(
@@ -307,7 +309,7 @@ class Observing:
             after, before = series[form.carried].values, series[BEFORE].values
             # a step that does not begin where the last one ended begins another run of the lines
             cuts = [0, *(i for i in range(1, steps) if not _equal(after[i - 1], before[i])), steps]
-            _check_begins(form, cuts[1:-1], before, series[form.carried].calls)
+            _check_begins(form, cuts[1:-1], after, before, series[form.carried].calls)
             found[name] = [self._segment(form, slice(*cut)) for cut in pairwise(cuts)]
         return found
 
@@ -349,7 +351,11 @@ def _check(form: ObservedForm, segment: ObservedSegment, start: int) -> None:
 
 
 def _check_begins(
-    form: ObservedForm, begins: Sequence[int], before: Sequence[Tensor], calls: Sequence[int]
+    form: ObservedForm,
+    begins: Sequence[int],
+    after: Sequence[Tensor],
+    before: Sequence[Tensor],
+    calls: Sequence[int],
 ) -> None:
     """Raise unless steps that do not follow on the last one begin another sequence.
 
@@ -358,12 +364,30 @@ def _check_begins(
     """
     for step in begins:
         given = calls[step] != calls[step - 1]
-        if not (given or _equal(before[step], before[0]) or not bool(before[step].any())):
+        if given or _equal(before[step], before[0]) or not bool(before[step].any()):
+            continue
+        if gone := _gone(after[step - 1], before[step]):
+            which = f"row {gone[0]}" if len(gone) == 1 else f"rows {', '.join(map(str, gone))}"
             raise RecordingError(
-                f"layer {form.name!r} does not begin step {step} with the state after step "
-                f"{step - 1}, nor with a first one: its code takes another way between them, which "
-                f"is no part of {form.equation}"
+                f"{which} of layer {form.name!r} end with step {step - 1}: its code goes on with "
+                f"{len(before[step])} of {len(after[step - 1])} rows. Keep the rows where they "
+                "are, with a mask: h = torch.where(mask, new, h)"
             )
+        raise RecordingError(
+            f"layer {form.name!r} does not begin step {step} with the state after step "
+            f"{step - 1}, nor with a first one: its code takes another way between them, which is "
+            f"no part of {form.equation}"
+        )
+
+
+def _gone(after: Tensor, before: Tensor) -> list[int]:
+    """The rows of a state which the next step has not got any more, where it has all others."""
+    same = after.dim() == before.dim() > 1 and after.shape[1:] == before.shape[1:]
+    if not same or len(before) >= len(after):
+        return []
+    alike = (after[None] == before[:, None]).flatten(2).all(2)
+    left: list[int] = (~alike.any(0)).nonzero().flatten().tolist()
+    return left if bool(alike.any(1).all()) else []
 
 
 def _nudged(step: int, value: Tensor) -> Tensor:

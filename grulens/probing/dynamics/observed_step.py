@@ -8,9 +8,11 @@ on a copy of the model in float64.
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from os.path import basename
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ from grulens.models.observe.look import known_forms
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading import BEGAN, Enough, Reading, Series, began
 from grulens.models.observe.segment import full_value
+from grulens.models.observe.sites import is_users
 from grulens.models.observe.slope import check_rows, pulled
 from grulens.models.observed import ObservedLayer
 from grulens.models.record import record
@@ -85,6 +88,7 @@ class ObservedStep(StepMap):
         self.state_size, self.eps = cell.state_size, torch.finfo(layer.state.dtype).eps
         self.like = torch.empty(0, dtype=torch.double, device=layer.state.device)
         self._model, self._form, self._run_of, self._names = model, form, run_of, cell.states
+        self.parts = cell.states
         # with two states a candidate is one of c alone
         alone = cell.is_convex and cell.carried == "h"
         self._candidate = cell.form.candidate if alone else None
@@ -288,7 +292,7 @@ def _step(
         try:
             made = step.after(before.expand(2, -1))
         except Exception as error:  # whatever the user's own code says of such an input
-            why.append(str(error) or shown(error))
+            why.append(_failed(error, rows, 2))
             continue
         off = float((made - after).abs().max())
         if off > step.eps**0.5 * max(1.0, float(after.abs().max())):
@@ -299,16 +303,24 @@ def _step(
         except RecordingError:
             raise
         except Exception as error:  # a number of rows that is written into the user's own code
-            why.append(str(error) or shown(error))
+            why.append(_failed(error, rows, 4))
             continue
         return step
     raise RecordingError(
         f"a step of layer {layer.name!r} cannot be run on its own: with row {row} repeated, in "
-        f"float64, the model does not run as it did ({'; '.join(dict.fromkeys(why))}). It must "
+        f"float64, the model does not run as it did ({why[0]}). It must "
         "run with any number of rows that do not act on each other, draw no random numbers (use "
         "the mean of what it draws), make nothing that is float32 by name, and carry no state "
         "from an earlier call (reset it)"
     )
+
+
+def _failed(error: Exception, rows: int, count: int) -> str:
+    """What a model's own code says of another number of rows, and where."""
+    frames = traceback.walk_tb(error.__traceback__)
+    own = [(line, frame.f_code) for frame, line in frames if is_users(frame.f_code)]
+    where = "".join(f"line {line} of {basename(code.co_filename)}: " for line, code in own[-1:])
+    return f"its code fails with {count} rows in place of {rows}: {where}{error or shown(error)}"
 
 
 def _run(

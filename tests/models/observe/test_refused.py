@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from grulens import clamp, layers, record, recording
-from grulens.errors import LayerError, NoLayerError, NothingRanWarning, UnsupportedLayerError
+from grulens.errors import (
+    LayerError,
+    NoLayerError,
+    NothingRanWarning,
+    RecordingError,
+    UnsupportedLayerError,
+)
 from tests.intact import Intact
 from tests.models.adapters.test_closed import quiet
 from tests.models.observe.zoo import (
@@ -384,3 +390,27 @@ def test_a_block_of_recording_says_what_is_refused_in_it() -> None:
         record(model, x)
     (said,) = warned
     assert str(said.message) == f"no layer that was to be recorded ran in this block: {error.value}"
+
+
+class Ending(Plain):
+    """Goes on with the first rows, where the last ones have ended."""
+
+    def forward(self, x: Tensor, lengths: list[int]) -> Tensor:
+        h = zeros(x)
+        for t in range(x.shape[1]):
+            count = sum(length > t for length in lengths)
+            h = self.step(x[:count, t], h[:count])
+        return h
+
+
+def test_rows_that_end_are_named_and_a_mask_is_advised() -> None:
+    model, x = Ending(), torch.randn(4, 6, INPUT)
+    advice = r"Keep the rows where they are, with a mask: h = torch.where\(mask, new, h\)"
+    with pytest.raises(UnsupportedLayerError, match=f"4 rows and 2: rows end(.|\n)*{advice}"):
+        record(model, x, [6, 6, 4, 2])
+    model = Ending()
+    record(model, x, [6, 6, 6, 6])
+    with pytest.raises(
+        RecordingError, match=rf"rows 2, 3 of layer 'cell' end with step 3.* 2 of 4 .*{advice}"
+    ):
+        record(model, x, [6, 6, 4, 4])

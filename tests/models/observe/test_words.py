@@ -178,6 +178,7 @@ def test_of_equal_expressions_each_state_has_its_own() -> None:
     plain = record(model, x)
     assert list(plain) == ["cell.a", "cell.b"]
     first = inspect.getsourcelines(TwoSums.forward)[1] + 4
+    assert f"b2: torch.exp(k), line {first} of test_words.py, exp" in plain["cell.a"].form
     for number, layer in enumerate(plain.values()):
         mine = [name for name in layer.cell.form.symbols if name != "v"]
         assert [layer.cell.lines[name][0] for name in mine] == [

@@ -240,3 +240,25 @@ def test_fixed_points_are_saved_with_their_derivatives(tmp_path: Any) -> None:
         find_fixed_points(again.cell, starts=torch.zeros(1, UNITS), progress=False)
     with pytest.raises(CellError, match="known at the saved states alone"):
         unstable_directions(again.cell, again.states[-1] + 1)
+
+
+def test_code_that_takes_one_number_of_rows_is_said_with_its_line() -> None:
+    class Graph(Loop):
+        def forward(self, x: Tensor, edges: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward((edges @ x.flatten(1)).reshape_as(x))
+
+    with pytest.raises(RecordingError) as error:
+        observed_step(Graph(), inputs(), torch.rand(3, 3))
+    found = str(error.value)
+    assert "its code fails with 2 rows in place of 3: line " in found
+    assert " of test_observed_step.py: mat1 and mat2 shapes cannot be multiplied" in found
+    assert found.count("mat1") == 1
+
+
+def test_starts_of_two_states_are_asked_for_side_by_side() -> None:
+    step = observed_step(loops.LSTM(), inputs())
+    h, c = torch.zeros(2, 3, UNITS)
+    words = rf"\(start, h and c side by side\) = \(any, {2 * UNITS}\), got \(3, {UNITS}\)"
+    with pytest.raises(CellError, match=words):
+        find_fixed_points(step, starts=h)
+    assert find_fixed_points(step, starts=torch.cat([h, c], 1), progress=False).states.shape[1]
