@@ -30,8 +30,8 @@ from grulens.models.observe.candidates import (
     observed_in,
     refused_in,
 )
+from grulens.models.observe.finding.refused import said
 from grulens.models.observe.look import Look
-from grulens.models.observe.refused import said
 from grulens.models.restore.parametrized import only_looked_at
 from grulens.tables import html_table
 

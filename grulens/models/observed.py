@@ -12,7 +12,7 @@ from torch import Tensor
 from grulens.cells.observed import ObservedCell
 from grulens.errors import PositionError, SignalError, shown
 from grulens.models.derivative import Recorded
-from grulens.models.observe.segment import BEFORE, ObservedSegment
+from grulens.models.observe.reading.segment import BEFORE, ObservedSegment
 from grulens.models.recording import LayerRecording
 from grulens.models.restore.interrupts import grads
 

@@ -18,7 +18,7 @@ from grulens.models.call.calls import Calls
 from grulens.models.call.segment import Segment
 from grulens.models.derivative import Recorded
 from grulens.models.layers import article
-from grulens.models.observe.segment import ObservedSegment
+from grulens.models.observe.reading.segment import ObservedSegment
 from grulens.models.restore.interrupts import grads
 from grulens.tables import html_table
 

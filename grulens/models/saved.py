@@ -21,7 +21,7 @@ from grulens.cells.observed import ObservedCell
 from grulens.errors import FileError
 from grulens.models.adapters.closed import Closed
 from grulens.models.call.segment import Segment
-from grulens.models.observe.segment import BEFORE, ObservedSegment
+from grulens.models.observe.reading.segment import BEFORE, ObservedSegment
 from grulens.results import Result
 
 EDITED = "ran with an edit: save the unedited run, and the edits by to_dict()"

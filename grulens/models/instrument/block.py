@@ -37,7 +37,7 @@ from grulens.models.instrument.outermost import (
 from grulens.models.instrument.watch import Watch
 from grulens.models.layers import not_observed
 from grulens.models.observe.look import Look, look_at
-from grulens.models.observe.reading import began
+from grulens.models.observe.reading.reading import began
 from grulens.models.recording import NOT_SEEN, Recording
 from grulens.models.restore import added
 

@@ -23,7 +23,7 @@ from grulens.models.instrument.tap import Tap
 from grulens.models.instrument.watch import Watch
 from grulens.models.instrument.watchable import Watchable
 from grulens.models.observe.candidates import has_unopened
-from grulens.models.observe.reading import began
+from grulens.models.observe.reading.reading import began
 from grulens.models.recording import Recording
 from grulens.models.restore.compiler import eagerly
 from grulens.models.restore.interrupts import Uninterrupted, grads

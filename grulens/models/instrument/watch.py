@@ -28,7 +28,7 @@ from grulens.models.instrument.reads import Reads
 from grulens.models.instrument.watchable import Watchable
 from grulens.models.instrument.watched import Watched
 from grulens.models.observe.look import forget
-from grulens.models.observe.observing import Observing
+from grulens.models.observe.reading.observing import Observing
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.versions import version

@@ -14,7 +14,7 @@ from grulens.models.call.place import EditLike
 from grulens.models.instrument.watchable import Watchable
 from grulens.models.layers import check_layer, check_signal, named, not_opened
 from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.observing import cell_of
+from grulens.models.observe.reading.observing import cell_of
 
 
 class Watched:

@@ -17,9 +17,9 @@ from typing import Any
 from torch import nn
 
 from grulens.models.adapters.lookalike import STATE
+from grulens.models.observe.finding.refused import NotFound
 from grulens.models.observe.look import known_forms, looked
-from grulens.models.observe.observing import cell_of
-from grulens.models.observe.refused import NotFound
+from grulens.models.observe.reading.observing import cell_of
 from grulens.models.observe.sites import methods_of
 
 _BACK = {"JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"}

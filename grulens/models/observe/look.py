@@ -12,12 +12,12 @@ from torch import nn
 
 from grulens.errors import RecordingError
 from grulens.models.observe.behind import may_write_behind
-from grulens.models.observe.find import find
+from grulens.models.observe.finding.find import find
+from grulens.models.observe.finding.refused import NotFound, by_step
 from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.observing import Observing, cell_of
 from grulens.models.observe.paths import Paths
-from grulens.models.observe.reading import BEGAN, Enough, began
-from grulens.models.observe.refused import NotFound, by_step
+from grulens.models.observe.reading.observing import Observing, cell_of
+from grulens.models.observe.reading.reading import BEGAN, Enough, began
 from grulens.models.observe.trace import Trace
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.untouched import untouched

@@ -28,10 +28,10 @@ from grulens.models.call.invocation import Given, arguments, fresh, way_in
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.look import known_forms
 from grulens.models.observe.paths import Paths
-from grulens.models.observe.reading import BEGAN, Enough, Reading, Series, began
-from grulens.models.observe.segment import full_value
+from grulens.models.observe.reading.reading import BEGAN, Enough, Reading, Series, began
+from grulens.models.observe.reading.segment import full_value
+from grulens.models.observe.reading.slope import check_rows, pulled
 from grulens.models.observe.sites import is_users
-from grulens.models.observe.slope import check_rows, pulled
 from grulens.models.observed import ObservedLayer
 from grulens.models.record import record
 from grulens.models.restore.compiler import eagerly

@@ -8,7 +8,7 @@ from grulens.arguments import Integer, Rows
 from grulens.cells.dynamics.jacobian import Jacobian, jacobian
 from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov, spectrum
 from grulens.errors import CellError, PositionError, RecordingError, shown
-from grulens.models.observe.slope import slope, slopes
+from grulens.models.observe.reading.slope import slope, slopes
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions

@@ -20,7 +20,7 @@ from grulens.cells.dynamics.jacobian import Matrices, Slopes
 from grulens.cells.memory.flow import gains, product
 from grulens.errors import CellError, PositionError, RecordingError, SignalError, shown
 from grulens.job import Job, tell
-from grulens.models.observe.slope import slopes
+from grulens.models.observe.reading.slope import slopes
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from grulens.cells.mix import Polynomial
-from grulens.models.observe.algebra import bends, made_of, same_numbers
+from grulens.models.observe.finding.algebra import bends, made_of, same_numbers
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from grulens.errors import RecordingError
-from grulens.models.observe.segment import BEFORE, ObservedSegment
+from grulens.models.observe.reading.segment import BEFORE, ObservedSegment
 
 MEMORY = 2**28
 """Bytes of the directions that go back through a step side by side."""

@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from grulens.models.observe.algebra import alike
 from grulens.models.observe.behind import names_behind
-from grulens.models.observe.carried import carried
+from grulens.models.observe.finding.algebra import alike
+from grulens.models.observe.finding.carried import carried
+from grulens.models.observe.finding.mixes import NoFormError
+from grulens.models.observe.finding.refused import NotFound, Remade, from_elsewhere, nearest
+from grulens.models.observe.finding.signals import Signals
 from grulens.models.observe.form import Observed, ObservedForm, Spot
-from grulens.models.observe.mixes import NoFormError
-from grulens.models.observe.refused import NotFound, Remade, from_elsewhere, nearest
-from grulens.models.observe.signals import Signals
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Trace
 

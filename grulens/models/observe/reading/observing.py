@@ -17,10 +17,10 @@ from grulens.cells.observed import ObservedCell
 from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.observe.form import Observed, ObservedForm, Spot
-from grulens.models.observe.marks import Marks
 from grulens.models.observe.paths import Paths
-from grulens.models.observe.reading import BEGAN, Change, Reading, Series
-from grulens.models.observe.segment import BEFORE, MIX, READ, ObservedSegment
+from grulens.models.observe.reading.marks import Marks
+from grulens.models.observe.reading.reading import BEGAN, Change, Reading, Series
+from grulens.models.observe.reading.segment import BEFORE, MIX, READ, ObservedSegment
 from grulens.models.restore.interrupts import grads
 
 ENOUGH = 4

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from grulens.cells.mix import GatedForm, Polynomial
-from grulens.models.observe.algebra import (
+from grulens.models.observe.finding.algebra import (
     MADE_OF_NOTHING,
     bends,
     fits,
@@ -21,8 +21,8 @@ from grulens.models.observe.algebra import (
     numbers_of,
     same_numbers,
 )
-from grulens.models.observe.axes import added_along
-from grulens.models.observe.carried import ancestors, as_one, way
+from grulens.models.observe.finding.axes import added_along
+from grulens.models.observe.finding.carried import ancestors, as_one, way
 from grulens.models.observe.form import Spot
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value

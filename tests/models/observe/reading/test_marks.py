@@ -21,9 +21,9 @@ from torch.overrides import TorchFunctionMode
 
 from grulens import clamp, record, recording
 from grulens.errors import RecordingError
-from grulens.models.observe.marks import Marks
 from grulens.models.observe.paths import Paths
-from grulens.models.observe.reading import BEGAN, Reading
+from grulens.models.observe.reading.marks import Marks
+from grulens.models.observe.reading.reading import BEGAN, Reading
 
 
 class Plain(nn.Module):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from grulens.models.observe.algebra import bends, made_of, same_numbers
-from grulens.models.observe.carried import ancestors, as_one, parents
+from grulens.models.observe.finding.algebra import bends, made_of, same_numbers
+from grulens.models.observe.finding.carried import ancestors, as_one, parents
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
 

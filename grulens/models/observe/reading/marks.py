@@ -20,9 +20,9 @@ from torch._C import _len_torch_function_stack
 from torch.overrides import _get_current_function_mode_stack
 
 from grulens.errors import RecordingError
-from grulens.models.observe.kept import Noted
-from grulens.models.observe.marked import Place, Role, calls_torchs, copy_of, forward_of
-from grulens.models.observe.reading import Key, Reading, Series, key_of
+from grulens.models.observe.reading.kept import Noted
+from grulens.models.observe.reading.marked import Place, Role, calls_torchs, copy_of, forward_of
+from grulens.models.observe.reading.reading import Key, Reading, Series, key_of
 from grulens.models.observe.sites import Chain, Chains, Site, innermost
 from grulens.models.observe.trace import Trace
 from grulens.models.restore import added

@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from grulens.errors import RecordingError
 from grulens.models.observe.form import Spot
-from grulens.models.observe.kept import Noted, are_written_over, kept
 from grulens.models.observe.paths import Paths
+from grulens.models.observe.reading.kept import Noted, are_written_over, kept
 from grulens.models.observe.sites import Chain, Chains, Site, innermost, steps_of
 from grulens.models.observe.trace import name_of, writes
 

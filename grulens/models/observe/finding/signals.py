@@ -15,10 +15,10 @@ import torch
 
 from grulens.cells.cell import Role
 from grulens.cells.mix import GatedForm, Polynomial
-from grulens.models.observe.algebra import RANGES, bends, fits, made_of, same_numbers
-from grulens.models.observe.carried import ancestors, as_one, parents
+from grulens.models.observe.finding.algebra import RANGES, bends, fits, made_of, same_numbers
+from grulens.models.observe.finding.carried import ancestors, as_one, parents
+from grulens.models.observe.finding.mixes import STATE, Mix, Step
 from grulens.models.observe.form import Observed, ObservedForm, Spot
-from grulens.models.observe.mixes import STATE, Mix, Step
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
 

@@ -1,0 +1,1 @@
+"""Finding the gates in what a run made: its sums and products, taken apart."""
