@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -35,8 +35,6 @@ class Signals(Mix):
 
     gated: GatedForm | None = None
     """Its form, as soon as it is found."""
-    inside: Collection[int] = ()
-    """The calls by which a step makes it, by their ids."""
 
     def found(self) -> ObservedForm:
         """The observed cell.
@@ -49,10 +47,6 @@ class Signals(Mix):
         output = self._output(form)
         if output is not None and output[2] is None and form.candidate is not None:
             output = None  # what a GRU's state is read through makes no cell state of it
-        self.inside = {id(node) for node in self._inside(step.node, step)}
-        if output is not None:
-            last = [one for one in self.series[output[0].site] if self._is_near(one, step)]
-            self.inside |= {id(node) for one in last for node in self._inside(one, step)}
         names = self._names(form, output is not None)
         signals = [self._signal(symbol, *names[symbol]) for symbol in names]
         if (reset := self._reset(form, output and output[0].site)) is not None:
@@ -95,6 +89,15 @@ class Signals(Mix):
                 if by.site not in self.states:
                     seen.add(id(by))
                     stack.append(by)
+
+    def _elsewhere(self, step: Step) -> set[int]:
+        """The calls by which a step makes other states, and not this one."""
+        found = set[int]()
+        for site in self.states:
+            for last in self.series[site]:
+                if self._is_near(last, step):
+                    found |= {id(node) for node in self._inside(last, step)}
+        return found - {id(node) for node in self._inside(step.node, step)}
 
     def _others(self) -> Iterator[Observed]:
         """What a step makes that is one number for each of the state's."""
@@ -195,14 +198,17 @@ class Signals(Mix):
         if not spot.given:
             # equal calls make it again
             every = (inner, *inner.again)
-            again = [one for one in every if one.node and id(one.node) in self.inside]
+            again = [one for one in every if one.node and self._is_near(one.node, step)]
+            if len(again) > 1:
+                elsewhere = self._elsewhere(step)
+                again = [one for one in again if id(one.node) not in elsewhere]
             also = {Spot(*self._place(one.node, step), one.part) for one in again if one.node}
             return replace(made, also=tuple(also - {spot}))
         also = {
             self._given(argument, node, step)
             for nodes in self.series.values()
             for node in nodes
-            if id(node) in self.inside
+            if self._is_near(node, step)
             for part, argument in enumerate(node.args)
             if isinstance(argument, Value) and self._inner(argument) is inner
         }
