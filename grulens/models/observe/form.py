@@ -50,6 +50,7 @@ class Observed:
         low: its least value, as far as the function says it.
         high: its largest one.
         also: where else a value that is made before the loop goes in the step.
+        late: whether it is made in the step before the one that uses it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Observed:
     low: float = -float("inf")
     high: float = float("inf")
     also: tuple[Spot, ...] = ()
+    late: bool = False
 
     @property
     def where(self) -> str:
@@ -68,7 +70,7 @@ class Observed:
         site = self.spot.site
         made = f", {self.bend}" if self.bend else ""
         if self.spot.given:
-            made = ", made before the loop"
+            made = ", made in the step before" if self.late else ", made before the loop"
         return f"line {site.line} of {site.file}{made}"
 
 

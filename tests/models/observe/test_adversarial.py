@@ -358,3 +358,79 @@ def test_a_mask_is_no_part_of_true() -> None:
         with pytest.raises(EditError, match="'m' of layer 'cell' is true or false"):
             record(model, x, edits=[edit])
     assert torch.equal(record(model, x)["cell"].h, layer.h)
+
+
+class LateReset(Cunning):
+    """The reset gate of a step is made at the end of the one before."""
+
+    def forward(self, x: Tensor) -> Any:
+        h, r, states, resets = zeros(x), zeros(x) + 0.5, [], []
+        for now in x.unbind(1):
+            z, _ = self.gates(now, h)
+            resets.append(r)
+            n = torch.tanh(self.x(now)[:, UNITS : 2 * UNITS] + r * self.h(h)[:, :UNITS])
+            h = z * h + (1 - z) * n
+            states.append(h)
+            r = torch.sigmoid(self.h(h)[:, -UNITS:])
+        return states, {"r": resets}
+
+
+class LateGate(Cunning):
+    """The same of the update gate."""
+
+    def forward(self, x: Tensor) -> Any:
+        h, z, states, gates = zeros(x), zeros(x) + 0.5, [], []
+        for now in x.unbind(1):
+            h = z * h + (1 - z) * self.gates(now, h)[1]
+            states.append(h)
+            gates.append(z)
+            z = self.gates(now, h)[0]
+        return states, {"z": gates}
+
+
+class LateOutput(Cunning):
+    """The same of the output gate of an LSTM."""
+
+    def forward(self, x: Tensor) -> Any:
+        h, c, o, states, gates = zeros(x), zeros(x), zeros(x) + 0.5, [], []
+        for now in x.unbind(1):
+            f, g = self.gates(now, h)
+            c = f * c + self.x(now)[:, :UNITS].sigmoid() * g
+            h = o * torch.tanh(c)
+            states.append(h)
+            gates.append(o)
+            o = torch.sigmoid(self.h(h)[:, -UNITS:])
+        return states, {"o": gates}
+
+
+class Spiking(Cunning):
+    """A leaky membrane that a spike sets back to zero."""
+
+    def forward(self, x: Tensor) -> Any:
+        v, spike, states, spikes = zeros(x), zeros(x), [], []
+        for now in x.unbind(1):
+            v = 0.9 * v * (1 - spike) + self.x(now)[:, :UNITS] + self.h(spike)[:, :UNITS]
+            states.append(v)
+            spikes.append(spike)
+            spike = (v > 0.2).float()
+        return states, {"spike": spikes}
+
+
+@pytest.mark.parametrize("kind", [LateReset, LateGate, LateOutput, Spiking])
+def test_a_gate_that_the_step_before_has_made_is_read_where_it_is_used(
+    kind: type[nn.Module],
+) -> None:
+    model = made(kind)
+    run = record(model, X)
+    (layer,) = run.values()
+    with torch.no_grad():
+        states, gates = model(X)
+    assert torch.equal(layer.h, torch.stack(states, 1))
+    ((name, series),) = gates.items()
+    assert torch.equal(layer.signal(name), torch.stack(series, 1))
+    assert layer.cell.lines[name][0].endswith("made in the step before")
+    edited = record(model, X, edits=[clamp(layer.name, name, 1, value=0.0, at=slice(2, 4))])
+    (layer,) = edited.values()
+    assert not layer.signal(name)[:, 2:4, 1].any()
+    assert torch.equal(layer.h, torch.stack(edited.output[0], 1))
+    assert not torch.equal(layer.h, torch.stack(states, 1))

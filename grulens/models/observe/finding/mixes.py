@@ -393,7 +393,7 @@ class Mix:
     def _spot(self, value: Value, by: Node | None, step: Step) -> Spot:
         """Where a value is read: where it is made, if that is in the step; else where it goes."""
         inner = self._here(value, step)
-        if inner.node is not None and inner.node.number > step.after:
+        if inner.node is not None and self._is_timely(inner.node, by, step):
             return Spot(*self._place(inner.node, step), inner.part)
         if by is None:
             raise NoFormError("it does not depend on the state before")
@@ -425,6 +425,13 @@ class Mix:
         states = self.series[self.site]
         then = states[step.index + 1].number if step.index + 1 < len(states) else None
         return step.after < node.number and (then is None or node.number < then)
+
+    def _is_timely(self, node: Node, by: Node | None, step: Step) -> bool:
+        """Whether a call is one of the step that uses it, and not made by the one before for it."""
+        if node.number <= step.after:
+            return False
+        # in the first step it stands before its use, or it is none of that
+        return by is None or self.series[node.site][0].number < self.series[by.site][0].number
 
     def _is_in(self, node: Node, step: Step) -> bool:
         return step.after < node.number <= step.node.number

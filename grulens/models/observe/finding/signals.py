@@ -191,10 +191,11 @@ class Signals(Mix):
 
     def _signal(self, symbol: str, name: str, words: str, role: Role) -> Observed:
         step, spot = self.steps[-1], self.spots[symbol]
-        made = _observed(name, words, role, spot, step.leaves[symbol])
+        leaf = step.leaves[symbol]
+        made = self._dated(_observed(name, words, role, spot, leaf), leaf)
         if self._is_mask(symbol):
             made = replace(made, low=0.0, high=1.0, words=self._of_mask(symbol, words))
-        inner = self._inner(step.leaves[symbol])
+        inner = self._inner(leaf)
         if not spot.given:
             # equal calls make it again
             every = (inner, *inner.again)
@@ -271,10 +272,8 @@ class Signals(Mix):
                         continue
                     if not fits(inner.tensor, self.shape) or inner.shape.numel() == 1:
                         continue
-                    return _observed(
-                        "r", "reset gate", "reset",
-                        Spot(*self._place(inner.node, step), inner.part), inner
-                    )  # fmt: skip
+                    spot = self._used(value, inner, node, step)
+                    return self._dated(_observed("r", "reset gate", "reset", spot, inner), inner)
         return None
 
     def _output(self, form: GatedForm) -> tuple[Spot, float, Observed | None, str] | None:
@@ -336,14 +335,26 @@ class Signals(Mix):
                     continue
                 if not fits(shut.tensor, self.shape) or not self._opens(shut, state):
                     continue
-                spot = Spot(*self._place(made, step), shut.part)
-                read = _observed("o", "output gate", "read", spot, shut)
+                spot = self._used(gate, shut, node, step)
+                read = self._dated(_observed("o", "output gate", "read", spot, shut), shut)
                 return Spot(*self._place(node, step)), 1.0, read, bend
         if node.function in ("tanh", "relu", "softsign", "elu") and node.results:
             inner = same_numbers(next(iter(node.values)))
             if inner.node is state:
                 return Spot(*self._place(node, step)), 1.0, None, node.function
         return None
+
+    def _dated(self, made: Observed, value: Value) -> Observed:
+        """A signal with what is known of when its value is made."""
+        node, first = same_numbers(value).node, self.series[self.site][0].number
+        return replace(made, late=made.spot.given and node is not None and node.number > first)
+
+    def _used(self, value: Value, inner: Value, by: Node, step: Step) -> Spot:
+        """Where a gate is read: where a step makes it; where it is used, if that is a later one."""
+        assert inner.node is not None, "what no call has made is no gate"
+        if self._is_timely(inner.node, by, step):
+            return Spot(*self._place(inner.node, step), inner.part)
+        return self._given(value, by, step)
 
     def _opens(self, gate: Value, state: Node) -> bool:
         """Whether a value may be the output gate of a state: a matrix of that is not in it."""
