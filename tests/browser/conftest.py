@@ -1,20 +1,23 @@
 """A real JupyterLab and a real Notebook 7 in a real browser: what no mock can stand in for.
 
-One server shows both; a browser a module; every test gets its own page and kernel. The browser's
-resolver knows no host but this one, so everything here is also a test of working offline.
+One server shows both; a browser a module. A test's cells are its own; the page and the kernel they
+run in are those of the test before, emptied, unless that failed or this one asks for fresh ones: to
+load JupyterLab and to import torch takes longer than most tests do. The browser's resolver knows
+no host but this one, so everything here is also a test of working offline.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import nbformat
 import pytest
 
-from tests.browser.jupyter import Notebook, Server, chromium, serve
+from tests.browser.jupyter import Notebook, Server, chromium, notebook_of, serve
 
+_passed = pytest.StashKey[bool]()
 _names = (f"t{i}.ipynb" for i in itertools.count())
 
 
@@ -38,27 +41,60 @@ def flavour(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def kept(server: Server, browser: Any) -> Iterator[dict[str, Notebook]]:
+    """The notebook in each front end that the next test of this file may write over."""
+    notebooks: dict[str, Notebook] = {}
+    yield notebooks
+    for notebook in notebooks.values():
+        notebook.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test has passed: what a failed one leaves, no other test gets."""
+    report = yield
+    item.stash[_passed] = report.passed
+    return report
+
+
 Open = Callable[..., Notebook]
 
 
 @pytest.fixture
-def open_notebook(server: Server, browser: Any, flavour: str) -> Iterator[Open]:
-    """Open a notebook with the given cells; at the end, no page may have raised an error."""
+def open_notebook(
+    server: Server,
+    browser: Any,
+    flavour: str,
+    kept: dict[str, Notebook],
+    request: pytest.FixtureRequest,
+) -> Iterator[Open]:
+    """Open a notebook with the given cells; at the end, no page may have raised an error.
+
+    `fresh` is a page and a kernel of its own, which no other test gets; so is what is opened by its
+    path, or after another one.
+    """
     opened: list[Notebook] = []
 
-    def open_(*cells: str, path: str | None = None, **options: Any) -> Notebook:
+    def open_(*cells: str, path: str | None = None, fresh: bool = False) -> Notebook:
+        keep = not (path or fresh or opened)
+        if keep and (last := kept.pop(flavour, None)):
+            opened.append(last)
+            last.rewrite(cells)
+            return last
         if path is None:
             path = next(_names)
-            made = nbformat.v4.new_notebook(
-                cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-                metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-            )
-            nbformat.write(made, server.root / path)
-        opened.append(Notebook(server, browser, flavour, path, **options))
+            nbformat.write(notebook_of(cells), server.root / path)
+        opened.append(Notebook(server, browser, flavour, path, keep=keep))
         return opened[-1]
 
     yield open_
     errors = [error for notebook in opened for error in notebook.errors]
     for notebook in opened:
-        notebook.close()
+        if notebook.keep and not errors and request.node.stash[_passed]:
+            kept[flavour] = notebook
+        else:
+            notebook.close()
     assert not errors

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,20 @@ def _warm():
 _warm()
 del _warm
 """
+# What a kernel forgets before the next test's cells: names, outputs, widgets. Modules stay loaded.
+EMPTY = """
+def _empty():
+    from ipywidgets import Widget
+    from ipywidgets.widgets.widget import _instances
+    from grulens.widgets.session.panel import Panel
+    for panel in [one for one in list(_instances.values()) if isinstance(one, Panel)]:
+        panel.close()
+    Widget.close_all()
+    get_ipython().reset()
+_empty()
+print("emptied")
+"""
+VIEWPORT = {"width": 1200, "height": 900}
 # how long anything may take on a machine that does other things too; nothing waits for it to pass
 PATIENCE = 60
 FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -119,7 +133,7 @@ def serve(folder: Path) -> Iterator[Server]:
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out, cwd=root)
         try:
-            wait_until(lambda: answers(made, process, log), 60, "the Jupyter server")
+            wait_until(lambda: answers(made, process, log), 2 * PATIENCE, "the Jupyter server")
             yield made
         finally:
             process.send_signal(signal.SIGTERM)
@@ -186,17 +200,28 @@ def chromium() -> Iterator[Any]:
         made.close()
 
 
+def notebook_of(cells: Iterable[str]) -> Any:
+    """A notebook of these cells, nothing of it run."""
+    return nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+
+
 class Notebook:
     """A notebook open in a page, with its kernel.
 
     Attributes:
+        keep: whether another test may write its own cells over it.
         page: playwright's page.
         errors: what the page raised, without what is known of Notebook 7.
         outside: the requests that left this machine, or tried to.
     """
 
-    def __init__(self, server: Server, browser: Any, flavour: str, path: str, **options: Any):
-        self.server, self.flavour, self.path = server, flavour, path
+    def __init__(
+        self, server: Server, browser: Any, flavour: str, path: str, *, keep: bool = False
+    ) -> None:
+        self.server, self.flavour, self.path, self.keep = server, flavour, path, keep
         kernel = {
             "path": path,
             "kernel": {"name": "python3"},
@@ -205,7 +230,7 @@ class Notebook:
         }
         # before the page asks for it: it finds the kernel under its own path
         server.ask("api/sessions", "POST", kernel)
-        self.page = browser.new_page(viewport={"width": 1200, "height": 900}, **options)
+        self.page = browser.new_page(viewport=VIEWPORT)
         self.page.set_default_timeout(1000 * PATIENCE)
         self.errors: list[str] = []
         self.outside: list[str] = []
@@ -230,6 +255,21 @@ class Notebook:
         self.page.wait_for_function(f"window.jupyterapp && {PANEL}", timeout=1000 * PATIENCE)
         self.page.evaluate("window.jupyterapp.restored.then(() => null)")
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+        self.ready()
+
+    def rewrite(self, cells: Iterable[str]) -> None:
+        """Put other cells in place of those here; page and kernel begin as if they were new."""
+        if self._themed:
+            self.theme("light")
+            self._themed = False
+        said = self.kernel(EMPTY)
+        assert said.endswith("emptied"), said
+        self.page.mouse.move(0, 0)
+        self.page.set_viewport_size(VIEWPORT)
+        self.page.evaluate(f"made => {PANEL}.context.model.fromJSON(made)", notebook_of(cells))
+        figures = 'globalThis[Symbol.for("grulens.bokehjs")]?.scope.Bokeh?.documents.length'
+        self.page.wait_for_function(f"!({figures})")
+        self.outside.clear()
         self.ready()
 
     def ready(self) -> None:

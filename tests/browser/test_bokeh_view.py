@@ -109,7 +109,7 @@ def until_pixels(locator: Any, like: np.ndarray, *, equal: bool) -> np.ndarray:
 
 
 def test_both_ways(open_notebook: Any) -> None:
-    notebook = open_notebook(PLOT + "view")
+    notebook = open_notebook(PLOT + "view", fresh=True)
     notebook.run_all()
     figure = shown(notebook)
     page = notebook.page
@@ -222,7 +222,7 @@ def test_nothing_grows(open_notebook: Any) -> None:
     assert (notebook.kernel(widgets), documents(notebook)) == ("2", 1)  # the view and its layout
     roots = f"{SHARED}.scope.Bokeh.index.roots.length"
     before = notebook.page.evaluate(roots)
-    for _ in range(20):
+    for _ in range(6):
         notebook.run_cell(1)
     shown(notebook, 1)
     # they go after the new one is there; that none comes back shows when all has been said
@@ -263,7 +263,7 @@ slider.on_change("value", fails)
 
 
 def test_reload_restart_move_and_a_second_tab(open_notebook: Any) -> None:
-    notebook = open_notebook(PLOT + "view", "1 + 1")
+    notebook = open_notebook(PLOT + "view", "1 + 1", fresh=True)
     notebook.run_all()
     shown(notebook)
     notebook.save()
@@ -440,7 +440,7 @@ def test_the_last_picture_stays(open_notebook: Any) -> None:
     still = """view = BokehView(column(plot, slider), text=lambda: "a plot",
                  still=lambda: f"<p>the picture at {slider.value}</p>")"""
     make = PLOT.replace(PLOT[PLOT.index("view =") :].strip(), still)
-    notebook = open_notebook(make + "view")
+    notebook = open_notebook(make + "view", fresh=True)
     notebook.run_all()
     shown(notebook)
     picture = notebook.page.locator(".grulens-still")

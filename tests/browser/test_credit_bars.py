@@ -21,7 +21,7 @@ panel
 """
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("flavour", "theme"), [("lab", "light"), ("notebook", "dark")])
 def test_a_tap_selects_the_step_and_the_lens_is_a_click_away(
     open_notebook: Any, theme: str
 ) -> None:

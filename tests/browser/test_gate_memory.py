@@ -36,10 +36,10 @@ def test_attention_by_mouse_and_keyboard(open_notebook: Any) -> None:
     page.get_by_role("spinbutton", name="state after step").fill("7")
     page.keyboard.press("Tab")
     notebook.until("print(session.step)", "7")
-    page.get_by_text("the state after step 7").wait_for()
+    page.get_by_role("status").filter(has_text="the state after step 7").wait_for()
     page.get_by_role("combobox", name="weigh toward").select_option("(")
     page.get_by_role("figure", name="weights by query and key: toward “(” · rnn.l0").wait_for()
-    page.get_by_text("toward “(” (all 192 units)").wait_for()
+    page.get_by_role("status").filter(has_text="toward “(” (all 192 units)").wait_for()
     notebook.theme("dark")
     notebook.screenshot("memory-toward", of=notebook.cell(0))
 

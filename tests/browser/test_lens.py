@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled, until
+
 pytestmark = pytest.mark.browser
 
 TEXT = 'def greet(name):\n    """Say hello to the person."""\n    print(name)\n'
@@ -28,7 +30,7 @@ def lens(open_notebook: Any) -> Any:
     notebook = open_notebook(SETUP)
     notebook.run_all()
     notebook.page.locator(".grulens-panel canvas").first.wait_for()
-    notebook.page.wait_for_timeout(500)
+    settled(picture(notebook))
     return notebook
 
 
@@ -41,23 +43,21 @@ def slider(notebook: Any, gate: str) -> Any:
     return notebook.page.locator(f".grulens-signal-{gate} .noUi-handle:visible").first
 
 
-def changed(notebook: Any, before: bytes, seconds: float = 10) -> bytes:
-    """The picture once it is another than `before`."""
-    for _ in range(int(seconds * 10)):
-        now: bytes = picture(notebook).screenshot()
-        if now != before:
-            return now
-        notebook.page.wait_for_timeout(100)
-    raise AssertionError("the picture stayed as it was")
+def changed(notebook: Any, before: bytes) -> bytes:
+    """The picture once it is another than `before`, and stands still."""
+    shown = picture(notebook)
+    until(notebook.page, lambda: shown.screenshot() != before, "another picture")
+    return settled(shown)
 
 
 def spot(notebook: Any, figure: int, x: float, y: float) -> tuple[float, float]:
-    """Where on the page a point of a figure lies, in pixels; figures count from the top."""
+    """Where on the page a point of a figure lies, in pixels; those seen count from the top."""
     left, top = notebook.page.evaluate(
         """([at, x, y]) => {
           const doc = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents[0];
           const tops = [...doc.all_models].filter((model) => model.type === "Figure")
             .map((model) => doc.views_manager.find_one(model))
+            .filter((view) => view.el.getBoundingClientRect().width)
             .sort((a, b) => a.el.getBoundingClientRect().top - b.el.getBoundingClientRect().top);
           const view = tops[at], box = view.el.getBoundingClientRect();
           const { x_scale, y_scale } = view.frame;
@@ -98,7 +98,6 @@ def test_a_slider_moves_the_picture_and_the_switch_brings_the_baseline_back(lens
     switch = lens.page.locator(".grulens-line input[type=checkbox]")
     switch.click()
     lens.until("print(session.edited is session.baseline)", "True")
-    lens.page.wait_for_timeout(500)
     assert float(lens.kernel(MOVED)) == 0
     back = changed(lens, edited)
     switch.click()
@@ -227,13 +226,9 @@ def test_training_goes_on_under_an_open_lens(open_notebook: Any) -> None:
     notebook.until("print(torch.equal(session.baseline.output, model(*session.args)))", "True")
 
 
-def painted_anew(notebook: Any, old: list[str], seconds: float = 10) -> None:
+def painted_anew(notebook: Any, old: list[str]) -> None:
     """Wait until the figures show something else."""
-    for _ in range(int(seconds * 10)):
-        if canvases(picture(notebook)) != old:
-            return
-        notebook.page.wait_for_timeout(100)
-    raise AssertionError("the picture stayed as it was")
+    until(notebook.page, lambda: canvases(picture(notebook)) != old, "another picture")
 
 
 WORDS = """
@@ -301,7 +296,7 @@ lens
 """
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("flavour", "theme"), [("lab", "light"), ("notebook", "dark")])
 def test_what_must_be_known_is_seen_in_both_themes(open_notebook: Any, theme: str) -> None:
     notebook = open_notebook(SHAPED)
     notebook.run_all()
@@ -353,12 +348,18 @@ def test_two_displays_are_equal_and_rerunning_leaves_nothing(open_notebook: Any)
     views.nth(3).locator(".slick-row").first.wait_for()
     documents = 'globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents.length'
     first, shown = notebook.kernel(counts), notebook.page.evaluate(documents)
+    settled(views.nth(0))
+    before = canvases(views.nth(0))
+    assert len(before) > 3
     notebook.kernel("session.units = (137,); lens.gates.controls.sliders['z'].value = 0.5")
-    notebook.page.wait_for_timeout(1000)
-    one, other = (canvases(views.nth(i)) for i in (0, 2))
-    assert len(one) > 3
-    assert one == other
-    for _ in range(8):
+    painted_anew(notebook, before)
+
+    def equal() -> bool:
+        one, other = (canvases(views.nth(i)) for i in (0, 2))
+        return one == other != before
+
+    until(notebook.page, equal, "two displays that show the same")
+    for _ in range(3):
         notebook.run_cell(0)
         notebook.run_cell(1)
     assert notebook.kernel(counts) == first
@@ -388,14 +389,15 @@ def test_a_hostile_token_is_text(open_notebook: Any) -> None:
     notebook.run_all()
     notebook.page.locator(".grulens-panel canvas").first.wait_for()
     picture(notebook).scroll_into_view_if_needed()
+    settled(picture(notebook))
     notebook.page.mouse.move(*spot(notebook, 0, 2, 2))
-    notebook.page.wait_for_timeout(800)
+    notebook.page.locator(".bk-Tooltip:visible").get_by_text("x␣onerror").wait_for()
     assert notebook.page.evaluate("window.hacked") is None
     assert notebook.page.locator("img[src='x']").count() == 0
     assert not notebook.outside
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("flavour", "theme"), [("lab", "light"), ("notebook", "dark")])
 def test_it_is_drawn_in_both_themes_and_when_narrow(lens: Any, theme: str) -> None:
     lens.kernel(
         "session.units = (137, 115); session.times = tuple(range(28, 60));"
@@ -404,22 +406,23 @@ def test_it_is_drawn_in_both_themes_and_when_narrow(lens: Any, theme: str) -> No
     )
     lens.theme(theme)
     lens.page.set_viewport_size({"width": 1330, "height": 2100})
-    lens.page.wait_for_timeout(800)
     shown = lens.page.locator(".grulens-panel").first
+    settled(shown)
     lens.screenshot(f"lens-{theme}", of=shown)
     if theme == "light" and lens.flavour == "lab" and os.environ.get("GRULENS_README_SHOT"):
         shots = Path(__file__).parent / "shots"
         docs = Path(__file__).parents[2] / "docs"
         shutil.copy(shots / "lens-light-lab.png", docs / "lens.png")
     lens.page.set_viewport_size({"width": 868, "height": 2300})
-    lens.page.wait_for_timeout(400)
+    settled(shown)
     # what stands beside the notebook is of one width
     beside = 868 - round(shown.bounding_box()["width"])
     lens.page.set_viewport_size({"width": beside + 500, "height": 2300})
-    lens.page.wait_for_timeout(800)
+    fits = "e => e.scrollWidth <= e.clientWidth + 1"
+    until(lens.page, lambda: shown.evaluate(fits), "nothing that sticks out at the side")
+    settled(shown)
+    assert shown.evaluate(fits)
     lens.screenshot(f"lens-{theme}-narrow", of=shown)
-    width = shown.evaluate("e => [e.scrollWidth, e.clientWidth]")
-    assert width[0] <= width[1] + 1, "nothing sticks out at the side"
 
 
 def test_the_table_measures_effects_at_a_click(lens: Any) -> None:
@@ -432,8 +435,7 @@ def test_the_table_measures_effects_at_a_click(lens: Any) -> None:
     effect = page.locator(".slick-header-column", has_text="effect").first
     effect.wait_for()
     effect.click()  # falling
-    page.wait_for_timeout(500)
-    top = int(page.locator(".slick-row").first.locator(".slick-cell").first.inner_text())
-    strongest = "print(int(lens.table.to_frame()['effect'].idxmax()))"
-    assert str(top) == lens.kernel(strongest)
+    strongest = lens.kernel("print(int(lens.table.to_frame()['effect'].idxmax()))")
+    top = page.locator(".slick-row").first.locator(".slick-cell").first
+    until(page, lambda: top.inner_text().strip() == strongest, "the strongest unit at the top")
     assert button.inner_text().strip() == "measure effects"

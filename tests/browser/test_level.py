@@ -19,7 +19,7 @@ CELL = """model = torch.nn.GRU(3, 8, batch_first=True)
 lens = grulens.Lens(model, torch.randn(1, 6, 3))
 made.append(weakref.ref(model))
 """
-RUNS = 6
+RUNS = 4
 #: What is left of the runs before the last: a page may hold one more for a moment.
 SPARE = 1
 #: Bytes a run may leave: JupyterLab's own note of each comm, and what the engine has compiled.
@@ -84,7 +84,7 @@ def memory(session: Any) -> tuple[int, int]:
     ("flavour", "end"), [("lab", "lens"), ("notebook", "display(lens)")], indirect=["flavour"]
 )
 def test_a_cell_that_runs_again_and_again(open_notebook: Any, end: str) -> None:
-    notebook = open_notebook(SETUP, CELL + end)
+    notebook = open_notebook(SETUP, CELL + end, fresh=True)
     page = notebook.page
     session = page.context.new_cdp_session(page)
     notebook.run_cell(0)
@@ -120,7 +120,7 @@ def test_a_closed_lens_leaves_the_page(open_notebook: Any) -> None:
 
 
 def test_after_a_restart_a_slider_says_that_the_kernel_is_gone(open_notebook: Any) -> None:
-    notebook = open_notebook(SETUP, CELL + "lens")
+    notebook = open_notebook(SETUP, CELL + "lens", fresh=True)
     notebook.run_all()
     page = notebook.page
     page.wait_for_function(DRAWN, arg=1)

@@ -22,7 +22,7 @@ traced = grulens.trace_patch(model, encode(text), encode(other), "rnn.l0",
 """
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("flavour", "theme"), [("lab", "light"), ("notebook", "dark")])
 def test_figures_have_names_and_the_chart_is_dragged_to_the_rest(
     open_notebook: Any, theme: str
 ) -> None:
@@ -98,7 +98,7 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("flavour", "theme"), [("lab", "light"), ("notebook", "dark")])
 def test_each_kind_of_result_is_drawn(open_notebook: Any, theme: str) -> None:
     options = dict.fromkeys(("portrait", "flow", "interactions", "decomposition"), ", tokens=text")
     options["decomposition"] += ", output=5"

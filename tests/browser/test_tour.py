@@ -20,18 +20,15 @@ STILL = (
 )
 
 
-@pytest.fixture
-def opened(open_notebook: Any, server: Any, flavour: str) -> Any:
+def test_the_tour_runs_its_lens_answers_and_its_last_picture_needs_no_kernel(
+    open_notebook: Any, server: Any, flavour: str
+) -> None:
     path = f"{flavour}-{NAME}"
     shutil.copy(tour(), server.root / path)
-    notebook = open_notebook(path=path)
-    notebook.page.set_viewport_size({"width": 1300, "height": 1000})
-    notebook.run_all()
-    return notebook
-
-
-def test_the_tour_runs_and_its_lens_answers(opened: Any) -> None:
+    opened = open_notebook(path=path)
     page = opened.page
+    page.set_viewport_size({"width": 1300, "height": 1000})
+    opened.run_all()
     errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0
     panel = page.locator(".grulens-panel").first
@@ -56,14 +53,13 @@ def test_the_tour_runs_and_its_lens_answers(opened: Any) -> None:
     until(page, lambda: view.screenshot() != edited, "the picture without the edit")
     opened.screenshot("tour")
 
-
-def test_the_last_picture_is_there_without_a_kernel(opened: Any, open_notebook: Any) -> None:
     opened.kernel("lens.session.units = (42,)")
     # the page asks for a new picture once nothing moves
-    opened.page.wait_for_function(f"{STILL}?.includes('unit 42')")
+    page.wait_for_function(f"{STILL}?.includes('unit 42')")
     opened.save()
-    for session in opened.server.ask("api/sessions"):
-        opened.server.ask(f"api/sessions/{session['id']}", "DELETE")
+    for session in server.ask("api/sessions"):
+        if session["path"] == path:
+            server.ask(f"api/sessions/{session['id']}", "DELETE")
     again = open_notebook(path=opened.path)
     still = again.page.locator(".grulens-still img").first
     still.wait_for()
