@@ -177,7 +177,7 @@ def _form(layer: LayerRecording) -> str:
         return ""
     return (
         f"<details><summary>observed: <code>{escape(layer.cell.equation)}</code></summary>"
-        f"<pre>{escape(lines)}</pre></details>"
+        f'<pre class="grulens-lines">{escape(lines)}</pre></details>'
     )
 
 

@@ -22,6 +22,15 @@ lens = grulens.Lens(net, x)
 session = lens.session
 lens
 """
+# where the time axis begins in what is seen of steps: their units, their names, their answers
+EDGES = """() => {
+  const doc = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents[0];
+  return [...doc.all_models]
+    .filter((model) => model.type === "Figure" && /step|token/.test(model.name))
+    .map((model) => doc.views_manager.find_one(model))
+    .filter((view) => view.el.getBoundingClientRect().width)
+    .map((view) => view.el.getBoundingClientRect().left + view.frame.bbox.left);
+}"""
 MOVED = "print(float(session.divergence.abs().sum()) > 0)"
 SAME = """
 exec(session.code(), ran := dict(globals()))
@@ -61,6 +70,11 @@ def test_its_equation_is_read_and_its_gates_move(
     says(notebook, notebook.kernel("print(session.now.cell.equation)"))
     page.locator(".grulens-code summary").first.click()
     says(notebook, line)
+    # what is wider than the screen is scrolled to, and not cut off
+    assert page.locator(".grulens-lines").evaluate(
+        "el => el.getBoundingClientRect().right <= "
+        "el.closest('.grulens-panel').getBoundingClientRect().right"
+    )
     notebook.kernel("session.units = (1,)")
     page.locator(f".grulens-signal-{gate} .noUi-handle:visible").first.focus()
     for _ in range(4):
@@ -74,6 +88,9 @@ def test_its_equation_is_read_and_its_gates_move(
     if name == "conv":
         says(notebook, "state of unit 1 set to 0 · channel 0 at (0, 1)")
     settled(page.locator(".grulens-bokeh").first)
+    edges = page.evaluate(EDGES)
+    assert len(edges) == 3
+    assert max(edges) - min(edges) < 1, "steps stand under each other, however long a name is"
     notebook.screenshot(f"observed-{name}")
     page.get_by_role("button", name="undo").click()
     notebook.until("print(len(session.slots))", "1")

@@ -67,8 +67,10 @@ class Site:
 
     @property
     def file(self) -> str:
-        """The name of the file, without its folder."""
-        return os.path.basename(self.code[0].co_filename)
+        """The name of the file, without its folder; of a notebook's cell no number of IPython's."""
+        folder, name = os.path.split(self.code[0].co_filename)
+        in_notebook = os.path.basename(folder).startswith("ipykernel_")
+        return "a notebook cell" if in_notebook else name
 
     @property
     def text(self) -> str:

@@ -305,8 +305,9 @@ def _one(
     names = ", ".join(repr(heard.names[m]) for m in linears)
     if isinstance(recording[layer], ObservedLayer):
         # it may as well be one of those that the cell is made of: they read the state before
+        reads, gives = ("reads", "it gives") if len(linears) == 1 else ("read", "they give")
         raise ReadoutError(
-            f"{names} reads layer {layer!r}, which was observed, and what it gives is not the "
+            f"{names} {reads} layer {layer!r}, which was observed, and what {gives} is not the "
             "model's output; give head=..., a function from (..., unit) to (..., class)"
         )
     last = list(heard.inputs)[-1]

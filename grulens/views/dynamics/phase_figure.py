@@ -103,7 +103,13 @@ class PhaseFigure:
         self.mapper = LinearColorMapper(palette=COLORS["state"], low=0, high=1)
         # one ticker for good: BokehJS goes on drawing one that was replaced
         self.bar: Any = ColorBar(
-            color_mapper=self.mapper, width=12, title="", ticker=FixedTicker(ticks=[])
+            color_mapper=self.mapper,
+            width=12,
+            title="",
+            ticker=FixedTicker(ticks=[]),
+            title_text_font_size="12px",
+            title_text_font_style="normal",
+            major_label_text_font_size="11px",
         )
         self.entries: dict[str, LegendItem] = {}
         self.root: Any = frame(

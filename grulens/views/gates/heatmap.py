@@ -157,6 +157,10 @@ class Heatmap:
         """
         self._ends = ends or raster.scale(signal, values)
         self._labels = labels
+        # no line for what has no name
+        lines = self._lines if tokens is not None else self._lines[1:]
+        if self._read.tooltips != lines:
+            self._read.tooltips = lines
         self._values, self._units, self._mask, self._tokens = values, units, mask, tokens
         fit(self.y_range, values.shape[0], downwards=True)
         fit(self.x_range, values.shape[1])
@@ -230,7 +234,9 @@ class Heatmap:
             "value": hover.VALUE,
         }
         args = {"image": self.image, "rows": self.rows, "cells": self.columns}
-        root.add_tools(hover.hover(picture, codes, args, {"step": across, "unit": down}))
+        self._read = hover.hover(picture, codes, args, {"step": across, "unit": down})
+        root.add_tools(self._read)
+        self._lines: Any = self._read.tooltips
         return root
 
     def _paint(self, x0: float | int, x1: float | int, y0: float | int, y1: float | int) -> None:

@@ -61,6 +61,8 @@ if (d.column_block[0] != 1 || cells.data.white[i] != white) return "";
 let width;
 try { width = plot.inner_width } catch { return "" }
 const room = Math.floor((width / (plot.x_range.end - plot.x_range.start) + 0.2) / 6.6);
+// numbers are on the axis above, too: where one of them has no room beside the next, none is here
+if (d.numbered[0] && room <= `${d.steps[0] - 1}`.length) return "";
 const letters = [...(cells.data.token[i] ?? "")];
 const wide = letters.map((c) => c > "\u2e7f" && c < "\ufb00" ? 2 : 1);
 if (wide.reduce((a, b) => a + b, 0) <= room) return letters.join("");
@@ -207,6 +209,7 @@ class TokenStrip:
             "x": left,
             "dw": right - left,
             "name": self._name,
+            "numbered": self._tokens is None,
         }
         self.image.data = {"image": [drawn], **{name: [value] for name, value in one.items()}}
 

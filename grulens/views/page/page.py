@@ -145,15 +145,15 @@ def page(
         step = time - 1 if mask is None else int(np.flatnonzero(mask)[-1])
     if divergence is not None:
         chart.update(divergence, measure=measure, mask=mask if len(divergence) == time else None)
-        outputs = [chart.root]
+        outputs = [*chart.roots]
     if before is not None and after is not None and len(labels):
         chart.show_step(step, labels[step], before[step], after[step], quantity=quantity)
-        outputs = [chart.root]
+        outputs = [*chart.roots]
     elif values is not None:
         chart.update_values(
             *values, mask=mask if len(values[0]) == time else None, quantity=quantity
         )
-        outputs = [chart.root]
+        outputs = [*chart.roots]
     top = before.shape[1] if before is not None else 0
     answers = _answers(labels, before, after)
 
@@ -261,6 +261,6 @@ def _answers(labels: Sequence[Sequence[object]], before: Any, after: Any) -> Col
 
 
 def _head(title: str, edits: Sequence[str], about: str) -> str:
-    known = f'<pre style="white-space:pre-wrap">{escape(about)}</pre>' if about else ""
+    known = f'<pre style="overflow-x:auto">{escape(about)}</pre>' if about else ""
     lines = "".join(f"<li><code>{escape(line)}</code></li>" for line in edits)
     return f"<h2>{escape(title)}</h2>{known}" + (f"edits<ul>{lines}</ul>" if lines else "")

@@ -40,7 +40,8 @@ const map = run.value == runs[2] ? "difference" : signal.value;
 cells.data = {...cells.data, white: codes.map((code) => ink[map][code])};
 strip_mapper.palette = palettes[map];
 const unit = rows.data.unit[shown];
-strip.data = {...d, image: [line], name: [typeof unit == "string" ? unit : `unit ${unit}`]};
+const name = typeof unit == "string" ? unit : `unit ${unit}`;
+strip.data = {...d, image: [line], name: [name], numbered: strip.data.numbered};
 """
 
 TAP_UNIT: Final = """

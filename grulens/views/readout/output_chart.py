@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 from bokeh.events import RangesUpdate, Tap
-from bokeh.layouts import column, row
+from bokeh.layouts import row
 from bokeh.models import (
+    BasicTickFormatter,
     ColumnDataSource,
     HoverTool,
 )
@@ -49,7 +50,8 @@ class OutputChart:
     """The output before and after: divergence along time, and classes or values beside it.
 
     Attributes:
-        root: a Bokeh column: along time, then the classes of one step, or the values.
+        roots: what stands under each other: along time, then the classes of one step, the values.
+            Bokeh sets the time axes of one column under each other, and of no column within it.
         x_range: the time axis; pass a Heatmap's to move with it.
         step: the marked step, or None.
         classes: the bars of one step.
@@ -74,11 +76,21 @@ class OutputChart:
         self.along_time = self._time, self._values
         # a row of its own: long class names must not move the time axes away from the heatmap's
         beside = row(self.classes.root, sizing_mode="stretch_width")
-        self.root = column(self._time, beside, self._values, sizing_mode="stretch_width")
+        self.roots = self._time, beside, self._values
         if live:
             for figure in self.along_time:
                 figure.on_event(Tap, self._tapped)
             self._time.on_event(RangesUpdate, self._zoomed)
+
+    @property
+    def visible(self) -> bool:
+        """Whether any of it is seen."""
+        return any(root.visible for root in self.roots)
+
+    def hide(self) -> None:
+        """Show nothing, until something is shown."""
+        for root in self.roots:
+            root.visible = False
 
     def on_step(self, listener: Callable[[int], object]) -> None:
         """Call `listener(step)` when a person taps a step; never from `show_step`."""
@@ -104,6 +116,7 @@ class OutputChart:
         [0.0, 1.5, 0.25]
         """
         floor = FLOOR[measure]
+        self._time.visible = self.roots[1].visible = True
         self._length = len(divergence)
         self._time.xaxis.visible = self._length > 1
         fit(self.x_range, self._length)
@@ -177,6 +190,7 @@ class OutputChart:
             name="how far the output moved, by step",
         )  # fmt: skip
         whole_steps(root.xaxis)
+        root.yaxis.formatter = BasicTickFormatter(power_limit_low=-5)  # 0.0005, and no 5.000e-4
         bars = root.vbar(
             x="middle", top="divergence", width="width", source=self.along,
             fill_color=AFTER, line_color=None,

@@ -100,8 +100,8 @@ _TEMPLATE = f"""<%
     }}
   }}
 %><svg role="img" aria-label="state over time" width="100%" height="19"
-  viewBox="0 0 {BARS} {2 * _LEVELS}" preserveAspectRatio="none" style="display:block">
-<path d="M0 {_LEVELS}H{BARS}" stroke="currentColor" stroke-opacity="0.35"
+  viewBox="0 0 <%= value.length %> {2 * _LEVELS}" preserveAspectRatio="none" style="display:block">
+<path d="M0 {_LEVELS}H<%= value.length %>" stroke="currentColor" stroke-opacity="0.35"
   vector-effect="non-scaling-stroke"/>
 <path d="<%= up %>" stroke="{ACCENT["state"]}" stroke-width="0.9"/>
 <path d="<%= down %>" stroke="{COLORS["state"][54]}" stroke-width="0.9"/></svg>"""
@@ -152,7 +152,7 @@ def described(name: str, values: Any, signals: Sequence[Signal] = ()) -> TableCo
         )
     shown = about(name, signals)
     # a title is HTML to the table: a name that came with the data is not
-    title = _header(shown.title, shown.meaning)
+    title = _header(shown.title, shown.meaning, words=isinstance(values, list))
     formatter: Any
     if isinstance(values, list):
         formatter = StringFormatter()
@@ -169,6 +169,10 @@ def described(name: str, values: Any, signals: Sequence[Signal] = ()) -> TableCo
     )
 
 
-def _header(title: str, meaning: str) -> str:
+def _header(title: str, meaning: str, *, words: bool = False) -> str:
+    """A title above numbers stands at their right, above words at their left."""
     shown = html.escape(title)
-    return f'<span title="{html.escape(meaning)}">{shown}</span>' if meaning else shown
+    of_words = ' class="words"' if words else ""
+    if not (meaning or words):
+        return shown
+    return f'<span title="{html.escape(meaning)}"{of_words}>{shown}</span>'

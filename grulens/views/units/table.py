@@ -26,6 +26,7 @@ from grulens.views.units.columns import COLUMNS, bars, column_of, described
 _STYLE = """
 .slick-column-name { white-space: nowrap; }
 .slick-header-column:not(:last-child) .slick-column-name { float: right; }
+.slick-header-column .slick-column-name:has(.words) { float: left; }
 .slick-cell { line-height: 21px; }
 """
 

@@ -101,9 +101,9 @@ class GateSliders(Panel):
             not session.unread and len(session.answer_before.values) == session.before.shape[1]
         )
         self._output = OutputChart(x_range=self._heat.x_range if answers else None)
-        views = (self._heat, self._strip, self._output)
+        views = (self._heat.root, self._strip.root, *self._output.roots)
         self.picture = BokehView(
-            column([view.root for view in views], sizing_mode="stretch_width"),
+            column([*views], sizing_mode="stretch_width"),
             lock=session.lock,
             retire=False,
         )
@@ -228,8 +228,8 @@ class GateSliders(Panel):
 
     def _draw_output(self) -> None:
         session = self.session
-        self._output.root.visible = session.unread is None
         if session.unread:
+            self._output.hide()
             return
         before, now = session.answer_before, session.answer_now
         with self.picture.batch():

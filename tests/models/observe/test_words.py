@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import linecache
+import os
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,34 @@ def test_lines_of_a_model_out_of_a_library_are_its_own(tmp_path: Path) -> None:
 
     layer = record(Own(), torch.randn(2, 6, 3))["cell"]
     assert layer.cell.lines["z"][0] == "line 8 of wrappers.py, sigmoid"
+
+
+CELL = """
+class Minimal(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.new = nn.Linear(7, 4), nn.Linear(3, 4)
+
+    def forward(self, x):
+        h, out = x.new_zeros(len(x), 4), []
+        for x_t in x.unbind(1):
+            z = torch.sigmoid(self.gate(torch.cat([x_t, h], 1)))
+            h = z * h + (1 - z) * torch.tanh(self.new(x_t))
+            out.append(h)
+        return torch.stack(out, 1)
+"""
+
+
+def test_a_line_of_a_notebook_is_one_of_a_cell_and_of_no_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"{os.sep}tmp{os.sep}ipykernel_123{os.sep}2197087216.py"
+    kept = len(CELL), None, CELL.splitlines(keepends=True), name
+    monkeypatch.setitem(linecache.cache, name, kept)
+    given = {"nn": nn, "torch": torch, "__name__": "__main__"}
+    exec(compile(CELL, name, "exec"), given)
+    layer = record(given["Minimal"](), torch.randn(2, 6, 3))["cell"]
+    assert layer.cell.lines["z"][0] == "line 10 of a notebook cell, sigmoid"
 
 
 def test_an_error_says_a_word_with_its_article() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from bokeh.core.serialization import Serializer
 from bokeh.events import DoubleTap, RangesUpdate, SelectionGeometry, Tap
+from bokeh.models import HoverTool
 
 from grulens.cells import kinds
 from grulens.cells.cell import Signal
@@ -213,3 +214,12 @@ def test_marks_follow_the_order_of_the_rows() -> None:
     view.select([5])
     view.update(values, signal=Z, units=np.arange(6))
     assert view.unit_marks.data["top"] == [4.5]
+
+
+def test_the_mouse_reads_a_token_only_where_there_are_tokens() -> None:
+    view, values = Heatmap(), np.zeros((2, 3), np.float32)
+    hover = view.root.select_one(HoverTool)
+    view.update(values, signal=Z, units=np.arange(2), tokens=["a", "b", "c"])
+    assert [name for name, _ in hover.tooltips] == ["token", "step", "unit", "value"]
+    view.update(values, signal=Z, units=np.arange(2))
+    assert [name for name, _ in hover.tooltips] == ["step", "unit", "value"]

@@ -36,6 +36,8 @@ def test_without_tokens_steps_have_numbers() -> None:
     view = TokenStrip()
     view.update(np.zeros(3), signal=H)
     assert view.cells.data["token"] == ["0", "1", "2"]
+    assert view.image.data["numbered"] == [True]
+    assert strip().image.data["numbered"] == [False]
     assert list(view.mapper.palette) == list(PALETTE[H])
 
 

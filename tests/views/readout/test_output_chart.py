@@ -104,11 +104,22 @@ def test_a_tap_chooses_a_step() -> None:
 @pytest.mark.parametrize("time", [3, 50_000])
 def test_the_payload_has_a_bound_and_the_models_stay(time: int) -> None:
     view = chart()
-    before = {model.id for model in view.root.references()}
+    before = {model.id for root in view.roots for model in root.references()}
     line = np.zeros(time)
     line[time // 2] = 4.0
     view.update(line)
     view.update_values(line, line)
     assert len(view.along.data["divergence"]) <= 1024
     assert view.along.data["divergence"].max() == 4.0
-    assert {model.id for model in view.root.references()} == before
+    assert {model.id for root in view.roots for model in root.references()} == before
+
+
+def test_what_is_hidden_is_seen_again_with_the_next_answer() -> None:
+    view = chart()
+    assert view.visible
+    view.hide()
+    assert not view.visible
+    view.update(np.array([0.5]))
+    view.update_values(np.array([0.5]), np.array([0.25]))
+    assert view.visible
+    assert [root.visible for root in view.roots] == [True, True, False]

@@ -45,6 +45,10 @@ def test_columns_have_titles_and_formats() -> None:
     assert all(column.sortable for column in view.root.columns if column.field != "bars")
     assert ">mean z<" in view.root.columns[1].title
     assert "1 keeps the memory" in view.root.columns[1].title
+    # above words at their left, above numbers at their right
+    assert ['class="words"' in column.title for column in view.root.columns] == [
+        column.field == "note" for column in view.root.columns
+    ]
     assert view.root.reorderable is False
 
 

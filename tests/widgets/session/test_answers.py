@@ -223,7 +223,7 @@ def test_every_screen_works_without_an_answer(tmp_path: Path) -> None:
     assert lens.toggles._effects.wait(20.0)
     assert [line.effect.value for line in lens.toggles.lines] == ["", ""]
     assert lens.table.measure.disabled
-    assert not lens.gates._output.root.visible
+    assert not lens.gates._output.visible
     for name in ("memory", "motion", "credit", "phrases"):
         lens.studies.shown = name
         getattr(lens.studies.opened[name], "wait", lambda _: None)(30.0)
@@ -283,10 +283,10 @@ def test_a_readout_that_fails_on_one_layer_does_not_on_another() -> None:
     session = lens.session
     assert session.layer == "channels.l0"
     assert session.unread is not None
-    assert not lens.gates._output.root.visible
+    assert not lens.gates._output.visible
     lens.layer.value = "rows.l0"
     assert session.unread is None
-    assert lens.gates._output.root.visible
+    assert lens.gates._output.visible
     assert lens.notices._lines[2].layout.display == "none"
     assert not lens.table.measure.disabled
     session.add(ablate("rows.l0", 1))
