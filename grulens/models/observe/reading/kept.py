@@ -46,6 +46,11 @@ def witness(value: Any) -> Any:
     return copied(value) if value.is_inference() else value._version
 
 
+def writes_to(value: Tensor) -> int | None:
+    """How many writes torch has counted to a tensor; None in inference mode, where it does not."""
+    return None if value.is_inference() else value._version
+
+
 _counted = operator.attrgetter("_version")
 
 

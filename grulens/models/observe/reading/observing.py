@@ -18,6 +18,7 @@ from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.paths import Paths
+from grulens.models.observe.reading.kept import writes_to
 from grulens.models.observe.reading.marks import Marks
 from grulens.models.observe.reading.reading import BEGAN, Change, Reading, Series
 from grulens.models.observe.reading.segment import BEFORE, MIX, READ, ObservedSegment
@@ -332,6 +333,7 @@ class Observing:
         read = {name: one.values[steps] for name, one in self._series[form.name].items()}
         made = ObservedSegment(cell, read)
         _check(form, made, steps.start)
+        made = replace(made, writes={name: [*map(writes_to, of)] for name, of in read.items()})
         if self.edits.get(form.name):
             program = self._made(form, len(made.h_0), steps.start, made.steps, made.h_0)
             made = replace(made, program=program)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from grulens.cells.changes import Program
 from grulens.cells.observed import ObservedCell
+from grulens.errors import RecordingError
 
 BEFORE, MIX, READ = "h_prev", "its mix", "its state before, as the mix reads it"
 """What is read of a cell besides its signals. The last two are no signals' names."""
@@ -29,11 +30,14 @@ class ObservedSegment:
         read: what was read, by signal, a tensor a step in the shape that it had in the code; after
             edits, but for the mix.
         program: what edits changed, or None.
+        writes: by signal, how many writes torch had counted to each tensor when the run was over;
+            empty of what nobody else holds.
     """
 
     cell: ObservedCell
     read: Mapping[str, Sequence[Tensor]]
     program: Program | None = None
+    writes: Mapping[str, Sequence[int | None]] = field(default_factory=dict)
 
     reverse = False
     lengths = None
@@ -65,12 +69,27 @@ class ObservedSegment:
         return torch.stack(values, 1).flatten(2)
 
     def _full(self, name: str, steps: slice) -> list[Tensor]:
-        """What was read in some steps, each in the shape and dtype of its state."""
+        """What was read in some steps, each in the shape and dtype of its state.
+
+        Raises:
+            RecordingError: one of them was written over since the run.
+        """
+        self._check_writes(name)
         pairs = zip(self.read[name][steps], self.read[self.cell.carried][steps], strict=True)
         return [
             one if one.shape == state.shape and one.dtype is state.dtype else full_value(one, state)
             for one, state in pairs
         ]
+
+    def _check_writes(self, name: str) -> None:
+        then = self.writes.get(name, ())
+        for step, (value, many) in enumerate(zip(self.read[name], then, strict=False)):
+            if many is not None and value._version != many:
+                raise RecordingError(
+                    f"{name} of step {step} was written over after the run: what the model "
+                    "returned, or holds, shares its memory with the recording. Read its signals "
+                    "before that, or write to a copy"
+                )
 
     @property
     def _spacing(self) -> float:

@@ -165,3 +165,34 @@ def test_what_only_reads_the_memory_has_its_derivatives() -> None:
     assert torch.equal(run["cell"].r, expected)
     (by_r,) = torch.autograd.grad(run.output.sum(), run["cell"].r)
     assert bool(by_r.any())
+
+
+class HandsOut(nn.Module):
+    """Returns the very states and gates that it made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.new = nn.Linear(7, 4), nn.Linear(7, 4)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        h, states, gates = x.new_zeros(len(x), 4), [], []
+        for now in x.unbind(1):
+            both = torch.cat([now, h], 1)
+            z = torch.sigmoid(self.gate(both))
+            h = z * h + (1 - z) * torch.tanh(self.new(both))
+            states.append(h)
+            gates.append(z)
+        return states, gates
+
+
+@pytest.mark.parametrize(("which", "name"), [(0, "h"), (1, "z")])
+def test_what_a_user_writes_over_after_the_run_is_no_number_of_it(which: int, name: str) -> None:
+    model, x = HandsOut().eval(), torch.randn(2, 5, 3)
+    early = next(iter(record(model, x).values()))
+    right = early.signal(name).clone()
+    run = record(model, x)
+    late = next(iter(run.values()))
+    run.output[which][3].zero_()
+    with pytest.raises(RecordingError, match=f"{name} of step 3 was written over after the run"):
+        late.signal(name)
+    assert torch.equal(early.signal(name), right)
