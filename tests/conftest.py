@@ -16,7 +16,7 @@ settings.register_profile(
     max_examples=25,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-# to look harder than a check of every change can: GRULENS_EXAMPLES=1000 pytest tests/gru
+# to look harder than a check of every change can: GRULENS_EXAMPLES=1000 pytest tests/cells
 settings.register_profile(
     "search",
     settings.get_profile("grulens"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -122,6 +122,7 @@ class RecurrentCell(ABC):
     states: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init_subclass__(cls) -> None:
+        _check_kind(cls)
         for signal in cls.signals:
             others = NAMED.get(signal.name, ())
             NAMED[signal.name] = others if signal in others else (*others, signal)
@@ -229,10 +230,21 @@ class RecurrentCell(ABC):
             here = slice(start, start + block)
             edit = None if edits is None else edits.edit(start)
             parts.append(self.compute(self.project(x[:, here]), state[:, here], edit))
+        self._check_made(parts[0], (x.shape[0], min(block, steps), self.hidden_size))
         if len(parts) == 1:
             return parts[0]
         # one signal after another: the parts of the others are let go as they are joined
         return {name: torch.cat([part.pop(name) for part in parts], 1) for name in [*parts[0]]}
+
+    def _check_made(self, made: Mapping[str, Tensor], shape: tuple[int, int, int]) -> None:
+        for signal in self.signals[:-1]:
+            value = made.get(signal.name)
+            if value is None or tuple(value.shape) != shape:
+                came = "no such signal" if value is None else tuple(value.shape)
+                raise CellError(
+                    f"`compute` of {type(self).__name__} must give {signal.name!r} for every step "
+                    f"and unit, (batch, time, unit) = {shape}; it gives {came}"
+                )
 
     def slope(
         self, products: Float[Tensor, "batch blocks"], state: Float[Tensor, "batch state"]
@@ -370,6 +382,33 @@ class RecurrentCell(ABC):
         dtype = str(self.weight_hh.dtype).removeprefix("torch.")
         said = f", {self.convention}" if self.convention else ""
         return f"{type(self).__name__}({sizes}, {dtype}{said})"
+
+
+def _check_kind(kind: type[RecurrentCell]) -> None:
+    """Raise unless what a kind of cell says of itself makes sense."""
+    signals: Any = getattr(kind, "signals", None)
+    name = kind.__name__
+    if not isinstance(signals, tuple) or not all(isinstance(one, Signal) for one in signals):
+        raise CellError(f"{name}.signals must be a tuple of Signal, got {shown(signals)}")
+    names = [signal.name for signal in signals]
+    states = kind.states
+    if names[-1:] != ["h"] or states[:1] != ("h",) or not set(states) <= set(names):
+        raise CellError(
+            f"the last of {name}.signals must be h, and {name}.states h and signals of it; they "
+            f"are {', '.join(names) or 'none'} and {', '.join(states) or 'none'}"
+        )
+    roles = get_args(Role)
+    for signal in signals:
+        if signal.name in ("x", "h_prev") or names.count(signal.name) > 1:
+            raise CellError(
+                f"{name} has a signal {signal.name!r}, which is another one's name already: the "
+                "input is x, the state before a step h_prev"
+            )
+        if signal.role not in roles:
+            raise CellError(
+                f"the role of {signal.name!r} of {name} must be one of {', '.join(roles)}, got "
+                f"{shown(signal.role)}"
+            )
 
 
 def activated(

@@ -140,6 +140,11 @@ class Program:
         """The signals that it changes, before or after their activation."""
         return {*self._before, *self._after}
 
+    @property
+    def asked(self) -> set[tuple[str, bool]]:
+        """The signals that it changes, and whether before their activation: a step must ask it."""
+        return {*((name, True) for name in self._before), *((name, False) for name in self._after)}
+
     def touched(self, signal: str) -> Bool[Tensor, "#batch #time #unit"] | None:
         """Where `signal` itself is changed, or None."""
         map_ = self._after.get(signal)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.changes import Program
+from grulens.errors import CellError
 
 BLOCK_ROWS = 4096
 
@@ -109,7 +110,7 @@ def unroll(
     """
     batch, steps, _ = x.shape
     cell, units = cell.by_columns, cell.hidden_size
-    states = []
+    states: list[Tensor] = []
     block = max(1, BLOCK_ROWS // max(1, batch))
     state = state[:, None]
     for begin in range(0, steps, block):
@@ -117,8 +118,11 @@ def unroll(
         products = cell.project(x[:, begin : begin + block].transpose(0, 1))
         for offset, product in enumerate(products.unbind(0)):
             t = start + begin + offset
-            edit = None if program is None else program.edit(t)
-            new = cell.step(product[:, None], state, edit)
+            if program is not None and not states:
+                new = _first(cell, product[:, None], state, program, t)
+            else:
+                edit = None if program is None else program.edit(t)
+                new = cell.step(product[:, None], state, edit)
             if lengths is not None:
                 new = torch.where((t < lengths)[:, None, None], new, state)
             state = new
@@ -126,6 +130,30 @@ def unroll(
     # time first in memory, as the kernel leaves its output
     h = torch.stack(states)[:, :, 0, :units].transpose(0, 1)
     return Ran(h, state[:, 0])
+
+
+def _first(
+    cell: RecurrentCell, product: Tensor, state: Tensor, program: Program, t: int
+) -> Float[Tensor, "batch 1 state"]:
+    """A step that is looked at: does it ask the program for all that this changes?
+
+    Raises:
+        CellError: it does not, so an edit would be none.
+    """
+    edit, asked = program.edit(t), set[tuple[str, bool]]()
+
+    def seen(name: str, value: Tensor, before: bool) -> Tensor:
+        asked.add((name, before))
+        return edit(name, value, before)
+
+    new = cell.step(product, state, seen)
+    for name, before in sorted(program.asked - asked):
+        way = "before its activation" if before else "once it is made"
+        raise CellError(
+            f"`compute` of {type(cell).__name__} does not let {name!r} be edited {way}: give each "
+            "signal by `activated(name, pre, activation, edit)`, or by `edit(name, value, False)`"
+        )
+    return new
 
 
 def _keep_last_states(

@@ -216,6 +216,8 @@ class LayerRecording:
                 f"signal {shown(name)} is none of {', '.join(self.names)}, which layer "
                 f"{self.name!r} ({article(self.cell.kind)}) has"
             )
+        if name not in ("x", "h_prev", "h") and name in vars(type(self)):
+            return self._signals[name]  # a cell may call a signal "mask"
         value: Tensor = getattr(self, name)
         return value
 

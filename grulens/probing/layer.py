@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from grulens.cells.cell import Signalling
+from grulens.cells.cell import RecurrentCell, Signalling
+from grulens.cells.gated import Gated, gated, is_gated
 from grulens.cells.kinds.gru import Cell
 from grulens.cells.observed import ObservedCell
 from grulens.errors import CellError, RecordingError, shown
@@ -96,14 +97,18 @@ def keeping(cell: Signalling) -> str | None:
 
 def keeps_a_share(cell: Signalling) -> bool:
     """Whether `kept_of` knows the share of its state that each step of a cell keeps."""
-    return not cell.bend if isinstance(cell, ObservedCell) else keeping(cell) is not None
+    if isinstance(cell, ObservedCell):
+        return not cell.bend
+    if isinstance(cell, RecurrentCell) and len(cell.states) == 1:
+        return is_gated(cell)
+    return keeping(cell) is not None
 
 
 def kept_of(layer: LayerRecording, what: str) -> Tensor:
     """The share of the state before that each step keeps (batch, time, unit).
 
-    It is z of a GRU, f of an LSTM (of its c), and for an observed cell the a of its gated form
-    h = a h_prev + b, with all decays and masks in it.
+    It is z of a GRU, f of an LSTM (of its c), and for any other cell the a of its gated form
+    h = a h_prev + b, with all decays and masks in it; see `gated`.
 
     Args:
         layer: the layer.
@@ -125,19 +130,29 @@ def kept_of(layer: LayerRecording, what: str) -> Tensor:
             )
         return layer.a
     gate = keeping(layer.cell)
-    if gate is None:
+    if gate is not None and (isinstance(layer.cell, Cell) or len(layer.cell.states) > 1):
+        return layer.signal(gate)
+    form = _form_of(layer)
+    if form is None:
         raise CellError(
-            f"{what} rests on a gate that keeps the state; layer {layer.name!r} is "
-            f"{article(layer.cell.kind)}, which has none"
+            f"{what} rests on a state of which each step keeps a share, h = a h_prev + b; layer "
+            f"{layer.name!r} is {article(layer.cell.kind)}, which keeps none"
         )
-    return layer.signal(gate)
+    return form.keep.to(layer.h.dtype)
+
+
+def _form_of(layer: LayerRecording) -> Gated | None:
+    """The gated form of the steps of a layer, which is no GRU and was not observed."""
+    signals = {one.name: layer.signal(one.name) for one in layer.cell.signals if one.name != "h"}
+    return gated(layer.cell, signals, layer.state_prev)
 
 
 def mix_of(layer: LayerRecording, what: str) -> tuple[Tensor, Tensor]:
     """The share of the state before that each step keeps, and what it takes the other share of.
 
-    They are z and n of a GRU, and for an observed cell what its equation says. Each is (batch,
-    time, unit), and a step is `keep * state_prev + (1 - keep) * candidate`.
+    They are z and n of a GRU, for another kind of cell what its `output` shows, and for an observed
+    cell what its equation says. Each is (batch, time, unit), and a step is
+    `keep * state_prev + (1 - keep) * candidate`.
 
     Args:
         layer: the layer.
@@ -153,8 +168,16 @@ def mix_of(layer: LayerRecording, what: str) -> tuple[Tensor, Tensor]:
     (True, True)
     """
     if not isinstance(layer, ObservedLayer):
-        gru_of(layer, what)
-        return layer.z, layer.n
+        if isinstance(layer.cell, Cell):
+            return layer.z, layer.n
+        form = _form_of(layer)
+        if form is None or form.candidate is None:
+            raise CellError(
+                f"{what} rests on a state that is mixed of the one before and a candidate, in "
+                f"shares that sum to 1, as h = z h_prev + (1 - z) n is; layer {layer.name!r} is "
+                f"{article(layer.cell.kind)}, whose step is no such mix"
+            )
+        return form.keep.to(layer.h.dtype), layer.signal(form.candidate)
     if not layer.cell.is_convex:
         raise CellError(
             f"{what} rests on a state that is mixed of the one before and a candidate, in shares "

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import grulens
-from grulens.adapters import Signal, StepAdapter, register
+from grulens.adapters import Signal, StepAdapter, kinds, register
 from grulens.cells.cell import NAMED, RecurrentCell
 from grulens.cells.kinds.lstm import LSTM
 from grulens.errors import AdapterError, CellError, LayerError, RecordingError, SignalError
@@ -248,14 +248,13 @@ def test_what_a_kind_has_not_got_is_refused_by_name() -> None:
     from grulens import memory
 
     with pytest.raises(
-        CellError, match="on a gate that keeps the state; layer 'l0' is an RNN, which has none"
+        CellError, match="h = a h_prev \\+ b; layer 'l0' is an RNN, which keeps none"
     ):
         memory.timescales(grulens.record(nn.RNN(2, 3), x))
-    for question in (memory.attention, memory.gradient_flow):
-        with pytest.raises(
-            CellError, match=r"rests on a GRU's own equation.*layer 'l0' is an LSTM"
-        ):
-            question(run)
+    with pytest.raises(CellError, match=r"rests on a GRU's own equation.*layer 'l0' is an LSTM"):
+        memory.gradient_flow(run)
+    with pytest.raises(CellError, match="layer 'l0' is an LSTM, whose step is no such mix"):
+        memory.attention(run)
     with pytest.raises(RecordingError, match="an LSTM, whose state is h and c"):
         grulens.record(nn.LSTM(2, 3), x, grad=True)
     both = nn.ModuleDict({"a": nn.LSTM(2, 3, proj_size=1), "b": nn.GRU(2, 3)})
@@ -347,12 +346,50 @@ def test_a_cell_takes_a_batch_of_no_rows(kind: Any) -> None:
     assert run["cell"].shape == (0, 1, 3)
 
 
-def test_a_signal_means_one_thing_in_all_kinds() -> None:
-    seen: dict[str, bool] = {}
+def test_every_signal_of_every_kind_is_known_by_name() -> None:
     for kind in EVERY:
-        for signal in kind.signals:
-            assert seen.setdefault(signal.name, signal.activated) == signal.activated
-    assert set(seen) <= set(NAMED)
+        assert all(signal in NAMED[signal.name] for signal in kind.signals)
+
+
+class Both(nn.Module):
+    """An LSTM and a UGRNN, which both have a c: before an activation only in the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.cell = nn.LSTM(2, 3, batch_first=True), Collins()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = x.new_zeros(len(x), 3)
+        for now in x.unbind(1):
+            h = self.cell(now, h)
+        return self.rnn(x)[0], h
+
+
+class Collins(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(2, 6), nn.Linear(3, 6, bias=False)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        g, c = (self.x(x) + self.h(h)).chunk(2, 1)
+        g = torch.sigmoid(g)
+        return g * h + (1 - g) * torch.tanh(c)
+
+
+def test_of_two_kinds_that_share_a_name_each_is_shifted_in_its_own_place() -> None:
+    made = kinds.UGRNN
+    register(Collins, StepAdapter(lambda m: made(m.x.weight, m.h.weight, m.x.bias, None)))
+    try:
+        model, x = Both(), torch.randn(2, 4, 2)
+        run = grulens.record(model, x)
+        moved = [grulens.shift(name, "c", 1, by=0.5, at=0) for name in ("rnn.l0", "cell")]
+        after = grulens.record(model, x, edits=moved)
+        lstm = after["rnn.l0"].c[:, 0, 1] - run["rnn.l0"].c[:, 0, 1]
+        assert torch.allclose(lstm, torch.full((2,), 0.5))
+        own = after["cell"].c[:, 0, 1].atanh() - run["cell"].c[:, 0, 1].atanh()
+        assert torch.allclose(own, torch.full((2,), 0.5), atol=1e-5)
+    finally:
+        register(Collins, None)
 
 
 def test_of_two_kinds_that_share_a_name_each_has_its_own_words(
@@ -369,6 +406,7 @@ def test_of_two_kinds_that_share_a_name_each_has_its_own_words(
         signals = (
             Signal("c", "new content", -1.0, 1.0, "candidate"),
             Signal("q", "gate of my own", 0.0, 1.0, "read"),
+            Signal("h", "state", -1.0, 1.0, "state", activated=False),
         )
 
         def compute(self, products: Tensor, state: Tensor, edit: Any = None) -> dict[str, Tensor]:

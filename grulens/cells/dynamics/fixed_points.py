@@ -189,14 +189,15 @@ def find_fixed_points(
     """States that a step with a constant input leaves as they are.
 
     n(h) - h = 0 is solved by Levenberg-Marquardt (Marquardt 1963, J. SIAM 11:431) with the
-    closed-form Jacobian, in float64, for many starts at once; F(s) - s = 0 for a cell that is no
-    GRU. The n of an observed cell is its candidate, if its two shares sum to 1. Sussillo and Barak
+    closed-form Jacobian, in float64, for many starts at once. The n of another kind of cell, or of
+    an observed one, is its candidate, if the shares of that and of the state sum to 1; elsewhere
+    F(s) - s = 0 is solved. Sussillo and Barak
     2013 (Neural Comput. 25:626) brought fixed points to trained recurrent networks; they minimise
     the speed of h instead.
 
     Args:
-        cell: the cell: a GRU of any convention, an RNN, an LSTM; it is read in float64. Or a step
-            of an observed cell, what `observed_step` gives.
+        cell: the cell, of any kind and convention; it is read in float64. Or a step of an observed
+            cell, what `observed_step` gives.
         x: the constant input, (input,); None is zero. An observed step has its own.
         starts: where to search from, (start, unit), of an LSTM h and c side by side; states of a
             recorded run serve well.
@@ -232,8 +233,8 @@ def find_fixed_points(
     with torch.no_grad():
         ends, left = _search(still, starts, tol, memory, progress)
         speed = still.moves(ends).norm(dim=1)
-        # of a GRU n = h as well, and not only a gate that is almost closed
-        converged = (speed <= tol) & (still.off(ends).norm(dim=1) <= tol**0.5) & ~left
+        # n = h as well, and not only a gate that is almost closed
+        converged = (speed <= tol) & (still.unslowed(ends).norm(dim=1) <= tol**0.5) & ~left
         speed[left] = torch.nan
         some = converged.nonzero()[:, 0]
         states, count = points(still, ends[some], speed[some], unique, memory)
@@ -289,7 +290,7 @@ def _of_cell(
     if not all(bool(torch.isfinite(weight).all()) for weight in cell.parameters):
         raise CellError("the cell's weights are not finite: nothing stands still there")
     with torch.no_grad():
-        return standstill(cell, cell.project(x)), x, starts, eps
+        return standstill(cell, cell.project(x), starts), x, starts, eps
 
 
 def _search(

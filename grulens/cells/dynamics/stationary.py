@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import Jacobian, Slopes
+from grulens.cells.gated import gated
 from grulens.cells.kinds.gru import Cell
 
 NEWTON = 40
@@ -26,9 +27,26 @@ MATRICES = 8
 """What a step holds for each state: Jacobian and its parts, normal equations, their factors."""
 
 
-def standstill(cell: RecurrentCell, product: Float[Tensor, " blocks"]) -> Standstill:
-    """The map whose zeros are a cell's fixed points, with what the input adds to each step."""
-    return GRUStandstill(cell, product) if isinstance(cell, Cell) else Standstill(cell, product)
+def standstill(
+    cell: RecurrentCell, product: Float[Tensor, " blocks"], states: Float[Tensor, "point unit"]
+) -> Standstill:
+    """The map whose zeros are a cell's fixed points.
+
+    Args:
+        cell: the cell, in float64.
+        product: what the input adds to a step.
+        states: some states, by which it is found what a step makes of them.
+    """
+    if isinstance(cell, Cell):
+        return GRUStandstill(cell, product)
+    if len(states) and len(cell.states) == 1:
+        signals = cell.compute(product.expand(len(states), -1), states)
+        form = gated(cell, signals, states)
+        if form is not None and form.candidate is not None:
+            return MixStandstill(cell, product, form.candidate)
+        if form is not None:
+            return GatedStandstill(cell, product, (form.keep == 1).all(0))
+    return Standstill(cell, product)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +65,19 @@ class Standstill:
         """How a step moves some states."""
         return self.cell.step(self.product.expand(len(h), -1), h) - h
 
+    def target(
+        self, product: Float[Tensor, "point blocks"], h: Float[Tensor, "point unit"]
+    ) -> Float[Tensor, "point unit"]:
+        """What a state equals where it is a fixed point: the state after a step."""
+        return self.cell.step(product, h)
+
     def off(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
         """What is zero at a fixed point."""
-        return self.moves(h)
+        return self.target(self.product.expand(len(h), -1), h) - h
+
+    def unslowed(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
+        """`off` without what only slows a state down."""
+        return self.off(h)
 
     def jacobian(self, h: Float[Tensor, "point unit"]) -> Jacobian:
         """The derivative of a step."""
@@ -65,7 +93,7 @@ class Standstill:
         with torch.enable_grad():
             products = self.product.expand(len(h), -1).clone().requires_grad_()
             state = h.detach().requires_grad_()
-            new = self.cell.step(products, state)
+            new = self.target(products, state)
             axes = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)[:, None]
             by_product, by_state = torch.autograd.grad(
                 new, (products, state), axes.expand(-1, len(h), -1), is_grads_batched=True
@@ -145,6 +173,55 @@ class Standstill:
     def fitting(self, memory: int) -> int:
         """How many states go at once: about MATRICES of (unit, unit) each are alive at a time."""
         return max(1, int(memory // (MATRICES * 8 * self.cell.state_size**2)))
+
+
+@dataclass(frozen=True, eq=False)
+class MixStandstill(Standstill):
+    """c(h) - h of a cell whose step is a h + (1 - a) c: without the gate a, which only slows it.
+
+    Attributes:
+        candidate: the signal c.
+    """
+
+    candidate: str
+
+    def target(
+        self, product: Float[Tensor, "point blocks"], h: Float[Tensor, "point unit"]
+    ) -> Float[Tensor, "point unit"]:
+        return self.cell.compute(product, h)[self.candidate]
+
+    def slope(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit unit"]:
+        with torch.enable_grad():
+            state = h.detach().requires_grad_()
+            new = self.target(self.product.expand(len(h), -1), state)
+            eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+            (found,) = torch.autograd.grad(
+                new, state, eye[:, None].expand(-1, len(h), -1), is_grads_batched=True
+            )
+        slope: Tensor = found.transpose(0, 1) - eye
+        return slope
+
+
+@dataclass(frozen=True, eq=False)
+class GatedStandstill(Standstill):
+    """F(h) - h of a cell whose step is a h + b, where b is no share of a candidate.
+
+    Where a rounds to 1 and b to 0 a state stands still in float64, and moves for ever in truth.
+
+    Attributes:
+        always: (unit,) where a is 1 whatever the state is: nothing is slowed down there.
+    """
+
+    always: Bool[Tensor, " unit"]
+
+    def unslowed(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
+        """B / (1 - a) - h; infinite where a is 1."""
+        form = gated(self.cell, self.cell.compute(self.product.expand(len(h), -1), h), h)
+        if form is None:
+            return self.off(h)
+        slowed = (form.write - (1 - form.keep) * h) / (1 - form.keep)
+        slowed = torch.where(form.keep == 1, torch.inf, slowed)
+        return torch.where(self.always, form.write, slowed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,8 +67,9 @@ class StepAdapter:
     """A module that is called step by step: `h = module(x, h)`.
 
     Attributes:
-        cells: from the module to its `Cell`, made of its own weights (no copies: gradients flow
-            through them), rows in the order r, z, n.
+        cells: from the module to its cell, a `Cell` or another kind of `RecurrentCell`, made of its
+            own weights (no copies: gradients flow through them), rows in the order of the kind's
+            `blocks`: r, z, n of a `Cell`.
         arguments: from the module and the arguments of its forward to x (batch, input) and h_prev
             (batch, unit), None for zeros. By default they are its first two arguments.
         state: from the module and what its forward returned to h (batch, unit). By default it is
@@ -165,8 +166,9 @@ class SequenceAdapter:
     """A module that takes whole sequences: `output, h_n = module(x, h_0)`.
 
     Attributes:
-        cells: from the module to its cells: a `Cell`, one a level, or a pair (forward, reverse) a
-            level; made of its own weights, rows in the order r, z, n.
+        cells: from the module to its cells: a `Cell` or another kind of `RecurrentCell`, one a
+            level, or a pair (forward, reverse) a level; made of its own weights, rows in the order
+            of the kind's `blocks`: r, z, n of a `Cell`.
         batch_first: how the defaults below read a sequence: (batch, time, input), or
             (time, batch, input) if False.
         arguments: from the module and the arguments of its forward to x (batch, time, input), or a

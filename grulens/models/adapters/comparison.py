@@ -131,8 +131,10 @@ class Comparison:
             return AdapterError(f"{text}. What fits is {fit}", f"computes another GRU: {fit}")
         if does := self._does(x, h, said, (wrong[:, step], step), direction):
             text += f". There it {does}: no cell says that"
-        else:
+        elif best < float("inf"):
             text += f". No convention that grulens knows fits; the nearest differs by {best:.2g}"
+        else:
+            text += ". Compare its equations, and the order in which its weights are packed"
         if self._built_in:
             text += f". Say what it computes with grulens.adapters.register, or leave {name!r} out"
         if self.module.training and call.levels > 1:

@@ -29,13 +29,16 @@ def keyed(cells: Any) -> dict[Key, RecurrentCell]:
     given = [cells] if isinstance(cells, RecurrentCell) else cells
     given = list(given) if isinstance(given, Sequence) else given
     if not isinstance(given, list) or not given:
-        raise CellError(f"expected a Cell or a sequence of Cells, one a level, got {shown(cells)}")
+        raise CellError(
+            "expected a cell (a Cell, or another kind of RecurrentCell) or a sequence of them, one "
+            f"a level, got {shown(cells)}"
+        )
     levels = [(level,) if isinstance(level, RecurrentCell) else level for level in given]
     for index, level in enumerate(levels):
         one_or_two = isinstance(level, Sequence) and len(level) in (1, 2)
         if not one_or_two or not all(isinstance(cell, RecurrentCell) for cell in level):
             raise CellError(
-                f"level {index} must be a Cell, or a pair of them (forward, reverse), got "
+                f"level {index} must be a cell, or a pair of them (forward, reverse), got "
                 f"{shown(level)}"
             )
         if len(level) != len(levels[0]):

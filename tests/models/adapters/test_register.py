@@ -274,7 +274,7 @@ def test_gradients_flow_through_computed_weights(taught: Any) -> None:
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        (StepAdapter(lambda m: 3), "expected a Cell or a sequence of Cells"),
+        (StepAdapter(lambda m: 3), "expected a cell .* or a sequence of them"),
         (StepAdapter(lambda m: m.nothing), "'cells' of the StepAdapter of Step failed with Attr"),
         (StepAdapter(lambda m: [of_step(m), UPPER]), "gives 2 cells"),
         (
