@@ -1,15 +1,15 @@
 """grulens opens the gates of any PyTorch GRU, LSTM or RNN inside a notebook.
 
 The names that everybody needs stand here; the others stand by subject in `memory`, `dynamics`,
-`credit`, `phrases` and `adapters`, and nothing else is public. Screens are loaded when they are
-first asked for, so that analysis code never pays for bokeh, ipywidgets or IPython.
+`credit`, `phrases`, `corpus` and `adapters`, and nothing else is public. Screens are loaded when
+they are first asked for, so that analysis code never pays for bokeh, ipywidgets or IPython.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grulens import adapters, credit, dynamics, errors, memory, phrases
+from grulens import adapters, corpus, credit, dynamics, errors, memory, phrases
 from grulens.cells.kinds.gru import Cell
 from grulens.lazy import lazy
 from grulens.models.instrument.editing import editing, recording
@@ -37,6 +37,7 @@ __all__ = [
     "ablate",
     "adapters",
     "clamp",
+    "corpus",
     "credit",
     "dynamics",
     "editing",
@@ -78,5 +79,5 @@ else:
             "plot": "grulens.widgets.plot.plot",
             "unload_ipython_extension": "grulens.ipython",
         },
-        subjects=(adapters, credit, dynamics, memory, phrases),
+        subjects=(adapters, corpus, credit, dynamics, memory, phrases),
     )

@@ -170,6 +170,30 @@ if TYPE_CHECKING:
     OnnxModel = str | os.PathLike[str] | onnx.ModelProto
     """An ONNX file, or what `onnx.load` gives."""
 
+    AlphabetLike = str | Sequence[str] | Sequence[int] | Sequence[str | int]
+    """Symbols: a text of different characters, or a sequence of texts or of whole numbers."""
+
+    WordLike = str | Sequence[str] | Sequence[int] | Sequence[str | int]
+    """A word over an alphabet: a text where every symbol is one character, or its symbols."""
+
+    WordsLike = Sequence[str | Sequence[str] | Sequence[int]]
+    """Words over an alphabet."""
+
+    Transitions = Sequence[Sequence[int]]
+    """The next state of an automaton by state and symbol (state, symbol)."""
+
+    Accepting = Sequence[bool]
+    """Which states of an automaton accept (state,)."""
+
+    EncodeWord = Callable[[Any], Any] | None
+    """From a word to a model's input, one row of a batch; None is as the function says."""
+
+    Accepts = Callable[[Any], Tensor] | None
+    """From a model's output to which words of a batch it accepts (batch,); None is the sign."""
+
+    AutomatonMethod = Literal["lstar", "clusters"]
+    """How an automaton is built: by questions, or from hidden states."""
+
     NodeName = str | None
     """The name of a node of an ONNX graph; None is the only one of its kind."""
 
@@ -185,3 +209,5 @@ else:
     ModuleClass = AdapterLike = CellOf = CellsOf = ReadArguments = ReadStates = MakeResult = Any
     Elementwise = KerasWeights = KerasActivation = KerasVersion = Any
     OnnxModel = NodeName = NodeDirection = Any
+    AlphabetLike = WordLike = WordsLike = Transitions = Accepting = EncodeWord = Accepts = Any
+    AutomatonMethod = Any

@@ -18,6 +18,8 @@ GrulensError
 │   └── SourceError            a patch from another length, layer or shape
 ├── ReadoutError               a readout whose result cannot be shown or compared
 │   └── NoAnswerError          an output that has no answer for each row of a layer, as it is
+├── AutomatonError (ValueError) symbols, words or tables that make no automaton
+│   └── FidelityError          what was built is too unlike the network to be called its automaton
 ├── DemoError                  the bundled models and their data
 ├── FileError (ValueError)     a file that holds no result, or a result that no file can hold
 └── MissingPackageError (ImportError)  an optional package that is not installed
@@ -127,6 +129,14 @@ class NoAnswerError(ReadoutError):
     def __init__(self, message: str, lines: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.lines = tuple(lines)
+
+
+class AutomatonError(GrulensError, ValueError):
+    """Symbols, words or tables that make no automaton, or a model that cannot be asked for them."""
+
+
+class FidelityError(AutomatonError):
+    """What was built is too unlike the network, or not compared with it, to be its automaton."""
 
 
 class DemoError(GrulensError):

@@ -8,7 +8,8 @@ from typing import Any
 import grulens
 
 SUBJECTS: tuple[ModuleType, ...] = (
-    grulens.adapters, grulens.credit, grulens.dynamics, grulens.memory, grulens.phrases
+    grulens.adapters, grulens.corpus, grulens.credit, grulens.dynamics, grulens.memory,
+    grulens.phrases,
 )  # fmt: skip
 #: For each public name the module that has it.
 HOME: dict[str, ModuleType] = {

@@ -41,6 +41,17 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
         ["--seeds", "1", "--starts", "4", "--units", "3", "--training", "2", "--steps", "2"],
         [rf"3 units, seed 0  grulens +{NUMBER} +1\.0 +100\.0% +0 ", r"Adam on q, float64"],
     ),
+    "automata": (
+        [
+            *("--seeds", "1", "--units", "3", "--languages", "6", "--training", "2"),
+            *("--longest", "4", "--lengths", "3", "5", "--clusters", "2", "--tries", "20"),
+        ],
+        [
+            r"Tomita 6: .*, 3 states",
+            rf"L\* +\d+ .* (held|refused) +{NUMBER} s +\d+",
+            rf"2 clusters +\d+ .* determinism {NUMBER}",
+        ],
+    ),
     "observe": (
         [*SMALL, "--size", "1", "4", "16"],
         [rf"the first time +{NUMBER} x", rf"record +{NUMBER} x", rf"edited run +{NUMBER} x"],

@@ -766,7 +766,8 @@ FURTHER = {
 
 def a_plot(draw: Draw) -> None:
     results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES,
-               "tree": TREE, "credit": CREDIT, "lens": LENS, **FURTHER}  # fmt: skip
+               "tree": TREE, "credit": CREDIT, "lens": LENS, "automaton": FOUND,
+               **FURTHER}  # fmt: skip
     found, options = draw(things(**results)), dict[str, Thing]()
     if draw(st.booleans()):
         fit = {"tokens": {"texts": [TEXTS["html"]] * 5}, "output": {}, "row": {}, "toward": {}}
@@ -806,7 +807,78 @@ def a_layer(draw: Draw) -> None:
     documented(lambda: FRAMES.folded(space.value, signal.value), drawn=(space, signal))
 
 
+class Counts(nn.Module):
+    """It accepts words with an even number of ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(1, 2, batch_first=True)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        self.rnn(ids[..., None].float())
+        return 1.0 - 2.0 * (ids.sum(1) % 2)
+
+
+COUNTS = Counts()
+EVEN = grulens.corpus.DFA("01", [[0, 1], [1, 0]], [True, False])
+SMALL: dict[str, Any] = {
+    "lengths": (4,), "sample": 9, "tries": 9, "budget": 90, "clusters": 2, "progress": False
+}  # fmt: skip
+FOUND = grulens.corpus.automaton(COUNTS, "01", **SMALL)
+
+
+def an_automaton(draw: Draw) -> None:
+    good: dict[str, dict[str, Any]] = {
+        "method": {"lstar": "lstar", "clusters": "clusters"}, "encode": {"none": None},
+        "accepts": {"sign": lambda out: out}, "empty": {"none": None, "yes": True},
+        "words": {"some": ["0110", ""]}, "lengths": {"two": (3, 5)}, "sample": {"few": 5},
+        "threshold": {"half": 0.5}, "budget": {"small": 50}, "tries": {"few": 5},
+        "states": {"three": 3}, "clusters": {"two": 2}, "layer": {"none": None, "rnn": "rnn.l0"},
+        "call": {"none": None}, "batch_dim": {"first": 0}, "seed": {"one": 1},
+    }  # fmt: skip
+    chosen = draw(st.sampled_from([*good, "alphabet", "model"]))
+    # a function of the user's own may raise what it likes
+    thing = draw(things(**good.get(chosen, {})).filter(
+        lambda t: t.name in good.get(chosen, {}) or not callable(t.value)
+    ))  # fmt: skip
+    model = thing.value if chosen == "model" else COUNTS
+    alphabet = thing.value if chosen == "alphabet" else "01"
+    options = dict(SMALL) if chosen in ("model", "alphabet") else {**SMALL, chosen: thing.value}
+    intact = Intact(COUNTS)
+    found = documented(
+        lambda: grulens.corpus.automaton(model, alphabet, **options), drawn=(chosen, thing)
+    )
+    assert intact.broken() == []
+    if found is not None:
+        assert "<script>alert" not in found._repr_html_()
+        assert len(repr(found)) < 300
+        documented(lambda: found.dfa)
+
+
+def a_dfa(draw: Draw) -> None:
+    anything = draw(things(word="0110"))
+    parts = [draw(things(right=right)) for right in ("01", [[0, 1], [1, 0]], [True, False], 0)]
+    made = documented(lambda: grulens.corpus.DFA(*(p.value for p in parts)), drawn=parts)
+    for dfa in (EVEN, made or EVEN):
+        for use in (dfa.accepts, dfa.run, dfa.difference, dfa.product, dfa.from_dict):
+            documented(lambda use=use: use(anything.value), drawn=anything)
+        documented(lambda dfa=dfa: dfa.load(anything.value), OSError, drawn=anything)
+        assert "<script>alert" not in dfa._repr_html_()
+        assert dfa.difference(dfa.minimised()) is None
+
+
+def an_agreement(draw: Draw) -> None:
+    words = draw(st.integers(1, 10**9))
+    agree = draw(st.integers(0, words))
+    found = grulens.corpus.Agreement(2, 5, "near", words, agree, draw(st.booleans()))
+    assert 0 <= found.interval[0] <= found.share <= found.interval[1] <= 1
+
+
 ATTEMPTS: dict[str, Callable[[Draw], None]] = {
+    "Agreement": an_agreement,
+    "Automaton": a_plot,
+    "DFA": a_dfa,
+    "automaton": an_automaton,
     "Credit": a_plot,
     "LogitLens": a_lens,
     "input_x_gradient": a_credit("input_x_gradient"),

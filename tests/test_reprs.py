@@ -27,6 +27,13 @@ class Named(nn.Module):
         return self.out(getattr(self, BAD)(x)[0])
 
 
+class Last(nn.Module):
+    """It accepts words by their last symbol."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return ids[:, -1] - 0.5
+
+
 @cache
 def results() -> dict[str, Any]:
     torch.manual_seed(0)
@@ -46,12 +53,16 @@ def results() -> dict[str, Any]:
         "Interactions": grulens.phrases.interactions(model, x, target=0, progress=False),
         "Decomposition": grulens.phrases.contextual_decomposition(model, x, phrases=[slice(0, 2)]),
         "Credit": grulens.credit.layerwise_relevance(model, x, target=0),
+        "Automaton": grulens.corpus.automaton(
+            Last(), ["a", BAD], lengths=(3, 6), sample=9, tries=40, progress=False
+        ),
     }
 
 
 NAMES = (
     "FixedPoints", "Lyapunov", "Jacobian", "GradientFlow", "GateAttention", "Timescales",
     "Portrait", "Head", "Hierarchy", "Interactions", "Decomposition", "Credit",
+    "Automaton",
 )  # fmt: skip
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from grulens.arguments import Direction, Integer
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.plot import credit, dynamics, memory, phrases, units  # noqa: F401 - what they draw
+from grulens.widgets.plot import (  # noqa: F401 - what they draw
+    corpus,
+    credit,
+    dynamics,
+    memory,
+    phrases,
+    units,
+)
 from grulens.widgets.plot.registry import drawer, plot_options
 
 
@@ -37,7 +44,8 @@ def plot(
     with their bands; a Jacobian and a readout are pictures of their numbers. Gradient flow is a map
     of gains, those of the state that is tapped, and the ways into the next. Interactions are a bar
     for each pair of phrases; a decomposition is what each phrase adds to a class at every step, or
-    how large its part of the state is where there is no linear readout.
+    how large its part of the state is where there is no linear readout. An automaton is the share
+    of words on which it and its network agree, by their length.
 
     Args:
         found: what an analysis returned; or what a function decorated with `draws`

@@ -19,6 +19,7 @@ from bokeh.model import Model
 from grulens.cells.cell import RecurrentCell
 from grulens.errors import GrulensError, PositionError, shown
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.corpus.automata.dfa import DFA
 from grulens.probing.edits import positions
 from grulens.widgets.session.tokens import texts
 
@@ -74,6 +75,7 @@ INSTEAD: Final = (
      "sweep, attention(run), timescales(run), portrait(run)"),
     (RecurrentCell, ": a Cell has no figure; portrait(run), find_fixed_points(cell, ...), "
      "jacobian(cell, ...) and lyapunov(cell, ...) have"),
+    (DFA, ": a DFA has no figure; Graphviz draws dfa.to_dot()"),
 )  # fmt: skip
 
 
@@ -114,7 +116,7 @@ def drawer(found: object) -> Draw:
             return _DRAWS[kind]
     *most, last = sorted(kind.__name__ for kind in _DRAWS)
     raise GrulensError(
-        f"plot shows a {', '.join(most)} or {last}; got {shown(found)}"
+        f"plot shows an {', '.join(most)} or {last}; got {shown(found)}"
         + next((said for kind, said in INSTEAD if isinstance(found, kind)), "")
     )
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import grulens
 from grulens.cells.kinds.lstm import LSTM
+from grulens.corpus import DFA
 from grulens.dynamics import Jacobian, find_fixed_points, jacobian, lyapunov, portrait
 from grulens.errors import GrulensError, PositionError, ReadoutError
 from grulens.memory import gradient_flow
@@ -101,6 +102,8 @@ def test_what_has_no_figure_says_what_to_show_instead(model: Tagger) -> None:
     for found in (run, run["rnn.l0"]):
         with pytest.raises(GrulensError, match=r"a run is shown by Lens\(model, x\)"):
             grulens.plot(found)
+    with pytest.raises(GrulensError, match=r"Graphviz draws dfa.to_dot\(\)"):
+        grulens.plot(DFA("a", [[0]], [True]))
     with pytest.raises(GrulensError, match=r"a Cell has no figure; portrait\(run\), find_fix"):
         grulens.plot(run["rnn.l0"].cell)
 

@@ -206,7 +206,9 @@ def test_a_result_from_outside_is_drawn_by_what_is_registered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(registry, "_DRAWS", dict(registry._DRAWS))
-    with pytest.raises(GrulensError, match=r"plot shows a Credit, .* or \w+; got Numbers\(\)"):
+    with pytest.raises(
+        GrulensError, match=r"plot shows an Automaton, Credit, .* or \w+; got Numbers\(\)"
+    ):
         grulens.plot(Numbers())
     asked = []
 

@@ -1,0 +1,1 @@
+"""What a model does over many inputs: the automaton that it follows."""
