@@ -38,7 +38,7 @@ def test_fixed_points_are_those_of_the_same_gru() -> None:
     torch.manual_seed(0)
     model, x = strong(Loop()), inputs()
     step = observed_step(model, x, t=2, row=1)
-    starts = torch.rand(12, UNITS) * 2 - 1
+    starts = torch.rand(6, UNITS) * 2 - 1
     found = find_fixed_points(step, starts=starts, progress=False)
     cell = record(model.known(), x)["l0"].cell
     wanted = find_fixed_points(cell, x=x[1, 2], starts=starts, progress=False)
