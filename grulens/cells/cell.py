@@ -225,14 +225,28 @@ class RecurrentCell(ABC):
             an argument requires it.
         """
         steps, block = x.shape[1], max(1, BLOCK_ROWS // max(1, x.shape[0]))
-        parts = []
+        shape = x.shape[0], min(block, steps), self.hidden_size
+        parts: list[dict[str, Tensor]] = []
+        found: dict[str, Tensor] = {}
         for start in range(0, max(1, steps), block):
             here = slice(start, start + block)
             edit = None if edits is None else edits.edit(start)
-            parts.append(self.compute(self.project(x[:, here]), state[:, here], edit))
-        self._check_made(parts[0], (x.shape[0], min(block, steps), self.hidden_size))
-        if len(parts) == 1:
-            return parts[0]
+            made = self.compute(self.project(x[:, here]), state[:, here], edit)
+            if not start:
+                self._check_made(made, shape)
+                if steps <= block:
+                    return made
+                if not any(value.requires_grad for value in made.values()):
+                    found = {
+                        name: value.new_empty(shape[0], steps, shape[2])
+                        for name, value in made.items()
+                    }
+            if not found:
+                parts.append(made)
+            for name in found:  # straight to where it stays: no part of a long run lies there twice
+                found[name][:, here] = made[name]
+        if found:
+            return found
         # one signal after another: the parts of the others are let go as they are joined
         return {name: torch.cat([part.pop(name) for part in parts], 1) for name in [*parts[0]]}
 
