@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
 
 from grulens import record
@@ -19,7 +19,7 @@ from grulens.cells.gated import gated, is_gated
 from grulens.dynamics import find_fixed_points
 from grulens.errors import CellError
 from grulens.memory import attention, timescales
-from tests.kinds import EVERY, made
+from tests.kinds import EVERY, Loop, Step, made
 
 KEEP = Signal("a", "gate", 0.0, 1.0, "keep")
 ALSO = Signal("b", "other gate", 0.0, 1.0, "keep")
@@ -52,27 +52,6 @@ def two_gates(output: Any, wide: float = 1.0) -> type[RecurrentCell]:
             return found
 
     return Two
-
-
-class Step(nn.Module):
-    def __init__(self, cell: RecurrentCell) -> None:
-        super().__init__()
-        self.of = cell
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return self.of.step(self.of.project(x), h)
-
-
-class Loop(nn.Module):
-    def __init__(self, cell: RecurrentCell) -> None:
-        super().__init__()
-        self.cell = Step(cell)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = x.new_zeros(len(x), self.cell.of.hidden_size)
-        for now in x.unbind(1):
-            h = self.cell(now, h)
-        return h
 
 
 @pytest.fixture

@@ -191,9 +191,8 @@ def find_fixed_points(
     n(h) - h = 0 is solved by Levenberg-Marquardt (Marquardt 1963, J. SIAM 11:431) with the
     closed-form Jacobian, in float64, for many starts at once. The n of another kind of cell, or of
     an observed one, is its candidate, if the shares of that and of the state sum to 1; elsewhere
-    F(s) - s = 0 is solved. Sussillo and Barak
-    2013 (Neural Comput. 25:626) brought fixed points to trained recurrent networks; they minimise
-    the speed of h instead.
+    F(s) - s = 0 is solved. Sussillo and Barak 2013 (Neural Comput. 25:626) brought fixed points to
+    trained recurrent networks; they minimise the speed of h instead.
 
     Args:
         cell: the cell, of any kind and convention; it is read in float64. Or a step of an observed

@@ -215,7 +215,7 @@ class GatedStandstill(Standstill):
     always: Bool[Tensor, " unit"]
 
     def unslowed(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
-        """B / (1 - a) - h; infinite where a is 1."""
+        """What is left without a, b / (1 - a) - h; infinite where a is 1."""
         form = gated(self.cell, self.cell.compute(self.product.expand(len(h), -1), h), h)
         if form is None:
             return self.off(h)

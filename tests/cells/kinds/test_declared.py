@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import grulens
 from grulens import clamp, record
 from grulens.adapters import RecurrentCell, Signal, StepAdapter, register
 from grulens.cells.cell import NAMED
 from grulens.errors import CellError
+from tests.kinds import Loop, Step
 
 GATE = Signal("q", "gate of my own", 0.0, 1.0, "keep")
 STATE = Signal("h", "state", -1.0, 1.0, "state", activated=False)
@@ -75,25 +76,8 @@ def test_what_makes_no_sense_is_refused_where_the_class_is_made(said: Any, words
         kind_of(**said)
 
 
-class Step(nn.Module):
-    def __init__(self, cell: RecurrentCell) -> None:
-        super().__init__()
-        self.of = cell
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return self.of.step(self.of.project(x), h)
-
-
-class Loop(nn.Module):
-    def __init__(self, kind: type[RecurrentCell]) -> None:
-        super().__init__()
-        self.cell = Step(kind(torch.randn(3, 2), torch.randn(3, 3), None, None))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = x.new_zeros(len(x), 3)
-        for now in x.unbind(1):
-            h = self.cell(now, h)
-        return h
+def loop_of(kind: type[RecurrentCell]) -> Loop:
+    return Loop(kind(torch.randn(3, 2), torch.randn(3, 3), None, None))
 
 
 @pytest.fixture
@@ -106,13 +90,13 @@ def opened() -> Any:
 @pytest.mark.usefixtures("opened")
 def test_an_edit_that_compute_does_not_ask_for_is_an_error() -> None:
     x = torch.randn(1, 4, 2)
-    deaf = Loop(kind_of(lambda pre, edit: {"q": torch.sigmoid(pre)}))
+    deaf = loop_of(kind_of(lambda pre, edit: {"q": torch.sigmoid(pre)}))
     assert record(deaf, x)["cell"].q.shape == (1, 4, 3)
     with pytest.raises(CellError, match="`compute` of Mine does not let 'q' be edited once it is"):
         record(deaf, x, edits=clamp("cell", "q", 1, value=0.0))
     with pytest.raises(CellError, match="does not let 'q' be edited before its activation"):
         record(deaf, x, edits=grulens.shift("cell", "q", 1, by=1.0))
-    heard = Loop(kind_of())
+    heard = loop_of(kind_of())
     run = record(heard, x, edits=clamp("cell", "q", 1, value=0.0))
     assert bool((run["cell"].q[..., 1] == 0).all())
 
@@ -123,7 +107,7 @@ def test_an_edit_that_compute_does_not_ask_for_is_an_error() -> None:
     [(lambda q: {"other": q}, "no such signal"), (lambda q: {"q": q[..., :1]}, r"\(1, \d, 1\)")],
 )
 def test_a_signal_that_compute_does_not_make_is_an_error(made: Any, came: str) -> None:
-    model = Loop(kind_of(lambda pre, edit: made(torch.sigmoid(pre))))
+    model = loop_of(kind_of(lambda pre, edit: made(torch.sigmoid(pre))))
     with pytest.raises(CellError, match=f"must give 'q' for every step and unit, .* gives {came}"):
         _ = record(model, torch.randn(1, 4, 2))["cell"].q
 
@@ -135,7 +119,7 @@ def test_a_signal_may_be_called_mask() -> None:
     def compute(pre: Tensor, edit: Any) -> Mapping[str, Tensor]:
         return {"mask": torch.sigmoid(pre)}
 
-    layer = record(Loop(kind_of(compute, signals=(gate, STATE))), torch.randn(1, 4, 2))["cell"]
+    layer = record(loop_of(kind_of(compute, signals=(gate, STATE))), torch.randn(1, 4, 2))["cell"]
     assert layer.mask.dtype is torch.bool
     assert layer.signal("mask").is_floating_point()
     assert "mask" in layer.names

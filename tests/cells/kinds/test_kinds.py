@@ -21,7 +21,7 @@ from grulens.adapters import RecurrentCell, StepAdapter, kinds, register
 from grulens.cells.kinds import KINDS
 from grulens.errors import FileError
 from grulens.views.figure.palette import PALETTE
-from tests.kinds import EVERY, made
+from tests.kinds import EVERY, Loop, Step, made
 
 ROOT = Path(__file__).parents[3]
 ONE_STATE = [kind for kind in EVERY if len(kind.states) == 1]
@@ -98,30 +98,16 @@ def test_its_signals_are_what_it_says_of_them(
     assert kind.states[0] == kind.signals[-1].name == "h"
 
 
-class Loop(nn.Module):
-    """A model that steps a cell of some kind."""
+class Read(Loop):
+    """A model that steps a cell of some kind, and reads its last state."""
 
     def __init__(self, cell: RecurrentCell) -> None:
-        super().__init__()
-        self.cell, self.head = Step(cell), nn.Linear(cell.hidden_size, 2).double()
+        super().__init__(cell)
+        self.head = nn.Linear(cell.hidden_size, 2).double()
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x.new_zeros(len(x), self.cell.of.hidden_size)
-        for step in x.unbind(1):
-            h = self.cell(step, h)
-        out: Tensor = self.head(h)
+        out: Tensor = self.head(super().forward(x))
         return out
-
-
-class Step(nn.Module):
-    """Its step."""
-
-    def __init__(self, cell: RecurrentCell) -> None:
-        super().__init__()
-        self.of = cell
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        return self.of.step(self.of.project(x), h)
 
 
 @pytest.mark.parametrize("kind", ONE_STATE, ids=lambda kind: kind.kind)
@@ -130,7 +116,7 @@ def test_it_is_recorded_edited_swept_shown_and_saved(
 ) -> None:
     register(Step, StepAdapter(lambda module: module.of))
     try:
-        model, x = Loop(made(kind, 0, 4)), torch.randn(2, 5, 2).double()
+        model, x = Read(made(kind, 0, 4)), torch.randn(2, 5, 2).double()
         run = record(model, x)
         again = Recording.load(run.save(tmp_path / "run"))
         assert type(again["cell"].cell) is kind
