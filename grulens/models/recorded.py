@@ -15,6 +15,7 @@ from grulens.arguments import SignalName
 from grulens.cells.cell import RecurrentCell
 from grulens.errors import RecordingError, SignalError, WeightsChangedError, shown
 from grulens.models.call.calls import Calls
+from grulens.models.call.handing import Handing
 from grulens.models.call.segment import Segment
 from grulens.models.derivative import Recorded
 from grulens.models.layers import article
@@ -130,6 +131,39 @@ class LayerRecording:
             return self._delayed()
         parts = zip(self.segments, self._calls.split(self.state), strict=True)
         return self.joined([segment.before(state) for segment, state in parts])
+
+    @cached_property
+    def handing(self) -> Handing:
+        """Which states its calls were given; nothing is said of what follows a padded call."""
+        plain = [
+            (begin, stop)
+            for one, begin, stop in zip(self.segments, self.calls, self.calls[1:], strict=False)
+            if self.one_batch and not one.reverse and one.lengths is None
+        ]
+        # the whole state is not made of one call, which hands nothing on
+        h = self.h
+        return Handing(plain, self.state_prev, self.state) if plain else Handing((), h, h)
+
+    @property
+    def note(self) -> str:
+        """What the model does to the state between two calls, in words; "" if it hands it on.
+
+        >>> import torch
+        >>> from grulens import record
+        >>> class Masked(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.cell = torch.nn.GRUCell(3, 4)
+        ...     def forward(self, x, mask):
+        ...         h = x.new_zeros(len(x), 4)
+        ...         for x_t, there in zip(x.unbind(1), mask.unbind(1)):
+        ...             h = torch.where(there[:, None], self.cell(x_t, h), h)
+        ...         return h
+        >>> mask = torch.tensor([[True, True, False, True]])
+        >>> record(Masked(), torch.ones(1, 4, 3), mask)["cell"].note[:57]
+        'of the 3 states that its calls were given, 1 is the one f'
+        """
+        return self.handing.words()
 
     @cached_property
     def _signals(self) -> dict[str, Tensor]:
@@ -248,4 +282,4 @@ class LayerRecording:
     def _repr_html_(self) -> str:
         head = ("layer", "batch", "time", "unit", "calls", "residual")
         row = (self.name, *self.shape, len(self.calls), f"{self.residual:.1e}")
-        return html_table(head, [row])
+        return html_table(head, [row], self.note)

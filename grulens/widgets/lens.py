@@ -21,6 +21,7 @@ from torch import nn
 
 from grulens.cells.cell import RecurrentCell
 from grulens.models.adapters.closed import Closed, sentences
+from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording
 from grulens.views.figure.tokens import valid
 from grulens.views.page.page import page
@@ -171,13 +172,16 @@ class Lens(Panel):
 
 
 def _form(layer: LayerRecording) -> str:
-    """The equation of an observed cell; a click opens where in the code it was found."""
-    lines = found(layer)
-    if not lines:
-        return ""
+    """The equation of an observed cell; a click opens where in the code it was found.
+
+    Of any cell, what the model does to its state between two calls.
+    """
+    lines = escape(found(layer))
+    if not isinstance(layer, ObservedLayer):
+        return f'<div class="grulens-note">{lines}</div>' if lines else ""
     return (
         f"<details><summary>observed: <code>{escape(layer.cell.equation)}</code></summary>"
-        f'<pre class="grulens-lines">{escape(lines)}</pre></details>'
+        f'<pre class="grulens-lines">{lines}</pre></details>'
     )
 
 

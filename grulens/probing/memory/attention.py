@@ -34,17 +34,21 @@ class GateAttention(Result):
     as gates do. Positions are those of the input sequence; for a reverse layer the past of a
     position lies behind it.
     Where a call began with a state that is not the last one of the call before, in any of the rows
-    that are followed, that state takes the place of h_0 in all of them; `rows=` follows fewer.
+    that are followed, that state takes the place of h_0 in all of them; `rows=` follows fewer. A
+    mask is followed: where a call is given the state from before the last one again, what that one
+    wrote has no weight later.
 
     Attributes:
         layer: the layer.
         shape: batch, time, unit.
         trajectories: the steps that follow one another; one for an ordinary run.
+        note: what the model does to the state between two calls, in words; "" if it hands it on.
     """
 
     layer: str
     shape: tuple[int, int, int]
     trajectories: tuple[TrajectoryAttention, ...]
+    note: str = ""
 
     def at(self, t: Integer) -> tuple[Float[Tensor, "batch key unit"], Float[Tensor, "batch unit"]]:
         """What the state at position t is made of.
@@ -193,7 +197,8 @@ class GateAttention(Result):
             largest = float(weights.amax(0).mean())
             rows.append((row, t, f"{largest:.1%}", f"{float(initial.mean()):.1%}"))
         head = ("row", "state read last", "largest weight in it", "share of h_0")
-        return html_table(head, rows, f"{self!r}, means over units")
+        note = f"; {self.note}" if self.note else ""
+        return html_table(head, rows, f"{self!r}, means over units{note}")
 
 
 def attention(
@@ -238,4 +243,13 @@ def attention(
     if not chosen.any():
         raise PositionError(f"rows={shown(rows)} names no row of layer {recorded.name!r}")
     shape = (int(chosen.sum()), *recorded.shape[1:])
-    return GateAttention(recorded.name, shape, tuple(trajectory_attentions(recorded, mix, chosen)))
+    found = tuple(trajectory_attentions(recorded, mix, chosen))
+    return GateAttention(recorded.name, shape, found, _note(recorded, chosen, len(found)))
+
+
+def _note(layer: LayerRecording, rows: Tensor, parts: int) -> str:
+    said = layer.handing.words(rows)
+    if not said or parts == 1:
+        return said
+    begun = f"{parts - 1} time" + "s" * (parts > 2)
+    return f"{said}; the weights begin anew {begun}" + ", in all rows" * (int(rows.sum()) > 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from grulens.cells.changes import reverse
@@ -26,6 +27,7 @@ class TrajectoryAttention:
         h_0: the state before its first step (batch, unit).
         lengths: how far each row goes, (batch,), or None.
         reverse: whether reading order is from each row's end.
+        dropped: as of `Trajectory`.
     """
 
     begin: int
@@ -34,6 +36,7 @@ class TrajectoryAttention:
     h_0: Tensor
     lengths: Tensor | None
     reverse: bool
+    dropped: Int[Tensor, "batch time"] | None = None
 
     @property
     def stop(self) -> int:
@@ -45,6 +48,22 @@ class TrajectoryAttention:
         batch, steps, _ = self.z.shape
         return torch.full((batch,), steps) if self.lengths is None else self.lengths.cpu()
 
+    def kept(self, t: int | None = None) -> Tensor:
+        """Which share of the state before each step keeps, as a state after it has it.
+
+        What is dropped keeps all of it.
+
+        Args:
+            t: the state after step t, to which the call of t itself counts; None is any that is not
+                dropped.
+        """
+        if self.dropped is None:
+            return self.z
+        past = self.dropped >= 0
+        if t is not None:
+            past &= self.dropped != self.dropped[:, t : t + 1]
+        return self.z.masked_fill(past.to(self.z.device)[..., None], 1)
+
     def at(self, t: int) -> tuple[Tensor, Tensor]:
         """Weights (batch, key, unit) over its own positions, and the share of its first state."""
         batch, _, units = self.z.shape
@@ -53,7 +72,7 @@ class TrajectoryAttention:
         for end in sorted(set(ends[ends > t].tolist())):
             rows = (ends == end).nonzero()[:, 0].to(self.z.device)
             query = end - 1 - t if self.reverse else t
-            part, initial[rows] = weights(self.z[rows], query)
+            part, initial[rows] = weights(self.kept(t)[rows], query)
             keys = torch.arange(query + 1, device=self.z.device)
             result[rows[:, None], end - 1 - keys if self.reverse else keys] = part
         return result, initial
@@ -68,9 +87,11 @@ class TrajectoryAttention:
 
     def map(self, toward: Tensor | None, units: Tensor) -> Tensor:
         """(batch, query, key) over its own positions."""
-        z = self.z[..., units]
+        z = self.kept()[..., units]
         mean = z.new_full((1, 1, z.shape[2]), 1 / z.shape[2])
         result = weight_map(z, mean if toward is None else (toward * self.n)[..., units])
+        for t in self._alone:
+            result[:, t] = self.query(t, toward, units)
         if self.lengths is not None:
             there = self._there(result)
             result = result * there[:, :, None] * there[:, None, :]
@@ -80,7 +101,9 @@ class TrajectoryAttention:
 
     def initial(self, toward: Tensor | None, units: Tensor) -> Tensor:
         """(batch, query) over its own positions."""
-        share = first_shares(self.z[..., units])
+        share = first_shares(self.kept()[..., units])
+        for t in self._alone:
+            share[:, t] = self.at(t)[1][:, units]
         if toward is None:
             result = share.mean(2)
         else:
@@ -88,6 +111,11 @@ class TrajectoryAttention:
         if self.lengths is not None:
             result = result * self._there(result)
         return reverse(result[..., None], self.lengths)[..., 0] if self.reverse else result
+
+    @property
+    def _alone(self) -> list[int]:
+        """The steps whose own state is dropped, in any row: no later one is made of it."""
+        return [] if self.dropped is None else (self.dropped >= 0).any(0).nonzero()[:, 0].tolist()
 
     def past(self) -> Tensor:
         """The first and the last key of every query (batch, query, 2), over its own positions."""
@@ -120,11 +148,13 @@ def trajectory_attentions(
         return signal.detach() if bool(rows.all()) else signal.detach()[rows.to(signal.device)]
 
     z, n, before = (some(s) for s in (*mix, layer.state_prev))
-    for trajectory in trajectories(layer, rows):
+    for trajectory in trajectories(layer, rows, masked=True):
         begin, stop = trajectory.begin, trajectory.stop
         lengths = None if trajectory.lengths is None else some(trajectory.lengths)
         gates = z[:, begin:stop], n[:, begin:stop]
         if trajectory.reverse:
             gates = reverse(gates[0], lengths), reverse(gates[1], lengths)
         first = some(trajectory.h_0) if trajectory.reverse else before[:, begin]
-        yield TrajectoryAttention(begin, *gates, first, lengths, trajectory.reverse)
+        yield TrajectoryAttention(
+            begin, *gates, first, lengths, trajectory.reverse, trajectory.dropped
+        )

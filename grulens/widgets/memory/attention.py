@@ -113,7 +113,8 @@ class AttentionView(MapView[Request]):
         return still_memory.attention(
             found.values, found.query(t), past=found.past, at=t, tokens=found.tokens,
             signed=found.request.toward is not None, name=found.request.name,
-            layer=found.request.layer.name, caption=self._words(found, t),
+            layer=found.request.layer.name,
+            caption="; ".join(filter(None, [self._words(found, t), found.found.note])),
         )  # fmt: skip
 
     def nothing(self) -> None:
@@ -139,7 +140,8 @@ class AttentionView(MapView[Request]):
 
     def _draw(self, found: Result) -> None:
         request, steps = found.request, found.found.shape[1]
-        note = request.note
+        said = found.found.note
+        note = " ".join(filter(None, [said and f"{said[0].upper()}{said[1:]}.", request.note]))
         self._map.root.visible = found.values is not None
         if found.values is None:
             note = f"No map of {steps} steps: it is drawn up to {LONGEST}. {note}"

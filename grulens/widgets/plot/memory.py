@@ -47,7 +47,7 @@ def draw_attention(found: GateAttention, options: PlotOptions) -> Figure:
     def draw() -> str:
         at = view.query or 0
         return still_memory.attention(
-            values, values[at], past=past, at=at, layer=found.layer, **named
+            values, values[at], past=past, at=at, layer=found.layer, caption=found.note, **named
         )
 
     return column(view.root, bars.root, sizing_mode="stretch_width"), draw

@@ -61,8 +61,12 @@ def still(
 
 
 def found(layer: LayerRecording) -> str:
-    """The equation of an observed cell and its lines of code; "" of a cell with known weights."""
-    return layer.explain() if isinstance(layer, ObservedLayer) else ""
+    """The equation of an observed cell and its lines of code, and what changes its state between.
+
+    It is "" of a cell with known weights whose states are handed on.
+    """
+    lines = layer.explain() if isinstance(layer, ObservedLayer) else ""
+    return "\n".join(filter(None, [lines, layer.note]))
 
 
 def page_arrays(session: Session) -> dict[str, Any]:

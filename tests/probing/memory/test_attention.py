@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from grulens.cells.memory.attention import weight_map, weights
 from grulens.errors import EditError, LayerError, PositionError, RecordingError
 from grulens.models.recording import LayerRecording
 from grulens.probing.layer import layer_of
-from grulens.probing.memory.attention import attention
+from grulens.probing.memory.attention import GateAttention, attention
 from grulens.probing.units.peak_memory import PeakMemory
 from tests.drawn import cases
 
@@ -190,3 +193,113 @@ def test_rows_are_chosen_before_anything_is_computed() -> None:
             assert torch.equal(getattr(whole, name)()[[0, 2]], getattr(part, name)())
         assert torch.equal(whole.at(1)[0][[0, 2]], part.at(1)[0])
         assert torch.equal(whole.past[[0, 2]], part.past)
+
+
+class Masked(nn.Module):
+    """A loop that may drop what its cell returned: by a product, a choice, or a flag."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.cell, self.how = nn.GRUCell(2, 3), how
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 3)
+        for x_t, there in zip(x.unbind(1), mask.to(x).unbind(1), strict=True):
+            new, m = self.cell(x_t, h), there[:, None]
+            h = {
+                "product": m * new + (1 - m) * h,
+                "where": torch.where(m > 0, new, h),
+                "reset": m * new,
+                "mixed": 0.5 * new + 0.5 * h,
+                "free": new,
+            }[self.how]
+        return h
+
+
+MASK = torch.tensor([[0, 1, 1, 0, 0, 1, 1], [1, 1, 1, 1, 0, 1, 0], [1, 0, 1, 1, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("how", ["product", "where"])
+def test_a_mask_is_followed(how: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, toward = torch.randn(3, 7, 2).double(), torch.randn(3).double()
+    layer = record(Masked(how).double(), x, MASK)["cell"]
+    found = attention(layer)
+    mapped, along, shares = found.map(), found.map(toward), found.initial()
+    for t in range(7):
+        weights, initial = found.at(t)
+        made = initial * layer.h_prev[:, 0] + (weights * layer.n).sum(1)
+        assert torch.allclose(made, layer.h[:, t], atol=1e-12)
+        assert torch.allclose(weights.sum(1) + initial, torch.ones_like(initial), atol=1e-12)
+        assert torch.allclose(mapped[:, t], weights.mean(2), atol=1e-12)
+        assert torch.allclose(along[:, t], (weights * layer.n) @ toward, atol=1e-12)
+        assert torch.allclose(shares[:, t], initial.mean(1), atol=1e-12)
+        dropped = (MASK == 0) & (torch.arange(7) < t)
+        assert bool((weights[dropped] == 0).all())
+        assert bool((weights[:, : t + 1][~dropped[:, : t + 1]] > 0).all())
+    alone = attention(layer, rows=1)
+    assert torch.allclose(alone.map()[0], mapped[1], atol=1e-12)
+    assert GateAttention.load(found.save(tmp_path / "found")).note == found.note
+
+
+@pytest.mark.parametrize(
+    ("how", "rows", "said"),
+    [("where", None, r"18 states .*, 4 are the one from before the last call again .*, and 1 "
+                     r"is zero or that of the first call$"),
+     ("where", 1, r"6 states .*, 1 is the one from before"),
+     ("reset", None, r"18 states .*, 5 are zero .*; the weights begin anew 3 times, in all rows$"),
+     ("reset", 2, r"6 states .*, 1 is zero .*; the weights begin anew 1 time$"),
+     ("mixed", 0, r"6 states .*, 6 are another one, which the model made .* anew 6 times$")],
+)  # fmt: skip
+def test_what_a_model_does_between_calls_is_said(how: str, rows: int | None, said: str) -> None:
+    torch.manual_seed(0)
+    layer = record(Masked(how), torch.randn(3, 7, 2), MASK)["cell"]
+    found = attention(layer, rows=rows)
+    assert re.search(said, found.note)
+    assert escape(found.note) in found._repr_html_()
+    if rows is None:
+        assert layer.note == found.note.split("; the weights")[0]
+        assert escape(layer.note) in layer._repr_html_()
+
+
+def test_what_is_handed_on_or_begun_anew_needs_no_word() -> None:
+    torch.manual_seed(0)
+    layer = record(Masked("free"), torch.randn(3, 7, 2), MASK)["cell"]
+    assert layer.note == attention(layer).note == ""
+    documents = nn.Sequential(nn.GRU(2, 3, batch_first=True))
+
+    class Each(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside = documents
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return [self.inside(part)[1] for part in (x, x.flip(1), x)]
+
+    layer = record(Each(), torch.randn(3, 7, 2))["inside.0.l0"]
+    assert layer.note == attention(layer).note == ""
+    assert len(attention(layer).trajectories) == 3
+
+
+def test_a_call_of_several_steps_that_is_dropped_has_states_of_its_own() -> None:
+    class Tries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(2, 3, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            _, h = self.rnn(x)
+            self.rnn(x.flip(1), h)  # is tried and dropped
+            return self.rnn(x, h)[0]
+
+    torch.manual_seed(0)
+    layer = record(Tries().double(), torch.randn(2, 3, 2).double())["rnn.l0"]
+    found = attention(layer)
+    mapped = found.map()
+    for t in range(9):
+        weights, initial = found.at(t)
+        made = initial * layer.h_prev[:, 0] + (weights * layer.n).sum(1)
+        assert torch.allclose(made, layer.h[:, t], atol=1e-12)
+        assert torch.allclose(mapped[:, t], weights.mean(2), atol=1e-12)
+        assert bool((weights[:, 3:6] > 0).any()) == (t in (3, 4, 5))
+    assert "2 are the one from before" in found.note

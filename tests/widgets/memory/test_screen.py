@@ -10,7 +10,7 @@ import torch
 from bokeh.events import Tap
 from torch import Tensor, nn
 
-from grulens import Session, ablate, clamp, scale
+from grulens import Lens, Session, ablate, clamp, scale
 from grulens.memory import GateMemory, attention, gradient_flow, timescales
 from grulens.probing.memory.attention import GateAttention
 from grulens.probing.readout.head import head_of
@@ -313,3 +313,25 @@ def test_what_costs_too_much_is_estimated_or_left_away(
     assert "No map of 6 steps" in panel.gradient._note.value
     assert not panel.gradient._map.root.visible
     panel.close()
+
+
+def test_what_the_model_does_between_calls_stands_on_screen() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 3)
+            for t, x_t in enumerate(x.unbind(1)):
+                h = h if t == 2 else self.cell(x_t, h) if t < 4 else 0 * self.cell(x_t, h)
+                h = torch.where(torch.tensor(t == 1), torch.zeros(3), h)
+            return h
+
+    session = Session(Masked(), torch.randn(1, 6, 2))
+    screen = GateMemory(session)
+    note = "Of the 4 states that its calls were given, 2 are zero or that of the first call"
+    assert f"{note}; the weights begin anew" in screen.attention._note.value
+    assert note[4:] in screen.still()
+    assert note[4:] in Lens(session)._form.value
+    assert note[4:] in Lens(session).still()
