@@ -50,7 +50,7 @@ def measure(batch: int, time: int, inputs: int, hidden: int, seconds: float) -> 
         "loop of cells": lambda: cell_loop(cell, x),
     }
     goals = {
-        "record": 1.05,
+        "record": 1.2 if batch == 1 else 1.05,
         "record and all gates": 1.3 if batch == 1 else 1.9,
         "edited run": 1.3 if hidden >= UNITS else None,
     }

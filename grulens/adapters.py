@@ -8,7 +8,8 @@ the kinds of cells by name: `kinds.RNN`. A new kind is a `RecurrentCell`, each o
 """
 
 from grulens.cells import activations, kinds
-from grulens.cells.cell import RecurrentCell, Signal, activated
+from grulens.cells.cell import RecurrentCell, activated
+from grulens.cells.signal import Signal
 from grulens.models.adapters.adapter import SequenceAdapter, StepAdapter
 from grulens.models.adapters.register import register
 from grulens.models.adapters.stack import GRUStack

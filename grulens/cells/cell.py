@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, runtime_checkable
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from torch.nn.functional import linear
 from grulens.cells.activations import Activation
 from grulens.cells.batched.steps import PlainSteps, Steps
 from grulens.cells.changes import Edit, Program
+from grulens.cells.signal import Signal, check_signals, note_signals
 from grulens.errors import CellError, shown
 
 BLOCK_ROWS = 1024
@@ -29,65 +30,6 @@ BLOCK_ROWS = 1024
 cache."""
 
 Kind = TypeVar("Kind", bound="RecurrentCell")
-
-Role = Literal["reset", "keep", "write", "candidate", "read", "memory", "state"]
-
-
-@dataclass(frozen=True)
-class Signal:
-    """One signal of a cell.
-
-    Attributes:
-        name: its name: "r".
-        words: what it is: "reset gate".
-        low: its least value with torch's activations.
-        high: its largest value.
-        role: what it does in the cell; screens colour it by that. A gate that keeps the memory has
-            one colour in every kind of cell.
-        activated: whether it comes out of an activation, so that a shift acts before that.
-    """
-
-    name: str
-    words: str
-    low: float
-    high: float
-    role: Role
-    activated: bool = True
-
-    @property
-    def is_gate(self) -> bool:
-        """Whether it goes from shut to open, 0 to 1."""
-        return (self.low, self.high) == (0, 1)
-
-    @property
-    def title(self) -> str:
-        """What it is, and by which letter: "reset gate r"."""
-        return f"{self.words} {self.name}"
-
-
-NAMED: dict[str, tuple[Signal, ...]] = {}
-"""The signals that the kinds of cells have under each name. Only for an edit that is in no run yet:
-wherever there is a layer, its own cell says what a signal is."""
-
-
-@runtime_checkable
-class Signalling(Protocol):
-    """What can be asked of every cell: one that is known by its weights, and one by its signals."""
-
-    @property
-    def kind(self) -> str:
-        """What such a cell is called."""
-
-    @property
-    def signals(self) -> tuple[Signal, ...]:
-        """What a step makes, the states last."""
-
-    @property
-    def hidden_size(self) -> int:
-        """Number of units."""
-
-    def signal(self, name: str) -> Signal:
-        """One of its signals by name; KeyError if it has none of that name."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,10 +64,8 @@ class RecurrentCell(ABC):
     states: ClassVar[tuple[str, ...]] = ("h",)
 
     def __init_subclass__(cls) -> None:
-        _check_kind(cls)
-        for signal in cls.signals:
-            others = NAMED.get(signal.name, ())
-            NAMED[signal.name] = others if signal in others else (*others, signal)
+        check_signals(cls.__name__, getattr(cls, "signals", None), cls.states)
+        note_signals(cls.signals)
 
     def __post_init__(self) -> None:
         ranks = {"weight_hh": 2, "weight_ih": 2, "bias_ih": 1, "bias_hh": 1}
@@ -396,33 +336,6 @@ class RecurrentCell(ABC):
         dtype = str(self.weight_hh.dtype).removeprefix("torch.")
         said = f", {self.convention}" if self.convention else ""
         return f"{type(self).__name__}({sizes}, {dtype}{said})"
-
-
-def _check_kind(kind: type[RecurrentCell]) -> None:
-    """Raise unless what a kind of cell says of itself makes sense."""
-    signals: Any = getattr(kind, "signals", None)
-    name = kind.__name__
-    if not isinstance(signals, tuple) or not all(isinstance(one, Signal) for one in signals):
-        raise CellError(f"{name}.signals must be a tuple of Signal, got {shown(signals)}")
-    names = [signal.name for signal in signals]
-    states = kind.states
-    if names[-1:] != ["h"] or states[:1] != ("h",) or not set(states) <= set(names):
-        raise CellError(
-            f"the last of {name}.signals must be h, and {name}.states h and signals of it; they "
-            f"are {', '.join(names) or 'none'} and {', '.join(states) or 'none'}"
-        )
-    roles = get_args(Role)
-    for signal in signals:
-        if signal.name in ("x", "h_prev") or names.count(signal.name) > 1:
-            raise CellError(
-                f"{name} has a signal {signal.name!r}, which is another one's name already: the "
-                "input is x, the state before a step h_prev"
-            )
-        if signal.role not in roles:
-            raise CellError(
-                f"the role of {signal.name!r} of {name} must be one of {', '.join(roles)}, got "
-                f"{shown(signal.role)}"
-            )
 
 
 def activated(

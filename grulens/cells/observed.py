@@ -13,8 +13,8 @@ from math import prod
 
 from torch import Tensor
 
-from grulens.cells.cell import Signal
 from grulens.cells.mix import GatedForm, Polynomial
+from grulens.cells.signal import Signal
 
 
 @dataclass(frozen=True, eq=False)

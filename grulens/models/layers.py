@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from grulens.cells.cell import RecurrentCell, Signalling
+from grulens.cells.cell import RecurrentCell
+from grulens.cells.signal import Signalling
 from grulens.errors import (
     LayerError,
     ModelError,

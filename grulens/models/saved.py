@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from grulens.cells.cell import RecurrentCell, Signal
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.observed import ObservedCell
+from grulens.cells.signal import Signal
 from grulens.errors import FileError
 from grulens.models.adapters.closed import Closed
 from grulens.models.call.segment import Segment

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from grulens.cells.cell import RecurrentCell, Signalling
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.gated import Gated, gated, is_gated
 from grulens.cells.kinds.gru import Cell
 from grulens.cells.observed import ObservedCell
+from grulens.cells.signal import Signalling
 from grulens.errors import CellError, RecordingError, shown
 from grulens.models.layers import article, check_layer
 from grulens.models.observed import ObservedLayer

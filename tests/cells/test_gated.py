@@ -14,8 +14,8 @@ from torch.nn.functional import linear
 
 from grulens import record
 from grulens.adapters import RecurrentCell, Signal, StepAdapter, activated, register
-from grulens.cells.cell import NAMED
 from grulens.cells.gated import gated, is_gated
+from grulens.cells.signal import NAMED
 from grulens.dynamics import find_fixed_points
 from grulens.errors import CellError
 from grulens.memory import attention, timescales

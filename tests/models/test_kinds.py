@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import grulens
 from grulens.adapters import Signal, StepAdapter, kinds, register
-from grulens.cells.cell import NAMED, RecurrentCell
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.kinds.lstm import LSTM
+from grulens.cells.signal import NAMED
 from grulens.errors import AdapterError, CellError, LayerError, RecordingError, SignalError
 from tests.drawn import Case, cases, flat, same_bits
 from tests.kinds import EVERY

@@ -14,7 +14,7 @@ from bokeh.events import Tap
 from torch import nn
 
 from grulens import Lens, Session, clamp, record, scale
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.credit import head_of
 from grulens.dynamics import PhasePortrait
 from grulens.errors import PositionError, ReadoutError

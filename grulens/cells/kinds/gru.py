@@ -28,9 +28,10 @@ from grulens.arguments import (
 from grulens.cells.activations import name_of
 from grulens.cells.batched.gru import GRUSteps
 from grulens.cells.batched.steps import Steps
-from grulens.cells.cell import BLOCK_ROWS, RecurrentCell, Signal, activated
+from grulens.cells.cell import BLOCK_ROWS, RecurrentCell, activated
 from grulens.cells.changes import Edit, Program
 from grulens.cells.precision import autocast
+from grulens.cells.signal import Signal
 from grulens.cells.weights.keras import keras_weights
 from grulens.cells.weights.onnx import onnx_weights
 from grulens.errors import CellError, ConventionError, shown

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from grulens.cells.cell import RecurrentCell, Signal, activated
+from grulens.cells.cell import RecurrentCell, activated
 from grulens.cells.changes import Edit, Program
+from grulens.cells.signal import Signal
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from grulens.cells.activations import name_of, with_slope
-from grulens.cells.cell import RecurrentCell, Signal
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.changes import Edit
+from grulens.cells.signal import Signal
 from grulens.errors import CellError, shown
 
 

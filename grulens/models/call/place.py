@@ -12,8 +12,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from grulens.cells.cell import Signalling
 from grulens.cells.changes import Change
+from grulens.cells.signal import Signalling
 
 
 @dataclass(frozen=True, eq=False)

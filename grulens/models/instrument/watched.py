@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from grulens.cells.cell import Signalling
 from grulens.cells.observed import ObservedCell
+from grulens.cells.signal import Signalling
 from grulens.errors import EditError, shown
 from grulens.models.call.call import Key
 from grulens.models.call.place import EditLike

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grulens.cells.cell import Role
 from grulens.cells.mix import GatedForm, Polynomial
+from grulens.cells.signal import Role
 from grulens.models.observe.sites import Site
 
 

@@ -25,8 +25,8 @@ from grulens.arguments import (
     Times,
     Units,
 )
-from grulens.cells.cell import NAMED, Signal
 from grulens.cells.changes import Change
+from grulens.cells.signal import NAMED, Signal
 from grulens.errors import EditError, SignalError, shown
 from grulens.models.call.place import Place
 from grulens.probing.edits import amounts, positions

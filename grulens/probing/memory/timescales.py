@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from grulens.arguments import Frame, Integer, Number, Numbers, Rows, SignalName, Units
-from grulens.cells.cell import Signal, Signalling
 from grulens.cells.memory.timescales import above, below, counts, half_life
+from grulens.cells.signal import Signal, Signalling
 from grulens.errors import CellError, GrulensError, PositionError, SignalError, shown
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.arguments import Frame
-from grulens.cells.cell import Signalling
 from grulens.cells.memory.timescales import half_life
+from grulens.cells.signal import Signalling
 from grulens.models.recording import LayerRecording
 from grulens.probing.layer import keeping, keeps_a_share, kept_of, last_read
 from grulens.results import frame

@@ -22,7 +22,7 @@ from bokeh.events import Tap
 from bokeh.models import ColumnDataSource
 from jaxtyping import Float, Int
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.durations import steps
 from grulens.views.dynamics.phase_figure import HEIGHT, WIDTH, PhaseFigure, legend_of, mark_of
 from grulens.views.figure.palette import COLORS

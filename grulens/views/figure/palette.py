@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 
 T = TypeVar("T")
 

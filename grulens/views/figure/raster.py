@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.errors import SignalError
 from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, is_diverging, range_of
 

@@ -32,7 +32,7 @@ from bokeh.models import (
 from bokeh.models.annotations import ColorBar
 from jaxtyping import Bool, Float, Int
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure import hover, raster
 from grulens.views.figure.canvas import (
     Listener,

@@ -26,7 +26,7 @@ from bokeh.models import (
 )
 from jaxtyping import Bool, Float
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure import hover, raster
 from grulens.views.figure.canvas import (
     Listener,

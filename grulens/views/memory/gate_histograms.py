@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.models.annotations import LegendItem
 from jaxtyping import Float
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import frame, legend
 from grulens.views.figure.palette import ACCENT
 

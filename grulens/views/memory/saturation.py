@@ -24,7 +24,7 @@ from bokeh.models import BoxSelectTool, ColumnDataSource, HoverTool, Range1d
 from bokeh.models.annotations import LegendItem
 from jaxtyping import Float, Int
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import (
     Listener,
     Positions,

@@ -20,7 +20,7 @@ from bokeh.models.widgets import Div, Select
 from bokeh.resources import INLINE
 from jaxtyping import Bool, Float, Int
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import COLORS, PALETTE, WHITE_INK, BySignal
 from grulens.views.figure.tokens import plain, visible_name

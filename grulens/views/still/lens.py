@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import (
     AFTER,

@@ -19,7 +19,7 @@ from bokeh.models.widgets import (
 )
 from jaxtyping import Bool, Float
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, COLORS
 

@@ -19,7 +19,7 @@ from bokeh.models import CDSView, ColumnDataSource, IndexFilter, InlineStyleShee
 from bokeh.models.widgets import DataTable
 from jaxtyping import Bool, Float, Int
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import Listener, Positions, tell
 from grulens.views.units.columns import COLUMNS, bars, column_of, described
 

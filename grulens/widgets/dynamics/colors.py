@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.figure.raster import scale
 from grulens.widgets.session.session import Session
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import ipywidgets as W
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.probing.edits.edit import Edit, clamp, scale, shift
 from grulens.views.figure.palette import ACCENT
 from grulens.widgets.session.callbacks import Callbacks

@@ -19,7 +19,7 @@ import traitlets as tl
 from bokeh.layouts import column
 from torch import Tensor, nn
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.errors import shown
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units

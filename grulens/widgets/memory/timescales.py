@@ -19,7 +19,7 @@ import torch
 from bokeh.layouts import column
 from bokeh.layouts import row as beside
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.errors import CellError
 from grulens.models.recording import LayerRecording
 from grulens.probing.memory.timescales import Timescales, gates_of, timescales

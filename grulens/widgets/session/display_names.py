@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Final
 
-from grulens.cells.cell import Signal, Signalling
 from grulens.cells.observed import ObservedCell
+from grulens.cells.signal import Signal, Signalling
 from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
 from grulens.widgets.session.session import Session

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording
 from grulens.probing.units.order import Order, order_units

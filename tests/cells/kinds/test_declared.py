@@ -13,7 +13,7 @@ from torch import Tensor
 import grulens
 from grulens import clamp, record
 from grulens.adapters import RecurrentCell, Signal, StepAdapter, register
-from grulens.cells.cell import NAMED
+from grulens.cells.signal import NAMED
 from grulens.errors import CellError
 from tests.kinds import Loop, Step
 

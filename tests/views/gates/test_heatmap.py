@@ -7,7 +7,7 @@ from bokeh.events import DoubleTap, RangesUpdate, SelectionGeometry, Tap
 from bokeh.models import HoverTool
 
 from grulens.cells import kinds
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.errors import SignalError
 from grulens.views.figure.palette import BLANK_CODE, COLORS, LEVELS, NAN_CODE, PALETTE
 from grulens.views.gates.heatmap import Heatmap

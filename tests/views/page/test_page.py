@@ -7,7 +7,7 @@ from html import unescape
 import numpy as np
 
 from grulens.cells import kinds
-from grulens.cells.cell import Signal
+from grulens.cells.signal import Signal
 from grulens.views.page.page import page
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import torch
 
-from grulens.cells.cell import Role
 from grulens.cells.mix import GatedForm, Polynomial
+from grulens.cells.signal import Role
 from grulens.models.observe.finding.algebra import RANGES, bends, fits, made_of, same_numbers
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
 from grulens.models.observe.finding.mixes import STATE, Mix, Step

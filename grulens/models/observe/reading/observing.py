@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from grulens.cells.cell import Signal
 from grulens.cells.changes import Program
 from grulens.cells.observed import ObservedCell
+from grulens.cells.signal import Signal
 from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.observe.form import Observed, ObservedForm, Spot
