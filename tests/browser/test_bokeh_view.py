@@ -34,6 +34,16 @@ slider.on_change("value", lambda attr, old, new: source.data.update(y=[new / 3] 
 view = BokehView(column(plot, slider), text=lambda: "a plot")
 """
 SHARED = 'globalThis[Symbol.for("grulens.bokehjs")]'
+# counts what is written into the style sheets of the figures' parts from now on
+STYLES = """() => {
+  globalThis.written = 0;
+  const count = (root) => {
+    for (const sheet of root.querySelectorAll("style"))
+      new MutationObserver((all) => { written += all.length; }).observe(sheet, { childList: true });
+    for (const el of root.querySelectorAll("*")) if (el.shadowRoot) count(el.shadowRoot);
+  };
+  document.querySelectorAll(".grulens-bokeh").forEach(count);
+}"""
 FIGURE = ".grulens-bokeh .bk-Figure"
 
 
@@ -115,8 +125,15 @@ def test_both_ways(open_notebook: Any) -> None:
     page = notebook.page
     first = pixels(figure)
 
+    page.evaluate(STYLES)
     notebook.kernel("source.data = {'x': [1, 2, 3], 'y': [3, 2, 1]}")
     swapped = until_pixels(figure, first, equal=False)
+    assert page.evaluate("written") == 0, "a style that stands already costs the page all styles"
+    notebook.kernel("plot.width = 440")
+    until_pixels(figure, swapped, equal=False)
+    assert page.evaluate("written") > 0, "a figure lies elsewhere, and that is written"
+    notebook.kernel("plot.width = 500")
+    until_pixels(figure, swapped, equal=True)
     notebook.kernel(
         "with view.batch():\n source.patch({'y': [(0, 1), (2, 3)]})\n plot.x_range.end = 4.0"
     )

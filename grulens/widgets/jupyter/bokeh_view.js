@@ -8,7 +8,8 @@
 // Python -> views  js {part}, doc {view}, patch {skip}, ack {view}, error {title, traceback}
 //
 // BokehJS' internal names used here: require("document"), create_json_patch, apply_json_patch,
-// embed.add_document_standalone, Bokeh.documents, views_manager, canvas.resize, request_repaint.
+// embed.add_document_standalone, Bokeh.documents, views_manager, canvas.resize, request_repaint,
+// InlineStyleSheet._update.
 
 // Shared by every view of the page, whichever notebook or version it came from.
 const page = (globalThis[Symbol.for("grulens.bokehjs")] ??= {
@@ -36,6 +37,20 @@ async function evaluate(gzipped) {
   } finally {
     URL.revokeObjectURL(url);
   }
+  spareStyles(page.scope.Bokeh);
+}
+
+// With every paint BokehJS 3.9 writes where each part of a figure lies into a style sheet of its own,
+// and between two of these asks for a style: each time the browser computes styles anew, which took
+// more than half of a paint. What a style sheet says already is not written again.
+function spareStyles(Bokeh) {
+  const sheet = Bokeh.require("core/dom").InlineStyleSheet.prototype;
+  if (sheet.spares) return; // another part of BokehJS came before
+  const update = sheet._update;
+  sheet.spares = true;
+  sheet._update = function (css) {
+    if (this.el.textContent !== css) update.call(this, css);
+  };
 }
 
 async function load(model, part) {

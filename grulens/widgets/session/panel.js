@@ -2,6 +2,7 @@
 // kernel is still there. ipywidgets' own sliders and buttons would do nothing, and say nothing.
 
 const GONE = "The kernel is gone: run the cell again.";
+const AFTER = 300; // ms without another key or touch
 
 // false when the kernel is gone
 function reaches(model) {
@@ -24,16 +25,22 @@ function say(panel) {
 
 function render({ model, el }) {
   const ended = new AbortController();
+  let asking;
   const acted = (event) => {
     // a figure says so itself, and a panel within a panel leaves it to the outer one
     const panel = el.closest(".grulens-panel");
     if (!panel?.contains(event.target) || panel.parentElement?.closest(".grulens-panel")) return;
     if (event.target.closest(".grulens-bokeh, .grulens-copy") || event.key === "Tab") return;
-    if (!reaches(model)) say(panel);
+    clearTimeout(asking);
+    // after what the person did, which must not wait for this on its way
+    asking = setTimeout(() => reaches(model) || say(panel), AFTER);
   };
   for (const kind of ["pointerdown", "keydown"])
     window.addEventListener(kind, acted, { capture: true, signal: ended.signal });
-  return () => ended.abort();
+  return () => {
+    ended.abort();
+    clearTimeout(asking);
+  };
 }
 
 // JupyterLab 4.6 keeps every comm it ever had: each listens to its kernel's status and never stops. A
