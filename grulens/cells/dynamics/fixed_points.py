@@ -230,14 +230,18 @@ def find_fixed_points(
     else:
         still, x, starts, eps = _of_cell(cell, x, starts)
     with torch.no_grad():
-        ends, left = _search(still, starts, tol, memory, progress)
+        quick = still.quick()
+        ends, left = _search(still, quick, starts, tol, memory, progress)
         speed = still.moves(ends).norm(dim=1)
         # n = h as well, and not only a gate that is almost closed
         converged = (speed <= tol) & (still.unslowed(ends).norm(dim=1) <= tol**0.5) & ~left
         speed[left] = torch.nan
         some = converged.nonzero()[:, 0]
-        states, count = points(still, ends[some], speed[some], unique, memory)
-        residual = still.moves(states).norm(dim=1)
+        for one in (quick, still):
+            states, count = points(one, ends[some], speed[some], unique, memory)
+            residual = still.moves(states).norm(dim=1)
+            if bool((residual <= tol).all()):
+                break
         values, marginal = modes(still, states, eps, memory)
         order = values[:, 0].abs().argsort(stable=True)
         found = FixedPoints(
@@ -294,6 +298,7 @@ def _of_cell(
 
 def _search(
     still: Standstill,
+    quick: Standstill,
     starts: Tensor,
     tol: float,
     memory: int,
@@ -312,8 +317,30 @@ def _search(
     with job.watched(bar=progress is True):
         for begin in range(0, len(starts), chunk):
             part = slice(begin, begin + chunk)
-            _levenberg_marquardt(still, ends[part], left[part], tol, done)
+            _levenberg_marquardt(quick, ends[part], left[part], tol, done)
+            if quick is not still:
+                _search_again(still, quick, starts[part], ends[part], left[part], tol, done)
     return ends, left
+
+
+def _search_again(
+    still: Standstill,
+    quick: Standstill,
+    starts: Tensor,
+    ends: Tensor,
+    left: Tensor,
+    tol: float,
+    done: Callable[[int], object],
+) -> None:
+    """Search by the step itself, in place, where it is another at an end than the quick one was."""
+    same = (quick.off(ends) - still.off(ends)).norm(dim=1) <= tol / 2
+    wrong = (~same & ~left).nonzero()[:, 0]
+    if len(wrong):
+        again, undone = starts[wrong], torch.ones_like(left[wrong])
+        left[wrong] = True
+        # these starts are counted already
+        _levenberg_marquardt(still, again, undone, tol, lambda _: done(0))
+        ends[wrong], left[wrong] = again, undone
 
 
 def _levenberg_marquardt(
@@ -351,7 +378,8 @@ def _levenberg_marquardt(
         stuck = (step.norm(dim=1) <= 1e-14) | (damping[:, 0, 0] >= 1e15)
         over = arrived | stuck if left_over else torch.ones_like(arrived)
         nearly = over & ~arrived & (off.norm(dim=1) <= NEARLY)
-        h[nearly] = still.polished(h[nearly])
+        if bool(nearly.any()):
+            h[nearly] = still.polished(h[nearly])
         ends[running[over]] = h[over]
         left[running[over]] = False
         done(int(over.sum()))

@@ -51,6 +51,10 @@ class StepMap(ABC):
     ) -> Float64[Tensor, "point state state"]:
         """The derivative of `off`."""
 
+    def quick(self) -> StepMap:
+        """The same step for a search, which asks often; where it ends, this step is asked."""
+        return self
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedStep(StepMap):
@@ -110,6 +114,9 @@ class MapStandstill(Standstill):
     """A step that is known as a function alone."""
 
     cell: StepMap  # type: ignore[assignment]
+
+    def quick(self) -> Standstill:
+        return MapStandstill(self.cell.quick(), self.product)
 
     def moves(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit"]:
         return self.cell.after(h) - h

@@ -36,6 +36,7 @@ from grulens.models.observed import ObservedLayer
 from grulens.models.record import record
 from grulens.models.restore.compiler import eagerly
 from grulens.models.restore.untouched import untouched
+from grulens.probing.dynamics.taped import Taped
 from grulens.probing.edits import positions
 from grulens.probing.layer import layer_of
 
@@ -89,6 +90,7 @@ class ObservedStep(StepMap):
         self.like = torch.empty(0, dtype=torch.double, device=layer.state.device)
         self._model, self._form, self._run_of, self._names = model, form, run_of, cell.states
         self.parts = cell.states
+        self._taped: Taped | None = None
         # with two states a candidate is one of c alone
         alone = cell.is_convex and cell.carried == "h"
         self._candidate = cell.form.candidate if alone else None
@@ -98,25 +100,30 @@ class ObservedStep(StepMap):
 
     def after(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state"]:
         with torch.no_grad():
-            return self._ran(states)[0]
+            return self._made(states)[0]
 
     def slope(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state state"]:
         return self._slope(states, 0)
 
     def off(self, states: Float64[Tensor, "point state"]) -> Float64[Tensor, "point state"]:
         with torch.no_grad():
-            return self._ran(states)[1] - states
+            return self._made(states)[1] - states
 
     def off_slope(
         self, states: Float64[Tensor, "point state"]
     ) -> Float64[Tensor, "point state state"]:
         return self._slope(states, 1) - torch.eye(self.state_size).to(states)
 
+    def quick(self) -> ObservedStep:
+        other = copy.copy(self)
+        other._taped = Taped(self._ran)
+        return other
+
     def check(self, states: Float64[Tensor, "point state"]) -> None:
         """Raise RecordingError if rows act on each other, or each draws other random numbers."""
         with torch.enable_grad():
             before = states.detach().clone().requires_grad_()
-            check_rows([self._ran(before)[0]], [before], self.layer)
+            check_rows([self._made(before)[0]], [before], self.layer)
         once, again = self.after(states), self.after(torch.cat([states, states]))
         if not torch.allclose(again, torch.cat([once, once]), atol=1e-9):
             raise RecordingError(
@@ -127,13 +134,18 @@ class ObservedStep(StepMap):
     def _slope(self, states: Tensor, of: int) -> Tensor:
         with torch.enable_grad():
             before = states.detach().clone().requires_grad_()
-            made = self._ran(before)[of]
+            made = self._made(before)[of]
             ways = torch.eye(self.state_size).to(made)[:, None].expand(-1, len(states), -1)
             (found,) = pulled([made], [before], [ways])
         return found.transpose(0, 1)
 
+    def _made(self, states: Tensor) -> tuple[Tensor, ...]:
+        return self._ran(states) if self._taped is None else self._taped(states)
+
     def _ran(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """The states after the step, and what is equal to the state where it stands still."""
+        if not len(states):
+            return states, states
         form, t, found = self._form, self.t, dict[str, Tensor]()
         parts = dict(zip(self._names, states.chunk(len(self._names), 1), strict=True))
         wanted = {*self._names, *(self._candidate.symbols if self._candidate else ())}

@@ -59,6 +59,80 @@ def test_fixed_points_are_those_of_the_same_gru() -> None:
     assert torch.allclose((grows @ other.T).abs().amax(1), torch.ones(1).double(), atol=1e-6)
 
 
+class Branching(loops.Lines):
+    """Goes another way where its state is large."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return super().step(x / 2 if bool(h.abs().max() > 0.5) else x, h)
+
+
+class Surrogate(torch.autograd.Function):
+    """A derivative that somebody made up."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.tanh()
+
+    @staticmethod
+    def backward(ctx: Any, way: Tensor) -> Tensor:  # type: ignore[override]
+        return 0.5 * way
+
+
+class MadeUp(loops.Lines):
+    """Its derivatives are not those of what it computes."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        line = self.one(torch.cat([x, h], 1))
+        made: Tensor = Surrogate.apply(line)  # type: ignore[no-untyped-call]
+        return 0.5 * h + 0.5 * made
+
+
+QUICK = [Loop, loops.Masked, loops.Leaky, loops.Decayed, loops.Clipped, loops.LSTM]
+
+
+@pytest.mark.parametrize("kind", [*QUICK, Branching, MadeUp])
+def test_a_search_finds_what_it_finds_in_the_code_itself(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, x = kind(), inputs()
+    step = observed_step(model, x, t=1, row=1)
+    starts = 2 * torch.rand(3, step.state_size) - 1
+    times = 0
+    ran = type(step)._ran
+
+    def counted(self: Any, states: Tensor) -> Any:
+        nonlocal times
+        times += 1
+        return ran(self, states)
+
+    monkeypatch.setattr(type(step), "_ran", counted)
+    found, quick = find_fixed_points(step, starts=starts, progress=False), times
+    monkeypatch.setattr(type(step), "quick", lambda self: self)
+    wanted, slow = find_fixed_points(step, starts=starts, progress=False), times - quick
+    assert torch.equal(found.converged, wanted.converged)
+    assert torch.allclose(found.states, wanted.states, atol=1e-8)
+    assert torch.allclose(found.ends, wanted.ends, atol=1e-8)
+    assert torch.allclose(found.jacobian, wanted.jacobian, atol=1e-8)
+    away = (step.after(found.states) - found.states).norm(dim=1)
+    assert torch.allclose(found.residual, away, rtol=0, atol=1e-15)
+    # some looks in the end, and three for each of two numbers of starts
+    assert kind not in QUICK or quick <= 15 < slow, (quick, slow)
+
+
+def test_the_step_itself_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    step, starts = observed_step(Loop(), inputs(), t=1), torch.rand(4, UNITS)
+    wanted = find_fixed_points(step, starts=starts, progress=False)
+    other = observed_step(Loop(), inputs(), t=1)
+    done: list[int] = []
+    monkeypatch.setattr(type(step), "quick", lambda self: other)
+    found = find_fixed_points(step, starts=starts, progress=done.append)
+    assert sum(done) == 4
+    assert bool(found.converged.all())
+    assert torch.allclose(found.states, wanted.states, atol=1e-8)
+
+
 def test_the_step_is_the_cells_own() -> None:
     torch.manual_seed(0)
     model, x = Loop().double(), inputs().double()
