@@ -21,7 +21,7 @@ from torch import Tensor
 from grulens.arguments import Frame
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.distinct import distinct, points
-from grulens.cells.dynamics.jacobian import check_cell, dense, fit, jacobian
+from grulens.cells.dynamics.jacobian import check_cell, dense, jacobian
 from grulens.cells.dynamics.stability import modes
 from grulens.cells.dynamics.stationary import Standstill, standstill
 from grulens.cells.dynamics.step_map import MapStandstill, SavedStep, StepMap
@@ -198,8 +198,8 @@ def find_fixed_points(
         cell: the cell, of any kind and convention; it is read in float64. Or a step of an observed
             cell, what `observed_step` gives.
         x: the constant input, (input,); None is zero. An observed step has its own.
-        starts: where to search from, (start, unit), of an LSTM h and c side by side; states of a
-            recorded run serve well.
+        starts: where to search from, (start, unit), of an LSTM h and c side by side, as
+            `torch.cat([h, c], -1)`; states of a recorded run serve well.
         tol: the largest norm of F(h) - h at a fixed point.
         unique: points nearer to each other than this are one.
         memory: bytes that the search may hold; it takes as many starts at once as fit.
@@ -224,7 +224,8 @@ def find_fixed_points(
     for name, value in (("tol", tol), ("unique", unique), ("memory", memory)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise CellError(f"{name} must be a number above 0, got {shown(value)}")
-    dense(starts, "starts")
+    parts = cell.parts if isinstance(cell, StepMap) else cell.states
+    _check_starts(starts, parts, cell.state_size)
     if isinstance(cell, StepMap):
         still, x, starts, eps = _of_map(cell, x, starts)
     else:
@@ -253,16 +254,36 @@ def find_fixed_points(
     return found
 
 
+def _check_starts(starts: Any, parts: tuple[str, ...], size: int) -> None:
+    """Raise CellError, which says how they are given, unless starts are (start, state)."""
+    words = f"{' and '.join(parts)} side by side" if len(parts) > 1 else "unit"
+    wanted = f"starts must be (start, {words}) = (any, {size})"
+    whole = f"torch.cat([{', '.join(parts)}], -1)"
+    if isinstance(starts, tuple | list) and any(isinstance(one, Tensor) for one in starts):
+        sizes = ", ".join(str(tuple(getattr(one, "shape", ()))) for one in starts)
+        way = whole if len(parts) > 1 else "torch.cat(starts), where each is (start, unit)"
+        raise CellError(f"{wanted}, got {len(starts)} tensors of {sizes}: give one, {way}")
+    dense(starts, "starts")
+    came = tuple(starts.shape)
+    if len(came) == 2 and came[1] == size:
+        return
+    way = ""
+    if came[-1:] == (size,):
+        way = (
+            ": one start is starts[None]"
+            if len(came) == 1
+            else f": give starts.reshape(-1, {size})"
+        )
+    elif len(parts) > 1 and came[-1:] == (size // len(parts),):
+        way = f": that is one of {' and '.join(parts)} alone; give {whole}"
+    raise CellError(f"{wanted}, got {came}{way}")
+
+
 def _of_map(step: StepMap, x: Any, starts: Tensor) -> tuple[Standstill, Tensor, Tensor, float]:
     """The map whose zeros are searched, no input, the starts, and rounding of the weights."""
     if x is not None:
         raise CellError("an observed step has the input of its own run: leave x away")
     starts = starts.detach().to(step.like)
-    if starts.dim() != 2 or starts.shape[1] != step.state_size:
-        words = f"{' and '.join(step.parts)} side by side" if len(step.parts) > 1 else "state"
-        raise CellError(
-            f"starts must be (start, {words}) = (any, {step.state_size}), got {tuple(starts.shape)}"
-        )
     if not bool(torch.isfinite(starts).all()):
         raise CellError("the starts must be finite")
     nothing = step.like.new_empty(0)
@@ -281,13 +302,9 @@ def _of_cell(
     else:
         dense(x, "x")
         x = x.detach().to(like)
+    if tuple(x.shape) != (cell.input_size,):
+        raise CellError(f"x must be (input,) = ({cell.input_size},), got {tuple(x.shape)}")
     starts = starts.detach().to(like)
-    if starts.dim() != 2 or x.dim() != 1:
-        raise CellError(
-            f"starts must be (start, unit) and x (input,), got {tuple(starts.shape)} and "
-            f"{tuple(x.shape)}"
-        )
-    fit(cell, x, starts)
     if not bool(torch.isfinite(starts).all() and torch.isfinite(x).all()):
         raise CellError("x and the starts must be finite")
     if not all(bool(torch.isfinite(weight).all()) for weight in cell.parameters):

@@ -161,12 +161,23 @@ def test_no_starts_no_points() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"starts": torch.zeros(3, 5)}, r"h must be \(batch, unit\) = \(any, 2\)"),
-        ({"starts": torch.zeros(2)}, r"starts must be \(start, unit\) and x \(input,\)"),
+        (
+            {"starts": torch.zeros(3, 5)},
+            r"starts must be \(start, unit\) = \(any, 2\), got \(3, 5\)$",
+        ),
+        ({"starts": torch.zeros(2)}, r"\(any, 2\), got \(2,\): one start is starts\[None\]"),
+        ({"starts": torch.zeros(3, 4, 2)}, r"got \(3, 4, 2\): give starts\.reshape\(-1, 2\)"),
+        (
+            {"starts": (torch.zeros(3, 2), torch.zeros(1, 2))},
+            r"got 2 tensors of \(3, 2\), \(1, 2\): give one, torch\.cat\(starts\)",
+        ),
         ({"starts": [0.0]}, r"starts must be a dense floating tensor, got \[0\.0\]"),
         ({"starts": torch.zeros(1, 2), "tol": 0.0}, r"tol must be a number above 0, got 0\.0"),
         ({"starts": torch.full((1, 2), torch.nan)}, "must be finite"),
-        ({"starts": torch.zeros(1, 2), "x": torch.zeros(3)}, r"x must be \(batch, input\)"),
+        (
+            {"starts": torch.zeros(1, 2), "x": torch.zeros(3)},
+            r"x must be \(input,\) = \(1,\), got \(3,\)",
+        ),
     ],
 )
 @pytest.mark.unchecked

@@ -56,6 +56,20 @@ def test_a_single_unit_has_the_fixed_points_of_its_equation() -> None:
     assert found.eigenvalues[zero, 0].real == pytest.approx(2.0)
 
 
+@pytest.mark.unchecked
+def test_starts_of_an_lstm_are_h_and_c_side_by_side() -> None:
+    cell, h, c = made(LSTM, 0, 3), torch.zeros(4, 3).double(), torch.ones(4, 3).double()
+    wanted = r"starts must be \(start, h and c side by side\) = \(any, 6\), got "
+    words = r"2 tensors of \(4, 3\), \(4, 3\): give one, torch\.cat\(\[h, c\], -1\)"
+    with pytest.raises(CellError, match=wanted + words):
+        find_fixed_points(cell, starts=(h, c), progress=False)  # type: ignore[arg-type]
+    words = r"\(4, 3\): that is one of h and c alone; give torch\.cat\(\[h, c\], -1\)"
+    with pytest.raises(CellError, match=wanted + words):
+        find_fixed_points(cell, starts=h, progress=False)
+    found = find_fixed_points(cell, starts=torch.cat([h, c], -1), progress=False)
+    assert found.ends.shape == (4, 6)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 999), st.integers(1, 4), st.sampled_from(EVERY))
 def test_a_step_leaves_every_fixed_point_where_it_is(seed: int, units: int, kind: Any) -> None:
@@ -92,5 +106,5 @@ def test_exponents_of_a_constant_input_are_the_logarithms_of_the_eigenvalues() -
 
 def test_the_state_of_an_lstm_is_the_pair() -> None:
     cell = made(LSTM, 0, 2)
-    with pytest.raises(CellError, match=r"\(batch, h and c side by side\) = \(any, 4\)"):
+    with pytest.raises(CellError, match=r"\(start, h and c side by side\) = \(any, 4\)"):
         find_fixed_points(cell, starts=torch.zeros(1, 2), progress=False)
