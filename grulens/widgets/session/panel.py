@@ -18,6 +18,7 @@ from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.jupyter.rerun import RERUN, forget, in_terminal
 from grulens.widgets.jupyter.still import Still, publish
 from grulens.widgets.session.after_cells import AFTER_CELLS
+from grulens.widgets.session.busy import BusyMark
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.notices import Notices
 from grulens.widgets.session.session import Session
@@ -77,7 +78,8 @@ class Panel(W.VBox):
         self.layout.width = "100%"
         self._style = Style()
         self.notices = Notices(self.session, self.callbacks)
-        self.follow(self._on_busy, "busy")
+        mark = BusyMark(self)
+        self.follow(lambda: mark.show(self.session.busy), "busy")
         self.follow(self.notices.show, *NOTICED)
         AFTER_CELLS.add(self)
         RERUN.replace(self)
@@ -140,9 +142,6 @@ class Panel(W.VBox):
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
         return f"<p>{escape(repr(self))}</p>"
-
-    def _on_busy(self) -> None:
-        (self.add_class if self.session.busy else self.remove_class)("grulens-busy")
 
     def close(self) -> None:
         """Close the panel and all its parts; a second time does nothing."""
