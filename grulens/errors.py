@@ -21,6 +21,7 @@ GrulensError
 ├── AutomatonError (ValueError) symbols, words or tables that make no automaton
 │   └── FidelityError          what was built is too unlike the network to be called its automaton
 ├── DemoError                  the bundled models and their data
+├── ScanError (ValueError)     a corpus that cannot be scanned so, or an impossible question
 ├── FileError (ValueError)     a file that holds no result, or a result that no file can hold
 └── MissingPackageError (ImportError)  an optional package that is not installed
 
@@ -141,6 +142,10 @@ class FidelityError(AutomatonError):
 
 class DemoError(GrulensError):
     """The bundled models and their data."""
+
+
+class ScanError(GrulensError, ValueError):
+    """A corpus that cannot be scanned so, or a question that its scan cannot answer."""
 
 
 class FileError(GrulensError, ValueError):

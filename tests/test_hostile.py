@@ -11,8 +11,10 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import traitlets as tl
@@ -47,6 +49,7 @@ from grulens.adapters import (
     register,
 )
 from grulens.errors import EditError, GrulensError, NonFiniteWarning, shown
+from grulens.results import Result
 from tests.intact import Intact
 from tests.junk import TEXTS, Mute, Thing, things
 from tests.public import HOME, public
@@ -767,6 +770,7 @@ FURTHER = {
 def a_plot(draw: Draw) -> None:
     results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES,
                "tree": TREE, "credit": CREDIT, "lens": LENS, "automaton": FOUND,
+               "statistics": SCAN.stats(), "top": SCAN.top(1), "match": SCAN.match([0, 1], 2),
                **FURTHER}  # fmt: skip
     found, options = draw(things(**results)), dict[str, Thing]()
     if draw(st.booleans()):
@@ -874,8 +878,83 @@ def an_agreement(draw: Draw) -> None:
     assert 0 <= found.interval[0] <= found.share <= found.interval[1] <= 1
 
 
+def letters_of(ids: Any) -> str:
+    return "".join("abcd"[i] for i in ids)
+
+
+def is_a(text: Any) -> Any:
+    return np.array([c == "a" for c in text])
+
+
+SCAN = grulens.corpus.scan(
+    TAGGER, ["abcd" * 40, ["dab", "cc"]], mkdtemp(), decode=letters_of, progress=False,
+    labels={"a": is_a}, on=0.0,
+)  # fmt: skip
+
+
+def a_scan(draw: Draw) -> None:
+    good: dict[str, dict[str, Any]] = {
+        "layers": {"none": None, "rnn": ["rnn.l0"]}, "gates": {"yes": True}, "on": {"half": 0.5},
+        "labels": {"none": None, "a": {"a": is_a}},
+        "encode": {"none": None}, "decode": {"none": None}, "column": {"none": None},
+        "call": {"none": None}, "steps": {"few": 3}, "batch": {"two": 2},
+    }  # fmt: skip
+    chosen = draw(st.sampled_from([*good, "parts", "model", "out"]))
+    thing = draw(things(**good.get(chosen, {})).filter(
+        lambda t: t.name in good.get(chosen, {}) or not callable(t.value)
+    ))  # fmt: skip
+    with TemporaryDirectory() as folder:
+        model = thing.value if chosen == "model" else TAGGER
+        parts = thing.value if chosen == "parts" else ["abca", ["bb", "d"]]
+        out = thing.value if chosen == "out" else folder
+        if chosen == "out" and isinstance(out, str):
+            return  # a folder somewhere
+        options = {} if chosen in ("model", "parts", "out") else {chosen: thing.value}
+        intact = Intact(TAGGER)
+        found = documented(
+            lambda: grulens.corpus.scan(model, parts, out, progress=False, **options),
+            drawn=(chosen, thing),
+        )
+        assert intact.broken() == []
+        if found is not None:
+            assert "<script>alert" not in found._repr_html_()
+            assert found.stats().steps == found.steps
+            documented(lambda: grulens.corpus.open_scan(out, draw(things(model=TAGGER)).value))
+
+
+def a_question(draw: Draw) -> None:
+    anything = [draw(things(one=1, units=[0, 2], a="a", low="low", none=None)) for _ in range(4)]
+    one, two, three, four = (thing.value for thing in anything)
+    for ask in (
+        lambda: SCAN.top(one, two, where=three, end=four),
+        lambda: SCAN.top(0, 2, layer=one),
+        lambda: SCAN.match(one, two, at_least=three, layer=four),
+        lambda: SCAN.match([0, 1], 2, limit=one),
+        lambda: SCAN.stats(one, two),
+        lambda: SCAN.stats().quantile(one),
+    ):
+        found = documented(ask, drawn=anything)
+        if isinstance(found, Result):
+            assert "<script>alert" not in found._repr_html_()
+            assert len(repr(found)) < 300
+
+
+def a_place(draw: Draw) -> None:
+    parts = [draw(things(none=0)).value for _ in range(6)]
+    documented(lambda: SCAN.replay(grulens.corpus.Place(*parts)), drawn=parts)
+    documented(lambda: SCAN.replay(parts[0]), drawn=parts)
+
+
 ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Agreement": an_agreement,
+    "Context": a_question,
+    "Match": a_question,
+    "Place": a_place,
+    "Scan": a_question,
+    "Statistics": a_question,
+    "Top": a_question,
+    "open_scan": a_scan,
+    "scan": a_scan,
     "Automaton": a_plot,
     "DFA": a_dfa,
     "automaton": an_automaton,

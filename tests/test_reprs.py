@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -34,13 +35,35 @@ class Last(nn.Module):
         return ids[:, -1] - 0.5
 
 
+class Reader(nn.Module):
+    """Reads two symbols, one of which is named by somebody who means ill."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(2, 2)
+        self.add_module(BAD, nn.GRU(2, 3, batch_first=True))
+
+    def decode(self, ids: torch.Tensor) -> str:
+        return BAD if int(ids) else "a"
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return getattr(self, BAD)(self.embedding(ids))[0]
+
+
 @cache
 def results() -> dict[str, Any]:
     torch.manual_seed(0)
     model, x = Named(), torch.randn(2, 6, 2)
     run, cell = grulens.record(model, x), switches(2)
     starts = torch.rand(9, 2).double()
+    scan = grulens.corpus.scan(
+        Reader(), [torch.arange(90) % 2], mkdtemp(), labels={BAD: lambda ids: ids == 1}, on=-1,
+        progress=False,
+    )  # fmt: skip
     return {
+        "Statistics": scan.stats(),
+        "Top": scan.top(0),
+        "Match": scan.match([0, 2]),
         "FixedPoints": grulens.dynamics.find_fixed_points(cell, starts=starts, progress=False),
         "Lyapunov": grulens.dynamics.lyapunov(cell, torch.randn(30, 1)),
         "Jacobian": grulens.dynamics.jacobian(cell, torch.zeros(1, 1).double(), starts[:1]),
@@ -62,7 +85,7 @@ def results() -> dict[str, Any]:
 NAMES = (
     "FixedPoints", "Lyapunov", "Jacobian", "GradientFlow", "GateAttention", "Timescales",
     "Portrait", "Head", "Hierarchy", "Interactions", "Decomposition", "Credit",
-    "Automaton",
+    "Automaton", "Statistics", "Top", "Match",
 )  # fmt: skip
 
 

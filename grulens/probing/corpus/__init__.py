@@ -1,1 +1,1 @@
-"""What a model does over many inputs: the automaton that it follows."""
+"""Questions asked of a model over many inputs: what its units encode, which automaton it is."""

@@ -1,16 +1,31 @@
-"""The fidelity of an automaton as a figure."""
+"""What was found over a corpus as figures: an automaton, what units encode, where they go."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from bokeh.layouts import column
 
 from grulens.errors import GrulensError
 from grulens.probing.corpus.automata.automaton import Automaton
 from grulens.probing.corpus.automata.fidelity import WORDS
+from grulens.probing.corpus.scan.match import Match
+from grulens.probing.corpus.scan.place import Context
+from grulens.probing.corpus.scan.statistics import Statistics
+from grulens.probing.corpus.scan.top import Top
+from grulens.views.corpus.contexts import Contexts
 from grulens.views.corpus.fidelity_chart import FidelityChart
+from grulens.views.corpus.lifts import Lifts
 from grulens.views.still import lens as still
+from grulens.views.still.contexts import contexts as still_contexts
 from grulens.views.still.fidelity import fidelity
+from grulens.views.still.lifts import lifts as still_lifts
+from grulens.widgets.plot.matrix import matrix
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws
+from grulens.widgets.plot.units import array
 
 
 @draws(Automaton)
@@ -36,3 +51,105 @@ def draw_automaton(found: Automaton, options: PlotOptions) -> Figure:
     chart.update(found.lengths, lines, threshold=found.threshold, title=title)
     drawn = fidelity(found.lengths, lines, threshold=found.threshold, title=title)
     return chart.root, lambda: still.compose(drawn)
+
+
+@draws(Statistics)
+def draw_statistics(found: Statistics, options: PlotOptions) -> Figure:
+    """The AUC of each unit for each label, from 0.5 down or up; without labels the correlations."""
+    over = f"{found.signal} of {found.layer}, {found.steps:,} steps"
+    if not found.labels:
+        names = [str(unit) for unit in range(len(found.pivot))]
+        return matrix(
+            found.correlation, rows=names, down="unit", across="unit", measure="correlation",
+            title=over,
+        )  # fmt: skip
+    widest = float(found.half_width.nan_to_num(0).max())
+    return matrix(
+        found.auc - 0.5, rows=list(found.labels), down="label", across="unit",
+        measure="AUC − 0.5", title=f"{over}, each within {widest:.2g}",
+    )  # fmt: skip
+
+
+@draws(Top)
+def draw_top(found: Top, options: PlotOptions) -> Figure:
+    """The windows in which the unit goes furthest, as lines of text.
+
+    Raises:
+        GrulensError: there is none.
+    """
+    if not found.contexts:
+        raise GrulensError("there is no window to draw: the label holds nowhere in the corpus")
+    where = f" where {found.where}" if found.where else ""
+    title = f"unit {found.unit} of {found.layer}, {found.end}{where}"
+    low, high = (-1.0, 1.0) if max(map(abs, found.values)) <= 1 else _ends(found.contexts)
+    lines = _Lines(found.contexts, [f"{value:.4f}" for value in found.values])
+    shown: dict[str, Any] = {
+        "signal": "state", "ends": (low, high), "down": "value", "title": title
+    }  # fmt: skip
+    view = Contexts()
+    view.update(*lines.parts, **shown, across="step of the window")
+    return view.root, lambda: still.compose(still_contexts(*lines.parts, **shown))
+
+
+@draws(Match)
+def draw_match(found: Match, options: PlotOptions) -> Figure:
+    """The lift of each label, and the first places as lines of text.
+
+    Raises:
+        GrulensError: there is no place.
+    """
+    if not found.found:
+        raise GrulensError("there is no place to draw: these units are nowhere on together so long")
+    title = (
+        f"{found.at_least} of {len(found.units)} units of {found.layer} on for {found.length} "
+        f"steps: {found.found:,} places"
+    )
+    chart, view = Lifts(), Contexts()
+    share, chance = array(found.share), array(found.chance)
+    with np.errstate(divide="ignore"):
+        logs = np.log2(array(found.lift))
+    places = f"the first {len(found.contexts)} places"
+    lines = _Lines(found.contexts, [f"{many} on" for many in found.together])
+    shown: dict[str, Any] = {
+        "signal": "weight", "ends": (0.0, float(len(found.units))), "down": "units on"
+    }  # fmt: skip
+    above = f"labels at {title}" if found.labels else ""
+    if found.labels:
+        chart.update(found.labels, logs, share, chance, title=above)
+    below = places if found.labels else f"{places} of {title}"
+    view.update(*lines.parts, **shown, title=below)
+
+    def draw() -> str:
+        drawn = [still_contexts(*lines.parts, **shown, title=below)]
+        if found.labels:
+            drawn.insert(0, still_lifts(found.labels, logs, share, chance, title=above))
+        return still.compose(*drawn)
+
+    if not found.labels:
+        return view.root, draw
+    return column(chart.root, view.root, sizing_mode="stretch_width"), draw
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Contexts as the lines of a figure."""
+
+    contexts: Sequence[Context]
+    names: Sequence[str]
+
+    @property
+    def parts(self) -> tuple[list[str], list[int], list[Any], Any]:
+        """What to call each, its steps, its tokens, and its values (line, step)."""
+        lengths = [one.place.stop - one.place.start for one in self.contexts]
+        values = np.full((len(lengths), max(lengths)), np.nan)
+        names = []
+        for line, one in enumerate(self.contexts):
+            if one.values is not None:
+                values[line, : lengths[line]] = one.values
+            names.append(" · ".join([self.names[line], *one.labels[:2]]))
+        return names, lengths, [one.tokens for one in self.contexts], values
+
+
+def _ends(contexts: Sequence[Context]) -> tuple[float, float]:
+    most = max((abs(v) for one in contexts for v in one.values or ()), default=1.0) or 1.0
+    return -most, most

@@ -45,7 +45,10 @@ def plot(
     of gains, those of the state that is tapped, and the ways into the next. Interactions are a bar
     for each pair of phrases; a decomposition is what each phrase adds to a class at every step, or
     how large its part of the state is where there is no linear readout. An automaton is the share
-    of words on which it and its network agree, by their length.
+    of words on which it and its network agree, by their length. The statistics of a corpus are a
+    map of the area under the ROC curve, labels by units (the correlations of the units, where there
+    are no labels); its top windows are lines of tokens; matches are the lift of each label, and the
+    first places as lines of tokens on how many units are on.
 
     Args:
         found: what an analysis returned; or what a function decorated with `draws`

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from grulens.models.call.invocation import Given
-from grulens.widgets.session.coder import Coder, ids_in
+from grulens.probing.coder import Coder, ids_in
 from grulens.widgets.session.names import Names
 from grulens.widgets.session.tokens import Naming, TokensBy
 

@@ -14,10 +14,10 @@ from torch import nn
 from grulens.arguments import Decode, Encode, Inputs, MethodName
 from grulens.models.call.invocation import arguments
 from grulens.models.layers import layers
+from grulens.probing.coder import Coder
 from grulens.probing.readout.readout import Readout, Scale
 from grulens.widgets.session.answers import Answers
 from grulens.widgets.session.code import write
-from grulens.widgets.session.coder import Coder
 from grulens.widgets.session.input import Input
 from grulens.widgets.session.names import Names, here
 from grulens.widgets.session.runs import Runs

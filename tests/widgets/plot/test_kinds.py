@@ -97,6 +97,69 @@ def test_no_result_is_without_a_figure() -> None:
     assert without == {"SavedRun"}
 
 
+@pytest.fixture
+def scanned(tmp_path: Any) -> Any:
+    torch.manual_seed(0)
+    ids = torch.randint(3, (400,))
+    net = nn.Sequential(nn.Embedding(3, 4), nn.GRU(4, 5, batch_first=True))
+    labels = {"one": lambda ids: ids == 1, "none": lambda ids: ids == 9}
+    return grulens.corpus.scan(net, [ids], tmp_path / "s", labels=labels, progress=False, on=0.0)
+
+
+def test_statistics_are_a_map_of_labels_by_units(scanned: Any, tmp_path: Any) -> None:
+    stats = scanned.stats()
+    view = grulens.plot(stats)
+    (figure,) = figures(view)
+    half = image(figure)["high"][0] / 252
+    codes = image(figure)["image"][0]
+    assert (codes[1] == 253).all()  # a label that holds nowhere has no area
+    np.testing.assert_allclose(shown(figure)[0], stats.auc[0] - 0.5, atol=2 * half)
+    assert (figure.yaxis[0].axis_label, figure.xaxis[0].axis_label) == ("label", "unit")
+    assert "AUC − 0.5 · h of 1.l0, 400 steps, each within 0.0" in figure.title.text
+    assert "2 labels by 5 units" in still(view)
+    bare = grulens.corpus.scan(scanned.model, [torch.arange(90) % 3], tmp_path / "t",
+                               progress=False).stats()  # fmt: skip
+    (figure,) = figures(grulens.plot(bare))
+    assert (figure.yaxis[0].axis_label, figure.xaxis[0].axis_label) == ("unit", "unit")
+    np.testing.assert_allclose(shown(figure), bare.correlation, atol=0.01)
+
+
+def test_the_top_is_lines_of_tokens(scanned: Any) -> None:
+    found = scanned.top(2, 3, where="one")
+    view = grulens.plot(found)
+    (figure,) = figures(view)
+    data = figure.renderers[0].data_source.data
+    assert data["token"] == [token for one in found.contexts for token in one.tokens]
+    names = [f"{value:.4f} · one" for value in found.values]
+    assert list(figure.yaxis[0].major_label_overrides.values()) == names
+    assert figure.title.text == "unit 2 of 1.l0, high where one"
+    assert all(name in still(view) for name in names)
+    with pytest.raises(GrulensError, match="the label holds nowhere"):
+        grulens.plot(scanned.top(2, 3, where="none"))
+
+
+def test_matches_are_the_lift_of_labels_and_lines_of_tokens(scanned: Any, tmp_path: Any) -> None:
+    found = scanned.match([0, 1, 3], 2, at_least=2)
+    view = grulens.plot(found)
+    bars, lines = figures(view)
+    data = bars.renderers[0].data_source.data
+    assert data["label"] == ["one"]
+    np.testing.assert_allclose(data["log"], found.lift[:1].log2())
+    assert "1 nowhere in the corpus" in bars.title.text
+    data = lines.renderers[0].data_source.data
+    first = found.contexts[0]
+    assert data["token"][: len(first.tokens)] == list(first.tokens)
+    assert data["value"][: len(first.tokens)] == list(first.values)
+    assert f"{found.together[0]} on" in lines.yaxis[0].major_label_overrides[0]
+    assert f"{float(found.share[0]):.3f}" in still(view)
+    with pytest.raises(GrulensError, match="nowhere on together"):
+        grulens.plot(scanned.match([0, 1, 2, 3, 4], 64))
+    bare = grulens.corpus.scan(scanned.model, [torch.arange(90) % 3], tmp_path / "t", on=-1,
+                               progress=False).match([0])  # fmt: skip
+    (lines,) = figures(grulens.plot(bare))
+    assert lines.title.text.startswith("the first 1 places of 1 of 1 units of 1.l0 on for 5 steps")
+
+
 def test_what_has_no_figure_says_what_to_show_instead(model: Tagger) -> None:
     run = grulens.record(model, X)
     for found in (run, run["rnn.l0"]):

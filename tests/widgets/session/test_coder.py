@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from grulens import GateSliders, Lens, Session, ablate
 from grulens.errors import GrulensError, LayerError
 from grulens.memory import GateMemory
-from grulens.widgets.session.coder import Coder
+from grulens.probing.coder import Coder
 from tests.widgets.conftest import Tagger
 
 WORDS = ["the", "film", "was", "not", "bad", "good"]

@@ -1,0 +1,178 @@
+"""What a scan was made with: a file beside its parts, so that parts of two scans never mix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from grulens.errors import ScanError, shown
+from grulens.models.recorded import LayerRecording
+from grulens.probing.corpus.scan.part import FORMAT
+
+NAME: Final = "scan.json"
+
+
+@dataclass(frozen=True)
+class ScannedSignal:
+    """A signal of a scanned layer: its name, and the values it can have."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ScannedLayer:
+    """A scanned layer.
+
+    Attributes:
+        name: its name.
+        kind: what its cell is called.
+        units: how many units it has.
+        signals: what was counted of it, its state first.
+        pivot: (unit,) what is taken from a state before it is added up.
+    """
+
+    name: str
+    kind: str
+    units: int
+    signals: tuple[ScannedSignal, ...]
+    pivot: tuple[float, ...]
+
+    @classmethod
+    def of(cls, layer: LayerRecording, gates: bool) -> ScannedLayer:
+        """A layer as it ran on the first input.
+
+        Args:
+            layer: its recording.
+            gates: whether its gates are counted, too.
+        """
+        state = layer.cell.signal("h")
+        signals = [one for one in layer.cell.signals if gates and one.is_gate]
+        named = tuple(ScannedSignal(s.name, float(s.low), float(s.high)) for s in [state, *signals])
+        pivot = tuple(layer.mean().double().tolist())
+        return cls(layer.name, layer.cell.kind, layer.cell.hidden_size, named, pivot)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a scan was made with.
+
+    Attributes:
+        model: the class of the model.
+        weights: a hash of everything in its state_dict.
+        layers: the layers.
+        labels: the names of the labels.
+        on: above which value a state counts as on.
+        gates: whether gates are counted.
+        steps: the longest row.
+        batch: how many rows ran side by side.
+        format: the version of the format.
+        torch: the version of torch that ran the model.
+    """
+
+    model: str
+    weights: str
+    layers: tuple[ScannedLayer, ...]
+    labels: tuple[str, ...]
+    on: float
+    gates: bool
+    steps: int
+    batch: int
+    format: int = FORMAT
+    torch: str = torch.__version__
+
+    def write(self, folder: Path) -> None:
+        """Write it; readers see all of it or nothing."""
+        making = folder / f".{NAME}-{os.getpid()}"
+        making.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        making.replace(folder / NAME)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read the manifest of a scan.
+
+        Raises:
+            ScanError: there is none, or it is of another version, or damaged.
+        """
+        place = folder / NAME
+        try:
+            found = json.loads(place.read_text(encoding="utf-8"))
+            if found.get("format") != FORMAT:
+                raise ScanError(
+                    f"{folder} was scanned by another version of grulens (format "
+                    f"{found.get('format')}, this one reads {FORMAT}): scan again, into another "
+                    "folder"
+                )
+            layers = tuple(
+                ScannedLayer(
+                    one["name"], one["kind"], one["units"],
+                    tuple(ScannedSignal(**signal) for signal in one["signals"]),
+                    tuple(one["pivot"]),
+                )
+                for one in found.pop("layers")
+            )  # fmt: skip
+            return cls(layers=layers, labels=tuple(found.pop("labels")), **found)
+        except FileNotFoundError:
+            raise ScanError(f"{folder} holds no scan: it has no {NAME}") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, ScanError):
+                raise
+            raise ScanError(f"{place} is damaged: {error}") from error
+
+    def check(self, now: Manifest, folder: Path) -> None:
+        """Compare what was scanned with what is to be scanned now.
+
+        Raises:
+            ScanError: they differ; it says in what.
+        """
+        differ = [
+            f"{one.name} ({_short(getattr(self, one.name))}, now {_short(getattr(now, one.name))})"
+            for one in fields(self)
+            if getattr(self, one.name) != getattr(now, one.name)
+        ]
+        if differ:
+            raise ScanError(
+                f"{folder} holds a scan that was made otherwise: {'; '.join(differ)}. Parts of two "
+                "scans cannot be added; scan into another folder, or with what was used there"
+            )
+
+    def layer(self, name: Any) -> int:
+        """The number of a layer; None is the only one, or the last.
+
+        Raises:
+            ScanError: it was not scanned.
+        """
+        names = [layer.name for layer in self.layers]
+        if name is None:
+            return len(names) - 1
+        if not isinstance(name, str) or name not in names:
+            raise ScanError(f"layer {shown(name)} was not scanned; what was is {', '.join(names)}")
+        return names.index(name)
+
+
+def weights_of(model: nn.Module) -> str:
+    """A hash of the names, shapes, dtypes and values of a model's parameters and buffers."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            plain = value.detach().cpu().contiguous()
+            found.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+            found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            found.update(repr(value).encode())
+    return found.hexdigest()
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, Sequence) or isinstance(value, str) else str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -1,0 +1,281 @@
+"""Where in a corpus some units are on together, counted in the bits that a scan keeps.
+
+64 steps are one word, so a few operations on words count, at 64 steps at once, how many of the
+units are on: bit planes hold the count in binary. That a count lasts for so many steps is found by
+shifting the words against themselves, twice as far each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int, Shaped, UInt64
+from numpy import ndarray
+from torch import Tensor
+
+from grulens.errors import ScanError, shown
+from grulens.probing.corpus.scan.manifest import Manifest
+from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
+from grulens.probing.corpus.scan.place import Context, Place
+from grulens.probing.corpus.scan.top import check_unit
+from grulens.results import Result, frame
+from grulens.tables import html_table
+
+#: So many places are kept with what stands around them, so many steps to either side, and so many
+#: steps in all at most.
+CONTEXTS: Final = 20
+BESIDE: Final = 8
+LONGEST: Final = 64
+_ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_Words = Shaped[ndarray, " window"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Match(Result):
+    """Where units are on together: the places with the most units on first, then as they come.
+
+    Attributes:
+        layer: the name of the layer.
+        units: the units.
+        length: for how many steps on end they had to be on, at least.
+        at_least: how many of them had to be on at each of these steps.
+        found: how many such places there are in the corpus.
+        steps: how many steps lie in them.
+        of: how many steps the corpus has.
+        places: the first of them; each goes on for as long as enough units are on.
+        together: how many units are on for `length` steps on end in each place.
+        contexts: the first places with some steps before and after; the values are how many of the
+            units are on.
+        labels: the names of the labels.
+        share: (label,) at which share of the steps in all places each label holds.
+        chance: (label,) at which share of all steps of the corpus it does.
+    """
+
+    layer: str
+    units: tuple[int, ...]
+    length: int
+    at_least: int
+    found: int
+    steps: int
+    of: int
+    places: tuple[Place, ...]
+    together: tuple[int, ...]
+    contexts: tuple[Context, ...]
+    labels: tuple[str, ...]
+    share: Float64[Tensor, " label"]
+    chance: Float64[Tensor, " label"]
+
+    @property
+    def lift(self) -> Float64[Tensor, " label"]:
+        """(label,) how many times as often each label holds there as in the corpus.
+
+        NaN for a label that holds nowhere, or if there is no place.
+        """
+        return self.share / self.chance
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, one row a place.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        names = ("part", "row", "document", "offset", "start", "stop")
+        columns: dict[str, Any] = {n: [getattr(p, n) for p in self.places] for n in names}
+        return frame(columns | {"together": list(self.together)})
+
+    def __repr__(self) -> str:
+        return (
+            f"Match({self.layer!r}, {self.at_least} of {len(self.units)} units for "
+            f"{self.length} steps, {self.found:,} places)"
+        )
+
+    def _repr_html_(self) -> str:
+        head = ("label", "there", "in the corpus", "times as often")
+        order = self.lift.nan_to_num(0).argsort(descending=True, stable=True).tolist()
+        rows = [
+            (self.labels[i], f"{self.share[i]:.3f}", f"{self.chance[i]:.3f}", f"{self.lift[i]:.2f}")
+            for i in order
+        ]
+        return html_table(head, rows, repr(self))
+
+
+def matches(
+    parts: Sequence[Part],
+    manifest: Manifest,
+    layer: int,
+    units: Any,
+    length: Any,
+    at_least: Any,
+    limit: Any,
+) -> Match:
+    """See `Scan.match`."""
+    scanned = manifest.layers[layer]
+    chosen = _listed(units)
+    for unit in chosen:
+        check_unit(unit, scanned.units, scanned.name)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ScanError(f"units must be one or more units, each once, got {shown(units)}")
+    least = len(chosen) if at_least is None else at_least
+    for name, value, most in (
+        ("length", length, WINDOW), ("at_least", least, len(chosen)), ("limit", limit, None),
+    ):  # fmt: skip
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not whole or (most is not None and value > most):
+            upto = f"1 to {most}" if most else "1 on"
+            raise ScanError(f"{name} must be a whole number from {upto}, got {shown(value)}")
+
+    found: list[tuple[int, int, int]] = []  # units on (negative), part, step
+    several = steps = 0
+    held = np.zeros(len(manifest.labels), np.int64)
+    total = held.copy()
+    masks: list[_Words] = []
+    for at, part in enumerate(parts):
+        index = part.index(layer, "on")
+        follows = _follows(part)
+        planes = _planes([np.asarray(index[unit]) for unit in chosen])
+        mask = _reaching(planes, least)
+        begun = _lasting(mask, length, follows)
+        starts = begun & ~_later(mask, follows)
+        masks.append(mask)
+        places = _positions(starts)
+        several += len(places)
+        together = np.full(len(places), least)
+        for more in range(least + 1, len(chosen) + 1):
+            inside = _positions(_lasting(_reaching(planes, more), length, follows))
+            # a place with more units on lies in the last place that began before it
+            together[np.unique(np.searchsorted(places, inside, side="right") - 1)] = more
+        best = np.lexsort((places, -together))[:limit]
+        found += [(-int(together[i]), at, int(places[i])) for i in best]
+        found = sorted(found)[:limit]
+        covered = _spread(begun, length, follows)
+        steps += int(np.bitwise_count(covered).sum())
+        if part.labels is not None:
+            held += np.bitwise_count(part.labels & covered).sum(1, dtype=np.int64)
+            total += np.bitwise_count(part.labels).sum(1, dtype=np.int64)
+    corpus = sum(int(part.rows[:, 2].sum()) for part in parts)
+    return Match(
+        scanned.name, tuple(int(unit) for unit in chosen), length, least, several, steps, corpus,
+        tuple(_place(parts[at], masks[at], step) for _, at, step in found),
+        tuple(-many for many, _, _ in found),
+        tuple(
+            _context(parts[at], _place(parts[at], masks[at], step), layer, chosen, manifest.labels)
+            for _, at, step in found[:CONTEXTS]
+        ),
+        manifest.labels,
+        torch.from_numpy(held / max(steps, 1) if steps else held * np.nan),
+        torch.from_numpy(total / max(corpus, 1)),
+    )  # fmt: skip
+
+
+def _listed(units: Any) -> list[Any]:
+    if isinstance(units, int):
+        return [units]
+    if isinstance(units, str | bytes | Mapping):
+        raise ScanError(f"units must be one or more units, each once, got {shown(units)}")
+    try:
+        found = units.tolist() if isinstance(units, ndarray | Tensor) else list(units)
+    except Exception as error:
+        raise ScanError(f"units must be one or more units, got {shown(units)}") from error
+    return found if isinstance(found, list) else [found]
+
+
+def _planes(bits: Sequence[_Words]) -> list[_Words]:
+    """How many of these are set at each step, in binary: the lowest plane first."""
+    planes: list[_Words] = []
+    for word in bits:
+        carry = word
+        for place, plane in enumerate(planes):
+            planes[place], carry = plane ^ carry, plane & carry
+        if len(planes) < (len(bits)).bit_length() and carry.any():
+            planes.append(carry)
+    return planes
+
+
+def _reaching(planes: Sequence[_Words], least: int) -> _Words:
+    """At which steps a count is `least` or more."""
+    if least >= 1 << len(planes):
+        return np.zeros_like(planes[0]) if planes else np.zeros(0, np.uint64)
+    more, equal = np.zeros_like(planes[0]), np.full_like(planes[0], _ALL)
+    for place in reversed(range(len(planes))):
+        if least >> place & 1:
+            equal &= planes[place]
+        else:
+            more |= equal & planes[place]
+            equal &= ~planes[place]
+    reached: ndarray = more | equal
+    return reached
+
+
+def _follows(part: Part) -> Bool[ndarray, " window"]:
+    """Whether a window goes on from the one before it, in the same row."""
+    found = np.ones(part.windows, bool)
+    found[part.rows[:, 3]] = False
+    return found
+
+
+def _lasting(mask: _Words, length: int, follows: Bool[ndarray, " window"]) -> _Words:
+    """The steps from which on a mask is set for `length` steps of one row."""
+    found, so_far = mask.copy(), 1
+    while so_far < length:
+        shift = min(so_far, length - so_far)
+        after = np.zeros_like(found)
+        after[:-1] = np.where(follows[1:], found[1:], 0)
+        found &= (found >> np.uint64(shift)) | (after << np.uint64(WINDOW - shift))
+        so_far += shift
+    return found
+
+
+def _later(mask: _Words, follows: Bool[ndarray, " window"], shift: int = 1) -> _Words:
+    """A mask moved on by some steps, fewer than 64, within its rows."""
+    before = np.zeros_like(mask)
+    before[1:] = np.where(follows[1:], mask[:-1], 0)
+    return (mask << np.uint64(shift)) | (before >> np.uint64(WINDOW - shift))
+
+
+def _spread(mask: _Words, length: int, follows: Bool[ndarray, " window"]) -> _Words:
+    """Each step that is set, and those after it: `length` in all."""
+    found, so_far = mask.copy(), 1
+    while so_far < length:
+        shift = min(so_far, length - so_far)
+        found |= _later(found, follows, shift)
+        so_far += shift
+    return found
+
+
+def _positions(mask: _Words) -> Int[ndarray, " place"]:
+    """The steps that are set, counted over all windows."""
+    words = np.flatnonzero(mask)
+    bits = np.unpackbits(
+        mask[words].astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little"
+    )
+    word, bit = np.nonzero(bits)
+    return words[word] * WINDOW + bit
+
+
+def _place(part: Part, mask: UInt64[ndarray, " window"], step: int) -> Place:
+    """The place that begins at a step and goes on for as long as a mask is set."""
+    row = part.row_of(step // WINDOW)
+    document, offset, length, first = part.rows[row].tolist()
+    windows = mask[step // WINDOW : first + -(-length // WINDOW)]
+    after = unpacked(windows)[step % WINDOW :]
+    stop = int(np.argmin(after)) if not after.all() else len(after)
+    begin = step - first * WINDOW
+    return Place(part.number, row, document, offset, begin, begin + stop)
+
+
+def _context(
+    part: Part, place: Place, layer: int, units: Sequence[int], labels: Sequence[str]
+) -> Context:
+    """What stands around a place, and how many of these units are on at each step."""
+    _, _, steps, first = part.rows[place.row].tolist()
+    start = max(0, place.start - BESIDE)
+    around = replace(place, start=start, stop=min(steps, place.stop + BESIDE, start + LONGEST))
+    windows = slice(first + around.start // WINDOW, first + -(-around.stop // WINDOW))
+    index, begin = part.index(layer, "on"), around.start % WINDOW
+    on = np.stack([unpacked(index[unit, windows]) for unit in units])
+    many = on.sum(0)[begin : begin + around.stop - around.start]
+    return part.context(around, labels, [float(value) for value in many])

@@ -1,0 +1,143 @@
+"""Scan one part of a corpus: run its inputs, count what the layers did, write an index of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor, nn
+
+from grulens.arguments import LayerNames
+from grulens.errors import NonFiniteWarning, ScanError, shown
+from grulens.models.record import record
+from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, weights_of
+from grulens.probing.corpus.scan.part import Writer
+from grulens.probing.corpus.scan.sequences import Reader, Run
+from grulens.probing.corpus.scan.statistics import Statistics
+
+
+def scan_part(
+    model: nn.Module,
+    part: Any,
+    place: Path,
+    reader: Reader,
+    manifest: Manifest,
+    call: str | None = None,
+) -> None:
+    """Scan one part, and write it, unless it is there by now.
+
+    Args:
+        model: the model, in eval mode.
+        part: the part.
+        place: the folder to write.
+        reader: how it is read.
+        manifest: what the scan is made with.
+        call: the name of the method that is the run.
+    """
+    writer = Writer(len(manifest.layers))
+    names = [layer.name for layer in manifest.layers]
+    for given in reader.runs(part):
+        recording = _run(model, given, names, call)
+        _one_shape(recording, names)
+        mask = recording[names[0]].mask.cpu().numpy()
+        run = reader.settled(given, *mask.shape)
+        if len(run.documents) != len(mask) or (run.ids is not None and run.ids.shape != mask.shape):
+            raise ScanError(
+                f"layer {names[0]!r} has {mask.shape[0]} rows of {mask.shape[1]} steps for ids of "
+                f"{len(run.documents)} rows: a scan needs a layer that takes a step "
+                "for each of the input"
+            )
+        labels = [run.labels[name] & mask for name in manifest.labels]
+        lengths = mask.sum(1).tolist()
+        writer.names |= run.names
+        writer.rows(run.documents, run.starts, lengths, mask.shape[1], run.ids, labels)
+        valid = {n: label[mask] for n, label in zip(manifest.labels, labels, strict=True)}
+        for number, layer in enumerate(manifest.layers):
+            _add(writer, number, layer, recording[layer.name], mask, valid, manifest.on)
+    writer.names |= reader.names(writer.unnamed())
+    writer.write(place)
+
+
+def _add(
+    writer: Writer,
+    number: int,
+    scanned: ScannedLayer,
+    layer: LayerRecording,
+    mask: Bool[ndarray, "row step"],
+    labels: Mapping[str, Bool[ndarray, " valid"]],
+    threshold: float,
+) -> None:
+    whole = bool(mask.all())
+    for signal in scanned.signals:
+        values = numbers(layer.signal(signal.name))
+        valid = values.reshape(-1, scanned.units) if whole else values[mask]
+        if not np.isfinite(valid).all():
+            raise ScanError(
+                f"signal {signal.name!r} of layer {scanned.name!r} is NaN or infinite at some step "
+                "of this part: the model, or an input, is broken there"
+            )
+        on = None
+        pivot = np.zeros(scanned.units)
+        if signal.name == "h":
+            above = (values > np.float32(threshold)) & mask[..., None]
+            writer.layer(number, values, mask, above)
+            on = above.reshape(-1, scanned.units) if whole else above[mask]
+            pivot = np.array(scanned.pivot)
+        writer.count(number, Statistics.of(scanned.name, signal, valid, labels, pivot, on))
+
+
+def numbers(signal: Tensor) -> Float[ndarray, "row step unit"]:
+    """A signal as float32 numbers (row, step, unit)."""
+    found: ndarray = signal.detach().float().cpu().numpy()
+    return found
+
+
+def _run(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> Recording:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NonFiniteWarning)  # said below, as an error
+        return record(model, layers=layers, call=call, inputs=(run.args, run.kwargs))
+
+
+def _one_shape(recording: Recording, names: Sequence[str]) -> None:
+    """Raise unless all layers have the same rows and steps."""
+    first = recording[names[0]]
+    for name in names:
+        recording[name].check_one_batch("a scan")
+        if not torch.equal(recording[name].mask, first.mask):
+            raise ScanError(
+                f"layers {names[0]!r} and {name!r} have other rows or steps in one run: scan each "
+                "by itself, layers=[...]"
+            )
+
+
+def manifest_of(
+    model: nn.Module,
+    part: Any,
+    reader: Reader,
+    layers: LayerNames,
+    gates: Any,
+    on: Any,
+    call: str | None,
+) -> Manifest:
+    """What a scan of this corpus is made with; its layers are those that run in the first input."""
+    if isinstance(on, bool) or not isinstance(on, int | float):
+        raise ScanError(f"on must be a number, got {shown(on)}")
+    if not isinstance(gates, bool):
+        raise ScanError(f"gates must be True or False, got {shown(gates)}")
+    first: Iterator[Run] = reader.runs(part)
+    run = next(first, None)
+    if run is None:
+        raise ScanError("the first part of the corpus holds no input")
+    recording = _run(model, run, layers, call)
+    scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
+    return Manifest(
+        type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), float(on),
+        gates, reader.steps, reader.batch,
+    )  # fmt: skip

@@ -1,0 +1,257 @@
+"""From a part of a corpus to runs of the model: texts, ids, files, ready inputs, cut and batched.
+
+A text, or a sequence of ids, is cut into rows of at most so many steps, and rows of one length run
+side by side. Rows of different lengths never do: what a model makes of padding is its own affair.
+Any other input is what the model itself takes, and runs as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Integer
+from numpy import ndarray
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from grulens.errors import ScanError, shown
+from grulens.probing.coder import Coder
+
+LabelRule: TypeAlias = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the model, and what is known of its rows.
+
+    Attributes:
+        args: the arguments of the call.
+        kwargs: the named ones.
+        documents: (row,) which input of the part each row is from.
+        starts: (row,) at which step of that input the row begins; for an input that was ready, its
+            number in the batch.
+        ids: (row, step) or None.
+        labels: (row, step) by name, whether the label holds there.
+        names: what ids are called, as far as texts that were read say.
+        ready: what the model takes, of which rows and labels are not known yet; see `settled`.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    documents: tuple[int, ...]
+    starts: tuple[int, ...]
+    ids: Integer[ndarray, "row step"] | None = None
+    labels: dict[str, Bool[ndarray, "row step"]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    ready: Tensor | PackedSequence | None = None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the parts of a corpus are read.
+
+    Attributes:
+        coder: from a text to ids, and from ids to what they are called.
+        labels: by name, a function from one input (its text, its ids (step,), or what is given at
+            each step (step, input)) to a bool for each of its steps.
+        steps: the longest row that a text or a sequence of ids is cut into.
+        batch: how many rows run side by side.
+        column: the name under which an input that is a mapping holds the text or the ids; None
+            where a mapping holds the model's named arguments.
+    """
+
+    coder: Coder
+    labels: Mapping[str, LabelRule]
+    steps: int
+    batch: int
+    column: str | None = None
+
+    def runs(self, part: Any) -> Iterator[Run]:
+        """The runs of a part, in an order that depends on nothing but the part.
+
+        Args:
+            part: an input, a list of inputs, or a function that gives either. An input is a text, a
+                `Path` of a text file, a tensor of ids (step,), what the model itself takes, a tuple
+                of several arguments, or a mapping.
+
+        Raises:
+            ScanError: an input is none of these, or a label does not fit its steps.
+        """
+        if callable(part) and not isinstance(part, Tensor):
+            part = part()
+        inputs = part if isinstance(part, list) else [part]
+        waiting: dict[int, list[_Piece]] = {}
+        for number, given in enumerate(inputs):
+            text, ids = self._ids(given)
+            if ids is None:
+                yield self._as_it_is(number, given)
+                continue
+            labels = self._labels(ids if text is None else text, len(ids), number)
+            names = {} if text is None else self._names_by(text, ids)
+            for start in range(0, len(ids), self.steps):
+                cut = slice(start, start + self.steps)
+                held = {name: of[cut] for name, of in labels.items()}
+                piece = _Piece(number, start, ids[cut], held, names)
+                same = waiting.setdefault(len(piece.ids), [])
+                same.append(piece)
+                if len(same) == self.batch:
+                    yield _side_by_side(waiting.pop(len(piece.ids)))
+        for length in sorted(waiting, reverse=True):
+            yield _side_by_side(waiting[length])
+
+    def _ids(self, given: Any) -> tuple[str | None, Integer[ndarray, " step"] | None]:
+        """The text of an input, if it is one, and its ids (step,), if it is a sequence of these."""
+        if isinstance(given, Mapping) and self.column is not None:
+            if self.column not in given:
+                names = ", ".join(map(str, given))
+                raise ScanError(f"an input has no column {self.column!r}; it has {names}")
+            given = given[self.column]
+        text = given if isinstance(given, str) else None
+        if isinstance(given, os.PathLike):
+            text = _read(Path(given))
+        if text is not None:
+            if self.coder.encode is None:
+                raise ScanError(
+                    "an input is a text, and nothing turns it into what the model reads: give the "
+                    "model an `encode`, or scan(..., encode=...)"
+                )
+            given = self.coder.encode(text)
+        if isinstance(given, list | range) and all(type(item) is int for item in given):
+            given = torch.tensor(given, dtype=torch.int64)
+        if isinstance(given, ndarray):
+            given = torch.from_numpy(given)
+        if isinstance(given, Tensor) and not given.dtype.is_floating_point:
+            if given.dim() == 2 and len(given) == 1:
+                given = given[0]
+            if given.dim() == 1 and given.numel():
+                return text, given.detach().cpu().numpy()
+        if text is not None:
+            raise ScanError(
+                f"`encode` gives {shown(given)} for a text; a scan needs its ids, a tensor (step,) "
+                "or (1, step) of whole numbers, at least one"
+            )
+        return None, None
+
+    def _names_by(self, text: str, ids: Integer[ndarray, " step"]) -> dict[int, str]:
+        """What the ids of a text are called, where nothing but the text says it."""
+        if self.coder.decode is not None or len(text) != len(ids):
+            return {}
+        row = torch.from_numpy(ids)
+        return dict(zip(ids.tolist(), self.coder.names(row, text) or (), strict=False))
+
+    def names(self, ids: Integer[ndarray, " id"]) -> dict[int, str]:
+        """What these ids are called, each by itself; empty where no `decode` says it."""
+        if self.coder.decode is None or not len(ids):
+            return {}
+        found = [self.coder.names(torch.tensor([number])) for number in ids.tolist()]
+        return {number: name[0] for number, name in zip(ids.tolist(), found, strict=True) if name}
+
+    def _labels(self, given: Any, steps: int, number: int) -> dict[str, Bool[ndarray, " step"]]:
+        found = {}
+        for name, rule in self.labels.items():
+            said = rule(given)
+            try:
+                held = np.asarray(said)
+            except ValueError:
+                held = np.zeros(())  # rows of several lengths are no array
+            if held.shape != (steps,) or held.dtype != bool:
+                raise ScanError(
+                    f"label {name!r} of input {number} must be a bool for each of its {steps} "
+                    f"steps, got {held.dtype} {held.shape}"
+                )
+            found[name] = held
+        return found
+
+    def _as_it_is(self, number: int, given: Any) -> Run:
+        several = isinstance(given, tuple) and not isinstance(given, PackedSequence)
+        args: tuple[Any, ...] = given if several else (given,)
+        kwargs: dict[str, Any] = {}
+        if isinstance(given, Mapping):
+            args, kwargs = (), dict(given)
+        inputs = (*args, *kwargs.values())
+        first = next((one for one in inputs if isinstance(one, Tensor | PackedSequence)), None)
+        if first is None or (isinstance(first, Tensor) and first.dim() < 2):
+            raise ScanError(
+                f"input {number} is {shown(given)}; a scan takes a text, a path, a tensor of ids "
+                "(step,), what the model takes (batch, step, ...), a tuple of arguments, a "
+                "mapping, or a list of these"
+            )
+        return Run(args, kwargs, (number,), (0,), ready=first)
+
+    def settled(self, run: Run, rows: int, steps: int) -> Run:
+        """A run with its rows and labels, once it is known how many rows and steps its layers had.
+
+        Args:
+            run: the run.
+            rows: how many rows its layers had.
+            steps: how many steps.
+
+        Raises:
+            ScanError: the input has other rows or steps, so nothing can be said of its steps.
+        """
+        first = run.ready
+        if first is None:
+            return run
+        many = run.documents * rows, tuple(range(rows))
+        ids = isinstance(first, Tensor) and not first.dtype.is_floating_point and first.dim() == 2
+        if isinstance(first, PackedSequence) or not (ids or self.labels):
+            if self.labels:
+                raise ScanError(
+                    "labels of a packed input cannot be told: which steps are whose is known to "
+                    "the model alone. Scan rows of one length each, or texts or ids"
+                )
+            return replace(run, documents=many[0], starts=many[1], ready=None)
+        shape = tuple(first.shape[:2])
+        if (rows, steps) not in (shape, shape[::-1]) or (rows == steps and rows > 1):
+            why = (
+                "which are rows and which are steps cannot be told; give another number of rows"
+                if rows == steps
+                else "a scan of ids or labels needs a layer that takes a step for each of the input"
+            )
+            raise ScanError(f"an input is {shape} and its layers had {rows} rows of {steps}: {why}")
+        values = first.detach().cpu()
+        values = values if shape == (rows, steps) else values.transpose(0, 1)
+        each = [self._labels(row, steps, run.documents[0]) for row in values.numpy()]
+        return replace(
+            run,
+            documents=many[0],
+            starts=many[1],
+            ids=values.numpy() if ids else None,
+            labels={name: np.stack([one[name] for one in each]) for name in self.labels},
+            ready=None,
+        )
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ScanError(f"{shown(str(file))} cannot be read as a text: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Piece:
+    document: int
+    start: int
+    ids: Integer[ndarray, " step"]
+    labels: dict[str, Bool[ndarray, " step"]]
+    names: dict[int, str]
+
+
+def _side_by_side(pieces: Sequence[_Piece]) -> Run:
+    ids = np.stack([piece.ids for piece in pieces])
+    return Run(
+        (torch.from_numpy(ids).long(),),
+        {},
+        tuple(piece.document for piece in pieces),
+        tuple(piece.start for piece in pieces),
+        ids,
+        {name: np.stack([p.labels[name] for p in pieces]) for name in pieces[0].labels},
+        {number: name for piece in pieces for number, name in piece.names.items()},
+    )

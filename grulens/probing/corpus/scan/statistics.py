@@ -1,0 +1,272 @@
+"""What one signal of one layer did over a corpus, in numbers that add up part by part.
+
+Every part of a corpus gives such numbers, and they are added in the order of the parts: counts as
+whole numbers, sums in float64. So they are the same bit for bit whoever made the parts, and
+however many did.
+
+The area under the ROC curve is read off two histograms, of the steps where a label holds and of
+the others (the rank sum of Mann and Whitney, 1947). Which of two steps in one bin is the higher is
+not known there, so the area is known up to half of the pairs that share a bin: `half_width`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from numpy import ndarray
+from torch import Tensor
+
+from grulens.arguments import Number
+from grulens.errors import ScanError, shown
+from grulens.probing.corpus.scan.codes import Code
+from grulens.results import Result, frame
+from grulens.tables import html_table
+
+#: So many values are coded at a time: as many as stay in the processor's cache.
+_AT_ONCE: Final = 1 << 16
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Statistics(Result):
+    """What one signal of one layer did over all steps of a corpus.
+
+    Attributes:
+        layer: the name of the layer.
+        signal: the name of the signal: "h".
+        low: the least value that the signal can have, or -inf.
+        high: the largest one, or inf.
+        labels: the names of the labels.
+        steps: how many steps there were.
+        pivot: (unit,) what was taken from every value before it was added up, so that the variance
+            of a unit that hardly moves does not drown in rounding.
+        sums: (unit,) the sum of value - pivot.
+        products: (unit, unit) the sum of the products of value - pivot of two units.
+        counts: (1 + label, unit, bin) how many steps lie in each bin: all steps first, then those
+            where each label holds.
+        on_together: (unit, unit) in how many steps both units are on, that is, above the scan's
+            threshold; how often a unit is on stands on the diagonal. None for a gate.
+    """
+
+    layer: str
+    signal: str
+    low: float
+    high: float
+    labels: tuple[str, ...]
+    steps: int
+    pivot: Float64[Tensor, " unit"]
+    sums: Float64[Tensor, " unit"]
+    products: Float64[Tensor, "unit unit"]
+    counts: Int64[Tensor, "set unit bin"]
+    on_together: Int64[Tensor, "unit unit"] | None
+
+    @classmethod
+    def of(
+        cls,
+        layer: str,
+        signal: Any,
+        values: Float[ndarray, "step unit"],
+        labels: Mapping[str, Bool[ndarray, " step"]],
+        pivot: Float[ndarray, " unit"],
+        on: Bool[ndarray, "step unit"] | None = None,
+    ) -> Statistics:
+        """Count the values of some steps.
+
+        Args:
+            layer: the name of the layer.
+            signal: the signal, with `name`, `low` and `high`.
+            values: (step, unit), float32, finite.
+            labels: (step,) by name, whether the label holds.
+            pivot: (unit,), near the values.
+            on: (step, unit), which units are on.
+        """
+        code = Code(signal.low, signal.high)
+        moved = values - pivot.astype(np.float32)
+        # float32 products of steps that are few enough to be added exactly enough in float64
+        blocks = [moved[i : i + 4096] for i in range(0, len(moved), 4096)]
+        products = sum((block.T @ block).astype(np.float64) for block in blocks)
+        together = None
+        if on is not None:
+            ones = on.astype(np.float32)  # whole numbers below 2^24 are exact in float32
+            parts = [ones[i : i + (1 << 20)] for i in range(0, len(ones), 1 << 20)]
+            together = torch.from_numpy(sum((p.T @ p).astype(np.int64) for p in parts))
+        return cls(
+            layer, signal.name, float(signal.low), float(signal.high), tuple(labels), len(values),
+            torch.from_numpy(pivot.astype(np.float64)),
+            torch.from_numpy(moved.sum(0, dtype=np.float64)),
+            torch.from_numpy(np.asarray(products)),
+            torch.from_numpy(_counted(values, list(labels.values()), code)),
+            together,
+        )  # fmt: skip
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """The statistics of the steps of both.
+
+        Raises:
+            ScanError: they are of other signals, labels or pivots.
+        """
+        names = ("layer", "signal", "low", "high", "labels")
+        for name in names:
+            if getattr(self, name) != getattr(other, name):
+                raise ScanError(
+                    f"statistics of two kinds cannot be added: {name} is "
+                    f"{shown(getattr(self, name))} and {shown(getattr(other, name))}"
+                )
+        if not torch.equal(self.pivot, other.pivot):
+            raise ScanError("statistics of two scans cannot be added: their pivots differ")
+        mine, others = self.on_together, other.on_together
+        return replace(
+            self,
+            steps=self.steps + other.steps,
+            sums=self.sums + other.sums,
+            products=self.products + other.products,
+            counts=self.counts + other.counts,
+            on_together=None if mine is None or others is None else mine + others,
+        )
+
+    @property
+    def mean(self) -> Float64[Tensor, " unit"]:
+        """The mean of each unit (unit,)."""
+        return self.pivot + self.sums / self.steps
+
+    @property
+    def covariance(self) -> Float64[Tensor, "unit unit"]:
+        """The covariance of the units (unit, unit), over all steps (not steps - 1)."""
+        mean = self.sums / self.steps
+        return self.products / self.steps - mean[:, None] * mean
+
+    @property
+    def std(self) -> Float64[Tensor, " unit"]:
+        """The standard deviation of each unit (unit,)."""
+        return self.covariance.diagonal().clamp(min=0).sqrt()
+
+    @property
+    def correlation(self) -> Float64[Tensor, "unit unit"]:
+        """The correlation of the units (unit, unit); NaN for a unit that never moves."""
+        return self.covariance / (self.std[:, None] * self.std)
+
+    def quantile(self, q: Number) -> Float64[Tensor, "end unit"]:
+        """The ends of the bin in which a quantile of each unit lies (2, unit).
+
+        Args:
+            q: from 0 to 1; 0.5 is the median.
+
+        Raises:
+            ScanError: `q` is no number from 0 to 1.
+        """
+        if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
+            raise ScanError(f"a quantile is asked for by a number from 0 to 1, got {shown(q)}")
+        below = self.counts[0].cumsum(1)
+        rank = max(1.0, np.ceil(q * self.steps))
+        at = (below < rank).sum(1)
+        edges = torch.from_numpy(Code(self.low, self.high).edges())
+        return torch.stack([edges[at], edges[at + 1]])
+
+    @property
+    def at_ends(self) -> Float64[Tensor, "end unit"]:
+        """The share of steps at which a unit is near its low and its high bound (2, unit).
+
+        Near is within 1/32 of the range: a gate below 0.031 or above 0.969, a state of a GRU
+        beyond 0.9375.
+
+        Raises:
+            ScanError: the signal has no bounds.
+        """
+        code = Code(self.low, self.high)
+        if not code.bounded:
+            raise ScanError(f"signal {self.signal!r} has no bounds, and so no ends to be near")
+        near, every = code.near, self.counts[0].double()
+        ends = torch.stack([every[:, :near].sum(1), every[:, -near:].sum(1)])
+        return ends / self.steps
+
+    @property
+    def positives(self) -> Int64[Tensor, " label"]:
+        """At how many steps each label holds (label,)."""
+        return self.counts[1:, 0].sum(-1)
+
+    @property
+    def auc(self) -> Float64[Tensor, "label unit"]:
+        """The area under the ROC curve of each unit for each label (label, unit).
+
+        It is the chance that the unit is higher at a random step where the label holds than at one
+        where it does not; 0.5 is chance; NaN where a label holds nowhere, or everywhere. The true
+        area lies within `half_width` of it.
+        """
+        return self._areas()[0]
+
+    @property
+    def half_width(self) -> Float64[Tensor, "label unit"]:
+        """How far the true area can lie from `auc` (label, unit): the bins hide no more."""
+        return self._areas()[1]
+
+    def _areas(self) -> tuple[Tensor, Tensor]:
+        held = self.counts[1:].double()
+        rest = self.counts[0].double() - held
+        pairs = held.sum(-1) * rest.sum(-1)
+        shared = (held * rest).sum(-1) / 2
+        below = rest.cumsum(-1) - rest
+        nowhere = torch.where(pairs > 0, 1.0, float("nan"))
+        pairs = pairs.clamp(min=1)
+        areas = ((held * below).sum(-1) + shared) / pairs * nowhere
+        return areas, shared / pairs * nowhere
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, one row a unit: mean, std, the median's bin, on, and an AUC a label.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        low, high = self.quantile(0.5)
+        columns: dict[str, Any] = {
+            "mean": self.mean,
+            "std": self.std,
+            "median_from": low,
+            "median_to": high,
+        }
+        if Code(self.low, self.high).bounded:
+            columns |= {"at_low": self.at_ends[0], "at_high": self.at_ends[1]}
+        if self.on_together is not None:
+            columns["on"] = self.on_together.diagonal() / self.steps
+        auc, half = self.auc, self.half_width
+        for place, name in enumerate(self.labels):
+            columns |= {f"auc_{name}": auc[place], f"half_width_{name}": half[place]}
+        return frame(columns).rename_axis(index="unit")
+
+    def __repr__(self) -> str:
+        units = len(self.pivot)
+        labels = f", {len(self.labels)} labels" if self.labels else ""
+        return (
+            f"Statistics({self.layer!r}, {self.signal}, {self.steps:,} steps, unit {units}{labels})"
+        )
+
+    def _repr_html_(self) -> str:
+        head = ("label", "steps", "highest AUC", "unit", "lowest AUC", "unit")
+        rows = []
+        for name, many, areas in zip(self.labels, self.positives, self.auc, strict=True):
+            known = areas.nan_to_num(0.5)
+            best, worst = int(known.argmax()), int(known.argmin())
+            rows.append(
+                (name, f"{many:,}", f"{areas[best]:.3f}", best, f"{areas[worst]:.3f}", worst)
+            )
+        return html_table(head, rows, repr(self))
+
+
+def _counted(
+    values: Float[ndarray, "step unit"], labels: Sequence[Bool[ndarray, " step"]], code: Code
+) -> Int64[ndarray, "set unit bin"]:
+    """How many steps lie in each bin of each unit: all of them, and those of each label."""
+    steps, units = values.shape
+    size = units * code.bins
+    offset = np.arange(units) * code.bins
+    places = np.empty(values.shape, np.intp)
+    block = max(1, _AT_ONCE // max(units, 1))
+    for start in range(0, steps, block):
+        part = slice(start, start + block)
+        np.add(code.of(values[part]), offset, out=places[part])
+    chosen = [places, *(places[label] for label in labels)]
+    counts = [np.bincount(some.ravel(), minlength=size) for some in chosen]
+    return np.stack(counts).reshape(-1, units, code.bins)

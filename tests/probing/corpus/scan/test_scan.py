@@ -1,0 +1,535 @@
+"""A scan answers as a look at all states would, whatever the model and however it was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from grulens import record
+from grulens.errors import ScanError, StoppedWarning
+from grulens.probing.corpus.scan import scan as module
+from grulens.probing.corpus.scan.part import Writer
+from grulens.probing.corpus.scan.scan import Scan, open_scan
+from grulens.probing.corpus.scan.statistics import Statistics
+
+LETTERS = "ab \n.xyz"
+LABELS: dict[str, Callable[[Any], Any]] = {
+    "space": lambda text: np.array([c == " " for c in text]),
+    "after_dot": lambda text: np.cumsum([c == "." for c in text]) % 2 == 1,
+}
+
+
+class Reader(nn.Module):
+    """Reads letters; two levels."""
+
+    def __init__(self, kind: type[nn.RNNBase] = nn.GRU, **options: Any) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(LETTERS), 4)
+        self.rnn = kind(4, 6, batch_first=True, **options)
+        self.drop = nn.Dropout(0.5)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.8)
+
+    def encode(self, text: str) -> Tensor:
+        return torch.tensor([[LETTERS.index(c) for c in text]])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        states: Tensor = self.rnn(self.drop(self.embedding(ids)))[0]
+        return states
+
+
+class Halved(Reader):
+    """Takes a step for two of the input."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids[:, ::2])
+
+
+def scan(*args: Any, **kwargs: Any) -> Scan:
+    return module.scan(*args, progress=False, **kwargs)
+
+
+def texts(seed: int = 0) -> list[list[str]]:
+    rng = np.random.default_rng(seed)
+    return [
+        ["".join(rng.choice(list(LETTERS), size)) for size in sizes]
+        for sizes in ((300, 64, 10), (129,), (200, 200))
+    ]
+
+
+def rows_of(parts: list[list[str]], steps: int) -> list[tuple[int, int, int, str]]:
+    """(part, input, where the row begins, its text) of every row."""
+    return [
+        (part, number, start, text[start : start + steps])
+        for part, inputs in enumerate(parts)
+        for number, text in enumerate(inputs)
+        for start in range(0, len(text), steps)
+    ]
+
+
+@pytest.fixture(params=[nn.GRU, nn.LSTM, nn.RNN])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    model = Reader(request.param).eval()
+    parts = texts()
+    made = scan(model, parts, tmp_path / "s", labels=LABELS, gates=True, steps=100, batch=3, on=0.2)
+    states = {
+        (part, number, start): record(model, model.encode(text))["rnn.l0"]
+        for part, number, start, text in rows_of(parts, 100)
+    }
+    held = {
+        key: {name: rule(parts[key[0]][key[1]])[key[2] : key[2] + 100]
+              for name, rule in LABELS.items()}
+        for key in states
+    }  # fmt: skip
+    return made, states, held, model
+
+
+def test_statistics_are_those_of_all_states(case: Any) -> None:
+    made, states, held, _ = case
+    h = np.concatenate([layer.h[0].double().numpy() for layer in states.values()])
+    stats = made.stats()
+    assert stats.steps == made.steps == len(h) == 903
+    np.testing.assert_allclose(stats.mean, h.mean(0), atol=1e-5)
+    np.testing.assert_allclose(stats.covariance, np.cov(h.T, bias=True), atol=1e-5)
+    np.testing.assert_allclose(stats.std, h.std(0), atol=1e-5)
+    np.testing.assert_allclose(stats.correlation, np.corrcoef(h.T), atol=1e-4)
+    on = (h > 0.2).astype(int)
+    assert torch.equal(stats.on_together, torch.from_numpy(on.T @ on))
+    for q in (0, 0.1, 0.5, 1):
+        exact = np.quantile(h, q, axis=0, method="inverted_cdf")
+        low, high = stats.quantile(q).numpy()
+        assert (low - 1e-5 <= exact).all()
+        assert (exact <= high + 1e-5).all()
+    for place, name in enumerate(made.labels):
+        truth = np.concatenate([labels[name] for labels in held.values()])
+        assert int(stats.positives[place]) == truth.sum()
+        exact = np.array([roc_auc_score(truth, h[:, unit]) for unit in range(6)])
+        assert (
+            np.abs(stats.auc[place].numpy() - exact) <= stats.half_width[place].numpy() + 1e-4
+        ).all()
+    assert float(stats.half_width.max()) < 0.02
+
+
+def test_gates_are_counted_too(case: Any) -> None:
+    made, states, _, _ = case
+    layer = next(iter(states.values()))
+    for gate in [one.name for one in layer.cell.signals if one.is_gate]:
+        values = np.concatenate([one.signal(gate)[0].double().numpy() for one in states.values()])
+        stats = made.stats(signal=gate)
+        np.testing.assert_allclose(stats.mean, values.mean(0), atol=1e-5)
+        ends = np.stack([(values < 1 / 32).mean(0), (values > 31 / 32).mean(0)])
+        np.testing.assert_allclose(stats.at_ends, ends, atol=1e-9)
+        assert stats.on_together is None
+
+
+@pytest.mark.parametrize("end", ["high", "low"])
+@pytest.mark.parametrize("where", [None, "space", "after_dot"])
+def test_the_windows_at_the_top_are_the_furthest(case: Any, end: str, where: str | None) -> None:
+    made, states, held, _ = case
+    sign = 1 if end == "high" else -1
+    for unit in (0, 3):
+        far = []
+        for key, layer in states.items():
+            values = sign * layer.h[0, :, unit].numpy()
+            for start in range(0, len(values), 64):
+                window = values[start : start + 64]
+                if where is not None:
+                    window = window[held[key][where][start : start + 64]]
+                if len(window):
+                    far.append(window.max())
+        found = made.top(unit, 7, end=end, where=where)
+        assert found.windows == len(far)
+        np.testing.assert_allclose(sign * np.array(found.values), sorted(far)[::-1][:7], atol=1e-5)
+        for value, place in zip(found.values, found.places, strict=True):
+            layer = states[place.part, place.document, place.offset]
+            window = sign * layer.h[0, place.start : place.stop, unit].numpy()
+            if where is not None:
+                label = held[place.part, place.document, place.offset][where]
+                window = window[label[place.start : place.stop]]
+            assert window.max() == pytest.approx(sign * value, abs=1e-5)
+
+
+def test_what_was_read_stands_beside_the_windows(case: Any) -> None:
+    made, _, _, _ = case
+    parts = texts()
+    found = made.top(1, 5)
+    for place, context in zip(found.places, found.contexts, strict=True):
+        text = parts[place.part][place.document][place.offset :][place.start : place.stop]
+        assert "".join(context.tokens) == context.text == text
+        assert context.place == place
+        held = [name for name, rule in LABELS.items()
+                if rule(parts[place.part][place.document])[place.offset :][
+                    place.start : place.stop].any()]  # fmt: skip
+        assert list(context.labels) == held
+    assert list(found.to_frame()["text"]) == [one.text for one in found.contexts]
+
+
+def test_what_ids_are_called_is_kept_with_the_scan(tmp_path: Path) -> None:
+    model, text = Reader().eval(), texts()[0][0]
+    ids = model.encode(text)[0]
+    for name, options, words in (
+        ("none", {}, [str(i) for i in ids.tolist()]),
+        ("given", {"decode": lambda ids: "".join(LETTERS[i] for i in ids)}, list(text)),
+    ):
+        scan(model, [ids], tmp_path / name, **options)
+        found = open_scan(tmp_path / name).top(0, 2)
+        for place, one in zip(found.places, found.contexts, strict=True):
+            assert list(one.tokens) == words[place.start : place.stop]
+
+
+def test_the_first_matches_are_shown_with_what_is_around_them(case: Any) -> None:
+    made, states, _, _ = case
+    units, texts_ = [0, 2, 5], {row[:3]: row[3] for row in rows_of(texts(), 100)}
+    found = made.match(units, 3, at_least=2)
+    assert len(found.contexts) == min(20, found.found)
+    for place, one in zip(found.places, found.contexts, strict=False):
+        key = place.part, place.document, place.offset
+        start, stop = one.place.start, one.place.stop
+        assert start == max(0, place.start - 8)
+        assert stop == min(len(texts_[key]), place.stop + 8, start + 64)
+        assert one.text == texts_[key][start:stop]
+        many = (states[key].h[0, start:stop][:, units] > 0.2).sum(1)
+        assert list(one.values) == many.tolist()
+
+
+@pytest.mark.parametrize(("length", "least"), [(1, 1), (3, 2), (5, 3), (20, 1), (64, 1), (2, None)])
+def test_matches_are_all_places_where_so_many_are_on(
+    case: Any, length: int, least: int | None
+) -> None:
+    made, states, held, _ = case
+    units = [0, 2, 5]
+    found = made.match(units, length, at_least=least)
+    least = 3 if least is None else least
+    places, covered = {}, dict.fromkeys(LABELS, 0)
+    for key, layer in states.items():
+        many = (layer.h[0, :, units] > 0.2).sum(1).numpy()
+        begin = None
+        for step in range(len(many) + 1):
+            if step < len(many) and many[step] >= least:
+                begin = step if begin is None else begin
+            elif begin is not None:
+                if step - begin >= length:
+                    runs = range(begin, step - length + 1)
+                    best = max(min(many[t : t + length]) for t in runs)
+                    places[(*key, begin, step)] = best
+                    for name in covered:
+                        covered[name] += held[key][name][begin:step].sum()
+                begin = None
+    assert found.found == len(places)
+    assert found.steps == sum(stop - start for *_, start, stop in places)
+    mine = {
+        (p.part, p.document, p.offset, p.start, p.stop): many
+        for p, many in zip(found.places, found.together, strict=True)
+    }
+    assert mine == places
+    assert list(found.together) == sorted(found.together, reverse=True)
+    for place, name in enumerate(made.labels):
+        if places:
+            assert float(found.share[place]) == pytest.approx(covered[name] / found.steps)
+        truth = np.concatenate([labels[name] for labels in held.values()])
+        assert float(found.chance[place]) == pytest.approx(truth.mean())
+    few = made.match(units, length, at_least=least, limit=2)
+    assert few.places == found.places[:2]
+    assert few.found == found.found
+
+
+def test_a_replay_is_the_row_again(case: Any) -> None:
+    made, states, _, _ = case
+    place = made.top(2, 1).places[0]
+    again = made.replay(place)["rnn.l0"]
+    then = states[place.part, place.document, place.offset]
+    assert torch.allclose(again.h, then.h, atol=1e-5)
+
+
+def same(one: Statistics, other: Statistics) -> bool:
+    return all(
+        torch.equal(getattr(one, name), getattr(other, name))
+        for name in ("sums", "products", "counts", "on_together")
+    )
+
+
+def test_a_scan_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    model, parts = Reader().eval(), texts()
+    whole = scan(model, parts, tmp_path / "whole", labels=LABELS)
+    seen: list[int] = []
+
+    def part(number: int) -> Any:
+        def given() -> list[str]:
+            seen.append(number)
+            if number == 2 and seen.count(2) == 1:
+                raise KeyboardInterrupt
+            return parts[number]
+
+        return given
+
+    with pytest.warns(StoppedWarning, match="stopped after 2 of 3 parts"):
+        half = scan(model, [part(i) for i in range(3)], tmp_path / "s", labels=LABELS)
+    assert [one.number for one in half.parts] == [0, 1]
+    seen.clear()
+    done = scan(model, [part(0), part(1), lambda: parts[2]], tmp_path / "s", labels=LABELS)
+    assert seen == [0]  # to know what is scanned; no part that was there was scanned again
+    assert same(done.stats(), whole.stats())
+    assert done.top(1).values == whole.top(1).values
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, {here!r})
+import torch
+from test_scan import LABELS, Reader, scan, texts
+torch.manual_seed(0)
+model, parts = Reader().eval(), texts()
+from grulens.probing.corpus.scan import part as module
+write = module.Writer._write
+def half(self, folder):
+    write(self, folder)
+    if "000001" in str(folder):
+        os.kill(os.getpid(), 9)
+module.Writer._write = half
+scan(model, parts, {out!r}, labels=LABELS)
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    code = KILLED.format(here=str(Path(__file__).parent), out=str(out))
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    torch.manual_seed(0)
+    model, parts = Reader().eval(), texts()
+    assert [one.number for one in open_scan(out).parts] == [0]
+    again = scan(model, parts, out, labels=LABELS)
+    assert same(again.stats(), scan(model, parts, tmp_path / "t", labels=LABELS).stats())
+
+
+def test_a_scan_of_other_weights_or_thresholds_is_refused(tmp_path: Path) -> None:
+    model, parts = Reader().eval(), texts()
+    scan(model, parts[:1], tmp_path / "s", labels=LABELS)
+    with pytest.raises(ScanError, match=r"was made otherwise: labels .*on \(0.3, now 0.5\)"):
+        scan(model, parts, tmp_path / "s", on=0.5)
+    with torch.no_grad():
+        model.rnn.weight_hh_l0 += 1
+    with pytest.raises(ScanError, match="was made otherwise: weights"):
+        scan(model, parts, tmp_path / "s", labels=LABELS)
+    with pytest.raises(ScanError, match="a scan of another model"):
+        open_scan(tmp_path / "s", model)
+
+
+def test_a_damaged_part_is_left_out_and_named(tmp_path: Path) -> None:
+    model, parts = Reader().eval(), texts()
+    made = scan(model, parts, tmp_path / "s")
+    file = made.parts[1].place / "0" / "on.npy"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.warns(UserWarning, match=r"1 of 3 parts .* left out of every answer \(1\)"):
+        rest = open_scan(tmp_path / "s")
+    assert [one.number for one in rest.parts] == [0, 2]
+    assert "has" in rest.missing[1]
+    assert rest.stats().steps == made.steps - 129
+    head = made.parts[0].place / "part.json"
+    head.write_text(json.dumps(json.loads(head.read_text()) | {"format": 99}))
+    with pytest.warns(UserWarning, match="format 99"):
+        open_scan(tmp_path / "s")
+
+
+def test_a_full_disk_is_an_error_by_name_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, parts = Reader().eval(), texts()
+    scan(model, parts[:1], tmp_path / "s")
+    write = Writer._write
+
+    def full(self: Writer, folder: Path) -> None:
+        write(self, folder)
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "_write", full)
+        with pytest.raises(ScanError, match="No space left on device; the parts that are there"):
+            scan(model, parts, tmp_path / "s")
+    assert [one.name for one in (tmp_path / "s" / "parts").iterdir()] == ["000000"]
+    assert len(scan(model, parts, tmp_path / "s").parts) == 3
+
+
+def test_the_model_is_left_as_it_was_and_runs_in_eval_mode(tmp_path: Path) -> None:
+    model, parts = Reader(), texts()
+    state = torch.get_rng_state()
+    made = scan(model, parts, tmp_path / "s")
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert same(made.stats(), scan(model.eval(), parts, tmp_path / "t").stats())
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_parts_made_apart_add_up_bit_for_bit(tmp_path: Path, workers: int) -> None:
+    model, parts = Reader().eval(), texts()
+    one = scan(model, parts, tmp_path / "one", labels=LABELS)
+    two = scan(model, parts[:1], tmp_path / "two", labels=LABELS)
+    other = scan(model, parts, tmp_path / "other", labels=LABELS)
+    for part in other.parts[1:]:
+        part.place.rename(tmp_path / "two" / "parts" / part.place.name)
+    assert same(open_scan(tmp_path / "two").stats(), one.stats())
+    assert two.parts[0].place.exists()
+
+
+def test_several_layers_both_directions_and_packed_rows(tmp_path: Path) -> None:
+    model = nn.GRU(3, 5, num_layers=2, bidirectional=True).eval()
+    lengths = [70, 3, 64]
+    padded = torch.randn(70, 3, 3)
+    given = pack_padded_sequence(padded, torch.tensor(lengths), enforce_sorted=False)
+    rule = {"first": lambda x: x[:, 0] > 0}
+    with pytest.raises(ScanError, match="labels of a packed input"):
+        scan(model, [given], tmp_path / "no", labels=rule)
+    made = scan(model, [given], tmp_path / "s")
+    assert scan(model, [(given, None)], tmp_path / "t").steps == made.steps
+    layers = record(model, given)
+    assert made.layers == tuple(layers)
+    for name, layer in layers.items():
+        h = layer.h[layer.mask].double().numpy()
+        stats = made.stats(name)
+        assert stats.steps == 137
+        np.testing.assert_allclose(stats.mean, h.mean(0), atol=1e-5)
+        top = made.top(0, 9, layer=name)
+        assert top.windows == 4
+        assert top.values[0] == pytest.approx(h[:, 0].max(), abs=1e-5)
+        assert {(p.start, p.stop) for p in top.places} == {(0, 64), (64, 70), (0, 3)}
+
+
+def test_a_cell_that_is_found_by_its_equation_is_scanned(tmp_path: Path) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.new = nn.Linear(7, 4), nn.Linear(7, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h, every = x.new_zeros(len(x), 4), []
+            for now in x.unbind(1):
+                both = torch.cat([now, h], 1)
+                z = torch.sigmoid(self.gate(both))
+                h = z * h + (1 - z) * torch.tanh(self.new(both))
+                every.append(h)
+            return torch.stack(every, 1)
+
+    model, x = Own().eval(), torch.randn(4, 80, 3)
+    made = scan(model, [x], tmp_path / "s", gates=True)
+    layer = next(iter(record(model, x).values()))
+    np.testing.assert_allclose(made.stats().mean, layer.h.reshape(-1, 4).mean(0), atol=1e-5)
+    np.testing.assert_allclose(
+        made.stats(signal="z").mean, layer.z.reshape(-1, 4).mean(0), atol=1e-5
+    )
+
+
+def test_inputs_of_many_forms_are_the_same_scan(tmp_path: Path) -> None:
+    model, text = Reader().eval(), texts()[0][0]
+    file = tmp_path / "text"
+    file.write_text(text, encoding="utf-8")
+    ids = model.encode(text)
+    forms: dict[str, Any] = {
+        "string": text,
+        "list": [text],
+        "path": file,
+        "function": lambda: [file],
+        "ids": ids[0],
+        "row": ids,
+        "numbers": [ids[0].tolist()],
+        "array": ids[0].numpy(),
+    }
+    made = {name: scan(model, [one], tmp_path / name, steps=100) for name, one in forms.items()}
+    made["column"] = scan(
+        model, iter([{"t": text, "n": 1}]), tmp_path / "column", steps=100, column="t"
+    )
+    for one in made.values():
+        assert same(one.stats(), made["string"].stats())
+    own = {"ids": ids}
+    assert scan(model, [own], tmp_path / "named").steps == len(text)
+
+
+def test_labels_of_ids_and_of_numbers(tmp_path: Path) -> None:
+    model, text = Reader().eval(), texts()[0][0]
+    ids = model.encode(text)[0]
+    made = scan(model, [ids], tmp_path / "ids", labels={"two": lambda ids: ids == 2})
+    assert int(made.stats().positives[0]) == text.count(" ")
+    net, x = nn.GRU(3, 4, batch_first=True).eval(), torch.randn(2, 70, 3)
+    made = scan(net, [x], tmp_path / "x", labels={"up": lambda x: x[:, 1] > 0})
+    assert int(made.stats().positives[0]) == int((x[..., 1] > 0).sum())
+    net.batch_first = False
+    swapped = scan(net, [x.transpose(0, 1)], tmp_path / "t", labels={"up": lambda x: x[:, 1] > 0})
+    assert torch.equal(swapped.stats().counts, made.stats().counts)
+    with pytest.raises(ScanError, match="which are rows and which are steps cannot be told"):
+        scan(net, [x[:, :2]], tmp_path / "u", labels={"up": lambda x: x[:, 1] > 0})
+    with pytest.raises(ScanError, match=r"an input is \(2, 70\) and its layers had 2 rows of 35"):
+        scan(Halved(), [ids[:140].view(2, 70)], tmp_path / "v")
+    with pytest.raises(ScanError, match="rows of 35 steps for ids of"):
+        scan(Halved(), [ids[:70]], tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "words"),
+    [
+        ([], {}, "at least one part"),
+        ([[]], {}, "holds no input"),
+        ([3], {}, "input 0 is 3; a scan takes"),
+        (["ab"], {"labels": {"x": lambda text: [True]}}, "label 'x' of input 0 .* its 2 steps"),
+        (["ab"], {"steps": 0}, "steps must be a whole number"),
+        (["ab"], {"batch": True}, "batch must be a whole number"),
+        (["ab"], {"on": "high"}, "on must be a number"),
+        (["ab"], {"encode": lambda text: [0.5]}, "a scan needs its ids"),
+        ([{"a": 1}], {"column": "b"}, "no column 'b'; it has a"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(
+    tmp_path: Path, given: Any, options: Any, words: str
+) -> None:
+    with pytest.raises(ScanError, match=words):
+        scan(Reader().eval(), given, tmp_path / "s", **options)
+
+
+def test_a_text_without_encode_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="give the model an `encode`"):
+        scan(nn.GRU(2, 3), ["ab"], tmp_path / "s")
+
+
+def test_nan_is_an_error_and_no_number(tmp_path: Path) -> None:
+    x = torch.randn(1, 5, 2)
+    x[0, 3] = float("nan")
+    with pytest.raises(ScanError, match="is NaN or infinite"):
+        scan(nn.GRU(2, 3, batch_first=True).eval(), [torch.randn(1, 5, 2), x], tmp_path / "s")
+    assert len(open_scan(tmp_path / "s").parts) == 1
+
+
+def test_questions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    model = Reader().eval()
+    made = scan(model, texts()[:1], tmp_path / "s", labels=LABELS)
+    for ask, words in (
+        (lambda: made.top(6), "unit 6 is none of layer 'rnn.l0', which has 0 to 5"),
+        (lambda: made.top(0, 0), "k must be"),
+        (lambda: made.top(0, end="up"), "end must be 'high' or 'low'"),
+        (lambda: made.top(0, where="word"), "label 'word' was not scanned; what was is space"),
+        (lambda: made.top(0, layer="x"), "layer 'x' was not scanned"),
+        (lambda: made.match([0, 0]), "each once"),
+        (lambda: made.match([]), "one or more units"),
+        (lambda: made.match([0], 65), "length must be a whole number from 1 to 64"),
+        (lambda: made.match([0, 1], at_least=3), "at_least must be a whole number from 1 to 2"),
+        (lambda: made.stats(signal="z"), "counted by scan"),
+        (lambda: made.stats().quantile(2), "from 0 to 1"),
+        (lambda: open_scan(tmp_path), "holds no scan"),
+    ):
+        with pytest.raises(ScanError, match=words):
+            ask()
+    alone = open_scan(tmp_path / "s")
+    with pytest.raises(ScanError, match="a replay runs the model"):
+        alone.replay(made.top(0).places[0])
+    assert alone.top(0).values == made.top(0).values
+    assert alone.match([0]).found == made.match([0]).found
