@@ -142,7 +142,9 @@ class LayerRecording:
         ]
         # the whole state is not made of one call, which hands nothing on
         h = self.h
-        return Handing(plain, self.state_prev, self.state) if plain else Handing((), h, h)
+        if not plain:
+            return Handing((), h, h)
+        return Handing(plain, self.state_prev, self.state, self.shape[2])
 
     @property
     def note(self) -> str:

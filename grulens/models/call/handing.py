@@ -14,6 +14,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+ROUNDING = 16
+"""How many times the spacing of numbers a state that is computed again may be off."""
+
 
 class Given(NamedTuple):
     """What one call was given, row by row.
@@ -41,6 +44,9 @@ class Handing:
             which the next call begins.
         before: the state before each step (batch, time, state).
         after: the state after it.
+        exact: how many numbers of a state after a step stand there as the model had them, the first
+            ones; what a cell keeps beside its output is computed again, and is the same to
+            rounding. None is all.
 
     Attributes:
         given: what each call but the first was given.
@@ -53,8 +59,15 @@ class Handing:
     and 1 is zero or that of the first call
     """
 
-    def __init__(self, calls: Sequence[tuple[int, int]], before: Tensor, after: Tensor) -> None:
+    def __init__(
+        self,
+        calls: Sequence[tuple[int, int]],
+        before: Tensor,
+        after: Tensor,
+        exact: int | None = None,
+    ) -> None:
         self._calls, self._before, self._after = tuple(calls), before, after
+        self._exact = after.shape[2] if exact is None else exact
 
     @cached_property
     def given(self) -> tuple[Given, ...]:
@@ -62,11 +75,18 @@ class Handing:
         found = []
         for begin, stop in self._calls:
             now = before[:, stop]
-            on = (now == after[:, stop - 1]).all(1)
+            on = self._is_handed_on(now, after[:, stop - 1])
             first = (now == before[:, 0]).all(1) | (now == 0).all(1)
             again = (now == before[:, begin]).all(1)
             found.append(Given(begin, stop, on, again & ~on, first & ~on))
         return tuple(found)
+
+    def _is_handed_on(self, now: Tensor, last: Tensor) -> Tensor:
+        same, beside = now == last, now[:, self._exact :]
+        if beside.shape[1]:
+            least = ROUNDING * torch.finfo(now.dtype).eps * beside.abs().clamp(min=1)
+            same[:, self._exact :] = (beside - last[:, self._exact :]).abs() <= least
+        return same.all(1)
 
     def words(self, rows: Tensor | None = None) -> str:
         """What was changed between the calls, in words; "" if nothing was.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from grulens.arguments import Integer, Rows
 from grulens.cells.dynamics.jacobian import Jacobian, jacobian
 from grulens.cells.dynamics.lyapunov import Lyapunov, lyapunov, spectrum
@@ -13,6 +15,7 @@ from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import layer_of
+from grulens.probing.trajectories import trajectories
 
 
 def jacobian_at(
@@ -95,7 +98,8 @@ def lyapunov_along(
 
     Of a layer that is opened by its weights it is what `lyapunov` gives for the row's own input. Of
     an observed cell the Jacobians are those of `jacobian_at`, so the run needs a graph:
-    `record(model, ..., grad=True)`. A first step whose state is no part of it is left out.
+    `record(model, ..., grad=True)`. A first step whose state is no part of it is left out. A cell
+    that carries h and c has as many exponents as both have numbers.
 
     Args:
         recording: a recording, or one layer of it.
@@ -104,7 +108,7 @@ def lyapunov_along(
         skip: steps at the start that turn the axes and are not counted; None is a tenth.
 
     Raises:
-        CellError: there are no steps to count, or an observed cell carries two states.
+        CellError: there are no steps to count.
         LayerError: the recording holds no such layer.
         PositionError: there is no such row.
         RecordingError: it is no recording, or `layer` is missing; the layer was edited; its states
@@ -122,15 +126,22 @@ def lyapunov_along(
     if not isinstance(place, int):
         raise PositionError(f"row must be one position, an int, got {shown(row)}")
     positions.check(place, recorded.shape[0], "row", f"layer {recorded.name!r}")
+    place %= recorded.shape[0]
     if any(segment.program for segment in recorded.segments):
         raise RecordingError(
             f"layer {recorded.name!r} was edited, so its states do not follow one another as its "
             "cell says; record without edits of this layer"
         )
-    if len(recorded.segments) > 1:
+    if isinstance(recorded, ObservedLayer):
+        begins = [*recorded.calls]
+    else:
+        alone = torch.arange(recorded.shape[0]) == place
+        begins = [one.begin for one in trajectories(recorded, alone)]
+    if len(begins) > 1:
         raise RecordingError(
-            f"layer {recorded.name!r} was called {len(recorded.segments)} times: its states are "
-            "not one trajectory"
+            f"the states of layer {recorded.name!r} are not one trajectory: of its "
+            f"{len(recorded.segments)} calls the one at step {begins[1]} begins row {place} with "
+            "another state than the one before left; record an input on which it goes on to the end"
         )
     segment: Any = recorded.segments[0]
     if not isinstance(recorded, ObservedLayer):
@@ -139,11 +150,6 @@ def lyapunov_along(
         x = x.flip(0) if segment.reverse else x
         first = recorded.state_prev[place][mask][-1 if segment.reverse else 0]
         return lyapunov(recorded.cell, x, first, skip=skip)
-    if len(recorded.cell.states) > 1:
-        raise CellError(
-            f"layer {recorded.name!r} carries {' and '.join(recorded.cell.states)}: "
-            f"{recorded.cell.equation}; a spectrum along a run follows a state of h alone"
-        )
     every = slopes(segment, recorded.name)[place]
     every = every[1:] if bool(every[0].isnan().all()) else every
     count = len(every) // 10 if skip is None else skip

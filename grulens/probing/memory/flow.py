@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import pad
 
 from grulens.arguments import Frame, Rows
+from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import Matrices, Slopes
+from grulens.cells.kinds.gru import Cell
 from grulens.cells.memory.flow import gains, product
 from grulens.errors import CellError, PositionError, RecordingError, SignalError, shown
 from grulens.job import Job, tell
@@ -24,15 +26,15 @@ from grulens.models.observe.reading.slope import slopes
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
-from grulens.probing.layer import gru_of, layer_of
-from grulens.probing.memory.trajectories import trajectories
+from grulens.probing.layer import layer_of
+from grulens.probing.trajectories import trajectories
 from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
 
 MEMORY = 2**26
 """Bytes of the directions that are pulled back side by side."""
 LARGEST = 2**31
-"""Bytes that the Jacobians of an observed cell may take."""
+"""Bytes that the Jacobians of a cell without a closed form may take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +44,8 @@ class RowTrajectory:
     Attributes:
         row: the row.
         at: the position of each step, in reading order.
-        slopes: the gates and slopes of each step, in reading order, float64; of an observed cell
-            the Jacobians themselves.
+        slopes: the gates and slopes of each step, in reading order, float64; of a cell that is no
+            GRU the Jacobians themselves.
     """
 
     row: int
@@ -58,17 +60,25 @@ class GradientFlow(Result):
     A gain is the norm of v d h_t / d h_k over the norm of the directions v: 1 at k = t; what falls
     to 0 on the way back is forgotten, what grows explodes. Without directions of their own it is
     taken over all of them, the root mean square of the product's singular values. Positions are
-    those of the input sequence; for a reverse layer the past of a position lies behind it.
+    those of the input sequence; for a reverse layer the past of a position lies behind it. The
+    state of an LSTM, and of an observed cell that carries c, is h and c side by side.
 
     Attributes:
         layer: the layer.
         shape: batch, time, unit.
         trajectories: the steps that follow one another; one a row for an ordinary run.
+        states: the names of what stands side by side in a state: h, or h and c.
     """
 
     layer: str
     shape: tuple[int, int, int]
     trajectories: tuple[RowTrajectory, ...]
+    states: tuple[str, ...] = ("h",)
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of one state."""
+        return len(self.states) * self.shape[2]
 
     def at(
         self, t: int, *, toward: Tensor | None = None
@@ -77,7 +87,8 @@ class GradientFlow(Result):
 
         Args:
             t: position, negative from the end.
-            toward: a direction (unit,) or several (direction, unit); None is all.
+            toward: a direction (unit,) or several (direction, unit), of h; of a layer that carries
+                h and c also (state,) or (direction, state), of both side by side. None is all.
 
         Returns:
             gains (batch, key), 0 where a position is not in the past of t; and that of h_0, or of
@@ -103,8 +114,8 @@ class GradientFlow(Result):
         """The gains of all pairs of positions, 0 where a key is not in a query's past; float64.
 
         Args:
-            toward: a direction (unit,) or several (direction, unit). None is all of them, which
-                costs as many times more as there are units.
+            toward: directions, as for `at`. None is all of them, which costs as many times more as
+                a state has numbers.
             progress: whether to show a bar. Interrupted, it says so (`StoppedWarning`), and what
                 is not done is NaN.
         """
@@ -132,8 +143,8 @@ class GradientFlow(Result):
             tell("the map of gains", job.note)
         return found
 
-    def product(self, t: int, k: int, *, row: int = 0) -> Float[Tensor, "unit unit"]:
-        """D h_t / d h_k of one row, float64: row the unit that is moved, column by which.
+    def product(self, t: int, k: int, *, row: int = 0) -> Float[Tensor, "state state"]:
+        """D h_t / d h_k of one row, float64: row the number that is moved, column by which.
 
         Args:
             t: position, negative from the end.
@@ -161,8 +172,9 @@ class GradientFlow(Result):
 
         Returns:
             leak, update, candidate and reset, each (batch, time): the root mean square of the
-            singular values of that part of the step's Jacobian; 0 on padding. Of an observed cell
-            the whole step alone, as total; NaN at a first step whose state is no part of the graph.
+            singular values of that part of the step's Jacobian; 0 on padding. Of a layer that is no
+            GRU, or was observed, the whole step alone, as total; NaN at a first step whose state is
+            no part of the graph.
         """
         batch, steps, _ = self.shape
         found: dict[str, Tensor] = {}
@@ -192,25 +204,28 @@ class GradientFlow(Result):
         return t % steps
 
     def _directions(self, toward: Any) -> Tensor:
-        units = self.shape[2]
+        units, size = self.shape[2], self.state_size
         if toward is None:
-            return torch.eye(units, dtype=torch.float64)
+            return torch.eye(size, dtype=torch.float64)
         if (
             not isinstance(toward, Tensor)
             or toward.layout is not torch.strided
             or toward.is_meta
             or not toward.is_floating_point()
             or toward.dim() not in (1, 2)
-            or toward.shape[-1] != units
+            or toward.shape[-1] not in (units, size)
         ):
+            sides = f" of h, or {size} of {' and '.join(self.states)} side by side"
             raise SignalError(
-                f"toward must be a floating tensor of (unit,) = ({units},) or (direction, unit), "
-                f"got {shown(toward)}"
+                f"toward must be a floating tensor of (unit,) = ({units},){sides * (size > units)} "
+                f"or (direction, unit), got {shown(toward)}"
             )
-        directions = toward.detach().double().cpu().reshape(-1, units)
+        directions = toward.detach().double().cpu()
+        directions = directions.reshape(-1, directions.shape[-1])
         if not bool(torch.isfinite(directions).all()) or not bool(directions.any()):
             raise SignalError("toward must be finite and not zero everywhere")
-        return directions
+        # h stands first in a state
+        return pad(directions, (0, size - directions.shape[1]))
 
     def to_frame(self, row: int = 0, *, toward: Tensor | None = None) -> Frame:
         """A row's `map` as a pandas DataFrame: a line a query, a column a key.
@@ -246,7 +261,8 @@ def gradient_flow(
 
     Products of Jacobians over time are what decides whether a network can learn from the past
     (Bengio, Simard and Frasconi 1994, doi:10.1109/72.279181; Pascanu, Mikolov and Bengio 2013,
-    arXiv:1211.5063). The Jacobian of a step: `grulens.dynamics.jacobian`. The states themselves are
+    arXiv:1211.5063). The Jacobian of a step: `grulens.dynamics.jacobian`; that of a layer which
+    carries h and c is of both side by side. The states themselves are
     followed, so a model that detaches its state between two calls has the gains of one that does
     not: what a state does to later ones, whether or not training would see it.
 
@@ -261,7 +277,7 @@ def gradient_flow(
         rows: which rows of the batch to follow; None is all. The others have gains of 0.
 
     Raises:
-        CellError: the layer is neither a GRU nor an observed cell that carries h alone.
+        CellError: the Jacobians of a layer that is no GRU, or was observed, are too large.
         PositionError: there are no such rows.
         RecordingError: the layer was edited, so its states are not those of its cell; the recording
             has several layers and none was named; the model changes a state between two calls of
@@ -277,8 +293,6 @@ def gradient_flow(
     torch.Size([4, 4])
     """
     recorded = layer_of(recording, layer)
-    if not isinstance(recorded, ObservedLayer):
-        gru_of(recorded, "gradient flow by its four ways")
     recorded.check_one_batch("gradient flow")
     if any(segment.program for segment in recorded.segments):
         raise RecordingError(
@@ -286,25 +300,27 @@ def gradient_flow(
             "cell says; record without edits of this layer"
         )
     chosen = positions.chosen(rows, recorded.shape[0], "row", f"layer {recorded.name!r}")
+    if not isinstance(recorded.cell, Cell):
+        _check_size(recorded, chosen)
     follow = _observed if isinstance(recorded, ObservedLayer) else _trajectories
-    return GradientFlow(recorded.name, recorded.shape, tuple(follow(recorded, chosen)))
+    parts = tuple(follow(recorded, chosen))
+    return GradientFlow(recorded.name, recorded.shape, parts, tuple(recorded.cell.states))
+
+
+def _check_size(layer: LayerRecording, rows: Tensor) -> None:
+    """Raise CellError where the Jacobians of all steps are more than is held."""
+    count = len(rows) if isinstance(layer, ObservedLayer) else int(rows.sum())
+    steps, size = layer.shape[1], layer.cell.state_size
+    every = 8 * count * steps * size**2
+    if every > LARGEST:
+        raise CellError(
+            f"the Jacobians of {steps} steps of {count} rows of {size} numbers of a state are "
+            f"{every / 2**30:.1f} GiB, and at most {LARGEST / 2**30:.0f} are held: record fewer "
+            "rows or steps"
+        )
 
 
 def _observed(layer: Any, rows: Tensor) -> Iterator[RowTrajectory]:
-    units, cell = layer.shape[2], layer.cell
-    if len(cell.states) > 1:
-        raise CellError(
-            f"gradient flow follows a state of h alone; layer {layer.name!r} carries "
-            f"{' and '.join(cell.states)}: {cell.equation}. Each of its steps has a Jacobian: "
-            "jacobian_at(run, t)"
-        )
-    size = 8 * len(rows) * layer.shape[1] * units**2
-    if size > LARGEST:
-        raise CellError(
-            f"the Jacobians of {layer.shape[1]} steps of {len(rows)} rows of {units} units are "
-            f"{size / 2**30:.1f} GiB, and at most {LARGEST / 2**30:.0f} are held: record fewer "
-            "rows or steps"
-        )
     # a segment ends where its states do not go on
     for segment, begin in zip(layer.segments, layer.calls, strict=True):
         every = slopes(segment, layer.name).cpu()
@@ -314,15 +330,14 @@ def _observed(layer: Any, rows: Tensor) -> Iterator[RowTrajectory]:
 
 
 def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory]:
-    cell = gru_of(layer, "gradient flow")
-    cell = cell.over(lambda weight: weight.detach().cpu().double())
-    x, h_prev = layer.x.detach().cpu(), layer.h_prev.detach().cpu()
+    cell = layer.cell.over(lambda weight: weight.detach().cpu().double())
+    x, before = layer.x.detach().cpu(), layer.state_prev.detach().cpu()
     with torch.no_grad():
         for row in rows.nonzero()[:, 0].tolist():
             # where another row begins anew (a done flag, a mask), this one may go on
             alone = torch.arange(len(rows)) == row
             for trajectory in trajectories(layer, alone):
-                began, first = h_prev[row, trajectory.begin], h_prev[row, 0]
+                began, first = before[row, trajectory.begin], before[row, 0]
                 if trajectory.begin and began.any() and not torch.equal(began, first):
                     raise RecordingError(
                         f"the state with which row {row} of layer {layer.name!r} goes on at step "
@@ -333,7 +348,16 @@ def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory
                         "record(..., grad=True)"
                     )
                 at = trajectory.order(row)
-                products = linear(x[row, at].double(), cell.weight_ih, cell.bias_ih)
-                yield RowTrajectory(
-                    row, at.tolist(), Slopes.at(cell, products, h_prev[row, at].double())
-                )
+                products = cell.project(x[row, at].double())
+                states = before[row, at].double()
+                yield RowTrajectory(row, at.tolist(), _slopes(cell, products, states))
+
+
+def _slopes(cell: RecurrentCell, products: Tensor, states: Tensor) -> Slopes | Matrices:
+    """How each step moves the state: a GRU's gates and slopes, or the Jacobians themselves."""
+    if isinstance(cell, Cell):
+        return Slopes.at(cell, products, states)
+    # all directions of some steps go back at once
+    some = max(1, MEMORY // (8 * cell.state_size * products.shape[1]))
+    pairs = zip(torch.split(products, some), torch.split(states, some), strict=True)
+    return Matrices(torch.cat([cell.slope(*pair).detach() for pair in pairs]))

@@ -12,7 +12,7 @@ from torch import Tensor
 from grulens.cells.changes import reverse
 from grulens.cells.memory.attention import first_shares, weight_map, weights
 from grulens.models.recording import LayerRecording
-from grulens.probing.memory.trajectories import trajectories
+from grulens.probing.trajectories import trajectories
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,7 +66,7 @@ def followed(
         name: what the gains along `toward` are called.
         note: a sentence that stands with them.
     """
-    _, steps, units = found.shape
+    steps, units = found.shape[1], found.state_size
     each = 6.0 * units**2 * steps  # of one direction, for one state
     if toward is None:
         name = "gain, all directions"
@@ -75,7 +75,7 @@ def followed(
             toward = torch.randn(SOME, units, generator=generator)
             name = "gain, random directions"
             note += f" Estimated from {SOME} random directions."
-    count = units if toward is None else toward.reshape(-1, units).shape[0]
+    count = units if toward is None else len(toward.reshape(-1, toward.shape[-1]))
     values = None
     if each * count * steps / 2 <= MOST:
         values = found.map(toward=toward)[row].float().numpy()
@@ -108,7 +108,7 @@ class FlowFigure:
                 flow.values, past=flow.past, tokens=tokens, name=flow.name, layer=layer
             )  # fmt: skip
         ways = flow.found.paths()
-        # of an observed cell only the whole step is known
+        # of a cell that is no GRU, or was observed, only the whole step is known
         self.paths.root.visible = len(ways) > 1
         if len(ways) == 1:
             return

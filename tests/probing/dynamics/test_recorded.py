@@ -189,6 +189,83 @@ def test_the_spectrum_along_a_run_is_that_of_the_same_gru() -> None:
     assert torch.allclose(found.exponents, later.exponents, atol=1e-10)
 
 
+def by_hand(slopes: list[Tensor], skip: int) -> Tensor:
+    """The exponents of a product of Jacobians, largest first."""
+    axes, logs = torch.eye(len(slopes[0])).double(), []
+    for slope in slopes:
+        axes, stretch = torch.linalg.qr(slope @ axes)
+        logs.append(stretch.diagonal().abs().log())
+    return torch.stack(logs[skip:]).mean(0).sort(descending=True).values
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_the_spectrum_of_h_and_c_is_that_of_the_step_by_hand(coupled: bool) -> None:
+    torch.manual_seed(0)
+    model, x = loops.LSTM(coupled).double(), inputs(12)
+    layer = record(model, x, grad=True)["cell"]
+
+    def step(state: Tensor, x_t: Tensor) -> Tensor:
+        h, c = state.split(UNITS)
+        i, f, g, o = model.line(torch.cat([x_t, h])).chunk(4)
+        f = torch.sigmoid(f)
+        c = f * c + (1 - f if coupled else torch.sigmoid(i)) * torch.tanh(g)
+        return torch.cat([torch.sigmoid(o) * torch.tanh(c), c])
+
+    states = torch.cat([layer.h, layer.c], 2)[1].detach()
+    every = [
+        torch.autograd.functional.jacobian(lambda s, t=t: step(s, x[1, t]), states[t - 1])
+        for t in range(1, 12)
+    ]
+    found = lyapunov_along(layer, row=1, skip=3)
+    assert len(found.exponents) == 2 * UNITS
+    assert torch.allclose(found.exponents, by_hand(every, 3), atol=1e-9)
+    if not coupled:
+        known = lyapunov_along(record(model.known(), x[:, 1:]), row=1, skip=0)
+        assert len(known.exponents) == 2 * UNITS
+        first = torch.zeros(2 * UNITS).double()
+        every = []
+        for t in range(1, 12):
+            every.append(torch.autograd.functional.jacobian(lambda s, t=t: step(s, x[1, t]), first))
+            first = step(first, x[1, t]).detach()
+        assert torch.allclose(known.exponents, by_hand(every, 0), atol=1e-9)
+
+
+class Stepped(nn.Module):
+    """A cell in a loop, which begins anew where it is told."""
+
+    def __init__(self, kind: type[nn.RNNCellBase]) -> None:
+        super().__init__()
+        self.cell = kind(INPUTS, UNITS)  # type: ignore[call-arg]
+
+    def forward(self, x: Tensor, anew: Tensor) -> Tensor:
+        h: Any = None
+        for x_t, over in zip(x.unbind(1), anew.unbind(1), strict=True):
+            kept = 1 - over[:, None].to(x)
+            if h is not None:
+                h = tuple(one * kept for one in h) if isinstance(h, tuple) else h * kept
+            h = self.cell(x_t, h)
+        return h[0] if isinstance(h, tuple) else h
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTMCell, nn.RNNCell])
+def test_the_spectrum_along_a_loop_of_a_cell_is_that_of_the_whole_run(
+    kind: type[nn.RNNCellBase],
+) -> None:
+    torch.manual_seed(0)
+    model, x, anew = Stepped(kind).double(), inputs(12), torch.zeros(3, 12)
+    anew[2, 5] = 1
+    run = record(model, x, anew)
+    for row in (0, 1):
+        found = lyapunov_along(run, row=row)
+        wanted = lyapunov(run["cell"].cell, x[row])
+        assert torch.allclose(found.exponents, wanted.exponents, atol=1e-12)
+    words = "not one trajectory: of its 12 calls the one at step 5 begins row 2 with another state"
+    with pytest.raises(RecordingError, match=words):
+        lyapunov_along(run, row=2)
+    with pytest.raises(RecordingError, match="begins row 2"):
+        lyapunov_along(run, row=-1)
+
+
 def test_the_spectrum_of_a_reverse_layer_reads_from_the_end() -> None:
     torch.manual_seed(0)
     rnn = nn.GRU(INPUTS, UNITS, batch_first=True, bidirectional=True).double()
@@ -205,8 +282,6 @@ def test_a_spectrum_that_cannot_be_right_is_refused() -> None:
         lyapunov_along(record(model, x))
     with pytest.raises(RecordingError, match="was edited"):
         lyapunov_along(record(model, x, grad=True, edits=scale("cell", "z", by=0.5)))
-    with pytest.raises(CellError, match="carries h and c"):
-        lyapunov_along(record(loops.LSTM().double(), x, grad=True))
     with pytest.raises(CellError, match="leave none"):
         lyapunov_along(record(model, x, grad=True), skip=5)
     with pytest.raises(PositionError):

@@ -15,6 +15,7 @@ from grulens.cells.dynamics.jacobian import Slopes, jacobian
 from grulens.cells.memory.flow import gains, product
 from grulens.cells.unroll import unroll
 from grulens.errors import (
+    CellError,
     LayerError,
     PositionError,
     RecordingError,
@@ -81,6 +82,50 @@ def test_products_and_gains_are_those_of_autograd(case: Any, seed: int) -> None:
         padding = ~layer.mask[row]
         assert mean[row, padding].eq(0).all()
         assert mean[row][:, padding].eq(0).all()
+
+
+class Backwards(nn.Module):
+    """Two packed calls of a recurrent module."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.rnn = kind(2, 3, batch_first=True, bidirectional=True)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 4]), batch_first=True)
+        out: Tensor = self.rnn(packed)[0].data
+        return out
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.RNN])
+def test_of_every_kind_of_cell_it_is_what_autograd_finds(
+    kind: type[nn.RNNBase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    run = record(Backwards(kind).double(), torch.randn(2, 6, 2).double())
+    for layer in run.values():
+        flow, cell = gradient_flow(layer), layer.cell
+        for row, valid in enumerate((6, 4)):
+            order = list(range(valid))[:: -1 if "reverse" in layer.name else 1]
+            for query, key in ((valid - 1, 0), (2, 1), (3, 3)):
+                t, past = order[query], order[key + 1 : query + 1]
+
+                def after(state: Tensor, past: list[int] = past, row: int = row) -> Tensor:
+                    for k in past:
+                        state = cell.step(cell.project(layer.x[row, k]), state)  # noqa: B023
+                    return state
+
+                wanted = torch.autograd.functional.jacobian(after, layer.state[row, order[key]])
+                assert torch.allclose(flow.product(t, order[key], row=row), wanted, atol=1e-12)
+                size = float(wanted.norm()) / cell.state_size**0.5
+                assert float(flow.at(t)[0][row, order[key]]) == pytest.approx(size)
+            assert bool((flow.at(order[0])[1][row] > 0).all())
+        monkeypatch.setattr(module, "MEMORY", 1)
+        assert torch.allclose(gradient_flow(layer).map(), flow.map(), atol=1e-14)
+        monkeypatch.undo()
+    monkeypatch.setattr(module, "LARGEST", 8 * 2 * 6 * 3 * 3 - 1)
+    with pytest.raises(CellError, match=r"6 steps of 2 rows of \d numbers of a state are .* GiB"):
+        gradient_flow(run, "rnn.l0")
 
 
 @pytest.mark.parametrize("after", [True, False])

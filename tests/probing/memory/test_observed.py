@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens import ablate, clamp, plot, record
-from grulens.errors import CellError, RecordingError
+from grulens.errors import CellError, RecordingError, SignalError
 from grulens.memory import GradientFlow, Timescales, gradient_flow, timescales
 from grulens.probing.memory.attention import attention
 from grulens.probing.units.statistics import names, neurons
@@ -190,6 +190,75 @@ def test_gradient_flow_is_what_autograd_makes_of_the_run(make: type[nn.Module]) 
     assert torch.allclose(gains, sizes, atol=1e-12)
 
 
+class OlderC(loops.LSTM):
+    """Its output gate reads the c of two steps ago as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = older = x.new_zeros(len(x), UNITS)
+        found = []
+        for x_t in x.unbind(1):
+            i, f, g, o = self.line(torch.cat([x_t, h], 1)).chunk(4, 1)
+            f, i = torch.sigmoid(f), torch.sigmoid(i)
+            o, older = torch.sigmoid(o + older), c
+            c = f * c + i * torch.tanh(g)
+            h = o * torch.tanh(c)
+            found.append(h)
+        return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_gradient_flow_of_h_and_c_is_that_of_the_step_by_hand(coupled: bool) -> None:
+    torch.manual_seed(0)
+    model, x = loops.LSTM(coupled).double(), inputs().double()
+    layer = record(model, x, grad=True)["cell"]
+
+    def run(state: Tensor, row: int, begin: int, stop: int) -> Tensor:
+        h, c = state.split(UNITS)
+        for t in range(begin, stop):
+            i, f, g, o = model.line(torch.cat([x[row, t], h])).chunk(4)
+            f = torch.sigmoid(f)
+            c = f * c + (1 - f if coupled else torch.sigmoid(i)) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+        return torch.cat([h, c])
+
+    flow, toward = gradient_flow(layer), torch.randn(2, UNITS).double()
+    assert (flow.states, flow.state_size) == (("h", "c"), 2 * UNITS)
+    whole, of_h = flow.map(), flow.map(toward=toward)
+    both = flow.map(toward=torch.cat([toward, torch.ones(2, UNITS)], 1))
+    for row, k, t in ((0, 2, 7), (1, 0, 8), (2, 4, 5)):
+        state = torch.cat([layer.h[row, k], layer.c[row, k]]).detach()
+        step = torch.autograd.functional.jacobian(
+            lambda s, a=row, b=k, c=t: run(s, a, b + 1, c + 1), state
+        )
+        assert torch.allclose(flow.product(t, k, row=row), step, atol=1e-12)
+        assert float(whole[row, t, k]) == pytest.approx(float(step.norm()) / (2 * UNITS) ** 0.5)
+        size = (toward @ step[:UNITS]).norm() / toward.norm()
+        assert float(of_h[row, t, k]) == pytest.approx(float(size))
+        ways = torch.cat([toward, torch.ones(2, UNITS).double()], 1)
+        size = (ways @ step).norm() / ways.norm()
+        assert float(both[row, t, k]) == pytest.approx(float(size))
+    # of the first step the state before is made elsewhere
+    assert bool(flow.at(3)[1].isnan().all())
+    assert list(flow.paths()) == ["total"]
+    with pytest.raises(SignalError, match=r"= \(6,\) of h, or 12 of h and c side by side or"):
+        flow.at(3, toward=torch.ones(5))
+
+
+def test_gradient_flow_of_a_loop_is_that_of_the_same_lstm(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = loops.LSTM().double(), inputs().double()
+    found = gradient_flow(record(model, x, grad=True))
+    wanted = gradient_flow(record(model.known(), x))
+    assert torch.allclose(found.map(), wanted.map(), atol=1e-12)
+    assert bool((wanted.at(3)[1] > 0).all())
+    loaded = GradientFlow.load(found.save(tmp_path / "flow"))
+    assert torch.equal(loaded.map(), found.map())
+    assert loaded.states == ("h", "c")
+    assert "<" in plot(wanted, row=1)._repr_mimebundle_()[0]["text/html"]
+    with pytest.raises(RecordingError, match="in another way than from step to step"):
+        gradient_flow(record(OlderC().double(), x, grad=True))
+
+
 class Detached(loops.Lines):
     """Its state is handed on as numbers alone."""
 
@@ -219,8 +288,6 @@ def test_gradient_flow_that_cannot_be_right_is_refused() -> None:
         gradient_flow(record(model, x))
     with pytest.raises(RecordingError, match="was edited"):
         gradient_flow(record(model, x, grad=True, edits=clamp("cell", "z", 0, value=0.5)))
-    with pytest.raises(CellError, match="carries h and c"):
-        gradient_flow(record(loops.LSTM(), x, grad=True))
     with pytest.raises(RecordingError, match="without its graph"):
         gradient_flow(record(Detached(), x, grad=True))
     with pytest.raises(RecordingError, match="in another way than from step to step"):

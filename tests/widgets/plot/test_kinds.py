@@ -301,6 +301,21 @@ def test_gradient_flow_is_a_map_and_the_state_that_is_tapped(
     assert "No map of 6 steps" in still(without)
 
 
+def test_gradient_flow_of_h_and_c_is_drawn_as_that_of_h(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    found = gradient_flow(grulens.record(torch.nn.LSTM(3, 5, batch_first=True), X))
+    gains, line, paths = figures(grulens.plot(found, row=1))
+    at = line.renderers[0].data_source.data["gain"]
+    np.testing.assert_allclose(at, found.at(5)[0][1])
+    assert (gains.visible, paths.visible) == (True, False)
+    monkeypatch.setattr(memory_flow, "MOST", 9 * 6.0 * 10**2 * 6 * 6 / 2)
+    some = grulens.plot(found, row=1)
+    assert "Estimated from 16 random directions" in still(some)
+    at = figures(some)[1].renderers[0].data_source.data["gain"]
+    np.testing.assert_allclose(at, found.at(5)[0][1], rtol=0.8)
+    assert at[-1] == 1
+
+
 def test_interactions_are_bars_of_pairs(model: Tagger) -> None:
     parts = [0, slice(1, 3), (4, 5)]
     found = interactions(model, X, target=1, phrases=parts, pairs="all", progress=False)

@@ -75,8 +75,8 @@ def _states(segment: ObservedSegment, step: int) -> list[Tensor]:
     return [segment.read[name][step] for name in segment.cell.states]
 
 
-def slopes(segment: ObservedSegment, name: str) -> Float64[Tensor, "batch time unit unit"]:
-    """The derivatives of every step of a cell that carries h alone.
+def slopes(segment: ObservedSegment, name: str) -> Float64[Tensor, "batch time state state"]:
+    """The derivatives of every step of a cell, of one that carries c of h and c side by side.
 
     Args:
         segment: its steps, recorded with their graph.
@@ -91,8 +91,8 @@ def slopes(segment: ObservedSegment, name: str) -> Float64[Tensor, "batch time u
     """
     made = [slope(segment, step, name).double() for step in range(1, segment.steps)]
     if _first(segment) is None:
-        state = segment.read[segment.cell.carried][0]
-        shape = _rows(state), _size(state), _size(state)
+        state, size = segment.read[segment.cell.carried][0], segment.cell.state_size
+        shape = _rows(state), size, size
         first = state.new_full(shape, torch.nan, dtype=torch.double)
     else:
         first = slope(segment, 0, name).double()
@@ -195,20 +195,33 @@ def check_rows(after: Sequence[Tensor], before: Sequence[Tensor], name: str) -> 
 
 def _check_products(segment: ObservedSegment, found: Tensor, name: str) -> None:
     """Raise unless the products of the steps are the derivatives of the last state."""
-    states = segment.read[segment.cell.carried]
-    if len(states) < 3:
+    steps = [_states(segment, step) for step in range(segment.steps)]
+    if len(steps) < 3:
         return
+    last, before = steps[-1], [one for states in steps[:-1] for one in states]
     generator = torch.Generator().manual_seed(0)
     way = torch.randn(len(found), found.shape[-1], generator=generator, dtype=torch.double)
-    wanted = pulled([states[-1]], list(states[:-1]), [way[None].to(states[-1])])
-    held, eps = way.to(found), torch.finfo(states[-1].dtype).eps
-    for step in range(len(states) - 1, 0, -1):
+    given = [part[None].to(one) for part, one in zip(way.chunk(len(last), 1), last, strict=True)]
+    wanted = pulled(last, before, given)
+    held, eps = way.to(found), torch.finfo(last[-1].dtype).eps
+    for step in range(len(steps) - 1, 0, -1):
         held = (held[:, None] @ found[:, step])[:, 0]
-        one = wanted[step - 1][0].double()
-        least = eps**0.5 * float(one.abs().max()) + 64 * eps
-        if float((held - one).abs().max()) > least:
-            raise RecordingError(
-                f"the states of layer {name!r} reach later ones in another way than from step to "
-                "step (by another layer, or by what the model reads of older states), so products "
-                "of its Jacobians are not what they do"
-            )
+        whole, first = _with_h(held, steps[step - 1]), len(last) * (step - 1)
+        for mine, one in zip(whole, wanted[first : first + len(last)], strict=True):
+            other = one[0].double()
+            least = eps**0.5 * float(other.abs().max()) + 64 * eps
+            if float((mine - other).abs().max()) > least:
+                raise RecordingError(
+                    f"the states of layer {name!r} reach later ones in another way than from step "
+                    "to step (by another layer, or by what the model reads of older states), so "
+                    "products of its Jacobians are not what they do"
+                )
+
+
+def _with_h(held: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
+    """What reaches each state of a step, (batch, unit): c by the h that is made of it too."""
+    parts = [*held.chunk(len(states), 1)]
+    if len(states) > 1:
+        h, c = states
+        parts[1] = parts[1] + pulled([h], [c], [parts[0][None].to(h)])[0][0].double()
+    return parts
