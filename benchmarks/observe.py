@@ -1,10 +1,11 @@
 """What it costs to open a cell by its equation, as ratios to the module's own forward.
 
-python -m benchmarks.observe [--threads 1] [--seconds 4] [--size BATCH TIME HIDDEN]
+python -m benchmarks.observe [--threads 1] [--seconds 4] [--size BATCH TIME HIDDEN] [--memory]
 
 "the first time" finds the cell and then records it; "record" reads it where it was found. TorchLens
 logs every operation of the same forwards, where it is installed. It comes last, because it wraps
-torch's functions at its first trace and leaves them so.
+torch's functions at its first trace and leaves them so. With `--memory` each line has the peak of a
+process of its own.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import grulens
-from benchmarks.measure import ratio
-from benchmarks.others.job import missing
+from benchmarks.measure import fresh, peak, ratio
+from benchmarks.others.job import MB, missing
 
 SIZES = [(1, 100, 64), (16, 100, 128), (32, 100, 256), (16, 400, 128)]
 
@@ -106,32 +107,87 @@ def opened(model: nn.Module, x: Tensor) -> Goals:
 
 
 def traced(model: nn.Module, x: Tensor) -> Goals:
-    """TorchLens' trace of its forward, which keeps what every sigmoid and tanh made."""
-    lens = import_module("torchlens")
+    """TorchLens on its forward: the trace with its graph, and the leaner record.
+
+    Both keep what every sigmoid and tanh made.
+    """
+    lens = torchlens()
     save = lens.func("sigmoid") | lens.func("tanh")
-    return {"TorchLens": (lambda: lens.trace(model, x, save=save), None)}
+    return {
+        "TorchLens: trace": (lambda: lens.trace(model, x, save=save), None),
+        "TorchLens: record": (lambda: lens.record(model, x, save=save), None),
+    }
+
+
+def torchlens() -> Any:
+    """The package, which not everybody has."""
+    return import_module("torchlens")
+
+
+def held(model: nn.Module, x: Tensor) -> str:
+    """Where the update gate that grulens found stands among the values that TorchLens traces."""
+    (layer,) = grulens.record(model, x).values()
+    values = [one for one in torchlens().trace(model, x).layer_list if isinstance(one.out, Tensor)]
+    places: dict[str, float] = {}
+    for z in layer.z.unbind(1):
+        alike = [(float((one.out.reshape(z.shape) - z).abs().max()), one.label)
+                 for one in values if one.out.numel() == z.numel()]  # fmt: skip
+        places |= {label: off for off, label in sorted(alike)[:1] if off < 1e-6}
+    ends = " to ".join([*places][:: max(1, len(places) - 1)])
+    named = f" ({ends}, {max(places.values()):.1g} apart at most)" if places else ""
+    return (
+        f"  of {len(values)} values that TorchLens traces, {len(places)} are z, of "
+        f"{layer.z.shape[1]} steps{named}; grulens: {layer.cell.equation}"
+    )
+
+
+def made(kind: type[nn.Module], size: Sequence[int]) -> tuple[nn.Module, Tensor]:
+    """A cell and its input."""
+    batch, time, hidden = size
+    torch.manual_seed(0)
+    return kind(hidden).eval(), torch.randn(batch, time, hidden)
 
 
 def measure(
-    size: Sequence[int], seconds: float, candidates: Callable[[nn.Module, Tensor], Goals]
+    size: Sequence[int],
+    seconds: float,
+    candidates: Callable[[nn.Module, Tensor], Goals],
+    memory: bool = False,
 ) -> None:
     """Print one line a candidate and cell."""
-    batch, time, hidden = size
     for kind in CELLS:
-        torch.manual_seed(0)
-        model, x = kind(hidden).eval(), torch.randn(batch, time, hidden)
+        model, x = made(kind, size)
         own = partial(model, x)
-        print(f"\n{kind.__name__}, batch {batch}, time {time}, hidden {hidden}")
+        print("\n{}, batch {}, time {}, hidden {}".format(kind.__name__, *size))
         with torch.no_grad():
             for name, (candidate, goal) in candidates(model, x).items():
                 low, middle, high, base = ratio(candidate, own, seconds=seconds)
                 word = "met" if goal and middle <= goal else "MISSED"
                 kept = f"goal {goal:.1f} {word}" if goal else ""
+                if memory:
+                    kept += "   peak " + fresh(
+                        "benchmarks.observe", "--peak", kind.__name__, name, "--size", *size
+                    )
                 print(
                     f"  {name:22s} {middle:6.2f} x   ({low:.2f} to {high:.2f})   "
                     f"own forward {base * 1e3:6.1f} ms   {kept}"
                 )
+            if candidates is traced:
+                print(held(model, x))
         sys.stdout.flush()
+
+
+def peak_of(kind: str, name: str, size: Sequence[int]) -> str:
+    """By how much this process grows at most while a cell is run in one of the ways.
+
+    A run of three steps goes first, so that imports are not counted.
+    """
+    of = next(one for one in CELLS if one.__name__ == kind)
+    candidates = traced if name.startswith("TorchLens") else opened
+    batch, _, hidden = size
+    with torch.no_grad():
+        candidates(*made(of, (batch, 3, hidden)))[name][0]()
+        return f"{peak(candidates(*made(of, size))[name][0]) / MB:.1f} MB"
 
 
 def gates(model: nn.Module, x: Tensor) -> list[Tensor]:
@@ -152,14 +208,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="for each candidate")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--size", type=int, nargs=3, help="this batch, time, hidden alone")
+    parser.add_argument("--memory", action="store_true", help="the peak memory of each line too")
+    parser.add_argument("--peak", nargs=2, metavar=("CELL", "LINE"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
+    if options.peak:
+        print(peak_of(*options.peak, options.size or SIZES[0]))
+        return
     print(f"grulens {grulens.__version__}, torch {torch.__version__}, Python "
           f"{platform.python_version()}, {torch.get_num_threads()} threads, float32")  # fmt: skip
     sizes = [options.size] if options.size else SIZES
-    for candidates in (opened, *([] if missing("torchlens") else [traced])):
+    absent = missing("torchlens")
+    if absent:
+        print('TorchLens is not installed (pip install -e ".[bench]"): it is left out')
+    for candidates in (opened, *([] if absent else [traced])):
         for size in sizes:
-            measure(size, options.seconds, candidates)
+            measure(size, options.seconds, candidates, options.memory)
 
 
 if __name__ == "__main__":

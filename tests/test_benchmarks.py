@@ -6,11 +6,15 @@ import ast
 import re
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import benchmarks
+from grulens import record
 from tests.public import SUBJECTS
 
 ROOT = Path(benchmarks.__file__).parent
@@ -123,3 +127,48 @@ def test_they_use_public_names_alone() -> None:
                 taken.add(node.module or "")
         used = {name for name in taken if name.partition(".")[0] == "grulens"}
         assert used <= public, path
+
+
+def test_torchlens_is_beside_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    observe = import_module("benchmarks.observe")
+    monkeypatch.setattr(observe, "opened", lambda *_: {})
+    options = [*SMALL, "--size", "1", "3", "16"]
+    monkeypatch.setattr(observe, "missing", lambda package: package == "torchlens")
+    out = run("observe", options, capsys)
+    assert "TorchLens is not installed" in out
+    assert "TorchLens:" not in out
+
+    class Op(NamedTuple):
+        out: object
+        label: str
+
+    def trace(model: nn.Module, x: Tensor, save: object = None) -> SimpleNamespace:
+        (layer,) = record(model, x).values()
+        ops = [Op(z, f"gate:{t}") for t, z in enumerate(layer.z.unbind(1))]
+        return SimpleNamespace(layer_list=[Op(None, "none"), Op(x[0, 0, :3], "short"), *ops[1:]])
+
+    lens = SimpleNamespace(func=lambda name: {name}, trace=trace, record=trace)
+    monkeypatch.setattr(observe, "missing", lambda _: False)
+    monkeypatch.setattr(observe, "torchlens", lambda: lens)
+    out = run("observe", options, capsys)
+    assert "not installed" not in out
+    assert re.search(rf"TorchLens: trace +{NUMBER} x", out), out
+    assert re.search(rf"TorchLens: record +{NUMBER} x", out), out
+    assert "of 3 values that TorchLens traces, 2 are z, of 3 steps (gate:1 to gate:2, " in out
+
+
+def test_the_memory_of_observing_is_measured_in_a_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    observe, asked, ran = import_module("benchmarks.observe"), [], []
+    monkeypatch.setattr(observe, "peak", lambda call: ran.append(call()) or 3 * 2**20)
+    size = ["--size", "2", "4", "16"]
+    assert run("observe", ["--peak", "PerGate", "record", *size], capsys) == "3.0 MB\n"
+    assert ran[0]["cell"].shape == (2, 4, 16)
+    monkeypatch.setattr(observe, "fresh", lambda *args: asked.append(args) or "7.5 MB")
+    monkeypatch.setattr(observe, "missing", lambda _: True)
+    out = run("observe", [*SMALL, "--size", "1", "4", "16", "--memory"], capsys)
+    assert len(re.findall("peak 7.5 MB", out)) == len(asked) == 12
+    assert asked[1] == ("benchmarks.observe", "--peak", "NormedGRU", "record", "--size", 1, 4, 16)
