@@ -99,7 +99,6 @@ class ObservedForm:
             "line 44.2" where that line makes more. An edit may name it.
         shape: the shape of one row's state.
         in_place: whether the code writes over values that are read.
-        behind: whether it may do so in a way that torch does not count.
     """
 
     path: str
@@ -119,7 +118,6 @@ class ObservedForm:
     shape: tuple[int, ...] = ()
     others: tuple[Observed, ...] = ()
     in_place: bool = False
-    behind: bool = False
 
     @property
     def carried(self) -> str:

@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from grulens.errors import RecordingError
-from grulens.models.observe.behind import may_write_behind
 from grulens.models.observe.finding.find import find
 from grulens.models.observe.finding.refused import NotFound, by_step
 from grulens.models.observe.form import ObservedForm
@@ -104,8 +103,6 @@ def look_at(
         opened = set(skip)
         names = {path for path, module in model.named_modules() if module in opened}
         forms, refused = find(trace, names)
-        if any(map(may_write_behind, map(type, model.modules()))):
-            forms = [replace(form, behind=True) for form in forms]
         held, not_held = tried(model, run, forms)
         kinds = {path: type(module).__name__ for path, module in model.named_modules()}
         every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from grulens.models.observe.behind import BEHIND
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.sites import Chain, Chains, Site, innermost
 
@@ -116,7 +115,6 @@ class Trace(TorchFunctionMode):
         nodes: the calls, in order; of each site the first ones.
         seen: how many calls there were, at all.
         unseen: by site the number of the first call that was not looked at any more.
-        behind: whether the code took a way to write over a tensor that torch does not count.
     """
 
     def __init__(self, paths: Paths, end: CodeType) -> None:
@@ -124,7 +122,6 @@ class Trace(TorchFunctionMode):
         self.nodes: list[Node] = []
         self.seen = 0
         self.unseen: dict[Site, int] = {}
-        self.behind = False
         self._paths, self._end, self._chains = paths, end, Chains(end)
         self._often: Counter[tuple[int, int]] = Counter()
         self._counts: Counter[tuple[str, Chain, str]] = Counter()
@@ -169,7 +166,6 @@ class Trace(TorchFunctionMode):
             node.names = tuple(name for name in _PLACES if name in node.kwargs)
             node.args = tuple(node.kwargs.pop(name) for name in node.names)
         sets = raw == "data" and func.__name__ == "__set__"
-        self.behind = self.behind or raw in BEHIND
         node.in_place = writes(raw) or sets or kwargs.get("out") is not None
         made = result
         if raw == "__setitem__" or sets:

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from grulens.models.observe.behind import names_behind
 from grulens.models.observe.finding.algebra import alike
 from grulens.models.observe.finding.carried import carried
 from grulens.models.observe.finding.mixes import NoFormError
@@ -34,7 +33,6 @@ def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm],
         series[node.site].append(node)
     states = carried(series)
     in_place = any(node.in_place and _is_value(node) for node in trace.nodes)
-    behind = trace.behind or names_behind({code for site in series for code in site.codes})
     found: list[ObservedForm] = []
     refused: list[NotFound] = []
     for site, lag in states.items():
@@ -51,7 +49,7 @@ def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm],
             near = None if in_place else nearest(series, one.site)
             refused.append(replace(one, nearest=near))
         refused += from_elsewhere(series) if not refused else ()
-    return [replace(form, behind=behind) for form in _named(found, taken)], refused
+    return _named(found, taken), refused
 
 
 def _is_value(node: Node) -> bool:

@@ -1,8 +1,9 @@
 """What is kept of a run's values, and whether its code wrote over them after it had made them.
 
-A value is kept as the code made it, and not copied. The equation shows where a value that stands in
-it was written over since. For the others stands a witness: how often torch had counted a write to
-them; or a copy, where they can be written over behind torch's back.
+A value that stands in the equation is kept as the code made it, and not copied: the equation shows
+whether it was written over since. All others are copied, since there is nothing that shows a write
+by `x.data`, by the storage or by numpy. Where no copy can stand for a value, as autograd's graph is
+of the value, the copy is what the value is compared with after the run.
 """
 
 from __future__ import annotations
@@ -59,12 +60,16 @@ class Noted:
 
     Attributes:
         values: the values.
-        witnesses: of each what tells whether it was written over since.
     """
 
     def __init__(self) -> None:
         self.values: list[Any] = []
-        self.witnesses: list[Any] = []
+        self._witnesses: list[Any] = []
+
+    @property
+    def witnesses(self) -> list[Any]:
+        """Of each value what tells whether it was written over since; None of a copy."""
+        return self._witnesses or [None] * len(self.values)
 
     def noting(self, *, copies: bool, graph: bool) -> Callable[[Any], None]:
         """A function that notes a value.
@@ -73,7 +78,7 @@ class Noted:
             copies: whether copies are noted, as the code may write over what it makes.
             graph: whether the values must be those that the code made.
         """
-        keep, testify = self.values.append, self.witnesses.append
+        keep, testify = self.values.append, self._witnesses.append
 
         def note(value: Any) -> None:
             keep(value)
@@ -84,8 +89,10 @@ class Noted:
                 testify(witness(value))
 
         def note_copy(value: Any) -> None:
-            keep(copied(value))
-            testify(None)
+            try:
+                keep(value.clone())
+            except AttributeError:  # of a number, or of a tuple
+                keep(copied(value))
 
         def note_both(value: Any) -> None:
             keep(value)
@@ -94,25 +101,20 @@ class Noted:
         return note if not copies else note_both if graph else note_copy
 
 
-def are_written_over(values: Sequence[Any], thens: Sequence[Any], *, alone: bool) -> bool:
+def are_written_over(values: Sequence[Any], thens: Sequence[Any]) -> bool:
     """Whether some values are others than they were.
 
     Args:
         values: they.
         thens: their witnesses.
-        alone: whether nothing else shows it.
     """
+    if all(then is None for then in thens):
+        return False  # they are copies
     try:
         counted = [*map(_counted, values)] == thens
     except (AttributeError, RuntimeError):  # of numbers, or in inference mode
         counted = False
-    if not counted and any(map(_is_another, values, thens)):
-        return True
-    # numpy has its own way to a memory, which from then on keeps its size
-    return alone and any(
-        type(then) is int and not value.untyped_storage().resizable()
-        for value, then in zip(values, thens, strict=True)
-    )
+    return not counted and any(map(_is_another, values, thens))
 
 
 def _is_another(value: Any, then: Any) -> bool:

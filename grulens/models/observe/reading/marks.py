@@ -112,7 +112,6 @@ class Marks:
         modules: by path the modules whose forwards hold the sites.
         end: the code that begins the run.
         is_here: whether the code that runs is to be read.
-        behind: whether the code may write over values in a way that torch does not count.
         graph: whether what is kept is part of autograd's graph.
 
     Attributes:
@@ -126,10 +125,9 @@ class Marks:
         end: CodeType,
         *,
         is_here: Callable[[], bool],
-        behind: bool = False,
         graph: bool = False,
     ) -> None:
-        self._end, self._is_here, self._behind, self._graph = end, is_here, behind, graph
+        self._end, self._is_here, self._graph = end, is_here, graph
         self._here = defaultdict[Key, list[Series]](list)
         self._read: dict[Key, _Read] = {}
         self._counts: dict[Key, int] = {}
@@ -171,7 +169,7 @@ class Marks:
         reads: list[_Read] = []
         for way in ways:
             here = [self._read.setdefault(key, _Read()) for key in way.places]
-            copies = [self._behind and any(s.alone for s in self._here[key]) for key in way.places]
+            copies = [any(s.alone for s in self._here[key]) for key in way.places]
             marked[way.around] = way.noting(here, copies, self._graph)
             reads += here
 

@@ -117,12 +117,9 @@ class Observing:
         used = {one.spot.site.path for one in every}
         self.reading: Reading | Marks
         copies = any(self.forms[name].in_place for name in self._series)
-        behind = any(self.forms[name].behind for name in self._series)
         edited = any(self.edits.get(name) for name in self.forms)
         if self.marks and not (copies or edited):
-            marks = Marks(
-                every, modules, BEGAN, is_here=self.is_here, behind=behind, graph=self.graph
-            )
+            marks = Marks(every, modules, BEGAN, is_here=self.is_here, graph=self.graph)
             if marks.possible:
                 self.reading = marks
                 yield from marks.follow()
@@ -144,7 +141,6 @@ class Observing:
             BEGAN,
             is_here=self.is_here,
             copies=copies,
-            behind=behind,
             graph=self.graph,
             until=until,
         )

@@ -55,7 +55,7 @@ class Series:
         change: what is done to it before.
         keep: whether it is kept.
         unchanged: whether it is kept as it was before any change.
-        alone: whether no equation shows that it was written over since.
+        alone: whether no equation shows that it was written over since, so that copies are kept.
         calls: at each step, how often the module whose forward it is had been called.
     """
 
@@ -81,7 +81,7 @@ class Series:
         if not graph:  # what is a copy stands for its value
             pairs = zip(values, witnesses, strict=True)
             values = [one if then is None or type(then) is int else then for one, then in pairs]
-        if are_written_over(values, witnesses, alone=self.alone):
+        if are_written_over(values, witnesses):
             away = (
                 "with grad=False" if isinstance(witnesses[0], Tensor) else "again, with this input"
             )
@@ -101,7 +101,6 @@ class Reading(TorchFunctionMode):
         end: the code that begins the run.
         is_here: whether the code that runs is to be read.
         copies: whether the code writes over values, so that copies must be kept.
-        behind: whether it may do so in a way that torch does not count.
         graph: whether what is kept is part of autograd's graph.
         until: spots, and how many steps of each are enough: after them the run ends by `Enough`.
     """
@@ -114,7 +113,6 @@ class Reading(TorchFunctionMode):
         *,
         is_here: Callable[[], bool],
         copies: bool = False,
-        behind: bool = False,
         graph: bool = False,
         until: Mapping[Spot, int] | None = None,
     ) -> None:
@@ -127,7 +125,7 @@ class Reading(TorchFunctionMode):
         for one in series:
             self._here[key_of(one.spot.site)].append(one)
             noted = self._noted[one] = Noted()
-            self._note[one] = noted.noting(copies=copies or (behind and one.alone), graph=graph)
+            self._note[one] = noted.noting(copies=copies or one.alone, graph=graph)
         # what is looked at first, because it costs least: the function, and the innermost code
         self._names = {name for _, _, name in self._here}
         self._wanted: dict[Any, str] = {}
