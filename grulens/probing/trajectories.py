@@ -74,3 +74,23 @@ def trajectories(
             part if bool((part >= 0).any()) else None,
         )  # fmt: skip
         begin = stop
+
+
+def of_each_row(layer: LayerRecording, rows: Tensor) -> Iterator[tuple[int, Trajectory]]:
+    """The calls of a layer, those joined that hand a row's state on, row by row.
+
+    Where another row begins anew (a done flag, a mask), a row may go on.
+
+    Args:
+        layer: the layer.
+        rows: which rows (batch,), bool.
+    """
+    layer.check_one_batch("what follows states through time")
+    goes_on = {one.stop: one.next.tolist() for one in layer.handing.given}
+    ends = [*layer.calls[1:], layer.shape[1]]
+    for row in rows.nonzero()[:, 0].tolist():
+        begin = 0
+        for segment, stop in zip(layer.segments, ends, strict=True):
+            if stop not in goes_on or not goes_on[stop][row]:
+                yield row, Trajectory(begin, stop, segment.h_0, segment.lengths, segment.reverse)
+                begin = stop

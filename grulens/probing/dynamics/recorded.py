@@ -15,7 +15,7 @@ from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import layer_of
-from grulens.probing.trajectories import trajectories
+from grulens.probing.trajectories import of_each_row
 
 
 def jacobian_at(
@@ -136,7 +136,7 @@ def lyapunov_along(
         begins = [*recorded.calls]
     else:
         alone = torch.arange(recorded.shape[0]) == place
-        begins = [one.begin for one in trajectories(recorded, alone)]
+        begins = [one.begin for _, one in of_each_row(recorded, alone)]
     if len(begins) > 1:
         raise RecordingError(
             f"the states of layer {recorded.name!r} are not one trajectory: of its "

@@ -27,7 +27,7 @@ from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import layer_of
-from grulens.probing.trajectories import trajectories
+from grulens.probing.trajectories import of_each_row
 from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
 
@@ -333,24 +333,20 @@ def _trajectories(layer: LayerRecording, rows: Tensor) -> Iterator[RowTrajectory
     cell = layer.cell.over(lambda weight: weight.detach().cpu().double())
     x, before = layer.x.detach().cpu(), layer.state_prev.detach().cpu()
     with torch.no_grad():
-        for row in rows.nonzero()[:, 0].tolist():
-            # where another row begins anew (a done flag, a mask), this one may go on
-            alone = torch.arange(len(rows)) == row
-            for trajectory in trajectories(layer, alone):
-                began, first = before[row, trajectory.begin], before[row, 0]
-                if trajectory.begin and began.any() and not torch.equal(began, first):
-                    raise RecordingError(
-                        f"the state with which row {row} of layer {layer.name!r} goes on at step "
-                        f"{trajectory.begin} is neither that of the step before nor one to begin "
-                        "with (zeros, or that of the first step): the model made it in between, "
-                        "by a mask or a beam's choice, and how it depends on the past is not "
-                        "recorded; give rows= without this row, or torch.autograd the run of "
-                        "record(..., grad=True)"
-                    )
-                at = trajectory.order(row)
-                products = cell.project(x[row, at].double())
-                states = before[row, at].double()
-                yield RowTrajectory(row, at.tolist(), _slopes(cell, products, states))
+        for row, trajectory in of_each_row(layer, rows):
+            began, first = before[row, trajectory.begin], before[row, 0]
+            if trajectory.begin and began.any() and not torch.equal(began, first):
+                raise RecordingError(
+                    f"the state with which row {row} of layer {layer.name!r} goes on at step "
+                    f"{trajectory.begin} is neither that of the step before nor one to begin with "
+                    "(zeros, or that of the first step): the model made it in between, by a mask "
+                    "or a beam's choice, and how it depends on the past is not recorded; give "
+                    "rows= without this row, or torch.autograd the run of record(..., grad=True)"
+                )
+            at = trajectory.order(row)
+            products = cell.project(x[row, at].double())
+            states = before[row, at].double()
+            yield RowTrajectory(row, at.tolist(), _slopes(cell, products, states))
 
 
 def _slopes(cell: RecurrentCell, products: Tensor, states: Tensor) -> Slopes | Matrices:
