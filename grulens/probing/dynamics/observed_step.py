@@ -2,12 +2,13 @@
 
 The model runs with one row repeated, up to the step; on the way there the state before the step is
 replaced, a state a row. What the step then makes is read, and the run ends there. All of it is done
-on a copy of the model in float64.
+on a copy of the model in float64. A run without a batch is made once for each state.
 """
 
 from __future__ import annotations
 
 import copy
+import random
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from functools import partial
 from os.path import basename
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
@@ -91,6 +93,7 @@ class ObservedStep(StepMap):
         self._model, self._form, self._run_of, self._names = model, form, run_of, cell.states
         self.parts = cell.states
         self._taped: Taped | None = None
+        self._has_batch = _has_batch(layer)
         # with two states a candidate is one of c alone
         alone = cell.is_convex and cell.carried == "h"
         self._candidate = cell.form.candidate if alone else None
@@ -120,7 +123,7 @@ class ObservedStep(StepMap):
         return other
 
     def check(self, states: Float64[Tensor, "point state"]) -> None:
-        """Raise RecordingError if rows act on each other, or each draws other random numbers."""
+        """Raise RecordingError if rows act on each other, or random numbers are drawn."""
         with torch.enable_grad():
             before = states.detach().clone().requires_grad_()
             check_rows([self._made(before)[0]], [before], self.layer)
@@ -129,6 +132,14 @@ class ObservedStep(StepMap):
             raise RecordingError(
                 f"a step of layer {self.layer!r} is another in every row: it draws random numbers "
                 "(dropout in training mode?), or rows act on each other"
+            )
+        with untouched(self._model):
+            torch.rand(1), random.random(), np.random.rand()  # the next ones are others
+            again = self.after(states)
+        if not torch.allclose(again, once, atol=1e-9):
+            raise RecordingError(
+                f"a step of layer {self.layer!r} draws random numbers (dropout in training mode?): "
+                "it is no function of its state"
             )
 
     def _slope(self, states: Tensor, of: int) -> Tensor:
@@ -146,6 +157,13 @@ class ObservedStep(StepMap):
         """The states after the step, and what is equal to the state where it stands still."""
         if not len(states):
             return states, states
+        if self._has_batch:
+            return self._ran_at_once(states)
+        pairs = [self._ran_at_once(states[i : i + 1]) for i in range(len(states))]
+        after, like = zip(*pairs, strict=True)
+        return torch.cat(after), torch.cat(like)
+
+    def _ran_at_once(self, states: Tensor) -> tuple[Tensor, Tensor]:
         form, t, found = self._form, self.t, dict[str, Tensor]()
         parts = dict(zip(self._names, states.chunk(len(self._names), 1), strict=True))
         wanted = {*self._names, *(self._candidate.symbols if self._candidate else ())}
@@ -153,7 +171,8 @@ class ObservedStep(StepMap):
         def change(name: str, step: int, value: Tensor) -> Tensor:
             if step == t - 1 and name in parts:
                 given = parts[name]
-                if value.numel() != given.numel() or len(value) != len(given):
+                rows = len(value) if self._has_batch else 1
+                if value.numel() != given.numel() or rows != len(given):
                     raise RecordingError("its states have other rows than its input")
                 return given.reshape(value.shape)
             if step == t:
@@ -186,12 +205,12 @@ class ObservedStep(StepMap):
                 pass
             else:
                 raise RecordingError(f"its run ended before step {t}")
-        after = torch.cat([found[name].flatten(1) for name in self._names], 1)
+        after = torch.cat([found[name].reshape(len(states), -1) for name in self._names], 1)
         if self._candidate is None:
             return after, after
         like = found[form.carried]
         full = {name: full_value(found[name], like) for name in self._candidate.symbols}
-        return after, self._candidate.value(full, like).flatten(1)
+        return after, self._candidate.value(full, like).reshape(len(states), -1)
 
 
 def observed_step(
@@ -208,7 +227,8 @@ def observed_step(
 
     The input of the step, and whatever else its module has at it, is that of a row of this run at
     this position. The step runs in the module's own code, in a copy of the model in float64 on
-    which the row is repeated once for each state.
+    which the row is repeated once for each state; a model that is given no batch runs once for each
+    state.
 
     Args:
         model: the model.
@@ -264,7 +284,8 @@ def observed_step(
     if at in recorded.calls:
         raise PositionError(
             f"step {at} of layer {recorded.name!r} is the first of its call: the state before it "
-            "is made elsewhere; choose a later one"
+            "is made elsewhere, and cannot be replaced there; choose a later one, or let an input "
+            "begin with this step's twice and choose the second"
         )
     form = next(form for form in known_forms(model) if form.name == recorded.name)
     return _step(model, given, call, form, recorded, at, which)
@@ -298,7 +319,8 @@ def _step(
             f"a step of layer {layer.name!r} runs in a copy of the model in float64, and it cannot "
             f"be copied: {shown(error)}"
         ) from error
-    for axis in (0, 1):
+    axes: tuple[int | None, ...] = (0, 1) if _has_batch(layer) else (None,)
+    for axis in axes:
         run_of = partial(_run, exact, call, given, axis, rows, row)
         step = ObservedStep(layer, t, row, exact, form, run_of)
         try:
@@ -318,13 +340,23 @@ def _step(
             why.append(_failed(error, rows, 4))
             continue
         return step
-    raise RecordingError(
-        f"a step of layer {layer.name!r} cannot be run on its own: with row {row} repeated, in "
-        f"float64, the model does not run as it did ({why[0]}). It must "
-        "run with any number of rows that do not act on each other, draw no random numbers (use "
-        "the mean of what it draws), make nothing that is float32 by name, and carry no state "
-        "from an earlier call (reset it)"
+    repeated, any_rows = (
+        f"with row {row} repeated, ",
+        ("run with any number of rows that do not act on each other, "),
     )
+    if not _has_batch(layer):
+        repeated = any_rows = ""
+    raise RecordingError(
+        f"a step of layer {layer.name!r} cannot be run on its own: {repeated}in float64, the model "
+        f"does not run as it did ({why[0]}). It must {any_rows}draw no random numbers (use the "
+        "mean of what it draws), make nothing that is float32 by name, and carry no state from an "
+        "earlier call (reset it)"
+    )
+
+
+def _has_batch(layer: ObservedLayer) -> bool:
+    """Whether its states have an axis of rows."""
+    return layer.segments[0].read[layer.cell.carried][0].dim() > 1
 
 
 def _failed(error: Exception, rows: int, count: int) -> str:
@@ -336,21 +368,21 @@ def _failed(error: Exception, rows: int, count: int) -> str:
 
 
 def _run(
-    model: nn.Module, call: Any, given: Given, axis: int, rows: int, row: int, count: int
+    model: nn.Module, call: Any, given: Given, axis: int | None, rows: int, row: int, count: int
 ) -> Callable[[], Any]:
     """The run with one row so many times."""
     args, kwargs = _repeated(given, axis, rows, row, count)
     return partial(way_in(model, call), *args, **kwargs)
 
 
-def _repeated(given: Given, axis: int, rows: int, row: int, count: int) -> Any:
-    """Arguments in which one row stands so many times, in float64."""
+def _repeated(given: Given, axis: int | None, rows: int, row: int, count: int) -> Any:
+    """Arguments in which one row stands so many times, in float64; as they are without an axis."""
 
     def of(value: Any) -> Any:
         if isinstance(value, Tensor):
             value = value.detach()
             value = value.double() if value.is_floating_point() else value
-            if value.dim() > axis and value.shape[axis] == rows:
+            if axis is not None and value.dim() > axis and value.shape[axis] == rows:
                 return value.select(axis, row).unsqueeze(axis).repeat_interleave(count, axis)
             return value.clone()
         if type(value) in (tuple, list):

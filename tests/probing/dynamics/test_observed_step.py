@@ -218,6 +218,69 @@ def test_a_leak_and_one_minus_it_are_shares_that_sum_to_1(share: float) -> None:
     assert torch.allclose(initial, torch.tensor((1 - share) ** 4), atol=1e-6)
 
 
+class Alone(nn.Module):
+    """A GRU that is given no batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop, self.dropout = Loop(), nn.Dropout(0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, found = x.new_zeros(UNITS), []
+        for x_t in x:
+            a, b = self.loop.x(x_t).chunk(3, 0), self.loop.h(h).chunk(3, 0)
+            r, z = torch.sigmoid(a[0] + b[0]), torch.sigmoid(a[1] + b[1])
+            n = torch.tanh(a[2] + self.dropout(r * b[2]))
+            h = (1 - z) * n + z * h
+            found.append(h)
+        return torch.stack(found)
+
+
+def test_a_run_without_a_batch_is_made_once_for_each_state() -> None:
+    torch.manual_seed(0)
+    model, x = Alone(), inputs()
+    strong(model.loop)
+    step, wanted = observed_step(model, x[1], t=2), observed_step(model.loop, x, t=2, row=1)
+    starts = torch.rand(3, UNITS).double() * 2 - 1
+    for name in ("after", "slope", "off", "off_slope"):
+        found = getattr(step, name)(starts)
+        assert torch.allclose(found, getattr(wanted, name)(starts), atol=1e-12)
+    found, other = (find_fixed_points(s, starts=starts, progress=False) for s in (step, wanted))
+    assert len(found) > 0
+    assert torch.allclose(found.states, other.states, atol=1e-9)
+    assert torch.allclose(found.jacobian, other.jacobian, atol=1e-8)
+    model.dropout.p = 0.5
+    with pytest.raises(RecordingError, match="draws random numbers"):
+        observed_step(model, x[1], t=2)
+    with pytest.raises(RecordingError, match=r"cannot be run on its own: in float64, the model"):
+        observed_step(InSingle(model.eval()), x[1], t=2)
+
+
+class InSingle(nn.Module):
+    """In float32 whatever its weights are."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.float())  # type: ignore[no-any-return]
+
+
+class Shared(loops.Lines):
+    """Draws one number for all rows."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        both = torch.cat([x, h], 1)
+        z, n = torch.sigmoid(self.one(both)), torch.tanh(self.two(both))
+        return (1 - z) * h + z * (n + 0.1 * torch.rand(UNITS))
+
+
+def test_what_is_drawn_for_all_rows_at_once_is_drawn_too() -> None:
+    with pytest.raises(RecordingError, match=r"draws random numbers .* no function of its state"):
+        observed_step(Shared(), inputs())
+
+
 class Two(Plain):
     """Has its number of rows written in it."""
 
@@ -287,6 +350,8 @@ def test_what_cannot_be_run_on_its_own_is_refused() -> None:
     for wrong in ({"t": 0}, {"t": 4}, {"row": 3}, {"t": "a"}, {"row": [1]}):
         with pytest.raises(PositionError):
             observed_step(Loop(), x, **wrong)
+    with pytest.raises(PositionError, match="begin with this step's twice and choose the second"):
+        observed_step(Loop(), x, t=0)
     step = observed_step(Loop(), x)
     with pytest.raises(CellError, match="leave x away"):
         find_fixed_points(step, x=x[0, 0], starts=torch.zeros(1, UNITS), progress=False)
