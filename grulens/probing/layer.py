@@ -71,25 +71,6 @@ def last_read(layer: LayerRecording) -> Int[Tensor, " batch"]:
     return found
 
 
-def gru_of(layer: LayerRecording, what: str) -> Cell:
-    """The cell of a layer, which must be a GRU's.
-
-    Args:
-        layer: the layer.
-        what: what is defined for GRUs only, in words.
-
-    Raises:
-        CellError: it is of another kind.
-    """
-    cell = layer.cell
-    if not isinstance(cell, Cell):
-        raise CellError(
-            f"{what} rests on a GRU's own equation, h = (1 - z) n + z h_prev; layer "
-            f"{layer.name!r} is {article(cell.kind)}"
-        )
-    return cell
-
-
 def keeping(cell: Signalling) -> str | None:
     """The gate of a cell that keeps its memory, by name; None where it has none."""
     gates = (signal for signal in cell.signals if signal.is_gate and signal.role == "keep")

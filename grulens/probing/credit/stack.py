@@ -19,10 +19,9 @@ from grulens.cells.kinds.gru import Cell
 from grulens.cells.precision import exact
 from grulens.cells.unroll import run as states_of
 from grulens.errors import CellError, EditError, RecordingError, shown
-from grulens.models.layers import find, named
+from grulens.models.layers import article, find, named
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.layer import gru_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ class Stack:
             dtype: compute in this precision instead of the recording's own.
 
         Raises:
-            CellError: the layer was observed, and has no weights that are known.
+            CellError: the layer was observed, and has no weights that are known; or is no GRU.
             LayerError: the recording holds no such layer.
             RecordingError: an edit was in force, or a layer does not read the states of the one
                 below as they are.
@@ -118,6 +117,7 @@ class Stack:
                 f"a run is taken apart by the weights of its cells, and layer {layer!r} was "
                 f"observed in its module's own forward ({top.cell.equation})"
             )
+        _gru_of(top)
         modules = [named(path, module) for path, module in find(model).items()]
         cells, height = next(
             (cells, level)
@@ -192,6 +192,18 @@ def _call(
     return found
 
 
+def _gru_of(layer: LayerRecording) -> Cell:
+    """The cell of a layer; CellError unless it is a GRU's."""
+    cell = layer.cell
+    if not isinstance(cell, Cell):
+        raise CellError(
+            "taking a run apart rests on a GRU's own equation, h = (1 - z) n + z h_prev; layer "
+            f"{layer.name!r} is {article(cell.kind)}. integrated_gradients and input_x_gradient "
+            "credit the steps of any model"
+        )
+    return cell
+
+
 def _layer_call(
     layer: LayerRecording,
     number: int,
@@ -213,7 +225,7 @@ def _layer_call(
         )
     # nothing is computed in half a precision: 16 bits do not hold differences of gates
     wanted = dtype or (h.dtype if h.dtype in _CLOSE and h.dtype.itemsize > 2 else torch.float32)
-    cell = gru_of(layer, "taking a run apart").over(lambda weight: weight.detach().to(wanted))
+    cell = _gru_of(layer).over(lambda weight: weight.detach().to(wanted))
     start = h_0.to(wanted)
     # whether it begins with the state in which the call before it had ended
     continues = before is not None and torch.equal(layer.segments[number - 1].last(), h_0)

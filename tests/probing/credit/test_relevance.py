@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from grulens import Cell
 from grulens.adapters import GRUStack
 from grulens.cells.activations import Affine, identity
-from grulens.errors import EditError, PositionError, ReadoutError
+from grulens.credit import contextual_credit
+from grulens.errors import CellError, EditError, PositionError, ReadoutError
 from grulens.probing.credit.relevance import layerwise_relevance
 from tests.drawn import Case, cases
 from tests.intact import Intact
@@ -133,3 +134,24 @@ def test_every_option_changes_something() -> None:
         of(target=3)
     with pytest.raises(PositionError, match="step 5 is out of range"):
         of(step=5)
+
+
+class Both(nn.Module):
+    """An LSTM of two levels in both directions, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.rnn(x)[0][:, -1])
+        return out
+
+
+@pytest.mark.parametrize("ask", [contextual_credit, layerwise_relevance])
+@pytest.mark.parametrize("layer", ["rnn.l1", "rnn.l1_reverse"])
+def test_the_layer_that_is_no_gru_is_the_one_that_was_asked_for(ask: Any, layer: str) -> None:
+    words = f"layer '{layer}' is an LSTM. integrated_gradients and input_x_gradient credit"
+    with pytest.raises(CellError, match=words):
+        ask(Both(), torch.randn(1, 5, 3), layer=layer, target=0)
