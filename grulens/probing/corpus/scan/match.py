@@ -185,7 +185,7 @@ def _listed(units: Any) -> list[Any]:
 
 def _planes(bits: Sequence[_Words]) -> list[_Words]:
     """How many of these are set at each step, in binary: the lowest plane first."""
-    planes: list[_Words] = []
+    planes = [np.zeros_like(bits[0])]
     for word in bits:
         carry = word
         for place, plane in enumerate(planes):
@@ -198,7 +198,7 @@ def _planes(bits: Sequence[_Words]) -> list[_Words]:
 def _reaching(planes: Sequence[_Words], least: int) -> _Words:
     """At which steps a count is `least` or more."""
     if least >= 1 << len(planes):
-        return np.zeros_like(planes[0]) if planes else np.zeros(0, np.uint64)
+        return np.zeros_like(planes[0])
     more, equal = np.zeros_like(planes[0]), np.full_like(planes[0], _ALL)
     for place in reversed(range(len(planes))):
         if least >> place & 1:

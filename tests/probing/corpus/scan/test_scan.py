@@ -246,6 +246,14 @@ def test_matches_are_all_places_where_so_many_are_on(
     assert few.found == found.found
 
 
+@pytest.mark.parametrize("length", [1, 5])
+def test_units_that_are_never_on_match_nowhere(tmp_path: Path, length: int) -> None:
+    made = scan(Reader().eval(), texts(), tmp_path / "s", labels=LABELS, on=1.0)
+    found = made.match([0, 1], length, at_least=1)
+    assert found.found == found.steps == 0
+    assert found.share.isnan().all()
+
+
 def test_a_replay_is_the_row_again(case: Any) -> None:
     made, states, _, _ = case
     place = made.top(2, 1).places[0]
