@@ -222,7 +222,8 @@ def not_observed(model: nn.Module, found: Found, seen: Look) -> ModelError:
     """
     if seen.refused:
         text = f"no gated cell was found: {said(seen.refused)}"
-        return UnsupportedLayerError(_with_how([text, *sentences(found.closed)]))
+        closed = _with_how(sentences(found.closed))
+        return UnsupportedLayerError("\n".join(filter(None, (text, closed))))
     error, parts = not_opened(model, found), candidates(model)
     ran = {path: module for path, module in parts.items() if seen.calls.get(path) != 0}
     looked = [

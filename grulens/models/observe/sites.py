@@ -97,8 +97,7 @@ class Site:
             return ""
         number, instruction = self.chain[depth]
         code = _CODES[number]
-        first, _, begin, _ = span(code, instruction)
-        return _targets(code).get((first, begin, part), "")
+        return _targets(code).get((*span(code, instruction), part), "")
 
     def __repr__(self) -> str:
         return f"line {self.line} of {self.file}, {self.function.strip('_')}"
@@ -243,8 +242,8 @@ def span(code: CodeType, instruction: int) -> tuple[int, int, int | None, int | 
 
 
 @functools.cache
-def _targets(code: CodeType) -> dict[tuple[int, int | None, int], str]:
-    """By line and column of an expression and part of its value, the name that it is given."""
+def _targets(code: CodeType) -> dict[tuple[int | None, ...], str]:
+    """By lines and columns of an expression and part of its value, the name that it is given."""
     begin, lines = code.co_firstlineno, lines_of(code)
     text = textwrap.dedent("".join(lines))
     shift = len(lines[0]) - len(lines[0].lstrip()) if lines else 0
@@ -252,18 +251,21 @@ def _targets(code: CodeType) -> dict[tuple[int, int | None, int], str]:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return {}
-    found: dict[tuple[int, int | None, int], str] = {}
+    found: dict[tuple[int | None, ...], str] = {}
+
+    def place(node: ast.expr | ast.AugAssign) -> tuple[int | None, ...]:
+        lines = (n and begin + n - 1 for n in (node.lineno, node.end_lineno))
+        return *lines, node.col_offset + shift, (node.end_col_offset or 0) + shift
+
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) or node.value is None:
             continue
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
         for value, names in _given(target, node.value):
-            place = begin + value.lineno - 1, value.col_offset + shift
             for part, name in enumerate(names):
-                found.setdefault((*place, part), name)
+                found.setdefault((*place(value), part), name)
             if isinstance(node, ast.AugAssign):
-                own = begin + node.lineno - 1, node.col_offset + shift
-                found.setdefault((*own, 0), names[0])
+                found.setdefault((*place(node), 0), names[0])
     return found
 
 

@@ -260,3 +260,21 @@ def test_a_gate_that_lets_the_candidate_in_is_an_lstms_input_gate() -> None:
     layer = record(Coupled(), torch.randn(2, 6, INPUT))["cell"]
     assert layer.cell.equation == "c = (1 - i) c_prev + i g; h = o tanh(c)"
     assert layer.cell.signal("i").words == "input gate (takes the candidate at 1)"
+
+
+def test_a_value_that_begins_an_expression_has_not_the_name_of_the_whole() -> None:
+    class Phased(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            c, h, phase = zeros(x), zeros(x), x.unbind(2)
+            for t, now in enumerate(x.unbind(1)):
+                i, f, o = (self.x(now) + self.h(h)).chunk(3, -1)
+                new = torch.sigmoid(f) * c + torch.tanh(i)
+                k = phase[0][:, t, None].sigmoid() * 0.5
+                c = k * new + (1 - k) * c
+                h = torch.sigmoid(o) * torch.tanh(c)
+            return h
+
+    layer = record(Phased(), torch.randn(2, 6, INPUT))["cell"]
+    # the code's `new` is the sum and its `k` the product: the mix has neither
+    assert not {"new", "k", "phase"} & set(layer.names)
+    assert {code for _, code in layer.cell.lines.values()} >= {"torch.sigmoid(f)"}

@@ -181,7 +181,7 @@ class Signals(Mix):
             if (name := site.name(value.part)) and name.isidentifier():
                 return name
             taken = re.match(r"([A-Za-z]\w*)\[", site.text)
-            if taken is not None and taken.group(1) not in RESERVED:
+            if taken and value.node.function == "getitem" and taken.group(1) not in RESERVED:
                 return taken.group(1)
             before = same_numbers(value)
             if before is value:

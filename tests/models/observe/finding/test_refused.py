@@ -192,6 +192,37 @@ def test_what_is_refused_says_where_and_why_and_what_can_be_done(kind: Any) -> N
     assert not layers(model).observed
 
 
+def test_advice_and_the_lines_that_register_a_class_both_stand_in_the_message() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.x, self.h = nn.Linear(3, 12), nn.Linear(4, 12)
+
+        def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+            (r, z, n), (a, b, c) = self.x(x).chunk(3, 1), self.h(hidden).chunk(3, 1)
+            keep = torch.sigmoid(z + b)
+            return keep * hidden + (1 - keep) * torch.tanh(n + torch.sigmoid(r + a) * c)
+
+    class Reset(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = Gated()
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 4)
+            for now in x.unbind(1):
+                h = h.clone()
+                h[now[:, 0] > 0] = 0
+                h = self.cell(now, h)
+            return h
+
+    with pytest.raises(UnsupportedLayerError) as error:
+        record(Reset(), torch.randn(2, 6, 3))
+    text = str(error.value)
+    assert "\n    Keep the rows where they are, with a mask" in text
+    assert text.count("If it is one, say so:\n    from grulens import Cell\n") == 1
+
+
 def test_a_refused_cell_beside_an_opened_layer_is_said() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
