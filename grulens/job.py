@@ -151,12 +151,15 @@ class Watched:
 def stopped(done: int, total: int, noun: str) -> str:
     """That work was stopped, and after how much of it; "" where all of it is done.
 
-    >>> stopped(37, 128, "unit"), stopped(1, 1, "unit")
-    ('stopped after 37 of 128 units', '')
+    A total of 0 is one that is not known.
+
+    >>> stopped(37, 128, "unit"), stopped(1, 1, "unit"), stopped(1, 0, "unit")
+    ('stopped after 37 of 128 units', '', 'stopped after 1 unit')
     """
     if done == total:
         return ""
-    return f"stopped after {done:,} of {total:,} {noun}{'' if total == 1 else 's'}"
+    of, last = (f" of {total:,}", total) if total else ("", done)
+    return f"stopped after {done:,}{of} {noun}{'' if last == 1 else 's'}"
 
 
 def tell(work: str, note: str) -> None:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import chain
-from operator import add
+from operator import add, length_hint
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from grulens.arguments import Decode, Encode, Integer, LayerName, LayerNames, MethodName, Number
 from grulens.errors import ScanError, shown
@@ -261,7 +262,7 @@ class Scan:
 
 def scan(
     model: nn.Module,
-    parts: Iterable[Any],
+    parts: Iterable[Any] | Dataset[Any],
     out: str | os.PathLike[str],
     *,
     layers: LayerNames = None,
@@ -286,7 +287,8 @@ def scan(
         parts: the pieces of the corpus; each is an input, a list of inputs, or a function that
             gives either. An input is a text, a `Path` of a text file, a tensor of ids (step,), what
             the model itself takes (batch, step, ...), a tuple of several arguments, or a mapping.
-            Each is some hundred thousand steps at best: small ones cost space, large ones memory.
+            Each is some hundred thousand steps at best: small ones cost space, large ones memory. A
+            batch of a `DataLoader` that has several columns is a tuple of arguments, too.
         out: the folder of the scan.
         layers: the names of the layers; None is all.
         labels: by name, a function from an input (its text, its ids (step,), or what it holds at
@@ -328,10 +330,10 @@ def scan(
         _number(steps, "steps"), _number(batch, "batch"), column,
     )  # fmt: skip
     every = _each(parts)
+    job: Job[Scan] = Job("scan", "part", length_hint(parts))
     first = next(every, None)
     if first is None:
         raise ScanError("a scan needs at least one part, and there is none")
-    job: Job[Scan] = Job("scan", "part", len(parts) if isinstance(parts, Sequence) else 0)
     with evaluated(model):
         manifest = manifest_of(model, first, reader, layers, gates, on, call)
         _make(folder / PARTS)
@@ -345,8 +347,9 @@ def scan(
                 if not place.exists():
                     scan_part(model, part, place, reader, manifest, call)
                 job.advance()
-    if job.note and job.total:
-        tell("the scan", job.note)
+            job.total = job.done  # of an iterator, it is known only now
+    if job.note or not job.done:
+        tell("the scan", job.note or "stopped before a part was done")
     return Scan(folder, model)
 
 
@@ -388,7 +391,11 @@ def _each(parts: Any) -> Iterator[Any]:
     )
     if isinstance(parts, str | bytes | Mapping | os.PathLike | Tensor):
         raise ScanError(words)
+    if isinstance(parts, DataLoader):  # what it gives as a list are the columns of a batch
+        return (tuple(one) if isinstance(one, list) else one for one in parts)
     try:
+        if not isinstance(parts, Iterable):  # a data set need not say where it ends but by len()
+            return map(parts.__getitem__, range(len(parts)))
         return iter(parts)
     except Exception as error:
         raise ScanError(words) from error

@@ -17,6 +17,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from grulens import record
 from grulens.errors import ScanError, StoppedWarning
@@ -291,6 +292,45 @@ def test_a_scan_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     assert seen == [0]  # to know what is scanned; no part that was there was scanned again
     assert same(done.stats(), whole.stats())
     assert done.top(1).values == whole.top(1).values
+
+
+@pytest.mark.parametrize(("many", "words"), [(0, "before a part was done"), (2, "after 2 parts")])
+def test_a_scan_of_an_iterator_says_that_it_was_stopped(
+    tmp_path: Path, many: int, words: str
+) -> None:
+    left = ["ab"] if many == 0 else []  # the first part is read once before
+
+    def stop() -> str:
+        if not left:
+            raise KeyboardInterrupt
+        return left.pop()
+
+    every = [*["ab"] * many, stop]
+    with pytest.warns(StoppedWarning, match=f"the scan stopped {words}; what"):
+        made = scan(Reader().eval(), (one for one in every), tmp_path / "s")
+    assert len(made.parts) == many
+
+
+class Numbered(Dataset[Tensor]):
+    """Has a length, and an answer for every number."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, number: int) -> Tensor:
+        return torch.full((10,), number % 5)
+
+
+def test_data_sets_and_loaders_are_parts(tmp_path: Path) -> None:
+    model, data = Reader().eval(), Numbered()
+    assert len(scan(model, data, tmp_path / "data").parts) == 3
+    loader = DataLoader(data, batch_size=2)
+    assert scan(model, loader, tmp_path / "loader").steps == 30
+    pairs = DataLoader(TensorDataset(torch.stack(list(map(data.__getitem__, range(3)))),
+                                     torch.arange(3)))  # fmt: skip
+    with pytest.raises(TypeError, match="3 were given"):  # the second column is no further input
+        scan(model, pairs, tmp_path / "pairs")
+    assert scan(model, (x for x, _ in pairs), tmp_path / "first").steps == 30
 
 
 KILLED = """
