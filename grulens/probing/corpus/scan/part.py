@@ -182,21 +182,37 @@ class Writer:
         finally:
             shutil.rmtree(making, ignore_errors=True)
 
+    def _in_order(self) -> tuple[Int[ndarray, "row 4"], Int[ndarray, " window"]]:
+        """The rows in the order of the corpus, not of the runs, and the windows in that order."""
+        rows = np.concatenate([np.zeros((0, 4), np.int64), *self._rows])
+        windows = np.diff(rows[:, 3], append=self._windows)
+        order = np.lexsort((rows[:, 1], rows[:, 0]))
+        rows, windows = rows[order], windows[order]
+        last = windows.cumsum()
+        # where each window was: as far from its row's first as it will be
+        was = np.repeat(rows[:, 3] - (last - windows), windows) + np.arange(self._windows)
+        rows[:, 3] = last - windows
+        return rows, was
+
     def _write(self, folder: Path) -> None:
-        np.save(folder / "rows.npy", np.concatenate(self._rows))
+        rows, order = self._in_order()
+        np.save(folder / "rows.npy", rows)
         if self._ids:
             kind = np.result_type(*self._ids)
-            ids = np.concatenate(self._ids).astype(kind)
+            ids = np.concatenate(self._ids).astype(kind)[order]
             np.save(folder / "ids.npy", ids)
             names = {i: self.names[i] for i in np.unique(ids).tolist() if i in self.names}
             if names:
                 (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
         if self._labels:
-            np.save(folder / "labels.npy", np.concatenate(self._labels, 1))
+            np.save(folder / "labels.npy", np.concatenate(self._labels, 1)[:, order])
         for number, index in enumerate(self._index):
             (folder / str(number)).mkdir()
             for name, blocks in index.items():
-                np.save(folder / str(number) / f"{name}.npy", np.concatenate(blocks, 1))
+                if blocks:  # a part whose inputs are all empty has none
+                    np.save(
+                        folder / str(number) / f"{name}.npy", np.concatenate(blocks, 1)[:, order]
+                    )
         for (number, signal), statistics in self.statistics.items():
             statistics.save(folder / f"{number}-{signal}")
         sizes = {

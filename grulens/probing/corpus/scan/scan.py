@@ -37,7 +37,7 @@ from grulens.probing.corpus.scan.match import Match, matches
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scan_part import manifest_of, numbers, scan_part
-from grulens.probing.corpus.scan.sequences import LabelRule, Reader
+from grulens.probing.corpus.scan.sequences import LabelRule, Reader, Run
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top, top
 from grulens.tables import html_table
@@ -53,7 +53,7 @@ class Scan:
     Attributes:
         path: its folder.
         manifest: what it was made with.
-        parts: its parts, in the order of the corpus.
+        parts: its parts, in the order of the corpus, without those that hold no step.
         model: the model, for `replay`, or None.
         missing: the parts that are there but cannot be read, and why; they are left out of all
             answers.
@@ -87,7 +87,7 @@ class Scan:
             except ScanError as error:
                 self.missing[part.number] = str(error)
             else:
-                self.parts += (part,)
+                self.parts += (part,) if part.windows else ()
         if self.missing:
             numbers = ", ".join(map(str, self.missing))
             warnings.warn(
@@ -285,8 +285,9 @@ def scan(
     Args:
         model: any module that `record` opens.
         parts: the pieces of the corpus; each is an input, a list of inputs, or a function that
-            gives either. An input is a text, a `Path` of a text file, a tensor of ids (step,), what
-            the model itself takes (batch, step, ...), a tuple of several arguments, or a mapping.
+            gives either or an iterator of inputs. An input is a text, a `Path` of a text file, a
+            tensor of ids (step,), what the model itself takes (batch, step, ...), a tuple of
+            several arguments, or a mapping; an empty text or tensor of ids holds no step.
             Each is some hundred thousand steps at best: small ones cost space, large ones memory. A
             batch of a `DataLoader` that has several columns is a tuple of arguments, too.
         out: the folder of the scan.
@@ -331,18 +332,16 @@ def scan(
     )  # fmt: skip
     every = _each(parts)
     job: Job[Scan] = Job("scan", "part", length_hint(parts))
-    first = next(every, None)
-    if first is None:
-        raise ScanError("a scan needs at least one part, and there is none")
     with evaluated(model):
-        manifest = manifest_of(model, first, reader, layers, gates, on, call)
+        begun, run = _begun(every, reader)
+        manifest = manifest_of(model, run, reader, layers, gates, on, call)
         _make(folder / PARTS)
         if (folder / NAME).exists():
             Manifest.read(folder).check(manifest, folder)
         else:
             manifest.write(folder)
         with job.watched(bar=progress):
-            for number, part in enumerate(chain([first], every)):
+            for number, part in enumerate(chain(begun, every)):
                 place = folder / PARTS / f"{number:06d}"
                 if not place.exists():
                     scan_part(model, part, place, reader, manifest, call)
@@ -399,6 +398,19 @@ def _each(parts: Any) -> Iterator[Any]:
         return iter(parts)
     except Exception as error:
         raise ScanError(words) from error
+
+
+def _begun(parts: Iterator[Any], reader: Reader) -> tuple[list[Any], Run]:
+    """The parts up to the first that holds a step, and its first run."""
+    begun = []
+    for part in parts:
+        begun.append(part)
+        run = next(reader.runs(part), None)
+        if run is not None:
+            return begun, run
+    if not begun:
+        raise ScanError("a scan needs at least one part, and there is none")
+    raise ScanError("the corpus holds no input that has a step")
 
 
 def _number(value: Any, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,22 +119,18 @@ def _one_shape(recording: Recording, names: Sequence[str]) -> None:
 
 def manifest_of(
     model: nn.Module,
-    part: Any,
+    run: Run,
     reader: Reader,
     layers: LayerNames,
     gates: Any,
     on: Any,
     call: str | None,
 ) -> Manifest:
-    """What a scan of this corpus is made with; its layers are those that run in the first input."""
+    """What a scan of a corpus is made with; its layers are those that run in its first run."""
     if isinstance(on, bool) or not isinstance(on, int | float):
         raise ScanError(f"on must be a number, got {shown(on)}")
     if not isinstance(gates, bool):
         raise ScanError(f"gates must be True or False, got {shown(gates)}")
-    first: Iterator[Run] = reader.runs(part)
-    run = next(first, None)
-    if run is None:
-        raise ScanError("the first part of the corpus holds no input")
     recording = _run(model, run, layers, call)
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
     return Manifest(

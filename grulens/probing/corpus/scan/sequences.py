@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -83,14 +84,19 @@ class Reader:
         Raises:
             ScanError: an input is none of these, or a label does not fit its steps.
         """
+        several = isinstance(part, list)
         if callable(part) and not isinstance(part, Tensor):
             part = part()
-        inputs = part if isinstance(part, list) else [part]
+            several = isinstance(part, list | Iterator)
+        inputs = part if several else [part]
         waiting: dict[int, list[_Piece]] = {}
-        for number, given in enumerate(inputs):
+        for number, one in enumerate(inputs):
+            given = self._in_column(one)
             text, ids = self._ids(given)
             if ids is None:
                 yield self._as_it_is(number, given)
+                continue
+            if not len(ids):
                 continue
             labels = self._labels(ids if text is None else text, len(ids), number)
             names = {} if text is None else self._names_by(text, ids)
@@ -101,20 +107,26 @@ class Reader:
                 same = waiting.setdefault(len(piece.ids), [])
                 same.append(piece)
                 if len(same) == self.batch:
-                    yield _side_by_side(waiting.pop(len(piece.ids)))
+                    yield from _side_by_side(waiting.pop(len(piece.ids)))
         for length in sorted(waiting, reverse=True):
-            yield _side_by_side(waiting[length])
+            yield from _side_by_side(waiting[length])
+
+    def _in_column(self, given: Any) -> Any:
+        """What an input that is a mapping holds in the column, if one was named."""
+        if not isinstance(given, Mapping) or self.column is None:
+            return given
+        if self.column not in given:
+            names = ", ".join(map(str, given))
+            raise ScanError(f"an input has no column {self.column!r}; it has {names}")
+        return given[self.column]
 
     def _ids(self, given: Any) -> tuple[str | None, Integer[ndarray, " step"] | None]:
         """The text of an input, if it is one, and its ids (step,), if it is a sequence of these."""
-        if isinstance(given, Mapping) and self.column is not None:
-            if self.column not in given:
-                names = ", ".join(map(str, given))
-                raise ScanError(f"an input has no column {self.column!r}; it has {names}")
-            given = given[self.column]
         text = given if isinstance(given, str) else None
         if isinstance(given, os.PathLike):
             text = _read(Path(given))
+        if text == "":
+            return text, np.zeros(0, np.int64)
         if text is not None:
             if self.coder.encode is None:
                 raise ScanError(
@@ -129,12 +141,12 @@ class Reader:
         if isinstance(given, Tensor) and not given.dtype.is_floating_point:
             if given.dim() == 2 and len(given) == 1:
                 given = given[0]
-            if given.dim() == 1 and given.numel():
+            if given.dim() == 1:
                 return text, given.detach().cpu().numpy()
         if text is not None:
             raise ScanError(
                 f"`encode` gives {shown(given)} for a text; a scan needs its ids, a tensor (step,) "
-                "or (1, step) of whole numbers, at least one"
+                "or (1, step) of whole numbers"
             )
         return None, None
 
@@ -244,9 +256,13 @@ class _Piece:
     names: dict[int, str]
 
 
-def _side_by_side(pieces: Sequence[_Piece]) -> Run:
+def _side_by_side(pieces: Sequence[_Piece]) -> Iterator[Run]:
+    """Rows of one length as runs: never as many rows as steps, for which is which must be seen."""
+    if len(pieces) == len(pieces[0].ids) > 1:
+        yield from chain(_side_by_side(pieces[:1]), _side_by_side(pieces[1:]))
+        return
     ids = np.stack([piece.ids for piece in pieces])
-    return Run(
+    yield Run(
         (torch.from_numpy(ids).long(),),
         {},
         tuple(piece.document for piece in pieces),

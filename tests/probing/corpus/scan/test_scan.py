@@ -504,6 +504,68 @@ def test_inputs_of_many_forms_are_the_same_scan(tmp_path: Path) -> None:
     assert scan(model, [own], tmp_path / "named").steps == len(text)
 
 
+def test_inputs_without_a_step_are_passed_over(tmp_path: Path) -> None:
+    model, text = Reader().eval(), texts()[0][0]
+    parts = ["", [], ["", text, torch.zeros(0, dtype=torch.int64)], lambda: iter(["", text]), ""]
+    made = scan(model, parts, tmp_path / "s", labels=LABELS)
+    assert [one.number for one in made.parts] == [2, 3]
+    assert made.steps == made.stats().steps == 2 * len(text)
+    assert [(one.document, one.part) for one in made.top(0, 1).places] == [(1, 2)]
+    assert made.match([0, 1]).found == 2 * scan(model, [text], tmp_path / "t").match([0, 1]).found
+    assert len(list((tmp_path / "s" / "parts").iterdir())) == len(parts)  # none is done again
+    with pytest.raises(ScanError, match="holds no input that has a step"):
+        scan(model, ["", []], tmp_path / "u")
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_what_is_equal_comes_in_the_order_of_the_corpus(tmp_path: Path, batch: int) -> None:
+    lengths = [5, 300, 64, 5, 130, 128]
+    model = Reader().eval()
+    for parameter in model.rnn.parameters():
+        nn.init.zeros_(parameter)  # all states are 0
+    parts = [["a" * length for length in lengths]] * 2
+    labels = {"third": lambda text: np.arange(len(text)) % 3 == 0}
+    made = scan(model, parts, tmp_path / "s", steps=128, batch=batch, on=-1, labels=labels)
+    windows = [
+        (part, number, start, place)
+        for part in range(2)
+        for number, length in enumerate(lengths)
+        for start in range(0, length, 128)
+        for place in range(0, min(128, length - start), 64)
+    ]
+    for where in (None, "third"):
+        for end in ("high", "low"):
+            found = made.top(0, 100, where=where, end=end)
+            assert [(p.part, p.document, p.offset, p.start) for p in found.places] == windows
+            few = made.top(0, 4, where=where, end=end)
+            assert few.places == found.places[:4]
+    found = made.match([0, 1], 1)
+    assert [(p.part, p.document, p.offset, p.start) for p in found.places] == [
+        window for window in windows if window[3] == 0
+    ]
+    for one in made.parts:
+        assert one.rows[:, 0].tolist() == sorted(one.rows[:, 0])
+
+
+def test_a_model_with_its_steps_first_is_never_read_the_other_way_round(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Embedding(8, 3), nn.GRU(3, 4)).eval()
+    ids = torch.arange(16) % 7
+    for steps in (2, 4):
+        with pytest.raises(ScanError, match="a scan needs a layer that takes a step for each"):
+            scan(model, [ids], tmp_path / str(steps), steps=steps, batch=4)
+    turned = Reader().eval()
+    squares, others = (
+        scan(turned, [ids], tmp_path / f"by_{batch}", steps=4, batch=batch) for batch in (4, 3)
+    )
+    np.testing.assert_allclose(squares.stats().covariance, others.stats().covariance, atol=1e-6)
+
+
+def test_a_column_of_a_batch_is_what_the_model_takes(tmp_path: Path) -> None:
+    ids = Reader().encode(texts()[1][0][:120]).view(2, 60)
+    given = {"ids": ids, "class": torch.zeros(2)}
+    assert scan(Reader().eval(), [given], tmp_path / "s", column="ids").steps == 120
+
+
 def test_labels_of_ids_and_of_numbers(tmp_path: Path) -> None:
     model, text = Reader().eval(), texts()[0][0]
     ids = model.encode(text)[0]
