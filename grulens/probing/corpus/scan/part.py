@@ -244,16 +244,22 @@ class Part:
         Raises:
             ScanError: it is of another version, or a file of it is missing or cut short.
         """
+        if not self.place.exists():
+            raise ScanError(
+                f"part {self.place.name} of {self.place.parent.parent} is not there: scan again, "
+                "the other parts stay"
+            )
         try:
             head = json.loads((self.place / "part.json").read_text(encoding="utf-8"))
-            version, sizes = head["format"], head["sizes"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            version = head["format"]
+            sizes, _ = (head["sizes"].items(), head["windows"]) if version == FORMAT else ((), 0)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(f"part.json cannot be read ({error})") from error
         if version != FORMAT:
             raise self._damaged(
                 f"it was written in format {version}, and this version of grulens reads {FORMAT}"
             )
-        for name, size in sizes.items():
+        for name, size in sizes:
             file = self.place / name
             found = file.stat().st_size if file.is_file() else None
             if found != size:

@@ -55,8 +55,8 @@ class Scan:
         manifest: what it was made with.
         parts: its parts, in the order of the corpus, without those that hold no step.
         model: the model, for `replay`, or None.
-        missing: the parts that are there but cannot be read, and why; they are left out of all
-            answers.
+        missing: the parts that cannot be read, or are not there while later ones are, and why; they
+            are left out of all answers.
 
     >>> from tempfile import TemporaryDirectory
     >>> model = nn.GRU(3, 4, batch_first=True)
@@ -80,8 +80,9 @@ class Scan:
             )
         self.parts: tuple[Part, ...] = ()
         self.missing: dict[int, str] = {}
-        for place in sorted((path / PARTS).glob("[0-9]*"), key=lambda one: int(one.name)):
-            part = Part(place)
+        there = [int(one.name) for one in (path / PARTS).glob("[0-9]" * 6)]
+        for number in range(max(there, default=-1) + 1):
+            part = Part(path / PARTS / f"{number:06d}")
             try:
                 part.check()
             except ScanError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -390,6 +391,21 @@ def test_a_damaged_part_is_left_out_and_named(tmp_path: Path) -> None:
     head.write_text(json.dumps(json.loads(head.read_text()) | {"format": 99}))
     with pytest.warns(UserWarning, match="format 99"):
         open_scan(tmp_path / "s")
+
+
+@pytest.mark.parametrize("head", ["[]", "{}", '{"format": 1, "sizes": []}', "x", None])
+def test_a_part_whose_head_is_no_head_is_left_out(tmp_path: Path, head: str | None) -> None:
+    made = scan(Reader().eval(), texts(), tmp_path / "s")
+    steps = made.steps
+    (tmp_path / "s" / "parts" / "1 copy").mkdir()  # is none of the scan's
+    if head is None:
+        shutil.rmtree(made.parts[1].place)
+    else:
+        (made.parts[1].place / "part.json").write_text(head)
+    with pytest.warns(UserWarning, match="is not there" if head is None else "cannot be read"):
+        rest = open_scan(tmp_path / "s")
+    assert list(rest.missing) == [1]
+    assert rest.stats().steps == steps - 129
 
 
 def test_a_full_disk_is_an_error_by_name_and_leaves_nothing(
