@@ -83,7 +83,7 @@ class Match(Result):
         Raises:
             MissingPackageError: pandas is not installed.
         """
-        names = ("part", "row", "document", "offset", "start", "stop")
+        names = ("part", "row", "document", "batch_row", "offset", "start", "stop")
         columns: dict[str, Any] = {n: [getattr(p, n) for p in self.places] for n in names}
         return frame(columns | {"together": list(self.together)})
 
@@ -259,12 +259,12 @@ def _positions(mask: _Words) -> Int[ndarray, " place"]:
 def _place(part: Part, mask: UInt64[ndarray, " window"], step: int) -> Place:
     """The place that begins at a step and goes on for as long as a mask is set."""
     row = part.row_of(step // WINDOW)
-    document, offset, length, first = part.rows[row].tolist()
+    _, _, length, first = part.rows[row].tolist()
     windows = mask[step // WINDOW : first + -(-length // WINDOW)]
     after = unpacked(windows)[step % WINDOW :]
     stop = int(np.argmin(after)) if not after.all() else len(after)
     begin = step - first * WINDOW
-    return Place(part.number, row, document, offset, begin, begin + stop)
+    return part.in_row(row, begin, begin + stop)
 
 
 def _context(

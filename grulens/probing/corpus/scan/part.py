@@ -296,10 +296,16 @@ class Part:
     def place_of(self, window: int, start: int = 0, stop: int | None = None) -> Place:
         """The place of some steps of a window, counted from its first."""
         row = self.row_of(window)
-        document, offset, _, first = self.rows[row].tolist()
-        begin = (window - first) * WINDOW
+        begin = (window - int(self.rows[row, 3])) * WINDOW
         last = int(self.lengths[window]) if stop is None else stop
-        return Place(self.number, row, document, offset, begin + start, begin + last)
+        return self.in_row(row, begin + start, begin + last)
+
+    def in_row(self, row: int, start: int, stop: int) -> Place:
+        """The place of some steps of a row, counted from its first."""
+        document, offset = self.rows[row, :2].tolist()
+        # rows of one input that begin at one step of it are those of a batch
+        same = (self.rows[:row, :2] == [document, offset]).all(1)
+        return Place(self.number, row, document, offset, start, stop, int(same.sum()))
 
     def context(
         self, place: Place, labels: Sequence[str], values: Sequence[float] | None = None

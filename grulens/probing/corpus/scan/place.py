@@ -16,6 +16,7 @@ class Place:
         offset: the step of that input at which the row begins.
         start: the first step, counted in the row.
         stop: the step after the last one.
+        batch_row: which row of that input it is, where the input is a batch of several.
     """
 
     part: int
@@ -24,6 +25,7 @@ class Place:
     offset: int
     start: int
     stop: int
+    batch_row: int = 0
 
 
 @dataclass(frozen=True)

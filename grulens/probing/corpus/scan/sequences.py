@@ -35,8 +35,7 @@ class Run:
         args: the arguments of the call.
         kwargs: the named ones.
         documents: (row,) which input of the part each row is from.
-        starts: (row,) at which step of that input the row begins; for an input that was ready, its
-            number in the batch.
+        starts: (row,) at which step of that input the row begins.
         ids: (row, step) or None.
         labels: (row, step) by name, whether the label holds there.
         names: what ids are called, as far as texts that were read say.
@@ -210,7 +209,7 @@ class Reader:
         first = run.ready
         if first is None:
             return run
-        many = run.documents * rows, tuple(range(rows))
+        many = run.documents * rows, run.starts * rows
         ids = isinstance(first, Tensor) and not first.dtype.is_floating_point and first.dim() == 2
         if isinstance(first, PackedSequence) or not (ids or self.labels):
             if self.labels:

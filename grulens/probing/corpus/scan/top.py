@@ -57,7 +57,7 @@ class Top(Result):
         Raises:
             MissingPackageError: pandas is not installed.
         """
-        names = ("part", "row", "document", "offset", "start", "stop")
+        names = ("part", "row", "document", "batch_row", "offset", "start", "stop")
         columns: dict[str, Any] = {n: [getattr(p, n) for p in self.places] for n in names}
         columns["value"] = list(self.values)
         columns["text"] = [one.text for one in self.contexts]
@@ -71,9 +71,10 @@ class Top(Result):
         )
 
     def _repr_html_(self) -> str:
-        head = ("value", "part", "input", "steps", "text", "labels")
+        head = ("value", "part", "input", "row", "steps", "text", "labels")
         rows = [
-            (f"{value:.4f}", p.part, p.document, f"{p.offset + p.start}–{p.offset + p.stop - 1}",
+            (f"{value:.4f}", p.part, p.document, p.batch_row,
+             f"{p.offset + p.start}–{p.offset + p.stop - 1}",
              one.text, ", ".join(one.labels))
             for value, one, p in zip(self.values, self.contexts, self.places, strict=True)
         ]  # fmt: skip

@@ -582,6 +582,26 @@ def test_a_column_of_a_batch_is_what_the_model_takes(tmp_path: Path) -> None:
     assert scan(Reader().eval(), [given], tmp_path / "s", column="ids").steps == 120
 
 
+def test_a_place_says_which_row_of_a_batch_it_is(tmp_path: Path) -> None:
+    net = nn.GRU(3, 4, batch_first=True).eval()
+    inputs = [torch.randn(rows, 70, 3) for rows in (2, 3, 1)]
+    made = scan(net, [inputs[:2], inputs[2]], tmp_path / "s")
+    found = made.top(1, 12)
+    for value, place in zip(found.values, found.places, strict=True):
+        assert place.offset == 0
+        x = [inputs[:2], inputs[2:]][place.part][place.document]
+        states = record(net, x)["l0"].h[place.batch_row, place.start : place.stop, 1]
+        assert float(states.max()) == pytest.approx(value, abs=1e-5)
+    assert found.to_frame()["batch_row"].tolist() == [one.batch_row for one in found.places]
+    steps = {f"{one.start}–{one.stop - 1}" for one in found.places}
+    assert steps == {"0–63", "64–69"}
+    assert all(f"<td>{one}</td>" in found._repr_html_() for one in steps)
+    assert found._repr_html_().count("–") == len(found.places)
+    for place in made.match([0, 1], 1, at_least=1).places:
+        first = (made.parts[place.part].rows[:, 0] == place.document).argmax()
+        assert place.batch_row == place.row - first
+
+
 def test_labels_of_ids_and_of_numbers(tmp_path: Path) -> None:
     model, text = Reader().eval(), texts()[0][0]
     ids = model.encode(text)[0]
