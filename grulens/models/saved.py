@@ -175,9 +175,7 @@ class SavedObserved:
         for segment in segments:
             if segment.program is not None:
                 raise FileError(f"layer {name!r} {EDITED}; no file holds that")
-            if any(len({(v.shape, v.dtype) for v in held}) > 1 for held in segment.read.values()):
-                raise FileError(f"layer {name!r} has values of several shapes; no file holds that")
-            calls.append({what: torch.stack([*held]) for what, held in segment.read.items()})
+            calls.append({what: _stacked(held, name) for what, held in segment.read.items()})
         cell = segments[-1].cell
         return SavedObserved(
             name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
@@ -217,6 +215,20 @@ class SavedObserved:
         if not found:
             raise FileError(f"layer {self.name!r} has no calls")
         return tuple(found)
+
+
+def _stacked(held: Sequence[Tensor], name: str) -> Tensor:
+    """The values of all steps (time, ...); one row that serves for all stands for each."""
+    shapes = {value.shape for value in held}
+    whole = [max(sizes) for sizes in zip(*shapes, strict=False)]
+    fits = all(
+        len(shape) == len(whole)
+        and all(size in (1, most) for size, most in zip(shape, whole, strict=True))
+        for shape in shapes
+    )
+    if not fits or len({value.dtype for value in held}) > 1:
+        raise FileError(f"layer {name!r} has values of several shapes; no file holds that")
+    return torch.stack([value.expand(whole) for value in held])
 
 
 @dataclass(frozen=True, eq=False)

@@ -198,6 +198,25 @@ def test_an_observed_cell_comes_back_with_its_equation(
             gradient_flow(again)
 
 
+def test_a_first_state_of_one_row_that_serves_for_all_is_kept_in_a_file(tmp_path: Path) -> None:
+    class Learned(loops.Lines):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Parameter(torch.randn(1, loops.UNITS))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h: torch.Tensor = self.first
+            for now in x.unbind(1):
+                z = torch.sigmoid(self.one(torch.cat([now, h.expand(len(x), -1)], 1)))
+                h = z * h + (1 - z) * torch.tanh(now[:, :1])
+            return h
+
+    run = record(Learned(), torch.randn(3, 5, loops.INPUTS))
+    again = Recording.load(run.save(tmp_path / "run"))
+    same(run, again)
+    assert torch.equal(again["cell"].h_prev, run["cell"].h_prev)
+
+
 def test_an_observed_cell_that_no_file_holds_or_that_is_no_longer_itself(tmp_path: Path) -> None:
     model, x = made("norm")
     with pytest.raises(FileError, match="layer 'cell' ran with an edit: save the unedited run"):

@@ -126,7 +126,7 @@ class ObservedStep(StepMap):
         """Raise RecordingError if rows act on each other, or random numbers are drawn."""
         with torch.enable_grad():
             before = states.detach().clone().requires_grad_()
-            check_rows([self._made(before)[0]], [before], self.layer)
+            check_rows([self._made(before)[0]], [before], self.layer, torch.finfo(before.dtype).eps)
         once, again = self.after(states), self.after(torch.cat([states, states]))
         if not torch.allclose(again, torch.cat([once, once]), atol=1e-9):
             raise RecordingError(

@@ -117,6 +117,31 @@ def test_rows_that_act_on_each_other_have_none() -> None:
     assert jacobian_at(record(model.eval(), x, grad=True), 2).total.shape == (3, UNITS, UNITS)
 
 
+class Rounded(nn.Module):
+    """Runs under autocast."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            out: Tensor = self.inner(x)
+        return out
+
+
+def test_rows_that_autocast_rounds_are_not_said_to_act_on_each_other() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(40, 6, loops.INPUTS)
+    inner = loops.Lines()
+    run, exact = record(Rounded(inner), x, grad=True), record(inner, x, grad=True)
+    found, wanted = jacobian_at(run, 2).total, jacobian_at(exact, 2).total
+    assert torch.allclose(found.float(), wanted, atol=0.02)
+    assert lyapunov_along(run).exponents.isfinite().all()
+    with pytest.raises(RecordingError, match="act on each other"):
+        jacobian_at(record(Rounded(Normed()), x, grad=True), 2)
+
+
 class _Double(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]

@@ -92,7 +92,7 @@ class ObservedSegment:
                 )
 
     @property
-    def _spacing(self) -> float:
+    def spacing(self) -> float:
         """The spacing of numbers at 1, of the coarsest dtype that was read: autocast mixes them."""
         dtypes = {values[0].dtype for values in self.read.values() if len(values)}
         return max(torch.finfo(one).eps for one in dtypes if one.is_floating_point)
@@ -125,7 +125,7 @@ class ObservedSegment:
 
     def off(self) -> tuple[int, float] | None:
         """The first step that is off the equation by more than rounding, and by how much."""
-        errors, allowed = self.errors, ROUNDING * self._spacing
+        errors, allowed = self.errors, ROUNDING * self.spacing
         for step in (~(errors <= allowed)).nonzero().flatten().tolist():
             steps = slice(step, step + 1)
             mix = self._read(MIX if MIX in self.read else self.cell.carried, steps)

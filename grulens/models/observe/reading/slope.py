@@ -58,7 +58,7 @@ def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batc
             f"torch.no_grad()) before step {step} of its call, so nothing can be differentiated "
             "through it"
         )
-    check_rows(after, before, name)
+    check_rows(after, before, name, segment.spacing)
     rows, sizes = _rows(after[0]), [_size(one) for one in after]
     like, columns = after[-1], []
     at_once = max(1, MEMORY // (rows * sum(sizes) * like.element_size()))
@@ -172,21 +172,35 @@ def _size(state: Tensor) -> int:
     return state.shape[1:].numel() if state.dim() > 1 else state.numel()
 
 
-def check_rows(after: Sequence[Tensor], before: Sequence[Tensor], name: str) -> None:
-    """Raise where rows act on each other: a row's derivative would hold the others' too."""
+def check_rows(
+    after: Sequence[Tensor], before: Sequence[Tensor], name: str, spacing: float
+) -> None:
+    """Raise where rows act on each other: a row's derivative would hold the others' too.
+
+    Args:
+        after: the states after a step.
+        before: those before it.
+        name: the layer's.
+        spacing: the spacing of numbers at 1 in the coarsest dtype of the step.
+
+    Rows are weighted, and must come back so. Powers of two pass any rounding as they are.
+    """
     rows = _rows(after[0])
     if rows == 1:
         return
     generator = torch.Generator().manual_seed(0)
     plain, scaled = [], []
     weight = 1 + torch.rand(rows, generator=generator, dtype=torch.double)
+    finest = torch.finfo(torch.float32).eps
+    if spacing > finest:
+        weight = 2.0 ** (torch.randperm(rows, generator=generator) % 8).double()
     for one in after:
         way = torch.randn(rows, _size(one), generator=generator, dtype=torch.double)
         plain.append(way[None].to(one))
         scaled.append((weight[:, None] * way)[None].to(one))
     for one, other in zip(pulled(after, before, plain), pulled(after, before, scaled), strict=True):
         apart = (other - weight.to(one)[:, None] * one).abs().max()
-        if float(apart) > torch.finfo(one.dtype).eps ** 0.5 * float(other.abs().max()):
+        if float(apart) > min(finest, spacing) ** 0.5 * float(other.abs().max()):
             raise RecordingError(
                 f"the rows of layer {name!r} act on each other (normalised over the batch, or "
                 "nodes of one graph), so no row has a derivative of its own"
@@ -209,7 +223,7 @@ def _check_products(segment: ObservedSegment, found: Tensor, name: str) -> None:
         whole, first = _with_h(held, steps[step - 1]), len(last) * (step - 1)
         for mine, one in zip(whole, wanted[first : first + len(last)], strict=True):
             other = one[0].double()
-            least = eps**0.5 * float(other.abs().max()) + 64 * eps
+            least = segment.spacing**0.5 * float(other.abs().max()) + 64 * eps
             if float((mine - other).abs().max()) > least:
                 raise RecordingError(
                     f"the states of layer {name!r} reach later ones in another way than from step "
