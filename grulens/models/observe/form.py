@@ -51,6 +51,7 @@ class Observed:
         high: its largest one.
         also: where else a value that is made before the loop goes in the step.
         late: whether it is made in the step before the one that uses it.
+        unseen: whether every step is given another tensor, which no call made that was seen.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Observed:
     high: float = float("inf")
     also: tuple[Spot, ...] = ()
     late: bool = False
+    unseen: bool = False
 
     @property
     def where(self) -> str:
@@ -70,7 +72,8 @@ class Observed:
         site = self.spot.site
         made = f", {self.bend}" if self.bend else ""
         if self.spot.given:
-            made = ", made in the step before" if self.late else ", made before the loop"
+            before = "in the step before" if self.late else "before the loop"
+            made = f", made {'outside of what was seen' if self.unseen else before}"
         return f"line {site.line} of {site.file}{made}"
 
 

@@ -278,3 +278,23 @@ def test_a_value_that_begins_an_expression_has_not_the_name_of_the_whole() -> No
     # the code's `new` is the sum and its `k` the product: the mix has neither
     assert not {"new", "k", "phase"} & set(layer.names)
     assert {code for _, code in layer.cell.lines.values()} >= {"torch.sigmoid(f)"}
+
+
+class Unseen(Plain):
+    """Its gate is made by code in which no call of torch is seen."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for now in x.unbind(1):
+            with torch._C.DisableTorchFunction():
+                z = torch.sigmoid(self.h(h)[:, :UNITS])
+            h = z * h + (1 - z) * torch.tanh(self.x(now)[:, :UNITS] + self.h(h)[:, :UNITS])
+        return h
+
+
+def test_what_unseen_code_makes_at_every_step_is_not_said_to_be_made_before_the_loop() -> None:
+    model, x = Unseen(), torch.randn(2, 6, INPUT)
+    layer = record(model, x)["cell"]
+    assert layer.cell.lines["z"][0].endswith(", made outside of what was seen")
+    held = record(model, x, edits=[clamp("cell", "z", 1, value=1.0)])["cell"]
+    assert bool((held.h[..., 1] == 0).all())

@@ -213,7 +213,9 @@ class Signals(Mix):
             for part, argument in enumerate(node.args)
             if isinstance(argument, Value) and self._inner(argument) is inner
         }
-        return replace(made, also=tuple(also - {spot}))
+        given = {id(one.leaves[symbol].tensor) for one in self.steps if symbol in one.leaves}
+        unseen = inner.node is None and len(given) > 1
+        return replace(made, also=tuple(also - {spot}), unseen=unseen)
 
     def _is_mask(self, symbol: str) -> bool:
         """Whether a value is true or false, or was both 0 and 1 and nothing else."""
