@@ -26,6 +26,7 @@ from grulens.probing.units.batching import (
     repeat_rows,
     split_copies,
 )
+from grulens.probing.units.copies import Copies
 from grulens.probing.units.experiment import Experiment
 from grulens.probing.units.peak_memory import PeakMemory
 
@@ -129,15 +130,19 @@ def _even(runs: int, at_once: int) -> int:
 
 
 def one_run(experiment: Experiment, run: int, edits: Sequence[EditLike]) -> Answer:
-    """The answer of a run by itself.
+    """The answer of a run by itself."""
+    edited = edited_alone(experiment, edits)
+    direct = unknown(edited) if experiment.is_observed else direct_alone(experiment, edits)
+    return run, edited, direct
 
-    An observed cell has no direct effect: which reading of its state is the recurrence, and which
-    is what lies behind it, only its code knows.
+
+def unknown(edited: Tensor) -> Tensor:
+    """The direct answers of an observed cell, NaN.
+
+    Which reading of its state is the recurrence, and which is what lies behind it, only its code
+    knows.
     """
-    if experiment.is_observed:
-        edited = edited_alone(experiment, edits)
-        return run, edited, torch.full_like(edited, float("nan"))
-    return run, edited_alone(experiment, edits), direct_alone(experiment, edits)
+    return torch.full_like(edited, float("nan"))
 
 
 def edited_alone(experiment: Experiment, edits: Sequence[EditLike]) -> Tensor:
@@ -175,8 +180,7 @@ class SideBySide:
         """
         experiment = self.experiment
         if (
-            experiment.is_observed
-            or experiment.data_dependent
+            experiment.data_dependent
             or self._others()
             or (len(experiment.recording.calls) > 1 and self._padded())
         ):
@@ -199,6 +203,12 @@ class SideBySide:
         chosen = {run: edits(run) for run in runs}
         changes = {run: [e.change(experiment.place) for e in chosen[run]] for run in runs}
         read = {run: [self._as_read(c) for c in changes[run]] for run in runs}
+        if experiment.is_observed:
+            whole = self._observed([changes[run] for run in runs])
+            for run, output in zip(runs, whole, strict=True):
+                answer = experiment.read(output, chosen[run]).clone()
+                yield run, answer, unknown(answer)
+            return
         steps = experiment.place.steps
         begins = {r: min((first_step(c, steps) for c in read[r]), default=steps) for r in runs}
         order = sorted(runs, key=begins.__getitem__)
@@ -215,6 +225,15 @@ class SideBySide:
         outputs = zip(order, edited, self._outputs(by_position, True), strict=True)
         for run, one, output in outputs:
             yield run, one, experiment.read(output, chosen[run]).clone()
+
+    def _observed(self, changes: Sequence[Sequence[Change]]) -> Iterator[Any]:
+        """The outputs of an observed cell's copies, each with what it changes."""
+        experiment = self.experiment
+        given = repeat_rows(experiment.given, self.dims or (), len(changes))
+        watch = Watch(experiment.watchable, Copies.of(changes, experiment.place))
+        with as_it_was(experiment.model):
+            output = ran(lambda: experiment.run(given), watch)
+        return split_copies(output, experiment.output, experiment.place.batch, len(changes))
 
     def _outputs(self, stacked: Stacked, is_direct: bool) -> Iterator[Any]:
         experiment = self.experiment
@@ -261,6 +280,8 @@ class SideBySide:
         # of all runs at once: one by one these small numbers would cost as much as the runs
         edited = torch.stack([answer for _, answer, _ in answers])
         direct = torch.stack([answer for *_, answer in answers])
+        if experiment.is_observed:
+            direct = edited
         # a readout may be 0 for the unedited run by its meaning, a difference to it: what is
         # rounding is said by all answers together
         size = _size(torch.stack([edited, direct]))
@@ -274,7 +295,7 @@ class SideBySide:
         most, nearest = int(moved.argmax()), int(moved_directly.argmax())
         # what lies behind the layer shows in either kind of run, and a direct one costs less; a
         # layer that is called again reads what lies behind it
-        once = len(experiment.recording.calls) == 1
+        once = len(experiment.recording.calls) == 1 and not experiment.is_observed
         if once and moved_directly[nearest] > moved[most] / 8:
             return _close(
                 direct[nearest], direct_alone(experiment, self._alone(runs[nearest], edits)), size

@@ -13,19 +13,23 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from grulens.models.observe.reading.reading import Reading
+
 _READS = {
     "__bool__", "__int__", "__float__", "__index__", "__complex__", "item", "tolist", "numpy",
     "__array__", "equal", "allclose", "is_nonzero",
 }  # fmt: skip
-_BETWEEN = (__name__, "beartype", "jaxtyping")
-"""What may stand between us and the code that reads: where annotations are checked, those do."""
+_BETWEEN = (__name__, Reading.__module__, "beartype", "jaxtyping")
+"""What may stand between us and the code that reads: what reads the run of an observed cell, and
+where annotations are checked, what does that."""
 
 
 class DataDependence(TorchFunctionMode):
     """Notes, inside a `with`, whether the user's code reads values after a module has run.
 
     Args:
-        module: the module.
+        module: the module; None notes whatever is read, as of an observed cell, whose code may read
+            its values anywhere.
 
     Attributes:
         found: whether it does.
@@ -40,12 +44,13 @@ class DataDependence(TorchFunctionMode):
     (False, True)
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module | None = None) -> None:
         super().__init__()
-        self.found, self._ran, self._module = False, False, module
+        self.found, self._ran, self._module = False, module is None, module
 
     def __enter__(self) -> DataDependence:
-        self._handle = self._module.register_forward_hook(self._after)
+        if self._module is not None:
+            self._handle = self._module.register_forward_hook(self._after)
         super().__enter__()  # type: ignore[no-untyped-call]  # torch has no annotations here
         return self
 
@@ -56,7 +61,8 @@ class DataDependence(TorchFunctionMode):
         trace: TracebackType | None,
     ) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]  # as above
-        self._handle.remove()
+        if self._module is not None:
+            self._handle.remove()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -6,7 +6,6 @@ Each run begins from the model as it was: its buffers, attributes and random num
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -126,20 +125,20 @@ def prepare(
     with as_it_was(model):
         watchable = Watchable.in_run(model, given, call)
     watch = Watch(watchable, keep=[layer], marks=call != "forward")
-    reverse, dependence = False, None
+    reverse, dependence = False, DataDependence()
     if layer not in watch.observed:
         module, key = watch.place_of(layer)
         # what its other layers read is what tells whether a run is the same up to here
         watch.keep = [*watch.names[module].values()]
         reverse, dependence = bool(key[1]), DataDependence(module)
-    with as_it_was(model), PeakMemory() as memory, dependence or nullcontext():
+    with as_it_was(model), PeakMemory() as memory, dependence:
         unedited = recorded(invocation(model, fresh(given), call), watch)
     with as_it_was(model):
         unedited[layer].check_one_batch("a sweep")
         baseline = floating(readout(unedited.output))
     return Experiment(
         watchable, given, call, layer, reverse, readout, unedited, baseline, memory.peak,
-        data_dependent=dependence is not None and dependence.found,
+        data_dependent=dependence.found,
     )  # fmt: skip
 
 

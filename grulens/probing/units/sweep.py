@@ -159,13 +159,14 @@ class Sweep(Result):
                 f"first-order estimates; rank correlation with {len(self.sample)} exact effects "
                 f"{self.rank_correlation:.2f}"
             )
-        elif bool(self.done.any()) and bool(self.direct[self.done].isnan().all()):
-            notes.append(
-                "one run after another; direct effects are not known: in the code of an observed "
-                "cell nothing says which reading of the state is the recurrence"
-            )
         elif not self.batched:
             notes.append("one run after another: the model's rows cannot be repeated")
+        unknown = self.direct[self.done]
+        if unknown.numel() and bool(unknown.isnan().all()):
+            notes.append(
+                "direct effects are not known: in the code of an observed cell nothing says which "
+                "reading of the state is the recurrence"
+            )
         return "; ".join(note for note in notes if note)
 
     def __repr__(self) -> str:
