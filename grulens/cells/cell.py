@@ -22,6 +22,7 @@ from torch.nn.functional import linear
 from grulens.cells.activations import Activation
 from grulens.cells.batched.steps import PlainSteps, Steps
 from grulens.cells.changes import Edit, Program
+from grulens.cells.derivative import derivative
 from grulens.cells.signal import Signal, check_signals, note_signals
 from grulens.errors import CellError, shown
 
@@ -204,14 +205,7 @@ class RecurrentCell(ABC):
         self, products: Float[Tensor, "batch blocks"], state: Float[Tensor, "batch state"]
     ) -> Float[Tensor, "batch state state"]:
         """The derivative of the state after a step by the state before it, by autograd."""
-        with torch.enable_grad():
-            state = state.detach().requires_grad_()
-            new = self.step(products.detach(), state)
-            axes = torch.eye(self.state_size, dtype=new.dtype, device=new.device)
-            (found,) = torch.autograd.grad(
-                new, state, axes[:, None].expand(-1, len(state), -1), is_grads_batched=True
-            )
-        return found.transpose(0, 1)
+        return derivative(lambda before: self.step(products.detach(), before), state)
 
     def reread(
         self,

@@ -8,8 +8,11 @@ the slope of that line is the share a that the step keeps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float64
@@ -40,12 +43,12 @@ def gated(cell: RecurrentCell, signals: Mapping[str, Tensor], state: Tensor) -> 
     """The gated form of some steps; None where the state after is no line in the state before.
 
     Args:
-        cell: the cell; one with a single state.
+        cell: the cell, in float64; one with a single state.
         signals: every signal but h at these steps, each (..., unit).
         state: the state before each of them (..., unit).
 
     >>> from grulens.cells.kinds.gru import Cell
-    >>> cell = Cell(torch.zeros(3, 1), torch.zeros(3, 1), None, None)
+    >>> cell = Cell(torch.zeros(3, 1).double(), torch.zeros(3, 1).double(), None, None)
     >>> one = torch.ones(2, 1)
     >>> signals = {"r": one, "z": torch.tensor([[0.25], [0.75]]), "n": 2 * one}
     >>> form = gated(cell, signals, torch.zeros(2, 1))
@@ -55,7 +58,6 @@ def gated(cell: RecurrentCell, signals: Mapping[str, Tensor], state: Tensor) -> 
     if len(cell.states) > 1:
         return None
     with torch.no_grad():
-        cell = cell.over(lambda weight: weight.detach().double())
         held = {name: value.detach().double() for name, value in signals.items()}
         state = state.detach().double()
         write = cell.output(held, torch.zeros_like(state))
@@ -78,7 +80,9 @@ def gated(cell: RecurrentCell, signals: Mapping[str, Tensor], state: Tensor) -> 
 
 
 def is_gated(cell: RecurrentCell) -> bool:
-    """Whether steps of a cell keep a share of its state, whatever its gates are.
+    """Whether steps of a cell keep a share of its state, whatever its weights and gates are.
+
+    It is asked once of every kind of cell, each convention and size.
 
     >>> from grulens.cells.kinds.gru import Cell
     >>> from grulens.cells.kinds.rnn import RNN
@@ -87,15 +91,38 @@ def is_gated(cell: RecurrentCell) -> bool:
     >>> is_gated(RNN(torch.ones(1, 1), torch.ones(1, 1), None, None))
     False
     """
-    like = cell.weight_hh.detach().double()
-    places = torch.arange(3 * cell.hidden_size, device=like.device).view(3, -1)
+    kind, weights = type(cell), ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    convention = [getattr(cell, one.name) for one in fields(cell) if one.name not in weights]
+    key = getattr(kind.output, "__code__", kind.output), cell.hidden_size, *convention
+    known = _KNOWN.setdefault(kind, {})
+    try:
+        hash(key)
+    except TypeError:
+        return _keeps(cell)
+    if any(isinstance(one, Tensor) for one in convention):  # its numbers may change
+        return _keeps(cell)
+    if key not in known:
+        known[key] = _keeps(cell)
+    return known[key]
+
+
+_KNOWN: WeakKeyDictionary[type[RecurrentCell], dict[Any, bool]] = WeakKeyDictionary()
+
+
+def _keeps(cell: RecurrentCell) -> bool:
+    cell = cell.over(lambda weight: _made_up(weight.shape, 0).to(weight.device))
     signals = {}
     for number, signal in enumerate(cell.signals[:-1], 1):
         low, high = max(signal.low, -2.0), min(signal.high, 2.0)
-        # other numbers for each signal, unit and step
-        share = (places * 0.618 + number * 0.37) % 1
-        signals[signal.name] = low + (high - low) * share.to(like)
-    return gated(cell, signals, torch.zeros_like(places, dtype=like.dtype)) is not None
+        share = _made_up((3, cell.hidden_size), number).to(cell.weight_hh)
+        signals[signal.name] = low + (high - low) * share
+    return gated(cell, signals, cell.weight_hh.new_zeros(3, cell.hidden_size)) is not None
+
+
+def _made_up(shape: Sequence[int], number: int) -> Float64[Tensor, "*any"]:
+    """Shares of 1, others in each place, and others for each number."""
+    places = torch.arange(math.prod(shape), dtype=torch.double).view(*shape)
+    return (places * 0.618 + number * 0.37) % 1
 
 
 def _near(one: Tensor, other: Tensor, size: Tensor) -> bool:

@@ -126,7 +126,8 @@ def kept_of(layer: LayerRecording, what: str) -> Tensor:
 def _form_of(layer: LayerRecording) -> Gated | None:
     """The gated form of the steps of a layer, which is no GRU and was not observed."""
     signals = {one.name: layer.signal(one.name) for one in layer.cell.signals if one.name != "h"}
-    return gated(layer.cell, signals, layer.state_prev)
+    cell = layer.cell.over(lambda weight: weight.detach().double())
+    return gated(cell, signals, layer.state_prev)
 
 
 def mix_of(layer: LayerRecording, what: str) -> tuple[Tensor, Tensor]:

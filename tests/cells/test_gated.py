@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 from grulens import record
 from grulens.adapters import RecurrentCell, Signal, StepAdapter, activated, register
 from grulens.cells.gated import gated, is_gated
+from grulens.cells.kinds.ugrnn import UGRNN
 from grulens.cells.signal import NAMED
 from grulens.dynamics import find_fixed_points
 from grulens.errors import CellError
@@ -98,6 +99,71 @@ def test_what_bends_or_mixes_units_keeps_no_share() -> None:
     ):
         kind = two_gates(output)
         assert not is_gated(kind(torch.randn(8, 3), torch.randn(8, 4), None, None))
+
+
+def test_a_kind_is_asked_once_in_each_convention_and_size() -> None:
+    asked = 0
+
+    def output(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+        nonlocal asked
+        asked += 1
+        return a * h + b
+
+    kind = two_gates(output)
+    for number in range(5):
+        torch.manual_seed(number)
+        assert is_gated(kind(torch.randn(8, 3), torch.randn(8, 4), None, None))
+    once = asked
+    assert is_gated(kind(torch.randn(6, 3), torch.randn(6, 3), None, None))
+    assert asked == 2 * once
+    other = two_gates(lambda a, b, h: torch.tanh(output(a, b, h)))
+    assert not is_gated(other(torch.randn(8, 3), torch.randn(8, 4), None, None))
+
+
+def test_what_is_a_share_by_chance_of_the_weights_is_none() -> None:
+    @dataclass(frozen=True, eq=False, repr=False)
+    class Wide(two_gates(lambda a, b, h: a * h + b)):  # type: ignore[misc]
+        def output(self, signals: Mapping[str, Tensor], state: Tensor) -> Tensor:
+            return signals["a"] * state + state @ self.weight_hh[:3]
+
+    assert not is_gated(Wide(torch.zeros(6, 2), torch.eye(3).repeat(2, 1), None, None))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Held(UGRNN):
+    """Keeps more of its state where a number that it holds is larger; other numbers do nothing."""
+
+    held: Any = 0.5
+
+    def output(self, signals: Mapping[str, Tensor], state: Tensor) -> Tensor:
+        found = super().output(signals, state)
+        return found if float(self.held[0]) < 1 else torch.tanh(found)
+
+
+def test_what_a_cell_holds_that_is_no_key_is_asked_each_time() -> None:
+    for held, wanted in (
+        (torch.zeros(1), True),
+        (torch.ones(1), False),
+        ([0.0], True),
+        ([1], False),
+    ):
+        made_ = Held(torch.randn(8, 3), torch.randn(8, 4), None, None, held=held)
+        assert is_gated(made_) is wanted
+
+
+def test_a_search_lays_its_weights_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    over, times = RecurrentCell.over, 0
+
+    def counted(self: Any, change: Any) -> Any:
+        nonlocal times
+        times += 1
+        return over(self, change)
+
+    kind = two_gates(lambda a, b, h: a * h + b * (1 - b))
+    cell = kind(torch.randn(6, 2), torch.randn(6, 3), None, None)
+    monkeypatch.setattr(RecurrentCell, "over", counted)
+    find_fixed_points(cell, starts=torch.rand(4, 3), progress=False)
+    assert times == 1
 
 
 @pytest.mark.parametrize("kind", [k for k in EVERY if len(k.states) == 1], ids=lambda k: k.kind)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from grulens.cells.cell import RecurrentCell
+from grulens.cells.derivative import derivative
 from grulens.cells.dynamics.jacobian import Jacobian, Slopes
 from grulens.cells.gated import gated
 from grulens.cells.kinds.gru import Cell
@@ -89,7 +90,9 @@ class Standstill:
 
     def slope(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit unit"]:
         """The derivative of `off`."""
-        return self.jacobian(h).total - torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+        product = self.product.expand(len(h), -1)
+        found = derivative(lambda state: self.target(product, state), h)
+        return found - torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
 
     def rounding(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, " point"]:
         """The norm that `off` has from rounding alone, at most about."""
@@ -193,17 +196,6 @@ class MixStandstill(Standstill):
         self, product: Float[Tensor, "point blocks"], h: Float[Tensor, "point unit"]
     ) -> Float[Tensor, "point unit"]:
         return self.cell.compute(product, h)[self.candidate]
-
-    def slope(self, h: Float[Tensor, "point unit"]) -> Float[Tensor, "point unit unit"]:
-        with torch.enable_grad():
-            state = h.detach().requires_grad_()
-            new = self.target(self.product.expand(len(h), -1), state)
-            eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-            (found,) = torch.autograd.grad(
-                new, state, eye[:, None].expand(-1, len(h), -1), is_grads_batched=True
-            )
-        slope: Tensor = found.transpose(0, 1) - eye
-        return slope
 
 
 @dataclass(frozen=True, eq=False)
