@@ -37,7 +37,14 @@ class Look:
     calls: dict[str, int] = field(default_factory=dict)
 
 
-_seen: WeakKeyDictionary[nn.Module, dict[str | None, Look]] = WeakKeyDictionary()
+Way = tuple[str | None, tuple[bool, ...]]
+"""The name of a way into a model, and which of its modules are in training mode then."""
+
+_seen: WeakKeyDictionary[nn.Module, dict[Way, Look]] = WeakKeyDictionary()
+
+
+def _modes(model: nn.Module) -> tuple[bool, ...]:
+    return tuple(module.training for module in model.modules())
 
 
 def looked(model: nn.Module) -> list[Look]:
@@ -46,13 +53,18 @@ def looked(model: nn.Module) -> list[Look]:
 
 
 def known_forms(model: nn.Module, opened: Iterable[nn.Module] = ()) -> tuple[ObservedForm, ...]:
-    """The observed cells of a model that earlier looks found; of one name the last.
+    """The observed cells of a model that earlier looks found.
+
+    Of one name it is the last one, and rather one that was found in the modes of training in which
+    the model is now.
 
     Args:
         model: the model.
         opened: the modules that are opened by their weights: since then, it may be.
     """
-    forms = {form.name: form for look in looked(model) for form in look.forms}
+    now, seen = _modes(model), _seen.get(model, {})
+    looks = sorted(seen, key=lambda way: way[1] == now)
+    forms = {form.name: form for way in looks for form in seen[way].forms}
     return beside(forms.values(), model, opened)
 
 
@@ -76,7 +88,7 @@ def look_at(
     call: str | None = None,
     skip: tuple[nn.Module, ...] = (),
 ) -> Look:
-    """The observed cells of a model; it is run for that, unless it was before.
+    """The observed cells of a model; it is run for that, unless it was before in these modes.
 
     Args:
         model: the model.
@@ -85,7 +97,8 @@ def look_at(
         skip: the modules whose inside is known already.
     """
     known = _seen.setdefault(model, {})
-    if call not in known:
+    way = call, _modes(model)
+    if way not in known:
         inside = {part for module in skip for part in module.modules()}
         paths = Paths({
             path: module
@@ -106,8 +119,9 @@ def look_at(
         held, not_held = tried(model, run, forms)
         kinds = {path: type(module).__name__ for path, module in model.named_modules()}
         every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
-        known[call] = Look(tuple(held), tuple(every), dict(paths.calls))
-    return known[call]
+        way = call, _modes(model)  # some modules are made in a first run
+        known[way] = Look(tuple(held), tuple(every), dict(paths.calls))
+    return known[way]
 
 
 def tried(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import GateSliders, clamp, layers, record
+from grulens import GateSliders, clamp, editing, layers, record, recording
 from grulens.errors import SignalError
 from tests.models.adapters.test_closed import Alike
 from tests.models.observe.zoo import INPUT, SPECIES, UNITS, Plain, zeros
@@ -298,3 +298,27 @@ def test_what_unseen_code_makes_at_every_step_is_not_said_to_be_made_before_the_
     assert layer.cell.lines["z"][0].endswith(", made outside of what was seen")
     held = record(model, x, edits=[clamp("cell", "z", 1, value=1.0)])["cell"]
     assert bool((held.h[..., 1] == 0).all())
+
+
+class Modal(Plain):
+    """Zoneout: it mixes in another way in training."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        new, kept = super().step(x, h), torch.full_like(h, 0.25)
+        kept = torch.bernoulli(kept) if self.training else kept
+        return kept * h + (1 - kept) * new
+
+
+def test_a_cell_is_looked_for_in_each_mode_of_training() -> None:
+    torch.manual_seed(0)
+    model, x = Modal().eval(), torch.randn(2, 6, INPUT)
+    hold = clamp("cell", "z", 1, value=1.0)
+    still = record(model, x)["cell"].cell.equation
+    drawn = record(model.train(), x)["cell"].cell.equation
+    assert drawn != still
+    for mode, equation in ((False, still), (True, drawn)):
+        model.train(mode)
+        with torch.no_grad(), recording(model) as runs, editing(model, hold):
+            model(x)
+        assert runs[0]["cell"].cell.equation == equation
+        assert bool((runs[0]["cell"].h[..., 1] == 0).all())

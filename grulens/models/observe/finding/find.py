@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from torch._C._functorch import is_batchedtensor
+
 from grulens.models.observe.finding.algebra import alike
 from grulens.models.observe.finding.carried import carried
 from grulens.models.observe.finding.mixes import NoFormError
@@ -18,6 +20,8 @@ from grulens.models.observe.finding.signals import Signals
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Trace
+
+ONE_BATCH = "Tensors cannot be looked at there: give it one batch with all rows instead"
 
 
 def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm], list[NotFound]]:
@@ -36,6 +40,9 @@ def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm],
     found: list[ObservedForm] = []
     refused: list[NotFound] = []
     for site, lag in states.items():
+        if is_batchedtensor(series[site][-1].results[0].tensor):
+            refused.append(NotFound(site, "it is made inside torch.vmap", advice=ONE_BATCH))
+            continue
         try:
             found += _each(
                 Signals(site, lag, series, in_place, trace.unseen, states.keys()).found()

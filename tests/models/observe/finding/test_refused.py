@@ -223,6 +223,19 @@ def test_advice_and_the_lines_that_register_a_class_both_stand_in_the_message() 
     assert text.count("If it is one, say so:\n    from grulens import Cell\n") == 1
 
 
+class Mapped(Plain):
+    """Its rows run one by one, as torch.vmap takes them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        run: Any = super().forward
+        return torch.vmap(lambda row: run(row[None])[0])(x)
+
+
+def test_a_cell_inside_vmap_is_refused_and_says_so() -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"inside torch\.vmap\n    .* one batch"):
+        record(Mapped(), torch.randn(2, 6, INPUT))
+
+
 def test_a_refused_cell_beside_an_opened_layer_is_said() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
