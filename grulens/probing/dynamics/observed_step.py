@@ -313,7 +313,7 @@ def _step(
     before, after = (torch.cat([one[row, at] for one in signals]).double() for at in (t - 1, t))
     why: list[str] = []
     try:
-        exact = copy.deepcopy(model).double().requires_grad_(False)
+        exact = copy.deepcopy(model, _numbers_held(model)).double().requires_grad_(False)
     except Exception as error:  # whatever the user's own code says of a copy
         raise RecordingError(
             f"a step of layer {layer.name!r} runs in a copy of the model in float64, and it cannot "
@@ -357,6 +357,21 @@ def _step(
 def _has_batch(layer: ObservedLayer) -> bool:
     """Whether its states have an axis of rows."""
     return layer.segments[0].read[layer.cell.carried][0].dim() > 1
+
+
+def _numbers_held(model: nn.Module) -> dict[int, Any]:
+    """What a copy of a model holds for states with a graph, of which torch makes no copies."""
+    todo: list[Any] = [value for module in model.modules() for value in vars(module).values()]
+    copies: dict[int, Any] = {}
+    seen = set[int]()
+    while todo:
+        one = todo.pop()
+        if isinstance(one, Tensor) and not one.is_leaf:
+            copies[id(one)] = one.detach().clone()
+        elif isinstance(one, tuple | list | dict) and id(one) not in seen:
+            seen.add(id(one))
+            todo += one.values() if isinstance(one, dict) else one
+    return copies
 
 
 def _failed(error: Exception, rows: int, count: int) -> str:

@@ -59,6 +59,26 @@ def test_fixed_points_are_those_of_the_same_gru() -> None:
     assert torch.allclose((grows @ other.T).abs().amax(1), torch.ones(1).double(), atol=1e-6)
 
 
+class Holding(loops.Lines):
+    """Holds its last states, with the graph of the run that made them."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        new = super().step(x, h)
+        self.held = {"h": (new, h)}
+        return new
+
+
+def test_a_state_that_the_model_holds_with_its_graph_is_copied_as_numbers() -> None:
+    torch.manual_seed(0)
+    model, x = Holding(), inputs()
+    starts = torch.rand(3, UNITS)
+    wanted = find_fixed_points(observed_step(model, x), starts=starts, progress=False)
+    model(x)
+    assert model.held["h"][0].grad_fn is not None
+    found = find_fixed_points(observed_step(model, x), starts=starts, progress=False)
+    assert torch.equal(found.states, wanted.states)
+
+
 class Branching(loops.Lines):
     """Goes another way where its state is large."""
 
