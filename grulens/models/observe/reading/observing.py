@@ -374,7 +374,8 @@ def _check_begins(
         raise RecordingError(
             f"layer {form.name!r} does not begin step {step} with the state after step "
             f"{step - 1}, nor with a first one: its code takes another way between them, which is "
-            f"no part of {form.equation}"
+            f"no part of {form.equation}. Record the part of the run that takes one way; or all "
+            "but observed cells, with observe=False"
         )
 
 

@@ -223,6 +223,29 @@ def test_advice_and_the_lines_that_register_a_class_both_stand_in_the_message() 
     assert text.count("If it is one, say so:\n    from grulens import Cell\n") == 1
 
 
+def test_a_state_that_jumps_between_its_steps_says_how_the_rest_is_recorded() -> None:
+    class Jumping(nn.Module):
+        """A GRU-ODE: its state flows for some steps, and a cell of torch makes it jump."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.flow, self.jump = Plain(), nn.GRUCell(INPUT, UNITS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = zeros(x)
+            for now in x.unbind(1):
+                for _ in range(6):
+                    h = h + 0.1 * (self.flow.step(now, h) - h)
+                h = self.jump(now, h)
+            return h
+
+    torch.manual_seed(0)
+    model, x = Jumping(), torch.randn(2, 3, INPUT)
+    with pytest.raises(RecordingError, match=r"takes another way .* with observe=False"):
+        record(model, x)
+    assert list(record(model, x, observe=False)) == ["jump"]
+
+
 class Mapped(Plain):
     """Its rows run one by one, as torch.vmap takes them."""
 
