@@ -319,7 +319,14 @@ _VIEWS = {"view", "reshape", "squeeze", "unsqueeze", "flatten", "unflatten", "ge
 _CUTS = {"chunk", "split", "unbind", "tensor_split", "split_with_sizes", "getitem"}
 
 
+FAKES = {
+    "fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine",
+    "fake_quantize_learnable_per_tensor_affine", "fake_quantize_learnable_per_channel_affine",
+    "fused_moving_avg_obs_fake_quant",
+}  # fmt: skip
+"""Functions that round a value to what an integer can say of it, by a scale and a zero point."""
 BENDS = {
+    *FAKES,
     "tanh", "relu", "sigmoid", "clamp", "clip", "hardtanh", "hardsigmoid", "softsign", "elu",
     "gelu", "silu", "leaky_relu", "selu", "celu", "relu6", "softplus", "layer_norm", "group_norm",
     "rms_norm", "batch_norm", "instance_norm", "normalize", "dropout", "softmax", "exp", "sqrt",
@@ -334,12 +341,12 @@ def bends(node: Node) -> bool:
     """Whether a call bends one value; bounds or a power that are tensors make it one of several."""
     if node.function not in BENDS:
         return False
-    return node.function in _NORMS or len(node.values) == 1
+    return node.function in _NORMS | FAKES or len(node.values) == 1
 
 
 _PURE = (
     set(_RULES) | _COPIES | _VIEWS | _CUTS | BENDS | {"transpose", "permute", "t", "cat", "stack"}
-) - {"dropout", "batch_norm"}
+) - {"dropout", "batch_norm", "fused_moving_avg_obs_fake_quant"}
 """Functions that make the same of the same, and nothing else."""
 
 RANGES = {

@@ -15,7 +15,7 @@ import torch
 
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
-from grulens.models.observe.finding.algebra import RANGES, bends, fits, made_of, same_numbers
+from grulens.models.observe.finding.algebra import FAKES, RANGES, bends, fits, made_of, same_numbers
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
 from grulens.models.observe.finding.mixes import STATE, Mix, Step
 from grulens.models.observe.form import Observed, ObservedForm, Spot
@@ -390,13 +390,13 @@ def _observed(name: str, words: str, role: Role, spot: Spot, value: Value) -> Ob
 
 
 def bend_of(value: Value) -> str:
-    """The function that bent a value, also where it was bent before it was cut out of a larger."""
+    """The function that bent a value, also where it was cut out of a larger or rounded since."""
     seen = 0
     while value.node is not None and seen < 12:
         node = value.node
-        if bends(node):
+        if bends(node) and node.function not in FAKES:
             return node.function
-        inner = same_numbers(value)
+        inner = next(iter(node.values)) if node.function in FAKES else same_numbers(value)
         if inner is value:
             if node.function not in ("chunk", "split", "unbind", "getitem", "tensor_split",
                                      "split_with_sizes", "select", "narrow", "transpose",

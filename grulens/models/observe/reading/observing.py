@@ -247,8 +247,8 @@ class Observing:
             if change.before_activation and change.signal not in reached:
                 raise SignalError(
                     f"a shift acts before an activation, and {change.signal!r} of layer "
-                    f"{form.name!r} is cut out of a larger result behind its own: use clamp or "
-                    "scale, or shift another signal"
+                    f"{form.name!r} is cut out of a larger result, or rounded, behind its own: use "
+                    "clamp or scale, or shift another signal"
                 )
         return Program(changes, steps, like.detach())
 
