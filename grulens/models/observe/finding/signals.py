@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -17,7 +18,8 @@ from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
 from grulens.models.observe.finding.algebra import FAKES, RANGES, bends, fits, made_of, same_numbers
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
-from grulens.models.observe.finding.mixes import STATE, Mix, Step
+from grulens.models.observe.finding.first_step import made_in_the_loop
+from grulens.models.observe.finding.mixes import STATE, Mix, NoFormError, Step
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
@@ -44,6 +46,7 @@ class Signals(Mix):
         """
         form = self.gated = self.form()
         step = self.steps[-1]
+        self._check_first_step()
         output = self._output(form)
         if output is not None and output[2] is None and form.candidate is not None:
             output = None  # what a GRU's state is read through makes no cell state of it
@@ -75,6 +78,23 @@ class Signals(Mix):
         signals.append(Observed("h", "state", "state", place))
         by = Polynomial.number(1) if gate is None else Polynomial.of(gate.name)
         return replace(made, signals=tuple(signals), output=by * value, output_bend=bend)
+
+    def _check_first_step(self) -> None:
+        """Raise if the loop makes its first state by another line."""
+        spot = self.spots[STATE]
+        nodes = self.series[spot.site]
+        node = nodes[min(spot.ordinal, len(nodes) - 1)]
+        read: Any = node.results[spot.part : spot.part + 1]
+        if spot.given:
+            read = [node.argument(spot.part, spot.keyword)]
+        first = next((same_numbers(one).node for one in read if isinstance(one, Value)), None)
+        if first is not None and made_in_the_loop(self.site, first, self.series):
+            raise NoFormError(
+                f"its steps are not all made in one way: the first is made in {first.site!r}, and "
+                "would be missing",
+                advice="Make every step in one way, with torch.where(first, one, other), or the "
+                "first state before the loop",
+            )
 
     def _inside(self, last: Node, step: Step) -> Iterator[Node]:
         """The calls of a step out of which one is made, but for those that make other states."""
