@@ -22,7 +22,7 @@ from grulens.cells.kinds.gru import Cell
 from grulens.cells.memory.flow import gains, product
 from grulens.errors import CellError, PositionError, RecordingError, SignalError, shown
 from grulens.job import Job, tell
-from grulens.models.observe.reading.slope import slopes
+from grulens.models.observe.reading.slope import check_apart, slopes
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
@@ -322,6 +322,7 @@ def _check_size(layer: LayerRecording, rows: Tensor) -> None:
 
 def _observed(layer: Any, rows: Tensor) -> Iterator[RowTrajectory]:
     # a segment ends where its states do not go on
+    check_apart(layer.segments, layer.name)
     for segment, begin in zip(layer.segments, layer.calls, strict=True):
         every = slopes(segment, layer.name).cpu()
         at = list(range(begin, begin + segment.steps))

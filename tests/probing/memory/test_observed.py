@@ -292,3 +292,28 @@ def test_gradient_flow_that_cannot_be_right_is_refused() -> None:
         gradient_flow(record(Detached(), x, grad=True))
     with pytest.raises(RecordingError, match="in another way than from step to step"):
         gradient_flow(record(Older(), x, grad=True))
+
+
+class Rounds(loops.Lines):
+    """For each input some steps that begin anew, given what came of those for the one before."""
+
+    def __init__(self, linked: bool) -> None:
+        super().__init__()
+        self.linked = linked
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.new_zeros(len(x), 1)
+        for now in x.unbind(1):
+            h = x.new_zeros(len(x), UNITS)
+            for _ in range(3):
+                h = self.step(now + mean if self.linked else now, h)
+            mean = h.mean(1, keepdim=True)
+        return mean
+
+
+def test_gradient_flow_is_refused_where_states_reach_those_of_steps_that_begin_anew() -> None:
+    torch.manual_seed(0)
+    apart = gradient_flow(record(Rounds(False), inputs(3), grad=True))
+    assert bool((apart.at(8)[0][:, :6] == 0).all() and (apart.at(8)[0][:, 6:] > 0).all())
+    with pytest.raises(RecordingError, match="in another way than from step to step"):
+        gradient_flow(record(Rounds(True), inputs(3), grad=True))

@@ -225,11 +225,30 @@ def _check_products(segment: ObservedSegment, found: Tensor, name: str) -> None:
             other = one[0].double()
             least = segment.spacing**0.5 * float(other.abs().max()) + 64 * eps
             if float((mine - other).abs().max()) > least:
-                raise RecordingError(
-                    f"the states of layer {name!r} reach later ones in another way than from step "
-                    "to step (by another layer, or by what the model reads of older states), so "
-                    "products of its Jacobians are not what they do"
-                )
+                raise _another_way(name)
+
+
+def check_apart(segments: Sequence[ObservedSegment], name: str) -> None:
+    """Raise where a state reaches one behind a step that began anew: no product goes there."""
+    generator = torch.Generator().manual_seed(0)
+    earlier: list[Tensor] = []
+    for segment in segments:
+        own = [one for step in range(segment.steps) for one in _states(segment, step)]
+        own = [one for one in own if one.requires_grad]
+        ways = [torch.randn(one.shape, generator=generator).to(one) for one in own]
+        if own and earlier:
+            found = torch.autograd.grad(own, earlier, ways, retain_graph=True, allow_unused=True)
+            if any(one is not None and bool(one.any()) for one in found):
+                raise _another_way(name)
+        earlier += own
+
+
+def _another_way(name: str) -> RecordingError:
+    return RecordingError(
+        f"the states of layer {name!r} reach later ones in another way than from step to step (by "
+        "another layer, or by what the model reads of older states), so products of its Jacobians "
+        "are not what they do"
+    )
 
 
 def _with_h(held: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
