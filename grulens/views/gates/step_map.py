@@ -163,7 +163,8 @@ def _line(
         HoverTool(
             renderers=[line],
             mode="vline",
-            tooltips=[*fields, ("step", "@step"), (measure, "@value{0.0000}")],
+            tooltips=[*fields, ("step", "@step"), (measure, "@value{%.4g}")],
+            formatters={"@value": "printf"},
         )
     )
     return root

@@ -200,7 +200,8 @@ class OutputChart:
             HoverTool(
                 renderers=[bars],
                 mode="vline",
-                tooltips=[("step", "@step"), ("moved by", "@divergence{0.0000}")],
+                tooltips=[("step", "@step"), ("moved by", "@divergence{%.4g}")],
+                formatters={"@divergence": "printf"},
             )
         )
         return root

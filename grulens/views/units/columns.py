@@ -23,34 +23,40 @@ from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, COLORS
 
+#: The format of numbers of any size: see `_NUMBER`.
+ANY: Final = "any"
+#: Numbers from here on would not fit between the lines of a column, and be read without their end.
+LARGE: Final = 1e5
+
 
 class Column(NamedTuple):
-    """How a column of numbers is shown: its title, what it says, numbro format, width in pixels."""
+    """How a column of numbers is shown: its title, what it says, format, width in pixels.
+
+    The format is one of numbro's, or ANY.
+    """
 
     title: str
     meaning: str
     format: str = "0.00"
-    width: int = 66
+    width: int = 58
 
 
 #: The columns that every kind of cell has; those of its gates: `about`.
 COLUMNS: Final = {
-    "unit": Column("unit", "coordinate of the hidden state", "0", 50),
-    "place": Column("place", "where the unit stands in a state of several axes", width=140),
+    "unit": Column("unit", "coordinate of the hidden state", "0", 44),
+    "place": Column("place", "where the unit stands in a state of several axes", width=128),
     "mean_h": Column("mean h", "mean of the state over valid steps"),
     "spread_h": Column("sd h", "standard deviation of the state over valid steps"),
     "last_h": Column(
         "last h", "state at the step read last: a row's end; its beginning in a reverse layer"
     ),
     "effect": Column(
-        "effect", "how far the output moves, mean a step, when the unit is switched off", "0.000"
+        "effect", "how far the output moves, mean a step, when the unit is switched off", ANY
     ),
     "direct": Column(
-        "direct", "the same if only what leaves the layer is switched off, not its memory", "0.000"
+        "direct", "the same if only what leaves the layer is switched off, not its memory", ANY
     ),
-    "recurrent": Column(
-        "recurrent", "effect less direct: what came through the memory", "0.000", 74
-    ),
+    "recurrent": Column("recurrent", "effect less direct: what came through the memory", ANY, 68),
 }
 
 
@@ -70,7 +76,7 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
     if name == "half_life":
         keep = next((s.name for s in signals if s.is_gate and s.role == "keep"), "")
         meaning = f"steps until half of a memory is gone{f', from {keep}' if keep else ''}"
-        return Column("half-life", meaning, "0.0", 74)
+        return Column("half-life", meaning, "0.0", 62)
     known = {signal.name: signal for signal in signals}
     first, _, last = name.partition("_")
     if first == "mean" and last in known:
@@ -78,8 +84,8 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
     if first in known and last in ENDS:
         bound, words = ENDS[last]
         meaning = f"share of steps with the {known[first].words} {words}"
-        return Column(f"{first} {bound}", meaning, "0%")
-    return Column(name, "", "0.000", 84)
+        return Column(f"{first} {bound}", meaning, "0%", 54)
+    return Column(name, "", ANY, 84)
 
 
 ENDS: Final = {"low": ("< 0.1", "below 0.1"), "high": ("> 0.9", "above 0.9")}
@@ -87,7 +93,15 @@ ENDS: Final = {"low": ("< 0.1", "below 0.1"), "high": ("> 0.9", "above 0.9")}
 BARS: Final = 40
 _LEVELS: Final = 28
 _ZERO: Final = ord("A") + _LEVELS
-_BARS_WIDTH: Final = 225
+_BARS_WIDTH: Final = 150
+
+# Three decimals; what they would show as 0.000 has its power of ten, and 0 is nothing at all. Not
+# Math.abs: the template reads the row's columns by name, and one from data may have that name.
+_NUMBER = f"""<div style="text-align:right"><%=
+  value != value ? "–" : value == 0 ? "0"
+    : value > -0.0005 && value < 0.0005 ? value.toExponential(0)
+    : value > -{LARGE:.0f} && value < {LARGE:.0f} ? value.toFixed(3) : value.toExponential(1)
+%></div>"""
 
 # One letter a bar, A to y, its middle zero; a blank is no step, "!" is NaN.
 _TEMPLATE = f"""<%
@@ -139,6 +153,19 @@ def column_of(values: Any) -> Any:
     return [str(value) for value in array.tolist()]
 
 
+def is_large(values: Any) -> bool:
+    """Whether some of a column's numbers have too many digits for it.
+
+    >>> is_large(np.array([0.5, np.nan])), is_large(np.array([-2e6, np.inf]))
+    (False, True)
+    """
+    if isinstance(values, list):
+        return False
+    return bool(
+        (np.abs(values, where=np.isfinite(values), out=np.zeros(len(values))) >= LARGE).any()
+    )
+
+
 def described(name: str, values: Any, signals: Sequence[Signal] = ()) -> TableColumn:
     """The table column of a name; `signals` as for `about`."""
     if name == "bars":
@@ -156,6 +183,8 @@ def described(name: str, values: Any, signals: Sequence[Signal] = ()) -> TableCo
     formatter: Any
     if isinstance(values, list):
         formatter = StringFormatter()
+    elif shown.format == ANY or is_large(values):
+        formatter = HTMLTemplateFormatter(template=_NUMBER)
     else:
         formatter = NumberFormatter(
             format=shown.format, text_align="right", nan_format="–", null_format="–"

@@ -21,13 +21,17 @@ from jaxtyping import Bool, Float, Int
 
 from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import Listener, Positions, tell
-from grulens.views.units.columns import COLUMNS, bars, column_of, described
+from grulens.views.units.columns import COLUMNS, bars, column_of, described, is_large
 
 _STYLE = """
 .slick-column-name { white-space: nowrap; }
 .slick-header-column:not(:last-child) .slick-column-name { float: right; }
 .slick-header-column .slick-column-name:has(.words) { float: left; }
 .slick-cell { line-height: 21px; }
+/* on some systems a scroll bar shows only while one scrolls: nobody would know of columns beyond */
+.slick-viewport::-webkit-scrollbar { width: 10px; height: 10px; }
+.slick-viewport::-webkit-scrollbar-thumb { background: #8889; border-radius: 5px; }
+.slick-viewport::-webkit-scrollbar-track { background: #8882; }
 """
 
 _POSITIONS: Final = re.compile(r"\s*\d+(\s*[-–]\s*\d+)?(\s*[,\s]\s*\d+(\s*[-–]\s*\d+)?)*\s*")
@@ -51,6 +55,7 @@ class UnitTable:
         self._ranges: dict[str, tuple[float | None, float | None]] = {}
         self._own = False
         self._signals: tuple[Signal, ...] = ()
+        self._large: list[str] = []
         self.units: Positions = ()
         self.source = ColumnDataSource({"unit": np.arange(0)})
         self.filter_model = IndexFilter(indices=None)
@@ -162,7 +167,9 @@ class UnitTable:
 
     def _show(self, data: dict[str, Any]) -> None:
         names = list(data)
-        if names != [column.field for column in self.root.columns]:
+        large = [name for name in names if name != "unit" and is_large(data[name])]
+        if large != self._large or names != [column.field for column in self.root.columns]:
+            self._large = large
             self.root.columns = [described(name, data[name], self._signals) for name in names]
         self.source.data = data
         self._refresh()

@@ -52,6 +52,18 @@ def test_columns_have_titles_and_formats() -> None:
     assert view.root.reorderable is False
 
 
+def test_numbers_that_would_not_fit_or_seem_zero_have_a_format_of_their_own() -> None:
+    view, _ = table()
+    view.put({"effect": np.array([0.0, 4e-5, 0.5, np.nan])})
+    formats = {column.field: column.formatter for column in view.root.columns}
+    assert isinstance(formats["effect"], HTMLTemplateFormatter)
+    assert "toExponential" in formats["effect"].template
+    assert isinstance(formats["mean_z"], NumberFormatter)
+    for far, kind in ((-1e9, HTMLTemplateFormatter), (9.0, NumberFormatter)):
+        view.update({"mean_z": np.array([far, 0.9, np.nan, 0.5])}, units=UNITS, signals=[Z])
+        assert isinstance(view.root.columns[1].formatter, kind)
+
+
 def test_a_column_name_from_data_is_not_html() -> None:
     view = UnitTable()
     view.update({"<img src=x>": np.zeros(1)}, units=np.arange(1))
