@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.models.observed import ObservedLayer
 from grulens.probing.memory.flow import GradientFlow, gradient_flow
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.gain_line import GainLine
@@ -182,9 +183,13 @@ class FlowView(MapView[object]):
         session = self.session
         with session.lock:
             layer, place, chosen = session.now, session.row, self.directions.chosen
-            note = ""
+            given, edits, note = session.given, session.on, ""
             if any(segment.program for segment in layer.segments):
-                layer, note = session.before, EDITED
+                layer, edits, note = session.before, [], EDITED
+        if isinstance(layer, ObservedLayer):
+            # its Jacobians go through its module's own code, by the graph of a run
+            with session.studying():
+                layer = session.runs.with_graph(given, edits)[layer.name]
         toward, name = (None, "") if chosen is None else (chosen[0], f"gain on “{chosen[1]}”")
         flow = followed(gradient_flow(layer, rows=place), place, toward, name, note)
         with self.picture.batch():

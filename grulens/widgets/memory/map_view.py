@@ -15,7 +15,7 @@ import ipywidgets as W
 from bokeh.layouts import column
 from bokeh.model import Model
 
-from grulens.errors import CellError
+from grulens.errors import CellError, RecordingError
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.memory.directions import Directions
@@ -95,10 +95,10 @@ class MapView(ABC, Generic[Request]):
         """Compute what was requested, and draw it unless there is a newer request."""
 
     def _try(self, request: Request) -> None:
-        """Make it; where the kind of cell has no such thing, that stands in its place."""
+        """Make it; where a cell, or a run of it, has no such thing, that stands in its place."""
         try:
             self._make(request)
-        except CellError as error:
+        except (CellError, RecordingError) as error:
             with self.session.lock:
                 self.nothing()
                 self._note_that("")

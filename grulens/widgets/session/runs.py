@@ -53,11 +53,19 @@ class Runs:
 
     def __call__(self, given: Given, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run."""
+        done, self.seconds = self._recorded(given, edits=edits)
+        return done
+
+    def with_graph(self, given: Given, edits: Sequence[Edit] = ()) -> Recording:
+        """The recording of one run with its graph: see `record(grad=True)`."""
+        return self._recorded(given, edits=edits, grad=True)[0]
+
+    def _recorded(self, given: Given, **options: Any) -> tuple[Recording, float]:
+        """The recording of one run, and how long it took."""
         with _AsItWas(self), _SameNumbers(self), self.precision():
             began = time.perf_counter()
-            done = record(self.model, edits=edits, call=self.call, inputs=fresh(given))
-            self.seconds = time.perf_counter() - began
-        return done
+            done = record(self.model, call=self.call, inputs=fresh(given), **options)
+            return done, time.perf_counter() - began
 
     def standing(self) -> Standing:
         """The model as it stands now."""

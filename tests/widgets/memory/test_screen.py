@@ -10,12 +10,13 @@ import torch
 from bokeh.events import Tap
 from torch import Tensor, nn
 
-from grulens import Lens, Session, ablate, clamp, scale
+from grulens import Lens, Session, ablate, clamp, record, scale
 from grulens.memory import GateMemory, attention, gradient_flow, timescales
 from grulens.probing.memory.attention import GateAttention
 from grulens.probing.readout.head import head_of
 from grulens.widgets.memory import attention as memory_attention
 from grulens.widgets.memory import flow as memory_flow
+from tests.widgets.observed_cells import STEPS, NormCell, made
 
 
 @pytest.fixture
@@ -290,6 +291,64 @@ def test_gradients_of_an_edited_layer_are_those_without_edits(session: Session) 
     assert "this is the run without edits" in panel.gradient._note.value
     np.testing.assert_array_equal(panel.gradient._flow.values, before)
     assert panel._errors.value == ""
+    panel.close()
+
+
+def test_the_gradient_of_an_observed_cell_goes_through_its_own_code() -> None:
+    model, x = made("norm")
+    panel = GateMemory(model, x)
+    panel.session.add(ablate("cell", 1))
+    panel.view = "gradient"
+    assert panel.wait(60.0)
+    assert panel._errors.value == ""
+    want = gradient_flow(record(model, x, grad=True), rows=0).map()[0]
+    np.testing.assert_allclose(panel.gradient._flow.values, want.float().numpy(), rtol=1e-5)
+    assert "this is the run without edits" in panel.gradient._note.value
+    assert all(p.grad is None for p in model.parameters())
+    panel.close()
+
+
+class Stack(nn.Module):
+    """Two observed cells, one above the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = NormCell(), NormCell()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = g = x.new_zeros(len(x), 4)
+        for x_t in x.unbind(1):
+            h = self.low(x_t, h)
+            g = self.high(h[:, :3], g)
+        return g
+
+
+def test_the_gradient_of_an_observed_cell_feels_the_edits_of_others() -> None:
+    torch.manual_seed(0)
+    model, edit = Stack(), clamp("low", "n", value=1.0)
+    panel = GateMemory(Session(model, STEPS, layer="high"))
+    panel.session.add(edit)
+    panel.view = "gradient"
+    assert panel.wait(60.0)
+    flows = [
+        gradient_flow(record(model, STEPS, edits=edits, grad=True), "high", rows=0).map()[0]
+        for edits in ([edit], [])
+    ]
+    shown = panel.gradient._flow.values
+    np.testing.assert_allclose(shown, flows[0].float().numpy(), rtol=1e-5)
+    assert not np.allclose(shown, flows[1].float().numpy(), rtol=1e-3)
+    assert panel.gradient._note.value.count("without edits") == 0
+    panel.close()
+
+
+def test_a_run_that_has_no_gradient_says_so_in_the_place_of_the_map() -> None:
+    model, x = made("norm")
+    panel = GateMemory(model.requires_grad_(False), x)
+    panel.view = "gradient"
+    assert panel.wait(60.0)
+    assert panel._errors.value == ""
+    assert "with weights or an input that require gradients" in panel.gradient._status.value
+    assert panel.gradient.picture.layout.display == "none"
     panel.close()
 
 
