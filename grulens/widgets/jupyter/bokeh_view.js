@@ -192,7 +192,7 @@ function nameParts(doc) {
     const role = { Figure: "figure", DataTable: "group" }[model.type];
     const el = role && doc.views_manager?.find_one(model)?.el;
     if (!el) continue;
-    const title = typeof model.title?.text === "string" ? model.title.text : "";
+    const title = typeof model.title?.text === "string" ? model.title.text.trim() : "";
     el.setAttribute("role", role);
     el.setAttribute("aria-label", [model.name, title].filter(Boolean).join(": "));
   }
