@@ -91,9 +91,29 @@ class ConvGRU(nn.Module):
         return out
 
 
+class Masked(nn.Module):
+    """A GRU that leaves its state alone where the last of its inputs says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates, self.new, self.head = nn.Linear(7, 8), nn.Linear(7, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, mask = x.new_zeros(len(x), 4), (x[:, :, 2] < 1).float()
+        for t in range(x.shape[1]):
+            r, z = torch.sigmoid(self.gates(torch.cat([x[:, t], h], 1))).chunk(2, 1)
+            n = torch.tanh(self.new(torch.cat([x[:, t], r * h], 1)))
+            m = mask[:, t, None]
+            h = m * ((1 - z) * n + z * h) + (1 - m) * h
+        out: Tensor = self.head(h)
+        return out
+
+
 STEPS = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
 FRAMES = torch.randn(2, 6, 1, 3, 4, generator=torch.Generator().manual_seed(0))
-MODELS = {"norm": NormGRU, "decay": Decaying, "two": TwoStates, "conv": ConvGRU}
+MODELS = {
+    "norm": NormGRU, "decay": Decaying, "two": TwoStates, "conv": ConvGRU, "masked": Masked,
+}  # fmt: skip
 
 
 def made(name: str) -> tuple[nn.Module, Tensor]:

@@ -30,6 +30,7 @@ OWN = {
     "decay": ("h", "gam", "z", "n"),
     "two": ("h", "f", "i", "g", "o", "c"),
     "conv": ("h", "r", "z", "n"),
+    "masked": ("h", "m", "r", "z", "n"),
 }
 
 

@@ -15,7 +15,7 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
-from grulens.errors import GrulensError, NoAnswerError, ReadoutError
+from grulens.errors import CellError, GrulensError, NoAnswerError, ReadoutError
 from grulens.models.observed import ObservedLayer
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.logit_lens import LogitLens
@@ -204,7 +204,8 @@ class CreditBars(Panel):
                 self._tell(f"No logit lens: {error}." if no_lens else "")
                 if no_lens:
                     return
-                if isinstance(session.now, ObservedLayer) and isinstance(error, GrulensError):
+                observed = isinstance(session.now, ObservedLayer)
+                if isinstance(error, GrulensError if observed else CellError):
                     what = f"credit by {request.method}" if request.view == CREDIT else LENS
                     self._tell(f"No {what}: {error}.")
                     return

@@ -126,20 +126,31 @@ class GateControls:
         return {name: self._all[self.mode.value, name] for name in self.resets}
 
     def _slider(self, mode: str, signal: Signal) -> W.FloatSlider:
-        low, high = SPAN.get(mode) or self._range(signal)
         name, words = signal.name, signal.words
+        does = f"{mode} the {words}: {MODES[mode]}"
+        # no activation keeps it in its bounds: beyond them it is none of what its name says
+        kept = not signal.activated and isfinite(signal.low) and isfinite(signal.high)
+        low, high = SPAN.get(mode) or self._range(signal)
+        if kept and mode == "scale":
+            high = REST[mode]
+        elif mode == "shift" and not signal.activated:
+            does = f"the {words} comes out of no activation: scale or set it" if kept else (
+                f"shift the {words}: add to it"
+            )  # fmt: skip
         slider = W.FloatSlider(
             min=low,
             max=high,
             value=REST[mode],
             step=0.01,
             description=f"{name}  {words}",
-            tooltip=f"{mode} the {words}: {MODES[mode]}",
+            tooltip=does,
+            disabled=kept and mode == "shift",
             readout_format=".2f",
             layout=W.Layout(width=f"min({320 + self._wide}px, calc(100% - 90px))"),
             style={"description_width": f"{self._wide}px", "handle_color": ACCENT[signal]},
         )
         slider.add_class(f"grulens-signal-{name}")
+        slider.add_class(f"grulens-act-{mode}")
         return slider
 
     def _range(self, signal: Signal) -> tuple[float, float]:

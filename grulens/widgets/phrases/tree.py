@@ -30,7 +30,7 @@ from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.unavailable import needs_weights
+from grulens.widgets.session.unavailable import needs_gru
 
 
 class PhraseTree(Panel):
@@ -185,12 +185,12 @@ class PhraseTree(Panel):
             part = f", {tree.note}" if tree.note else ""
             edits = ", of the model without the edits" if self.session.on else ""
             text = f"{len(tree.tokens)} tokens{part}{edits}"
-        elif none := needs_weights(self.session, "phrases"):
+        elif none := needs_gru(self.session, "phrases"):
             text = escape(none)
         elif self.session.unread:
             text = "No phrases: there is no answer that they could be for."
         # what cannot be built is said, and no button of it is left
-        closed = bool(needs_weights(self.session, "phrases"))
+        closed = bool(needs_gru(self.session, "phrases"))
         for part in (self.target, self.against, self.build, *self._choice):
             part.layout.display = "none" if closed else None
         self._built.value = f'<span role="status" class="grulens-quiet">{text}</span>'

@@ -1,7 +1,7 @@
 """Why a screen cannot show something for a layer, in the place where it would stand.
 
-Two things can be missing: a linear readout of the layer (a screen takes no `head=`), and the
-weights of its cell.
+Three things can be missing: a linear readout of the layer (a screen takes no `head=`), the weights
+of its cell, and the equation of a GRU.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from grulens.cells.kinds import GRU
 from grulens.errors import ReadoutError
+from grulens.models.layers import article
 from grulens.models.observed import ObservedLayer
 from grulens.models.restore.mode import in_training
 from grulens.widgets.session.session import Session
@@ -54,4 +56,25 @@ def needs_weights(session: Session, what: str) -> str:
         f"No {what} here: this screen computes them from the weights of a cell, and layer "
         f"{session.layer!r} was observed in its module's own forward "
         f"({session.before.cell.equation})."
+    )
+
+
+def needs_gru(session: Session, what: str) -> str:
+    """Why the layer shown has no such thing; "" if its cell is a GRU's.
+
+    Args:
+        session: the session of the screen.
+        what: what rests on a GRU's own equation: "phrases".
+
+    >>> import torch
+    >>> session = Session(torch.nn.RNN(2, 3, batch_first=True), torch.ones(1, 4, 2))
+    >>> needs_gru(session, "phrases").partition(", and ")[2]
+    "layer 'l0' is an RNN."
+    """
+    why, cell = needs_weights(session, what), session.before.cell
+    if why or isinstance(cell, GRU):
+        return why
+    return (
+        f"No {what} here: this screen takes a run apart by a GRU's own equation, and layer "
+        f"{session.layer!r} is {article(cell.kind)}."
     )

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from grulens import GateSliders, Lens, Session, clamp, scale, shift
 from grulens.adapters import RecurrentCell, SequenceAdapter, Signal, activated, register
 from grulens.cells.kinds.lstm import LSTM
+from grulens.credit import CreditBars
+from grulens.phrases import PhraseTree
 from grulens.views.figure.palette import ACCENT, PALETTE
 from grulens.widgets.dynamics.colors import choices, coloured, unit_of
+from tests.widgets.observed_cells import made
 
 SIGNALS = {"RNN": ("h", "a"), "LSTM": ("h", "i", "f", "g", "o", "c")}
 
@@ -24,6 +27,21 @@ def opened(kind: str) -> Session:
     torch.manual_seed(0)
     module = getattr(nn, kind)(3, 5, batch_first=True)
     return Session(module, torch.randn(1, 6, 3), readout=lambda out: out[0])
+
+
+def test_a_mask_stays_between_its_bounds() -> None:
+    controls = GateSliders(*made("masked")).controls
+    masks = {mode: controls._all[mode, "m"] for mode in ("scale", "set", "shift")}
+    for mode in ("scale", "set"):
+        assert (masks[mode].min, masks[mode].max, masks[mode].disabled) == (0.0, 1.0, False)
+    assert masks["shift"].disabled
+    assert "no activation: scale or set it" in masks["shift"].tooltip
+    gates = {mode: controls._all[mode, "z"] for mode in ("scale", "shift")}
+    assert (gates["scale"].max, gates["shift"].disabled) == (2.0, False)
+    assert "before the activation" in gates["shift"].tooltip
+    plain = GateSliders(opened("RNN")).controls._all["shift", "a"]
+    assert (plain.disabled, plain.max) == (False, 8.0)
+    assert plain.tooltip == "shift the pre-activation: add to it"
 
 
 @pytest.mark.parametrize("kind", SIGNALS)
@@ -201,3 +219,32 @@ def test_a_name_that_means_another_thing_elsewhere_means_its_own_here(tmp_path: 
         lens.close()
     finally:
         register(Gated, None)
+
+
+class Read(nn.Module):
+    """A layer that a Linear reads."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.rnn = getattr(nn, kind)(3, 5, batch_first=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.rnn(x)[0])
+        return out
+
+
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_what_rests_on_a_grus_own_equation_is_refused_where_it_would_stand(kind: str) -> None:
+    session = Session(Read(kind), torch.ones(1, 4, 3))
+    phrases = PhraseTree(session)
+    assert f"layer &#x27;rnn.l0&#x27; is an {kind}." in phrases._built.value
+    assert phrases.build.layout.display == "none"
+    credit = CreditBars(session)
+    for method in ("relevance (LRP)", "contextual decomposition"):
+        credit.method = method
+        assert credit.wait(60.0)
+        assert credit._errors.value == ""
+        assert f"No credit by {method}: " in credit._status.value
+    credit.close()
+    phrases.close()
