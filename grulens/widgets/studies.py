@@ -135,11 +135,16 @@ class Studies(Panel):
         return "" if open_ is None else open_.still()
 
     def settled(self, seconds: float = 30.0) -> str:
-        """The open screen's picture once it has computed; it is waited for so many seconds."""
+        """The open screen's picture once it has computed; it is waited for so many seconds.
+
+        Nothing where a screen has no picture, but its name alone.
+        """
         open_: Any = self.opened.get(self.shown)
-        if open_ is not None:
-            open_.wait(seconds)
-        return self.still()
+        if open_ is None:
+            return ""
+        open_.wait(seconds)
+        picture = self.still()
+        return "" if picture == Panel.still(open_) else picture
 
     @tl.validate("shown")
     def _valid_shown(self, proposal: Any) -> str:

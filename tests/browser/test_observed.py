@@ -101,6 +101,31 @@ def test_its_equation_is_read_and_its_gates_move(
     assert page.locator(".grulens-failed:visible").count() == 0
 
 
+@pytest.mark.parametrize("flavour", ["lab"])
+def test_a_mask_is_dragged_between_its_bounds(open_notebook: Any) -> None:
+    notebook = lens_on(open_notebook, "masked")
+    page = notebook.page
+    page.get_by_role("button", name="set", exact=True).click()
+    handle = page.locator(".grulens-act-set.grulens-signal-m .noUi-handle")
+    handle.wait_for()
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 900, y, steps=8)
+    page.mouse.up()
+    held = "print([(s.edit.kind, s.edit.signal, s.edit.amount) for s in session.slots])"
+    notebook.until(held, "[('clamp', 'm', 0.0)]")
+    notebook.until(MOVED, "True")
+    notebook.until(SAME, "True")
+    says(notebook, "mask (keeps the state at 0) of all units set to 0")
+    page.get_by_role("button", name="undo").click()
+    notebook.until("print(session.edited is session.baseline)", "True")
+    page.get_by_role("button", name="shift", exact=True).click()
+    page.locator(".grulens-act-shift.grulens-signal-m .noUi-target[disabled]").wait_for()
+
+
 def test_a_study_that_it_has_not_says_so_where_it_would_stand(open_notebook: Any) -> None:
     notebook = lens_on(open_notebook, "decay")
     for study, text in (
@@ -132,7 +157,9 @@ def test_its_saved_page_lives_without_a_kernel(browser: Any, tmp_path: Path) -> 
     strip = f"{models}.some(m => m.data?.get?.('name')?.[0] === {called!r} "
     strip += f"|| m.data?.name?.[0] === {called!r})"
     until(page, lambda: page.evaluate(strip), "the name of the unit chosen")
+    page.set_viewport_size({"width": 700, "height": 1400})
     settled(page.locator(".bk-Figure").first)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.screenshot(path=str(Path(__file__).parent / "shots" / "saved-observed.png"))
     assert not errors
     page.close()

@@ -37,6 +37,14 @@ def test_each_opens_on_the_session_and_without_an_error(studies: Studies, name: 
     assert studies.still() == panel.still() != ""
 
 
+def test_a_screen_without_a_picture_leaves_its_name_on_no_page(studies: Studies) -> None:
+    studies.shown = "phrases"
+    assert "PhraseTree" in studies.still()
+    assert studies.settled() == ""
+    studies.shown = "memory"
+    assert studies.settled() == studies.still() != ""
+
+
 def test_one_is_seen_at_a_time_and_the_others_sleep(studies: Studies) -> None:
     session = studies.session
     studies.shown = "motion"

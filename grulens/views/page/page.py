@@ -195,7 +195,11 @@ def page(
         figure.js_on_event(Tap, tap_step)
     head = row(which, run, sizing_mode="stretch_width")
     root = column(
-        Div(text=_head(title, edits, about), disable_math=True),
+        # no wider than the page: what is longer is scrolled to
+        Div(
+            text=_head(title, edits, about), disable_math=True, sizing_mode="stretch_width",
+            styles={"min-width": "0"}, stylesheets=[".bk-clearfix { width: 100%; }"],
+        ),
         head, heat.root, strip.root, *outputs, table.root,
         *([Div(text=study, disable_math=True)] if study else []),
         sizing_mode="stretch_width", styles={"max-width": "1000px", "margin": "0 auto"},
