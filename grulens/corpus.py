@@ -2,8 +2,9 @@
 
 `scan` runs a model over a corpus once and keeps an index, which a `Scan` answers from: `Statistics`
 of each unit with the area under the ROC curve for every label, the windows in which a unit goes
-furthest (`Top`), and where units are on together (`Match`), each place a `Place`; `open_scan` opens
-it again. `automaton` builds an automaton by questions (L*) or from clusters of hidden states, and
+furthest (`Top`), and where units are on together (`Match`), each place a `Place` and what stands
+there a `Context`; a `Replay` is a place that ran again, and `open_scan` opens a scan again.
+`automaton` builds an automaton by questions (L*) or from clusters of hidden states, and
 compares it with the network on words that it was not built from; the result is an `Automaton`, and
 its `.dfa` a `DFA`.
 """
@@ -16,13 +17,15 @@ from grulens.probing.corpus.automata.dfa import DFA
 from grulens.probing.corpus.automata.fidelity import Agreement
 from grulens.probing.corpus.scan.match import Match
 from grulens.probing.corpus.scan.place import Context, Place
-from grulens.probing.corpus.scan.scan import Scan, open_scan, scan
+from grulens.probing.corpus.scan.replay import Replay
+from grulens.probing.corpus.scan.scan import scan
+from grulens.probing.corpus.scan.scanned import Scan, open_scan
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top
 
 __all__ = [  # noqa: RUF022 - as sorted() has it
-    "Agreement", "Automaton", "Context", "DFA", "Match", "Place", "Scan", "Statistics", "Top",
-    "automaton", "open_scan", "scan",
+    "Agreement", "Automaton", "Context", "DFA", "Match", "Place", "Replay", "Scan", "Statistics",
+    "Top", "automaton", "open_scan", "scan",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(__name__, __all__, {})

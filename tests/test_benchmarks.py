@@ -56,6 +56,18 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
             rf"2 clusters +\d+ .* determinism {NUMBER}",
         ],
     ),
+    "corpus": (
+        ["--units", "8", "--tokens", "6000", "--steps", "9000", "--rounds", "1"],
+        [
+            rf"scan, 14 labels and gates +{NUMBER} x",
+            rf"covariance +{NUMBER}",
+            rf"disk {NUMBER} bytes a step",
+            r"memory \d+ MB",
+            rf"top 20, a label +{NUMBER} ms",
+            rf"match 14 of 16, numba +{NUMBER} ms",
+            rf"whole windows +{NUMBER} ms",
+        ],
+    ),
     "observe": (
         [*SMALL, "--size", "1", "4", "16"],
         [rf"the first time +{NUMBER} x", rf"record +{NUMBER} x", rf"edited run +{NUMBER} x"],

@@ -950,6 +950,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Context": a_question,
     "Match": a_question,
     "Place": a_place,
+    "Replay": a_place,
     "Scan": a_question,
     "Statistics": a_question,
     "Top": a_question,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ class ScannedLayer:
         name: its name.
         kind: what its cell is called.
         units: how many units it has.
+        states: the signals that its next step reads, "h" first.
         signals: what was counted of it, its state first.
         pivot: (unit,) what is taken from a state before it is added up.
     """
@@ -44,6 +45,7 @@ class ScannedLayer:
     name: str
     kind: str
     units: int
+    states: tuple[str, ...]
     signals: tuple[ScannedSignal, ...]
     pivot: tuple[float, ...]
 
@@ -59,7 +61,8 @@ class ScannedLayer:
         signals = [one for one in layer.cell.signals if gates and one.is_gate]
         named = tuple(ScannedSignal(s.name, float(s.low), float(s.high)) for s in [state, *signals])
         pivot = tuple(layer.mean().double().tolist())
-        return cls(layer.name, layer.cell.kind, layer.cell.hidden_size, named, pivot)
+        cell = layer.cell
+        return cls(layer.name, cell.kind, cell.hidden_size, tuple(cell.states), named, pivot)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Manifest:
         gates: whether gates are counted.
         steps: the longest row.
         batch: how many rows ran side by side.
+        call: the name of the method that was the run, or None.
         format: the version of the format.
         torch: the version of torch that ran the model.
     """
@@ -87,6 +91,7 @@ class Manifest:
     gates: bool
     steps: int
     batch: int
+    call: str | None
     format: int = FORMAT
     torch: str = torch.__version__
 
@@ -114,7 +119,7 @@ class Manifest:
                 )
             layers = tuple(
                 ScannedLayer(
-                    one["name"], one["kind"], one["units"],
+                    one["name"], one["kind"], one["units"], tuple(one["states"]),
                     tuple(ScannedSignal(**signal) for signal in one["signals"]),
                     tuple(one["pivot"]),
                 )
@@ -134,10 +139,13 @@ class Manifest:
         Raises:
             ScanError: they differ; it says in what.
         """
+        # a pivot is any number near the values: the last bit of a mean is the machine's affair
+        old, new = (replace(m, layers=tuple(replace(one, pivot=()) for one in m.layers))
+                    for m in (self, now))  # fmt: skip
         differ = [
-            f"{one.name} ({_short(getattr(self, one.name))}, now {_short(getattr(now, one.name))})"
+            f"{one.name} ({_short(getattr(old, one.name))}, now {_short(getattr(new, one.name))})"
             for one in fields(self)
-            if getattr(self, one.name) != getattr(now, one.name)
+            if getattr(old, one.name) != getattr(new, one.name)
         ]
         if differ:
             raise ScanError(

@@ -1,8 +1,6 @@
 """Where in a corpus some units are on together, counted in the bits that a scan keeps.
 
-64 steps are one word, so a few operations on words count, at 64 steps at once, how many of the
-units are on: bit planes hold the count in binary. That a count lasts for so many steps is found by
-shifting the words against themselves, twice as far each time.
+Every place is counted, and the best are kept, each with the labels that stand there.
 """
 
 from __future__ import annotations
@@ -13,11 +11,19 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int, Shaped, UInt64
+from jaxtyping import Bool, Float64, UInt64
 from numpy import ndarray
 from torch import Tensor
 
 from grulens.errors import ScanError, shown
+from grulens.probing.corpus.scan.bits import (
+    Words,
+    begun,
+    counting,
+    lasting,
+    positions,
+    spread,
+)
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
@@ -30,8 +36,6 @@ from grulens.tables import html_table
 CONTEXTS: Final = 20
 BESIDE: Final = 8
 LONGEST: Final = 64
-_ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-_Words = Shaped[ndarray, " window"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -128,34 +132,37 @@ def matches(
             upto = f"1 to {most}" if most else "1 on"
             raise ScanError(f"{name} must be a whole number from {upto}, got {shown(value)}")
 
+    count = counting(sum(part.windows for part in parts))
     found: list[tuple[int, int, int]] = []  # units on (negative), part, step
     several = steps = 0
     held = np.zeros(len(manifest.labels), np.int64)
-    total = held.copy()
-    masks: list[_Words] = []
+    masks: dict[int, Words] = {}
     for at, part in enumerate(parts):
-        index = part.index(layer, "on")
         follows = _follows(part)
-        planes = _planes([np.asarray(index[unit]) for unit in chosen])
-        mask = _reaching(planes, least)
-        begun = _lasting(mask, length, follows)
-        starts = begun & ~_later(mask, follows)
-        masks.append(mask)
-        places = _positions(starts)
+        mask, *more = count(part.index(layer, "on"), chosen, least)
+        lasts = lasting(mask, length, follows)
+        if not lasts.any():
+            continue
+        # where a run that lasts begins, so many steps of it are set
+        places = positions(lasts & begun(mask, follows))
         several += len(places)
         together = np.full(len(places), least)
-        for more in range(least + 1, len(chosen) + 1):
-            inside = _positions(_lasting(_reaching(planes, more), length, follows))
+        for level, several_on in enumerate(more, least + 1):
+            inside = positions(lasting(several_on, length, follows))
             # a place with more units on lies in the last place that began before it
-            together[np.unique(np.searchsorted(places, inside, side="right") - 1)] = more
+            together[np.unique(np.searchsorted(places, inside, side="right") - 1)] = level
         best = np.lexsort((places, -together))[:limit]
         found += [(-int(together[i]), at, int(places[i])) for i in best]
         found = sorted(found)[:limit]
-        covered = _spread(begun, length, follows)
+        masks[at] = mask
+        covered = spread(lasts, length, follows)
         steps += int(np.bitwise_count(covered).sum())
         if part.labels is not None:
-            held += np.bitwise_count(part.labels & covered).sum(1, dtype=np.int64)
-            total += np.bitwise_count(part.labels).sum(1, dtype=np.int64)
+            there = np.flatnonzero(covered)
+            held += np.bitwise_count(part.labels[:, there] & covered[there]).sum(1, dtype=np.int64)
+    total = np.zeros_like(held)
+    for part in parts:
+        total += part.positives
     corpus = sum(int(part.rows[:, 2].sum()) for part in parts)
     return Match(
         scanned.name, tuple(int(unit) for unit in chosen), length, least, several, steps, corpus,
@@ -183,77 +190,11 @@ def _listed(units: Any) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def _planes(bits: Sequence[_Words]) -> list[_Words]:
-    """How many of these are set at each step, in binary: the lowest plane first."""
-    planes = [np.zeros_like(bits[0])]
-    for word in bits:
-        carry = word
-        for place, plane in enumerate(planes):
-            planes[place], carry = plane ^ carry, plane & carry
-        if len(planes) < (len(bits)).bit_length() and carry.any():
-            planes.append(carry)
-    return planes
-
-
-def _reaching(planes: Sequence[_Words], least: int) -> _Words:
-    """At which steps a count is `least` or more."""
-    if least >= 1 << len(planes):
-        return np.zeros_like(planes[0])
-    more, equal = np.zeros_like(planes[0]), np.full_like(planes[0], _ALL)
-    for place in reversed(range(len(planes))):
-        if least >> place & 1:
-            equal &= planes[place]
-        else:
-            more |= equal & planes[place]
-            equal &= ~planes[place]
-    reached: ndarray = more | equal
-    return reached
-
-
 def _follows(part: Part) -> Bool[ndarray, " window"]:
     """Whether a window goes on from the one before it, in the same row."""
     found = np.ones(part.windows, bool)
     found[part.rows[:, 3]] = False
     return found
-
-
-def _lasting(mask: _Words, length: int, follows: Bool[ndarray, " window"]) -> _Words:
-    """The steps from which on a mask is set for `length` steps of one row."""
-    found, so_far = mask.copy(), 1
-    while so_far < length:
-        shift = min(so_far, length - so_far)
-        after = np.zeros_like(found)
-        after[:-1] = np.where(follows[1:], found[1:], 0)
-        found &= (found >> np.uint64(shift)) | (after << np.uint64(WINDOW - shift))
-        so_far += shift
-    return found
-
-
-def _later(mask: _Words, follows: Bool[ndarray, " window"], shift: int = 1) -> _Words:
-    """A mask moved on by some steps, fewer than 64, within its rows."""
-    before = np.zeros_like(mask)
-    before[1:] = np.where(follows[1:], mask[:-1], 0)
-    return (mask << np.uint64(shift)) | (before >> np.uint64(WINDOW - shift))
-
-
-def _spread(mask: _Words, length: int, follows: Bool[ndarray, " window"]) -> _Words:
-    """Each step that is set, and those after it: `length` in all."""
-    found, so_far = mask.copy(), 1
-    while so_far < length:
-        shift = min(so_far, length - so_far)
-        found |= _later(found, follows, shift)
-        so_far += shift
-    return found
-
-
-def _positions(mask: _Words) -> Int[ndarray, " place"]:
-    """The steps that are set, counted over all windows."""
-    words = np.flatnonzero(mask)
-    bits = np.unpackbits(
-        mask[words].astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little"
-    )
-    word, bit = np.nonzero(bits)
-    return words[word] * WINDOW + bit
 
 
 def _place(part: Part, mask: UInt64[ndarray, " window"], step: int) -> Place:

@@ -9,6 +9,7 @@
       0/on.npy        (unit, window): a bit a step, whether the unit of layer 0 is on
       0/low.npy       (unit, window): its least value in the window
       0/high.npy      (unit, window): its largest
+      0/anchors.npy   (anchor, state): the states after every 256th step of a row that goes on
       0-h             statistics of a signal of layer 0
 
 A window is 64 steps that follow one another in one row; a row's last one may hold fewer.
@@ -17,15 +18,12 @@ A window is 64 steps that follow one another in one row; a row's last one may ho
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt64
@@ -38,6 +36,8 @@ from grulens.probing.corpus.scan.statistics import Statistics
 #: The version of the format; a part of another one is refused.
 FORMAT: Final = 1
 WINDOW: Final = 64
+#: After so many steps of a row the states are kept.
+ANCHOR: Final = 256
 
 
 def packed(on: Bool[ndarray, "row step unit"]) -> UInt64[ndarray, "unit row window"]:
@@ -64,6 +64,16 @@ def unpacked(words: Shaped[ndarray, " window"]) -> Bool[ndarray, " step"]:
     return found.astype(bool)
 
 
+def anchors_of(steps: Int[ndarray, " row"]) -> Int[ndarray, " row"]:
+    """How many states are kept of rows of so many steps.
+
+    >>> anchors_of(np.array([0, 256, 257, 600]))
+    array([0, 0, 1, 2])
+    """
+    many: ndarray = np.maximum(steps - 1, 0) // ANCHOR
+    return many
+
+
 def extremes(
     values: Float[ndarray, "row step unit"], mask: Bool[ndarray, "row step"]
 ) -> tuple[Float[ndarray, "unit row window"], Float[ndarray, "unit row window"]]:
@@ -84,143 +94,6 @@ def extremes(
         found = pick.reduce(whole.reshape(rows, windows, WINDOW, units), axis=2)
         ends.append(np.ascontiguousarray(found.transpose(2, 0, 1)))
     return ends[0], ends[1]
-
-
-class Writer:
-    """Collects the runs of one part, and writes them as a folder: whole or not at all.
-
-    Args:
-        layers: how many layers are scanned.
-    """
-
-    def __init__(self, layers: int) -> None:
-        self._rows: list[Int[ndarray, "row 4"]] = []
-        self._windows = 0
-        self._ids: list[Integer[ndarray, "window 64"]] = []
-        self._labels: list[UInt64[ndarray, "label window"]] = []
-        self.names: dict[int, str] = {}
-        self._index: list[dict[str, list[ndarray]]] = [
-            {"on": [], "low": [], "high": []} for _ in range(layers)
-        ]
-        self.statistics: dict[tuple[int, str], Statistics] = {}
-
-    def rows(
-        self,
-        documents: Sequence[int],
-        starts: Sequence[int],
-        lengths: Sequence[int],
-        steps: int,
-        ids: Integer[ndarray, "row step"] | None,
-        labels: Sequence[Bool[ndarray, "row step"]],
-    ) -> None:
-        """Add the rows of one run.
-
-        Args:
-            documents: which input of the part each row is from.
-            starts: at which step of it.
-            lengths: how many steps each row has.
-            steps: how many steps the run has, its longest row's at least.
-            ids: (row, step) or None.
-            labels: (row, step), a bool a step; False where there is no step.
-        """
-        windows = -(-steps // WINDOW)
-        count = len(documents)
-        first = self._windows + np.arange(count) * windows
-        self._rows.append(np.stack([documents, starts, lengths, first], 1).astype(np.int64))
-        self._windows += count * windows
-        if ids is not None:
-            whole = np.zeros((count, windows * WINDOW), _smallest(ids))
-            whole[:, :steps] = ids
-            self._ids.append(whole.reshape(-1, WINDOW))
-        if labels:
-            words = packed(np.stack(labels, -1))
-            self._labels.append(words.reshape(len(labels), -1))
-
-    def layer(
-        self,
-        number: int,
-        values: Float[ndarray, "row step unit"],
-        mask: Bool[ndarray, "row step"],
-        on: Bool[ndarray, "row step unit"],
-    ) -> None:
-        """Add what one layer did in the run whose rows were added last."""
-        low, high = extremes(values, mask)
-        kept = self._index[number]
-        for name, found in (("on", packed(on)), ("low", low), ("high", high)):
-            kept[name].append(found.reshape(len(found), -1))
-
-    def count(self, number: int, statistics: Statistics) -> None:
-        """Add what one signal of a layer did."""
-        key = number, statistics.signal
-        known = self.statistics.get(key)
-        self.statistics[key] = statistics if known is None else known + statistics
-
-    def unnamed(self) -> Integer[ndarray, " id"]:
-        """The ids that have no name by now."""
-        none = np.zeros(0, np.int64)
-        found = np.unique(np.concatenate([none, *(np.unique(ids) for ids in self._ids)]))
-        return found[~np.isin(found, list(self.names))]
-
-    def write(self, place: Path) -> None:
-        """Write the part, unless it is there by now.
-
-        Raises:
-            ScanError: the disk is full, or cannot be written to; nothing of the part is left.
-        """
-        making = place.with_name(f".{place.name}-{os.getpid()}-{uuid4().hex[:8]}")
-        try:
-            making.mkdir(parents=True)
-            self._write(making)
-            making.rename(place)
-        except OSError as error:
-            if not place.is_dir():  # another worker may have written the same part meanwhile
-                raise ScanError(
-                    f"part {place.name} cannot be written to {place.parent}: "
-                    f"{error.strerror or error}; the parts that are there stay as they are: make "
-                    "room, and scan again"
-                ) from error
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-
-    def _in_order(self) -> tuple[Int[ndarray, "row 4"], Int[ndarray, " window"]]:
-        """The rows in the order of the corpus, not of the runs, and the windows in that order."""
-        rows = np.concatenate([np.zeros((0, 4), np.int64), *self._rows])
-        windows = np.diff(rows[:, 3], append=self._windows)
-        order = np.lexsort((rows[:, 1], rows[:, 0]))
-        rows, windows = rows[order], windows[order]
-        last = windows.cumsum()
-        # where each window was: as far from its row's first as it will be
-        was = np.repeat(rows[:, 3] - (last - windows), windows) + np.arange(self._windows)
-        rows[:, 3] = last - windows
-        return rows, was
-
-    def _write(self, folder: Path) -> None:
-        rows, order = self._in_order()
-        np.save(folder / "rows.npy", rows)
-        if self._ids:
-            kind = np.result_type(*self._ids)
-            ids = np.concatenate(self._ids).astype(kind)[order]
-            np.save(folder / "ids.npy", ids)
-            names = {i: self.names[i] for i in np.unique(ids).tolist() if i in self.names}
-            if names:
-                (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
-        if self._labels:
-            np.save(folder / "labels.npy", np.concatenate(self._labels, 1)[:, order])
-        for number, index in enumerate(self._index):
-            (folder / str(number)).mkdir()
-            for name, blocks in index.items():
-                if blocks:  # a part whose inputs are all empty has none
-                    np.save(
-                        folder / str(number) / f"{name}.npy", np.concatenate(blocks, 1)[:, order]
-                    )
-        for (number, signal), statistics in self.statistics.items():
-            statistics.save(folder / f"{number}-{signal}")
-        sizes = {
-            str(file.relative_to(folder)): file.stat().st_size
-            for file in sorted(folder.rglob("*")) if file.is_file()
-        }  # fmt: skip
-        head = {"format": FORMAT, "windows": self._windows, "sizes": sizes}
-        (folder / "part.json").write_text(json.dumps(head), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -285,6 +158,14 @@ class Part:
         with self._read():
             return {int(i): str(n) for i, n in json.loads(place.read_text("utf-8")).items()}
 
+    @cached_property
+    def positives(self) -> Int[ndarray, " label"]:
+        """At how many steps each label holds."""
+        if self.labels is None:
+            return np.zeros(0, np.int64)
+        many: ndarray = np.bitwise_count(self.labels).sum(1, dtype=np.int64)
+        return many
+
     def labelled(self, label: int) -> Int[ndarray, " window"]:
         """At how many steps of each window a label holds."""
         words = self.labels
@@ -339,6 +220,12 @@ class Part:
         """One array of a layer: "on", "low" or "high"."""
         return self._array(f"{layer}/{name}.npy")
 
+    def anchor(self, layer: int, row: int, number: int) -> Float[ndarray, " state"]:
+        """The states of a layer that were kept of a row, number 1 being the first."""
+        before = int(anchors_of(self.rows[:row, 2]).sum())
+        found: ndarray = self._array(f"{layer}/anchors.npy")[before + number - 1]
+        return found
+
     def statistics(self, layer: int, signal: str) -> Statistics:
         """What one signal of a layer did."""
         with self._read():
@@ -365,9 +252,16 @@ class Part:
         return int(np.searchsorted(self.rows[:, 3], window, side="right")) - 1
 
     def _array(self, name: str) -> ndarray:
-        with self._read():
-            found: ndarray = np.load(self.place / name, mmap_mode="r", allow_pickle=False)
-            return found
+        if name not in self._open:
+            with self._read():
+                mapped = np.load(self.place / name, mmap_mode="r", allow_pickle=False)
+                self._open[name] = np.asarray(mapped)  # a memmap's own slices take long to make
+        return self._open[name]
+
+    @cached_property
+    def _open(self) -> dict[str, ndarray]:
+        """The arrays that were asked for: they stay on disk, and a part never changes."""
+        return {}
 
     @contextmanager
     def _read(self) -> Iterator[None]:
@@ -381,9 +275,3 @@ class Part:
             f"part {self.place.name} of {self.place.parent.parent} is not whole: {why}. Delete "
             f"{self.place} and scan again: the other parts stay"
         )
-
-
-def _smallest(ids: Integer[ndarray, "row step"]) -> Any:
-    """The smallest whole numbers that hold these ids."""
-    low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
-    return np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))

@@ -2,263 +2,36 @@
 
 The states of ten million steps fill a disk; what is asked of them is a few hundred moments. So a
 scan keeps, for each unit, a bit a step (is it on?), its least and largest value in every window of
-64 steps, and statistics that add up. What else is wanted is made again by a run of the row that it
-is in: `Scan.replay`.
+64 steps, statistics that add up, and the states of every 256th step. What else is wanted is made
+again by a run from there: `Scan.replay`.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from operator import add, length_hint
+from operator import length_hint
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from numpy import ndarray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from grulens.arguments import Decode, Encode, Integer, LayerName, LayerNames, MethodName, Number
+from grulens.arguments import Decode, Encode, Integer, LayerNames, MethodName, Number
 from grulens.errors import ScanError, shown
 from grulens.job import Job, tell
 from grulens.models.adapters.closed import look
-from grulens.models.record import record
-from grulens.models.recording import Recording
 from grulens.models.restore.mode import evaluated
 from grulens.probing.coder import Coder
-from grulens.probing.corpus.scan.manifest import NAME, Manifest, weights_of
-from grulens.probing.corpus.scan.match import Match, matches
-from grulens.probing.corpus.scan.part import Part
-from grulens.probing.corpus.scan.place import Place
-from grulens.probing.corpus.scan.scan_part import manifest_of, numbers, scan_part
+from grulens.probing.corpus.scan.manifest import NAME, Manifest
+from grulens.probing.corpus.scan.scan_part import manifest_of, scan_part
+from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of
 from grulens.probing.corpus.scan.sequences import LabelRule, Reader, Run
-from grulens.probing.corpus.scan.statistics import Statistics
-from grulens.probing.corpus.scan.top import Top, top
-from grulens.tables import html_table
+from grulens.probing.corpus.scan.spread import check_client, spread
 
 #: A state above this is on, unless another value is given.
 ON: Final = 0.3
-PARTS: Final = "parts"
-
-
-class Scan:
-    """A scanned corpus on disk.
-
-    Attributes:
-        path: its folder.
-        manifest: what it was made with.
-        parts: its parts, in the order of the corpus, without those that hold no step.
-        model: the model, for `replay`, or None.
-        missing: the parts that cannot be read, or are not there while later ones are, and why; they
-            are left out of all answers.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> model = nn.GRU(3, 4, batch_first=True)
-    >>> with TemporaryDirectory() as folder:
-    ...     done = scan(model, [torch.rand(2, 100, 3) for _ in range(3)], f"{folder}/s.grulens")
-    ...     print(done)
-    ...     print(done.stats().mean.shape, len(done.top(1, k=5).places))
-    Scan(3 parts, 600 steps, l0)
-    torch.Size([4]) 5
-    """
-
-    def __init__(self, path: Path, model: nn.Module | None = None) -> None:
-        self.path, self.model = path, model
-        self.manifest = Manifest.read(path)
-        if model is not None:
-            look(model)
-        if model is not None and weights_of(model) != self.manifest.weights:
-            raise ScanError(
-                f"{path} is a scan of another model than this, or of other weights: a "
-                f"{self.manifest.model}. Open it without a model, or with the one it was made of"
-            )
-        self.parts: tuple[Part, ...] = ()
-        self.missing: dict[int, str] = {}
-        there = [int(one.name) for one in (path / PARTS).glob("[0-9]" * 6)]
-        for number in range(max(there, default=-1) + 1):
-            part = Part(path / PARTS / f"{number:06d}")
-            try:
-                part.check()
-            except ScanError as error:
-                self.missing[part.number] = str(error)
-            else:
-                self.parts += (part,) if part.windows else ()
-        if self.missing:
-            numbers = ", ".join(map(str, self.missing))
-            warnings.warn(
-                f"{len(self.missing)} of {len(self.parts) + len(self.missing)} parts of {path} "
-                f"cannot be read and are left out of every answer ({numbers}): "
-                f"{next(iter(self.missing.values()))}",
-                stacklevel=2,
-            )
-        self._statistics: dict[tuple[int, str], Statistics] = {}
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The names of the scanned layers."""
-        return tuple(layer.name for layer in self.manifest.layers)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the labels."""
-        return self.manifest.labels
-
-    @property
-    def steps(self) -> int:
-        """How many steps were scanned."""
-        return sum(int(part.rows[:, 2].sum()) for part in self.parts)
-
-    def stats(self, layer: LayerName = None, signal: str = "h") -> Statistics:
-        """What one signal of a layer did over the corpus.
-
-        Args:
-            layer: its name; None is the only layer, or the last.
-            signal: "h", or a gate if the scan counted gates.
-
-        Raises:
-            ScanError: it was not scanned.
-        """
-        number = self.manifest.layer(layer)
-        names = [one.name for one in self.manifest.layers[number].signals]
-        if not isinstance(signal, str) or signal not in names:
-            raise ScanError(
-                f"signal {shown(signal)} of layer {self.layers[number]!r} was not counted; what "
-                f"was is {', '.join(names)}. Gates are counted by scan(..., gates=True)"
-            )
-        key = number, signal
-        if key not in self._statistics:
-            self._check_any()
-            each = (part.statistics(number, signal) for part in self.parts)
-            self._statistics[key] = reduce(add, each)
-        return self._statistics[key]
-
-    def top(
-        self,
-        unit: Integer,
-        k: Integer = 20,
-        *,
-        layer: LayerName = None,
-        where: str | None = None,
-        end: str = "high",
-    ) -> Top:
-        """The windows in which a unit goes furthest.
-
-        A window is 64 steps of one row. Of two windows with the same value the one that comes first
-        in the corpus is first; so the answer is the same however the corpus was scanned.
-
-        Args:
-            unit: the unit.
-            k: how many windows.
-            layer: the layer; None is the only one, or the last.
-            where: a label: only the steps where it holds are looked at. Where it holds at some
-                steps of a window, the row is run again, which takes the model.
-            end: "high" or "low".
-
-        Raises:
-            ScanError: no such unit, label, layer or end.
-        """
-        self._check_any()
-        number = self.manifest.layer(layer)
-        label = None if where is None else self._label(where)
-        name, runs = self.layers[number], dict[tuple[int, int], ndarray]()
-
-        def replay(place: Place) -> Float[ndarray, "step unit"]:
-            key = place.part, place.row
-            if key not in runs:
-                runs[key] = numbers(self.replay(place)[name].h)[0]
-            return runs[key]
-
-        return top(self.parts, self.manifest, number, unit, k, label, end, replay)
-
-    def match(
-        self,
-        units: Sequence[int],
-        length: Integer = 5,
-        *,
-        at_least: Integer | None = None,
-        layer: LayerName = None,
-        limit: Integer = 1000,
-    ) -> Match:
-        """Where these units are on together for so many steps.
-
-        Args:
-            units: two or more units, or one.
-            length: for how many steps on end, 1 to 64.
-            at_least: how many of the units must be on at each of these steps; None is all.
-            layer: the layer; None is the only one, or the last.
-            limit: how many places are kept, those with the most units first; all are counted.
-
-        Raises:
-            ScanError: no such unit or layer, or a number that makes no sense.
-        """
-        self._check_any()
-        number = self.manifest.layer(layer)
-        return matches(self.parts, self.manifest, number, units, length, at_least, limit)
-
-    def replay(self, place: Place) -> Recording:
-        """Run the row that a place is in again, from its first step, by itself.
-
-        The states are those of the scan to about 1e-5: torch rounds another way for another number
-        of rows. Steps are counted from the row's first.
-
-        Args:
-            place: one of `top(...).places` or `match(...).places`.
-
-        Raises:
-            ScanError: there is no model, or the corpus was not one of ids.
-        """
-        if self.model is None:
-            raise ScanError(f"a replay runs the model: open_scan({str(self.path)!r}, model)")
-        part = self._part(place)
-        if part.ids is None:
-            raise ScanError(
-                "the inputs of this scan were no ids, and are not kept: record(model, ...) the "
-                f"input {place.document} of part {place.part} itself"
-            )
-        _, _, steps, first = part.rows[place.row].tolist()
-        ids = part.ids[first:].reshape(-1)[:steps]
-        with evaluated(self.model):
-            return record(self.model, torch.from_numpy(ids.astype(np.int64))[None])
-
-    def _part(self, place: Any) -> Part:
-        """The part that a place is in."""
-        if not isinstance(place, Place):
-            raise ScanError(f"a place is one of a top's or a match's places, got {shown(place)}")
-        whole = all(type(value) is int for value in vars(place).values())
-        for part in self.parts if whole else ():
-            there = part.number == place.part and 0 <= place.row < len(part.rows)
-            if there and 0 <= place.start < place.stop <= int(part.rows[place.row, 2]):
-                return part
-        raise ScanError(f"this scan has no such place: {shown(place)}")
-
-    def _label(self, name: Any) -> int:
-        if not isinstance(name, str) or name not in self.labels:
-            known = ", ".join(self.labels) or "none"
-            raise ScanError(f"label {shown(name)} was not scanned; what was is {known}")
-        return self.labels.index(name)
-
-    def _check_any(self) -> None:
-        if not self.parts:
-            raise ScanError(f"{self.path} has no part yet that is whole: scan again")
-
-    def __repr__(self) -> str:
-        parts = f"{len(self.parts)} part{'' if len(self.parts) == 1 else 's'}"
-        return f"Scan({parts}, {self.steps:,} steps, {', '.join(self.layers)})"
-
-    def _repr_html_(self) -> str:
-        head = ("layer", "kind", "unit", "counted", "labels")
-        rows = [
-            (one.name, one.kind, one.units, ", ".join(s.name for s in one.signals),
-             ", ".join(self.labels))
-            for one in self.manifest.layers
-        ]  # fmt: skip
-        return html_table(head, rows, repr(self))
 
 
 def scan(
@@ -276,6 +49,7 @@ def scan(
     call: MethodName = None,
     steps: Integer = 2048,
     batch: Integer = 64,
+    client: Any = None,
     progress: bool = True,
 ) -> Scan:
     """Run a model over a corpus, in eval mode, and keep an index of what its units did.
@@ -289,8 +63,9 @@ def scan(
             gives either or an iterator of inputs. An input is a text, a `Path` of a text file, a
             tensor of ids (step,), what the model itself takes (batch, step, ...), a tuple of
             several arguments, or a mapping; an empty text or tensor of ids holds no step.
-            Each is some hundred thousand steps at best: small ones cost space, large ones memory. A
-            batch of a `DataLoader` that has several columns is a tuple of arguments, too.
+            Each is some hundred thousand steps at best: small ones cost space, large ones memory.
+            A part is known by its place in the sequence. A batch of a `DataLoader` that has several
+            columns is a tuple of arguments, too.
         out: the folder of the scan.
         layers: the names of the layers; None is all.
         labels: by name, a function from an input (its text, its ids (step,), or what it holds at
@@ -306,17 +81,21 @@ def scan(
         steps: texts and ids are cut into rows of so many steps at most; each row begins with the
             state that the model itself begins with.
         batch: how many rows run side by side.
+        client: a `dask.distributed.Client`: its workers scan the parts, and what comes out is the
+            same bit for bit. `out` is a folder that all workers share. None scans here.
         progress: whether to show a progress bar.
 
     Raises:
         ScanError: the folder holds a scan that was made otherwise; an input, a label or a layer
-            does not fit; or the disk is full.
+            does not fit; the disk is full; or the workers of `client` do not stay alive.
 
     Warns:
         StoppedWarning: Ctrl-C came before all parts were done.
     """
-    folder = _folder(out)
+    folder = folder_of(out)
     look(model)
+    if client is not None:
+        check_client(client)
     rules = {} if labels is None else labels
     if not isinstance(rules, Mapping) or not all(
         isinstance(name, str) and callable(rule) for name, rule in rules.items()
@@ -338,14 +117,13 @@ def scan(
         manifest = manifest_of(model, run, reader, layers, gates, on, call)
         _make(folder / PARTS)
         if (folder / NAME).exists():
-            Manifest.read(folder).check(manifest, folder)
+            made = Manifest.read(folder)
+            made.check(manifest, folder)
+            manifest = made
         else:
             manifest.write(folder)
         with job.watched(bar=progress):
-            for number, part in enumerate(chain(begun, every)):
-                place = folder / PARTS / f"{number:06d}"
-                if not place.exists():
-                    scan_part(model, part, place, reader, manifest, call)
+            for _ in _done(client, model, chain(begun, every), folder, reader, manifest):
                 job.advance()
             job.total = job.done  # of an iterator, it is known only now
     if job.note or not job.done:
@@ -353,27 +131,23 @@ def scan(
     return Scan(folder, model)
 
 
-def open_scan(path: str | os.PathLike[str], model: nn.Module | None = None) -> Scan:
-    """Open a scan that is on disk.
-
-    Args:
-        path: its folder.
-        model: the model that was scanned, for `replay`; everything else works without it.
-
-    Raises:
-        ScanError: there is no scan, or it is of another model.
-
-    Warns:
-        UserWarning: a part cannot be read; it is left out.
-    """
-    return Scan(_folder(path), model)
-
-
-def _folder(path: Any) -> Path:
-    """The folder of a scan."""
-    if not isinstance(path, str | os.PathLike) or "\0" in str(path) or not str(path).strip():
-        raise ScanError(f"a scan is a folder, a str or a Path; got {shown(path)}")
-    return Path(path)
+def _done(
+    client: Any,
+    model: nn.Module,
+    parts: Iterable[Any],
+    folder: Path,
+    reader: Reader,
+    manifest: Manifest,
+) -> Iterator[str]:
+    """Scan parts, here or on a cluster; gives the name of each when it is there."""
+    places = ((folder.resolve() / PARTS / f"{i:06d}", part) for i, part in enumerate(parts))
+    if client is not None:
+        yield from spread(client, model, places, reader, manifest, folder)
+        return
+    for place, part in places:
+        if not place.exists():
+            scan_part(model, part, place, reader, manifest)
+        yield place.name
 
 
 def _make(folder: Path) -> None:

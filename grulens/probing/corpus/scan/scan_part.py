@@ -18,9 +18,10 @@ from grulens.errors import NonFiniteWarning, ScanError, shown
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, weights_of
-from grulens.probing.corpus.scan.part import Writer
+from grulens.probing.corpus.scan.part import ANCHOR
 from grulens.probing.corpus.scan.sequences import Reader, Run
 from grulens.probing.corpus.scan.statistics import Statistics
+from grulens.probing.corpus.scan.writer import Writer
 
 
 def scan_part(
@@ -29,7 +30,6 @@ def scan_part(
     place: Path,
     reader: Reader,
     manifest: Manifest,
-    call: str | None = None,
 ) -> None:
     """Scan one part, and write it, unless it is there by now.
 
@@ -39,12 +39,11 @@ def scan_part(
         place: the folder to write.
         reader: how it is read.
         manifest: what the scan is made with.
-        call: the name of the method that is the run.
     """
     writer = Writer(len(manifest.layers))
     names = [layer.name for layer in manifest.layers]
     for given in reader.runs(part):
-        recording = _run(model, given, names, call)
+        recording = _run(model, given, names, manifest.call)
         _one_shape(recording, names)
         mask = recording[names[0]].mask.cpu().numpy()
         run = reader.settled(given, *mask.shape)
@@ -87,10 +86,22 @@ def _add(
         pivot = np.zeros(scanned.units)
         if signal.name == "h":
             above = (values > np.float32(threshold)) & mask[..., None]
-            writer.layer(number, values, mask, above)
+            writer.layer(number, values, mask, above, _states(scanned, layer, values))
             on = above.reshape(-1, scanned.units) if whole else above[mask]
             pivot = np.array(scanned.pivot)
         writer.count(number, Statistics.of(scanned.name, signal, valid, labels, pivot, on))
+
+
+def _states(
+    scanned: ScannedLayer, layer: LayerRecording, values: Float[ndarray, "row step unit"]
+) -> Float[ndarray, "row kept state"]:
+    """All that the next step of a layer reads; nothing where no step is kept."""
+    rows, steps, units = values.shape
+    if steps <= ANCHOR:
+        return np.zeros((rows, 0, units * len(scanned.states)), np.float32)
+    if len(scanned.states) == 1:
+        return values
+    return np.concatenate([numbers(layer.signal(name)) for name in scanned.states], -1)
 
 
 def numbers(signal: Tensor) -> Float[ndarray, "row step unit"]:
@@ -135,5 +146,5 @@ def manifest_of(
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
     return Manifest(
         type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), float(on),
-        gates, reader.steps, reader.batch,
+        gates, reader.steps, reader.batch, call,
     )  # fmt: skip

@@ -91,7 +91,7 @@ def top(
     end: Any,
     replay: Callable[[Place], Float[ndarray, "step unit"]],
 ) -> Top:
-    """See `Scan.top`; `replay` gives the states of the row that a place is in (step, unit)."""
+    """See `Scan.top`; `replay` gives the states of a place (step, unit)."""
     scanned = manifest.layers[layer]
     check_unit(unit, scanned.units, scanned.name)
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
@@ -119,7 +119,7 @@ def top(
             value = far[i]
             if not whole[i]:
                 place = part.place_of(i)
-                states = sign * replay(place)[place.start : place.stop, unit]
+                states = sign * replay(place)[:, unit]
                 value = states[_steps_of(part, label, i)].max()
             best = sorted([*best, _Found(-value, at, i)])[:k]
     contexts = tuple(

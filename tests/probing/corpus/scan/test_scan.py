@@ -23,9 +23,10 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from grulens import record
 from grulens.errors import ScanError, StoppedWarning
 from grulens.probing.corpus.scan import scan as module
-from grulens.probing.corpus.scan.part import Writer
-from grulens.probing.corpus.scan.scan import Scan, open_scan
+from grulens.probing.corpus.scan.place import Place
+from grulens.probing.corpus.scan.scanned import Scan, open_scan
 from grulens.probing.corpus.scan.statistics import Statistics
+from grulens.probing.corpus.scan.writer import Writer
 
 LETTERS = "ab \n.xyz"
 LABELS: dict[str, Callable[[Any], Any]] = {
@@ -259,9 +260,85 @@ def test_units_that_are_never_on_match_nowhere(tmp_path: Path, length: int) -> N
 def test_a_replay_is_the_row_again(case: Any) -> None:
     made, states, _, _ = case
     place = made.top(2, 1).places[0]
-    again = made.replay(place)["rnn.l0"]
+    again = made.replay(place)
     then = states[place.part, place.document, place.offset]
-    assert torch.allclose(again.h, then.h, atol=1e-5)
+    assert torch.allclose(
+        again.recording["rnn.l0"].h[0, again.steps], then.h[0, place.start : place.stop], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_a_replay_begins_at_a_state_that_was_kept(kind: Any, tmp_path: Path) -> None:
+    model, text = Reader(kind, num_layers=2).eval(), "ab .x" * 150
+    made = scan(model, [[text, text[::-1]]], tmp_path / "s", gates=True)
+    whole = [record(model, model.encode(one)) for one in (text, text[::-1])]
+    for row, start, stop, begins, steps in (
+        (0, 260, 300, 255, 65), (1, 512, 513, 511, 65), (1, 200, 320, 0, 320),
+        (0, 749, 750, 511, 239),
+    ):  # fmt: skip
+        place = Place(0, row, row, 0, start, stop)
+        again = made.replay(place)
+        assert (again.start, again.place) == (begins, place)
+        for name, layer in again.recording.items():
+            assert layer.h.shape[1] == steps
+            for one in layer.cell.signals:
+                found = layer.signal(one.name)[0, again.steps]
+                then = whole[row][name].signal(one.name)[0, start:stop]
+                assert torch.allclose(found, then, atol=1e-5), (name, one.name)
+
+
+class Turned(Reader):
+    """Takes ids (step, row), and answers what stands after a step, too."""
+
+    def __init__(self) -> None:
+        super().__init__(bidirectional=True)
+        self.rnn.batch_first = False
+
+
+def test_a_replay_is_of_the_whole_row_where_it_must_be(tmp_path: Path) -> None:
+    ids = torch.randint(len(LETTERS), (700,))
+    both = scan(Reader(bidirectional=True).eval(), [ids], tmp_path / "both")
+    part = scan(Reader(num_layers=2).eval(), [ids], tmp_path / "part", layers=["rnn.l1"])
+    turned = scan(Turned().eval(), [ids[None].repeat(2, 1).T], tmp_path / "turned")
+    for made in (both, part, turned):
+        for start in (600, 300):
+            place = Place(0, 0, 0, 0, start, start + 10)
+            again = made.replay(place)
+            assert again.start == 0
+            given = ids[:, None] if made is turned else ids[None]
+            whole = record(made.model, given)
+            for name in made.layers:
+                assert torch.allclose(again.recording[name].h, whole[name].h, atol=1e-5)
+
+
+def test_a_replay_of_what_the_model_does_no_more_is_refused(tmp_path: Path) -> None:
+    class Moody(Reader):
+        mood = 0.0
+
+        def forward(self, ids: Tensor) -> Tensor:
+            states: Tensor = self.rnn(self.embedding(ids) + self.mood)[0]
+            return states
+
+    model = Moody().eval()
+    made = scan(model, [torch.randint(len(LETTERS), (700,))], tmp_path / "s")
+    place = Place(0, 0, 0, 0, 300, 310)
+    assert made.replay(place).start == 255
+    model.mood = 0.5
+    with pytest.raises(ScanError, match="does not run as it did in the scan: states of layer"):
+        made.replay(place)
+
+
+def test_the_method_that_was_scanned_is_replayed(tmp_path: Path) -> None:
+    class Other(Reader):
+        def read(self, ids: Tensor) -> Tensor:
+            return self.forward(ids.flip(1))
+
+    model, ids = Other().eval(), torch.randint(len(LETTERS), (90,))
+    made = scan(model, [ids], tmp_path / "s", call="read")
+    again = made.replay(Place(0, 0, 0, 0, 0, 90))
+    assert torch.allclose(again.recording["rnn.l0"].h, record(model, ids.flip(0)[None])["rnn.l0"].h)
+    with pytest.raises(ScanError, match="made otherwise: call"):
+        scan(model, [ids], tmp_path / "s")
 
 
 def same(one: Statistics, other: Statistics) -> bool:
@@ -341,7 +418,7 @@ import torch
 from test_scan import LABELS, Reader, scan, texts
 torch.manual_seed(0)
 model, parts = Reader().eval(), texts()
-from grulens.probing.corpus.scan import part as module
+from grulens.probing.corpus.scan import writer as module
 write = module.Writer._write
 def half(self, folder):
     write(self, folder)
@@ -362,6 +439,15 @@ def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     assert [one.number for one in open_scan(out).parts] == [0]
     again = scan(model, parts, out, labels=LABELS)
     assert same(again.stats(), scan(model, parts, tmp_path / "t", labels=LABELS).stats())
+
+
+def test_a_scan_goes_on_with_the_pivots_that_it_was_begun_with(tmp_path: Path) -> None:
+    model, parts = Reader().eval(), texts()
+    whole = scan(model, parts, tmp_path / "whole")
+    scan(model, parts[:1], tmp_path / "s")
+    later = scan(model, [*parts[1:2], *parts[1:]], tmp_path / "s")  # another first input
+    assert later.stats().pivot.tolist() == whole.stats().pivot.tolist()
+    assert same(later.stats(), whole.stats())
 
 
 def test_a_scan_of_other_weights_or_thresholds_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""Steps as bits, 64 a word, and what a few operations on words say of all of them at once.
+
+How many of some units are on at a step is counted in binary: bit planes, the lowest first, hold the
+counts of 64 steps side by side. That a count lasts for so many steps is found by shifting words
+against themselves, twice as far each time. Words are taken in blocks that stay in the processor's
+cache; `compiled` has the count once more, for numba, where that is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+from numpy import ndarray
+
+from grulens.probing.corpus.scan.part import WINDOW, unpacked
+
+Words = Shaped[ndarray, " window"]
+Levels = Shaped[ndarray, "level window"]
+Count = Callable[[Shaped[ndarray, "unit window"], Sequence[int], int], Levels]
+
+_ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+#: So many words are counted at a time.
+BLOCK: Final = 1 << 12
+#: From so many windows on it pays to have the count compiled.
+PAYS: Final = 1 << 17
+
+
+def counting(windows: int) -> Count:
+    """What counts quickest over so many windows: `levels`, or the same compiled by numba."""
+    if windows < PAYS or find_spec("numba") is None:
+        return levels
+    from grulens.probing.corpus.scan.compiled import levels as compiled  # noqa: PLC0415
+
+    return compiled
+
+
+def levels(index: Shaped[ndarray, "unit window"], units: Sequence[int], least: int) -> Levels:
+    """At which steps `least` of these units are on, one more, and so on up to all (level, window).
+
+    Args:
+        index: a bit a step, whether the unit is on.
+        units: which units.
+        least: how many at least, 1 or more.
+
+    >>> levels(np.array([[0b111], [0b110], [0b100]], np.uint64), [0, 1, 2], 2)
+    array([[6],
+           [4]], dtype=uint64)
+    """
+    windows = index.shape[1]
+    found = np.empty((len(units) + 1 - least, windows), np.uint64)
+    for start in range(0, windows, BLOCK):
+        part = slice(start, start + BLOCK)
+        planes: list[Words] = []
+        for number, unit in enumerate(units, 1):
+            carry = np.asarray(index[unit, part])
+            for place, plane in enumerate(planes):
+                planes[place], carry = plane ^ carry, plane & carry
+            if len(planes) < number.bit_length():
+                planes.append(carry)
+        for level in range(len(found)):
+            found[level, part] = _reaching(planes, least + level)
+    return found
+
+
+def _reaching(planes: Sequence[Words], least: int) -> Words:
+    """At which steps a count is `least` or more."""
+    more, equal = np.zeros_like(planes[0]), np.full_like(planes[0], _ALL)
+    for place in reversed(range(len(planes))):
+        if least >> place & 1:
+            equal &= planes[place]
+        else:
+            more |= equal & planes[place]
+            equal &= ~planes[place]
+    reached: ndarray = more | equal
+    return reached
+
+
+def lasting(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Words:
+    """The steps from which on a mask is set for `length` steps of one row.
+
+    Args:
+        mask: the steps.
+        length: 1 to 64.
+        follows: whether a window goes on from the one before it, in the same row.
+
+    >>> lasting(np.array([0b1110110], np.uint64), 3, np.array([False]))
+    array([16], dtype=uint64)
+    """
+    found = np.empty_like(mask)
+    for start in range(0, len(mask), BLOCK):
+        stop = min(start + BLOCK, len(mask))
+        low, high = mask[start:stop].copy(), np.zeros(stop - start, np.uint64)
+        there = slice(start + 1, stop + 1)
+        rest = mask[there]
+        high[: len(rest)] = np.where(follows[there], rest, 0)
+        so_far = 1
+        while so_far < length:
+            shift = min(so_far, length - so_far)
+            low &= (low >> np.uint64(shift)) | (high << np.uint64(WINDOW - shift))
+            high &= high >> np.uint64(shift)
+            so_far += shift
+        found[start:stop] = low
+    return found
+
+
+def spread(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Words:
+    """Each step that is set, and those after it in its row: `length` in all.
+
+    Args:
+        mask: the steps.
+        length: 1 to 64.
+        follows: whether a window goes on from the one before it, in the same row.
+
+    >>> spread(np.array([0b10001], np.uint64), 3, np.array([False]))
+    array([119], dtype=uint64)
+    """
+    found = np.empty_like(mask)
+    for start in range(0, len(mask), BLOCK):
+        stop = min(start + BLOCK, len(mask))
+        high, low = mask[start:stop].copy(), np.zeros(stop - start, np.uint64)
+        low[1:] = mask[start : stop - 1]
+        low[0] = mask[start - 1] if start else 0
+        low[~follows[start:stop]] = 0
+        so_far = 1
+        while so_far < length:
+            shift = min(so_far, length - so_far)
+            high |= (high << np.uint64(shift)) | (low >> np.uint64(WINDOW - shift))
+            low |= low << np.uint64(shift)
+            so_far += shift
+        found[start:stop] = high
+    return found
+
+
+def begun(mask: Words, follows: Bool[ndarray, " window"]) -> Words:
+    """The steps that are set and the step before them in their row is not.
+
+    >>> begun(np.array([0b1110110, 1], np.uint64), np.array([False, True]))
+    array([18,  1], dtype=uint64)
+    """
+    carried = np.zeros(len(mask), np.uint64)
+    carried[1:] = mask[:-1] >> np.uint64(WINDOW - 1)
+    carried[~follows] = 0
+    first: ndarray = mask & ~((mask << np.uint64(1)) | carried)
+    return first
+
+
+def positions(mask: Words) -> Int[ndarray, " place"]:
+    """The steps that are set, counted over all windows.
+
+    >>> positions(np.array([0, 5], np.uint64))
+    array([64, 66])
+    """
+    words = np.flatnonzero(mask)
+    bits = unpacked(mask[words]).reshape(-1, WINDOW)
+    word, bit = np.nonzero(bits)
+    return words[word] * WINDOW + bit

@@ -1,0 +1,267 @@
+"""A scanned corpus on disk, and what it answers: statistics, top windows, matches, replays."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any, Final
+
+from jaxtyping import Float
+from numpy import ndarray
+from torch import nn
+
+from grulens.arguments import Integer, LayerName
+from grulens.errors import ScanError, shown
+from grulens.models.adapters.closed import look
+from grulens.probing.corpus.scan.manifest import Manifest, weights_of
+from grulens.probing.corpus.scan.match import Match, matches
+from grulens.probing.corpus.scan.part import WINDOW, Part
+from grulens.probing.corpus.scan.place import Place
+from grulens.probing.corpus.scan.replay import Replay, replay
+from grulens.probing.corpus.scan.scan_part import numbers
+from grulens.probing.corpus.scan.statistics import Statistics
+from grulens.probing.corpus.scan.top import Top, top
+from grulens.tables import html_table
+
+#: The folder in a scan that has its parts.
+PARTS: Final = "parts"
+
+
+class Scan:
+    """A scanned corpus on disk.
+
+    Attributes:
+        path: its folder.
+        manifest: what it was made with.
+        parts: its parts, in the order of the corpus, without those that hold no step.
+        model: the model, for `replay`, or None.
+        missing: the parts that cannot be read, or are not there while later ones are, and why; they
+            are left out of all answers.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> from grulens.corpus import scan
+    >>> model = nn.GRU(3, 4, batch_first=True)
+    >>> with TemporaryDirectory() as folder:
+    ...     done = scan(model, [torch.rand(2, 100, 3) for _ in range(3)], f"{folder}/s.grulens")
+    ...     print(done)
+    ...     print(done.stats().mean.shape, len(done.top(1, k=5).places))
+    Scan(3 parts, 600 steps, l0)
+    torch.Size([4]) 5
+    """
+
+    def __init__(self, path: Path, model: nn.Module | None = None) -> None:
+        self.path, self.model = path, model
+        self.manifest = Manifest.read(path)
+        if model is not None:
+            look(model)
+        if model is not None and weights_of(model) != self.manifest.weights:
+            raise ScanError(
+                f"{path} is a scan of another model than this, or of other weights: a "
+                f"{self.manifest.model}. Open it without a model, or with the one it was made of"
+            )
+        self.parts: tuple[Part, ...] = ()
+        self.missing: dict[int, str] = {}
+        there = [int(one.name) for one in (path / PARTS).glob("[0-9]" * 6)]
+        for number in range(max(there, default=-1) + 1):
+            part = Part(path / PARTS / f"{number:06d}")
+            try:
+                part.check()
+            except ScanError as error:
+                self.missing[part.number] = str(error)
+            else:
+                self.parts += (part,) if part.windows else ()
+        if self.missing:
+            numbers = ", ".join(map(str, self.missing))
+            warnings.warn(
+                f"{len(self.missing)} of {len(self.parts) + len(self.missing)} parts of {path} "
+                f"cannot be read and are left out of every answer ({numbers}): "
+                f"{next(iter(self.missing.values()))}",
+                stacklevel=2,
+            )
+        self._cut = True
+        self._statistics: dict[tuple[int, str], Statistics] = {}
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the scanned layers."""
+        return tuple(layer.name for layer in self.manifest.layers)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels."""
+        return self.manifest.labels
+
+    @property
+    def steps(self) -> int:
+        """How many steps were scanned."""
+        return sum(int(part.rows[:, 2].sum()) for part in self.parts)
+
+    def stats(self, layer: LayerName = None, signal: str = "h") -> Statistics:
+        """What one signal of a layer did over the corpus.
+
+        Args:
+            layer: its name; None is the only layer, or the last.
+            signal: "h", or a gate if the scan counted gates.
+
+        Raises:
+            ScanError: it was not scanned.
+        """
+        number = self.manifest.layer(layer)
+        names = [one.name for one in self.manifest.layers[number].signals]
+        if not isinstance(signal, str) or signal not in names:
+            raise ScanError(
+                f"signal {shown(signal)} of layer {self.layers[number]!r} was not counted; what "
+                f"was is {', '.join(names)}. Gates are counted by scan(..., gates=True)"
+            )
+        key = number, signal
+        if key not in self._statistics:
+            self._check_any()
+            each = (part.statistics(number, signal) for part in self.parts)
+            self._statistics[key] = reduce(add, each)
+        return self._statistics[key]
+
+    def top(
+        self,
+        unit: Integer,
+        k: Integer = 20,
+        *,
+        layer: LayerName = None,
+        where: str | None = None,
+        end: str = "high",
+    ) -> Top:
+        """The windows in which a unit goes furthest.
+
+        A window is 64 steps of one row. Of two windows with the same value the one that comes first
+        in the corpus is first; so the answer is the same however the corpus was scanned.
+
+        Args:
+            unit: the unit.
+            k: how many windows.
+            layer: the layer; None is the only one, or the last.
+            where: a label: only the steps where it holds are looked at. Where it holds at some
+                steps of a window, the row is run again, which takes the model.
+            end: "high" or "low".
+
+        Raises:
+            ScanError: no such unit, label, layer or end.
+        """
+        self._check_any()
+        number = self.manifest.layer(layer)
+        label = None if where is None else self._label(where)
+
+        def states(place: Place) -> Float[ndarray, "step unit"]:
+            again = self.replay(place)
+            return numbers(again.recording[self.layers[number]].h)[0, again.steps]
+
+        return top(self.parts, self.manifest, number, unit, k, label, end, states)
+
+    def match(
+        self,
+        units: Sequence[int],
+        length: Integer = 5,
+        *,
+        at_least: Integer | None = None,
+        layer: LayerName = None,
+        limit: Integer = 1000,
+    ) -> Match:
+        """Where these units are on together for so many steps.
+
+        Args:
+            units: two or more units, or one.
+            length: for how many steps on end, 1 to 64.
+            at_least: how many of the units must be on at each of these steps; None is all.
+            layer: the layer; None is the only one, or the last.
+            limit: how many places are kept, those with the most units first; all are counted.
+
+        Raises:
+            ScanError: no such unit or layer, or a number that makes no sense.
+        """
+        self._check_any()
+        number = self.manifest.layer(layer)
+        return matches(self.parts, self.manifest, number, units, length, at_least, limit)
+
+    def replay(self, place: Place) -> Replay:
+        """Run a place again, by itself, from the nearest states that the scan kept.
+
+        The states are those of the scan to about 1e-5, for torch rounds another way for another
+        number of rows; they are compared with what the scan has kept of each window. The whole row
+        is run where a run from the kept states gives others: where layers run backwards, or hold a
+        state and were not scanned.
+
+        Args:
+            place: one of `top(...).places` or `match(...).places`, or any other.
+
+        Raises:
+            ScanError: there is no model; no such place; the corpus was not one of ids; or the model
+                does not do what it did.
+        """
+        if self.model is None:
+            raise ScanError(f"a replay runs the model: open_scan({str(self.path)!r}, model)")
+        found = replay(self.model, self._part(place), self.manifest, place, cut=self._cut)
+        _, _, length, _ = self._part(place).rows[place.row].tolist()
+        ran = found.recording[self.layers[0]].h.shape[1]
+        # what could not be cut once is not tried again
+        self._cut = self._cut and not (ran == length > place.stop + WINDOW)
+        return found
+
+    def _part(self, place: Any) -> Part:
+        """The part that a place is in."""
+        if not isinstance(place, Place):
+            raise ScanError(f"a place is one of a top's or a match's places, got {shown(place)}")
+        whole = all(type(value) is int for value in vars(place).values())
+        for part in self.parts if whole else ():
+            there = part.number == place.part and 0 <= place.row < len(part.rows)
+            if there and 0 <= place.start < place.stop <= int(part.rows[place.row, 2]):
+                return part
+        raise ScanError(f"this scan has no such place: {shown(place)}")
+
+    def _label(self, name: Any) -> int:
+        if not isinstance(name, str) or name not in self.labels:
+            known = ", ".join(self.labels) or "none"
+            raise ScanError(f"label {shown(name)} was not scanned; what was is {known}")
+        return self.labels.index(name)
+
+    def _check_any(self) -> None:
+        if not self.parts:
+            raise ScanError(f"{self.path} has no part yet that is whole: scan again")
+
+    def __repr__(self) -> str:
+        parts = f"{len(self.parts)} part{'' if len(self.parts) == 1 else 's'}"
+        return f"Scan({parts}, {self.steps:,} steps, {', '.join(self.layers)})"
+
+    def _repr_html_(self) -> str:
+        head = ("layer", "kind", "unit", "counted", "labels")
+        rows = [
+            (one.name, one.kind, one.units, ", ".join(s.name for s in one.signals),
+             ", ".join(self.labels))
+            for one in self.manifest.layers
+        ]  # fmt: skip
+        return html_table(head, rows, repr(self))
+
+
+def open_scan(path: str | os.PathLike[str], model: nn.Module | None = None) -> Scan:
+    """Open a scan that is on disk.
+
+    Args:
+        path: its folder.
+        model: the model that was scanned, for `replay`; everything else works without it.
+
+    Raises:
+        ScanError: there is no scan, or it is of another model.
+
+    Warns:
+        UserWarning: a part cannot be read; it is left out.
+    """
+    return Scan(folder_of(path), model)
+
+
+def folder_of(path: Any) -> Path:
+    """The folder of a scan."""
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path) or not str(path).strip():
+        raise ScanError(f"a scan is a folder, a str or a Path; got {shown(path)}")
+    return Path(path)

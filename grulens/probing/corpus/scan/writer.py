@@ -1,0 +1,183 @@
+"""Collects the runs of one part of a corpus, and writes them: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer, UInt64
+from numpy import ndarray
+
+from grulens.errors import ScanError
+from grulens.probing.corpus.scan.part import ANCHOR, FORMAT, WINDOW, anchors_of, extremes, packed
+from grulens.probing.corpus.scan.statistics import Statistics
+
+
+class Writer:
+    """Collects the runs of one part, and writes them as a folder: whole or not at all.
+
+    Args:
+        layers: how many layers are scanned.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self._rows: list[Int[ndarray, "row 4"]] = []
+        self._windows = 0
+        self._ids: list[Integer[ndarray, "window 64"]] = []
+        self._labels: list[UInt64[ndarray, "label window"]] = []
+        self.names: dict[int, str] = {}
+        self._index: list[dict[str, list[ndarray]]] = [
+            {"on": [], "low": [], "high": [], "anchors": []} for _ in range(layers)
+        ]
+        self.statistics: dict[tuple[int, str], Statistics] = {}
+
+    def rows(
+        self,
+        documents: Sequence[int],
+        starts: Sequence[int],
+        lengths: Sequence[int],
+        steps: int,
+        ids: Integer[ndarray, "row step"] | None,
+        labels: Sequence[Bool[ndarray, "row step"]],
+    ) -> None:
+        """Add the rows of one run.
+
+        Args:
+            documents: which input of the part each row is from.
+            starts: at which step of it.
+            lengths: how many steps each row has.
+            steps: how many steps the run has, its longest row's at least.
+            ids: (row, step) or None.
+            labels: (row, step), a bool a step; False where there is no step.
+        """
+        windows = -(-steps // WINDOW)
+        count = len(documents)
+        first = self._windows + np.arange(count) * windows
+        self._rows.append(np.stack([documents, starts, lengths, first], 1).astype(np.int64))
+        self._windows += count * windows
+        if ids is not None:
+            whole = np.zeros((count, windows * WINDOW), _smallest(ids))
+            whole[:, :steps] = ids
+            self._ids.append(whole.reshape(-1, WINDOW))
+        if labels:
+            words = packed(np.stack(labels, -1))
+            self._labels.append(words.reshape(len(labels), -1))
+
+    def layer(
+        self,
+        number: int,
+        values: Float[ndarray, "row step unit"],
+        mask: Bool[ndarray, "row step"],
+        on: Bool[ndarray, "row step unit"],
+        states: Float[ndarray, "row kept state"],
+    ) -> None:
+        """Add what one layer did in the run whose rows were added last.
+
+        Args:
+            number: the number of the layer.
+            values: its state, that is, what it hands on (row, step, unit).
+            mask: (row, step), False where there is no step.
+            on: which units are on.
+            states: all that its next step reads: of an LSTM, h and c; none where no step is kept.
+        """
+        low, high = extremes(values, mask)
+        kept = self._index[number]
+        for name, found in (("on", packed(on)), ("low", low), ("high", high)):
+            kept[name].append(found.reshape(len(found), -1))
+        goes_on = mask[:, ANCHOR::ANCHOR]
+        kept["anchors"].append(states[:, ANCHOR - 1 : -1 : ANCHOR][goes_on].astype(np.float32))
+
+    def count(self, number: int, statistics: Statistics) -> None:
+        """Add what one signal of a layer did."""
+        key = number, statistics.signal
+        known = self.statistics.get(key)
+        self.statistics[key] = statistics if known is None else known + statistics
+
+    def unnamed(self) -> Integer[ndarray, " id"]:
+        """The ids that have no name by now."""
+        none = np.zeros(0, np.int64)
+        found = np.unique(np.concatenate([none, *(np.unique(ids) for ids in self._ids)]))
+        return found[~np.isin(found, list(self.names))]
+
+    def write(self, place: Path) -> None:
+        """Write the part, unless it is there by now.
+
+        Raises:
+            ScanError: the disk is full, or cannot be written to; nothing of the part is left.
+        """
+        making = place.with_name(f".{place.name}-{os.getpid()}-{uuid4().hex[:8]}")
+        try:
+            making.mkdir(parents=True)
+            self._write(making)
+            making.rename(place)
+        except OSError as error:
+            if not place.is_dir():  # another worker may have written the same part meanwhile
+                raise ScanError(
+                    f"part {place.name} cannot be written to {place.parent}: "
+                    f"{error.strerror or error}; the parts that are there stay as they are: make "
+                    "room, and scan again"
+                ) from error
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+    def _in_order(
+        self,
+    ) -> tuple[Int[ndarray, "row 4"], Int[ndarray, " window"], Int[ndarray, " anchor"]]:
+        """The rows in the order of the corpus, not of the runs; where windows and anchors were."""
+        rows = np.concatenate([np.zeros((0, 4), np.int64), *self._rows])
+        windows = np.diff(rows[:, 3], append=self._windows)
+        anchors = anchors_of(rows[:, 2])
+        kept = anchors.cumsum() - anchors
+        order = np.lexsort((rows[:, 1], rows[:, 0]))
+        rows, windows, anchors = rows[order], windows[order], anchors[order]
+        was = _ranges(rows[:, 3], windows), _ranges(kept[order], anchors)
+        rows[:, 3] = windows.cumsum() - windows
+        return rows, *was
+
+    def _write(self, folder: Path) -> None:
+        rows, windows, anchors = self._in_order()
+        np.save(folder / "rows.npy", rows)
+        if self._ids:
+            kind = np.result_type(*self._ids)
+            ids = np.concatenate(self._ids).astype(kind)[windows]
+            np.save(folder / "ids.npy", ids)
+            names = {i: self.names[i] for i in np.unique(ids).tolist() if i in self.names}
+            if names:
+                (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+        if self._labels:
+            np.save(folder / "labels.npy", np.concatenate(self._labels, 1)[:, windows])
+        for number, index in enumerate(self._index):
+            (folder / str(number)).mkdir()
+            for name, blocks in index.items():
+                if not blocks:  # a part whose inputs are all empty has none
+                    continue
+                if name == "anchors":
+                    whole = np.concatenate(blocks)[anchors]
+                else:
+                    whole = np.concatenate(blocks, 1)[:, windows]
+                np.save(folder / str(number) / f"{name}.npy", whole)
+        for (number, signal), statistics in self.statistics.items():
+            statistics.save(folder / f"{number}-{signal}")
+        sizes = {
+            str(file.relative_to(folder)): file.stat().st_size
+            for file in sorted(folder.rglob("*")) if file.is_file()
+        }  # fmt: skip
+        head = {"format": FORMAT, "windows": self._windows, "sizes": sizes}
+        (folder / "part.json").write_text(json.dumps(head), encoding="utf-8")
+
+
+def _ranges(first: Int[ndarray, " row"], many: Int[ndarray, " row"]) -> Int[ndarray, " some"]:
+    """So many numbers from each first on, one after another."""
+    return np.repeat(first - (many.cumsum() - many), many) + np.arange(many.sum())
+
+
+def _smallest(ids: Integer[ndarray, "row step"]) -> Any:
+    """The smallest whole numbers that hold these ids."""
+    low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+    return np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))

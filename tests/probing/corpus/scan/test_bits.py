@@ -1,0 +1,81 @@
+"""What is counted in words is what a count of the steps gives, by numpy and compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from grulens.probing.corpus.scan import bits, compiled
+from grulens.probing.corpus.scan.part import packed, unpacked
+from tests.probing.corpus.scan.test_scan import LABELS, Reader, scan, texts
+
+
+def words(on: np.ndarray) -> np.ndarray:
+    """(unit, step) as (unit, window)."""
+    return packed(on.T[None])[:, 0]
+
+
+@pytest.mark.parametrize("count", [bits.levels, compiled.levels])
+@pytest.mark.parametrize(("units", "least"), [(1, 1), (2, 1), (3, 2), (7, 7), (8, 3), (16, 16)])
+def test_levels_are_counts_of_units(count: Any, units: int, least: int) -> None:
+    rng = np.random.default_rng(0)
+    on = rng.random((20, 64 * 5000)) < 0.7
+    index = words(on)
+    chosen = rng.permutation(20)[:units].tolist()
+    found = count(index, chosen, least)
+    many = on[chosen].sum(0)
+    assert found.shape == (units + 1 - least, 5000)
+    for level in range(len(found)):
+        np.testing.assert_array_equal(unpacked(found[level]), many >= least + level)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 63, 64])
+def test_what_lasts_stays_in_its_row(length: int) -> None:
+    rng = np.random.default_rng(1)
+    windows = 2 * bits.BLOCK + 10
+    on = rng.random(64 * windows) < 0.99 ** (5 / length)
+    follows = rng.random(windows) < 0.8
+    follows[[0, bits.BLOCK]] = False
+    follows[2 * bits.BLOCK] = True
+    mask = words(on[None])[0]
+    row = np.repeat(np.cumsum(~follows), 64)
+    padded = np.concatenate([on, np.zeros(length, bool)])
+    rows = np.concatenate([row, np.full(length, -1)])
+    lasts = np.ones(len(on), bool)
+    for more in range(length):
+        lasts &= padded[more : more + len(on)] & (rows[more : more + len(on)] == row)
+    found = bits.lasting(mask, length, follows)
+    np.testing.assert_array_equal(unpacked(found), lasts)
+    np.testing.assert_array_equal(bits.positions(found), np.flatnonzero(lasts))
+    covered = np.zeros(len(on), bool)
+    for more in range(length):
+        covered[more:] |= lasts[: len(on) - more]
+    np.testing.assert_array_equal(unpacked(bits.spread(found, length, follows)), covered)
+    before = np.concatenate([[False], on[:-1] & (row[1:] == row[:-1])])
+    np.testing.assert_array_equal(unpacked(bits.begun(mask, follows)), on & ~before)
+    any_mask = words((rng.random(64 * windows) < 0.01)[None])[0]
+    spread = np.zeros(len(on), bool)
+    for more in range(length):
+        same = row[more:] == row[: len(on) - more]
+        spread[more:] |= unpacked(any_mask)[: len(on) - more] & same
+    np.testing.assert_array_equal(unpacked(bits.spread(any_mask, length, follows)), spread)
+
+
+def test_matches_are_the_same_with_numba_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bits.counting(bits.PAYS - 1) is bits.levels
+    assert bits.counting(bits.PAYS) is compiled.levels
+    made = scan(Reader(nn.LSTM).eval(), texts(), tmp_path / "s", labels=LABELS, on=0.0)
+    plain = made.match([0, 3, 5], 4, at_least=2)
+    monkeypatch.setattr(bits, "PAYS", 0)
+    fast = made.match([0, 3, 5], 4, at_least=2)
+    assert fast.places == plain.places
+    assert (fast.together, fast.found, fast.steps) == (plain.together, plain.found, plain.steps)
+    assert fast.found > 3
+    monkeypatch.setattr(bits, "find_spec", lambda name: None)
+    assert bits.counting(bits.PAYS) is bits.levels
