@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, weights_of
 from grulens.probing.corpus.scan.part import ANCHOR
-from grulens.probing.corpus.scan.sequences import Reader, Run
+from grulens.probing.corpus.scan.sequences import Reader, Run, one_name
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.writer import Writer
 
@@ -55,7 +56,7 @@ def scan_part(
             )
         labels = [run.labels[name] & mask for name in manifest.labels]
         lengths = mask.sum(1).tolist()
-        writer.names |= run.names
+        writer.names = one_name(chain(writer.names.items(), run.names.items()))
         writer.rows(run.documents, run.starts, lengths, mask.shape[1], run.ids, labels)
         valid = {n: label[mask] for n, label in zip(manifest.labels, labels, strict=True)}
         for number, layer in enumerate(manifest.layers):

@@ -8,11 +8,11 @@ Any other input is what the model itself takes, and runs as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from torch.nn.utils.rnn import PackedSequence
 from grulens.errors import ScanError, shown
 from grulens.probing.coder import Coder
 
+#: What an id is called that stands for several things.
+UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 LabelRule: TypeAlias = Callable[[Any], Any]
 
 
@@ -153,8 +155,8 @@ class Reader:
         """What the ids of a text are called, where nothing but the text says it."""
         if self.coder.decode is not None or len(text) != len(ids):
             return {}
-        row = torch.from_numpy(ids)
-        return dict(zip(ids.tolist(), self.coder.names(row, text) or (), strict=False))
+        called = self.coder.names(torch.from_numpy(ids), text) or ()
+        return one_name(set(zip(ids.tolist(), called, strict=False)))
 
     def names(self, ids: Integer[ndarray, " id"]) -> dict[int, str]:
         """What these ids are called, each by itself; empty where no `decode` says it."""
@@ -239,6 +241,19 @@ class Reader:
         )
 
 
+def one_name(names: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """What each id is called: one that stands for several things, for all that is unknown, say, �.
+
+    >>> one_name([(1, "a"), (0, "é"), (0, "ü"), (1, "a")])
+    {1: 'a', 0: '�'}
+    """
+    found: dict[int, str] = {}
+    for number, name in names:
+        if found.setdefault(number, name) != name:
+            found[number] = UNKNOWN
+    return found
+
+
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
@@ -268,5 +283,5 @@ def _side_by_side(pieces: Sequence[_Piece]) -> Iterator[Run]:
         tuple(piece.start for piece in pieces),
         ids,
         {name: np.stack([p.labels[name] for p in pieces]) for name in pieces[0].labels},
-        {number: name for piece in pieces for number, name in piece.names.items()},
+        one_name(chain.from_iterable(piece.names.items() for piece in pieces)),
     )

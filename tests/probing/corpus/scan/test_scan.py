@@ -193,6 +193,15 @@ def test_what_ids_are_called_is_kept_with_the_scan(tmp_path: Path) -> None:
             assert list(one.tokens) == words[place.start : place.stop]
 
 
+def test_an_id_that_stands_for_several_characters_is_called_none_of_them(tmp_path: Path) -> None:
+    model = Reader().eval()
+    options = {"encode": lambda text: [max(0, LETTERS.find(c)) for c in text], "batch": 1}
+    model.encode = None  # type: ignore[assignment]
+    made = scan(model, [["xé", "yüx"], ["bé"]], tmp_path / "s", **options)
+    found = {(p.part, p.document): c.text for c in made.top(0).contexts for p in [c.place]}
+    assert found == {(0, 0): "x�", (0, 1): "y�x", (1, 0): "bé"}
+
+
 def test_the_first_matches_are_shown_with_what_is_around_them(case: Any) -> None:
     made, states, _, _ = case
     units, texts_ = [0, 2, 5], {row[:3]: row[3] for row in rows_of(texts(), 100)}
