@@ -58,7 +58,7 @@ def draw_statistics(found: Statistics, options: PlotOptions) -> Figure:
     """The AUC of each unit for each label, from 0.5 down or up; without labels the correlations."""
     over = f"{found.signal} of {found.layer}, {found.steps:,} steps"
     if not found.labels:
-        names = [str(unit) for unit in range(len(found.pivot))]
+        names = [str(unit) for unit in range(len(found.mean))]
         return matrix(
             found.correlation, rows=names, down="unit", across="unit", measure="correlation",
             title=over,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,6 @@ class ScannedLayer:
         units: how many units it has.
         states: the signals that its next step reads, "h" first.
         signals: what was counted of it, its state first.
-        pivot: (unit,) what is taken from a state before it is added up.
     """
 
     name: str
@@ -47,7 +46,6 @@ class ScannedLayer:
     units: int
     states: tuple[str, ...]
     signals: tuple[ScannedSignal, ...]
-    pivot: tuple[float, ...]
 
     @classmethod
     def of(cls, layer: LayerRecording, gates: bool) -> ScannedLayer:
@@ -60,9 +58,8 @@ class ScannedLayer:
         state = layer.cell.signal("h")
         signals = [one for one in layer.cell.signals if gates and one.is_gate]
         named = tuple(ScannedSignal(s.name, float(s.low), float(s.high)) for s in [state, *signals])
-        pivot = tuple(layer.mean().double().tolist())
         cell = layer.cell
-        return cls(layer.name, cell.kind, cell.hidden_size, tuple(cell.states), named, pivot)
+        return cls(layer.name, cell.kind, cell.hidden_size, tuple(cell.states), named)
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,6 @@ class Manifest:
                 ScannedLayer(
                     one["name"], one["kind"], one["units"], tuple(one["states"]),
                     tuple(ScannedSignal(**signal) for signal in one["signals"]),
-                    tuple(one["pivot"]),
                 )
                 for one in found.pop("layers")
             )  # fmt: skip
@@ -139,13 +135,10 @@ class Manifest:
         Raises:
             ScanError: they differ; it says in what.
         """
-        # a pivot is any number near the values: the last bit of a mean is the machine's affair
-        old, new = (replace(m, layers=tuple(replace(one, pivot=()) for one in m.layers))
-                    for m in (self, now))  # fmt: skip
         differ = [
-            f"{one.name} ({_short(getattr(old, one.name))}, now {_short(getattr(new, one.name))})"
+            f"{one.name} ({_short(getattr(self, one.name))}, now {_short(getattr(now, one.name))})"
             for one in fields(self)
-            if getattr(old, one.name) != getattr(new, one.name)
+            if getattr(self, one.name) != getattr(now, one.name)
         ]
         if differ:
             raise ScanError(

@@ -84,13 +84,11 @@ def _add(
                 "of this part: the model, or an input, is broken there"
             )
         on = None
-        pivot = np.zeros(scanned.units)
         if signal.name == "h":
             above = (values > np.float32(threshold)) & mask[..., None]
             writer.layer(number, values, mask, above, _states(scanned, layer, values))
             on = above.reshape(-1, scanned.units) if whole else above[mask]
-            pivot = np.array(scanned.pivot)
-        writer.count(number, Statistics.of(scanned.name, signal, valid, labels, pivot, on))
+        writer.count(number, Statistics.of(scanned.name, signal, valid, labels, on))
 
 
 def _states(

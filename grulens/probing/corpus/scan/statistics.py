@@ -1,8 +1,9 @@
 """What one signal of one layer did over a corpus, in numbers that add up part by part.
 
 Every part of a corpus gives such numbers, and they are added in the order of the parts: counts as
-whole numbers, sums in float64. So they are the same bit for bit whoever made the parts, and
-however many did.
+whole numbers, moments in float64 and about each part's own mean (Chan, Golub and LeVeque 1983), so
+that the variance of a unit that hardly moves does not drown in rounding. So they are the same bit
+for bit whoever made the parts, and however many did.
 
 The area under the ROC curve is read off two histograms, of the steps where a label holds and of
 the others (the rank sum of Mann and Whitney, 1947). Which of two steps in one bin is the higher is
@@ -42,10 +43,8 @@ class Statistics(Result):
         high: the largest one, or inf.
         labels: the names of the labels.
         steps: how many steps there were.
-        pivot: (unit,) what was taken from every value before it was added up, so that the variance
-            of a unit that hardly moves does not drown in rounding.
-        sums: (unit,) the sum of value - pivot.
-        products: (unit, unit) the sum of the products of value - pivot of two units.
+        mean: (unit,) the mean of each unit.
+        products: (unit, unit) the sum of the products of value - mean of two units.
         counts: (1 + label, unit, bin) how many steps lie in each bin: all steps first, then those
             where each label holds.
         on_together: (unit, unit) in how many steps both units are on, that is, above the scan's
@@ -58,8 +57,7 @@ class Statistics(Result):
     high: float
     labels: tuple[str, ...]
     steps: int
-    pivot: Float64[Tensor, " unit"]
-    sums: Float64[Tensor, " unit"]
+    mean: Float64[Tensor, " unit"]
     products: Float64[Tensor, "unit unit"]
     counts: Int64[Tensor, "set unit bin"]
     on_together: Int64[Tensor, "unit unit"] | None
@@ -71,7 +69,6 @@ class Statistics(Result):
         signal: Any,
         values: Float[ndarray, "step unit"],
         labels: Mapping[str, Bool[ndarray, " step"]],
-        pivot: Float[ndarray, " unit"],
         on: Bool[ndarray, "step unit"] | None = None,
     ) -> Statistics:
         """Count the values of some steps.
@@ -81,11 +78,12 @@ class Statistics(Result):
             signal: the signal, with `name`, `low` and `high`.
             values: (step, unit), float32, finite.
             labels: (step,) by name, whether the label holds.
-            pivot: (unit,), near the values.
             on: (step, unit), which units are on.
         """
         code = Code(signal.low, signal.high)
-        moved = values - pivot.astype(np.float32)
+        pivot = values[len(values) // 2]  # near the values, and all of them for what never moves
+        moved = values - pivot
+        rest = moved.mean(0, dtype=np.float64)
         # float32 products of steps that are few enough to be added exactly enough in float64
         blocks = [moved[i : i + 4096] for i in range(0, len(moved), 4096)]
         products = sum((block.T @ block).astype(np.float64) for block in blocks)
@@ -96,9 +94,8 @@ class Statistics(Result):
             together = torch.from_numpy(sum((p.T @ p).astype(np.int64) for p in parts))
         return cls(
             layer, signal.name, float(signal.low), float(signal.high), tuple(labels), len(values),
-            torch.from_numpy(pivot.astype(np.float64)),
-            torch.from_numpy(moved.sum(0, dtype=np.float64)),
-            torch.from_numpy(np.asarray(products)),
+            torch.from_numpy(pivot + rest),
+            torch.from_numpy(products - len(values) * np.outer(rest, rest)),
             torch.from_numpy(_counted(values, list(labels.values()), code)),
             together,
         )  # fmt: skip
@@ -107,7 +104,7 @@ class Statistics(Result):
         """The statistics of the steps of both.
 
         Raises:
-            ScanError: they are of other signals, labels or pivots.
+            ScanError: they are of other signals or labels.
         """
         names = ("layer", "signal", "low", "high", "labels")
         for name in names:
@@ -116,28 +113,22 @@ class Statistics(Result):
                     f"statistics of two kinds cannot be added: {name} is "
                     f"{shown(getattr(self, name))} and {shown(getattr(other, name))}"
                 )
-        if not torch.equal(self.pivot, other.pivot):
-            raise ScanError("statistics of two scans cannot be added: their pivots differ")
         mine, others = self.on_together, other.on_together
+        steps, apart = self.steps + other.steps, other.mean - self.mean
+        share = other.steps / steps
         return replace(
             self,
-            steps=self.steps + other.steps,
-            sums=self.sums + other.sums,
-            products=self.products + other.products,
+            steps=steps,
+            mean=self.mean + share * apart,
+            products=self.products + other.products + self.steps * share * apart[:, None] * apart,
             counts=self.counts + other.counts,
             on_together=None if mine is None or others is None else mine + others,
         )
 
     @property
-    def mean(self) -> Float64[Tensor, " unit"]:
-        """The mean of each unit (unit,)."""
-        return self.pivot + self.sums / self.steps
-
-    @property
     def covariance(self) -> Float64[Tensor, "unit unit"]:
         """The covariance of the units (unit, unit), over all steps (not steps - 1)."""
-        mean = self.sums / self.steps
-        return self.products / self.steps - mean[:, None] * mean
+        return self.products / self.steps
 
     @property
     def std(self) -> Float64[Tensor, " unit"]:
@@ -237,7 +228,7 @@ class Statistics(Result):
         return frame(columns).rename_axis(index="unit")
 
     def __repr__(self) -> str:
-        units = len(self.pivot)
+        units = len(self.mean)
         labels = f", {len(self.labels)} labels" if self.labels else ""
         return (
             f"Statistics({self.layer!r}, {self.signal}, {self.steps:,} steps, unit {units}{labels})"
