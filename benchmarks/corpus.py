@@ -1,21 +1,21 @@
 """What a scan of a corpus costs beside the model's forward, and how soon it answers.
 
-    python -m benchmarks.corpus [--units 192 512] [--tokens 400000] [--steps 100000000]
+    python -m benchmarks.corpus [--units 192 512] [--tokens 400000] [--steps 100000000] [--numpy]
 
-A scan is compared with the batched forward over the same rows, both in process time, in turn. Its
-parts are timed by themselves, on the states of one run. Then matches and top windows are asked of
-an index of as many steps as asked for, which is made of random words: bits that are on at 9 steps
-of 10, in stretches, and parts of a million steps. There a label covers whole windows, so that no
+A scan is compared with the batched forward over the same rows, both in process time, in turn. Then
+matches and top windows are asked of an index of as many steps as asked for: a scan of a million
+steps whose part stands there many times, as links. There a label covers whole windows, so that no
 row is run again; what a label inside windows costs is measured on the scan itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import shutil
 import statistics
+import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,14 +27,11 @@ from torch import Tensor, nn
 
 from benchmarks.measure import peak
 from grulens.corpus import open_scan, scan
-from grulens.probing.corpus.scan import bits
-from grulens.probing.corpus.scan.codes import Code
-from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, ScannedSignal, weights_of
-from grulens.probing.corpus.scan.part import FORMAT, WINDOW, extremes, packed
 
 LABELS = 14
 PART = 1_000_000
 CHOSEN = 16
+ROW = 2000
 
 
 class Reader(nn.Module):
@@ -82,23 +79,11 @@ def scanning(units: int, tokens: int, rounds: int, folder: Path) -> None:
         out = folder / f"{units}-{next(made)}"
         return scan(model, [rows], out, progress=False, **options)
 
-    values = model(batches[0]).detach().numpy()
-    flat, on = values.reshape(-1, units), values > 0.3
-    ones = on.reshape(-1, units).astype(np.float32)
-    mask, code = np.ones(values.shape[:2], bool), Code(-1.0, 1.0)
-    share = len(rows) / len(batches[0])
     calls: dict[str, Callable[[], object]] = {
         "forward": forward,
         "scan": scanned,
         "scan, 14 labels": lambda: scanned(labels=labels),
         "scan, 14 labels and gates": lambda: scanned(labels=labels, gates=True),
-    }
-    parts: dict[str, Callable[[], object]] = {
-        "bits": lambda: packed(on),
-        "least and largest": lambda: extremes(values, mask),
-        "codes of the histograms": lambda: code.of(flat),
-        "covariance": lambda: flat.T @ flat,
-        "on together": lambda: ones.T @ ones,
     }
     found = times(calls, rounds)
     base = statistics.median(found["forward"])
@@ -109,8 +94,6 @@ def scanning(units: int, tokens: int, rounds: int, folder: Path) -> None:
         print(
             f"  {name:28s} {statistics.median(over):6.2f} x  ({min(over):.2f} to {max(over):.2f})"
         )
-    for name, seconds in times(parts, rounds).items():
-        print(f"    {name:26s} {statistics.median(seconds) * share / base:6.3f}")
     done = scanned()
     sizes = [
         (file.name, file.stat().st_size)
@@ -127,34 +110,21 @@ def scanning(units: int, tokens: int, rounds: int, folder: Path) -> None:
     ask("  scanned: ", questions, rounds)
 
 
-def made_up(folder: Path, steps: int) -> Path:
-    """An index of so many steps, as a scan would have written it."""
-    rng = np.random.default_rng(0)
-    signal = ScannedSignal("h", -1.0, 1.0)
-    layer = ScannedLayer("rnn.l0", "GRU", CHOSEN, ("h",), (signal,), (0.0,) * CHOSEN)
-    names = tuple(f"label {i}" for i in range(LABELS))
-    weights = weights_of(nn.Linear(1, 1))
-    folder.mkdir(parents=True)
-    Manifest("Reader", weights, (layer,), names, 0.3, False, 2048, 64, None).write(folder)
-    for number in range(-(-steps // PART)):
-        length = min(PART, steps - number * PART)
-        windows = -(-length // WINDOW)
-        place = folder / "parts" / f"{number:06d}"
-        (place / "0").mkdir(parents=True)
-        full = np.uint64(2**64 - 1)
-        noise = rng.integers(0, 2**63, (CHOSEN, windows), dtype=np.uint64)
-        on = np.where(rng.random((CHOSEN, windows)) < 0.9, full, noise)
-        on[:, -1] &= full >> np.uint64(windows * WINDOW - length)
-        labels = np.where(rng.random((LABELS, windows)) < 0.1, full, np.uint64(0))
-        labels[:, -1] = 0
-        high = rng.random((CHOSEN, windows), np.float32)
-        for name, array in {
-            "rows": np.array([[0, 0, length, 0]]), "labels": labels, "0/on": on, "0/high": high,
-            "0/low": -high, "0/anchors": np.zeros((0, CHOSEN), np.float32),
-        }.items():  # fmt: skip
-            np.save(place / f"{name}.npy", array)
-        head = {"format": FORMAT, "windows": windows, "sizes": {}}
-        (place / "part.json").write_text(json.dumps(head), encoding="utf-8")
+def many(folder: Path, steps: int) -> Path:
+    """A scan of so many steps: one that was made of a million of them, many times over."""
+    torch.manual_seed(0)
+    model, rng = Reader(CHOSEN).eval(), np.random.default_rng(0)
+    each = max(1, min(PART, steps) // ROW)
+    rows = torch.from_numpy(rng.integers(0, 128, (each, ROW)))
+    labels = {
+        f"label {i}": lambda ids, i=i: np.arange(len(ids)) // 64 % LABELS == i
+        for i in range(LABELS)
+    }
+    # low, so that units are on at most steps
+    scan(model, [[*rows]], folder, labels=labels, on=-0.3, steps=ROW, progress=False)
+    first = folder / "parts" / f"{0:06d}"
+    for number in range(1, -(-steps // (each * ROW))):
+        shutil.copytree(first, first.with_name(f"{number:06d}"), copy_function=os.link)
     return folder
 
 
@@ -167,27 +137,21 @@ def ask(where: str, calls: dict[str, Callable[[], object]], rounds: int) -> None
 
 
 def asking(folder: Path, steps: int, rounds: int) -> None:
-    """Print how long matches and tops take over an index that was made up."""
+    """Print how long matches and tops take over a scan of many steps."""
     began = time.perf_counter()
-    done = open_scan(made_up(folder / "made up", steps))
-    print(f"\nan index of {done.steps:,} steps, made in {time.perf_counter() - began:.0f} s")
-    units, pays = list(range(CHOSEN)), bits.PAYS
-
-    def match(numba: bool, **options: Any) -> None:
-        bits.PAYS = 0 if numba else 10**12
-        done.match(units, 5, **options)
-
-    try:
-        ask("  ", {
-            "match 16 of 16, numpy": lambda: match(False),
-            "match 16 of 16, numba": lambda: match(True),
-            "match 14 of 16, numpy": lambda: match(False, at_least=14),
-            "match 14 of 16, numba": lambda: match(True, at_least=14),
-            "top 20": lambda: done.top(3, 20),
-            "top 20, a label of whole windows": lambda: done.top(3, 20, where="label 3"),
-        }, rounds)  # fmt: skip
-    finally:
-        bits.PAYS = pays
+    done = open_scan(many(folder / "many", steps))
+    print(f"\na scan of {done.steps:,} steps, made in {time.perf_counter() - began:.0f} s")
+    units = list(range(CHOSEN))
+    found = {least: done.match(units, 5, at_least=least).found for least in (16, 14)}
+    calls: dict[str, Callable[[], object]] = {
+        f"match {least} of 16: {count:,} places": lambda least=least: done.match(
+            units, 5, at_least=least
+        )
+        for least, count in found.items()
+    }
+    calls["top 20"] = lambda: done.top(3, 20)
+    calls["top 20, a label of whole windows"] = lambda: done.top(3, 20, where="label 3")
+    ask("  ", calls, rounds)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -197,15 +161,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=400_000, help="steps that are scanned")
     parser.add_argument("--steps", type=int, default=100_000_000, help="steps of the index")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--numpy", action="store_true", help="count without numba")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, numpy {np.__version__}, 1 thread, process time")
-    with TemporaryDirectory() as folder:
-        for units in options.units:
-            scanning(units, options.tokens, options.rounds, Path(folder))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    before = sys.modules.get("numba")
+    if options.numpy:
+        sys.modules["numba"] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        with TemporaryDirectory() as folder:
+            for units in options.units:
+                scanning(units, options.tokens, options.rounds, Path(folder))
             asking(Path(folder), options.steps, options.rounds)
+    finally:
+        if options.numpy:
+            del sys.modules["numba"]
+            if before is not None:
+                sys.modules["numba"] = before
 
 
 if __name__ == "__main__":

@@ -57,14 +57,13 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "corpus": (
-        ["--units", "8", "--tokens", "6000", "--steps", "9000", "--rounds", "1"],
+        ["--units", "8", "--tokens", "6000", "--steps", "9000", "--rounds", "1", "--numpy"],
         [
             rf"scan, 14 labels and gates +{NUMBER} x",
-            rf"covariance +{NUMBER}",
             rf"disk {NUMBER} bytes a step",
             r"memory \d+ MB",
             rf"top 20, a label +{NUMBER} ms",
-            rf"match 14 of 16, numba +{NUMBER} ms",
+            rf"match 14 of 16: [\d,]+ places +{NUMBER} ms",
             rf"whole windows +{NUMBER} ms",
         ],
     ),

@@ -44,7 +44,8 @@ _seen: WeakKeyDictionary[nn.Module, dict[Way, Look]] = WeakKeyDictionary()
 
 
 def _modes(model: nn.Module) -> tuple[bool, ...]:
-    return tuple(module.training for module in model.modules())
+    # a frozen script has none
+    return tuple(getattr(module, "training", False) for module in model.modules())
 
 
 def looked(model: nn.Module) -> list[Look]:

@@ -7,7 +7,9 @@ screen twice costs the page more than the picture it is about to get.
 from __future__ import annotations
 
 import threading
-from typing import Final
+import weakref
+from functools import partial
+from typing import Any, Final
 
 import ipywidgets as W
 
@@ -45,7 +47,9 @@ class BusyMark:
             if not busy:
                 self._widget.remove_class(MARK)
                 return
-            self._timer = threading.Timer(self._after, self._mark)
+            # a timer that was cancelled lives on for a moment, and must not hold a closed screen
+            method = weakref.WeakMethod(self._mark)
+            self._timer = threading.Timer(self._after, partial(_called, method))
             self._timer.daemon = True
             self._timer.start()
 
@@ -53,3 +57,10 @@ class BusyMark:
         with self._lock:
             if self._timer is threading.current_thread():  # not where it ended meanwhile
                 self._widget.add_class(MARK)
+
+
+def _called(method: weakref.WeakMethod[Any]) -> None:
+    """Call a method, if what it belongs to is still there."""
+    alive = method()
+    if alive is not None:
+        alive()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,11 @@ from grulens.models.recorded import LayerRecording
 from grulens.probing.corpus.scan.part import FORMAT
 
 NAME: Final = "scan.json"
+#: What two hashes that differ say.
+HASHED: Final = {
+    "weights": "weights (the model has others now)",
+    "first": "the first inputs (they, or what their labels say of them, are others now)",
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Manifest:
         steps: the longest row.
         batch: how many rows ran side by side.
         call: the name of the method that was the run, or None.
+        first: a hash of what the first run of the corpus was given, and of its labels.
         format: the version of the format.
         torch: the version of torch that ran the model.
     """
@@ -89,6 +95,7 @@ class Manifest:
     steps: int
     batch: int
     call: str | None
+    first: str
     format: int = FORMAT
     torch: str = torch.__version__
 
@@ -135,10 +142,13 @@ class Manifest:
         Raises:
             ScanError: they differ; it says in what.
         """
+        pairs = [
+            (one.name, getattr(self, one.name), getattr(now, one.name)) for one in fields(self)
+        ]
         differ = [
-            f"{one.name} ({_short(getattr(self, one.name))}, now {_short(getattr(now, one.name))})"
-            for one in fields(self)
-            if getattr(self, one.name) != getattr(now, one.name)
+            HASHED.get(name, f"{name} ({_short(before)}, now {_short(after)})")
+            for name, before, after in pairs
+            if before != after
         ]
         if differ:
             raise ScanError(
@@ -162,8 +172,18 @@ class Manifest:
 
 def weights_of(model: nn.Module) -> str:
     """A hash of the names, shapes, dtypes and values of a model's parameters and buffers."""
+    return hash_of(sorted(model.state_dict().items()))
+
+
+def hash_of(named: Iterable[tuple[str, Any]]) -> str:
+    """A hash of names, and of the shapes, dtypes and values of the tensors that they name.
+
+    >>> one, other = torch.zeros(2), torch.ones(2)
+    >>> [hash_of([("a", one)]) == hash_of([("a", two)]) for two in (one.clone(), other)]
+    [True, False]
+    """
     found = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in named:
         found.update(name.encode())
         if isinstance(value, torch.Tensor):
             plain = value.detach().cpu().contiguous()

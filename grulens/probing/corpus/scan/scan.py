@@ -64,7 +64,8 @@ def scan(
             tensor of ids (step,), what the model itself takes (batch, step, ...), a tuple of
             several arguments, or a mapping; an empty text or tensor of ids holds no step.
             Each is some hundred thousand steps at best: small ones cost space, large ones memory.
-            A part is known by its place in the sequence. A batch of a `DataLoader` that has several
+            A part is known by its place in the sequence: of a corpus that has changed since, only
+            the first run and its labels are compared. A batch of a `DataLoader` that has several
             columns is a tuple of arguments, too.
         out: the folder of the scan.
         layers: the names of the layers; None is all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -13,12 +14,13 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from grulens.arguments import LayerNames
 from grulens.errors import NonFiniteWarning, ScanError, shown
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, weights_of
+from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
 from grulens.probing.corpus.scan.part import ANCHOR
 from grulens.probing.corpus.scan.sequences import Reader, Run, one_name
 from grulens.probing.corpus.scan.statistics import Statistics
@@ -40,7 +42,18 @@ def scan_part(
         place: the folder to write.
         reader: how it is read.
         manifest: what the scan is made with.
+
+    Raises:
+        ScanError: it cannot be scanned, or not be written; it says which part it is.
     """
+    try:
+        _scanned(model, part, reader, manifest).write(place)
+    except ScanError as error:
+        raise ScanError(f"part {int(place.name)}: {error}") from error
+
+
+def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) -> Writer:
+    """What is to be written of a part."""
     writer = Writer(len(manifest.layers))
     names = [layer.name for layer in manifest.layers]
     for given in reader.runs(part):
@@ -62,7 +75,7 @@ def scan_part(
         for number, layer in enumerate(manifest.layers):
             _add(writer, number, layer, recording[layer.name], mask, valid, manifest.on)
     writer.names |= reader.names(writer.unnamed())
-    writer.write(place)
+    return writer
 
 
 def _add(
@@ -80,8 +93,8 @@ def _add(
         valid = values.reshape(-1, scanned.units) if whole else values[mask]
         if not np.isfinite(valid).all():
             raise ScanError(
-                f"signal {signal.name!r} of layer {scanned.name!r} is NaN or infinite at some step "
-                "of this part: the model, or an input, is broken there"
+                f"signal {signal.name!r} of layer {scanned.name!r} is NaN or infinite at some "
+                "step: the model, or an input, is broken there"
             )
         on = None
         if signal.name == "h":
@@ -137,13 +150,19 @@ def manifest_of(
     call: str | None,
 ) -> Manifest:
     """What a scan of a corpus is made with; its layers are those that run in its first run."""
-    if isinstance(on, bool) or not isinstance(on, int | float):
-        raise ScanError(f"on must be a number, got {shown(on)}")
+    if isinstance(on, bool) or not isinstance(on, int | float) or not math.isfinite(on):
+        raise ScanError(f"on must be a finite number, got {shown(on)}")
     if not isinstance(gates, bool):
         raise ScanError(f"gates must be True or False, got {shown(gates)}")
     recording = _run(model, run, layers, call)
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
+    run = reader.settled(run, *recording[scanned[0].name].mask.shape)
+    given = tree_leaves((run.args, run.kwargs))
+    first = hash_of(
+        [("", one) for one in given if isinstance(one, Tensor)]
+        + [(name, torch.from_numpy(run.labels[name])) for name in reader.labels]
+    )
     return Manifest(
         type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), float(on),
-        gates, reader.steps, reader.batch, call,
+        gates, reader.steps, reader.batch, call, first,
     )  # fmt: skip

@@ -473,9 +473,19 @@ def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
 def test_parts_that_are_there_are_known_by_their_place(tmp_path: Path) -> None:
     model, parts = Reader().eval(), texts()
     whole = scan(model, parts, tmp_path / "whole")
-    scan(model, parts[:1], tmp_path / "s")
-    later = scan(model, [*parts[1:2], *parts[1:]], tmp_path / "s")  # another first input
+    scan(model, parts[:2], tmp_path / "s")
+    later = scan(model, [parts[0], *parts[:1], *parts[2:]], tmp_path / "s")  # another second input
     assert same(later.stats(), whole.stats())
+
+
+def test_other_first_inputs_or_what_labels_say_of_them_are_refused(tmp_path: Path) -> None:
+    model, parts = Reader().eval(), texts()
+    scan(model, parts[:1], tmp_path / "s", labels=LABELS)
+    others = {name: lambda given, rule=rule: ~rule(given) for name, rule in LABELS.items()}
+    for given, labels in ((parts[1:], LABELS), (parts, others)):
+        with pytest.raises(ScanError, match="was made otherwise: the first inputs"):
+            scan(model, given, tmp_path / "s", labels=labels)
+    assert len(scan(model, parts, tmp_path / "s", labels=LABELS).parts) == len(parts)
 
 
 def test_a_scan_of_other_weights_or_thresholds_is_refused(tmp_path: Path) -> None:
@@ -744,7 +754,8 @@ def test_labels_of_ids_and_of_numbers(tmp_path: Path) -> None:
         (["ab"], {"labels": {"x": lambda text: [True]}}, "label 'x' of input 0 .* its 2 steps"),
         (["ab"], {"steps": 0}, "steps must be a whole number"),
         (["ab"], {"batch": True}, "batch must be a whole number"),
-        (["ab"], {"on": "high"}, "on must be a number"),
+        (["ab"], {"on": "high"}, "on must be a finite number"),
+        (["ab"], {"on": float("nan")}, "on must be a finite number, got nan"),
         (["ab"], {"encode": lambda text: [0.5]}, "a scan needs its ids"),
         ([{"a": 1}], {"column": "b"}, "no column 'b'; it has a"),
     ],
@@ -764,7 +775,7 @@ def test_a_text_without_encode_is_refused(tmp_path: Path) -> None:
 def test_nan_is_an_error_and_no_number(tmp_path: Path) -> None:
     x = torch.randn(1, 5, 2)
     x[0, 3] = float("nan")
-    with pytest.raises(ScanError, match="is NaN or infinite"):
+    with pytest.raises(ScanError, match=r"^part 1: signal 'h' of layer 'l0' is NaN or infinite"):
         scan(nn.GRU(2, 3, batch_first=True).eval(), [torch.randn(1, 5, 2), x], tmp_path / "s")
     assert len(open_scan(tmp_path / "s").parts) == 1
 
