@@ -79,7 +79,8 @@ def test_every_control_by_keyboard(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP)
     notebook.run_cell(0)  # run_all moves the focus to the last cell, some time later
     page = notebook.page
-    page.set_viewport_size({"width": 1200, "height": 1600})
+    # higher than the screen: else each picture of it makes the window larger and smaller again
+    page.set_viewport_size({"width": 1200, "height": 2100})
     panel = page.locator(".grulens-panel").first
     for name in EXPECTED:  # each control is there once its own view is made, the figure or not
         panel.get_by_text(name, exact=True).locator("visible=true").first.wait_for()
