@@ -238,7 +238,7 @@ def find_fixed_points(
         converged = (speed <= tol) & (still.unslowed(ends).norm(dim=1) <= tol**0.5) & ~left
         speed[left] = torch.nan
         some = converged.nonzero()[:, 0]
-        for one in (quick, still):
+        for one in [quick] if quick is still else [quick, still]:
             states, count = points(one, ends[some], speed[some], unique, memory)
             residual = still.moves(states).norm(dim=1)
             if bool((residual <= tol).all()):

@@ -8,7 +8,7 @@ cache; `compiled` has the count once more, for numba, where that is installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Final
 
@@ -79,6 +79,19 @@ def _reaching(planes: Sequence[Words], least: int) -> Words:
     return reached
 
 
+def _doublings(length: int) -> Iterator[int]:
+    """By how much to shift, time after time, until `length` steps are joined.
+
+    >>> list(_doublings(6))
+    [1, 2, 2]
+    """
+    so_far = 1
+    while so_far < length:
+        shift = min(so_far, length - so_far)
+        yield shift
+        so_far += shift
+
+
 def lasting(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Words:
     """The steps from which on a mask is set for `length` steps of one row.
 
@@ -97,12 +110,9 @@ def lasting(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Word
         there = slice(start + 1, stop + 1)
         rest = mask[there]
         high[: len(rest)] = np.where(follows[there], rest, 0)
-        so_far = 1
-        while so_far < length:
-            shift = min(so_far, length - so_far)
+        for shift in _doublings(length):
             low &= (low >> np.uint64(shift)) | (high << np.uint64(WINDOW - shift))
             high &= high >> np.uint64(shift)
-            so_far += shift
         found[start:stop] = low
     return found
 
@@ -125,12 +135,9 @@ def spread(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Words
         low[1:] = mask[start : stop - 1]
         low[0] = mask[start - 1] if start else 0
         low[~follows[start:stop]] = 0
-        so_far = 1
-        while so_far < length:
-            shift = min(so_far, length - so_far)
+        for shift in _doublings(length):
             high |= (high << np.uint64(shift)) | (low >> np.uint64(WINDOW - shift))
             low |= low << np.uint64(shift)
-            so_far += shift
         found[start:stop] = high
     return found
 
