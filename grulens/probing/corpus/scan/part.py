@@ -166,13 +166,10 @@ class Part:
         many: ndarray = np.bitwise_count(self.labels).sum(1, dtype=np.int64)
         return many
 
-    def labelled(self, label: int) -> Int[ndarray, " window"]:
-        """At how many steps of each window a label holds."""
+    def holds(self, label: int) -> UInt64[ndarray, " window"]:
+        """A bit a step, whether a label holds."""
         words = self.labels
-        if words is None:
-            return np.zeros(self.windows, np.int64)
-        many: ndarray = np.bitwise_count(words[label]).astype(np.int64)
-        return many
+        return np.zeros(self.windows, np.uint64) if words is None else words[label]
 
     def place_of(self, window: int, start: int = 0, stop: int | None = None) -> Place:
         """The place of some steps of a window, counted from its first."""
@@ -184,9 +181,16 @@ class Part:
     def in_row(self, row: int, start: int, stop: int) -> Place:
         """The place of some steps of a row, counted from its first."""
         document, offset = self.rows[row, :2].tolist()
-        # rows of one input that begin at one step of it are those of a batch
-        same = (self.rows[:row, :2] == [document, offset]).all(1)
-        return Place(self.number, row, document, offset, start, stop, int(same.sum()))
+        return Place(self.number, row, document, offset, start, stop, int(self._batch_rows[row]))
+
+    @cached_property
+    def _batch_rows(self) -> Int[ndarray, " row"]:
+        """Which row of its input each is: those that begin at one step of it are a batch."""
+        number = np.arange(len(self.rows))
+        begins = np.ones(len(number), bool)
+        begins[1:] = (np.diff(self.rows[:, :2], axis=0) != 0).any(1)
+        found: ndarray = number - np.maximum.accumulate(np.where(begins, number, 0))
+        return found
 
     def context(
         self, place: Place, labels: Sequence[str], values: Sequence[float] | None = None
@@ -222,8 +226,14 @@ class Part:
 
     def anchor(self, layer: int, row: int, number: int) -> Float[ndarray, " state"]:
         """The states of a layer that were kept of a row, number 1 being the first."""
-        before = int(anchors_of(self.rows[:row, 2]).sum())
-        found: ndarray = self._array(f"{layer}/anchors.npy")[before + number - 1]
+        found: ndarray = self._array(f"{layer}/anchors.npy")[self._anchors[row] + number - 1]
+        return found
+
+    @cached_property
+    def _anchors(self) -> Int[ndarray, " row"]:
+        """How many states are kept of the rows before each."""
+        many = anchors_of(self.rows[:, 2])
+        found: ndarray = many.cumsum() - many
         return found
 
     def statistics(self, layer: int, signal: str) -> Statistics:
@@ -234,12 +244,10 @@ class Part:
     @cached_property
     def lengths(self) -> Int[ndarray, " window"]:
         """How many steps each window holds."""
-        found = np.zeros(self.windows, np.int64)
-        for _, _, steps, first in self.rows.tolist():
-            whole, rest = divmod(steps, WINDOW)
-            found[first : first + whole] = WINDOW
-            if rest:
-                found[first + whole] = rest
+        rows = self.rows
+        many = np.diff(rows[:, 3], append=self.windows)
+        left = np.repeat(rows[:, 2] + WINDOW * rows[:, 3], many) - WINDOW * np.arange(self.windows)
+        found: ndarray = left.clip(0, WINDOW)
         return found
 
     @cached_property

@@ -5,16 +5,20 @@ right where nothing else comes from before: no layer that was left out of the sc
 runs backwards, no token that another one is compared with. Nobody has to know: the scan has kept
 the least and the largest value of every unit in every window, and the run is compared with these.
 Where they differ the whole row is run, and where that differs too, it is an error.
+
+Many windows are run side by side, those of one length in one batch; a row that comes out otherwise
+there is run by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import nn
 
@@ -54,6 +58,61 @@ class Replay:
         return slice(self.place.start - self.start, self.place.stop - self.start)
 
 
+@dataclass(frozen=True)
+class _Stretch:
+    """Some steps of one row, from a step whose states are known.
+
+    Attributes:
+        part: the part that the row is in.
+        row: the row.
+        anchor: the number of the kept state that it begins with; 0 is the row's own beginning.
+        stop: the step after the last one.
+    """
+
+    part: Part
+    row: int
+    anchor: int
+    stop: int
+
+    @classmethod
+    def around(cls, part: Part, row: int, start: int, stop: int, cut: bool) -> _Stretch:
+        """The shortest one that holds some steps, or the whole row.
+
+        Args:
+            part: the part.
+            row: the row.
+            start: the first of the steps.
+            stop: the step after the last one.
+            cut: whether it may be less than the row.
+        """
+        length = int(part.rows[row, 2])
+        if not cut:
+            return cls(part, row, 0, length)
+        return cls(part, row, start // ANCHOR, min(length, -(-stop // WINDOW) * WINDOW))
+
+    @property
+    def start(self) -> int:
+        """The step of the row at which the run begins: the one whose states are put in."""
+        return self.anchor * ANCHOR - 1 if self.anchor else 0
+
+    @property
+    def window(self) -> int:
+        """The first window that is wholly run."""
+        return int(self.part.rows[self.row, 3]) + self.anchor * (ANCHOR // WINDOW)
+
+    @property
+    def ids(self) -> Int[ndarray, " step"]:
+        """What is read."""
+        if self.part.ids is None:
+            raise ScanError(
+                "the inputs of this scan were no ids, and are not kept: record(model, ...) the "
+                f"input {int(self.part.rows[self.row, 0])} of part {self.part.number} itself"
+            )
+        first = int(self.part.rows[self.row, 3])
+        rows = self.part.ids[first : first + -(-self.stop // WINDOW)]
+        return rows.reshape(-1)[self.start : self.stop].astype(np.int64)
+
+
 def replay(
     model: nn.Module, part: Part, manifest: Manifest, place: Place, *, cut: bool = True
 ) -> Replay:
@@ -69,81 +128,153 @@ def replay(
     Raises:
         ScanError: the corpus was not one of ids, or the model does something else now.
     """
-    if part.ids is None:
-        raise ScanError(
-            "the inputs of this scan were no ids, and are not kept: record(model, ...) the "
-            f"input {place.document} of part {place.part} itself"
-        )
-    _, _, length, first = part.rows[place.row].tolist()
-    stop = min(length, -(-place.stop // WINDOW) * WINDOW)
-    number, whole = place.start // ANCHOR, (0, length)
-    tries = [(number, stop), whole] if cut and (number, stop) != whole else [whole]
-    row = part.ids[first : first + -(-length // WINDOW)].reshape(-1)
+    asked = part, place.row, place.start, place.stop
+    whole = _Stretch.around(*asked, cut=False)
+    short = _Stretch.around(*asked, cut=cut)
     why = ""
-    for anchor, end in tries:
-        start = anchor * ANCHOR - 1 if anchor else 0
-        edits = _kept(part, manifest, place.row, anchor) if anchor else ()
-        ids = torch.from_numpy(row[start:end].astype(np.int64))
+    for one in [whole] if short == whole else [short, whole]:
         try:
-            recording = _run(model, ids, manifest, edits)
-        except GrulensError as error:
-            if not anchor:
+            recording = _run(model, [one], manifest)
+        except GrulensError:
+            if not one.anchor:
                 raise
-            why = str(error)
             continue
-        why = _differs(recording, part, manifest, first + (start + 1) // WINDOW, start > 0)
+        why = _differs(recording, 0, one, manifest)
         if not why:
-            return Replay(recording, place, start)
+            return Replay(recording, place, one.start)
     raise ScanError(
         f"row {place.row} of part {place.part} does not run as it did in the scan: {why}. It was "
         "run by its ids alone, in eval mode: what else did the model take then?"
     )
 
 
-def _kept(part: Part, manifest: Manifest, row: int, anchor: int) -> tuple[Edit, ...]:
+def states_again(
+    model: nn.Module,
+    manifest: Manifest,
+    layer: int,
+    windows: Sequence[tuple[Part, int]],
+    cut: bool,
+) -> tuple[list[Float[ndarray, "step unit"]], bool]:
+    """The states of many windows, run again side by side.
+
+    Args:
+        model: the model, in whatever mode; it runs in eval mode.
+        manifest: what the scan was made with.
+        layer: the number of the layer.
+        windows: the part and the number of each window.
+        cut: whether to begin at anchors, where that is right.
+
+    Returns:
+        The states of the layer in each window, and whether it was right to begin at anchors.
+
+    Raises:
+        ScanError: the corpus was not one of ids, or the model does something else now.
+    """
+    places = [(part, part.place_of(window)) for part, window in windows]
+    found: dict[int, Float[ndarray, "step unit"]] = {}
+    for short in (True, False) if cut else (False,):
+        groups: dict[tuple[bool, int], dict[_Stretch, list[int]]] = {}
+        for number, (part, place) in enumerate(places):
+            if number not in found:
+                one = _Stretch.around(part, place.row, place.start, place.stop, cut=short)
+                same = groups.setdefault((one.anchor > 0, one.stop - one.start), {})
+                same.setdefault(one, []).append(number)
+        for (_, steps), group in groups.items():
+            for together in _batches([*group], manifest.batch, steps):
+                for one, states in _alike(model, together, manifest, layer):
+                    for number in group[one]:
+                        place = places[number][1]
+                        found[number] = states[place.start - one.start : place.stop - one.start]
+        cut = cut and len(found) == len(places)
+    for number, (part, place) in enumerate(places):
+        if number not in found:  # a model that makes something else of several rows than of each
+            again = replay(model, part, manifest, place, cut=False)
+            found[number] = _states(again.recording, manifest, layer)[0, again.steps]
+    return [found[number] for number in range(len(places))], cut
+
+
+def _batches(every: list[_Stretch], rows: int, steps: int) -> list[list[_Stretch]]:
+    """So many rows at a time, and never as many as steps, for which is which must be seen."""
+    size = rows - 1 if rows == steps > 1 else rows
+    found = [every[i : i + size] for i in range(0, len(every), size)]
+    if len(found[-1]) == steps > 1:
+        found[-1:] = [found[-1][:1], found[-1][1:]]
+    return found
+
+
+def _alike(
+    model: nn.Module, together: Sequence[_Stretch], manifest: Manifest, layer: int
+) -> list[tuple[_Stretch, Float[ndarray, "step unit"]]]:
+    """Those of some stretches that run as in the scan, with the states of a layer."""
+    for one in together:
+        _ = one.ids  # what has none is an error of its own
+    try:
+        recording = _run(model, together, manifest)
+    except Exception:  # each is run by itself then, and that says what is wrong
+        return []
+    states = _states(recording, manifest, layer)
+    return [
+        (one, states[row])
+        for row, one in enumerate(together)
+        if not _differs(recording, row, one, manifest)
+    ]
+
+
+def _states(
+    recording: Recording, manifest: Manifest, layer: int
+) -> Float[ndarray, "row step unit"]:
+    found: ndarray = recording[manifest.layers[layer].name].h.detach().float().cpu().numpy()
+    return found
+
+
+def _kept(together: Sequence[_Stretch], manifest: Manifest) -> tuple[Edit, ...]:
     """The edits that put the kept states into the first step of a run."""
+    if not together[0].anchor:
+        return ()
     edits = []
     for number, layer in enumerate(manifest.layers):
-        kept = torch.from_numpy(part.anchor(number, row, anchor).astype(np.float32))
-        for name, value in zip(layer.states, kept.view(-1, layer.units), strict=True):
+        kept = np.stack([one.part.anchor(number, one.row, one.anchor) for one in together])
+        states = torch.from_numpy(kept.astype(np.float32)).view(len(kept), -1, 1, layer.units)
+        for name, value in zip(layer.states, states.unbind(1), strict=True):
             edits.append(clamp(layer.name, name, value=value, at=0))
     return tuple(edits)
 
 
-def _run(model: nn.Module, ids: Any, manifest: Manifest, edits: tuple[Edit, ...]) -> Recording:
-    """The run of one row of ids, whichever way round the model takes them."""
+def _run(model: nn.Module, together: Sequence[_Stretch], manifest: Manifest) -> Recording:
+    """The run of stretches of one length, whichever way round the model takes their ids."""
     names = [layer.name for layer in manifest.layers]
-    for given in (ids[None], ids[:, None]):
+    ids = torch.from_numpy(np.stack([one.ids for one in together]))
+    edits = _kept(together, manifest)
+    for given in (ids, ids.T):
         with evaluated(model):
             found = record(
                 model, edits=edits, layers=names, call=manifest.call, inputs=((given,), {})
             )
-        if tuple(found[names[0]].mask.shape) == (1, len(ids)):
+        if found[names[0]].mask.shape == ids.shape:
             break
     return found
 
 
-def _differs(
-    recording: Recording, part: Part, manifest: Manifest, window: int, carried: bool
-) -> str:
-    """How the windows of a run differ from those of the scan, in words; "" if they do not.
+def _differs(recording: Recording, row: int, one: _Stretch, manifest: Manifest) -> str:
+    """How the windows of a row of a run differ from those of the scan, in words; "" if not at all.
 
     Args:
         recording: the run.
-        part: the part that it is of.
+        row: the row of the run.
+        one: what ran there.
         manifest: what the scan was made with.
-        window: the window that the run begins with.
-        carried: whether the run has one step before that.
     """
+    steps = one.stop - one.start
+    carried = int(one.anchor > 0)
     for number, layer in enumerate(manifest.layers):
         states = recording[layer.name].h
-        if len(states) != 1 or states.shape[1] != recording[manifest.layers[0].name].h.shape[1]:
+        if row >= len(states) or states.shape[1] != steps:
             return f"layer {layer.name!r} has other rows or steps"
-        values: Float[ndarray, "row step unit"] = states[:, int(carried) :].float().cpu().numpy()
+        values: Any = states[row : row + 1, carried:].detach().float().cpu().numpy()
         ends = extremes(values, np.ones(values.shape[:2], bool))
         near = NEAR if states.dtype in (torch.float32, torch.float64) else HALF
         for name, found in zip(("low", "high"), ends, strict=True):
-            kept = part.index(number, name)[:, window : window + found.shape[-1]]
+            kept = one.part.index(number, name)[:, one.window : one.window + found.shape[-1]]
             if kept.shape != found[:, 0].shape:
                 return f"layer {layer.name!r} has other steps"
             apart = np.abs(kept - found[:, 0]) / np.maximum(1, np.abs(kept))

@@ -21,8 +21,7 @@ from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
 from grulens.probing.corpus.scan.part import WINDOW, Part
 from grulens.probing.corpus.scan.place import Place
-from grulens.probing.corpus.scan.replay import Replay, replay
-from grulens.probing.corpus.scan.scan_part import numbers
+from grulens.probing.corpus.scan.replay import Replay, replay, states_again
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top, top
 from grulens.tables import html_table
@@ -154,11 +153,13 @@ class Scan:
         number = self.manifest.layer(layer)
         label = None if where is None else self._label(where)
 
-        def states(place: Place) -> Float[ndarray, "step unit"]:
-            again = self.replay(place)
-            return numbers(again.recording[self.layers[number]].h)[0, again.steps]
+        def again(windows: Sequence[tuple[Part, int]]) -> list[Float[ndarray, "step unit"]]:
+            states, self._cut = states_again(
+                self._model(), self.manifest, number, windows, self._cut
+            )
+            return states
 
-        return top(self.parts, self.manifest, number, unit, k, label, end, states)
+        return top(self.parts, self.manifest, number, unit, k, label, end, again)
 
     def match(
         self,
@@ -200,14 +201,19 @@ class Scan:
             ScanError: there is no model; no such place; the corpus was not one of ids; or the model
                 does not do what it did.
         """
-        if self.model is None:
-            raise ScanError(f"a replay runs the model: open_scan({str(self.path)!r}, model)")
-        found = replay(self.model, self._part(place), self.manifest, place, cut=self._cut)
+        model = self._model()
+        found = replay(model, self._part(place), self.manifest, place, cut=self._cut)
         _, _, length, _ = self._part(place).rows[place.row].tolist()
         ran = found.recording[self.layers[0]].h.shape[1]
         # what could not be cut once is not tried again
         self._cut = self._cut and not (ran == length > place.stop + WINDOW)
         return found
+
+    def _model(self) -> nn.Module:
+        """The model, which a replay runs."""
+        if self.model is None:
+            raise ScanError(f"a replay runs the model: open_scan({str(self.path)!r}, model)")
+        return self.model
 
     def _part(self, place: Any) -> Part:
         """The part that a place is in."""

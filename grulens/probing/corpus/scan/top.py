@@ -1,17 +1,18 @@
 """The windows of a corpus in which a unit goes furthest, found in the extremes that a scan keeps.
 
 Under a label only the steps count where it holds. Where it holds at some steps of a window, the
-extreme of the window is but a bound: the row is run again, unless known windows go further.
+extreme of the window is but a bound, and the bits of these steps are another: are they on? Windows
+are run again from the highest bound down, many at a time, until known ones go further.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from grulens.errors import ScanError, shown
@@ -21,7 +22,12 @@ from grulens.probing.corpus.scan.place import Context, Place
 from grulens.results import Result, frame
 from grulens.tables import html_table
 
-ENDS = ("high", "low")
+ENDS: Final = ("high", "low")
+#: So many windows are run again at a time, at most; so many are put in order at first.
+AT_ONCE: Final = 256
+CHUNK: Final = 1024
+#: Runs windows again: the part and the number of each -> its states (step, unit).
+Again: TypeAlias = Callable[[Sequence[tuple[Part, int]]], Sequence[Float[ndarray, "step unit"]]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,55 +95,138 @@ def top(
     k: Any,
     label: int | None,
     end: Any,
-    replay: Callable[[Place], Float[ndarray, "step unit"]],
+    again: Again,
 ) -> Top:
-    """See `Scan.top`; `replay` gives the states of a place (step, unit)."""
+    """See `Scan.top`; `again` runs windows again: (step, unit) of each."""
     scanned = manifest.layers[layer]
     check_unit(unit, scanned.units, scanned.name)
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ScanError(f"k must be a whole number from 1 on, got {shown(k)}")
     if not isinstance(end, str) or end not in ENDS:
         raise ScanError(f"end must be 'high' or 'low', got {shown(end)}")
-    best: list[_Found] = []
-    several = 0
-    sign = 1.0 if end == "high" else -1.0
-    for at, part in enumerate(parts):
-        far = sign * np.asarray(part.index(layer, end)[unit])
-        held = part.lengths if label is None else part.labelled(label)
-        allowed = held > 0
-        several += int(allowed.sum())
-        chosen = np.flatnonzero(allowed)
-        if label is None:
-            best = sorted(
-                [*best, *(_Found(-far[i], at, int(i)) for i in _furthest(far, chosen, k))]
-            )[:k]
-            continue
-        whole = held == part.lengths
-        for i in chosen[np.argsort(-far[chosen], kind="stable")].tolist():
-            if len(best) == k and -best[-1].far >= far[i]:
-                break  # no window further on can hold a step that goes further
-            value = far[i]
-            if not whole[i]:
-                place = part.place_of(i)
-                states = sign * replay(place)[:, unit]
-                value = states[_steps_of(part, label, i)].max()
-            best = sorted([*best, _Found(-value, at, i)])[:k]
-    contexts = tuple(
-        parts[one.part].context(parts[one.part].place_of(one.window), manifest.labels)
-        for one in best
-    )
+    sign = np.float32(1 if end == "high" else -1)
+    seen = [_bounds(part, layer, int(unit), label, end, manifest.on) for part in parts]
+    far, held, known = (np.concatenate(each) for each in zip(*seen, strict=True))
+    first = np.cumsum([0, *(part.windows for part in parts)])
+
+    def where(window: int) -> tuple[Part, int]:
+        at = int(np.searchsorted(first, window, side="right")) - 1
+        return parts[at], window - int(first[at])
+
+    def run(windows: Sequence[int]) -> list[float]:
+        places = [where(window) for window in windows]
+        states = [sign * one[:, unit] for one in again(places)]
+        return [
+            _under(label or 0, part, window, values, far[i])
+            for i, (part, window), values in zip(windows, places, states, strict=True)
+        ]
+
+    best = _best(far, np.flatnonzero(held & known), np.flatnonzero(held & ~known), k, run)
+    found = [where(window) for _, window in best]
     return Top(
-        scanned.name, int(unit), end, None if label is None else manifest.labels[label], several,
-        contexts, tuple(-sign * float(one.far) for one in best),
+        scanned.name, int(unit), end, None if label is None else manifest.labels[label],
+        int(held.sum()),
+        tuple(part.context(part.place_of(window), manifest.labels) for part, window in found),
+        tuple(float(-sign * value) for value, _ in best),
     )  # fmt: skip
 
 
-class _Found(NamedTuple):
-    """A window; sorted, the furthest comes first, and of equal ones the first of the corpus."""
+def _bounds(
+    part: Part, layer: int, unit: int, label: int | None, end: str, on: float
+) -> tuple[Float[ndarray, " window"], Bool[ndarray, " window"], Bool[ndarray, " window"]]:
+    """How far a unit goes at most in each window; whether a step counts there; whether it is known.
 
-    far: float
-    part: int
-    window: int
+    Args:
+        part: the part.
+        layer: the number of the layer.
+        unit: the unit.
+        label: the label whose steps count; None is all steps.
+        end: "high" or "low", which is the way that is gone.
+        on: above which value a unit is on.
+    """
+    sign = np.float32(1 if end == "high" else -1)
+    far = sign * np.asarray(part.index(layer, end)[unit])
+    if label is None:
+        return far, part.lengths > 0, np.ones(len(far), bool)
+    words, bits = part.holds(label), np.asarray(part.index(layer, "on")[unit])
+    many = np.bitwise_count(words)
+    known = many == part.lengths
+    # where no step that counts is on, none goes past the threshold, and where all are, none below
+    passed = words & bits if end == "high" else words & ~bits
+    bound = np.where(known | (passed != 0), far, np.minimum(far, sign * np.float32(on)))
+    return bound, many > 0, known
+
+
+def _under(label: int, part: Part, window: int, values: Float[ndarray, " step"], far: Any) -> float:
+    """How far a window goes at the steps of a label, as it ran again.
+
+    Args:
+        label: the label.
+        part: the part.
+        window: the window.
+        values: the unit at its steps, the larger the further.
+        far: how far it went at most in the scan; where a step of the label is the furthest of all,
+            that is what it is, however a run again is rounded.
+    """
+    inside = values[np.flatnonzero(unpacked(part.holds(label)[window : window + 1]))].max()
+    return float(far if inside == values.max() else min(inside, far))
+
+
+def _best(
+    far: Float[ndarray, " window"],
+    known: Int[ndarray, " known"],
+    bounded: Int[ndarray, " bounded"],
+    k: int,
+    run: Callable[[Sequence[int]], list[float]],
+) -> list[tuple[float, int]]:
+    """The k windows that go furthest, each with how far (negative), the furthest first.
+
+    Of two that go as far, the first of the corpus comes first.
+
+    Args:
+        far: how far each window goes, or goes at most.
+        known: the windows that go so far.
+        bounded: those that go so far at most.
+        k: how many.
+        run: tells how far some of these go.
+    """
+    best = sorted((float(-far[i]), int(i)) for i in _furthest(far, known, k))
+    many = k
+
+    def may(window: int) -> bool:
+        """Whether a window can still be one of them."""
+        return len(best) < k or (float(-far[window]), window) < best[-1]
+
+    for chunk in _in_order(far, bounded, best[-1][0] if len(best) == k else np.inf):
+        left = [*chunk]
+        while left and may(left[0]):
+            now = [window for window in left[:many] if may(window)]
+            left, many = left[many:], min(2 * many, AT_ONCE)
+            new = [(-value, window) for value, window in zip(run(now), now, strict=True)]
+            best = sorted([*best, *new])[:k]
+        if left:
+            break
+    return best
+
+
+def _in_order(
+    far: Float[ndarray, " window"], chosen: Int[ndarray, " chosen"], most: float
+) -> Iterator[list[int]]:
+    """Windows, the furthest first, and of those that go as far the first; some at a time.
+
+    Args:
+        far: how far each window goes.
+        chosen: which are meant.
+        most: none that goes less far than this, negative.
+    """
+    chosen = chosen[-far[chosen] <= most]
+    size = CHUNK
+    while len(chosen):
+        values = far[chosen]
+        limit = np.partition(values, -size)[-size] if len(chosen) > size else values.min()
+        near = chosen[values >= limit]
+        yield near[np.argsort(-far[near], kind="stable")].tolist()
+        chosen, size = chosen[values < limit], 4 * size
 
 
 def _furthest(
@@ -146,15 +235,10 @@ def _furthest(
     """The k windows that go furthest; of equal ones the first."""
     if len(chosen) <= k:
         return chosen
-    limit = np.partition(far[chosen], -k)[-k]
-    above = chosen[far[chosen] > limit]
-    return np.concatenate([above, chosen[far[chosen] == limit][: k - len(above)]])
-
-
-def _steps_of(part: Part, label: int, window: int) -> Int[ndarray, " step"]:
-    """The steps of a window at which a label holds."""
-    words = np.zeros(1, "<u8") if part.labels is None else part.labels[label, window : window + 1]
-    return np.flatnonzero(unpacked(words))
+    values = far[chosen]
+    limit = np.partition(values, -k)[-k]
+    above = chosen[values > limit]
+    return np.concatenate([above, chosen[values == limit][: k - len(above)]])
 
 
 def check_unit(unit: Any, units: int, layer: str) -> None:

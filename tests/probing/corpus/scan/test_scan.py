@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from grulens import record
 from grulens.errors import ScanError, StoppedWarning
+from grulens.probing.corpus.scan import replay as replays
 from grulens.probing.corpus.scan import scan as module
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan, open_scan
@@ -183,6 +184,54 @@ def test_the_windows_at_the_top_are_the_furthest(case: Any, end: str, where: str
                 label = held[place.part, place.document, place.offset][where]
                 window = window[label[place.start : place.stop]]
             assert window.max() == pytest.approx(sign * value, abs=1e-5)
+
+
+def test_windows_under_a_label_run_side_by_side_and_no_more_than_can_be_at_the_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, text = Reader().eval(), "".join(np.random.default_rng(3).choice(list(LETTERS), 9000))
+    labels = {"x": lambda text: np.array([c in "xyz" for c in text])}
+    made = scan(model, [[text[:5000], text[5000:]]], tmp_path / "s", labels=labels, batch=8)
+    ran: list[int] = []
+    run = replays._run
+
+    def counted(model: Any, together: Any, manifest: Any) -> Any:
+        ran.append(len(together))
+        return run(model, together, manifest)
+
+    monkeypatch.setattr(replays, "_run", counted)
+    h = torch.cat([
+        record(model, model.encode(one))["rnn.l0"].h[0]
+        for row in (text[:5000], text[5000:]) for one in (row[:2048], row[2048:4096], row[4096:])
+        if one
+    ])  # fmt: skip
+    x = torch.tensor([c in "xyz" for c in text])
+    for end, sign in (("high", 1), ("low", -1)):
+        ran.clear()
+        found = made.top(0, 12, where="x", end=end)
+        assert found.values[0] == pytest.approx(sign * float((sign * h[x, 0]).max()), abs=1e-5)
+        assert max(ran) > 1
+        assert sum(ran) < found.windows / 2
+    ran.clear()
+    made.top(0, 12)
+    assert not ran
+
+
+def test_rows_that_come_out_otherwise_side_by_side_are_run_alone(tmp_path: Path) -> None:
+    class Lonely(Reader):
+        def forward(self, ids: Tensor) -> Tensor:
+            states: Tensor = self.rnn(self.embedding(ids) + len(ids))[0]
+            return states
+
+    model, parts = Lonely().eval(), [[texts()[0][0][:100]], [texts()[1][0][:100]]]
+    made = scan(model, parts, tmp_path / "s", labels=LABELS)
+    found = made.top(2, 9, where="space")
+    assert found.windows == 4
+    for value, place in zip(found.values, found.places, strict=True):
+        h = record(model, model.encode(parts[place.part][0]))["rnn.l0"].h[0, :, 2]
+        held = LABELS["space"](parts[place.part][0])[place.start : place.stop]
+        assert value == pytest.approx(float(h[place.start : place.stop][held].max()), abs=1e-5)
 
 
 def test_what_was_read_stands_beside_the_windows(case: Any) -> None:
