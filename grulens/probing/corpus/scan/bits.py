@@ -20,7 +20,7 @@ from grulens.probing.corpus.scan.part import WINDOW, unpacked
 
 Words = Shaped[ndarray, " window"]
 Levels = Shaped[ndarray, "level window"]
-Count = Callable[[Shaped[ndarray, "unit window"], Sequence[int], int], Levels]
+Count = Callable[[Shaped[ndarray, "unit window"], Sequence[int], Sequence[int]], Levels]
 
 _ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 #: So many words are counted at a time.
@@ -38,20 +38,22 @@ def counting(windows: int) -> Count:
     return compiled
 
 
-def levels(index: Shaped[ndarray, "unit window"], units: Sequence[int], least: int) -> Levels:
-    """At which steps `least` of these units are on, one more, and so on up to all (level, window).
+def levels(
+    index: Shaped[ndarray, "unit window"], units: Sequence[int], least: Sequence[int]
+) -> Levels:
+    """At which steps so many of these units are on (level, window).
 
     Args:
         index: a bit a step, whether the unit is on.
         units: which units.
-        least: how many at least, 1 or more.
+        least: how many at least, 1 or more, for each level.
 
-    >>> levels(np.array([[0b111], [0b110], [0b100]], np.uint64), [0, 1, 2], 2)
+    >>> levels(np.array([[0b111], [0b110], [0b100]], np.uint64), [0, 1, 2], [2, 3])
     array([[6],
            [4]], dtype=uint64)
     """
     windows = index.shape[1]
-    found = np.empty((len(units) + 1 - least, windows), np.uint64)
+    found = np.empty((len(least), windows), np.uint64)
     for start in range(0, windows, BLOCK):
         part = slice(start, start + BLOCK)
         planes: list[Words] = []
@@ -61,8 +63,8 @@ def levels(index: Shaped[ndarray, "unit window"], units: Sequence[int], least: i
                 planes[place], carry = plane ^ carry, plane & carry
             if len(planes) < number.bit_length():
                 planes.append(carry)
-        for level in range(len(found)):
-            found[level, part] = _reaching(planes, least + level)
+        for level, many in enumerate(least):
+            found[level, part] = _reaching(planes, many)
     return found
 
 
@@ -103,17 +105,25 @@ def lasting(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Word
     >>> lasting(np.array([0b1110110], np.uint64), 3, np.array([False]))
     array([16], dtype=uint64)
     """
-    found = np.empty_like(mask)
+    found = np.zeros_like(mask)
     for start in range(0, len(mask), BLOCK):
-        stop = min(start + BLOCK, len(mask))
-        low, high = mask[start:stop].copy(), np.zeros(stop - start, np.uint64)
-        there = slice(start + 1, stop + 1)
-        rest = mask[there]
-        high[: len(rest)] = np.where(follows[there], rest, 0)
+        part = mask[start : start + BLOCK]
+        some = np.flatnonzero(part) + start
+        if not len(some):
+            continue
+        several: slice | ndarray = some
+        if 2 * len(some) > len(part):  # most words have a step: it is quicker to take all
+            several = slice(start, start + len(part))
+        after = np.append(mask[start + 1 : start + len(part) + 1], np.uint64(0))[: len(part)]
+        goes_on = np.append(follows[start + 1 : start + len(part) + 1], False)[: len(part)]
+        high = np.where(goes_on, after, np.uint64(0))
+        low = part.copy()
+        if several is some:
+            low, high = low[some - start], high[some - start]
         for shift in _doublings(length):
             low &= (low >> np.uint64(shift)) | (high << np.uint64(WINDOW - shift))
             high &= high >> np.uint64(shift)
-        found[start:stop] = low
+        found[several] = low
     return found
 
 
@@ -132,6 +142,9 @@ def spread(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Words
     for start in range(0, len(mask), BLOCK):
         stop = min(start + BLOCK, len(mask))
         high, low = mask[start:stop].copy(), np.zeros(stop - start, np.uint64)
+        if not (high.any() or (start and mask[start - 1])):
+            found[start:stop] = 0
+            continue
         low[1:] = mask[start : stop - 1]
         low[0] = mask[start - 1] if start else 0
         low[~follows[start:stop]] = 0
@@ -155,13 +168,41 @@ def begun(mask: Words, follows: Bool[ndarray, " window"]) -> Words:
     return first
 
 
-def positions(mask: Words) -> Int[ndarray, " place"]:
+def last_before(mask: Words, steps: Int[ndarray, " step"]) -> Int[ndarray, " step"]:
+    """The last step that is set, at each of some steps or before it; there must be one.
+
+    Args:
+        mask: the steps that are set.
+        steps: the steps, counted over all windows.
+
+    >>> last_before(np.array([0b101, 0], np.uint64), np.array([1, 2, 100]))
+    array([0, 2, 2])
+    """
+    word, bit = steps // WINDOW, steps % WINDOW
+    bits = mask[word] & (_ALL >> (WINDOW - 1 - bit).astype(np.uint64))
+    none = np.flatnonzero(bits == 0)
+    while len(none):
+        word[none] -= 1
+        bits[none] = mask[word[none]]
+        none = none[bits[none] == 0]
+    # without the bit below the highest no rounding of the others reaches the next power of two
+    highest: ndarray = np.frexp((bits & ~(bits >> np.uint64(1))).astype(float))[1] - 1
+    found: ndarray = word * WINDOW + highest
+    return found
+
+
+def positions(mask: Words, first: int | None = None) -> Int[ndarray, " place"]:
     """The steps that are set, counted over all windows.
+
+    Args:
+        mask: the steps.
+        first: how many are wanted, the first; None is all.
 
     >>> positions(np.array([0, 5], np.uint64))
     array([64, 66])
     """
-    words = np.flatnonzero(mask)
+    words = np.flatnonzero(mask)[:first]
     bits = unpacked(mask[words]).reshape(-1, WINDOW)
     word, bit = np.nonzero(bits)
-    return words[word] * WINDOW + bit
+    found: ndarray = words[word] * WINDOW + bit
+    return found[:first]

@@ -16,17 +16,17 @@ BLOCK = 512
 
 
 def levels(
-    index: Shaped[ndarray, "unit window"], units: Sequence[int], least: int
+    index: Shaped[ndarray, "unit window"], units: Sequence[int], least: Sequence[int]
 ) -> Shaped[ndarray, "level window"]:
     """See `bits.levels`."""
-    found = np.empty((len(units) + 1 - least, index.shape[1]), np.uint64)
+    found = np.empty((len(least), index.shape[1]), np.uint64)
     given = np.asarray(index).view()
     given.flags.writeable = False  # as what lies on disk: compiled for one kind of array
-    _levels(given, np.asarray(units, np.int64), least, found)
+    _levels(given, np.asarray(units, np.int64), np.asarray(least, np.int64), found)
     return found
 
 
-def _count(index: Any, units: Any, least: int, found: Any) -> None:
+def _count(index: Any, units: Any, least: Any, found: Any) -> None:
     most = 0
     while len(units) >> most:
         most += 1
@@ -52,7 +52,7 @@ def _count(index: Any, units: Any, least: int, found: Any) -> None:
             more[:] = 0
             equal[:] = every
             for place in range(most - 1, -1, -1):
-                if (least + level) >> place & 1:
+                if least[level] >> place & 1:
                     for i in range(size):
                         equal[i] &= planes[place, i]
                 else:

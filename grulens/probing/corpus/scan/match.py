@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, UInt64
+from jaxtyping import Float64, Int64, UInt64
 from numpy import ndarray
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from grulens.probing.corpus.scan.bits import (
     Words,
     begun,
     counting,
+    last_before,
     lasting,
     positions,
     spread,
@@ -138,28 +139,29 @@ def matches(
     held = np.zeros(len(manifest.labels), np.int64)
     masks: dict[int, Words] = {}
     for at, part in enumerate(parts):
-        follows = _follows(part)
-        mask, *more = count(part.index(layer, "on"), chosen, least)
+        follows = part.follows
+        # once there are enough places, a later one must have more units on
+        passed = -found[-1][0] if len(found) == limit else least - 1
+        mask, *more = count(
+            part.index(layer, "on"),
+            chosen,
+            [least, *range(max(passed, least) + 1, len(chosen) + 1)],
+        )
         lasts = lasting(mask, length, follows)
         if not lasts.any():
             continue
         # where a run that lasts begins, so many steps of it are set
-        places = positions(lasts & begun(mask, follows))
-        several += len(places)
-        together = np.full(len(places), least)
-        for level, several_on in enumerate(more, least + 1):
-            inside = positions(lasting(several_on, length, follows))
-            # a place with more units on lies in the last place that began before it
-            together[np.unique(np.searchsorted(places, inside, side="right") - 1)] = level
-        best = np.lexsort((places, -together))[:limit]
-        found += [(-int(together[i]), at, int(places[i])) for i in best]
-        found = sorted(found)[:limit]
-        masks[at] = mask
+        begins = lasts & begun(mask, follows)
+        several += int(np.bitwise_count(begins).sum())
+        inside = [lasting(level, length, follows) for level in reversed(more)]
+        new = _places(begins, inside, len(chosen), least if passed < least else None, limit)
+        if new:
+            found = sorted([*found, *((-many, at, place) for many, place in new)])[:limit]
+            masks[at] = mask
         covered = spread(lasts, length, follows)
         steps += int(np.bitwise_count(covered).sum())
         if part.labels is not None:
-            there = np.flatnonzero(covered)
-            held += np.bitwise_count(part.labels[:, there] & covered[there]).sum(1, dtype=np.int64)
+            held += _held(part.labels, covered)
     total = np.zeros_like(held)
     for part in parts:
         total += part.positives
@@ -178,6 +180,43 @@ def matches(
     )  # fmt: skip
 
 
+def _places(
+    begins: Words, inside: Sequence[Words], most: int, least: int | None, limit: int
+) -> list[tuple[int, int]]:
+    """The places of a part with the most units on, each with how many; the first of them.
+
+    Args:
+        begins: the steps at which places begin.
+        inside: the steps from which on `most` units are on long enough, one fewer, and so on.
+        most: how many units there are.
+        least: how many units are on in every place; None, if such a place is none of the best.
+        limit: how many places.
+    """
+    found: dict[int, int] = {}  # in the order in which they are found
+    for level, words in zip(range(most, 0, -1), inside, strict=False):
+        # a place with more units on lies in the last place that began before it
+        if words.any():
+            starts = np.unique(last_before(begins, positions(words & ~(words << np.uint64(1)))))
+            found |= {step: level for step in starts.tolist() if step not in found}
+        if len(found) >= limit:
+            break
+    if least is not None and len(found) < limit:
+        rest = positions(begins, limit + len(found)).tolist()
+        found |= {step: least for step in rest if step not in found}
+    return [(level, step) for step, level in found.items()][:limit]
+
+
+def _held(labels: UInt64[ndarray, "label window"], covered: Words) -> Int64[ndarray, " label"]:
+    """At how many of some steps each label holds."""
+    found = np.zeros(len(labels), np.int64)
+    there = np.flatnonzero(covered)
+    if 2 * len(there) < len(covered):
+        labels, covered = labels[:, there], covered[there]
+    for label, words in enumerate(labels):
+        found[label] = np.bitwise_count(words & covered).sum(dtype=np.int64)
+    return found
+
+
 def _listed(units: Any) -> list[Any]:
     if isinstance(units, int):
         return [units]
@@ -188,13 +227,6 @@ def _listed(units: Any) -> list[Any]:
     except Exception as error:
         raise ScanError(f"units must be one or more units, got {shown(units)}") from error
     return found if isinstance(found, list) else [found]
-
-
-def _follows(part: Part) -> Bool[ndarray, " window"]:
-    """Whether a window goes on from the one before it, in the same row."""
-    found = np.ones(part.windows, bool)
-    found[part.rows[:, 3]] = False
-    return found
 
 
 def _place(part: Part, mask: UInt64[ndarray, " window"], step: int) -> Place:

@@ -251,6 +251,13 @@ class Part:
         return found
 
     @cached_property
+    def follows(self) -> Bool[ndarray, " window"]:
+        """Whether a window goes on from the one before it, in the same row."""
+        found = np.ones(self.windows, bool)
+        found[self.rows[:, 3]] = False
+        return found
+
+    @cached_property
     def windows(self) -> int:
         """How many windows there are."""
         return int(json.loads((self.place / "part.json").read_text(encoding="utf-8"))["windows"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from grulens.probing.corpus.scan import bits, compiled
@@ -26,7 +27,7 @@ def test_levels_are_counts_of_units(count: Any, units: int, least: int) -> None:
     on = rng.random((20, 64 * 5000)) < 0.7
     index = words(on)
     chosen = rng.permutation(20)[:units].tolist()
-    found = count(index, chosen, least)
+    found = count(index, chosen, [*range(least, units + 1)])
     many = on[chosen].sum(0)
     assert found.shape == (units + 1 - least, 5000)
     for level in range(len(found)):
@@ -63,6 +64,30 @@ def test_what_lasts_stays_in_its_row(length: int) -> None:
         same = row[more:] == row[: len(on) - more]
         spread[more:] |= unpacked(any_mask)[: len(on) - more] & same
     np.testing.assert_array_equal(unpacked(bits.spread(any_mask, length, follows)), spread)
+
+
+def test_the_last_step_before_is_found_over_any_number_of_words() -> None:
+    on = np.zeros(64 * 40, bool)
+    on[[0, 63, 64, 117, 118, 119, 1000, 64 * 40 - 1]] = True
+    steps = np.arange(len(on))
+    found = bits.last_before(words(on[None])[0], steps)
+    np.testing.assert_array_equal(found, np.maximum.accumulate(np.where(on, steps, 0)))
+    full = bits.last_before(words(np.ones((1, 128), bool))[0], np.arange(128))
+    np.testing.assert_array_equal(full, np.arange(128))
+
+
+@pytest.mark.parametrize("limit", [1, 7, 40, 10**6])
+def test_the_best_places_are_the_first_of_all(tmp_path: Path, limit: int) -> None:
+    torch.manual_seed(0)
+    parts = [[text * 3 for text in inputs] for seed in range(4) for inputs in texts(seed)]
+    made = scan(Reader(nn.LSTM).eval(), parts, tmp_path / "s", on=0.0, steps=100)
+    every = made.match([0, 2, 3, 5], 2, at_least=1, limit=10**6)
+    few = made.match([0, 2, 3, 5], 2, at_least=1, limit=limit)
+    keys = [(-n, p.part, p.row, p.start) for n, p in zip(every.together, every.places, strict=True)]
+    assert keys == sorted(keys)
+    assert len(keys) == every.found == few.found > 100
+    assert few.places == every.places[:limit]
+    assert few.together == every.together[:limit]
 
 
 def test_matches_are_the_same_with_numba_and_without(
