@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from grulens.models.adapters.adapter import SequenceAdapter, StepAdapter
     from grulens.models.call.place import EditLike
     from grulens.models.recording import LayerRecording, Recording
+    from grulens.probing.corpus.scan.scanned import Scan
     from grulens.probing.edits.sources import Source
 
     Units = int | slice | Sequence[int] | Sequence[bool] | Tensor | None
@@ -194,6 +195,15 @@ if TYPE_CHECKING:
     AutomatonMethod = Literal["lstar", "clusters"]
     """How an automaton is built: by questions, or from hidden states."""
 
+    LabelNames = str | Sequence[str] | None
+    """The name of a label of a scan, or several; None is all of them."""
+
+    ScanLike: TypeAlias = "Scan"
+    """A scan of a corpus."""
+
+    ControlTask = Literal["type", "context"] | None
+    """What control labels are thrown by: the token, or the last few; None has none."""
+
     NodeName = str | None
     """The name of a node of an ONNX graph; None is the only one of its kind."""
 
@@ -210,4 +220,4 @@ else:
     Elementwise = KerasWeights = KerasActivation = KerasVersion = Any
     OnnxModel = NodeName = NodeDirection = Any
     AlphabetLike = WordLike = WordsLike = Transitions = Accepting = EncodeWord = Accepts = Any
-    AutomatonMethod = Any
+    AutomatonMethod = LabelNames = ControlTask = ScanLike = Any

@@ -4,9 +4,10 @@
 of each unit with the area under the ROC curve for every label, the windows in which a unit goes
 furthest (`Top`), and where units are on together (`Match`), each place a `Place` and what stands
 there a `Context`; a `Replay` is a place that ran again, and `open_scan` opens a scan again.
-`automaton` builds an automaton by questions (L*) or from clusters of hidden states, and
-compares it with the network on words that it was not built from; the result is an `Automaton`, and
-its `.dfa` a `DFA`.
+`probe` asks how well labels can be read off the states by linear probes, beside control tasks; the
+result is a `Probe`. `automaton` builds an automaton by questions (L*) or from clusters of hidden
+states, and compares it with the network on words that it was not built from; the result is an
+`Automaton`, and its `.dfa` a `DFA`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from grulens.lazy import lazy
 from grulens.probing.corpus.automata.automaton import Automaton, automaton
 from grulens.probing.corpus.automata.dfa import DFA
 from grulens.probing.corpus.automata.fidelity import Agreement
+from grulens.probing.corpus.probes.probe import Probe, probe
 from grulens.probing.corpus.scan.match import Match
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.replay import Replay
@@ -24,8 +26,8 @@ from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top
 
 __all__ = [  # noqa: RUF022 - as sorted() has it
-    "Agreement", "Automaton", "Context", "DFA", "Match", "Place", "Replay", "Scan", "Statistics",
-    "Top", "automaton", "open_scan", "scan",
+    "Agreement", "Automaton", "Context", "DFA", "Match", "Place", "Probe", "Replay", "Scan",
+    "Statistics", "Top", "automaton", "open_scan", "probe", "scan",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(__name__, __all__, {})

@@ -771,7 +771,7 @@ def a_plot(draw: Draw) -> None:
     results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES,
                "tree": TREE, "credit": CREDIT, "lens": LENS, "automaton": FOUND,
                "statistics": SCAN.stats(), "top": SCAN.top(1), "match": SCAN.match([0, 1], 2),
-               **FURTHER}  # fmt: skip
+               "probe": PROBED, **FURTHER}  # fmt: skip
     found, options = draw(things(**results)), dict[str, Thing]()
     if draw(st.booleans()):
         fit = {"tokens": {"texts": [TEXTS["html"]] * 5}, "output": {}, "row": {}, "toward": {}}
@@ -887,9 +887,10 @@ def is_a(text: Any) -> Any:
 
 
 SCAN = grulens.corpus.scan(
-    TAGGER, ["abcd" * 40, ["dab", "cc"]], mkdtemp(), decode=letters_of, progress=False,
+    TAGGER, ["abcd" * 40, ["dab", "cc"], "cab"], mkdtemp(), decode=letters_of, progress=False,
     labels={"a": is_a}, on=0.0,
 )  # fmt: skip
+PROBED = grulens.corpus.probe(SCAN, progress=False)
 
 
 def a_scan(draw: Draw) -> None:
@@ -945,16 +946,35 @@ def a_place(draw: Draw) -> None:
     documented(lambda: SCAN.replay(parts[0]), drawn=parts)
 
 
+def a_probe(draw: Draw) -> None:
+    good: dict[str, dict[str, Any]] = {
+        "scan": {"scan": SCAN}, "labels": {"a": "a", "list": ["a"]}, "control": {"type": "type"},
+        "context": {"two": 2}, "layer": {"none": None}, "strengths": {"one": [0.1]},
+        "seed": {"one": 1},
+    }  # fmt: skip
+    chosen = draw(st.sampled_from([*good]))
+    thing = draw(things(**good[chosen]))
+    options = {"scan": SCAN, "control": "context", chosen: thing.value}
+    found = documented(
+        lambda: grulens.corpus.probe(**options, progress=False), drawn=(chosen, thing)
+    )
+    if found is not None:
+        assert "<script>alert" not in found._repr_html_()
+        assert len(repr(found)) < 300
+
+
 ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Agreement": an_agreement,
     "Context": a_question,
     "Match": a_question,
     "Place": a_place,
+    "Probe": a_probe,
     "Replay": a_place,
     "Scan": a_question,
     "Statistics": a_question,
     "Top": a_question,
     "open_scan": a_scan,
+    "probe": a_probe,
     "scan": a_scan,
     "Automaton": a_plot,
     "DFA": a_dfa,

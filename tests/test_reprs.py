@@ -57,13 +57,14 @@ def results() -> dict[str, Any]:
     run, cell = grulens.record(model, x), switches(2)
     starts = torch.rand(9, 2).double()
     scan = grulens.corpus.scan(
-        Reader(), [torch.arange(90) % 2], mkdtemp(), labels={BAD: lambda ids: ids == 1}, on=-1,
+        Reader(), [torch.arange(90) % 2] * 3, mkdtemp(), labels={BAD: lambda ids: ids == 1}, on=-1,
         progress=False,
     )  # fmt: skip
     return {
         "Statistics": scan.stats(),
         "Top": scan.top(0),
         "Match": scan.match([0, 2]),
+        "Probe": grulens.corpus.probe(scan, progress=False),
         "FixedPoints": grulens.dynamics.find_fixed_points(cell, starts=starts, progress=False),
         "Lyapunov": grulens.dynamics.lyapunov(cell, torch.randn(30, 1)),
         "Jacobian": grulens.dynamics.jacobian(cell, torch.zeros(1, 1).double(), starts[:1]),
@@ -85,7 +86,7 @@ def results() -> dict[str, Any]:
 NAMES = (
     "FixedPoints", "Lyapunov", "Jacobian", "GradientFlow", "GateAttention", "Timescales",
     "Portrait", "Head", "Hierarchy", "Interactions", "Decomposition", "Credit",
-    "Automaton", "Statistics", "Top", "Match",
+    "Automaton", "Statistics", "Top", "Match", "Probe",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from bokeh.layouts import column
 from grulens.errors import GrulensError
 from grulens.probing.corpus.automata.automaton import Automaton
 from grulens.probing.corpus.automata.fidelity import WORDS
+from grulens.probing.corpus.probes.probe import Probe
 from grulens.probing.corpus.scan.match import Match
 from grulens.probing.corpus.scan.place import Context
 from grulens.probing.corpus.scan.statistics import Statistics
@@ -67,6 +68,20 @@ def draw_statistics(found: Statistics, options: PlotOptions) -> Figure:
     return matrix(
         found.auc - 0.5, rows=list(found.labels), down="label", across="unit",
         measure="AUC − 0.5", title=f"{over}, each within {widest:.2g}",
+    )  # fmt: skip
+
+
+@draws(Probe)
+def draw_probe(found: Probe, options: PlotOptions) -> Figure:
+    """What each unit adds to the score of each label when it moves by its standard deviation."""
+    control = found.control_accuracy
+    rows = [
+        f"{name} {share:.3f}" + ("" if control is None else f", control {control[at]:.3f}")
+        for at, (name, share) in enumerate(zip(found.labels, found.accuracy, strict=True))
+    ]
+    return matrix(
+        found.contributions, rows=rows, down="label and accuracy", across="unit",
+        measure="weight × std", title=f"probes of {found.layer}, {found.steps:,} steps tested",
     )  # fmt: skip
 
 

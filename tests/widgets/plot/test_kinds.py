@@ -138,6 +138,25 @@ def test_the_top_is_lines_of_tokens(scanned: Any) -> None:
         grulens.plot(scanned.top(2, 3, where="none"))
 
 
+def test_probes_are_a_map_of_labels_by_what_units_add(scanned: Any, tmp_path: Any) -> None:
+    made = grulens.corpus.scan(
+        scanned.model, [torch.randint(3, (90,)) for _ in range(3)], tmp_path / "t",
+        labels={"one": lambda ids: ids == 1}, progress=False,
+    )  # fmt: skip
+    found = grulens.corpus.probe(made, progress=False)
+    view = grulens.plot(found)
+    (figure,) = figures(view)
+    half = image(figure)["high"][0] / 252
+    np.testing.assert_allclose(shown(figure), found.contributions, atol=2 * half)
+    control = found.control_accuracy
+    assert control is not None
+    name = f"one {float(found.accuracy[0]):.3f}, control {float(control[0]):.3f}"
+    assert "probes of 1.l0, 90 steps tested" in figure.title.text
+    assert name in still(view)
+    alone = grulens.plot(grulens.corpus.probe(made, control=None, progress=False))
+    assert "control" not in still(alone)
+
+
 def test_matches_are_the_lift_of_labels_and_lines_of_tokens(scanned: Any, tmp_path: Any) -> None:
     found = scanned.match([0, 1, 3], 2, at_least=2)
     view = grulens.plot(found)

@@ -151,7 +151,7 @@ class Scan:
         """
         self._check_any()
         number = self.manifest.layer(layer)
-        label = None if where is None else self._label(where)
+        label = None if where is None else self.label(where)
 
         def again(windows: Sequence[tuple[Part, int]]) -> list[Float[ndarray, "step unit"]]:
             states, self._cut = states_again(
@@ -226,7 +226,12 @@ class Scan:
                 return part
         raise ScanError(f"this scan has no such place: {shown(place)}")
 
-    def _label(self, name: Any) -> int:
+    def label(self, name: Any) -> int:
+        """The number of a label.
+
+        Raises:
+            ScanError: it was not scanned.
+        """
         if not isinstance(name, str) or name not in self.labels:
             known = ", ".join(self.labels) or "none"
             raise ScanError(f"label {shown(name)} was not scanned; what was is {known}")

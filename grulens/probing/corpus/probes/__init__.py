@@ -1,0 +1,1 @@
+"""What the states of a corpus say of labels, linearly, beside what they say of random ones."""
