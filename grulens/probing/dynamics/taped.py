@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from jaxtyping import Float64
@@ -74,20 +75,19 @@ class Taped:
 
     def _noted(self, states: Tensor) -> _Tape | None:
         """A tape for so many states; None where it would be another function."""
-        # what is kept of other states must be right for these
-        notes = _Notes()
+        first, then = _Notes(), _Notes()
         with torch.enable_grad():
-            given = (0.9 * states).requires_grad_()
             try:
-                with notes:
-                    notes.begin(given)
-                    tape = notes.tape(self._of(given))
+                # what is kept of other states must be right for these
+                tape = first.tape((0.9 * states).requires_grad_(), self._of)
+                if tape is None:
+                    return None
+                wanted = _with_slope(lambda given: then.run(given, self._of), states)
             except Exception:  # what fails with the states themselves says so there
                 return None
-            if tape is None:
+            if wanted is None or not first.found() <= then.found():
                 return None
-            wanted, found = (_with_slope(of, states) for of in (self._of, tape.played))
-        return tape if wanted is not None and _are_close(wanted, found) else None
+            return tape if _are_close(wanted, _with_slope(tape.played, states)) else None
 
 
 def _rounded(count: int) -> int:
@@ -175,11 +175,14 @@ class _Tape:
         graph = torch.is_grad_enabled()
         for call in self.calls:
             args, kwargs = _filled(call.args, held), _filled(call.kwargs, held)
-            if graph and not call.graph:
-                with torch.no_grad():
+            try:
+                if graph and not call.graph:
+                    with torch.no_grad():
+                        result = call.func(*args, **kwargs)
+                else:
                     result = call.func(*args, **kwargs)
-            else:
-                result = call.func(*args, **kwargs)
+            except Exception:  # the code may catch that
+                return None
             if not _take(result, call, held):
                 return None
         found: tuple[Tensor, ...] = _filled(self.made, held)
@@ -199,14 +202,29 @@ class _Notes(TorchFunctionMode):
         """What is not made of the states, and how often it had been written over."""
         self._written: set[int] = set()
         """The memory of what was not made of the states until they were written there."""
+        self._seen: dict[int, ref[Tensor]] = {}
+        """What the calls made that work on nothing that is made of the states."""
+        self._found: dict[int, Tensor] = {}
+        """What no call made that was seen."""
         self._fails = False
 
-    def begin(self, states: Tensor) -> None:
-        """The states: all that is made of them is noted from now on."""
+    def run(self, states: Tensor, of: Of) -> tuple[Tensor, ...]:
+        """What a function makes of some states: all that is made of them there is noted."""
         self._slot(states)
+        with self:
+            return of(states)
 
-    def tape(self, made: tuple[Tensor, ...]) -> _Tape | None:
-        """What was noted, as far as the result needs it; None where that is not all of it."""
+    def found(self) -> set[int]:
+        """The ids of the tensors that no call made that was seen.
+
+        In another run one that was there before is the same. One that is not was made of the
+        states perhaps: by a script, inside torch.vmap, or where torch calls no modes.
+        """
+        return {*self._found}
+
+    def tape(self, states: Tensor, of: Of) -> _Tape | None:
+        """The calls of a function, as far as its result needs them; None where some are missing."""
+        made = self.run(states, of)
         result = self._named(made)
         fixed = all(one._version == then for one, then in self._fixed.values())
         if self._fails or not fixed:
@@ -227,17 +245,23 @@ class _Notes(TorchFunctionMode):
         alive = any(id(one) in self._slots for one in given)
         if self._fails or name in _OF_SHAPE:
             return func(*args, **kwargs)
-        if not alive:
-            self._fails = not all(map(self._is_fixed, given))
-            return func(*args, **kwargs)
+        for one in given:
+            self._meet(one)
         if name == "__iter__":  # an iterator can be read once
             return iter(self.__torch_function__(torch.unbind, types, args, kwargs))
+        if not alive:
+            self._fails = not all(map(self._is_fixed, given))
+            result = func(*args, **kwargs)
+            self._seen |= {id(one): ref(one) for one in _leaves(result) if isinstance(one, Tensor)}
+            return result
         target = kwargs.get("out", args[0] if writes(name) and args else None)
         if isinstance(target, Tensor) and id(target) not in self._slots:
             self._begin_anew(target)
         noted = self._named(args), self._named(kwargs)
         graph = torch.is_grad_enabled()
+        fails, self._fails = self._fails, True  # where it raises, and the code may catch that
         result = func(*args, **kwargs)
+        self._fails = fails
         self._fails |= func.__name__ == "__set__"  # x.data = y
         self._fails |= not isinstance(kwargs.get("out", self._held[0]), Tensor)
         self._fails |= torch.is_inference_mode_enabled() or not _is_known(result)
@@ -262,6 +286,11 @@ class _Notes(TorchFunctionMode):
             )
         )
         return result
+
+    def _meet(self, value: Tensor) -> None:
+        seen = self._seen.get(id(value))
+        if id(value) not in self._slots and (seen is None or seen() is not value):
+            self._found[id(value)] = value
 
     def _slot(self, value: Tensor) -> None:
         self._held.append(value)
@@ -300,6 +329,7 @@ class _Notes(TorchFunctionMode):
             number = self._slots.get(id(value))
             if number is not None:
                 return _Slot(number)
+            self._meet(value)
             self._fails |= not self._is_fixed(value)
             self._fixed.setdefault(id(value), (value, value._version))
             return value

@@ -162,8 +162,38 @@ def test_what_torch_does_not_see_runs_as_it_stands() -> None:
         one += 1
         return found * (states + one)
 
-    for of in (surrogate, by_numpy, by_another_view, counting):
+    def side(row: Tensor) -> Tensor:
+        return (row > 0).double()
+
+    def flat_in_vmap(states: Tensor) -> Tensor:
+        # the same at all states that lie close to each other
+        found: Tensor = torch.func.vmap(side)(states.detach())
+        return (found + 1) * states
+
+    def failing(states: Tensor) -> Tensor:
+        try:
+            torch.linalg.cholesky(states[:, :1, None])
+        except torch.linalg.LinAlgError:
+            return states * 2
+        return states * 3
+
+    for of in (surrogate, by_numpy, by_another_view, counting, flat_in_vmap, failing):
         assert agree(of) > 2 * len(STATES), of.__name__
+
+
+def test_the_code_runs_where_a_call_fails() -> None:
+    def caught(states: Tensor) -> Tensor:
+        try:
+            root: Tensor = torch.linalg.cholesky(states[:, :1, None])
+        except torch.linalg.LinAlgError:
+            return states * 2
+        return states + root[:, :, 0]
+
+    counted = Counted(caught)
+    taped = Taped(counted)
+    for states in (STATES[0].abs() + 1, -STATES[0].abs() - 1, STATES[1].abs() + 1):
+        assert torch.allclose(taped(states)[0], caught(states), atol=1e-12)
+    assert counted.times == 3 + 2  # noted once; at the second a call fails, and no other is noted
 
 
 def test_any_number_of_rows() -> None:
