@@ -223,11 +223,21 @@ class GatedForm:
         if self.gate is None or self.candidate is None:
             write = self.write.value(values, before)
             return torch.addcmul(write, self.keep.value(values, before), before)
-        gate, candidate = (one.value(values, before) for one in (self.gate, self.candidate))
+        candidate = self.candidate.value(values, before)
         if not _is_one(self.decay):
             before = self.decay.value(values, before) * before
-        mix = torch.lerp(candidate, before, gate)
+        if (let_in := self._let_in) is None:
+            mix = torch.lerp(candidate, before, self.gate.value(values, before))
+        else:
+            mix = torch.lerp(before, candidate, let_in.value(values, before))
         return mix if _is_one(self.outside) else self.outside.value(values, mix) * mix
+
+    @functools.cached_property
+    def _let_in(self) -> Polynomial | None:
+        """The share of the candidate, where it is simpler than the gate: z of 1 - z."""
+        share = None if self.gate is None else 1 - self.gate
+        simpler = share and self.gate and len(share.terms) < len(self.gate.terms)
+        return share if simpler else None
 
     @functools.cached_property
     def symbols(self) -> tuple[str, ...]:

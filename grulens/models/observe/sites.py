@@ -165,8 +165,12 @@ def innermost(frame: Any, end: CodeType) -> Any:
     Returns:
         The frame; None if there is none inside the run.
     """
-    while frame is not None and frame.f_code is not end:
-        if is_users_frame(frame):
+    while frame is not None:
+        code = frame.f_code
+        if code is end:
+            return None
+        own = _USERS.get(id(code))
+        if own or (own is None and is_users_frame(frame)):
             return frame
         frame = frame.f_back
     return None

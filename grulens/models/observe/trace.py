@@ -37,6 +37,7 @@ class Value:
         part: which part of that operation's result it is.
         first: an equal value that an equal call made before, or None.
         again: the equal values that equal calls made after it.
+        plain: the value whose numbers it holds; None until somebody asks, when the run is over.
     """
 
     tensor: Tensor
@@ -44,6 +45,7 @@ class Value:
     part: int = 0
     first: Value | None = None
     again: list[Value] = field(default_factory=list)
+    plain: Value | None = None
 
     def __repr__(self) -> str:
         return f"Value({tuple(self.shape)} of {self.node})"

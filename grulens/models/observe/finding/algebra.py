@@ -37,9 +37,12 @@ def same_numbers(value: Value) -> Value:
 
     It goes back through views, copies, casts, and through what is laid side by side and cut again.
     """
-    while (before := value.first or numbers_of(value)) is not None:
-        value = before
-    return value
+    if value.plain is None:
+        plain = value
+        while (before := plain.first or numbers_of(plain)) is not None:
+            plain = before.plain or before
+        value.plain = plain
+    return value.plain
 
 
 def alike(nodes: Iterable[Node]) -> None:

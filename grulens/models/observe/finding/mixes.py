@@ -22,7 +22,7 @@ from grulens.models.observe.finding.algebra import (
     same_numbers,
 )
 from grulens.models.observe.finding.axes import added_along
-from grulens.models.observe.finding.carried import ancestors, as_one, way
+from grulens.models.observe.finding.carried import ancestors, as_one, parents, way
 from grulens.models.observe.form import Spot
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
@@ -250,9 +250,7 @@ class Mix:
         if bends(node):
             inner = same_numbers(next(iter(node.values)))
             return bent and not self.itself and inner.node is step.before
-        if made_of(node, as_one) is None:
-            return False
-        return any(self._carries(inner, step, bent) for inner in node.values)
+        return any(self._carries(inner, step, bent) for inner in parents(node))
 
     def _read(self, value: Value, step: Step, opens: Any) -> Polynomial:
         """A value as a sum of products; `opens` says which values are taken apart."""

@@ -9,23 +9,28 @@ of the value, the copy is what the value is compared with after the run.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def kept(value: Any, *, graph: bool) -> Tensor:
-    """A value as it is kept.
+def kept(values: Sequence[Any], *, graph: bool) -> list[Tensor]:
+    """Values as they are kept.
 
     Args:
-        value: a tensor, or a number.
-        graph: whether it is part of autograd's graph.
+        values: tensors, or numbers.
+        graph: whether they are part of autograd's graph.
     """
-    if not isinstance(value, Tensor):
-        return torch.tensor(float(value))
-    return value if graph or not value.requires_grad else value.detach()
+    made = [value if isinstance(value, Tensor) else torch.tensor(float(value)) for value in values]
+    if graph or not any(map(_requires_grad, made)):
+        return made
+    return [value.detach() if value.requires_grad else value for value in made]
+
+
+_requires_grad = operator.attrgetter("requires_grad")
 
 
 def copied(value: Any) -> Any:
@@ -47,12 +52,16 @@ def witness(value: Any) -> Any:
     return copied(value) if value.is_inference() else value._version
 
 
-def writes_to(value: Tensor) -> int | None:
-    """How many writes torch has counted to a tensor; None in inference mode, where it does not."""
-    return None if value.is_inference() else value._version
-
-
 _counted = operator.attrgetter("_version")
+
+
+def writes_to(values: Iterable[Tensor]) -> list[int | None]:
+    """How many writes torch has counted to each tensor; None in inference mode: it does not."""
+    values = [*values]
+    try:
+        return [*map(_counted, values)]
+    except RuntimeError:
+        return [None if value.is_inference() else value._version for value in values]
 
 
 class Noted:
@@ -71,8 +80,8 @@ class Noted:
         """Of each value what tells whether it was written over since; None of a copy."""
         return self._witnesses or [None] * len(self.values)
 
-    def noting(self, *, copies: bool, graph: bool) -> Callable[[Any], None]:
-        """A function that notes a value.
+    def noting(self, *, copies: bool, graph: bool) -> Callable[[Any], Any]:
+        """A function that notes a value, and gives it back.
 
         Args:
             copies: whether copies are noted, as the code may write over what it makes.
@@ -80,23 +89,26 @@ class Noted:
         """
         keep, testify = self.values.append, self._witnesses.append
 
-        def note(value: Any) -> None:
+        def note(value: Any) -> Any:
             keep(value)
             try:
                 several = type(value) is tuple
                 testify(tuple(map(_counted, value)) if several else value._version)
             except (AttributeError, RuntimeError):  # of a number, or in inference mode
                 testify(witness(value))
+            return value
 
-        def note_copy(value: Any) -> None:
+        def note_copy(value: Any) -> Any:
             try:
                 keep(value.clone())
             except AttributeError:  # of a number, or of a tuple
                 keep(copied(value))
+            return value
 
-        def note_both(value: Any) -> None:
+        def note_both(value: Any) -> Any:
             keep(value)
             testify(copied(value))
+            return value
 
         return note if not copies else note_both if graph else note_copy
 
@@ -108,7 +120,7 @@ def are_written_over(values: Sequence[Any], thens: Sequence[Any]) -> bool:
         values: they.
         thens: their witnesses.
     """
-    if all(then is None for then in thens):
+    if not set(map(type, thens)) - {NoneType}:
         return False  # they are copies
     try:
         counted = [*map(_counted, values)] == thens

@@ -12,7 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType, NoneType
 from typing import Any
 
 from torch import Tensor, nn
@@ -91,10 +91,9 @@ class _Way:
                 note = _checked(here[mark.place].function, at.others.append)
             if mark.role in (Role.VALUE, Role.SECOND):
                 noted = at.made if mark.given is None else at.given.setdefault(mark.given, Noted())
-                keep = noted.noting(copies=copies[mark.place], graph=graph)
-                note = _keeper(keep)
+                note = noted.noting(copies=copies[mark.place], graph=graph)
                 if mark.given and mark.role == Role.SECOND:
-                    note = _second(first, mark.given[0], keep)
+                    note = _second(first, mark.given[0], note)
             cells[name] = CellType(note)
         closure = tuple(cells[name] for name in copy.code.co_freevars)
         found = FunctionType(
@@ -216,19 +215,19 @@ class Marks:
                     f"{Site(*key)!r} was begun and not ended: its value is not known"
                 )
             # what is made of numbers alone is no call of torch
-            of = [i for i, one in enumerate(made) if _holds_tensor(one)]
+            of: Sequence[int] = range(len(made))
+            if set(map(type, made)) - {Tensor}:
+                of = [i for i in of if _holds_tensor(made[i])]
             self._counts[key] = len(of)
             numbers = read.numbers() if key[0] else [0] * len(made)
             for one in self._here[key]:
                 spot = one.spot
                 noted = read.given[spot.part, spot.keyword] if spot.given else read.made
-                here = of[spot.ordinal :: spot.each] if one.keep else ()
-                values, witnesses = (
-                    [each[i] for i in here] for each in (noted.values, noted.witnesses)
-                )
+                here = of[spot.ordinal :: spot.each] if one.keep else range(0)
+                values, witnesses = (_taken(each, here) for each in (noted.values, noted.witnesses))
                 if not spot.given:
                     values, witnesses = _parts(values, spot.part), _parts(witnesses, spot.part)
-                    one.calls += [numbers[i] for i in here]
+                    one.calls += _taken(numbers, here)
                 one.take(values, witnesses, graph=self._graph)
         self._read.clear()
 
@@ -243,7 +242,16 @@ def _holds_tensor(made: Any) -> bool:
     return isinstance(made, Tensor)
 
 
-def _parts(values: Iterable[Any], part: int) -> list[Any]:
+def _taken(values: list[Any], here: Sequence[int]) -> list[Any]:
+    """Those that stand at some places."""
+    if isinstance(here, range):
+        return values[here.start : here.stop : here.step]
+    return [values[i] for i in here]
+
+
+def _parts(values: list[Any], part: int) -> list[Any]:
+    if not set(map(type, values)) - {Tensor, int, NoneType}:
+        return values
     return [value[part] if isinstance(value, tuple | list) else value for value in values]
 
 
@@ -254,14 +262,6 @@ def _is_read_by_a_mode() -> bool:
     return any(isinstance(mode, Reading | Trace) for mode in modes)
 
 
-def _keeper(keep: Callable[[Any], None]) -> Callable[[Any], Any]:
-    def note(value: Any) -> Any:
-        keep(value)
-        return value
-
-    return note
-
-
 def _first(seen: list[Any]) -> Callable[[Any], Any]:
     def note(value: Any) -> Any:
         seen[:] = [value]
@@ -270,7 +270,7 @@ def _first(seen: list[Any]) -> Callable[[Any], Any]:
     return note
 
 
-def _second(seen: list[Any], part: int, keep: Callable[[Any], None]) -> Callable[[Any], Any]:
+def _second(seen: list[Any], part: int, keep: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Notes an operand when the second one is known: a number in front makes it the first one."""
 
     def note(value: Any) -> Any:

@@ -329,7 +329,7 @@ class Observing:
         read = {name: one.values[steps] for name, one in self._series[form.name].items()}
         made = ObservedSegment(cell, read)
         _check(form, made, steps.start)
-        made = replace(made, writes={name: [*map(writes_to, of)] for name, of in read.items()})
+        made = replace(made, writes={name: writes_to(of) for name, of in read.items()})
         if self.edits.get(form.name):
             program = self._made(form, len(made.h_0), steps.start, made.steps, made.h_0)
             made = replace(made, program=program)
@@ -395,6 +395,8 @@ def _nudged(step: int, value: Tensor) -> Tensor:
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     """Whether two states are the same numbers."""
+    if one is other:
+        return True
     if one.numel() != other.numel():
         return False
     if one.data_ptr() == other.data_ptr() and one.dtype is other.dtype:

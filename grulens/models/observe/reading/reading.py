@@ -7,7 +7,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, NoneType
 from typing import Any
 
 from torch import Tensor
@@ -78,7 +78,8 @@ class Series:
         Raises:
             RecordingError: the code has written over a value.
         """
-        if not graph:  # what is a copy stands for its value
+        if not graph and set(map(type, witnesses)) - {NoneType, int}:
+            # what is a copy stands for its value
             pairs = zip(values, witnesses, strict=True)
             values = [one if then is None or type(then) is int else then for one, then in pairs]
         if are_written_over(values, witnesses):
@@ -89,7 +90,7 @@ class Series:
                 f"the code wrote over what it had made at {self.spot!r}, so what that was is not "
                 f"known any more: record {away}, and copies are kept"
             )
-        self.values += [kept(value, graph=graph) for value in values]
+        self.values += kept(values, graph=graph)
 
 
 class Reading(TorchFunctionMode):
@@ -121,7 +122,7 @@ class Reading(TorchFunctionMode):
         self._is_here, self._chains = is_here, Chains(end)
         self._here = defaultdict[Key, list[Series]](list)
         self._noted: dict[Series, Noted] = {}
-        self._note: dict[Series, Callable[[Any], None]] = {}
+        self._note: dict[Series, Callable[[Any], Any]] = {}
         for one in series:
             self._here[key_of(one.spot.site)].append(one)
             noted = self._noted[one] = Noted()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -63,23 +65,26 @@ class ObservedSegment:
 
     def value(self, name: str, steps: slice = slice(None)) -> Float[Tensor, "batch time unit"]:
         """A signal, or what else was read, of some steps."""
-        values = self._full(name, steps)
-        if values[0].dim() == 1:  # a state without a batch is one row
-            return torch.stack(values)[None]
-        return torch.stack(values, 1).flatten(2)
+        if self.read[self.cell.carried][0].dim() == 1:  # a state without a batch is one row
+            return self._read(name, steps)[None]
+        return self._stacked(name, steps, 1).flatten(2)
 
-    def _full(self, name: str, steps: slice) -> list[Tensor]:
-        """What was read in some steps, each in the shape and dtype of its state.
+    def _stacked(self, name: str, steps: slice, axis: int) -> Tensor:
+        """What was read in some steps side by side, each in the shape and dtype of its state.
 
         Raises:
             RecordingError: one of them was written over since the run.
         """
         self._check_writes(name)
-        pairs = zip(self.read[name][steps], self.read[self.cell.carried][steps], strict=True)
-        return [
-            one if one.shape == state.shape and one.dtype is state.dtype else full_value(one, state)
-            for one, state in pairs
-        ]
+        values, states = self.read[name][steps], self.read[self.cell.carried][steps]
+        if len(values) == 1:
+            return full_value(values[0], states[0]).unsqueeze(axis)
+        with suppress(RuntimeError):  # their shapes are others than each other's
+            side_by_side = torch.stack([*values], axis)
+            if side_by_side.dtype is states[0].dtype and values[0].shape == states[0].shape:
+                return side_by_side
+        pairs = zip(values, states, strict=True)
+        return torch.stack([full_value(one, state) for one, state in pairs], axis)
 
     def _check_writes(self, name: str) -> None:
         then = self.writes.get(name, ())
@@ -100,36 +105,51 @@ class ObservedSegment:
     @property
     def errors(self) -> Float[Tensor, " time"]:
         """The largest difference of each step's mix from what its signals make."""
-        with_one = self.read[self.cell.carried][0].numel()
+        states, before = self.read[self.cell.carried], self.read[BEFORE]
+        with_one = states[0].numel()
         # large states step by step, as they lie in the cache; small ones many steps at a time
         size = max(1, BLOCK // max(1, with_one))
+        # most steps read the very state that the one before made: it is laid side by side once
+        itself = not {MIX, READ} & self.read.keys() and all(map(operator.is_, before[1:], states))
         found = [
-            self._error(slice(start, start + size)).flatten(1).amax(1)
+            self._error(slice(start, start + size), itself).flatten(1).amax(1)
             for start in range(0, self.steps, size)
         ]
         return torch.cat(found)
 
-    def _error(self, steps: slice) -> Tensor:
-        mix = self._read(MIX if MIX in self.read else self.cell.carried, steps)
-        return self.cell.mixed(*self._of(steps)).sub_(mix).abs_()
+    def _error(self, steps: slice, itself: bool = False) -> Tensor:
+        states = self.read[self.cell.carried][steps]
+        if itself and len(states) > 1:
+            first = full_value(self.read[BEFORE][steps.start], states[0])
+            every = torch.stack([first, *states])
+            before, mix = every[:-1], every[1:]
+        else:
+            before, mix = self._before(steps), self._mix(steps)
+        return self.cell.mixed(self._values(steps), before).sub_(mix).abs_()
 
-    def _of(self, steps: slice) -> tuple[dict[str, Tensor], Tensor]:
-        """The signals of steps that stand in the mix, and the state before as the mix reads it."""
-        values = {name: self._read(name, steps) for name in self.cell.form.symbols}
-        return values, self._read(READ if READ in self.read else BEFORE, steps)
+    def _values(self, steps: slice) -> dict[str, Tensor]:
+        """The signals of steps that stand in the mix."""
+        return {name: self._read(name, steps) for name in self.cell.form.symbols}
+
+    def _before(self, steps: slice) -> Tensor:
+        """The state before steps, as the mix reads it."""
+        return self._read(READ if READ in self.read else BEFORE, steps)
+
+    def _mix(self, steps: slice) -> Tensor:
+        return self._read(MIX if MIX in self.read else self.cell.carried, steps)
 
     def _read(self, name: str, steps: slice) -> Tensor:
         """What was read in some steps, (time, ...) in the shape of the state."""
-        full = self._full(name, steps)
-        return full[0][None] if len(full) == 1 else torch.stack(full)
+        return self._stacked(name, steps, 0)
 
     def off(self) -> tuple[int, float] | None:
         """The first step that is off the equation by more than rounding, and by how much."""
         errors, allowed = self.errors, ROUNDING * self.spacing
         for step in (~(errors <= allowed)).nonzero().flatten().tolist():
             steps = slice(step, step + 1)
-            mix = self._read(MIX if MIX in self.read else self.cell.carried, steps)
-            size = torch.maximum(self.cell.size(*self._of(steps)), mix.abs()).clamp(min=1)
+            mix = self._mix(steps)
+            added = self.cell.size(self._values(steps), self._before(steps))
+            size = torch.maximum(added, mix.abs()).clamp(min=1)
             # where the state itself is no number, nothing can be said of it
             error = self._error(steps).masked_fill(~mix.isfinite(), 0).nan_to_num(float("inf"))
             if bool((error > allowed * size).any()):
@@ -139,5 +159,7 @@ class ObservedSegment:
 
 def full_value(value: Tensor, state: Tensor) -> Tensor:
     """A value of one step in the shape and dtype of the state."""
+    if value.shape == state.shape and value.dtype is state.dtype:
+        return value
     shaped = value.reshape(state.shape) if value.numel() == state.numel() else value
     return shaped.to(state.dtype).expand(state.shape)
