@@ -198,6 +198,9 @@ if TYPE_CHECKING:
     LabelNames = str | Sequence[str] | None
     """The name of a label of a scan, or several; None is all of them."""
 
+    LabelsLike = Mapping[str, Callable[[Any], Any] | str | Sequence[Any]] | None
+    """Labels of a corpus by name: functions, names of columns, or what holds in each part."""
+
     ScanLike: TypeAlias = "Scan"
     """A scan of a corpus."""
 
@@ -220,4 +223,4 @@ else:
     Elementwise = KerasWeights = KerasActivation = KerasVersion = Any
     OnnxModel = NodeName = NodeDirection = Any
     AlphabetLike = WordLike = WordsLike = Transitions = Accepting = EncodeWord = Accepts = Any
-    AutomatonMethod = LabelNames = ControlTask = ScanLike = Any
+    AutomatonMethod = LabelNames = ControlTask = ScanLike = LabelsLike = Any

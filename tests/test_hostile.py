@@ -896,7 +896,7 @@ PROBED = grulens.corpus.probe(SCAN, progress=False)
 def a_scan(draw: Draw) -> None:
     good: dict[str, dict[str, Any]] = {
         "layers": {"none": None, "rnn": ["rnn.l0"]}, "gates": {"yes": True}, "on": {"half": 0.5},
-        "labels": {"none": None, "a": {"a": is_a}},
+        "labels": {"none": None, "a": {"a": is_a}, "short": {"a": [[True] * 4]}},
         "encode": {"none": None}, "decode": {"none": None}, "column": {"none": None},
         "call": {"none": None}, "steps": {"few": 3}, "batch": {"two": 2},
     }  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from grulens.arguments import Decode, Encode, Integer, LayerNames, MethodName, Number
+from grulens.arguments import Decode, Encode, Integer, LabelsLike, LayerNames, MethodName, Number
 from grulens.errors import ScanError, shown
 from grulens.job import Job, tell
 from grulens.models.adapters.closed import look
@@ -27,7 +27,7 @@ from grulens.probing.coder import Coder
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.scan_part import manifest_of, scan_part
 from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of
-from grulens.probing.corpus.scan.sequences import LabelRule, Reader, Run
+from grulens.probing.corpus.scan.sequences import Reader, Run, labelled
 from grulens.probing.corpus.scan.spread import check_client, spread
 
 #: A state above this is on, unless another value is given.
@@ -40,7 +40,7 @@ def scan(
     out: str | os.PathLike[str],
     *,
     layers: LayerNames = None,
-    labels: Mapping[str, LabelRule] | None = None,
+    labels: LabelsLike = None,
     gates: bool = False,
     on: Number = ON,
     encode: Encode = None,
@@ -70,7 +70,10 @@ def scan(
         out: the folder of the scan.
         layers: the names of the layers; None is all.
         labels: by name, a function from an input (its text, its ids (step,), or what it holds at
-            each step (step, input)) to a bool for each step.
+            each step (step, input)) to a bool for each step; or the name of a column, for inputs
+            that are mappings; or a list with an entry for each part: an array of bools (step,), or
+            (row, step) for a batch, a list of one a row where rows have lengths of their own (a
+            packed input), or a list of these where the part is a list of inputs.
         gates: whether gates are counted, too; that takes about as long again.
         on: above which value a state counts as on.
         encode: from a text to ids; None is the model's own.
@@ -99,19 +102,23 @@ def scan(
         check_client(client)
     rules = {} if labels is None else labels
     if not isinstance(rules, Mapping) or not all(
-        isinstance(name, str) and callable(rule) for name, rule in rules.items()
+        isinstance(name, str) and (callable(rule) or isinstance(rule, str | list | tuple))
+        for name, rule in rules.items()
     ):
         raise ScanError(
-            "labels must be functions by name, such as {'upper': lambda text: ...}; got "
-            f"{shown(labels)}"
+            "labels must be functions by name, such as {'upper': lambda text: ...}, names of "
+            f"columns, or lists with the bools of each part; got {shown(labels)}"
         )
     if column is not None and not isinstance(column, str):
         raise ScanError(f"column must be the name of a column, got {shown(column)}")
+    told = {
+        n: rule if callable(rule) or isinstance(rule, str) else None for n, rule in rules.items()
+    }
     reader = Reader(
-        Coder.of(model, encode, decode, None), dict(rules),
+        Coder.of(model, encode, decode, None), told,
         _number(steps, "steps"), _number(batch, "batch"), column,
     )  # fmt: skip
-    every = _each(parts)
+    every = labelled(_each(parts), rules)
     job: Job[Scan] = Job("scan", "part", length_hint(parts))
     with evaluated(model):
         begun, run = _begun(every, reader)

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Integer
 from numpy import ndarray
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from grulens.errors import ScanError, shown
 from grulens.probing.coder import Coder
@@ -27,6 +27,19 @@ from grulens.probing.coder import Coder
 #: What an id is called that stands for several things.
 UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 LabelRule: TypeAlias = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A part of a corpus with what was given of its labels.
+
+    Attributes:
+        part: the part.
+        held: by the name of a label, a bool for each step of the part's input, or of each input.
+    """
+
+    part: Any
+    held: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,7 @@ class Run:
         labels: (row, step) by name, whether the label holds there.
         names: what ids are called, as far as texts that were read say.
         ready: what the model takes, of which rows and labels are not known yet; see `settled`.
+        held: by name, what was given of the labels of `ready`.
     """
 
     args: tuple[Any, ...]
@@ -52,6 +66,7 @@ class Run:
     labels: dict[str, Bool[ndarray, "row step"]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
     ready: Tensor | PackedSequence | None = None
+    held: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,8 @@ class Reader:
     Attributes:
         coder: from a text to ids, and from ids to what they are called.
         labels: by name, a function from one input (its text, its ids (step,), or what is given at
-            each step (step, input)) to a bool for each of its steps.
+            each step (step, input)) to a bool for each of its steps; or the name of the column of
+            an input that holds these; or None where they come with the part, as `Labelled`.
         steps: the longest row that a text or a sequence of ids is cut into.
         batch: how many rows run side by side.
         column: the name under which an input that is a mapping holds the text or the ids; None
@@ -69,7 +85,7 @@ class Reader:
     """
 
     coder: Coder
-    labels: Mapping[str, LabelRule]
+    labels: Mapping[str, LabelRule | str | None]
     steps: int
     batch: int
     column: str | None = None
@@ -85,6 +101,9 @@ class Reader:
         Raises:
             ScanError: an input is none of these, or a label does not fit its steps.
         """
+        with_it: dict[str, Any] = {}
+        if isinstance(part, Labelled):
+            part, with_it = part.part, part.held
         several = isinstance(part, list)
         if callable(part) and not isinstance(part, Tensor):
             part = part()
@@ -92,19 +111,20 @@ class Reader:
         inputs = part if several else [part]
         waiting: dict[int, list[_Piece]] = {}
         for number, one in enumerate(inputs):
+            held = self._held(one, with_it, number if several else None)
             given = self._in_column(one)
             text, ids = self._ids(given)
             if ids is None:
-                yield self._as_it_is(number, given)
+                yield replace(self._as_it_is(number, given), held=held)
                 continue
             if not len(ids):
                 continue
-            labels = self._labels(ids if text is None else text, len(ids), number)
+            labels = self._labels(ids if text is None else text, held, len(ids), number)
             names = {} if text is None else self._names_by(text, ids)
             for start in range(0, len(ids), self.steps):
                 cut = slice(start, start + self.steps)
-                held = {name: of[cut] for name, of in labels.items()}
-                piece = _Piece(number, start, ids[cut], held, names)
+                there = {name: of[cut] for name, of in labels.items()}
+                piece = _Piece(number, start, ids[cut], there, names)
                 same = waiting.setdefault(len(piece.ids), [])
                 same.append(piece)
                 if len(same) == self.batch:
@@ -114,12 +134,27 @@ class Reader:
 
     def _in_column(self, given: Any) -> Any:
         """What an input that is a mapping holds in the column, if one was named."""
-        if not isinstance(given, Mapping) or self.column is None:
+        if not isinstance(given, Mapping):
             return given
-        if self.column not in given:
-            names = ", ".join(map(str, given))
-            raise ScanError(f"an input has no column {self.column!r}; it has {names}")
-        return given[self.column]
+        if self.column is None:  # what is left are the model's named arguments
+            columns = [rule for rule in self.labels.values() if isinstance(rule, str)]
+            return {key: value for key, value in given.items() if key not in columns}
+        return _column(given, self.column)
+
+    def _held(self, given: Any, with_it: Mapping[str, Any], number: int | None) -> dict[str, Any]:
+        """What was given of the labels of an input: with its part, or in its columns."""
+        found: dict[str, Any] = {}
+        for name, rule in self.labels.items():
+            if isinstance(rule, str):
+                if not isinstance(given, Mapping):
+                    raise ScanError(
+                        f"label {name!r} is in column {rule!r} of each input, and an input is no "
+                        f"mapping: {shown(given)}"
+                    )
+                found[name] = _column(given, rule)
+            elif rule is None:
+                found[name] = with_it[name] if number is None else _at(with_it[name], number, name)
+        return found
 
     def _ids(self, given: Any) -> tuple[str | None, Integer[ndarray, " step"] | None]:
         """The text of an input, if it is one, and its ids (step,), if it is a sequence of these."""
@@ -165,20 +200,13 @@ class Reader:
         found = [self.coder.names(torch.tensor([number])) for number in ids.tolist()]
         return {number: name[0] for number, name in zip(ids.tolist(), found, strict=True) if name}
 
-    def _labels(self, given: Any, steps: int, number: int) -> dict[str, Bool[ndarray, " step"]]:
+    def _labels(
+        self, given: Any, held: Mapping[str, Any], steps: int, number: int
+    ) -> dict[str, Bool[ndarray, " step"]]:
         found = {}
         for name, rule in self.labels.items():
-            said = rule(given)
-            try:
-                held = np.asarray(said)
-            except ValueError:
-                held = np.zeros(())  # rows of several lengths are no array
-            if held.shape != (steps,) or held.dtype != bool:
-                raise ScanError(
-                    f"label {name!r} of input {number} must be a bool for each of its {steps} "
-                    f"steps, got {held.dtype} {held.shape}"
-                )
-            found[name] = held
+            said = rule(given) if callable(rule) else held[name]
+            found[name] = _bools(said, (steps,), f"label {name!r} of input {number}")
         return found
 
     def _as_it_is(self, number: int, given: Any) -> Run:
@@ -213,12 +241,10 @@ class Reader:
             return run
         many = run.documents * rows, run.starts * rows
         ids = isinstance(first, Tensor) and not first.dtype.is_floating_point and first.dim() == 2
-        if isinstance(first, PackedSequence) or not (ids or self.labels):
-            if self.labels:
-                raise ScanError(
-                    "labels of a packed input cannot be told: which steps are whose is known to "
-                    "the model alone. Scan rows of one length each, or texts or ids"
-                )
+        if isinstance(first, PackedSequence):
+            labels = self._of_packed(first, run, steps)
+            return replace(run, documents=many[0], starts=many[1], labels=labels, ready=None)
+        if not (ids or self.labels):
             return replace(run, documents=many[0], starts=many[1], ready=None)
         shape = tuple(first.shape[:2])
         if (rows, steps) not in (shape, shape[::-1]) or (rows == steps and rows > 1):
@@ -230,7 +256,13 @@ class Reader:
             raise ScanError(f"an input is {shape} and its layers had {rows} rows of {steps}: {why}")
         values = first.detach().cpu()
         values = values if shape == (rows, steps) else values.transpose(0, 1)
-        each = [self._labels(row, steps, run.documents[0]) for row in values.numpy()]
+        held = {name: _rows(given, rows, name) for name, given in run.held.items()}
+        each = [
+            self._labels(
+                row, {name: given[at] for name, given in held.items()}, steps, run.documents[0]
+            )
+            for at, row in enumerate(values.numpy())
+        ]
         return replace(
             run,
             documents=many[0],
@@ -239,6 +271,96 @@ class Reader:
             labels={name: np.stack([one[name] for one in each]) for name in self.labels},
             ready=None,
         )
+
+    def _of_packed(
+        self, packed: PackedSequence, run: Run, steps: int
+    ) -> dict[str, Bool[ndarray, "row step"]]:
+        """The labels of a packed input, in the order of its rows; False after the end of each."""
+        if any(callable(rule) for rule in self.labels.values()):
+            raise ScanError(
+                "labels of a packed input cannot be told by a function: which steps are whose is "
+                "known to the model alone. Give them as arrays, one a row, or scan rows of one "
+                "length each, or texts or ids"
+            )
+        lengths = pad_packed_sequence(packed)[1].tolist()
+        found = {}
+        for name, given in run.held.items():
+            whole = np.zeros((len(lengths), steps), bool)
+            for at, (row, length) in enumerate(
+                zip(_rows(given, len(lengths), name), lengths, strict=True)
+            ):
+                what = f"label {name!r} of row {at} of input {run.documents[0]}"
+                whole[at, :length] = _bools(row, (length,), what)
+            found[name] = whole
+        return found
+
+
+def _bools(said: Any, shape: tuple[int, ...], what: str) -> Bool[ndarray, " step"]:
+    """A bool for each of so many steps."""
+    try:
+        held = np.asarray(said.cpu() if isinstance(said, Tensor) else said)
+    except ValueError:
+        held = np.zeros(())  # rows of several lengths are no array
+    if held.shape != shape or held.dtype != bool:
+        raise ScanError(
+            f"{what} must be a bool for each of its {shape[0]} steps, got {held.dtype} {held.shape}"
+        )
+    return held
+
+
+def _rows(given: Any, rows: int, name: str) -> Any:
+    """What was given of a label for each row of an input."""
+    several = hasattr(given, "__len__") and not isinstance(given, str | bytes | Mapping)
+    if rows == 1 and several and np.ndim(given[0] if len(given) else 0) == 0:
+        return [given]
+    if not several or len(given) != rows:
+        many = f"{len(given)} rows" if several else shown(given)
+        raise ScanError(f"label {name!r} must be given for each of the {rows} rows of an input, "
+                        f"got {many}")  # fmt: skip
+    return given
+
+
+def _at(given: Any, number: int, name: str) -> Any:
+    """What was given of a label for an input of a part that is a list of several."""
+    try:
+        return given[number]
+    except Exception as error:
+        raise ScanError(
+            f"label {name!r} must be given for each input of a part, and there is none for input "
+            f"{number}"
+        ) from error
+
+
+def _column(given: Mapping[str, Any], name: str) -> Any:
+    if name not in given:
+        names = ", ".join(map(str, given))
+        raise ScanError(f"an input has no column {name!r}; it has {names}")
+    return given[name]
+
+
+def labelled(parts: Iterable[Any], labels: Mapping[str, Any]) -> Iterator[Any]:
+    """The parts, each with what was given of its labels.
+
+    Args:
+        parts: the parts.
+        labels: by name; those that are sequences have one entry a part.
+
+    Raises:
+        ScanError: a label has more or fewer entries than there are parts.
+    """
+    given = {name: iter(of) for name, of in labels.items() if isinstance(of, list | tuple)}
+    many = 0
+    for many, part in enumerate(parts, 1):
+        try:
+            held = {name: next(of) for name, of in given.items()}
+        except StopIteration:
+            short = ", ".join(n for n in given if len(labels[n]) < many)
+            raise ScanError(f"label {short} ends before part {many - 1}: it needs an array for "
+                            "each part") from None  # fmt: skip
+        yield Labelled(part, held) if given else part
+    for name, of in given.items():
+        if next(of, given) is not given:
+            raise ScanError(f"label {name!r} has arrays for more parts than the {many} there are")
 
 
 def one_name(names: Iterable[tuple[int, str]]) -> dict[int, str]:
