@@ -81,6 +81,9 @@ if TYPE_CHECKING:
     Inputs = tuple[tuple[Any, ...], Mapping[str, Any]] | None
     """All arguments of a run, positional and by name."""
 
+    Space = Literal["mean", "max"] | Sequence[int] | None
+    """How a state over space is folded: its mean, its largest, or one place (y, x); None is not."""
+
     LayerName = str | None
     """The name of a layer, as `grulens.layers` gives it; None is as the function says."""
 
@@ -224,3 +227,4 @@ else:
     OnnxModel = NodeName = NodeDirection = Any
     AlphabetLike = WordLike = WordsLike = Transitions = Accepting = EncodeWord = Accepts = Any
     AutomatonMethod = LabelNames = ControlTask = ScanLike = LabelsLike = Any
+    Space = Any

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.arguments import Space
 from grulens.cells.observed import ObservedCell
-from grulens.errors import PositionError, SignalError, shown
+from grulens.cells.space import Fold
+from grulens.errors import PositionError, SignalError
 from grulens.models.derivative import Recorded
 from grulens.models.observe.reading.segment import BEFORE, ObservedSegment
 from grulens.models.recording import LayerRecording
@@ -171,7 +172,7 @@ class ObservedLayer(LayerRecording):
         return "\n".join([head, *(line.rstrip() for line in said), check])
 
     def folded(
-        self, space: str | Sequence[int] = "mean", signal: str = "h"
+        self, space: Space = "mean", signal: str = "h"
     ) -> Float[Tensor, "batch time channel"]:
         """A signal of a state over space, with the space folded away.
 
@@ -208,22 +209,7 @@ class ObservedLayer(LayerRecording):
                 f"the state of layer {self.name!r} has one axis, of {self.shape[2]} units: there "
                 "is no space to fold"
             )
-        values: Tensor = self.signal(signal)
-        over, sizes = values.reshape(*values.shape[:2], shape[0], -1), shape[1:]
-        if isinstance(space, str) and space in ("mean", "max"):
-            return over.mean(3) if space == "mean" else over.amax(3)
-        place = space if isinstance(space, tuple | list) else ()
-        inside = [
-            type(at) is int and 0 <= at < size for at, size in zip(place, sizes, strict=False)
-        ]
-        if len(place) != len(sizes) or not all(inside):
-            raise PositionError(
-                f"space must be 'mean', 'max' or a place in {sizes}, got {shown(space)}"
-            )
-        number = 0
-        for at, size in zip(place, sizes, strict=True):
-            number = number * size + at
-        return over[..., number]
+        return Fold.of(shape, space)(self.signal(signal))
 
     @property
     def names(self) -> tuple[str, ...]:

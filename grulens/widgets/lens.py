@@ -52,6 +52,7 @@ class Lens(Panel):
         scale: what the readout's numbers are: "logits", "probability" or "value".
         labels: names of the classes.
         call: the name of the method, or of the submodule, whose call is the run; None is the model.
+        space: how a state over space is shown: its channels by "mean", "max" or at a place (y, x).
         inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`.
         **kwargs: the model's own keyword arguments.
 

@@ -13,7 +13,7 @@ import torch
 from bokeh.events import Tap
 from torch import nn
 
-from grulens import Lens, Session, clamp, record, scale
+from grulens import Lens, NeuronTable, Session, ablate, clamp, record, scale
 from grulens.cells.signal import Signal
 from grulens.credit import head_of
 from grulens.dynamics import PhasePortrait
@@ -313,3 +313,104 @@ def test_a_place_that_is_none_is_refused(space: Any) -> None:
         layer.folded(space)
     with pytest.raises(PositionError, match="no space to fold"):
         record(*made("norm"))["cell"].folded(space)
+
+
+def of_channels(lens: Lens) -> tuple[Any, list[str]]:
+    """What the map shows, units in their order, and what the table calls its rows."""
+    lens.gates.order = "index"
+    called = lens.gates._heat.rows.data["unit"].tolist()
+    return lens.gates._heat._values, called
+
+
+@pytest.mark.parametrize("space", ["mean", "max", (2, 1)])
+def test_a_state_over_space_is_shown_by_its_channels(space: Any, tmp_path: Path) -> None:
+    model, x = made("conv")
+    lens = Lens(model, x, space=space)
+    session, layer = lens.session, lens.session.now
+    values, called = of_channels(lens)
+    assert torch.equal(torch.tensor(values), layer.folded(space, "h")[0].T)
+    place = "" if isinstance(space, str) else " at (2, 1)"
+    assert called == [f"channel {i}{place}" for i in range(2)]
+    words = {"mean": "mean over 3 × 4 places", "max": "largest over 3 × 4 places"}
+    assert words.get(space, "at (2, 1)") in lens.gates._heat.root.title.text
+    assert words.get(space, "at (2, 1)") in lens.gates.space._says.value
+    assert lens.gates._heat.root.yaxis.axis_label == "channel"
+    # the table counts what the map shows
+    z = layer.folded(space, "z")[0]
+    table = lens.table.to_frame()
+    assert table.index.name == "channel"
+    assert table["mean_h"].tolist() == pytest.approx(layer.folded(space)[0].mean(0).tolist())
+    assert table["z_high"].tolist() == (z > 0.9).float().mean(0).tolist()
+    assert lens.table._table.root.columns[0].title == (
+        '<span title="first axis of the hidden state: its places are folded">channel</span>'
+    )
+    assert "2 of 2 channels" in lens.table._count.value
+    # a channel is all its places, or the one that is seen
+    units = list(range(12, 24)) if isinstance(space, str) else [12 + 2 * 4 + 1]
+    lens.table._table.source.selected.indices = [1]
+    assert session.units == tuple(units)
+    assert lens.gates._heat.units == (1,)
+    lens.toggles.ablate.click()
+    zero = session.now.h[..., units]
+    assert not zero.any()
+    assert float(session.now.h.abs().sum()) > 0
+    others = [unit for unit in range(24) if unit not in units]
+    assert bool(session.now.h[..., others].any(1).all())
+    assert torch.equal(torch.tensor(of_channels(lens)[0]), session.now.folded(space)[0].T)
+    # the code of the edit makes the same run, and says the channel in short
+    found: dict[str, Any] = {}
+    exec(session.code(), {**globals(), "model": model, "x": x}, found)
+    assert torch.equal(found["run"].output, session.edited.output)
+    assert len(session.code()) < 200
+    # an effect is that of what one row stands for
+    session.undo()
+    lens.table.measure.click()
+    assert lens.table.wait(60.0)
+    effects = lens.table.columns()["effect"]
+    edited = record(model, x, edits=[ablate("cell", units)])
+    change = Lens(model, x).session
+    change.add(ablate("cell", units))
+    assert float(edited.output.sub(session.edited.output).abs().sum()) > 0
+    assert effects[1] == pytest.approx(float(change.moved.mean()), rel=1e-4)
+    # the still picture and the saved page are of channels too
+    page = lens.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"channel 1{place}" in page
+    assert "selected: channel 1" in lens.still()
+    for text in (lens.still(), page):
+        assert words.get(space, "at (2, 1)") in unescape(text).replace("\\u00d7", "×")
+        assert "channel 0 at (0, 1)" not in text
+
+
+def test_how_space_is_folded_is_chosen_on_the_screen() -> None:
+    lens = Lens(*made("conv"))
+    session, control = lens.session, lens.gates.space
+    assert control.box.layout.display is None
+    assert lens.table.space.box.layout.display == "none"  # once is enough
+    assert NeuronTable(session).space.box.layout.display is None
+    control.fold.value = "mean"
+    assert (session.space, len(of_channels(lens)[1])) == ("mean", 2)
+    session.units = (13,)  # a unit, and no channel
+    assert lens.gates._heat.units == ()
+    control.fold.value = "one place"
+    assert (session.space, control.place.value) == ((0, 1), "0, 1")
+    assert lens.gates._heat.units == (1,)
+    control.place.value = "2, 3"
+    assert session.space == (2, 3)
+    control.place.value = "3, x"
+    assert "space must be" in lens.gates.callbacks.box.value
+    assert (session.space, control.place.value) == ((2, 3), "2, 3")
+    # a smaller picture has no such place
+    session.set_input(torch.randn(1, 4, 1, 3, 4))
+    assert session.space == (2, 3)
+    control.fold.value = "every place"
+    assert (session.space, len(of_channels(lens)[1])) == (None, 24)
+
+
+def test_a_fold_that_does_not_fit_is_refused() -> None:
+    for name, space, why in (
+        ("conv", "median", "space must be"), ("conv", (3, 0), "space must be"),
+        ("norm", "mean", "there is no space to fold"),
+    ):  # fmt: skip
+        with pytest.raises(PositionError, match=why):
+            Lens(*made(name), space=space)
+    assert Lens(*made("norm")).gates.space.box.layout.display == "none"

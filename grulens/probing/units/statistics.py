@@ -13,6 +13,7 @@ from torch import Tensor
 from grulens.arguments import Frame
 from grulens.cells.memory.timescales import half_life
 from grulens.cells.signal import Signalling
+from grulens.cells.space import Fold
 from grulens.models.recording import LayerRecording
 from grulens.probing.layer import keeping, keeps_a_share, kept_of, last_read
 from grulens.results import frame
@@ -73,12 +74,14 @@ class Neurons:
         return html_table(("unit", *columns), rows, f"the 10 of {len(self)} units that vary most")
 
 
-def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
+def neurons(layer: LayerRecording, row: int | None = None, fold: Fold | None = None) -> Neurons:
     """Statistics of every unit of a recorded layer.
 
     Args:
         layer: the layer.
         row: one row of the batch; None takes all.
+        fold: makes the units of a state over space channels, before anything is counted; None
+            leaves them units.
 
     >>> import torch
     >>> from grulens import record
@@ -92,6 +95,7 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
 
     def valid(signal: Tensor) -> Float[Tensor, "step unit"]:
         part = signal[rows].detach()
+        part = part if fold is None else fold(part)
         # a long run's signals are large: copied only where there is something to leave out
         return (part.flatten(0, 1) if bool(mask.all()) else part[mask]).float().cpu()
 
@@ -102,6 +106,7 @@ def neurons(layer: LayerRecording, row: int | None = None) -> Neurons:
     ends = last_read(layer)[rows].to(layer.h.device)
     there = (ends >= 0).nonzero()[:, 0]
     last = layer.h[rows].detach()[there, ends[there]].float().cpu()
+    last = last if fold is None else fold(last)
     found = {"mean_h": h.mean(0), "spread_h": h.std(0, correction=0)}
     gates = {
         gate.name: valid(layer.signal(gate.name)) for gate in layer.cell.signals if gate.is_gate

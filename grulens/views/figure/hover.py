@@ -42,6 +42,8 @@ return `${rows.data.unit[i]}` + (rest ? ` and ${rest} more: zoom in` : "");
 """
 # The columns only lend their names: the code decides what is shown.
 _FIELDS: Final = {"token": "@x", "step": "@dw", "unit": "@dh", "value": "@image"}
+#: The field in a tooltip that says which unit it is.
+UNIT_FIELD: Final = f"{_FIELDS['unit']}{{custom}}"
 
 
 def meaning(

@@ -102,6 +102,7 @@ class Heatmap:
         self._labels: Sequence[str] | None = None
         self._ends = -1.0, 1.0
         self._signal: Signal | str = "state"
+        self._lines: list[Any] = []
         self._shown = raster.Span(0, 0, 1), raster.Span(0, 0, 1)
         self.units: Positions = ()
         self.times: Positions = ()
@@ -136,6 +137,7 @@ class Heatmap:
         name: str | None = None,
         ends: tuple[float, float] | None = None,
         labels: Sequence[str] | None = None,
+        down: str = "",
     ) -> None:
         """Show other values.
 
@@ -149,6 +151,7 @@ class Heatmap:
             name: what the values are, if they are no signal of a layer but drawn like one.
             ends: the values at the ends of the map, else those of the signal.
             labels: (unit,), what to call the rows, if they are more than a unit each.
+            down: what the rows are now; "" is what they were made for.
 
         >>> view, z = Heatmap(), Signal("z", "update gate", 0.0, 1.0, "keep")
         >>> view.update(np.zeros((4, 9), np.float32), signal=z, units=np.arange(4))
@@ -157,6 +160,12 @@ class Heatmap:
         """
         self._ends = ends or raster.scale(signal, values)
         self._labels = labels
+        down = down or self._axes[0]
+        if self.root.yaxis.axis_label != (label := plain(down)):
+            self.root.yaxis.axis_label = label
+            self._lines = [
+                (down if code == hover.UNIT_FIELD else word, code) for word, code in self._lines
+            ]
         # no line for what has no name
         lines = self._lines if tokens is not None else self._lines[1:]
         if self._read.tooltips != lines:
@@ -236,7 +245,8 @@ class Heatmap:
         args = {"image": self.image, "rows": self.rows, "cells": self.columns}
         self._read = hover.hover(picture, codes, args, {"step": across, "unit": down})
         root.add_tools(self._read)
-        self._lines: Any = self._read.tooltips
+        lines: Any = self._read.tooltips
+        self._lines = list(lines)
         return root
 
     def _paint(self, x0: float | int, x1: float | int, y0: float | int, y1: float | int) -> None:

@@ -55,6 +55,7 @@ def page(
     title: str = "grulens",
     about: str = "",
     unit_names: Sequence[str] | None = None,
+    noun: str = "unit",
     units: Sequence[int] = (),
     times: Sequence[int] = (),
     step: int | None = None,
@@ -83,6 +84,7 @@ def page(
         title: of the page.
         about: what is to be known of the layer's cell, in lines; escaped here.
         unit_names: (unit,), what the units are called; None is their numbers.
+        noun: what they are, if they are no units.
         units: selected when the page opens.
         times: selected steps.
         step: whose output is shown first; None is the last one.
@@ -120,8 +122,9 @@ def page(
     first, drawn = runs[opened][shown], "difference" if opened == RUNS[2] else shown
     called = None if unit_names is None else [unit_names[unit] for unit in placed.tolist()]
     heat.update(
-        first, signal=drawn, units=placed, tokens=tokens, mask=mask, layer=layer, labels=called
-    )
+        first, signal=drawn, units=placed, tokens=tokens, mask=mask, layer=layer, labels=called,
+        down=noun,
+    )  # fmt: skip
     heat.root.title.text = pictures["title"][pictures["key"].index(f"{opened} {shown.name}")]
     chosen = next((unit for unit in units if 0 <= unit < count), int(placed[0]))
     strip.update(
@@ -135,7 +138,7 @@ def page(
     heat.select(units, times)
     strip.select(times)
     table.update(
-        columns, units=placed, signals=signals,
+        columns, units=placed, signals=signals, noun=noun,
         h=next((h for of_, h in next(iter(runs.values())).items() if of_.role == "state"), None),
     )  # fmt: skip
     table.select(units)

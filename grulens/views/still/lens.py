@@ -96,7 +96,7 @@ def heatmap(
     middle = f"{(ends[0] + ends[1]) / 2:g}"
     ends_of = escape(str(units[0])), escape(str(units[-1]))
     size = f"{count} {several(down)} by {time} {several(across)}"
-    chosen = _chosen("unit", selected) + _chosen("step", times)
+    chosen = _chosen(down, selected) + _chosen("step", times)
     return (
         f'<b>{escape(title)}</b><div style="{_GRID}">'
         f"{ticks(ends_of[0], escape(down), ends_of[1], 'right')}"

@@ -23,6 +23,7 @@ def effects(
     recurrent: Float[np.ndarray, " unit"],
     *,
     title: str = "",
+    noun: str = "unit",
 ) -> str:
     """The largest effects, with a bar for each of the two parts.
 
@@ -32,6 +33,7 @@ def effects(
         direct: (unit,), the direct part.
         recurrent: (unit,), the recurrent part.
         title: over the table.
+        noun: what each row is.
 
     >>> table = effects(["<b>"], np.array([0.5]), np.array([0.25]), np.array([0.25]))
     >>> "&lt;b&gt;" in table, "0.25" in table
@@ -50,7 +52,7 @@ def effects(
         f"<td {_CELL}>{_bar(recurrent[i] / widest, RECURRENT)}</td></tr>"
         for i in top
     )
-    heads = ("unit", "effect", "direct", "", "recurrent", "")
+    heads = (escape(noun), "effect", "direct", "", "recurrent", "")
     head = "".join(f"<th {_CELL}>{name}</th>" for name in heads)
     rest = len(order) - len(top)
     return (

@@ -44,6 +44,7 @@ class Column(NamedTuple):
 #: The columns that every kind of cell has; those of its gates: `about`.
 COLUMNS: Final = {
     "unit": Column("unit", "coordinate of the hidden state", "0", 44),
+    "channel": Column("channel", "first axis of the hidden state: its places are folded", "0", 62),
     "place": Column("place", "where the unit stands in a state of several axes", width=128),
     "mean_h": Column("mean h", "mean of the state over valid steps"),
     "spread_h": Column("sd h", "standard deviation of the state over valid steps"),
@@ -166,8 +167,10 @@ def is_large(values: Any) -> bool:
     )
 
 
-def described(name: str, values: Any, signals: Sequence[Signal] = ()) -> TableColumn:
-    """The table column of a name; `signals` as for `about`."""
+def described(
+    name: str, values: Any, signals: Sequence[Signal] = (), field: str = ""
+) -> TableColumn:
+    """The table column of a name; `signals` as for `about`, `field` if it is not the name."""
     if name == "bars":
         title = _header("h over time", "state over valid steps, from −1 to 1 around the line")
         return TableColumn(
@@ -189,12 +192,13 @@ def described(name: str, values: Any, signals: Sequence[Signal] = ()) -> TableCo
         formatter = NumberFormatter(
             format=shown.format, text_align="right", nan_format="–", null_format="–"
         )
+    field = field or name
     return TableColumn(
-        field=name,
+        field=field,
         title=title,
         width=shown.width,
         formatter=formatter,
-        default_sort="ascending" if name == "unit" else "descending",
+        default_sort="ascending" if field == "unit" else "descending",
     )
 
 

@@ -55,6 +55,7 @@ class UnitTable:
         self._ranges: dict[str, tuple[float | None, float | None]] = {}
         self._own = False
         self._signals: tuple[Signal, ...] = ()
+        self._noun = "unit"
         self._large: list[str] = []
         self.units: Positions = ()
         self.source = ColumnDataSource({"unit": np.arange(0)})
@@ -88,6 +89,7 @@ class UnitTable:
         h: Float[np.ndarray, "unit time"] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
         signals: Sequence[Signal] = (),
+        noun: str = "unit",
     ) -> None:
         """Show other numbers.
 
@@ -97,6 +99,7 @@ class UnitTable:
             h: (unit, time), drawn as bars in the row; None leaves that column away.
             mask: (time,), False where there is no step (padding).
             signals: those of the layer's cell, which some columns are of.
+            noun: what each row is.
 
         >>> table = UnitTable()
         >>> table.update({"mean_h": np.array([0.5, -0.5])}, units=np.array([7, 9]))
@@ -108,8 +111,8 @@ class UnitTable:
             data[name] = column_of(values)
         if h is not None:
             data["bars"] = bars(h, mask)
-        if tuple(signals) != self._signals:
-            self._signals, self.root.columns = tuple(signals), []
+        if (tuple(signals), noun) != (self._signals, self._noun):
+            self._signals, self._noun, self.root.columns = tuple(signals), noun, []
         same = np.array_equal(units, self._units)
         self._units = np.asarray(units)
         if not same:
@@ -170,7 +173,10 @@ class UnitTable:
         large = [name for name in names if name != "unit" and is_large(data[name])]
         if large != self._large or names != [column.field for column in self.root.columns]:
             self._large = large
-            self.root.columns = [described(name, data[name], self._signals) for name in names]
+            self.root.columns = [
+                described(self._noun if name == "unit" else name, data[name], self._signals, name)
+                for name in names
+            ]
         self.source.data = data
         self._refresh()
 

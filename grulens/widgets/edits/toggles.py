@@ -156,7 +156,7 @@ class AblationToggles(Panel):
     def _on_ablate(self, _: Any) -> None:
         session = self.session
         to: Any = "mean" if self.to == "mean" else 0.0
-        units, times = list(session.units) or None, list(session.times) or None
+        units, times = session.chosen_units, list(session.times) or None
         session.add(ablate(session.layer, units, to=to, at=times))
 
     def _switch(self, on: bool) -> Any:

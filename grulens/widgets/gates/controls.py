@@ -176,7 +176,7 @@ class GateControls:
 
     def _edit(self, gate: str, value: float) -> Edit:
         session = self.session
-        units = list(session.units) or None
+        units = session.chosen_units
         at: Any = list(session.times) or None
         if at and at == list(range(at[0], at[-1] + 1)):
             at = slice(at[0], at[-1] + 1)

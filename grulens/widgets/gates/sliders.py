@@ -30,10 +30,12 @@ from grulens.views.readout.output_chart import OutputChart
 from grulens.widgets.gates.controls import GateControls
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, choice, row
-from grulens.widgets.session.display_names import places, unit_name, unit_names
+from grulens.widgets.session.display_names import places
 from grulens.widgets.session.panel import Panel
-from grulens.widgets.session.picture import rows, still
+from grulens.widgets.session.picture import still
+from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.space import SpaceControl
 
 
 class GateSliders(Panel):
@@ -67,7 +69,7 @@ class GateSliders(Panel):
         super().__init__(model, *args, **options)
         session = self.session
 
-        self._order_of: tuple[Tensor, tuple[int, str], np.ndarray] | None = None
+        self._order_of: tuple[Tensor, tuple[Any, ...], np.ndarray] | None = None
 
         # controls
         show, self._signal = choice("Show", [], [])
@@ -85,6 +87,7 @@ class GateSliders(Panel):
         self._clear = button(
             "clear", "select no unit and all steps", self.callbacks.guard(self._on_clear)
         )
+        self.space = SpaceControl(session, self.callbacks)
         self.controls = GateControls(session, self.callbacks)
         for trait, control in (
             ("signal", self._signal),
@@ -109,6 +112,7 @@ class GateSliders(Panel):
         )
         self.fill(
             row(show, self._signal, self._difference, self._order),
+            self.space.box,
             row(self._chosen, self._clear),
             self.controls.box,
             self.picture,
@@ -117,11 +121,12 @@ class GateSliders(Panel):
         self.settles_with(self.picture)
 
         # both ways
-        self._heat.on_units(lambda units: setattr(session, "units", units))
+        self._heat.on_units(lambda chosen: setattr(session, "units", self._seen.units(chosen)))
         self._heat.on_times(lambda times: setattr(session, "times", times))
         self._strip.on_times(lambda times: setattr(session, "times", times))
         self._output.on_step(lambda step: setattr(session, "step", step))
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
+        self.follow(self._on_space, "space", "layer", "baseline")
         self.follow(self._on_selection, "units", "times")
         self.follow(self._on_step, "step")
         self.follow(self.controls.sync, "slots", "units", "times", "layer", "row", "baseline")
@@ -184,9 +189,14 @@ class GateSliders(Panel):
         self._chosen.value = f'<span class="grulens-quiet">Selected:</span> {units} · {times}'
         self._clear.disabled = not (session.units or session.times)
         with self.picture.batch():
-            self._heat.select(session.units, session.times)
+            self._heat.select(self._seen.chosen(session.units), session.times)
             self._strip.select(session.times)
             self._draw_strip(self._values())
+
+    def _on_space(self) -> None:
+        self.space.show()
+        with self.picture.batch():
+            self._draw()
 
     def _on_step(self) -> None:
         with self.picture.batch():
@@ -198,9 +208,10 @@ class GateSliders(Panel):
     # drawing
 
     def _draw(self) -> None:
-        session = self.session
+        session, seen = self.session, self._seen
         units = self._ordered()
         values = self._values()
+        called = seen.names
         with self.picture.batch():
             self._heat.update(
                 values[units],
@@ -208,21 +219,23 @@ class GateSliders(Panel):
                 units=units,
                 tokens=session.tokens,
                 mask=self._mask(),
-                layer=session.layer,
-                labels=self._named(units),
+                layer=seen.layer,
+                labels=None if called is None else [called[unit] for unit in units.tolist()],
+                down=seen.noun,
             )
-            self._heat.select(session.units, session.times)
+            self._heat.select(seen.chosen(session.units), session.times)
             self._draw_strip(values)
 
     def _draw_strip(self, values: np.ndarray) -> None:
-        session = self.session
-        unit = session.units[0] if session.units else int(np.argmax(np.nan_to_num(values).std(1)))
+        session, seen = self.session, self._seen
+        chosen = seen.chosen(session.units)
+        unit = chosen[0] if chosen else int(np.argmax(np.nan_to_num(values).std(1)))
         self._strip.update(
             values[unit],
             signal=self._shown,
             tokens=session.tokens,
             mask=self._mask(),
-            name=unit_name(session.now.cell, unit),
+            name=seen.name(unit),
             ends=scale("difference", values) if self.difference else None,
         )
 
@@ -264,14 +277,14 @@ class GateSliders(Panel):
 
     def _ordered(self) -> np.ndarray:
         # the order is the unedited run's: it stays while a slider moves, and so does the picture
-        h, wanted = self.session.before.h, (self.session.row, self.order)
+        h, wanted = self.session.before.h, (self.session.row, self.order, self.session.space)
         if self._order_of is None or self._order_of[0] is not h or self._order_of[1] != wanted:
-            self._order_of = h, wanted, order_units(rows(h, wanted[0]), self.order)
+            self._order_of = h, wanted, order_units(self._seen.values(h), self.order)
         return self._order_of[2]
 
-    def _named(self, units: np.ndarray) -> list[str] | None:
-        called = unit_names(self.session.now.cell)
-        return None if called is None else [called[unit] for unit in units.tolist()]
+    @property
+    def _seen(self) -> Seen:
+        return Seen(self.session)
 
     @property
     def _shown(self) -> Signal | str:
@@ -279,9 +292,9 @@ class GateSliders(Panel):
 
     def _values(self) -> np.ndarray:
         session = self.session
-        values = rows(session.now.signal(self.signal), session.row)
+        values = self._seen.values(session.now.signal(self.signal))
         if self.difference:
-            values = values - rows(session.before.signal(self.signal), session.row)
+            values = values - self._seen.values(session.before.signal(self.signal))
         return values
 
     def _mask(self) -> np.ndarray:

@@ -38,7 +38,9 @@ def draw_sweep(found: Sweep, options: PlotOptions) -> Figure:
     title = f"effect of each unit · {_title(found)}"
     chart = SweepChart()
     chart.update(names, **values, adds=adds, measure=measure, title=title)
-    return chart.root, lambda: still.compose(still_sweep.effects(names, **values, title=title))
+    return chart.root, lambda: still.compose(
+        still_sweep.effects(names, *(values[path] for path in PATHS), title=title)
+    )
 
 
 @draws(Trace)

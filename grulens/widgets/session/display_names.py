@@ -20,20 +20,6 @@ from grulens.widgets.session.session import Session
 FEW: Final = 3
 
 
-def unit_names(cell: Signalling) -> list[str] | None:
-    """What each unit of a cell is called; None where that is its number and nothing more."""
-    if not isinstance(cell, ObservedCell) or len(cell.shape) < 2:
-        return None
-    return [cell.unit_name(unit) for unit in range(cell.hidden_size)]
-
-
-def unit_name(cell: Signalling, unit: int) -> str:
-    """What one unit is called at the side of a figure: "unit 3", or "channel 3 at (12, 7)"."""
-    if isinstance(cell, ObservedCell) and len(cell.shape) > 1:
-        return cell.unit_name(unit)
-    return f"unit {unit}"
-
-
 def places(cell: Signalling, units: Sequence[int]) -> str:
     """Where units stand in a state of several axes; "" where they are numbers and nothing more.
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from grulens.cells.signal import Signal
 from grulens.models.observed import ObservedLayer
@@ -14,14 +13,9 @@ from grulens.models.recording import LayerRecording
 from grulens.probing.units.order import Order, order_units
 from grulens.views.figure import raster
 from grulens.views.still import lens as draw
-from grulens.widgets.session.display_names import unit_name, unit_names, words
+from grulens.widgets.session.display_names import words
+from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
-
-
-def rows(signal: Tensor, row: int) -> Float[np.ndarray, "unit time"]:
-    """One row of a signal as (unit, time) float32."""
-    values: np.ndarray = signal[row].detach().float().cpu().numpy().T
-    return values
 
 
 def still(
@@ -29,17 +23,19 @@ def still(
 ) -> str:
     """The present state as HTML that needs no kernel and no network."""
     with session.lock:
-        values = rows(session.now.signal(signal), session.row)
+        seen = Seen(session)
+        values = seen.values(session.now.signal(signal))
         if difference:
-            values = values - rows(session.before.signal(signal), session.row)
-        units = order_units(rows(session.before.h, session.row), order)
+            values = values - seen.values(session.before.signal(signal))
+        units = order_units(seen.values(session.before.h), order)
+        chosen = seen.chosen(session.units)
         shown = "difference" if difference else session.now.cell.signal(signal)
         mask = session.before.mask[session.row].cpu().numpy()
-        unit = session.units[0] if session.units else int(units[0])
+        unit = chosen[0] if chosen else int(units[0])
         parts = [
             draw.heatmap(
-                values[units], signal=shown, units=units, mask=mask, layer=session.layer,
-                selected=session.units, times=session.times,
+                values[units], signal=shown, units=units, mask=mask, layer=seen.layer,
+                selected=chosen, times=session.times, down=seen.noun,
             )
         ]  # fmt: skip
         if session.tokens is not None:
@@ -47,7 +43,7 @@ def still(
             parts.append(
                 draw.tokens(
                     values[unit], signal=shown, tokens=session.tokens, mask=mask,
-                    name=unit_name(session.now.cell, unit), ends=ends,
+                    name=seen.name(unit), ends=ends,
                 )
             )  # fmt: skip
         if not session.unread:
@@ -72,18 +68,19 @@ def found(layer: LayerRecording) -> str:
 def page_arrays(session: Session) -> dict[str, Any]:
     """The present state as the arguments of `views.page.page`."""
     with session.lock:
-        edited = session.edited is not session.baseline
+        edited, seen = session.edited is not session.baseline, Seen(session)
         return {
-            "baseline": _signals(session.before, session.row),
-            "edited": _signals(session.now, session.row) if edited else None,
+            "baseline": _signals(seen, session.before),
+            "edited": _signals(seen, session.now) if edited else None,
             "tokens": session.tokens,
             "mask": session.before.mask[session.row].cpu().numpy(),
-            "layer": session.layer,
+            "layer": seen.layer,
             "edits": [repr(s.edit) + ("" if s.on else "  # off") for s in session.slots],
             "title": f"{type(session.model).__name__} · {session.layer}",
-            "unit_names": unit_names(session.before.cell),
+            "unit_names": seen.names,
+            "noun": seen.noun,
             "about": found(session.before),
-            "units": session.units,
+            "units": seen.chosen(session.units),
             "times": session.times,
         } | ({} if session.unread else _output(session))
 
@@ -107,5 +104,5 @@ def _output(session: Session) -> dict[str, Any]:
     }
 
 
-def _signals(layer: LayerRecording, row: int) -> dict[Signal, Float[np.ndarray, "unit time"]]:
-    return {signal: rows(layer.signal(signal.name), row) for signal in layer.cell.signals}
+def _signals(seen: Seen, layer: LayerRecording) -> dict[Signal, Float[np.ndarray, "unit time"]]:
+    return {signal: seen.values(layer.signal(signal.name)) for signal in layer.cell.signals}

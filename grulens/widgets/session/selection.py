@@ -5,11 +5,14 @@ Every choice is checked against the run, wherever it comes from: a screen, a cel
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import traitlets as tl
 from torch import nn
 
+from grulens.cells.observed import ObservedCell
+from grulens.cells.signal import Signalling
+from grulens.cells.space import Fold
 from grulens.errors import PositionError, shown
 from grulens.models.layers import check_layer
 from grulens.models.recording import Recording
@@ -27,6 +30,21 @@ class Positions(tl.Tuple):
         return super().validate(obj, tuple(sorted(numbers)))
 
 
+def has_space(cell: Signalling) -> TypeGuard[ObservedCell]:
+    """Whether the state of a cell has several axes, channels over space."""
+    return isinstance(cell, ObservedCell) and len(cell.shape) > 1
+
+
+def fitting(cell: Signalling, space: Any) -> Any:
+    """The same fold, if the state of a cell can be folded so; else None."""
+    if space is None or not has_space(cell):
+        return None
+    try:
+        return Fold.of(cell.shape, space).how
+    except PositionError:
+        return None
+
+
 class Selection(tl.HasTraits):
     """A choice in a run; `Session` says what each trait is."""
 
@@ -35,6 +53,7 @@ class Selection(tl.HasTraits):
     times = Positions()
     row = tl.Int(0)
     step = tl.Int(0)
+    space: Any = tl.Any(None)
     baseline = tl.Instance(Recording)
     model: nn.Module
 
@@ -68,7 +87,38 @@ class Selection(tl.HasTraits):
             raise PositionError(f"step must be 0 or more, got {shown(proposal['value'])}")
         return proposal["value"]
 
+    @tl.validate("space")
+    def _valid_space(self, proposal: Any) -> Any:
+        value = proposal["value"]
+        if value is None or not self.layer:
+            return value
+        cell = self.baseline[self.layer].cell
+        if not has_space(cell):
+            raise PositionError(
+                f"the state of layer {self.layer!r} has one axis, of {cell.hidden_size} units: "
+                "there is no space to fold"
+            )
+        return Fold.of(cell.shape, value).how
+
     @tl.observe("layer")
     def _on_layer(self, change: Any) -> None:
         if change["old"]:
             self.units, self.times = (), ()
+            self.space = fitting(self.baseline[self.layer].cell, self.space)
+
+    @property
+    def chosen_units(self) -> list[int] | slice | None:
+        """The selected units as an edit names them: None is all, a channel's places a slice."""
+        units = list(self.units)
+        whole = self.fold is not None and len(units) > 1
+        if whole and units[-1] - units[0] == len(units) - 1:
+            return slice(units[0], units[-1] + 1)
+        return units or None
+
+    @property
+    def fold(self) -> Fold | None:
+        """How the screens fold the state over space of the layer shown, if they do."""
+        cell = self.baseline[self.layer].cell
+        if self.space is None or not has_space(cell):
+            return None
+        return Fold.of(cell.shape, self.space)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from grulens.arguments import Decode, Encode, Inputs, MethodName
+from grulens.arguments import Decode, Encode, Inputs, MethodName, Space
 from grulens.models.call.invocation import arguments
 from grulens.models.layers import layers
 from grulens.probing.coder import Coder
@@ -45,6 +45,8 @@ class Session(ShownRuns):
         labels: names of the classes.
         call: the name of the method, or of the submodule, whose call is the run; None is the
             model.
+        space: how the screens show a state over space, as in a ConvGRU: a row a channel, which is
+            the "mean" or the "max" over its places, or one place, (y, x); None is a row a unit.
         inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`; for
             a model that has keyword arguments of the same names as this class.
         **kwargs: the model's own keyword arguments.
@@ -55,6 +57,8 @@ class Session(ShownRuns):
         times: the selected steps; empty means all.
         row: the row of the batch that is shown.
         step: the selected step of the output.
+        space: as given. `units` are units still: a channel that a person chooses is all its places,
+            or the one place.
         slots: the edits, in the order in which they act.
         baseline: the run without edits.
         edited: the run with the edits that are on; `baseline` itself when none is on.
@@ -98,6 +102,7 @@ class Session(ShownRuns):
         scale: Scale | None = None,
         labels: Sequence[str] | None = None,
         call: MethodName = None,
+        space: Space = None,
         inputs: Inputs = None,
         **kwargs: Any,
     ) -> None:
@@ -116,6 +121,7 @@ class Session(ShownRuns):
         self._made = here() or Names({})
         self.standing = self.runs.standing()
         self.set_input(*args, tokens=tokens, layer=layer, inputs=inputs, **kwargs)
+        self.space = space
 
     def set_input(
         self,

@@ -24,6 +24,7 @@ from grulens.widgets.session.edit_list import EditList, Slots, check_edit
 from grulens.widgets.session.input import Input
 from grulens.widgets.session.names import Names
 from grulens.widgets.session.runs import Runs
+from grulens.widgets.session.selection import fitting
 
 
 class ShownRuns(Comparison, EditList):
@@ -97,6 +98,7 @@ class ShownRuns(Comparison, EditList):
             self.row = min(self.row, batch - 1)
             self.times = tuple(t for t in self.times if t < steps)
             self.units = tuple(u for u in self.units if u < units)
+            self.space = fitting(baseline[wanted].cell, self.space)
             self.mode, self.changed, self.text = mode, False, text
             self.baseline = baseline
             self.edited = edited

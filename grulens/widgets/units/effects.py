@@ -19,6 +19,7 @@ from grulens.probing.units.batched_runs import EditedRuns
 from grulens.probing.units.experiment import prepare
 from grulens.probing.units.grid import Grid
 from grulens.probing.units.sweep import PATHS
+from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 
 #: Others wait for the model while units are measured; a pause lets one of them have it.
@@ -28,7 +29,8 @@ PAUSE: Final = 0.002
 MEMORY: Final = 128 * 2**20
 SECONDS: Final = 0.25
 
-#: "effect", "direct" and "recurrent", each (unit,) float32, NaN where a unit is not measured.
+#: "effect", "direct" and "recurrent", each (unit,) float32, NaN where a unit is not measured; of
+#: a folded state each (channel,), a channel being switched off at all its places at once.
 Columns = dict[str, np.ndarray]
 
 
@@ -46,7 +48,10 @@ def measure_effects(session: Session, job: Job[Columns]) -> None:
         layer, row, given = session.before, session.row, session.given
         batch, steps, units = layer.shape
         scale, mask = session.answer_before.scale, layer.mask[row].cpu()
-        job.total = units
+        seen = Seen(session)
+        shown = range(units) if seen.fold is None else range(seen.fold.shape[0])
+        groups = None if seen.fold is None else [list(seen.units([one])) for one in shown]
+        job.total = len(shown)
 
     def values(output: Any) -> Tensor:
         return session.answers.read(output, row, batch, steps).values
@@ -55,15 +60,15 @@ def measure_effects(session: Session, job: Job[Columns]) -> None:
         change = divergence(before, Answer(after, scale)).abs()
         return float((change[mask] if len(change) == len(mask) else change).mean())
 
-    found = {name: np.full(units, np.nan, np.float32) for name in PATHS}
+    found = {name: np.full(len(shown), np.nan, np.float32) for name in PATHS}
     with session.studying():
         experiment = prepare(session.model, given, layer.name, values, session.call)
-        grid = Grid.of(experiment.recording, None, None, ablate)
+        grid = Grid.of(experiment.recording, groups, None, ablate)
         runs = EditedRuns(experiment, grid.edits, MEMORY, SECONDS)
         before = Answer(experiment.baseline, scale)
         for answers in map(list, runs.answers(grid.runs)):
             with session.lock:
-                if session.before is not layer or session.row != row:
+                if session.before is not layer or (session.row, session.fold) != (row, seen.fold):
                     job.stop()
                 job.check()
                 for unit, edited, direct in answers:

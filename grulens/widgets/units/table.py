@@ -28,10 +28,11 @@ from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, row
-from grulens.widgets.session.display_names import unit_names
 from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
+from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.space import SpaceControl
 from grulens.widgets.units.effects import Columns, measure_effects
 
 
@@ -80,12 +81,14 @@ class NeuronTable(Panel):
             show=self._show_effects,
         )
         self.measure = self._measuring.button
+        self.space = SpaceControl(session, self.callbacks)
         self._measured = W.HTML()
 
         # layout
         self._table = UnitTable()
         self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
         self.fill(
+            self.space.box,
             row(self.find, self.column, self.low, self.high, self._clear, self._count),
             row(self.measure, self._measuring.bar, self._measured),
             self.picture,
@@ -96,9 +99,10 @@ class NeuronTable(Panel):
         # both ways
         for control in (self.find, self.column, self.low, self.high):
             control.observe(self.callbacks.guard(lambda _: self._on_filter()), "value")
-        self._table.on_units(lambda units: setattr(session, "units", units))
-        self.follow(self._on_asked, "baseline", "layer", "row")
-        self.follow(self._on_run, "edited", "layer", "row")
+        self._table.on_units(lambda chosen: setattr(session, "units", self._seen.units(chosen)))
+        self.follow(self._on_asked, "baseline", "layer", "row", "space")
+        self.follow(self._on_run, "edited", "layer", "row", "space")
+        self.follow(self.space.show, "space", "layer", "baseline")
         self.follow(self._on_units, "units")
         self._on_run()
         self._on_units()
@@ -116,21 +120,30 @@ class NeuronTable(Panel):
 
     def to_frame(self) -> Frame:
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
-        return self._neurons().to_frame().assign(**self._effects, **self._places)
+        found = self._neurons().to_frame().assign(**self._effects, **self._places)
+        return found.rename_axis(self._seen.noun)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no effects are being measured; whether that was reached in time."""
         return self._measuring.wait(timeout)
+
+    def join(self) -> None:
+        """Leave to the screen of the gates, too, how a state over space is shown."""
+        super().join()
+        self.space.hide()
 
     def still(self) -> str:
         """The strongest units, if measured, as HTML that needs no kernel and no network."""
         found, note = self._effects, self._measuring.job.note
         if not found:
             return super().still()
-        title = f"effect of switching a unit off · {self.session.layer}"
+        seen = self._seen
+        title = f"effect of switching a {seen.noun} off · {seen.layer}"
         title += f" ({note})" if note else ""
         units = range(len(found["effect"]))
-        return compose(effects(units, *(found[name] for name in PATHS), title=title))
+        return compose(
+            effects(units, *(found[name] for name in PATHS), title=title, noun=seen.noun)
+        )
 
     # what a change does
 
@@ -149,7 +162,7 @@ class NeuronTable(Panel):
         self._on_filter()
 
     def _show_measured(self) -> None:
-        job, units = self._measuring.job, self.session.before.shape[2]
+        job, units = self._measuring.job, len(self._neurons())
         done = job.done
         chosen, titles = self.column.value, self._titles(PATHS if done else ())
         if list(self.column.options) != titles:
@@ -164,13 +177,13 @@ class NeuronTable(Panel):
             text = f"measuring, {self._measuring.percent} %"
         elif done:
             value = self.session.answer_before.scale == "value"
-            text = job.note or f"measured {done} of {units} units"
+            text = job.note or f"measured {done} of {units} {self._seen.noun}s"
             text += "" if value else ", in bits a step"
         self._measured.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def _on_run(self) -> None:
-        session, now = self.session, self.session.now
-        h = now.h[session.row].detach().float().cpu().numpy().T
+        session, now, seen = self.session, self.session.now, self._seen
+        h = seen.values(now.h)
         with self.picture.batch():
             self._table.update(
                 self.columns(),
@@ -178,22 +191,24 @@ class NeuronTable(Panel):
                 h=h,
                 mask=now.mask[session.row].cpu().numpy(),
                 signals=now.cell.signals,
+                noun=seen.noun,
             )
+            self._table.select(seen.chosen(session.units))
         self._on_filter()
 
     def _on_units(self) -> None:
         with self.picture.batch():
-            self._table.select(self.session.units)
+            self._table.select(self._seen.chosen(self.session.units))
 
     def _on_filter(self) -> None:
         low, high = (_number(box) for box in (self.low, self.high))
         ranges = {} if low is None and high is None else {self.column.value: (low, high)}
         with self.picture.batch():
             self._table.filter(text=self.find.value, ranges=ranges)
-        shown, total = len(self._table.shown), self.session.now.shape[2]
-        text = f"{shown} of {total} units"
+        shown, total, noun = len(self._table.shown), len(self._neurons()), self._seen.noun
+        text = f"{shown} of {total} {noun}s"
         if not shown:
-            text = f"{self._sought()} fits no unit: there are {total}, 0 to {total - 1}"
+            text = f"{self._sought()} fits no {noun}: there are {total}, 0 to {total - 1}"
         self._count.value = f'<span role="status">{escape(text)}</span>'
 
     def _sought(self) -> str:
@@ -217,8 +232,13 @@ class NeuronTable(Panel):
     @property
     def _places(self) -> dict[str, np.ndarray]:
         """The column that says what the units are called, where that is more than a number."""
-        called = unit_names(self.session.now.cell)
+        seen = self._seen
+        called = seen.names if seen.fold is None else None  # a channel's number says it all
         return {} if called is None else {"place": np.array(called)}
+
+    @property
+    def _seen(self) -> Seen:
+        return Seen(self.session)
 
     @property
     def _usual(self) -> str:
@@ -227,7 +247,7 @@ class NeuronTable(Panel):
 
     def _neurons(self) -> Neurons:
         with torch.no_grad():
-            return neurons(self.session.now, self.session.row)
+            return neurons(self.session.now, self.session.row, self.session.fold)
 
 
 def _number(box: W.Text) -> float | None:

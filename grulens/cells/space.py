@@ -1,0 +1,94 @@
+"""A state over space, (channel, y, x), folded to a number a channel: mean, largest or one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from grulens.arguments import Space
+from grulens.errors import PositionError, shown
+
+
+@dataclass(frozen=True)
+class Fold:
+    """How the units of a state over space become one number a channel.
+
+    Attributes:
+        shape: of one row's state; its first axis is the channel, as in torch's convolutions.
+        how: "mean" or "max" over all places, or one place: (y, x).
+
+    >>> import torch
+    >>> fold = Fold.of((2, 2, 3), "mean")
+    >>> fold(torch.arange(12.0)).tolist(), fold.words
+    ([2.5, 8.5], 'mean over 2 × 3 places')
+    >>> fold.units([1]), fold.channels([0, 6, 7, 8, 9, 10, 11])
+    ((6, 7, 8, 9, 10, 11), (1,))
+    >>> Fold.of((2, 2, 3), (1, 0)).units([1])
+    (9,)
+    """
+
+    shape: tuple[int, ...]
+    how: str | tuple[int, ...]
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], space: Space) -> Fold:
+        """The fold that a user asked for.
+
+        Raises:
+            PositionError: it is none, or no place of such a state.
+        """
+        if isinstance(space, str) and space in ("mean", "max"):
+            return cls(shape, space)
+        sizes, place = shape[1:], tuple(space) if isinstance(space, tuple | list) else ()
+        inside = [
+            type(at) is int and 0 <= at < size for at, size in zip(place, sizes, strict=False)
+        ]
+        if not sizes or len(place) != len(sizes) or not all(inside):
+            raise PositionError(
+                f"space must be 'mean', 'max' or a place in {sizes}, got {shown(space)}"
+            )
+        return cls(shape, place)
+
+    @property
+    def places(self) -> int:
+        """How many places a channel has."""
+        return prod(self.shape[1:])
+
+    @property
+    def words(self) -> str:
+        """What a number is: "mean over 14 × 16 places", "at (7, 8)"."""
+        if not isinstance(self.how, str):
+            inside = ", ".join(map(str, self.how))
+            return f"at ({inside})" if len(self.how) > 1 else f"at {inside}"
+        size = " × ".join(map(str, self.shape[1:]))
+        return f"{'mean' if self.how == 'mean' else 'largest'} over {size} places"
+
+    def __call__(self, values: Float[Tensor, "*before unit"]) -> Float[Tensor, "*before channel"]:
+        """Values of units as values of channels."""
+        over = values.reshape(*values.shape[:-1], self.shape[0], self.places)
+        if self.how == "mean":
+            return over.mean(-1)
+        return over.amax(-1) if self.how == "max" else over[..., self._number]
+
+    def units(self, channels: Iterable[int]) -> tuple[int, ...]:
+        """The units that channels are made of: all their places, or the one place."""
+        inside = range(self.places) if isinstance(self.how, str) else (self._number,)
+        return tuple(channel * self.places + at for channel in channels for at in inside)
+
+    def channels(self, units: Iterable[int]) -> tuple[int, ...]:
+        """The channels of which all units are among these."""
+        held: Any = {*units}
+        return tuple(one for one in range(self.shape[0]) if held.issuperset(self.units([one])))
+
+    @property
+    def _number(self) -> int:
+        """The place, counted as the units are."""
+        number, place = 0, () if isinstance(self.how, str) else self.how
+        for at, size in zip(place, self.shape[1:], strict=True):
+            number = number * size + at
+        return number

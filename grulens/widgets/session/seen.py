@@ -1,0 +1,71 @@
+"""What a screen shows of a layer, one below the other: its units, or the channels they fold to.
+
+A selection and an edit are of units always. A channel that is chosen is all its places; where one
+place is shown, it is the unit there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from grulens.widgets.session.selection import has_space
+from grulens.widgets.session.session import Session
+
+
+class Seen:
+    """The rows of the map and of the table, of the layer and the row that a session shows.
+
+    Args:
+        session: what is looked at, as it is now.
+
+    Attributes:
+        fold: how they are made of units; None where each is a unit.
+        noun: what each is: "unit" or "channel".
+        layer: the name of the layer, and how it is folded.
+
+    >>> import torch
+    >>> seen = Seen(Session(torch.nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3)))
+    >>> seen.name(2), seen.names, seen.units([2]), seen.layer
+    ('unit 2', None, (2,), 'l0')
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.fold, self._row, self._cell = session.fold, session.row, session.now.cell
+        self.noun = "unit" if self.fold is None else "channel"
+        self.layer = session.layer if self.fold is None else f"{session.layer}, {self.fold.words}"
+
+    def values(self, signal: Tensor) -> Float[np.ndarray, "unit time"]:
+        """The row shown of a signal (batch, time, unit) as (unit, time) float32."""
+        part = signal[self._row].detach()
+        part = part if self.fold is None else self.fold(part)
+        values: np.ndarray = part.float().cpu().numpy().T
+        return values
+
+    def units(self, chosen: Iterable[int]) -> tuple[int, ...]:
+        """The units of what was chosen."""
+        return tuple(chosen) if self.fold is None else self.fold.units(chosen)
+
+    def chosen(self, units: Iterable[int]) -> tuple[int, ...]:
+        """What of it these units are; a channel is chosen if all its units are."""
+        return tuple(units) if self.fold is None else self.fold.channels(units)
+
+    @property
+    def names(self) -> list[str] | None:
+        """What each is called; None where that is its number and nothing more."""
+        if self.fold is not None:
+            return [self.name(channel) for channel in range(self.fold.shape[0])]
+        if not has_space(self._cell):
+            return None
+        return [self._cell.unit_name(unit) for unit in range(self._cell.hidden_size)]
+
+    def name(self, one: int) -> str:
+        """What one is called beside a figure: "unit 3", "channel 3", "channel 3 at (12, 7)"."""
+        if self.fold is not None and isinstance(self.fold.how, str):
+            return f"channel {one}"
+        if has_space(self._cell):
+            return self._cell.unit_name(*self.units([one]))
+        return f"unit {one}"

@@ -1,0 +1,107 @@
+"""How a state over space is shown: a row a unit, or a row a channel, and which number that is.
+
+space [every place | mean | max | one place]  at [7, 8]
+Each row is a channel: its mean over 14 × 16 places. An edit of a channel is one of all its places.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import ipywidgets as W
+
+from grulens.widgets.session.callbacks import Callbacks
+from grulens.widgets.session.controls import row
+from grulens.widgets.session.selection import has_space
+from grulens.widgets.session.session import Session
+
+ALL: Final = "every place"
+ONE: Final = "one place"
+
+
+class SpaceControl:
+    """A choice of folds, a box for the place, and what a row is; seen only of a state over space.
+
+    Args:
+        session: whose `space` it sets and shows.
+        callbacks: makes those of its controls.
+
+    Attributes:
+        box: all of it.
+        fold: the list: "every place", "mean", "max" or "one place".
+        place: the place as "y, x".
+    """
+
+    def __init__(self, session: Session, callbacks: Callbacks) -> None:
+        self.session, self._showing, self._elsewhere = session, False, False
+        self.fold = W.Dropdown(
+            options=[ALL, "mean", "max", ONE], description="space",
+            tooltip="how the places of a channel are shown: each in a row of its own, or folded",
+            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        self.place = W.Text(
+            description="at", continuous_update=False, tooltip="the place: y, x",
+            style={"description_width": "auto"}, layout=W.Layout(width="110px"),
+        )  # fmt: skip
+        self._says = W.HTML()
+        self.box = row(self.fold, self.place, self._says)
+        self.fold.observe(callbacks.guard(lambda _: self._on_fold()), "value")
+        self.place.observe(callbacks.guard(lambda _: self._on_place()), "value")
+        self.show()
+
+    def show(self) -> None:
+        """Show how the layer is folded now."""
+        cell, fold = self.session.before.cell, self.session.fold
+        self.box.layout.display = None if has_space(cell) and not self._elsewhere else "none"
+        how: Any = None if fold is None else fold.how
+        one = isinstance(how, tuple)
+        self._showing = True
+        try:
+            self.fold.value = ONE if one else how or ALL
+            self.place.value = ", ".join(map(str, how)) if one else ""
+        finally:
+            self._showing = False
+        self.place.layout.display = None if one else "none"
+        text = ""
+        if fold is not None:
+            text = f"Each row is a channel {fold.words}: a unit, and an edit is of that unit alone."
+        if fold is not None and not one:
+            text = f"Each row is a channel: {fold.words}. An edit of it is one of all its places."
+        self._says.value = f'<span role="status" class="grulens-quiet">{text}</span>'
+
+    def hide(self) -> None:
+        """Stay away: another screen of a larger one has the same control."""
+        self._elsewhere = True
+        self.show()
+
+    def _on_fold(self) -> None:
+        if self._showing:
+            return
+        chosen = self.fold.value
+        try:
+            self.session.space = (
+                None if chosen == ALL else self._somewhere() if chosen == ONE else chosen
+            )
+        finally:
+            self.show()
+
+    def _on_place(self) -> None:
+        if self._showing:
+            return
+        words = self.place.value.strip(" ()").split(",")
+        try:
+            # what is no number is left as it is, for the session to refuse
+            self.session.space = tuple(int(w) if w.strip().isdecimal() else w for w in words)
+        finally:
+            self.show()
+
+    def _somewhere(self) -> tuple[int, ...]:
+        """The place of the first unit chosen, else the middle."""
+        sizes = self.session.before.cell.shape[1:]  # type: ignore[attr-defined]  # seen with space
+        if not self.session.units:
+            return tuple(size // 2 for size in sizes)
+        place, rest = [], self.session.units[0]
+        for size in reversed(sizes):
+            rest, at = divmod(rest, size)
+            place.append(at)
+        return tuple(reversed(place))
