@@ -29,6 +29,7 @@ def test_these_are_there() -> None:
         "01_tour.ipynb",
         "02_how_a_gru_works.ipynb",
         "09_a_cell_nobody_knows.ipynb",
+        "10_what_units_encode.ipynb",
     ]
 
 

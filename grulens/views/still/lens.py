@@ -31,7 +31,9 @@ from grulens.views.figure.tokens import several, visible_name, visible_text
 
 #: More tokens than this are counted, not shown.
 TOKENS: Final = 800
-_GRID = "display:grid;grid-template-columns:3.5em 1fr 14px 3.5em;gap:0 6px;font-size:12px"
+#: As many rows with names of their own are named one by one.
+NAMED_ROWS: Final = 20
+_GRID = "display:grid;grid-template-columns:{} 1fr 14px 3.5em;gap:0 6px;font-size:12px"
 
 
 def compose(*parts: str) -> str:
@@ -94,17 +96,24 @@ def heatmap(
     style = f"width:100%;height:{height}px;image-rendering:pixelated;display:block;margin:0"
     low, high = (f"{end:g}".replace("-", "−") for end in ends)
     middle = f"{(ends[0] + ends[1]) / 2:g}"
-    ends_of = escape(str(units[0])), escape(str(units[-1]))
+    named = count <= NAMED_ROWS and all(isinstance(unit, str) for unit in units)
+    room = "minmax(3.5em,max-content)" if named else "3.5em"
+    below = f'<span style="text-align:right">{escape(down)}</span>' if named else "<span></span>"
+    beside = (
+        row_names([str(unit) for unit in units])
+        if named
+        else ticks(escape(str(units[0])), escape(down), escape(str(units[-1])), "right")
+    )
     size = f"{count} {several(down)} by {time} {several(across)}"
     chosen = _chosen(down, selected) + _chosen("step", times)
     return (
-        f'<b>{escape(title)}</b><div style="{_GRID}">'
-        f"{ticks(ends_of[0], escape(down), ends_of[1], 'right')}"
+        f'<b>{escape(title)}</b><div style="{_GRID.format(room)}">'
+        f"{beside}"
         f'<img alt="{escape(f"{title}: {size}", quote=True)}" '
         f'style="{style}" src="{uri(drawn, signal)}">'
         f'<img alt="colour bar" style="{style}" src="{uri(scale_picture, signal)}">'
         f"{ticks(high, middle, low, 'left')}"
-        f'<span></span><span style="display:flex;justify-content:space-between">'
+        f'{below}<span style="display:flex;justify-content:space-between">'
         f"<span>0</span><span>{escape(across)}</span><span>{time - 1}</span></span></div>"
         + (f"<div>selected: {escape(' · '.join(chosen))}</div>" if chosen else "")
     )
@@ -211,6 +220,24 @@ def ticks(top: str, middle: str, bottom: str, align: str) -> str:
     return (
         '<span style="display:flex;flex-direction:column;justify-content:space-between;'
         f'text-align:{align}"><span>{top}</span><span>{middle}</span><span>{bottom}</span></span>'
+    )
+
+
+def row_names(names: Sequence[str]) -> str:
+    """A name beside each row of a picture; one that is too long is cut off, and whole on hover.
+
+    >>> row_names(["<a>"]).count("&lt;a&gt;")
+    2
+    """
+    style = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap;max-width:14em"
+    return (
+        '<span style="display:grid;grid-auto-rows:1fr;align-items:center;text-align:right;'
+        'line-height:1.25">'
+        + "".join(
+            f'<span style="{style}" title="{escape(name, quote=True)}">{escape(name)}</span>'
+            for name in names
+        )
+        + "</span>"
     )
 
 

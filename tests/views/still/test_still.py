@@ -5,6 +5,7 @@ import io
 import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from grulens.cells import kinds
@@ -67,3 +68,17 @@ def test_it_has_a_bound() -> None:
 
 def test_no_edits_are_said() -> None:
     assert still.edits([]) == "<div>no edits</div>"
+
+
+@pytest.mark.parametrize(("count", "all_of_them"), [(20, True), (21, False)])
+def test_rows_with_names_are_named_one_by_one_as_long_as_there_is_room(
+    count: int, all_of_them: bool
+) -> None:
+    names = [f"<label {row}>" for row in range(count)]
+    text = still.heatmap(
+        np.zeros((count, 3)), signal="difference", units=names, down="label", ends=(-1.0, 1.0)
+    )
+    assert ("&lt;label 7&gt;" in text) is all_of_them
+    assert "&lt;label 0&gt;" in text
+    assert "<label" not in text
+    assert ">label<" in text
