@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
+from grulens.models.observe.rivals import Rival
 from grulens.models.observe.sites import Site
 
 
@@ -102,6 +103,8 @@ class ObservedForm:
             "line 44.2" where that line makes more. An edit may name it.
         shape: the shape of one row's state.
         in_place: whether the code writes over values that are read.
+        rivals: what the code may run in place of the line that makes the state, and did not when it
+            was looked at.
     """
 
     path: str
@@ -121,6 +124,7 @@ class ObservedForm:
     shape: tuple[int, ...] = ()
     others: tuple[Observed, ...] = ()
     in_place: bool = False
+    rivals: tuple[Rival, ...] = ()
 
     @property
     def carried(self) -> str:

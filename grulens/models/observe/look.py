@@ -99,7 +99,9 @@ def look_at(
     """
     known = _seen.setdefault(model, {})
     way = call, _modes(model)
-    if way not in known:
+    # a branch that one input takes may not be taken by the next one
+    before = known.get(way)
+    if before is None or (not before.forms and any(one.here for one in before.refused)):
         inside = {part for module in skip for part in module.modules()}
         paths = Paths({
             path: module

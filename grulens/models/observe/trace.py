@@ -24,7 +24,7 @@ from grulens.models.observe.sites import Chain, Chains, Site, innermost
 FIRST = 12
 """How often a site is looked at: enough for some steps, whatever stands in a step several times."""
 OFTEN = 8 * FIRST
-"""How often a piece of code is looked at, whoever calls it."""
+"""How often a piece of code is looked at in one module, called by one line, whoever calls that."""
 
 
 @dataclass(eq=False)
@@ -125,7 +125,7 @@ class Trace(TorchFunctionMode):
         self.seen = 0
         self.unseen: dict[Site, int] = {}
         self._paths, self._end, self._chains = paths, end, Chains(end)
-        self._often: Counter[tuple[int, int]] = Counter()
+        self._often: Counter[tuple[Any, ...]] = Counter()
         self._counts: Counter[tuple[str, Chain, str]] = Counter()
         self._frame: FrameType | None = None
         self._spent: set[tuple[int, Any]] = set()
@@ -147,7 +147,8 @@ class Trace(TorchFunctionMode):
         here = frame.f_lasti, func
         if here in self._spent:
             return func(*args, **kwargs)
-        inner = id(frame.f_code), frame.f_lasti
+        by = frame.f_back
+        inner = self._paths.now, id(frame.f_code), frame.f_lasti, id(by.f_code), by.f_lasti
         if self._often[inner] > OFTEN:
             self._spent.add(here)
             return func(*args, **kwargs)

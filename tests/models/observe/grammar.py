@@ -79,6 +79,7 @@ class Program:
         parts: its modules and parameters, by name.
         lawful: whether it is one of those that have to be opened.
         lawless: whether no sum a h_prev + b of the state is in it, so that it has to be refused.
+        other: the step that a line of its own makes; None if all are made in one way.
     """
 
     units: int
@@ -93,6 +94,7 @@ class Program:
     lawful: bool = True
     lawless: bool = False
     words: list[str] = field(default_factory=list)
+    other: int | None = None
 
     def __post_init__(self) -> None:
         self.x = Made("x", "x", lambda m: None)
@@ -139,15 +141,23 @@ class Program:
             last = [f"h = {end}", f"y = {out}", "states.append(y)"]
             body = [f"        {line}" for line in [*lines, *last]]
             loop = ["    for x, mask in zip(x.unbind(1), mask.unbind(1)):", *body]
+            if self.other is not None:
+                loop = ["    for t, (x, mask) in enumerate(zip(x.unbind(1), mask.unbind(1))):",
+                        *self._branch(), *(f"  {line}" for line in body)]  # fmt: skip
             return "\n".join([*head, "  def forward(self, x, mask):", start, *loop,
                               "    return torch.stack(states, 1)"])  # fmt: skip
         step = ["  def step(self, x, h, y, mask):", *(f"    {line}" for line in lines),
                 f"    return {end}, {out}"]  # fmt: skip
-        loop = ["    for t in range(x.shape[1]):",
-                "      h, y = self.step(x[:, t], h, y, mask[:, t])",
-                "      states.append(y)"]  # fmt: skip
+        last = ["        h, y = self.step(x[:, t], h, y, mask[:, t])", "        states.append(y)"]
+        branch = [] if self.other is None else self._branch()
+        loop = ["    for t in range(x.shape[1]):", *branch,
+                *(f"  {line}" if branch else line for line in last)]  # fmt: skip
         return "\n".join([*head, *step, "  def forward(self, x, mask):", start, *loop,
                           "    return torch.stack(states, 1)"])  # fmt: skip
+
+    def _branch(self) -> list[str]:
+        return [f"        if t == {self.other}:", "          h = y = torch.tanh(h + 1)",
+                "          states.append(y)", "        else:"]  # fmt: skip
 
     def _can_write(self, made: Made, uses: Counter[Made | None]) -> bool:
         first = made.args[0]
@@ -633,4 +643,7 @@ def programs(draw: st.DrawFn) -> Program:
         program.lawful = not {"number", "learned"} & set(program.words)
     else:
         program.mix = program.end = drawing.lawless()
+    if draw(st.integers(0, 9)) == 9:
+        program.other = draw(st.sampled_from([0, 2, STEPS - 1]))
+        drawing.said(f"step {program.other} by another line")
     return program

@@ -50,7 +50,7 @@ def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm],
         except NoFormError as no:
             # what is written over is no longer what it was
             near = None if in_place or no.advice else nearest(series, site, lag)
-            refused.append(NotFound(site, str(no), near, advice=no.advice))
+            refused.append(NotFound(site, str(no), near, advice=no.advice, here=no.here))
     if not found:
         for one in Remade(series, states).found():
             near = None if in_place else nearest(series, one.site)

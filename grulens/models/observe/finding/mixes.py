@@ -36,11 +36,12 @@ class NoFormError(Exception):
 
     Attributes:
         advice: what can be done, where that is more than can be done of any.
+        here: whether it is so in this run, and may be otherwise in another one.
     """
 
-    def __init__(self, why: str, advice: str = "") -> None:
+    def __init__(self, why: str, advice: str = "", *, here: bool = False) -> None:
         super().__init__(why)
-        self.advice = advice
+        self.advice, self.here = advice, here
 
 
 @dataclass(eq=False)

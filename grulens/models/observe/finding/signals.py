@@ -18,8 +18,8 @@ from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
 from grulens.models.observe.finding.algebra import FAKES, RANGES, bends, fits, made_of, same_numbers
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
-from grulens.models.observe.finding.first_step import made_in_the_loop
 from grulens.models.observe.finding.mixes import STATE, Mix, NoFormError, Step
+from grulens.models.observe.finding.one_line import made_in_the_loop, not_run, other_line
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
@@ -46,7 +46,7 @@ class Signals(Mix):
         """
         form = self.gated = self.form()
         step = self.steps[-1]
-        self._check_first_step()
+        self._check_one_line()
         output = self._output(form)
         if output is not None and output[2] is None and form.candidate is not None:
             output = None  # what a GRU's state is read through makes no cell state of it
@@ -67,6 +67,7 @@ class Signals(Mix):
             self.site.path, "", (), plain, mix, state, self.spots[STATE], self.bend,
             self.bend_before, self.lag, read=self.read, shape=shape,
             others=tuple(self._others()), in_place=self.in_place,
+            rivals=not_run(self.site, self.series),
         )  # fmt: skip
         if output is None:
             signals.append(Observed("h", "state", "state", state, low=low, high=high))
@@ -79,8 +80,8 @@ class Signals(Mix):
         by = Polynomial.number(1) if gate is None else Polynomial.of(gate.name)
         return replace(made, signals=tuple(signals), output=by * value, output_bend=bend)
 
-    def _check_first_step(self) -> None:
-        """Raise if the loop makes its first state by another line."""
+    def _check_one_line(self) -> None:
+        """Raise if the loop makes one of its states by another line."""
         spot = self.spots[STATE]
         nodes = self.series[spot.site]
         node = nodes[min(spot.ordinal, len(nodes) - 1)]
@@ -89,12 +90,22 @@ class Signals(Mix):
             read = [node.argument(spot.part, spot.keyword)]
         first = next((same_numbers(one).node for one in read if isinstance(one, Value)), None)
         if first is not None and made_in_the_loop(self.site, first, self.series):
-            raise NoFormError(
-                f"its steps are not all made in one way: the first is made in {first.site!r}, and "
-                "would be missing",
-                advice="Make every step in one way, with torch.where(first, one, other), or the "
-                "first state before the loop",
-            )
+            which, where = "first", repr(first.site)
+        else:
+            steps = [(step.before, step.node) for step in self.steps]
+            other = other_line(self.site, steps, first, self.series, self.states)
+            if other is None:
+                return
+            which, where = other
+        away = {"first": ", or the first state before the loop", "last": ", or the last after it"}
+        which = which if which in away else "other"
+        raise NoFormError(
+            f"its steps are not all made in one way: the {which} is made in {where}, and would be "
+            "missing",
+            advice=f"Make every step in one way, with torch.where({which}, one, another)"
+            + away.get(which, ""),
+            here=True,
+        )
 
     def _inside(self, last: Node, step: Step) -> Iterator[Node]:
         """The calls of a step out of which one is made, but for those that make other states."""

@@ -23,7 +23,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from grulens.models.observe.sites import is_users, lines_of, span
+from grulens.models.observe.sites import is_users, parsed, span
 from grulens.models.observe.trace import name_of
 
 _LATER = (
@@ -149,26 +149,11 @@ def _is_imported(function: FunctionType, name: str) -> bool:
 @functools.cache
 def _tree(code: CodeType, imported: tuple[str, ...]) -> ast.FunctionDef | None:
     """The source of a function, if it gives that code."""
-    tree = _parsed(code)
+    tree = parsed(code)
     if tree is None:
         return None
     made = _compiled(tree, code, imported, ())
     return tree if made is not None and _same(made, code) else None
-
-
-def _parsed(code: CodeType) -> ast.FunctionDef | None:
-    lines = lines_of(code)
-    inside = bool(lines) and lines[0][:1].isspace()
-    try:
-        whole = ast.parse(("if True:\n" if inside else "\n") + "".join(lines))
-    except (SyntaxError, ValueError):
-        return None
-    ast.increment_lineno(whole, code.co_firstlineno - 2)
-    for node in ast.walk(whole):
-        if isinstance(node, ast.FunctionDef):
-            node.decorator_list = []
-            return node if node.name == code.co_name else None
-    return None
 
 
 def _compiled(

@@ -118,7 +118,9 @@ class Observing:
         self.reading: Reading | Marks
         copies = any(self.forms[name].in_place for name in self._series)
         edited = any(self.edits.get(name) for name in self.forms)
-        if self.marks and not (copies or edited):
+        of = () if self.nudged else [self.forms[name] for name in self._series]
+        rivals = {rival for form in of for rival in form.rivals}
+        if self.marks and not (copies or edited or rivals):
             marks = Marks(every, modules, BEGAN, is_here=self.is_here, graph=self.graph)
             if marks.possible:
                 self.reading = marks
@@ -143,6 +145,7 @@ class Observing:
             copies=copies,
             graph=self.graph,
             until=until,
+            rivals=rivals,
         )
         self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
         yield self.stop
@@ -286,7 +289,22 @@ class Observing:
                     "code takes another way at some steps, so what was read there is not known to "
                     "belong to them"
                 )
+        if steps:
+            self._check_rivals(name)
         return steps
+
+    def _check_rivals(self, name: str) -> None:
+        """Raise if the run made a state by a line by which it made none when it was looked at."""
+        form = self.forms[name]
+        ran = self.reading.ran if isinstance(self.reading, Reading) else {}
+        for rival in form.rivals:
+            shape = ran.get(rival)
+            if shape is not None and tuple(shape[1:] if len(shape) > 1 else shape) == form.shape:
+                raise RecordingError(
+                    f"layer {name!r} came by {rival}, which may make a state in place of its own "
+                    f"line ({form.state.site!r}) and did not run when its gates were found: a step "
+                    "would be missing. Record this input again: its gates are looked for anew"
+                )
 
     def segments(self, *names: str) -> dict[str, list[ObservedSegment]]:
         """What was read of each cell that is kept, checked at every step.

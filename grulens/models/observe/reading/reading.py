@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, NoneType
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -17,6 +18,7 @@ from grulens.errors import RecordingError
 from grulens.models.observe.form import Spot
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.kept import Noted, are_written_over, kept
+from grulens.models.observe.rivals import Rival
 from grulens.models.observe.sites import Chain, Chains, Site, innermost, steps_of
 from grulens.models.observe.trace import name_of, writes
 
@@ -104,6 +106,10 @@ class Reading(TorchFunctionMode):
         copies: whether the code writes over values, so that copies must be kept.
         graph: whether what is kept is part of autograd's graph.
         until: spots, and how many steps of each are enough: after them the run ends by `Enough`.
+        rivals: what may stand in for the lines that are read, and is noted where it does.
+
+    Attributes:
+        ran: of each of these that ran the shape of what it made last.
     """
 
     def __init__(
@@ -116,6 +122,7 @@ class Reading(TorchFunctionMode):
         copies: bool = False,
         graph: bool = False,
         until: Mapping[Spot, int] | None = None,
+        rivals: Collection[Rival] = (),
     ) -> None:
         super().__init__()
         self._paths, self._end, self._graph = paths, end, graph
@@ -139,15 +146,31 @@ class Reading(TorchFunctionMode):
         self._left = {key_of(spot.site): spot.each * steps for spot, steps in (until or {}).items()}
         self._ends = bool(self._left)
         self.counts = Counter[Key]()
+        self._rivals = rivals
+        self.ran: dict[Rival, torch.Size] = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if self._rivals:
+            return self._noted_rivals(self._read(func, args, kwargs))
+        return self._read(func, args, kwargs)
+
+    def _noted_rivals(self, result: Any) -> Any:
+        """The result of a call, which is noted where it stands in for what is read."""
+        made = result[0] if isinstance(result, tuple) and result else result
+        if isinstance(made, Tensor) and made.is_floating_point() and made.dim() and self._is_here():
+            frame = innermost(sys._getframe(2), self._end)
+            chain = () if frame is None else self._chains.of(frame)
+            self.ran |= {one: made.shape for one in self._rivals if one.holds(chain)}
+        return result
+
+    def _read(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
         name = self._wanted.get(func)
         if name is None:
             name = name_of(func)
             name = self._wanted[func] = name if name in self._names else ""
-        frame = innermost(sys._getframe(1), self._end) if name else None
+        frame = innermost(sys._getframe(2), self._end) if name else None
         if frame is None or (name, id(frame.f_code), frame.f_lasti) not in self._inner:
             return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
