@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import nn
 
-from grulens.errors import NothingRanWarning, OtherThreadWarning
+from grulens.errors import NothingRanWarning, OtherThreadWarning, RecordingError
 from grulens.models.call.invocation import copied
 from grulens.models.instrument import here
 from grulens.models.instrument.outermost import (
@@ -40,6 +41,9 @@ from grulens.models.observe.look import Look, look_at
 from grulens.models.observe.reading.reading import began
 from grulens.models.recording import NOT_SEEN, Recording
 from grulens.models.restore import added
+
+_OPEN: WeakSet[Block] = WeakSet()
+"""The blocks that are open."""
 
 
 class Block(Watch):
@@ -74,6 +78,8 @@ class Block(Watch):
         self._ran: set[str] = set()
         self._look: Look | None = None
         self._broken = False
+        self._ways: set[str] = set()
+        """By which methods runs with observed cells began."""
 
     @property
     def given(self) -> object:
@@ -82,6 +88,8 @@ class Block(Watch):
     def follow(self) -> Iterator[Callable[[], None]]:
         """Stand at every way into the model; each thing that is done comes with what undoes it."""
         opened, self._outside = set(self.modules.values()), stack()
+        _OPEN.add(self)
+        yield functools.partial(_OPEN.discard, self)
         for module in self._inside:
             observed = self._may_observe and module is self.model
             if opened.isdisjoint(module.modules()) and not observed:
@@ -135,7 +143,7 @@ class Block(Watch):
             if not names and self._look is not None:
                 idle[-1] += f": {not_observed(self.model, self.found, self._look)}"
         if idle:
-            warnings.warn("; ".join(idle), NothingRanWarning, stacklevel=4)
+            warnings.warn("; ".join(idle) + self._not_there(), NothingRanWarning, stacklevel=4)
 
     def _outermost(self) -> FrameType | None:
         return outermost(self._inside, self._outside)
@@ -246,13 +254,44 @@ class Block(Watch):
         observing = self.observe(lambda: run)
         if observing is None:
             return way(*args, **kwargs)
+        check_unedited(self)
+        self._ways.add(name or "forward")
         with ExitStack() as undo:
             for one in observing.follow():
                 undo.callback(one)
             output = began(call)
             self.observed_ran(observing, run)
-        self._ran.update(name for name in observing.lengths())
+        self._ran.update(name for name, steps in observing.lengths().items() if steps)
         return output
+
+    def _not_there(self) -> str:
+        """Why no observed cell ran, where the runs came in by other ways than were looked at."""
+        if self._ran & self.observed.keys() or not self._ways:
+            return ""
+        layers, ways = ", ".join(self.observed), ", ".join(f"{way}()" for way in sorted(self._ways))
+        return (
+            f". What is observed ({layers}) was found in runs that began elsewhere, and is read "
+            f"where those come by; in this block they began with {ways}. Begin them as the run "
+            "that was recorded; a method that makes several steps is recorded by its name, "
+            f"record(model, ..., call={min(self._ways)!r})"
+        )
+
+
+def check_unedited(watch: Watch) -> None:
+    """Raise where a block that is open around a watch edits an observed cell that it records.
+
+    Args:
+        watch: it is about to begin.
+    """
+    for block in () if watch.keep is None else _OPEN:
+        around = block.model is watch.model and block.mark < watch.mark and block.is_here
+        for edit in block.edits if around else ():
+            if edit.layer in watch.observed and (not watch.keep or edit.layer in watch.keep):
+                raise RecordingError(
+                    f"a block of editing that is open here changes layer {edit.layer!r}, whose "
+                    "signals are read in its own code, before the block changes them. Do this "
+                    f"outside the block, and give {edit!r} to record(..., edits=...)"
+                )
 
 
 def _methods(module: nn.Module) -> Iterator[tuple[str, Callable[..., Any]]]:

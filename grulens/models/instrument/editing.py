@@ -16,7 +16,7 @@ from grulens.errors import RecordingError
 from grulens.models.call.invocation import copied
 from grulens.models.call.place import EditLike
 from grulens.models.instrument import here
-from grulens.models.instrument.block import Block
+from grulens.models.instrument.block import Block, check_unedited
 from grulens.models.instrument.lock import LOCK, locked
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.tap import Tap
@@ -192,6 +192,7 @@ def ran(call: Callable[[], Any], *watches: Watch, unedited: Recording | None = N
     """
     with _all_open(watches):
         for watch in watches:
+            check_unedited(watch)
             watch.run = watch.began(Outermost(call))
             if watch.relative:
                 watch.run.unedited = unedited or unedited_run(watch, call)

@@ -53,6 +53,8 @@ class Observed:
         also: where else a value that is made before the loop goes in the step.
         late: whether it is made in the step before the one that uses it.
         unseen: whether every step is given another tensor, which no call made that was seen.
+        made: where a value is made that is given to the loop; None where nobody saw that.
+        text: the expression that makes it, or by which the code gives it to the step.
     """
 
     name: str
@@ -66,11 +68,13 @@ class Observed:
     also: tuple[Spot, ...] = ()
     late: bool = False
     unseen: bool = False
+    made: Site | None = None
+    text: str = ""
 
     @property
     def where(self) -> str:
         """Where the code makes it, or reads it: "line 41 of mynet.py, sigmoid"."""
-        site = self.spot.site
+        site = self.made or self.spot.site
         made = f", {self.bend}" if self.bend else ""
         if self.spot.given:
             before = "in the step before" if self.late else "before the loop"

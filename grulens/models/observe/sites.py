@@ -10,7 +10,7 @@ import itertools
 import linecache
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -84,6 +84,35 @@ class Site:
         joined[-1] = joined[-1][:end]
         joined[0] = joined[0][begin:]
         return " ".join(b" ".join(joined).decode(errors="replace").split())
+
+    def argument(self, given: Sequence[bool], part: int, keyword: str = "") -> str:
+        """One argument as it stands in the code; the whole expression where that cannot be told.
+
+        Args:
+            given: of each argument of torch's function whether it is a tensor.
+            part: its place among them.
+            keyword: by what name it is given; empty if by its place.
+        """
+        try:
+            node = ast.parse(self.text, mode="eval").body
+        except SyntaxError:
+            return self.text
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.BinOp):
+            parts = [node.left, node.right]
+            if not all(given):  # a number stands on either side
+                parts = [one for one in parts if not isinstance(one, ast.Constant)]
+                parts = parts if len(parts) == 1 else []
+            elif self.function.startswith("__r"):
+                parts.reverse()
+        elif isinstance(node, ast.Call) and keyword:
+            parts = [one.value for one in node.keywords if one.arg == keyword]
+            part = 0
+        elif isinstance(node, ast.Call):
+            method = isinstance(node.func, ast.Attribute) and len(node.args) == len(given) - 1
+            parts = [node.func.value] if method and isinstance(node.func, ast.Attribute) else []
+            parts += node.args
+        return ast.unparse(parts[part]) if part < len(parts) else self.text
 
     def name(self, part: int = 0, depth: int = 0) -> str:
         """The variable to which the code gives what it makes here; empty if it gives it none.

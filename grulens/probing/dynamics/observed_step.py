@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from grulens.arguments import Inputs, Integer, MethodName
 from grulens.cells.dynamics.step_map import StepMap
+from grulens.cells.precision import autocast
 from grulens.errors import CellError, PositionError, RecordingError, shown
 from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import Given, arguments, fresh, way_in
@@ -312,6 +313,12 @@ def _step(
     signals = [getattr(layer, name).detach() for name in names]
     before, after = (torch.cat([one[row, at] for one in signals]).double() for at in (t - 1, t))
     why: list[str] = []
+    eps, device = torch.finfo(layer.state.dtype).eps, layer.state.device
+    if autocast(device) or any(segment.spacing > eps for segment in layer.segments):
+        raise RecordingError(
+            f"a step of layer {layer.name!r} is repeated in float64, and torch.autocast rounds it: "
+            "ask outside of it, or of a model whose own code does not open it"
+        )
     try:
         exact = copy.deepcopy(model, _numbers_held(model)).double().requires_grad_(False)
     except Exception as error:  # whatever the user's own code says of a copy

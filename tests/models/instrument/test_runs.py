@@ -867,3 +867,50 @@ def test_a_forward_without_the_layer_of_an_edit_is_refused() -> None:
     with editing(net, ablate("b.l0")):  # a part may run first, and the other after it
         net.a(x)
         assert net.b(x)[0].eq(0).all()
+
+
+class Stepping(nn.Module):
+    """A gated cell of nobody's, with a method for one step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = torch.sigmoid(self.x(x) + self.h(h))
+        return z * h + (1 - z) * torch.tanh(self.x(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 4)
+        for x_t in x.unbind(1):
+            h = self.step(x_t, h)
+        return h
+
+
+def test_a_run_that_begins_elsewhere_than_its_observed_cells_is_said() -> None:
+    model, x = Stepping(), torch.randn(2, 5, 3)
+    record(model, x)
+    said = r"was found in runs that began elsewhere.*began with step\(\).*call='step'"
+    with pytest.warns(NothingRanWarning, match=said), recording(model) as runs:
+        model.step(x[:, 0], torch.zeros(2, 4))
+    assert not runs
+    edit = clamp("cell", "z", 0, value=1.0)
+    said = f"so clamp.* did nothing.*{said}"
+    with pytest.warns(NothingRanWarning, match=said), editing(model, edit):
+        model.step(x[:, 0], torch.zeros(2, 4))
+
+
+def test_what_records_an_observed_cell_inside_a_block_that_edits_it_says_so() -> None:
+    model, x = Stepping(), torch.randn(2, 5, 3)
+    whole = record(model, x)
+    edit = clamp("cell", "z", 0, value=1.0)
+    said = r"a block of editing that is open here changes layer 'cell'.*record\(\.\.\., edits="
+    with editing(model, edit):
+        with pytest.raises(RecordingError, match=said):
+            sweep(model, x, layer="cell")
+        with pytest.raises(RecordingError, match=said), recording(model):
+            model(x)
+    with recording(model) as runs, editing(model, edit):
+        model(x)
+    assert bool((runs[0]["cell"].z[..., 0] == 1).all())
+    assert torch.equal(record(model, x)["cell"].h, whole["cell"].h)

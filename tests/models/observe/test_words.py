@@ -322,3 +322,51 @@ def test_a_cell_is_looked_for_in_each_mode_of_training() -> None:
             model(x)
         assert runs[0]["cell"].cell.equation == equation
         assert bool((runs[0]["cell"].h[..., 1] == 0).all())
+
+
+class Constant(nn.Module):
+    """A cell with a factor that is no part of a step."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(INPUT, UNITS), nn.Linear(UNITS, UNITS)
+        self.leak, self.how = nn.Parameter(torch.rand(UNITS)), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), UNITS)
+        if self.how == "bent":
+            rate = torch.exp(-self.leak)
+        elif self.how == "product":
+            rate = 0.5 * self.leak
+        else:
+            rate = 1 - 0.5 * self.leak
+        for x_t in x.unbind(1):
+            z = torch.sigmoid(self.x(x_t) + self.h(h))
+            if self.how == "inside":
+                h = 0.5 * self.leak * h + z * torch.tanh(self.x(x_t))
+            else:
+                h = rate * h + z * torch.tanh(self.x(x_t))
+        return h
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("bent", "torch.exp(-self.leak)"),
+        ("product", "0.5 * self.leak"),
+        ("difference", "1 - 0.5 * self.leak"),
+        ("inside", "self.leak"),
+    ],
+)
+def test_a_factor_made_before_the_loop_is_said_as_the_code_makes_it(how: str, text: str) -> None:
+    torch.manual_seed(0)
+    model = Constant(how)
+    layer = record(model, torch.randn(2, 4, INPUT))["cell"]
+    where, said = layer.cell.lines["f"]
+    assert where.endswith("made before the loop")
+    assert said == text
+    rates = {"bent": torch.exp(-model.leak), "product": 0.5 * model.leak, "inside": model.leak}
+    assert torch.equal(layer.f[0, 1], rates.get(how, 1 - 0.5 * model.leak))
+    held = record(model, torch.randn(2, 4, INPUT), edits=[clamp("cell", "f", 1, value=0.25)])
+    kept = held["cell"].a
+    assert bool((kept[..., 1] == (0.125 if how == "inside" else 0.25)).all())

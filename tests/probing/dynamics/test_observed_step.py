@@ -421,3 +421,8 @@ def test_starts_of_two_states_are_asked_for_side_by_side() -> None:
     with pytest.raises(CellError, match=words):
         find_fixed_points(step, starts=h)
     assert find_fixed_points(step, starts=torch.cat([h, c], 1), progress=False).states.shape[1]
+
+
+def test_autocast_is_refused_by_its_name() -> None:
+    with torch.autocast("cpu"), pytest.raises(RecordingError, match=r"torch\.autocast rounds it"):
+        observed_step(Loop(), inputs(), t=2)

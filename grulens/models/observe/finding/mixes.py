@@ -277,7 +277,12 @@ class Mix:
                     return Polynomial.of(STATE)
                 # an equal call may have been made before: this step's own is read
                 here = self._here(given, step).node or node
-                found = made_of(here, lambda one: read(one, here))
+                try:
+                    found = made_of(here, lambda one: read(one, here))
+                except NoFormError:
+                    if self._is_in(here, step):
+                        raise
+                    found = None  # what is made before the loop is a value as it is
                 if found is not None:
                     if not fits(inner.tensor, self.shape):
                         self._check_rows(inner)

@@ -380,7 +380,14 @@ class Signals(Mix):
     def _dated(self, made: Observed, value: Value) -> Observed:
         """A signal with what is known of when its value is made."""
         node, first = same_numbers(value).node, self.series[self.site][0].number
-        return replace(made, late=made.spot.given and node is not None and node.number > first)
+        spot = made.spot
+        if not spot.given:
+            return made
+        if node is not None:
+            late = node.number > first
+            return replace(made, late=late, made=node.site, text=node.site.text)
+        given = [isinstance(one, Value) for one in self.series[spot.site][-1].args]
+        return replace(made, text=spot.site.argument(given, spot.part, spot.keyword))
 
     def _used(self, value: Value, inner: Value, by: Node, step: Step) -> Spot:
         """Where a gate is read: where a step makes it; where it is used, if that is a later one."""

@@ -57,7 +57,7 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
         )
         for several in (form.signals, form.others)
     )  # fmt: skip
-    lines = {one.name: (one.where, one.spot.site.text) for one in form.signals}
+    lines = {one.name: (one.where, one.text or one.spot.site.text) for one in form.signals}
     return ObservedCell(
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
         form.bend or form.bend_before,
