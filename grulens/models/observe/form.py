@@ -101,7 +101,7 @@ class ObservedForm:
         turn: which of these it is.
         output: the state as what makes it out of the mix; h = o tanh(c) of an LSTM; None if h is
             the mixed state itself.
-        output_bend: the function that bends the mixed state in `output`.
+        output_read: how the mixed state is read in `output`: "tanh({})".
         read: where the bent state before is read, if it is bent.
         others: what else a step makes that is one number for each of the state's: "line 44", and
             "line 44.2" where that line makes more. An edit may name it.
@@ -123,7 +123,7 @@ class ObservedForm:
     lag: int = 1
     turn: int = 0
     output: Polynomial | None = None
-    output_bend: str = ""
+    output_read: str = "{}"
     read: Spot | None = None
     shape: tuple[int, ...] = ()
     others: tuple[Observed, ...] = ()
@@ -146,6 +146,6 @@ class ObservedForm:
         mix = self.form.said(before, order)
         lines = [f"{name} = {self.bend}({mix})" if self.bend else f"{name} = {mix}"]
         if self.output is not None:
-            read = f"{self.output_bend}({name})" if self.output_bend else name
+            read = self.output_read.format(name)
             lines.append(f"h = {GatedForm(self.output, Polynomial({})).said(read, order)}")
         return "; ".join(lines)

@@ -11,7 +11,8 @@ import ast
 import dis
 import functools
 import itertools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
 
@@ -71,6 +72,19 @@ def rivals_of(site: Site) -> tuple[Rival, ...]:
     return tuple(found)
 
 
+def words_of(site: Site) -> tuple[str, ...]:
+    """The names under which a loop keeps the state that is made at a site: variables, lists."""
+    for code, (_, instruction) in zip(site.codes, site.chain, strict=True):
+        tree, start = parsed(code), _start(code, instruction)
+        loops = () if tree is None else _loops(code, tree, start)
+        if tree is not None and loops:
+            flow = _flow(code, loops[-1], ())
+            here = [one for one in _given(code, tree) if one.instructions]
+            names = _carried(start, here, _reached(flow, start))
+            return tuple(sorted(re.sub(r"\.\w+\(\)$", "", name) for name in names))
+    return ()
+
+
 @dataclass(frozen=True)
 class _Given:
     """An expression of a statement.
@@ -96,14 +110,8 @@ def _of_code(
     tree = parsed(code)
     if tree is None:
         return False, ()
-    places = [one.offset for one in dis.get_instructions(code)]
-    # a call of what is written in Python stands at the end of its own cache
-    instruction = max(place for place in places if place <= instruction)
-    loops = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.For | ast.While) and _is_in(code, instruction, node.body)
-    ]
+    instruction = _start(code, instruction)
+    loops = _loops(code, tree, instruction)
     every = [one for one in _given(code, tree) if one.instructions]
     modes = [*_by_mode(tree)]
     every = [
@@ -119,11 +127,33 @@ def _of_code(
     found = dict[_Given, bool]()
     for loop in regions:
         found |= _in_one(code, instruction, loop, every)
-    ends = dict(itertools.pairwise([*places, len(code.co_code)]))
+    places = [*(one.offset for one in dis.get_instructions(code)), len(code.co_code)]
+    ends = dict(itertools.pairwise(places))
     return bool(loops), tuple(
         (frozenset(n for start in one.instructions for n in range(start, ends[start], 2)), own)
         for one, own in found.items()
     )
+
+
+def _start(code: CodeType, instruction: int) -> int:
+    """Where an instruction begins: a call of what is written in Python stands behind its cache."""
+    return max(one.offset for one in dis.get_instructions(code) if one.offset <= instruction)
+
+
+def _loops(code: CodeType, tree: ast.FunctionDef, instruction: int) -> list[ast.For | ast.While]:
+    """The loops around an instruction, the outermost first."""
+    every = (node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While))
+    return [node for node in every if _is_in(code, instruction, node.body)]
+
+
+def _carried(instruction: int, here: list[_Given], after: set[int]) -> set[str]:
+    """The names of what is made of a state in the same round: it is the state, by another name."""
+    state = set[str]()
+    for given in sorted(here, key=lambda one: one.instructions[0]):
+        makes = instruction in given.instructions
+        if makes or (given.instructions[0] in after and given.read & state):
+            state |= given.names
+    return state
 
 
 def _in_one(
@@ -146,12 +176,7 @@ def _in_one(
             back.setdefault(other, []).append(one)
     after, leads = _reached(flow, instruction), _reached(back, instruction)
     here = [g for g in every if loop is None or _is_in(code, g.instructions[0], loop.body)]
-    # what is made of the state in the same round is the state, by another name
-    state = set[str]()
-    for given in sorted(here, key=lambda one: one.instructions[0]):
-        makes = instruction in given.instructions
-        if makes or (given.instructions[0] in after and given.read & state):
-            state |= given.names
+    state = _carried(instruction, here, after)
     before = set[str]()
     if loop is not None:
         target = ast.walk(loop.target) if isinstance(loop, ast.For) else ()
@@ -283,7 +308,7 @@ def _is_in(code: CodeType, instruction: int, block: list[ast.stmt]) -> bool:
 
 
 def _flow(
-    code: CodeType, loop: ast.For | ast.While | None, inner: list[ast.For | ast.While]
+    code: CodeType, loop: ast.For | ast.While | None, inner: Sequence[ast.For | ast.While]
 ) -> dict[int, list[int]]:
     """Which instructions may follow on each, within one round of a loop."""
     every = [*dis.get_instructions(code)]
@@ -301,7 +326,7 @@ def _begins_anew(
     code: CodeType,
     one: dis.Instruction,
     loop: ast.For | ast.While | None,
-    inner: list[ast.For | ast.While],
+    inner: Sequence[ast.For | ast.While],
 ) -> bool:
     """Whether a jump leads to the next round of a loop."""
     if loop is None or one.argval > one.offset:

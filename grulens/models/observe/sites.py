@@ -10,7 +10,7 @@ import itertools
 import linecache
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -64,6 +64,15 @@ class Site:
     def line(self) -> int:
         """The number of the line."""
         return span(*self.code)[0]
+
+    def line_apart(self, others: Iterable[Site]) -> int:
+        """The number of the line of the outermost call that leads to none of some others."""
+        lines = [span(_CODES[number], instruction)[0] for number, instruction in self.chain]
+        theirs = [[span(_CODES[n], i)[0] for n, i in one.chain] for one in others]
+        for depth in range(1, len(lines) + 1):
+            if all(one[-depth:] != lines[-depth:] for one in theirs):
+                return lines[-depth]
+        return self.line
 
     @property
     def file(self) -> str:

@@ -370,3 +370,115 @@ def test_a_factor_made_before_the_loop_is_said_as_the_code_makes_it(how: str, te
     held = record(model, torch.randn(2, 4, INPUT), edits=[clamp("cell", "f", 1, value=0.25)])
     kept = held["cell"].a
     assert bool((kept[..., 1] == (0.125 if how == "inside" else 0.25)).all())
+
+
+class BothWays(nn.Module):
+    """Loops there and back."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.x, self.h, self.how = nn.Linear(INPUT, UNITS), nn.Linear(UNITS, UNITS), how
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = torch.sigmoid(self.x(x) + self.h(h))
+        return z * h + (1 - z) * torch.tanh(self.x(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        there, back = list[Tensor](), list[Tensor]()
+        if self.how == "calls":
+            return torch.cat([
+                self.loop(x),
+                self.loop(x.flip(1)).flip(1),
+            ], 2)  # fmt: skip
+        h = x.new_zeros(len(x), UNITS)
+        for t in range(x.shape[1]):
+            h = self.step(x[:, t], h)
+            there.append(h)
+        h = x.new_zeros(len(x), UNITS)
+        for t in reversed(range(x.shape[1])):
+            h = self.step(x[:, t], h)
+            back.insert(0, h)
+        return torch.cat([torch.stack(there, 1), torch.stack(back, 1)], 2)
+
+    def loop(self, x: Tensor) -> Tensor:
+        h, states = x.new_zeros(len(x), UNITS), list[Tensor]()
+        for x_t in x.unbind(1):
+            h = self.step(x_t, h)
+            states.append(h)
+        return torch.stack(states, 1)
+
+
+def test_two_directions_have_names_that_tell_them_apart() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, INPUT)
+    assert list(record(BothWays("lists"), x)) == ["cell.there", "cell.back"]
+    first, then = (name.removeprefix("cell.line") for name in record(BothWays("calls"), x))
+    assert int(then) == int(first) + 1  # the lines of the two calls, and not that of the state
+    line = inspect.getsourcelines(BothWays.forward)[1] + 4
+    assert int(first) == line
+
+
+class Read(nn.Module):
+    """An LSTM whose h is made of its c in one of several ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(INPUT, 4 * UNITS), nn.Linear(UNITS, 4 * UNITS)
+        self.norm, self.how = nn.LayerNorm(UNITS), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = n = x.new_zeros(len(x), UNITS)
+        states = []
+        for x_t in x.unbind(1):
+            i, f, g, o = (self.x(x_t) + self.h(h)).chunk(4, 1)
+            f, i, o = torch.sigmoid(f), torch.sigmoid(i), torch.sigmoid(o)
+            c = f * c + i * torch.tanh(g)
+            if self.how == "normed":
+                h = o * torch.tanh(self.norm(c))
+            else:
+                n = f * n + i
+                h = o * c / n
+            states.append(h)
+        return torch.stack(states, 1)
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "said"),
+    [
+        ("normed", "cell", "h = o tanh(layer_norm(c))"),
+        ("divided", "cell.c", "h = o c / n"),
+    ],
+)
+def test_h_is_what_the_code_makes_of_c_and_hands_on(how: str, name: str, said: str) -> None:
+    torch.manual_seed(0)
+    run = record(Read(how), torch.randn(2, 4, INPUT))
+    layer = run[name]
+    assert layer.cell.equation.endswith(said)
+    assert torch.equal(layer.h, run.output)
+    if how == "normed":
+        held = record(Read(how), torch.randn(2, 4, INPUT), edits=[clamp(name, "h", 1, value=0.5)])
+        assert bool((held.output[..., 1] == 0.5).all())
+
+
+class Phased(nn.Module):
+    """A state that moves by a share that is a product of what is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(INPUT, UNITS), nn.Linear(UNITS, UNITS)
+        self.rate = nn.Parameter(torch.rand(UNITS))
+
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), UNITS)
+        for t in range(x.shape[1]):
+            k = times[:, t : t + 1] * self.rate
+            h = k * torch.tanh(self.x(x[:, t]) + self.h(h)) + (1 - k) * h
+        return h
+
+
+def test_a_share_that_is_a_product_of_what_is_given_is_one_share() -> None:
+    torch.manual_seed(0)
+    model, times = Phased(), torch.rand(2, 4)
+    layer = record(model, torch.randn(2, 4, INPUT), times)["cell"]
+    assert layer.cell.equation == "h = (1 - z) h_prev + z n"
+    assert torch.equal(layer.z, times[..., None] * model.rate)

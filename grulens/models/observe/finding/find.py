@@ -18,6 +18,7 @@ from grulens.models.observe.finding.mixes import NoFormError
 from grulens.models.observe.finding.refused import NotFound, Remade, from_elsewhere, nearest
 from grulens.models.observe.finding.signals import Signals
 from grulens.models.observe.form import Observed, ObservedForm, Spot
+from grulens.models.observe.rivals import words_of
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Trace
 
@@ -120,9 +121,17 @@ def _named(forms: Sequence[ObservedForm], taken: Collection[str]) -> list[Observ
 
 
 def _own_word(site: Site, others: set[Site]) -> str:
-    """What the code calls what it makes at a site, or a call around it, and nothing at others."""
+    """What the code calls what it makes at a site, or a call around it, and nothing at others.
+
+    That may be a list in which it keeps it. Where it has no such word it is the line, of the
+    outermost call that is another one than at all others.
+    """
     for depth in range(len(site.chain)):
         word = site.name(0, depth)
         if word and all(other.name(0, depth) != word for other in others):
             return word
-    return f"line{site.line}"
+    theirs = {word for other in others for word in words_of(other)}
+    for word in words_of(site):
+        if word.isidentifier() and word not in theirs:
+            return word
+    return f"line{site.line_apart(others)}"

@@ -104,6 +104,7 @@ class Mix:
         self.bend = ""
         self.bend_before = ""
         self.itself = False
+        self.wholes, self.shares = False, set[int]()
         # the calls that the equation is made of; what they make is no value of its own
         self.parts = set[int]()
         self.read: Spot | None = None
@@ -232,9 +233,33 @@ class Mix:
         keep = mix.split(STATE)
         if keep is None:
             raise NoFormError("the square of the state before stands in it")
-        gates = self._deep(keep[0], step)
-        written = self._as_gates(keep[1], set(gates.symbols), step)
-        return gates * Polynomial.of(STATE) + written
+        # a product of what is given to the step is one share, unless shares sum to 1 apart alone
+        whole = self._taken_apart(*keep, step, wholes=True)
+        apart = self._taken_apart(*keep, step, wholes=False)
+        return apart if _sums_to_1(apart) and not _sums_to_1(whole) else whole
+
+    def _taken_apart(
+        self, keep: Polynomial, write: Polynomial, step: Step, *, wholes: bool
+    ) -> Polynomial:
+        """The mix of a step, its shares taken apart; but for products of what is given to it."""
+        self.wholes, self.shares = wholes, set()
+        gates = self._deep(keep, step)
+        return gates * Polynomial.of(STATE) + self._as_gates(write, set(gates.symbols), step)
+
+    def _is_whole(self, value: Value, step: Step) -> bool:
+        """Whether a value is the product of what a step is given, none of it a gate of its own."""
+        node = self._inner(value).node
+        if not self.wholes or node is None or node.function != "mul":
+            return False
+        return all(isinstance(one, Value) for one in node.args) and not any(
+            _bent(one) or self._depends(one, step) for one in node.values
+        )
+
+    def _is_share(self, value: Value, step: Step) -> bool:
+        """Whether a value is such a product in the share of the state that is kept."""
+        if whole := self._is_whole(value, step):
+            self.shares.add(id(self._inner(value)))
+        return whole
 
     def _carrying(self, value: Value, step: Step) -> Polynomial:
         """What a value is made of; what does not carry the state stays a symbol."""
@@ -319,14 +344,14 @@ class Mix:
 
     def _deep(self, total: Polynomial, step: Step) -> Polynomial:
         """A sum whose symbols are taken apart as far as sums and products go."""
-        return self._opened(total, step, lambda value: True)
+        return self._opened(total, step, lambda value: not self._is_share(value, step))
 
     def _as_gates(self, total: Polynomial, gates: set[str], step: Step) -> Polynomial:
         """A sum in which only what is made of gates is taken apart."""
 
         def made_of_gates(value: Value) -> bool:
             node = self._inner(value).node
-            if node is None:
+            if node is None or id(self._inner(value)) in self.shares:
                 return False
             if node.function == "mul":
                 return True  # a gate and what it lets through
@@ -439,6 +464,12 @@ class Mix:
 
     def _is_in(self, node: Node, step: Step) -> bool:
         return step.after < node.number <= step.node.number
+
+
+def _sums_to_1(mix: Polynomial) -> bool:
+    """Whether a mix has two shares that sum to 1."""
+    form = GatedForm.of(mix, STATE)
+    return form is not None and form.gate is not None and form.candidate is not None
 
 
 def _bent(value: Value) -> bool:

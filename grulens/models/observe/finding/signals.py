@@ -72,13 +72,13 @@ class Signals(Mix):
         if output is None:
             signals.append(Observed("h", "state", "state", state, low=low, high=high))
             return replace(made, signals=tuple(signals))
-        place, value, gate, bend = output
+        place, value, gate, read = output
         if gate is not None:
             signals.append(gate)
         signals.append(Observed("c", "cell state", "memory", state, low=low, high=high))
         signals.append(Observed("h", "state", "state", place))
         by = Polynomial.number(1) if gate is None else Polynomial.of(gate.name)
-        return replace(made, signals=tuple(signals), output=by * value, output_bend=bend)
+        return replace(made, signals=tuple(signals), output=by * value, output_read=read)
 
     def _check_one_line(self) -> None:
         """Raise if the loop makes one of its states by another line."""
@@ -313,7 +313,7 @@ class Signals(Mix):
         """The h that is made of the carried state and fed back, where that is another value.
 
         Returns:
-            Where it is, the number before it, its gate, and what bends the state in it.
+            Where it is, the number before it, its gate, and how it reads the state: "tanh({})".
         """
         if len(self.steps) < 2:
             return None
@@ -334,8 +334,7 @@ class Signals(Mix):
         taken = {
             id(same_numbers(value).node)
             for node in between
-            if bends(node) or made_of(node, as_one) is not None
-            for value in node.values
+            for value in (node.values if _is_by_number(node) else _bent_by(node))
         }
         ends = [node for node in between if id(node) not in taken]
         found = [one for node in ends if (one := self._read_out(node, step)) is not None]
@@ -345,22 +344,29 @@ class Signals(Mix):
     def _read_out(self, node: Node, step: Step) -> tuple[Spot, float, Observed | None, str] | None:
         """A call as gate times bent state, or bent state alone."""
         state = step.node
-        bends = {"tanh", "relu", "sigmoid", "softsign", "elu", "gelu", "hardtanh", "layer_norm"}
 
-        def bent(value: Value) -> str | None:
-            inner = same_numbers(value)
-            bend = ""
+        def read(value: Value) -> str | None:
+            """How a value is made of the state and no other number of its own."""
+            inner, said = same_numbers(value), "{}"
             while inner.node is not None and inner.node is not state:
-                if inner.node.function not in bends or bend:
+                if not (under := _bent_by(inner.node)):
                     return None
-                bend, inner = inner.node.function, same_numbers(next(iter(inner.node.values)))
-            return bend if inner.node is state else None
+                over = inner.node.args[1:] if inner.node.function == "div" else ()
+                by = self._said_by(over[0]) if over else ""
+                said = said.format(f"({{}} / {by})" if over else f"{inner.node.function}({{}})")
+                inner = same_numbers(under[0])
+            return said if inner.node is state else None
 
-        if node.function == "mul" and len(list(node.values)) == 2:
-            one, other = node.values
+        value, over = node.results[0] if node.results else None, ""
+        if node.function == "div" and (under := _bent_by(node)):
+            over, node_in = f" / {self._said_by(node.args[1])}", same_numbers(under[0]).node
+        else:
+            node_in = node
+        if node_in is not None and node_in.function == "mul" and len(node_in.values) == 2:
+            one, other = node_in.values
             for value, gate in ((one, other), (other, one)):
-                bend = bent(value)
-                if bend is None or bent(gate) is not None:
+                said = read(value)
+                if said is None or read(gate) is not None:
                     continue
                 shut = self._inner(gate)
                 made = shut.node
@@ -368,14 +374,19 @@ class Signals(Mix):
                     continue
                 if not fits(shut.tensor, self.shape) or not self._opens(shut, state):
                     continue
-                spot = self._used(gate, shut, node, step)
-                read = self._dated(_observed("o", "output gate", "read", spot, shut), shut)
-                return Spot(*self._place(node, step)), 1.0, read, bend
+                spot = self._used(gate, shut, node_in, step)
+                gated = self._dated(_observed("o", "output gate", "read", spot, shut), shut)
+                return Spot(*self._place(node, step)), 1.0, gated, said + over
         if node.function in ("tanh", "relu", "softsign", "elu") and node.results:
-            inner = same_numbers(next(iter(node.values)))
-            if inner.node is state:
-                return Spot(*self._place(node, step)), 1.0, None, node.function
+            said = read(node.results[0])
+            if said is not None and said.count("(") == 1:
+                return Spot(*self._place(node, step)), 1.0, None, said
         return None
+
+    def _said_by(self, value: Any) -> str:
+        """What the code calls a value by which the state is divided."""
+        node = same_numbers(value).node if isinstance(value, Value) else None
+        return (node and node.site.name()) or "its norm"
 
     def _dated(self, made: Observed, value: Value) -> Observed:
         """A signal with what is known of when its value is made."""
@@ -410,6 +421,25 @@ class Signals(Mix):
             seen.add(id(node))
             stack += [same_numbers(value).node for value in parents(node)]
         return False
+
+
+_READ = {
+    "tanh", "relu", "sigmoid", "softsign", "elu", "gelu", "hardtanh", "layer_norm", "group_norm",
+    "rms_norm", "batch_norm", "instance_norm", "silu", "clamp", "normalize",
+}  # fmt: skip
+"""The functions through which a state is read."""
+
+
+def _is_by_number(node: Node) -> bool:
+    return bends(node) or made_of(node, as_one) is not None
+
+
+def _bent_by(node: Node) -> tuple[Value, ...]:
+    """What a call bends, or divides by another value; nothing if it does neither."""
+    first = node.argument(0, "input")
+    if node.function == "div" and len(node.args) == 2 and isinstance(first, Value):
+        return (first,)
+    return node.values[:1] if bends(node) and node.function in _READ else ()
 
 
 def _observed(name: str, words: str, role: Role, spot: Spot, value: Value) -> Observed:
