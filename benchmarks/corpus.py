@@ -1,11 +1,16 @@
 """What a scan of a corpus costs beside the model's forward, and how soon it answers.
 
-    python -m benchmarks.corpus [--units 192 512] [--tokens 400000] [--steps 100000000] [--numpy]
+    python -m benchmarks.corpus [--units 192 512] [--tokens 400000] [--steps 100000000]
+        [--beside 4000000] [--numpy]
 
 A scan is compared with the batched forward over the same rows, both in process time, in turn. Then
 matches and top windows are asked of an index of as many steps as asked for: a scan of a million
 steps whose part stands there many times, as links. There a label covers whole windows, so that no
 row is run again; what a label inside windows costs is measured on the scan itself.
+
+Beside them the same match of the same states without an index: over float32 states in HDF5, block
+by block in numpy, as LSTMVis does it (h5py), and by SQL over parquet (duckdb). Both find as many
+places, or it is an error; what is not installed is named.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +38,7 @@ LABELS = 14
 PART = 1_000_000
 CHOSEN = 16
 ROW = 2000
+ON = -0.3
 
 
 class Reader(nn.Module):
@@ -121,7 +128,7 @@ def many(folder: Path, steps: int) -> Path:
         for i in range(LABELS)
     }
     # low, so that units are on at most steps
-    scan(model, [[*rows]], folder, labels=labels, on=-0.3, steps=ROW, progress=False)
+    scan(model, [[*rows]], folder, labels=labels, on=ON, steps=ROW, progress=False)
     first = folder / "parts" / f"{0:06d}"
     for number in range(1, -(-steps // (each * ROW))):
         shutil.copytree(first, first.with_name(f"{number:06d}"), copy_function=os.link)
@@ -154,12 +161,88 @@ def asking(folder: Path, steps: int, rounds: int) -> None:
     ask("  ", calls, rounds)
 
 
+def places(on: np.ndarray, least: int, length: int) -> int:
+    """How many runs of so many steps have so many units on (row, step, unit), in numpy."""
+    many = on.sum(-1) >= least
+    lasts = many[:, : 1 - length or None].copy()
+    for shift in range(1, length):
+        lasts &= many[:, shift : many.shape[1] - length + 1 + shift]
+    return int(lasts[:, 0].sum() + (lasts[:, 1:] & ~lasts[:, :-1]).sum())
+
+
+def beside(folder: Path, steps: int, rounds: int) -> None:
+    """Print how long the same match takes in other ways, over that of a scan."""
+    here = open_scan(many(folder / "beside", steps))
+    rows = max(1, min(PART, steps) // ROW)
+    torch.manual_seed(0)
+    model, rng = Reader(CHOSEN).eval(), np.random.default_rng(0)
+    with torch.no_grad():
+        states = model(torch.from_numpy(rng.integers(0, 128, (rows, ROW)))).numpy()
+    copies, length, least = here.steps // (rows * ROW), 5, 14
+    units, on = list(range(CHOSEN)), np.float32(ON)
+    found = here.match(units, length, at_least=least).found
+    calls: dict[str, Callable[[], object]] = {
+        "here": lambda: here.match(units, length, at_least=least).found
+    }
+    missing = [name for name in ("h5py", "duckdb") if find_spec(name) is None]
+    if "h5py" not in missing:
+        import h5py  # noqa: PLC0415 - not everybody has it
+
+        with h5py.File(folder / "states.h5", "w") as file:
+            kept = file.create_dataset("h", (copies * rows, ROW, CHOSEN), "f4")
+            for copy in range(copies):
+                kept[copy * rows : (copy + 1) * rows] = states
+
+        def hdf5() -> int:
+            with h5py.File(folder / "states.h5") as file:
+                kept = file["h"]
+                blocks = range(0, len(kept), 100)
+                return sum(places(kept[i : i + 100] > on, least, length) for i in blocks)
+
+        calls["HDF5 and numpy"] = hdf5
+    if "duckdb" not in missing:
+        import duckdb  # noqa: PLC0415 - not everybody has it
+
+        base = duckdb.connect(config={"threads": 1})
+        table = dict(enumerate(states.reshape(-1, CHOSEN).T))
+        columns = {f"u{unit}": np.ascontiguousarray(values) for unit, values in table.items()}
+        columns["line"] = np.repeat(np.arange(rows), ROW)
+        columns["step"] = np.tile(np.arange(ROW), rows)
+        base.register("states", columns)
+        for copy in range(copies):
+            base.execute(f"copy states to '{folder}/{copy}.parquet' (format parquet)")
+        several = " + ".join(f"(u{unit} > {float(on)!r}::float)::int" for unit in units)
+        query = f"""
+            with counted as (select filename, line, step, {several} >= {least} as many
+                             from read_parquet('{folder}/*.parquet', filename=true)),
+            lasting as (select filename, line, step, bool_and(many) over stretch
+                               and count(*) over stretch = {length} as lasts from counted
+                        window stretch as (partition by filename, line order by step
+                                           rows between current row and {length - 1} following)),
+            begun as (select lasts and not coalesce(lag(lasts) over
+                             (partition by filename, line order by step), false) as begins
+                      from lasting)
+            select count(*) from begun where begins"""
+        calls["parquet and duckdb"] = lambda: base.execute(query).fetchone()[0]
+    for name, call in calls.items():
+        if call() != found:
+            raise SystemExit(f"{name} finds {call()} places, a scan {found}")
+    seconds = times(calls, rounds)
+    print(f"\na match of {least} of {CHOSEN} units over {here.steps:,} steps: {found:,} places")
+    for name, took in seconds.items():
+        over = statistics.median(took) / statistics.median(seconds["here"])
+        print(f"  {name:34s} {statistics.median(took) * 1e3:8.1f} ms, {over:6.1f} x")
+    for name in missing:
+        print(f"  {name} is not installed")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the versions, what scans cost, and how soon they answer."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--units", type=int, nargs="+", default=(192, 512))
     parser.add_argument("--tokens", type=int, default=400_000, help="steps that are scanned")
     parser.add_argument("--steps", type=int, default=100_000_000, help="steps of the index")
+    parser.add_argument("--beside", type=int, default=4_000_000, help="steps that others look at")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--numpy", action="store_true", help="count without numba")
     options = parser.parse_args(argv)
@@ -173,6 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for units in options.units:
                 scanning(units, options.tokens, options.rounds, Path(folder))
             asking(Path(folder), options.steps, options.rounds)
+            beside(Path(folder), options.beside, options.rounds)
     finally:
         if options.numpy:
             del sys.modules["numba"]

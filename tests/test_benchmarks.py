@@ -57,7 +57,19 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "corpus": (
-        ["--units", "8", "--tokens", "6000", "--steps", "9000", "--rounds", "1", "--numpy"],
+        [
+            "--units",
+            "8",
+            "--tokens",
+            "6000",
+            "--steps",
+            "9000",
+            "--beside",
+            "9000",
+            "--rounds",
+            "1",
+            "--numpy",
+        ],
         [
             rf"scan, 14 labels and gates +{NUMBER} x",
             rf"disk {NUMBER} bytes a step",
@@ -65,6 +77,8 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
             rf"top 20, a label +{NUMBER} ms",
             rf"match 14 of 16: [\d,]+ places +{NUMBER} ms",
             rf"whole windows +{NUMBER} ms",
+            rf"HDF5 and numpy +{NUMBER} ms, +{NUMBER} x|h5py is not installed",
+            rf"parquet and duckdb +{NUMBER} ms, +{NUMBER} x|duckdb is not installed",
         ],
     ),
     "observe": (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from operator import length_hint
 from pathlib import Path
@@ -167,20 +168,17 @@ def _make(folder: Path) -> None:
 
 def _each(parts: Any) -> Iterator[Any]:
     """The parts, one after another."""
-    words = (
+    if not isinstance(parts, str | bytes | Mapping | os.PathLike | Tensor):
+        if isinstance(parts, DataLoader):  # what it gives as a list are the columns of a batch
+            return (tuple(one) if isinstance(one, list) else one for one in parts)
+        with suppress(Exception):
+            if not isinstance(parts, Iterable):  # a data set may say where it ends by len() alone
+                return map(parts.__getitem__, range(len(parts)))
+            return iter(parts)
+    raise ScanError(
         "parts must be a sequence of the parts of a corpus, each an input, a list of inputs or a "
         f"function that gives them; got {shown(parts)}"
     )
-    if isinstance(parts, str | bytes | Mapping | os.PathLike | Tensor):
-        raise ScanError(words)
-    if isinstance(parts, DataLoader):  # what it gives as a list are the columns of a batch
-        return (tuple(one) if isinstance(one, list) else one for one in parts)
-    try:
-        if not isinstance(parts, Iterable):  # a data set need not say where it ends but by len()
-            return map(parts.__getitem__, range(len(parts)))
-        return iter(parts)
-    except Exception as error:
-        raise ScanError(words) from error
 
 
 def _begun(parts: Iterator[Any], reader: Reader) -> tuple[list[Any], Run]:

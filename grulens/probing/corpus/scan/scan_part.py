@@ -23,7 +23,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
 from grulens.probing.corpus.scan.part import ANCHOR
 from grulens.probing.corpus.scan.sequences import Reader, Run, one_name
-from grulens.probing.corpus.scan.statistics import Statistics
+from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally
 from grulens.probing.corpus.scan.writer import Writer
 
 
@@ -55,6 +55,7 @@ def scan_part(
 def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) -> Writer:
     """What is to be written of a part."""
     writer = Writer(len(manifest.layers))
+    tallies, combinations = _tallies(manifest)
     names = [layer.name for layer in manifest.layers]
     for given in reader.runs(part):
         recording = _run(model, given, names, manifest.call)
@@ -71,11 +72,26 @@ def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) ->
         lengths = mask.sum(1).tolist()
         writer.names = one_name(chain(writer.names.items(), run.names.items()))
         writer.rows(run.documents, run.starts, lengths, mask.shape[1], run.ids, labels)
-        valid = {n: label[mask] for n, label in zip(manifest.labels, labels, strict=True)}
+        groups = combinations.of(labels, mask)
         for number, layer in enumerate(manifest.layers):
-            _add(writer, number, layer, recording[layer.name], mask, valid, manifest.on)
+            _add(writer, number, layer, recording[layer.name], mask, groups, tallies)
     writer.names |= reader.names(writer.unnamed())
+    if writer.any:
+        for (number, _), tally in tallies.items():
+            writer.count(number, tally.statistics(combinations))
     return writer
+
+
+def _tallies(manifest: Manifest) -> tuple[dict[tuple[int, str], Tally], Combinations]:
+    """What counts each signal of a part, and the combinations of its labels."""
+    tallies, room = {}, []
+    for number, layer in enumerate(manifest.layers):
+        for signal in layer.signals:
+            on = manifest.on if signal.name == "h" else None
+            tally = Tally(layer.name, signal, layer.units, manifest.labels, on)
+            tallies[number, signal.name] = tally
+            room.append(tally.room)
+    return tallies, Combinations(len(manifest.labels), min(room))
 
 
 def _add(
@@ -84,24 +100,14 @@ def _add(
     scanned: ScannedLayer,
     layer: LayerRecording,
     mask: Bool[ndarray, "row step"],
-    labels: Mapping[str, Bool[ndarray, " valid"]],
-    threshold: float,
+    groups: Sequence[tuple[int, Steps]],
+    tallies: Mapping[tuple[int, str], Tally],
 ) -> None:
-    whole = bool(mask.all())
     for signal in scanned.signals:
         values = numbers(layer.signal(signal.name))
-        valid = values.reshape(-1, scanned.units) if whole else values[mask]
-        if not np.isfinite(valid).all():
-            raise ScanError(
-                f"signal {signal.name!r} of layer {scanned.name!r} is NaN or infinite at some "
-                "step: the model, or an input, is broken there"
-            )
-        on = None
+        found = tallies[number, signal.name].add(values, mask, groups)
         if signal.name == "h":
-            above = (values > np.float32(threshold)) & mask[..., None]
-            writer.layer(number, values, mask, above, _states(scanned, layer, values))
-            on = above.reshape(-1, scanned.units) if whole else above[mask]
-        writer.count(number, Statistics.of(scanned.name, signal, valid, labels, on))
+            writer.layer(number, found, mask, _states(scanned, layer, values))
 
 
 def _states(

@@ -12,14 +12,12 @@ not known there, so the area is known up to half of the pairs that share a bin: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
-from numpy import ndarray
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from grulens.arguments import Number
@@ -27,9 +25,6 @@ from grulens.errors import ScanError, shown
 from grulens.probing.corpus.scan.codes import Code
 from grulens.results import Result, frame
 from grulens.tables import html_table
-
-#: So many values are coded at a time: as many as stay in the processor's cache.
-_AT_ONCE: Final = 1 << 16
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,44 +56,6 @@ class Statistics(Result):
     products: Float64[Tensor, "unit unit"]
     counts: Int64[Tensor, "set unit bin"]
     on_together: Int64[Tensor, "unit unit"] | None
-
-    @classmethod
-    def of(
-        cls,
-        layer: str,
-        signal: Any,
-        values: Float[ndarray, "step unit"],
-        labels: Mapping[str, Bool[ndarray, " step"]],
-        on: Bool[ndarray, "step unit"] | None = None,
-    ) -> Statistics:
-        """Count the values of some steps.
-
-        Args:
-            layer: the name of the layer.
-            signal: the signal, with `name`, `low` and `high`.
-            values: (step, unit), float32, finite.
-            labels: (step,) by name, whether the label holds.
-            on: (step, unit), which units are on.
-        """
-        code = Code(signal.low, signal.high)
-        pivot = values[len(values) // 2]  # near the values, and all of them for what never moves
-        moved = values - pivot
-        rest = moved.mean(0, dtype=np.float64)
-        # float32 products of steps that are few enough to be added exactly enough in float64
-        blocks = [moved[i : i + 4096] for i in range(0, len(moved), 4096)]
-        products = sum((block.T @ block).astype(np.float64) for block in blocks)
-        together = None
-        if on is not None:
-            ones = on.astype(np.float32)  # whole numbers below 2^24 are exact in float32
-            parts = [ones[i : i + (1 << 20)] for i in range(0, len(ones), 1 << 20)]
-            together = torch.from_numpy(sum((p.T @ p).astype(np.int64) for p in parts))
-        return cls(
-            layer, signal.name, float(signal.low), float(signal.high), tuple(labels), len(values),
-            torch.from_numpy(pivot + rest),
-            torch.from_numpy(products - len(values) * np.outer(rest, rest)),
-            torch.from_numpy(_counted(values, list(labels.values()), code)),
-            together,
-        )  # fmt: skip
 
     def __add__(self, other: Statistics) -> Statistics:
         """The statistics of the steps of both.
@@ -244,20 +201,3 @@ class Statistics(Result):
                 (name, f"{many:,}", f"{areas[best]:.3f}", best, f"{areas[worst]:.3f}", worst)
             )
         return html_table(head, rows, repr(self))
-
-
-def _counted(
-    values: Float[ndarray, "step unit"], labels: Sequence[Bool[ndarray, " step"]], code: Code
-) -> Int64[ndarray, "set unit bin"]:
-    """How many steps lie in each bin of each unit: all of them, and those of each label."""
-    steps, units = values.shape
-    size = units * code.bins
-    offset = np.arange(units) * code.bins
-    places = np.empty(values.shape, np.intp)
-    block = max(1, _AT_ONCE // max(units, 1))
-    for start in range(0, steps, block):
-        part = slice(start, start + block)
-        np.add(code.of(values[part]), offset, out=places[part])
-    chosen = [places, *(places[label] for label in labels)]
-    counts = [np.bincount(some.ravel(), minlength=size) for some in chosen]
-    return np.stack(counts).reshape(-1, units, code.bins)

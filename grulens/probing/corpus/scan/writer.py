@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Integer, UInt64
+from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt64
 from numpy import ndarray
 
 from grulens.errors import ScanError
-from grulens.probing.corpus.scan.part import ANCHOR, FORMAT, WINDOW, anchors_of, extremes, packed
+from grulens.probing.corpus.scan.part import ANCHOR, FORMAT, WINDOW, anchors_of, packed
 from grulens.probing.corpus.scan.statistics import Statistics
 
 
@@ -72,32 +72,32 @@ class Writer:
     def layer(
         self,
         number: int,
-        values: Float[ndarray, "row step unit"],
+        index: Mapping[str, Shaped[ndarray, "unit row window"]],
         mask: Bool[ndarray, "row step"],
-        on: Bool[ndarray, "row step unit"],
         states: Float[ndarray, "row kept state"],
     ) -> None:
         """Add what one layer did in the run whose rows were added last.
 
         Args:
             number: the number of the layer.
-            values: its state, that is, what it hands on (row, step, unit).
+            index: "on", "low" and "high", as `Tally.add` gives them.
             mask: (row, step), False where there is no step.
-            on: which units are on.
             states: all that its next step reads: of an LSTM, h and c; none where no step is kept.
         """
-        low, high = extremes(values, mask)
         kept = self._index[number]
-        for name, found in (("on", packed(on)), ("low", low), ("high", high)):
+        for name, found in index.items():
             kept[name].append(found.reshape(len(found), -1))
         goes_on = mask[:, ANCHOR::ANCHOR]
         kept["anchors"].append(states[:, ANCHOR - 1 : -1 : ANCHOR][goes_on].astype(np.float32))
 
+    @property
+    def any(self) -> bool:
+        """Whether there is a step."""
+        return self._windows > 0
+
     def count(self, number: int, statistics: Statistics) -> None:
-        """Add what one signal of a layer did."""
-        key = number, statistics.signal
-        known = self.statistics.get(key)
-        self.statistics[key] = statistics if known is None else known + statistics
+        """Add what one signal of a layer did in all runs."""
+        self.statistics[number, statistics.signal] = statistics
 
     def unnamed(self) -> Integer[ndarray, " id"]:
         """The ids that have no name by now."""

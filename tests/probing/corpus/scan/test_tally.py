@@ -1,0 +1,129 @@
+"""What is counted block by block is what a count of all values gives, by numpy and compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from grulens.errors import ScanError
+from grulens.probing.corpus.scan import tally as module
+from grulens.probing.corpus.scan.codes import Code
+from grulens.probing.corpus.scan.part import packed
+from grulens.probing.corpus.scan.tally import Combinations, Tally
+from tests.probing.corpus.scan.test_scan import LABELS, Reader, same, scan, texts
+
+
+@dataclass(frozen=True)
+class Signal:
+    name: str
+    low: float
+    high: float
+
+
+def run(
+    values: np.ndarray, mask: np.ndarray, labels: list[np.ndarray], bounds: tuple[float, float]
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """Statistics and index of one run, given twice."""
+    names = [str(i) for i in range(len(labels))]
+    counts = Tally("l0", Signal("h", *bounds), values.shape[-1], names, 0.1)
+    combinations = Combinations(len(labels), counts.room)
+    for _ in range(2):
+        found = counts.add(values, mask, combinations.of(labels, mask))
+    return counts.statistics(combinations), found
+
+
+def case(rows: int, steps: int, full: bool) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    rng = np.random.default_rng(steps)
+    values = np.tanh(rng.standard_normal((steps, rows, 5)) * 3).astype(np.float32)
+    lengths = rng.integers(1, steps + 1, rows)
+    mask = np.arange(steps) < (np.full((rows, 1), steps) if full else lengths[:, None])
+    labels = [mask & (rng.random(mask.shape) < share) for share in (0.5, 0.1, 0.9)]
+    return values.transpose(1, 0, 2), mask, labels  # as torch gives them: steps first
+
+
+@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (-np.inf, np.inf)])
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize(("rows", "steps"), [(1, 1), (3, 200), (1, 1500), (40, 64), (17, 130)])
+@pytest.mark.parametrize("pays", [0, 1 << 60])
+def test_blocks_are_all_values(
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    steps: int,
+    full: bool,
+    bounds: tuple[float, float],
+    pays: int,
+) -> None:
+    monkeypatch.setattr(module, "PAYS", pays)
+    values, mask, labels = case(rows, steps, full)
+    stats, found = run(values, mask, labels, bounds)
+    h = np.concatenate([values[mask]] * 2)
+    assert stats.steps == len(h)
+    np.testing.assert_allclose(stats.mean, h.mean(0, dtype=float), atol=1e-6)
+    np.testing.assert_allclose(stats.covariance, np.cov(h.T, bias=True), atol=1e-6)
+    on = (h > np.float32(0.1)).astype(int)
+    assert torch.equal(stats.on_together, torch.from_numpy(on.T @ on))
+    codes = Code(*bounds).of(values)
+    for counts, held in zip(stats.counts, [mask, *labels], strict=True):
+        for unit in range(5):
+            exact = 2 * np.bincount(codes[held][:, unit], minlength=Code(*bounds).bins)
+            np.testing.assert_array_equal(counts[unit], exact)
+    np.testing.assert_array_equal(found["on"], packed((values > 0.1) & mask[..., None]))
+    for name, worst, pick in (("low", np.inf, np.minimum), ("high", -np.inf, np.maximum)):
+        windows = range(0, steps, 64)
+        whole = np.where(mask[..., None], values, np.float32(worst))
+        ends = np.stack([pick.reduce(whole[:, i : i + 64], axis=1) for i in windows], -1)
+        np.testing.assert_array_equal(found[name], ends.transpose(1, 0, 2))
+
+
+def test_a_scan_is_the_same_bit_for_bit_with_numba_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Reader(nn.LSTM, num_layers=2).eval()
+    made = []
+    for pays in (0, 1 << 60):
+        monkeypatch.setattr(module, "PAYS", pays)
+        out = tmp_path / str(pays)
+        made.append(scan(model, texts(), out, labels=LABELS, gates=True, batch=2))
+        assert (module._compiled(1 << 40) is None) == (pays > 1 << 40)
+    for layer in made[0].layers:
+        assert same(made[0].stats(layer), made[1].stats(layer))
+    files = [
+        {str(file.relative_to(one.path)): file.read_bytes() for file in one.path.rglob("*.*")
+         if file.is_file()}
+        for one in made
+    ]  # fmt: skip
+    assert files[0] == files[1]
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert module._compiled(1 << 62) is None
+
+
+def test_labels_in_more_combinations_than_there_is_room_for_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    values, mask, _ = case(3, 200, False)
+    labels = [mask & (rng.random(mask.shape) < 0.5) for _ in range(40)]
+    plenty, _ = run(values, mask, labels, (-1.0, 1.0))
+    monkeypatch.setattr(module, "MOST", 5 * 804 * 4 * 7)
+    few, _ = run(values, mask, labels, (-1.0, 1.0))
+    assert torch.equal(few.counts, plenty.counts)
+    for label, counts in zip(labels, few.counts[1:], strict=True):
+        assert counts.sum(-1).tolist() == [2 * label.sum()] * 5
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused_where_there_is_a_step(wrong: float) -> None:
+    values, mask, labels = case(3, 200, False)
+    values = values.copy()
+    assert not mask[:, -1].all()
+    values[~mask] = wrong  # no step is there
+    run(values, mask, labels, (-1.0, 1.0))
+    values[0, 0, 3] = wrong
+    with pytest.raises(ScanError, match="signal 'h' of layer 'l0' is NaN or infinite"):
+        run(values, mask, labels, (-1.0, 1.0))
