@@ -5,6 +5,7 @@ No ground, text or grid colours here: whoever shows the figure takes those from 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from bokeh.models import (
     BoxSelectTool,
     BoxZoomTool,
     ColumnDataSource,
+    FixedTicker,
     Range1d,
     ResetTool,
     WheelZoomTool,
@@ -157,6 +159,29 @@ def without_choosing(root: Any) -> None:
 def whole_steps(axis: Any) -> None:
     """Let an axis name whole positions only."""
     axis.ticker = AdaptiveTicker(min_interval=1, mantissas=[1, 2, 5], num_minor_ticks=0)
+
+
+def log_ticks(axis: Any, low: float, high: float, most: int = 6) -> None:
+    """Let a logarithmic axis name at most so many numbers: BokehJS names them on one another.
+
+    They are powers of ten, with 2 and 5 between them where there is room.
+
+    >>> axis = frame(height=90, y_axis_type="log").yaxis[0]
+    >>> log_ticks(axis, 0.3, 40.0)
+    >>> axis.ticker.ticks
+    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
+    >>> log_ticks(axis, 1e-6, 2.0)
+    >>> axis.ticker.ticks
+    [1e-06, 0.0001, 0.01, 1.0]
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for mantissas, stride in ((1, 2, 5), 1), *(((1,), n) for n in range(1, last - first + 2)):
+        powers = range(first - first % stride, last + 1, stride)
+        found = [float(f"{m}e{power}") for power in powers for m in mantissas]
+        found = [tick for tick in found if low <= tick <= high]
+        if len(found) <= most:
+            break
+    axis.ticker = FixedTicker(ticks=found)
 
 
 def legend(items: list[LegendItem]) -> Any:

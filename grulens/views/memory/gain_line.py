@@ -17,12 +17,13 @@ from bokeh.models.annotations import Span
 from jaxtyping import Bool, Float
 
 from grulens.views.figure import raster
-from grulens.views.figure.canvas import fit, frame, steps, whole_steps
+from grulens.views.figure.canvas import fit, frame, log_ticks, steps, whole_steps
 from grulens.views.figure.palette import BEFORE, RECURRENT
 from grulens.views.figure.tokens import plain
 
 #: What is less is not told apart from nothing.
 FLOOR: Final = 1e-6
+UNDER: Final = f"what is less than {FLOOR:g} is drawn there"
 POINTS: Final = 2 * raster.COLUMNS
 
 
@@ -78,4 +79,6 @@ class GainLine:
         most = float(values[keys].max(initial=1.0))
         least = max(FLOOR, float(values[keys].min(initial=1.0)))
         self.root.y_range.update(start=least / 2, end=2 * most)
-        self.root.title.text = plain(title)
+        log_ticks(self.root.yaxis, least / 2, 2 * most)
+        under = bool((values[keys] < FLOOR).any())
+        self.root.title.text = plain(f"{title} · {UNDER}" if under else title)

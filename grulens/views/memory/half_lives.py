@@ -26,6 +26,7 @@ from grulens.views.figure.canvas import (
     fit,
     frame,
     inside,
+    log_ticks,
     set_data,
     tapped,
     tell,
@@ -116,6 +117,7 @@ class HalfLives:
         }  # fmt: skip
         fit(self.root.x_range, len(order))
         self.root.y_range.update(start=low / 1.5, end=high * 1.5)
+        log_ticks(self.root.yaxis, low / 1.5, high * 1.5)
         self._quantiles = tuple(f"{100 * q:g}% of its steps up to" for q in quantiles)
         self._hover.tooltips = [
             ("unit", "@unit"), ("half-life", "@life"),

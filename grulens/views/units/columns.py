@@ -38,12 +38,12 @@ class Column(NamedTuple):
     title: str
     meaning: str
     format: str = "0.00"
-    width: int = 58
+    width: int = 56
 
 
 #: The columns that every kind of cell has; those of its gates: `about`.
 COLUMNS: Final = {
-    "unit": Column("unit", "coordinate of the hidden state", "0", 44),
+    "unit": Column("unit", "coordinate of the hidden state", "0", 42),
     "channel": Column("channel", "first axis of the hidden state: its places are folded", "0", 62),
     "place": Column("place", "where the unit stands in a state of several axes", width=128),
     "mean_h": Column("mean h", "mean of the state over valid steps"),
@@ -77,7 +77,7 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
     if name == "half_life":
         keep = next((s.name for s in signals if s.is_gate and s.role == "keep"), "")
         meaning = f"steps until half of a memory is gone{f', from {keep}' if keep else ''}"
-        return Column("half-life", meaning, "0.0", 62)
+        return Column("half-life", meaning, "0.0", 60)
     known = {signal.name: signal for signal in signals}
     first, _, last = name.partition("_")
     if first == "mean" and last in known:
@@ -85,7 +85,7 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
     if first in known and last in ENDS:
         bound, words = ENDS[last]
         meaning = f"share of steps with the {known[first].words} {words}"
-        return Column(f"{first} {bound}", meaning, "0%", 54)
+        return Column(f"{first} {bound}", meaning, "0%", 48)
     return Column(name, "", ANY, 84)
 
 
@@ -94,7 +94,10 @@ ENDS: Final = {"low": ("< 0.1", "below 0.1"), "high": ("> 0.9", "above 0.9")}
 BARS: Final = 40
 _LEVELS: Final = 28
 _ZERO: Final = ord("A") + _LEVELS
-_BARS_WIDTH: Final = 150
+#: Wide where there is room for it, and as narrow as its title where many columns stand before it.
+_BARS_WIDTHS: Final = (150, 84)
+#: What a window of 900 pixels has for a table, in a notebook.
+_ROOM: Final = 696
 
 # Three decimals; what they would show as 0.000 has its power of ten, and 0 is nothing at all. Not
 # Math.abs: the template reads the row's columns by name, and one from data may have that name.
@@ -176,7 +179,7 @@ def described(
         return TableColumn(
             field=name,
             title=title,
-            width=_BARS_WIDTH,
+            width=_BARS_WIDTHS[0],
             sortable=False,
             formatter=HTMLTemplateFormatter(template=_TEMPLATE),
         )
@@ -200,6 +203,22 @@ def described(
         formatter=formatter,
         default_sort="ascending" if field == "unit" else "descending",
     )
+
+
+def side_by_side(columns: Sequence[TableColumn]) -> list[TableColumn]:
+    """Columns as they stand in a table: the bars of the state are what gives way.
+
+    >>> z = Signal("z", "update gate", 0.0, 1.0, "keep")
+    >>> many = [described(name, np.zeros(1), [z]) for name in (*["z_low"] * 12, "bars")]
+    >>> side_by_side(many[-1:])[-1].width, side_by_side(many)[-1].width
+    (150, 120)
+    """
+    others = sum(column.width for column in columns if column.field != "bars")
+    widest, narrowest = _BARS_WIDTHS
+    for column in columns:
+        if column.field == "bars":
+            column.width = max(narrowest, min(widest, _ROOM - others))
+    return list(columns)
 
 
 def _header(title: str, meaning: str, *, words: bool = False) -> str:

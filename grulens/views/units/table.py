@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import Listener, Positions, tell
-from grulens.views.units.columns import COLUMNS, bars, column_of, described, is_large
+from grulens.views.units.columns import COLUMNS, bars, column_of, described, is_large, side_by_side
 
 _STYLE = """
 .slick-column-name { white-space: nowrap; }
@@ -173,10 +173,14 @@ class UnitTable:
         large = [name for name in names if name != "unit" and is_large(data[name])]
         if large != self._large or names != [column.field for column in self.root.columns]:
             self._large = large
-            self.root.columns = [
-                described(self._noun if name == "unit" else name, data[name], self._signals, name)
-                for name in names
-            ]
+            self.root.columns = side_by_side(
+                [
+                    described(
+                        self._noun if name == "unit" else name, data[name], self._signals, name
+                    )
+                    for name in names
+                ]
+            )
         self.source.data = data
         self._refresh()
 

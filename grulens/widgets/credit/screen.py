@@ -27,6 +27,7 @@ from grulens.widgets.credit.view import Overtaken, Request, View
 from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.unavailable import no_head
 
 CREDIT: Final = "credit"
 LENS: Final = "logit lens"
@@ -201,11 +202,10 @@ class CreditBars(Panel):
                     self._tell("No credit: there is no answer that it could be given for.")
                     return
                 no_lens = isinstance(error, ReadoutError) and request.view == LENS
-                self._tell(f"No logit lens: {error}." if no_lens else "")
-                if no_lens:
-                    return
+                self._tell("")
                 observed = isinstance(session.now, ObservedLayer)
-                if isinstance(error, GrulensError if observed else CellError):
+                missing = isinstance(error, GrulensError if observed else CellError)
+                if missing or no_lens or no_head(error):
                     what = f"credit by {request.method}" if request.view == CREDIT else LENS
                     self._tell(f"No {what}: {error}.")
                     return

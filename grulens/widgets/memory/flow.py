@@ -158,6 +158,7 @@ class FlowView(MapView[object]):
             self._request = object()
         if self._flow is None:
             self._say("following the gradient …")
+            self.picture.layout.display = "none"  # an empty figure says nothing
         self._making.later(self._request)
 
     def mark(self) -> None:

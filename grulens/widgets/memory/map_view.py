@@ -102,7 +102,8 @@ class MapView(ABC, Generic[Request]):
             with self.session.lock:
                 self.nothing()
                 self._note_that("")
-                self._say(f"{error}.")
+                text = f"{error}."
+                self._say(text[:1].upper() + text[1:])
                 self.picture.layout.display = "none"
         else:
             self.picture.layout.display = None

@@ -15,6 +15,7 @@ import ipywidgets as W
 import traitlets as tl
 from torch import nn
 
+from grulens.errors import ReadoutError
 from grulens.job import Job
 from grulens.probing.credit.target import FINAL
 from grulens.probing.phrases.agglomerate import Hierarchy
@@ -30,7 +31,7 @@ from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.unavailable import needs_gru
+from grulens.widgets.session.unavailable import needs_gru, no_head
 
 
 class PhraseTree(Panel):
@@ -61,6 +62,7 @@ class PhraseTree(Panel):
         super().__init__(model, *args, **options)
         session = self.session
         self._names: list[str] = []
+        self._why = ""
         self._showing = False
 
         # controls
@@ -153,6 +155,7 @@ class PhraseTree(Panel):
 
     def _on_asked(self) -> None:
         if not self._showing:
+            self._why = ""
             self._building.clear()
             self._building.show()
 
@@ -160,10 +163,17 @@ class PhraseTree(Panel):
         session = self.session
         if session.unread:
             return  # as stands beside the button
-        build_tree(
-            session, job, target=self.target.value, against=self.against.value, by=self.by,
-            on_classes=self._name_classes,
-        )  # fmt: skip
+        try:
+            build_tree(
+                session, job, target=self.target.value, against=self.against.value, by=self.by,
+                on_classes=self._name_classes,
+            )  # fmt: skip
+        except ReadoutError as error:
+            if not no_head(error):
+                raise
+            with session.lock:
+                if job is self._building.job:
+                    self._why = f"No phrases: {error}."
 
     def _show(self) -> None:
         groups = self.tree.groups if self.tree else ()
@@ -189,6 +199,8 @@ class PhraseTree(Panel):
             text = escape(none)
         elif self.session.unread:
             text = "No phrases: there is no answer that they could be for."
+        elif self._why:
+            text = escape(self._why)
         # what cannot be built is said, and no button of it is left
         closed = bool(needs_gru(self.session, "phrases"))
         for part in (self.target, self.against, self.build, *self._choice):

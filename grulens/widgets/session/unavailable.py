@@ -43,6 +43,14 @@ def advised(session: Session) -> Iterator[None]:
         raise ReadoutError(f"{why}; {EVAL if acts else ''}{OTHER}") from None
 
 
+def no_head(error: BaseException) -> bool:
+    """Whether an error only says, in the words of `advised`, that no linear readout was found.
+
+    That is no fault of anybody: it is said where the result would stand, and not as an alarm.
+    """
+    return isinstance(error, ReadoutError) and str(error).endswith(OTHER)
+
+
 def needs_weights(session: Session, what: str) -> str:
     """Why the layer shown has no such thing; "" if its cell is known by its weights.
 

@@ -14,6 +14,7 @@ from grulens.cells import kinds
 from grulens.views.figure import raster
 from grulens.views.figure.palette import AGAINST, BLANK_CODE, FOR
 from grulens.views.memory.attention_map import AttentionMap, past_of
+from grulens.views.memory.gain_line import GainLine
 from grulens.views.memory.gate_histograms import GateHistograms
 from grulens.views.memory.half_lives import HalfLives
 from grulens.views.memory.query_bars import QueryBars
@@ -196,3 +197,18 @@ def test_the_still_of_a_long_run_shows_the_tokens_around_the_state() -> None:
     assert "&lt;2000&gt;" in html
     assert "&lt;1399&gt;" not in html
     assert "&lt;2200&gt;" not in html
+
+
+def test_an_axis_of_powers_of_ten_names_few_numbers_and_what_is_drawn_at_its_floor() -> None:
+    for life in (np.linspace(0.8, 1.5, 30), np.geomspace(0.02, 9000, 30)):
+        lives = HalfLives()
+        lives.update(life, np.stack([life / 2, life, life * 2], 1))
+        ticks, axis = lives.root.yaxis[0].ticker.ticks, lives.root.y_range
+        assert 2 <= len(ticks) <= 6
+        assert all(axis.start <= tick <= axis.end for tick in ticks)
+    line = GainLine()
+    line.update(np.array([1e-9, 1.0]), mask=np.array([True, True]), title="gain")
+    assert line.root.title.text == "gain · what is less than 1e-06 is drawn there"
+    assert line.source.data["gain"].tolist() == [1e-6, 1.0]
+    line.update(np.array([1e-5, 1.0]), mask=np.array([True, True]), title="gain")
+    assert line.root.title.text == "gain"

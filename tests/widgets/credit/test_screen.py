@@ -386,9 +386,10 @@ def test_what_is_advised_can_be_done_on_a_screen() -> None:
     tree.build.click()
     assert tree.wait(20.0)
     advice = "switch to “run in eval mode”; otherwise credit by integrated gradients"
-    for said in (bars._errors.value, tree._errors.value):
+    for said in (bars._status.value, tree._built.value):
         assert advice in said
         assert "head=" not in said
+    assert bars._errors.value == tree._errors.value == ""
     bars.view = LENS
     assert bars.wait(20.0)
     assert advice in bars._status.value
@@ -409,8 +410,9 @@ def test_in_eval_mode_no_switch_is_advised(session: Session) -> None:
     tree = PhraseTree(session)
     tree.build.click()
     assert tree.wait(20.0)
-    assert "; credit by integrated gradients needs no linear readout" in tree._errors.value
-    assert "eval" not in tree._errors.value
+    assert "; credit by integrated gradients needs no linear readout" in tree._built.value
+    assert "eval" not in tree._built.value
+    assert tree._errors.value == ""
 
 
 class Regressor(nn.Module):

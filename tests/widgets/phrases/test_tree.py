@@ -196,9 +196,13 @@ def test_what_cannot_be_read_is_said_and_goes(session: Session) -> None:
     session.layer = "rnn.l0"
     screen.build.click()
     assert screen.wait(10.0)
-    assert "ReadoutError: no nn.Linear of this model reads" in screen._errors.value
+    said = "No phrases: no nn.Linear of this model reads the states of layer &#x27;rnn.l0&#x27;"
+    assert said in screen._built.value
+    assert "credit by integrated gradients needs no linear readout" in screen._built.value
+    assert screen._errors.value == ""
     assert screen.build.description == "build"
     session.layer = "rnn.l1"
+    assert "No phrases" not in screen._built.value
     built(screen)
     screen.close()
 
@@ -275,9 +279,10 @@ def test_why_nothing_was_built_is_of_the_layer_shown() -> None:
     panel = PhraseTree(session)
     panel.build.click()
     assert panel.wait(20.0)
-    assert "layer &#x27;lstm.l0&#x27;" in panel._errors.value
+    assert "layer &#x27;lstm.l0&#x27;" in panel._built.value
     session.layer = "gru.l0"
     assert panel._errors.value == ""
+    assert "lstm" not in panel._built.value
     panel.build.click()
     assert panel.wait(20.0)
     assert panel._errors.value == ""
