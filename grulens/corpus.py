@@ -12,6 +12,8 @@ states, and compares it with the network on words that it was not built from; th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from grulens.lazy import lazy
 from grulens.probing.corpus.automata.automaton import Automaton, automaton
 from grulens.probing.corpus.automata.dfa import DFA
@@ -26,8 +28,11 @@ from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top
 
 __all__ = [  # noqa: RUF022 - as sorted() has it
-    "Agreement", "Automaton", "Context", "DFA", "Match", "Place", "Probe", "Replay", "Scan",
-    "Statistics", "Top", "automaton", "open_scan", "probe", "scan",
+    "Agreement", "Automaton", "Context", "Corpus", "DFA", "Match", "Place", "Probe", "Replay",
+    "Scan", "Statistics", "Top", "automaton", "open_scan", "probe", "scan",
 ]  # fmt: skip
 
-__getattr__, __dir__ = lazy(__name__, __all__, {})
+if TYPE_CHECKING:
+    from grulens.widgets.corpus.screen import Corpus
+else:
+    __getattr__, __dir__ = lazy(__name__, __all__, {"Corpus": "grulens.widgets.corpus.screen"})

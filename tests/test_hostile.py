@@ -963,9 +963,25 @@ def a_probe(draw: Draw) -> None:
         assert len(repr(found)) < 300
 
 
+def a_corpus(draw: Draw) -> None:
+    scan, layer = draw(things(scan=SCAN)), draw(things(none=None, rnn="rnn.l0"))
+    screen = documented(lambda: grulens.corpus.Corpus(scan.value, layer.value), drawn=(scan, layer))
+    if screen is None:
+        return
+    given = draw(things(one=1, units=[0, 2], none=None))
+    for trait in ("units", "unit", "layer"):
+        documented(lambda trait=trait: setattr(screen, trait, given.value), tl.TraitError,
+                   drawn=given)  # fmt: skip
+    documented(lambda: screen.open_place(given.value), drawn=given)
+    screen.view.contexts._received(None, given.value, [])
+    assert "<script>alert" not in screen.still()
+    screen.close()
+
+
 ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Agreement": an_agreement,
     "Context": a_question,
+    "Corpus": a_corpus,
     "Match": a_question,
     "Place": a_place,
     "Probe": a_probe,

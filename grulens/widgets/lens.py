@@ -5,7 +5,7 @@ input [def f(x): …                                                            
 ── gates ─────────────────────────────────────────────────────────────────────────
 ── edits ─────────────────────────────────────────────────────────────────────────
 ── units ─────────────────────────────────────────────────────────────────────────
-look into [nothing] [memory] [motion] [credit] [phrases]
+look into [nothing] [memory] [motion] [credit] [phrases] [corpus]
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Lens(Panel):
         call: the name of the method, or of the submodule, whose call is the run; None is the model.
         space: how a state over space is shown: its channels by "mean", "max" or at a place (y, x).
         inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`.
+        scan: a scan of the model over a corpus, as for `Session`.
         **kwargs: the model's own keyword arguments.
 
     Attributes:

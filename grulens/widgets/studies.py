@@ -1,6 +1,6 @@
 """What a lens can look into further, one thing at a time.
 
-look into [memory] [motion] [credit] [phrases]
+look into [memory] [motion] [credit] [phrases] [corpus]
 ── the one that is open ─────────────────────────────────────────────────────────
 
 Each is a screen of its own and costs time: it is made when it is first opened, and sleeps while it
@@ -93,6 +93,8 @@ register_study("credit", f"{_SCREENS}.credit.screen:CreditBars",
                "which steps an answer is owed to; the logit lens")  # fmt: skip
 register_study("phrases", f"{_SCREENS}.phrases.tree:PhraseTree",
                "what parts of the input do together")  # fmt: skip
+register_study("corpus", f"{_SCREENS}.corpus.study:CorpusStudy",
+               "what units encode over a scanned corpus; where else they are on")  # fmt: skip
 
 
 class Studies(Panel):

@@ -21,7 +21,7 @@ from grulens.errors import PositionError, ReadoutError
 from grulens.memory import GateMemory
 from grulens.probing.edits.edit import Edit
 from grulens.views.figure import raster
-from grulens.widgets.session.panel import parts_of
+from grulens.widgets.session.screen import parts_of
 from grulens.widgets.studies import STUDIES
 from tests.widgets.observed_cells import MODELS, STEPS, made
 

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, COLORS
+from grulens.views.figure.tokens import visible_name
 
 #: The format of numbers of any size: see `_NUMBER`.
 ANY: Final = "any"
@@ -51,6 +52,15 @@ COLUMNS: Final = {
     "last_h": Column(
         "last h", "state at the step read last: a row's end; its beginning in a reverse layer"
     ),
+    "found_by": Column(
+        "found by", "the label that the unit follows best over the corpus", width=112
+    ),
+    "found_auc": Column(
+        "its AUC", "0.5 is chance; below it the unit is low where it holds", "0.000"
+    ),
+    "mean": Column("mean", "mean over the corpus"),
+    "std": Column("sd", "standard deviation over the corpus"),
+    "on": Column("on", "share of steps with the unit above the scan's threshold", "0%", 48),
     "effect": Column(
         "effect", "how far the output moves, mean a step, when the unit is switched off", ANY
     ),
@@ -80,6 +90,11 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
         return Column("half-life", meaning, "0.0", 60)
     known = {signal.name: signal for signal in signals}
     first, _, last = name.partition("_")
+    if first == "auc":
+        meaning = (
+            f"area under the ROC curve for {visible_name(last)} over the corpus; 0.5 is chance"
+        )
+        return Column(visible_name(last, 14), meaning, "0.000", 72)
     if first == "mean" and last in known:
         return Column(f"mean {last}", f"mean of the {known[last].words}; 1 keeps the memory")
     if first in known and last in ENDS:

@@ -23,7 +23,7 @@ from grulens.probing.edits.edit import Edit, clamp, scale, shift
 from grulens.views.figure.palette import ACCENT
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import button, choice, row
-from grulens.widgets.session.panel import parts_of
+from grulens.widgets.session.screen import parts_of
 from grulens.widgets.session.session import Session
 
 MODES: Final = {

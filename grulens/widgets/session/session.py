@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import traitlets as tl
 from torch import nn
 
 from grulens.arguments import Decode, Encode, Inputs, MethodName, Space
+from grulens.errors import ScanError, shown
 from grulens.models.call.invocation import arguments
 from grulens.models.layers import layers
 from grulens.probing.coder import Coder
+from grulens.probing.corpus.scan.scanned import Scan
 from grulens.probing.readout.readout import Readout, Scale
 from grulens.widgets.session.answers import Answers
 from grulens.widgets.session.code import write
@@ -49,6 +52,8 @@ class Session(ShownRuns):
             the "mean" or the "max" over its places, or one place, (y, x); None is a row a unit.
         inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`; for
             a model that has keyword arguments of the same names as this class.
+        scan: a scan of the model over a corpus (`corpus.scan`, `corpus.open_scan`): the table of
+            units says what each is found by, and the study "corpus" where else units are on.
         **kwargs: the model's own keyword arguments.
 
     Attributes:
@@ -78,6 +83,10 @@ class Session(ShownRuns):
         mode: which parts act as in training in the runs shown, "training mode: dropout is on"; or
             that the runs are in eval mode and the model is not; or "".
         standing: the state of the model in the runs shown, to compare with.
+        scan: a scan of the model over a corpus, or None; it can be set, and taken away, later.
+
+    Raises:
+        ScanError: `scan` is none, or of another model, or of other weights.
 
     >>> import torch
     >>> from grulens import Session, ablate
@@ -89,6 +98,8 @@ class Session(ShownRuns):
     >>> session.edited is session.baseline
     True
     """
+
+    scan = tl.Any(None, allow_none=True)
 
     def __init__(
         self,
@@ -104,6 +115,7 @@ class Session(ShownRuns):
         call: MethodName = None,
         space: Space = None,
         inputs: Inputs = None,
+        scan: Scan | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -122,6 +134,7 @@ class Session(ShownRuns):
         self.standing = self.runs.standing()
         self.set_input(*args, tokens=tokens, layer=layer, inputs=inputs, **kwargs)
         self.space = space
+        self.scan = scan
 
     def set_input(
         self,
@@ -148,6 +161,15 @@ class Session(ShownRuns):
         new = Input.of(arguments(args, kwargs, inputs), tokens, self.coder, names)
         with self.lock:
             self._show(new, self.slots, layer)
+
+    @tl.validate("scan")
+    def _valid_scan(self, proposal: Any) -> Scan | None:
+        given = proposal["value"]
+        if given is None or (isinstance(given, Scan) and given.model is self.model):
+            return given
+        if not isinstance(given, Scan):
+            raise ScanError(f"a session takes a scan of its model, got {shown(given)}")
+        return Scan(given.path, self.model)  # which compares the weights
 
     def code(self) -> str:
         """The Python that makes the present run, for a notebook cell.

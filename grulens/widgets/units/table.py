@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from grulens.arguments import Frame
+from grulens.probing.corpus.scan.found_by import label_columns
 from grulens.probing.layer import keeping
 from grulens.probing.units.statistics import Neurons, names, neurons
 from grulens.probing.units.sweep import PATHS
@@ -104,6 +105,7 @@ class NeuronTable(Panel):
         self.follow(self._on_run, "edited", "layer", "row", "space")
         self.follow(self.space.show, "space", "layer", "baseline")
         self.follow(self._on_units, "units")
+        self.follow(self._on_scan, "scan", "layer")
         self._on_run()
         self._on_units()
         self._show_measured()
@@ -116,11 +118,11 @@ class NeuronTable(Panel):
     def columns(self) -> dict[str, np.ndarray]:
         """The numbers by name, each (unit,): effects if measured, and what the units do."""
         # what was asked for, first
-        return self._places | self._effects | self._neurons().columns()
+        return self._places | self._effects | self._corpus | self._neurons().columns()
 
     def to_frame(self) -> Frame:
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
-        found = self._neurons().to_frame().assign(**self._effects, **self._places)
+        found = self._neurons().to_frame().assign(**self._effects, **self._places, **self._corpus)
         return found.rename_axis(self._seen.noun)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -196,6 +198,10 @@ class NeuronTable(Panel):
             self._table.select(seen.chosen(session.units))
         self._on_filter()
 
+    def _on_scan(self) -> None:
+        self._on_run()
+        self._show_measured()  # and the columns that can be filtered by
+
     def _on_units(self) -> None:
         with self.picture.batch():
             self._table.select(self._seen.chosen(self.session.units))
@@ -225,7 +231,8 @@ class NeuronTable(Panel):
 
     def _titles(self, more: Sequence[str] = ()) -> list[tuple[str, str]]:
         """The columns that can be filtered by, title and name."""
-        columns = ("unit", *names(self.session.now.cell), *more)
+        found = [name for name in self._corpus if name != "found_by"]
+        columns = ("unit", *names(self.session.now.cell), *more, *found)
         signals = self.session.now.cell.signals
         return [(about(name, signals).title, name) for name in columns]
 
@@ -239,6 +246,14 @@ class NeuronTable(Panel):
     @property
     def _seen(self) -> Seen:
         return Seen(self.session)
+
+    @property
+    def _corpus(self) -> dict[str, np.ndarray]:
+        """What each unit is found by over the session's corpus, where the layer was scanned."""
+        scan, layer = self.session.scan, self.session.layer
+        there = scan is not None and layer in scan.layers
+        # a scan has units, and no channels
+        return label_columns(scan.stats(layer)) if there and self._seen.fold is None else {}
 
     @property
     def _usual(self) -> str:

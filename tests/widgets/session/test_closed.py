@@ -24,7 +24,7 @@ from grulens.dynamics import PhasePortrait
 from grulens.phrases import PhraseTree
 from grulens.widgets.jupyter import rerun
 from grulens.widgets.jupyter.rerun import CellRun
-from grulens.widgets.session import panel
+from grulens.widgets.session import screen as screens
 from grulens.widgets.session.after_cells import AfterCells
 from grulens.widgets.session.latest import Latest
 from tests.widgets.conftest import Tagger
@@ -244,7 +244,7 @@ def test_what_is_closed_says_so_and_is_let_go_of(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # that of this shell: other tests leave screens open in theirs
-    monkeypatch.setattr(panel, "AFTER_CELLS", AfterCells())
+    monkeypatch.setattr(screens, "AFTER_CELLS", AfterCells())
     run(shell, SETUP)
     run(shell, CELL.format(kind="Lens", end="lens.close()"))
     with capture_output() as seen:

@@ -192,6 +192,12 @@ class Part:
         found: ndarray = number - np.maximum.accumulate(np.where(begins, number, 0))
         return found
 
+    def around(self, place: Place) -> tuple[slice, slice]:
+        """The windows that a place lies in, and where its steps are in these."""
+        first = int(self.rows[place.row, 3])
+        windows = slice(first + place.start // WINDOW, first + -(-place.stop // WINDOW))
+        return windows, slice(place.start % WINDOW, place.start % WINDOW + place.stop - place.start)
+
     def context(
         self, place: Place, labels: Sequence[str], values: Sequence[float] | None = None
     ) -> Context:
@@ -202,9 +208,7 @@ class Part:
             labels: the names of the labels.
             values: a number for each of its steps.
         """
-        first = int(self.rows[place.row, 3])
-        windows = slice(first + place.start // WINDOW, first + -(-place.stop // WINDOW))
-        inside = slice(place.start % WINDOW, place.start % WINDOW + place.stop - place.start)
+        windows, inside = self.around(place)
         tokens = None
         if self.ids is not None:
             read = self.ids[windows].reshape(-1)[inside].tolist()

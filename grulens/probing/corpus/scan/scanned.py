@@ -5,25 +5,29 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any, Final
 
-from jaxtyping import Float
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
 from numpy import ndarray
-from torch import nn
+from torch import Tensor, nn
 
 from grulens.arguments import Integer, LayerName
 from grulens.errors import ScanError, shown
 from grulens.models.adapters.closed import look
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
-from grulens.probing.corpus.scan.part import WINDOW, Part
-from grulens.probing.corpus.scan.place import Place
+from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
+from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.replay import Replay, replay, states_again
+from grulens.probing.corpus.scan.scan_part import numbers
 from grulens.probing.corpus.scan.statistics import Statistics
-from grulens.probing.corpus.scan.top import Top, top
+from grulens.probing.corpus.scan.top import Top, check_unit, top
 from grulens.tables import html_table
 
 #: The folder in a scan that has its parts.
@@ -208,6 +212,77 @@ class Scan:
         # what could not be cut once is not tried again
         self._cut = self._cut and not (ran == length > place.stop + WINDOW)
         return found
+
+    def context(
+        self, place: Place, unit: Integer | None = None, *, layer: LayerName = None
+    ) -> Context:
+        """What stands at a place: what was read there, and which labels hold.
+
+        Args:
+            place: one of `top(...).places` or `match(...).places`, or any other.
+            unit: its states there are the context's values, made again by `replay`, which takes the
+                model; None is without values.
+            layer: the layer of the unit; None is the only one, or the last.
+
+        Raises:
+            ScanError: no such place, unit or layer; or it cannot be run again.
+        """
+        part, number = self._part(place), self.manifest.layer(layer)
+        if unit is None:
+            return part.context(place, self.labels)
+        check_unit(unit, self.manifest.layers[number].units, self.layers[number])
+        again = self.replay(place)
+        states = numbers(again.recording[self.layers[number]].h)[0, again.steps, int(unit)]
+        return part.context(place, self.labels, states.tolist())
+
+    def holds(self, place: Place) -> Bool[Tensor, "label step"]:
+        """Which labels hold at each step of a place (label, step).
+
+        Raises:
+            ScanError: no such place.
+        """
+        part = self._part(place)
+        windows, inside = part.around(place)
+        words = () if part.labels is None else part.labels[:, windows]
+        found = [torch.from_numpy(unpacked(word)[inside]) for word in words]
+        return torch.stack(found) if found else torch.zeros(0, place.stop - place.start).bool()
+
+    def row_of(self, place: Place) -> Place:
+        """The whole row that a place is in.
+
+        Raises:
+            ScanError: no such place.
+        """
+        part = self._part(place)
+        return replace(place, start=0, stop=int(part.rows[place.row, 2]))
+
+    def ids(self, place: Place) -> Int64[Tensor, " step"] | None:
+        """The ids that were read at a place (step,), or None where the inputs were no ids.
+
+        Raises:
+            ScanError: no such place.
+        """
+        part = self._part(place)
+        windows, inside = part.around(place)
+        if part.ids is None:
+            return None
+        return torch.from_numpy(part.ids[windows].reshape(-1)[inside].astype(np.int64))
+
+    def extremes(
+        self, place: Place, unit: Integer, *, layer: LayerName = None
+    ) -> Float[Tensor, "end window"]:
+        """The least and the largest value of a unit in each window of a place (2, window).
+
+        A window is 64 steps of a row; the first is the one that the place begins in.
+
+        Raises:
+            ScanError: no such place, unit or layer.
+        """
+        part, number = self._part(place), self.manifest.layer(layer)
+        check_unit(unit, self.manifest.layers[number].units, self.layers[number])
+        windows, _ = part.around(place)
+        ends = [part.index(number, name)[int(unit), windows] for name in ("low", "high")]
+        return torch.from_numpy(np.stack(ends))
 
     def _model(self) -> nn.Module:
         """The model, which a replay runs."""

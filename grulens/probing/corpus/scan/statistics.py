@@ -13,6 +13,7 @@ not known there, so the area is known up to half of the pairs that share a bin: 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -144,14 +145,16 @@ class Statistics(Result):
         where it does not; 0.5 is chance; NaN where a label holds nowhere, or everywhere. The true
         area lies within `half_width` of it.
         """
-        return self._areas()[0]
+        return self._areas[0].clone()
 
     @property
     def half_width(self) -> Float64[Tensor, "label unit"]:
         """How far the true area can lie from `auc` (label, unit): the bins hide no more."""
-        return self._areas()[1]
+        return self._areas[1].clone()
 
+    @cached_property
     def _areas(self) -> tuple[Tensor, Tensor]:
+        """The areas and their half widths, counted once: a screen asks at every click."""
         held = self.counts[1:].double()
         rest = self.counts[0].double() - held
         pairs = held.sum(-1) * rest.sum(-1)

@@ -1,0 +1,97 @@
+// Places of a corpus, a line each: what was read there on the colours of a unit's values, or the
+// values as a curve. Bars under a token say which labels hold at it. All text is text, never HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+const [WIDE, HIGH] = [640, 44];
+
+function made(name, className, text) {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function drawn(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+function tokens(line) {
+  const box = made("span", "grulens-context-text");
+  line.tokens.forEach((text, step) => {
+    const token = made("span", line.inside[step] ? "" : "grulens-context-beside", text);
+    token.title = line.tips[step];
+    if (line.grounds[step]) {
+      token.style.background = line.grounds[step];
+      token.style.color = line.inks[step];
+    }
+    // bar k belongs to label k of the legend, whichever of them hold
+    const bars = line.holds[step];
+    token.style.boxShadow = bars
+      .map((on, k) => `0 ${3 * k + 3}px 0 -0.5px ${on ? "currentColor" : "var(--jp-layout-color0, #fff)"}`)
+      .slice(0, bars.lastIndexOf(true) + 1)
+      .join(", ");
+    box.appendChild(token);
+  });
+  return box;
+}
+
+function curves(line) {
+  const box = drawn("svg", {
+    viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img",
+    class: "grulens-context-curve", "aria-label": line.about,
+  });
+  const [low, high] = line.ends;
+  const y = (value) => HIGH - 2 - ((value - low) / (high - low || 1)) * (HIGH - 4);
+  const many = Math.max(1, ...line.curves.map((curve) => curve.values.length));
+  const [from, to] = line.place;
+  box.appendChild(drawn("rect", {
+    x: (from / many) * WIDE, width: Math.max(2, ((to - from) / many) * WIDE), y: 0, height: HIGH,
+    fill: "currentColor", "fill-opacity": 0.08,
+  }));
+  box.appendChild(drawn("line", { x1: 0, x2: WIDE, y1: y(0), y2: y(0), stroke: "currentColor", "stroke-opacity": 0.3 }));
+  for (const { values, color } of line.curves) {
+    const wide = WIDE / many;
+    const path = values.map((v, i) => `${i ? "L" : "M"}${i * wide} ${y(v)}H${(i + 1) * wide}`).join("");
+    box.appendChild(drawn("path", { d: path, fill: "none", stroke: color, "stroke-width": 1.5, "vector-effect": "non-scaling-stroke" }));
+  }
+  return box;
+}
+
+function render({ model, el }) {
+  el.classList.add("grulens", "grulens-contexts");
+  const draw = () => {
+    const buttons = () => [...el.querySelectorAll("button")];
+    const focused = buttons().indexOf(document.activeElement);
+    const { lines, tracks, said, opens } = model.get("shown");
+    const list = made("div");
+    list.setAttribute("role", "list");
+    list.setAttribute("aria-label", model.get("name"));
+    lines.forEach((line, number) => {
+      const item = made("div", "grulens-context");
+      item.setAttribute("role", "listitem");
+      const open = made("button", "lm-Widget jupyter-widgets jupyter-button widget-button", line.name);
+      open.disabled = !opens;
+      open.title = opens ? `${line.about}: open in a lens` : line.about;
+      open.setAttribute("aria-label", `${opens ? "open " : ""}${line.about}, ${line.name}`);
+      const what = line.tokens ? tokens(line) : curves(line);
+      const chosen = () => opens && model.send({ kind: "open", line: number });
+      open.addEventListener("click", chosen);
+      what.addEventListener("click", chosen);
+      if (opens) what.classList.add("grulens-context-opens");
+      item.append(open, what, made("span", "grulens-quiet grulens-context-labels", line.labels));
+      list.appendChild(item);
+    });
+    const words = made("div", "grulens-quiet", said);
+    words.setAttribute("role", "status");
+    const legend = made("div", "grulens-quiet", tracks.length ? `bars under the text, from the top: ${tracks.join(", ")}` : "");
+    el.replaceChildren(words, list, legend);
+    if (focused >= 0) buttons()[Math.min(focused, lines.length - 1)]?.focus();
+  };
+  model.on("change:shown", draw);
+  draw();
+  return () => model.off("change:shown", draw);
+}
+
+export default { render };

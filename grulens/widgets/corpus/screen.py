@@ -1,0 +1,339 @@
+"""A scanned corpus on one screen: which units follow what, where they go furthest, where else.
+
+Scan of CharacterModel · 2 parts, 33,012 steps     layer [rnn.l0 ▾]
+Find [3, 8-12]  where [found by ▾] from [] to []  [clear]   192 of 192 units
+┌ table of units: found by, its AUC, mean, sd, on, an AUC for each label ┐
+── the unit: its histogram by label, the windows in which it goes furthest ──────
+── similar moments: where else the chosen units are on together ─────────────────
+── the place that was opened, in a lens ─────────────────────────────────────────
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+import ipywidgets as W
+import numpy as np
+import traitlets as tl
+
+from grulens.arguments import LayerName
+from grulens.errors import ScanError, shown
+from grulens.models.instrument.lock import LOCK
+from grulens.probing.corpus.scan.found_by import corpus_columns
+from grulens.probing.corpus.scan.place import Place
+from grulens.probing.corpus.scan.scanned import Scan
+from grulens.views.figure.tokens import visible_text
+from grulens.views.still.lens import compose
+from grulens.views.units.columns import about
+from grulens.views.units.table import UnitTable
+from grulens.widgets.corpus.moments import Moments
+from grulens.widgets.corpus.places import row_of, shown_in
+from grulens.widgets.corpus.unit_view import UnitView
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.lens import Lens
+from grulens.widgets.session.controls import button, row
+from grulens.widgets.session.screen import Screen
+from grulens.widgets.session.selection import Positions
+
+#: So many units stand in a still picture.
+FIRST: Final = 12
+
+
+class Corpus(Screen):
+    """The units of a scanned corpus: what each follows, where it goes furthest, where else.
+
+    All of it works without the model but the colours of the texts, and a click on a text, which
+    opens its place in a `Lens`.
+
+    Args:
+        scan: what `corpus.scan` or `corpus.open_scan` gave.
+        layer: the layer to begin with; None is the only one, or the last.
+
+    Attributes:
+        scan: the scan.
+        layer: the layer shown.
+        units: the chosen units; the last one that was chosen is shown.
+        unit: that one, or None.
+        view: what it does over the corpus: its `end`, `where`, `most`, `label` and `contexts`.
+        moments: looks for similar moments: its `length`, `least`, `find` and `contexts`.
+        lens: the `Lens` on the place that was opened last, or None.
+
+    Raises:
+        ScanError: that is no scan, or has no such layer.
+
+    >>> from tempfile import mkdtemp
+    >>> import torch
+    >>> from grulens.corpus import Corpus, scan
+    >>> model = torch.nn.GRU(3, 4, batch_first=True)
+    >>> done = scan(model, [torch.rand(2, 100, 3)], mkdtemp(), on=0.0, progress=False)
+    >>> screen = Corpus(done)
+    >>> screen.units = [2]
+    >>> screen, screen.unit, len(screen.view.found.contexts)
+    (Corpus(GRU, l0, 200 steps), 2, 4)
+    """
+
+    layer = tl.Unicode()
+    units = Positions()
+    unit = tl.Int(None, allow_none=True)
+
+    def __init__(self, scan: Scan, layer: LayerName = None) -> None:
+        if not isinstance(scan, Scan):
+            raise ScanError(
+                f"Corpus shows a scan (corpus.scan, corpus.open_scan), got {shown(scan)}"
+            )
+        self.scan = scan
+        first = scan.layers[scan.manifest.layer(layer)]
+        scan.stats(first)  # says what is wrong with it, before anything is made
+        super().__init__()
+        self.lens: Lens | None = None
+
+        # controls
+        self._title = W.HTML(self._about())
+        self._layer = W.Dropdown(
+            options=scan.layers, value=first, description="layer",
+            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        self.find = W.Text(
+            description="Find", placeholder="3, 8-12 or a label", continuous_update=True,
+            tooltip="unit numbers and ranges, or a part of a label", layout=W.Layout(width="190px"),
+            style={"description_width": "auto"},
+        )  # fmt: skip
+        self.column = W.Dropdown(
+            options=["unit"], description="where", style={"description_width": "auto"},
+            layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        self.low, self.high = (
+            W.Text(description=word, placeholder="any", layout=W.Layout(width="110px"),
+                   style={"description_width": "auto"})
+            for word in ("from", "to")
+        )  # fmt: skip
+        self._clear = button("clear", "show all units", self.callbacks.guard(self._on_clear))
+        self._count = W.HTML()
+        self._close = button(
+            "close the lens", "the corpus alone", self.callbacks.guard(self._on_close)
+        )
+
+        # layout
+        self._table = UnitTable(height=260)
+        self.picture = BokehView(self._table.root, lock=LOCK, retire=False)
+        open_ = self.open_place
+        self.view, self.moments = UnitView(self, open_), Moments(self, open_)
+        self._opened = W.VBox(layout=W.Layout(display="none", width="100%"))
+        self.fill(
+            row(self._title, self._layer),
+            row(self.find, self.column, self.low, self.high, self._clear, self._count),
+            self.picture, self.view, self.moments, self._opened,
+        )  # fmt: skip
+        for picture in (self.picture, self.view.picture, self.moments.picture):
+            self.settles_with(picture)
+
+        # both ways
+        self._from_table = False
+        for control in (self.find, self.column, self.low, self.high):
+            control.observe(self.callbacks.guard(lambda _: self._on_filter()), "value")
+        self._table.on_units(self._on_chosen)
+        guard = self.callbacks.guard
+        self.observe(guard(lambda _: self._on_layer(), source="layer"), "layer")
+        self.observe(guard(self._on_units, source="units", clears=False), "units")
+        self.observe(guard(lambda _: self._on_unit(), source="unit", clears=False), "unit")
+        self.layer = first
+        tl.link((self, "layer"), (self._layer, "value"))
+
+    def open_place(self, place: Place) -> Lens:
+        """Open a place in the lens under the corpus, with its edits if there is one already.
+
+        The whole row of the place runs, compared with what the scan kept of it; the steps of the
+        place and the unit are chosen.
+
+        Raises:
+            ScanError: there is no model; the inputs were no ids; or it does not run as it did.
+        """
+        with LOCK:
+            self.busy_mark.show(True)
+            try:
+                found = row_of(self.scan, place)
+                session = None if self.lens is None else self.lens.session
+                session = shown_in(session, self.scan, found, self.layer)
+            finally:
+                self.busy_mark.show(False)
+            if self.lens is None:
+                session.scan = self.scan
+                self.lens = Lens(session)
+                self.lens.join()
+                session.observe(self.callbacks.guard(self._on_session), ["units", "layer"])
+                self._opened.children = (row(self._close), self.lens)
+                self._opened.layout.display = None
+            found.choose(session)
+            session.units = self.units
+            return self.lens
+
+    def to_frame(self) -> Any:
+        """The table as a pandas DataFrame, one row a unit; needs pandas."""
+        return self.scan.stats(self.layer).to_frame()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is computed; whether that was reached in time."""
+        return self.view.wait(timeout) and self.moments.wait(timeout)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the present state as a page that works without kernel and network.
+
+        Args:
+            path: where to; an existing file is replaced.
+
+        Returns:
+            The path.
+        """
+        path = Path(path)
+        self.wait(30.0)
+        title = escape(visible_text(repr(self), 200))
+        path.write_text(
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            '<meta name="viewport" content="width=device-width"><style>:root{color-scheme:light '
+            f"dark}}body{{margin:12px}}</style><body>{self.still()}</body></html>",
+            encoding="utf-8",
+        )
+        return path
+
+    def still(self) -> str:
+        """The present state as HTML that needs no kernel and no network."""
+        parts = [f"<p>{self._about()}</p>", self._still_table()]
+        parts += [self.view.still(), self.moments.still()]
+        return compose(*parts)
+
+    def close(self) -> None:
+        """Close the screen, and the lens in it; a second time does nothing."""
+        if getattr(self, "lens", None) is not None:
+            self._on_close(None)
+        super().close()
+
+    # what a change does
+
+    @tl.validate("layer", "units", "unit")
+    def _valid(self, proposal: Any) -> Any:
+        name, value = proposal["trait"].name, proposal["value"]
+        if name == "layer":
+            return self.scan.layers[self.scan.manifest.layer(value)]
+        many = self.scan.manifest.layers[self.scan.manifest.layer(self.layer)].units
+        for unit in value if isinstance(value, tuple) else [] if value is None else [value]:
+            if not 0 <= unit < many:
+                raise ScanError(
+                    f"unit {unit} is none of layer {self.layer!r}, which has 0 to {many - 1}"
+                )
+        return value
+
+    def _on_layer(self) -> None:
+        self.units, self.unit = (), None
+        found = self.scan.stats(self.layer)
+        columns = corpus_columns(found)
+        self.column.options = [("unit", "unit")] + [
+            (about(name).title, name) for name in columns if name != "found_by"
+        ]
+        with self.picture.batch():
+            self._table.update(columns, units=np.arange(len(found.mean)))
+        self._on_filter()
+        self._on_unit()
+        if self.lens is not None and self.layer in self.lens.session.baseline:
+            self.lens.session.layer = self.layer
+
+    def _on_chosen(self, units: Sequence[int]) -> None:
+        """Rows that a person chose in the table."""
+        self._from_table = True
+        try:
+            self.units = tuple(units)
+        finally:
+            self._from_table = False
+
+    def _on_units(self, change: Any) -> None:
+        new = [unit for unit in self.units if unit not in change["old"]]
+        with self.picture.batch():
+            self._table.select(self.units)
+        if new or self.unit not in self.units:
+            self.unit = new[-1] if new else self.units[-1] if self.units else None
+        self.moments.ask(self.scan, self.layer, self.units)
+        session = None if self.lens is None else self.lens.session
+        if session is not None and session.layer == self.layer:
+            session.units = self.units
+
+    def _on_unit(self) -> None:
+        if self.unit is None:
+            self.view.hide()
+        else:
+            self.view.show(self.scan, self.layer, self.unit, later=self._from_table)
+        self.moments.ask(self.scan, self.layer, self.units)
+
+    def _on_session(self, change: Any) -> None:
+        """What was chosen in the lens."""
+        session = change["owner"]
+        if change["name"] == "layer" and session.layer in self.scan.layers:
+            self.layer = session.layer
+        elif session.layer == self.layer:
+            self.units = session.units
+
+    def _on_filter(self) -> None:
+        low, high = (_number(box) for box in (self.low, self.high))
+        ranges = {} if low is None and high is None else {self.column.value: (low, high)}
+        with self.picture.batch():
+            self._table.filter(text=self.find.value, ranges=ranges)
+        total = len(self.scan.stats(self.layer).mean)
+        text = f"{len(self._table.shown)} of {total} units"
+        self._count.value = f'<span role="status">{escape(text)}</span>'
+
+    def _on_clear(self, _: Any) -> None:
+        for box in (self.find, self.low, self.high):
+            box.value = ""
+
+    def _on_close(self, _: Any) -> None:
+        lens, self.lens = self.lens, None
+        self._opened.children, self._opened.layout.display = (), "none"
+        if lens is not None:
+            lens.session.unobserve_all()
+            lens.close()
+
+    def _about(self) -> str:
+        model, steps = escape(self.scan.manifest.model), self.scan.steps
+        parts = len(self.scan.parts)
+        words = f"{parts} part{'s' * (parts != 1)}, {steps:,} steps"
+        if self.scan.model is None:
+            words += " · without the model: no colours, and no place opens"
+        gone = len(self.scan.missing)
+        words += f" · {gone} parts cannot be read and are left out" if gone else ""
+        return (
+            f'<span class="grulens-title">scan of {model}</span> '
+            f'<span class="grulens-quiet">{words}</span>'
+        )
+
+    def _still_table(self) -> str:
+        """The units that follow a label best, as a table."""
+        columns = corpus_columns(self.scan.stats(self.layer))
+        if "found_auc" not in columns:
+            return ""
+        far = np.abs(np.nan_to_num(columns["found_auc"], nan=0.5) - 0.5)
+        best = np.argsort(-far, kind="stable")[:FIRST]
+        rows = "".join(
+            f"<tr><td>{unit}</td><td>{escape(visible_text(columns['found_by'][unit], 40))}</td>"
+            f"<td>{columns['found_auc'][unit]:.3f}</td><td>{columns['mean'][unit]:.3f}</td></tr>"
+            for unit in best.tolist()
+        )
+        head = "<tr><th>unit</th><th>found by</th><th>AUC</th><th>mean</th></tr>"
+        return f"<b>units of {escape(self.layer)}</b><table>{head}{rows}</table>"
+
+    def __repr__(self) -> str:
+        if self.comm is None:
+            return f"{type(self).__name__}(closed)"
+        name, steps = self.scan.manifest.model, self.scan.steps
+        return f"{type(self).__name__}({name}, {self.layer}, {steps:,} steps)"
+
+
+def _number(box: W.Text) -> float | None:
+    """The number in a text box; nothing is None."""
+    text = box.value.strip().replace("−", "-").replace(",", ".")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f'"{box.description}" must be a number or empty, got {text!r}') from None

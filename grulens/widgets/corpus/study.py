@@ -1,0 +1,118 @@
+"""A scanned corpus beside one input: what the chosen units encode elsewhere, and where else.
+
+scan [library.grulens            ] [open]
+── the unit that was chosen last: its histogram, the windows in which it goes furthest ──
+── similar moments, for as many steps as are chosen ──
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import ipywidgets as W
+from torch import nn
+
+from grulens.models.instrument.lock import LOCK
+from grulens.probing.corpus.scan.place import Place
+from grulens.probing.corpus.scan.scanned import open_scan
+from grulens.views.figure.tokens import visible_text
+from grulens.views.still.lens import compose
+from grulens.widgets.corpus.moments import Moments
+from grulens.widgets.corpus.places import row_of, shown_in
+from grulens.widgets.corpus.unit_view import UnitView
+from grulens.widgets.session.controls import button, row
+from grulens.widgets.session.panel import Panel
+from grulens.widgets.session.session import Session
+
+
+class CorpusStudy(Panel):
+    """What the units chosen in a session do over a scanned corpus.
+
+    A click on a place shows its row in the session, the edits kept.
+
+    Args:
+        model: the model, or a `Session` to share.
+        *args: the model's own arguments.
+        **options: as `Session`; `scan` is the scan.
+
+    Attributes:
+        view: the unit that was chosen last.
+        moments: looks for similar moments.
+        path: the folder of a scan; `attach` opens it.
+
+    >>> import torch
+    >>> CorpusStudy(nn.GRU(3, 4, batch_first=True), torch.randn(1, 6, 3)).session.scan is None
+    True
+    """
+
+    def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
+        super().__init__(model, *args, **options)
+        # controls
+        self.path = W.Text(
+            description="scan", placeholder="the folder of a scan of this model",
+            style={"description_width": "auto"}, layout=W.Layout(width="320px"),
+        )  # fmt: skip
+        self.attach = button(
+            "open", "open this scan: the table of units says what each is found by",
+            self.callbacks.guard(self._on_attach),
+        )  # fmt: skip
+        self._said = W.HTML()
+        # layout
+        self.view, self.moments = UnitView(self, self._open), Moments(self, self._open)
+        self.fill(row(self.path, self.attach, self._said), self.view, self.moments)
+        for picture in (self.view.picture, self.moments.picture):
+            self.settles_with(picture)
+        # both ways
+        self._units: tuple[int, ...] = ()
+        self._unit: int | None = None
+        self.follow(self._on_chosen, "scan", "units", "times", "layer")
+        self._on_chosen()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is computed; whether that was reached in time."""
+        return self.view.wait(timeout) and self.moments.wait(timeout)
+
+    def still(self) -> str:
+        """What is shown of the corpus as HTML that needs no kernel and no network."""
+        parts = [self.view.still(), self.moments.still()]
+        return compose(*parts) if any(parts) else super().still()
+
+    # what a change does
+
+    def _on_attach(self, _: Any) -> None:
+        self.session.scan = open_scan(self.path.value.strip(), self.session.model)
+
+    def _on_chosen(self) -> None:
+        session, scan = self.session, self.session.scan
+        there = scan is not None and session.layer in scan.layers
+        if scan is None:
+            self._said.value = _quiet("no scan: Lens(..., scan=corpus.scan(...)), or a folder")
+        elif not there:
+            self._said.value = _quiet(f"layer {session.layer} was not scanned")
+        else:
+            self.path.value = str(scan.path)
+            words = f"{len(scan.parts)} parts, {scan.steps:,} steps"
+            self._said.value = _quiet(words if session.units else f"{words}; choose units")
+        new = [unit for unit in session.units if unit not in self._units]
+        if new or self._unit not in session.units:
+            self._unit = new[-1] if new else next(iter(session.units), None)
+        self._units = session.units
+        self.moments.layout.display = None if there else "none"
+        if scan is None or not there or self._unit is None:
+            self.view.hide()
+        else:
+            self.view.show(scan, session.layer, self._unit, later=True)
+        if scan is not None and there:
+            self.moments.ask(scan, session.layer, session.units, len(session.times) or None)
+
+    def _open(self, place: Place) -> None:
+        session = self.session
+        with LOCK:
+            found = row_of(session.scan, place)
+            found.choose(shown_in(session, session.scan, found, session.layer))
+
+
+def _quiet(text: str) -> str:
+    shown = escape(visible_text(text, 200).replace("␣", " "))
+    return f'<span class="grulens-quiet" role="status">{shown}</span>'

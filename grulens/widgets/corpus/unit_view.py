@@ -1,0 +1,275 @@
+"""One unit over a corpus: its histogram, and the windows in which it goes furthest, as text.
+
+unit 137 · found by in_text 0.97      [highest|lowest]  where [any step ▾]  windows [10 ▾]
+┌ histogram of h, by label ┐
+[ 0.998]  "Return␣a␣copy…     in_text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Any, Final
+
+import ipywidgets as W
+import numpy as np
+
+from grulens.errors import GrulensError
+from grulens.models.instrument.lock import LOCK
+from grulens.probing.corpus.scan.codes import Code
+from grulens.probing.corpus.scan.found_by import apart
+from grulens.probing.corpus.scan.part import WINDOW
+from grulens.probing.corpus.scan.place import Context, Place
+from grulens.probing.corpus.scan.scanned import Scan
+from grulens.probing.corpus.scan.top import Top
+from grulens.views.corpus.histogram import Histogram
+from grulens.views.figure.palette import COLORS
+from grulens.views.figure.tokens import visible_name
+from grulens.views.still.contexts import contexts
+from grulens.views.still.histogram import histogram
+from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.controls import choice, row
+from grulens.widgets.session.latest import from_browser
+from grulens.widgets.session.screen import Screen
+
+ANY: Final = ""
+MOST: Final = (5, 10, 20, 40)
+#: So many windows to either side of one that nothing was read in.
+BESIDE: Final = 6
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of one unit."""
+
+    scan: Scan
+    layer: str
+    unit: int
+    end: str
+    where: str
+    most: int
+    label: str
+
+
+class UnitView(W.VBox):
+    """What one unit does over a corpus.
+
+    Args:
+        screen: the screen that it is a part of, which shows errors and that it computes.
+        on_open: opens a place; None where nothing can.
+
+    Attributes:
+        end: "high" or "low".
+        where: the label whose steps alone are looked at.
+        most: how many windows are shown.
+        contexts: the list of them.
+        found: the answer shown, or None.
+        drawn: its contexts, with values where they could be run again, and the ends of the colours.
+    """
+
+    def __init__(self, screen: Screen, on_open: Callable[[Place], object]) -> None:
+        super().__init__()
+        self._screen = screen
+        self._asked: Question | None = None
+        self._given: tuple[Scan, str, int] | None = None
+        self.found: Top | None = None
+        self.drawn: tuple[list[Context], tuple[float, float]] = [], (-1.0, 1.0)
+        # controls
+        self._title = W.HTML()
+        word, self.end = choice(
+            "windows in which it is", [("highest", "high"), ("lowest", "low")],
+            ["where the unit goes up furthest", "where it goes down furthest"],
+        )  # fmt: skip
+        self.where = W.Dropdown(
+            options=[("any step", ANY)], description="where", layout=W.Layout(width="auto"),
+            style={"description_width": "auto"},
+        )  # fmt: skip
+        self.most = W.Dropdown(
+            options=MOST, value=10, description="show", layout=W.Layout(width="auto"),
+            style={"description_width": "auto"},
+        )  # fmt: skip
+        self.label = W.Dropdown(
+            options=[("no label", ANY)], description="histogram by",
+            layout=W.Layout(width="auto"), style={"description_width": "auto"},
+        )  # fmt: skip
+        # layout
+        self._chart = Histogram()
+        self.picture = BokehView(self._chart.root, lock=LOCK, retire=False)
+        self.contexts = ContextList(
+            screen.callbacks.guard(on_open, source="open"), name="windows of the unit"
+        )
+        self._scale = W.HTML(_scale())
+        self.children = (
+            row(self._title, self.label), self.picture,
+            row(word, self.end, self.where, self.most, self._scale), self.contexts,
+        )  # fmt: skip
+        self._worker = screen.callbacks.background(self._answer, source=self, lock=LOCK)
+        for control in (self.end, self.where, self.most, self.label):
+            control.observe(screen.callbacks.guard(self._on_control, clears=False), "value")
+
+    def show(self, scan: Scan, layer: str, unit: int, *, later: bool = False) -> None:
+        """Show a unit.
+
+        Args:
+            scan: of which corpus.
+            layer: of which layer.
+            unit: which one.
+            later: on another thread, as for what a person did.
+        """
+        before, self._given = self._given, None
+        if before is None or before[0] is not scan:
+            names = [(visible_name(name, 40), name) for name in scan.labels]
+            self.where.options = [("any step", ANY), *names]
+            self.label.options = [("no label", ANY), *names]
+        if scan.labels and before != (scan, layer, unit):
+            self.label.value = scan.labels[int(apart(scan.stats(layer))[:, unit].argmax())]
+        self.layout.display = None
+        self._given = scan, layer, unit
+        self._ask(later)
+
+    def hide(self) -> None:
+        """Show no unit."""
+        self._given = self._asked = self.found = None
+        self.layout.display = "none"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is computed; whether that was reached in time."""
+        return self._worker.wait(timeout)
+
+    def still(self) -> str:
+        """The unit as HTML that needs no kernel and no network; "" where none is shown."""
+        top, given = self.found, self._given
+        if top is None or given is None:
+            return ""
+        found, label = given[0].stats(top.layer), self.label.value
+        counts = found.counts[:, top.unit].numpy()
+        held = counts[1 + found.labels.index(label)] if label else None
+        drawn = histogram(
+            counts[0], held, Code(found.low, found.high).edges(), label=label,
+            title=f"h of unit {top.unit}",
+        )  # fmt: skip
+        ones, ends = self.drawn
+        lengths = [one.place.stop - one.place.start for one in ones]
+        values = np.full((len(ones), max([*lengths, 0])), np.nan)
+        for line, one in enumerate(ones):
+            values[line, : lengths[line]] = np.nan if one.values is None else one.values
+        names = [
+            " · ".join([f"{value:.4f}", *one.labels[:2]])
+            for value, one in zip(top.values, ones, strict=True)
+        ]
+        where = f" where {top.where}" if top.where else ""
+        return drawn + contexts(
+            names, lengths, [one.tokens for one in ones], values, signal="state", ends=ends,
+            down="value", title=f"unit {top.unit} of {top.layer}, {top.end}{where}",
+        )  # fmt: skip
+
+    # what a change does
+
+    def _on_control(self, change: Any) -> None:
+        if self._given is not None:
+            self._ask(from_browser(change))
+
+    def _ask(self, later: bool) -> None:
+        assert self._given is not None
+        self._asked = Question(
+            *self._given, self.end.value, self.where.value, self.most.value, self.label.value
+        )
+        (self._worker.later if later else self._worker.now)(self._asked)
+
+    def _answer(self, question: Question) -> None:
+        self._screen.busy_mark.show(True)
+        try:
+            self._show_histogram(question)
+            self._show_contexts(question)
+        finally:
+            self._screen.busy_mark.show(False)
+
+    def _show_histogram(self, asked: Question) -> None:
+        found = asked.scan.stats(asked.layer)
+        counts = found.counts[:, asked.unit].numpy()
+        held = counts[1 + found.labels.index(asked.label)] if asked.label else None
+        with self.picture.batch():
+            self._chart.update(
+                counts[0], held, Code(found.low, found.high).edges(), label=asked.label,
+                title=f"h of unit {asked.unit} over {found.steps:,} steps",
+            )  # fmt: skip
+        area = ""
+        if asked.label:
+            at = found.labels.index(asked.label)
+            value, half = float(found.auc[at, asked.unit]), float(found.half_width[at, asked.unit])
+            area = f" · AUC {value:.3f} ± {half:.1g} for {visible_name(asked.label)}"
+        self._title.value = (
+            f'<span class="grulens-title">unit {asked.unit}</span>'
+            f'<span class="grulens-quiet">{escape(area)}</span>'
+        )
+
+    def _show_contexts(self, asked: Question) -> None:
+        scan, labels = asked.scan, asked.scan.labels
+        top = scan.top(
+            asked.unit, asked.most, layer=asked.layer, end=asked.end, where=asked.where or None
+        )
+        if self._asked is not asked:
+            return
+        order = apart(scan.stats(asked.layer))[:, asked.unit].numpy()
+        first = [labels.index(asked.where)] if asked.where else []
+        by_area = [int(i) for i in np.argsort(-order, kind="stable")]
+        tracks = [*first, *(i for i in by_area if i not in first)][:TRACKS]
+        ones = list(top.contexts)
+        bounds = scan.stats(asked.layer)
+        ends = (bounds.low, bounds.high)
+        if not np.isfinite(ends).all():
+            far = max([abs(value) for value in top.values] or [1.0]) or 1.0
+            ends = (-far, far)
+
+        def show(words: str) -> None:
+            lines = []
+            for value, one in zip(top.values, ones, strict=True):
+                band, window = self._band(asked, one.place) if one.tokens is None else (None, 0)
+                holds = scan.holds(one.place).numpy()[tracks]
+                lines.append(Line(f"{value:.4f}", one, one.place, holds, band, window))
+            self.found, self.drawn = top, (ones, ends)
+            self.contexts.show(lines, [labels[i] for i in tracks], ends, said=words)
+
+        if not ones:
+            show("the label holds nowhere in the corpus")
+            return
+        if ones[0].tokens is None:
+            show(
+                "the inputs are not kept: the unit's largest and least value in the windows around"
+            )
+            return
+        if scan.model is None:
+            show("without colours: open_scan(path, model) runs these places again")
+            return
+        show("running these places again for their colours")
+        try:
+            for number, one in enumerate(top.contexts):
+                if self._asked is not asked:
+                    return
+                ones[number] = scan.context(one.place, asked.unit, layer=asked.layer)
+        except GrulensError:
+            show("without colours: these places do not run again as they did in the scan")
+            raise
+        show("")
+
+    def _band(self, asked: Question, place: Place) -> tuple[Any, int]:
+        """The extremes of the windows around a place, and which of them it is."""
+        whole = asked.scan.row_of(place)
+        start = max(0, place.start // WINDOW - BESIDE)
+        around = replace(
+            place, start=start * WINDOW, stop=min(whole.stop, (start + 2 * BESIDE + 1) * WINDOW)
+        )
+        ends = asked.scan.extremes(around, asked.unit, layer=asked.layer).numpy()
+        return ends, place.start // WINDOW - start
+
+
+def _scale() -> str:
+    """What the colours of a state mean."""
+    stops = ", ".join(COLORS["state"][:: len(COLORS["state"]) // 8])
+    return (
+        '<span class="grulens-quiet">h <span aria-hidden="true" style="display:inline-block;'
+        f'width:90px;height:10px;background:linear-gradient(to right, {stops})"></span> '
+        "low to high</span>"
+    )

@@ -1,0 +1,211 @@
+"""The screen of a corpus without a browser: set what a person would set, look at what is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from grulens import corpus, record
+from grulens.corpus import Corpus, Scan
+from grulens.errors import ScanError
+from tests.widgets.conftest import Tagger
+
+TEXTS = ["abcdab" * 40, "ddcc<b".replace("<", "a") * 30]
+LABELS = {
+    "<i>a": lambda text: np.array([c == "a" for c in text]),
+    "never": lambda text: np.zeros(len(text), bool),
+}
+
+
+def letters(ids: Any) -> str:
+    return "".join("abcd"[i] for i in ids)
+
+
+@pytest.fixture
+def scanned(model: Tagger, tmp_path: Path) -> Scan:
+    return corpus.scan(
+        model, TEXTS, tmp_path / "s", labels=LABELS, decode=letters, on=0.0, progress=False
+    )
+
+
+@pytest.fixture
+def screen(scanned: Scan) -> Corpus:
+    return Corpus(scanned)
+
+
+def lines(screen: Corpus) -> list[Any]:
+    found: list[Any] = screen.view.contexts.shown["lines"]
+    return found
+
+
+def error_of(screen: Corpus) -> str:
+    assert screen.wait(30.0)
+    value: str = screen.callbacks.box.value
+    return value
+
+
+def test_the_table_says_by_which_label_each_unit_is_found(screen: Corpus, scanned: Scan) -> None:
+    shown = screen._table.source.data
+    auc = scanned.stats().auc
+    assert shown["found_by"] == ["<i>a"] * 6
+    assert np.allclose(shown["found_auc"], auc[0])
+    assert np.allclose(shown["auc_<i>a"], auc[0])
+    assert np.isnan(shown["auc_never"]).all()
+    assert np.allclose(shown["mean"], scanned.stats().mean)
+    titles = " ".join(column.title for column in screen._table.root.columns)
+    assert "&lt;i&gt;a" in titles
+    assert "<i>" not in titles
+
+
+def test_a_filter_hides_units_and_clear_shows_them(screen: Corpus) -> None:
+    screen.find.value = "1, 3"
+    assert screen._table.shown == (1, 3)
+    screen._clear.click()
+    assert screen._table.shown == tuple(range(6))
+    screen.column.value, screen.low.value = "mean", "0"
+    assert screen._table.shown == tuple(np.flatnonzero(screen.scan.stats().mean >= 0))
+    screen.low.value = "x"
+    assert "must be a number" in error_of(screen)
+
+
+def test_a_chosen_row_shows_its_unit_with_the_states_of_a_run(
+    screen: Corpus, model: Tagger
+) -> None:
+    screen._table.source.selected.indices = [4]
+    assert screen.wait(30.0)
+    assert (screen.units, screen.unit) == ((4,), 4)
+    top = screen.scan.top(4, 10)
+    assert [line["name"] for line in lines(screen)] == [f"{value:.4f}" for value in top.values]
+    first, place = lines(screen)[0], top.places[0]
+    text = TEXTS[place.part][place.start : place.stop]
+    assert "".join(first["tokens"]) == text
+    h = record(model, model.encode(TEXTS[place.part])[:, : place.stop])["rnn.l1"].h[0, :, 4]
+    values = np.array(screen.view.drawn[0][0].values)
+    assert np.allclose(values, h[place.start :].numpy(), atol=1e-5)
+    assert all(first["grounds"])
+    assert first["holds"][0][0] == (text[0] == "a")
+
+
+def test_each_control_of_a_unit_acts(screen: Corpus) -> None:
+    screen.units = [2]
+    before = [line["name"] for line in lines(screen)]
+    screen.view.end.value = "low"
+    low = [line["name"] for line in lines(screen)]
+    assert low != before
+    assert low == [f"{value:.4f}" for value in screen.scan.top(2, 10, end="low").values]
+    screen.view.most.value = 5
+    assert len(lines(screen)) == 5
+    screen.view.where.value = "<i>a"
+    wanted = screen.scan.top(2, 5, end="low", where="<i>a").values
+    assert [line["name"] for line in lines(screen)] == [f"{value:.4f}" for value in wanted]
+    screen.view.where.value = "never"
+    assert lines(screen) == []
+    assert "nowhere" in screen.view.contexts.shown["said"]
+    held = list(screen.view._chart.source.data["held"])
+    assert np.isclose(sum(held), 1)
+    screen.view.label.value = ""
+    assert sum(screen.view._chart.source.data["held"]) == 0
+    assert error_of(screen) == ""
+
+
+def test_similar_moments_are_those_of_match(screen: Corpus) -> None:
+    assert screen.moments.find.disabled
+    screen.units = [0, 2]
+    screen.moments.length.value, screen.moments.least.value = 2, 1
+    screen.moments.find.click()
+    assert error_of(screen) == ""
+    wanted, found = screen.scan.match([0, 2], 2, at_least=1), screen.moments.found
+    assert found is not None
+    assert (found.places, found.found) == (wanted.places, wanted.found)
+    shown = screen.moments.contexts.shown
+    assert len(shown["lines"]) == min(20, wanted.found)
+    assert shown["tracks"][0] == "<i>a"
+    screen.units = [0]
+    assert screen.moments.found is None
+    assert screen.moments.contexts.shown["lines"] == []
+
+
+def test_a_click_opens_the_place_in_a_lens_linked_both_ways(screen: Corpus) -> None:
+    screen.units = [3]
+    screen.view.contexts._received(None, {"kind": "open", "line": 1}, [])
+    assert error_of(screen) == ""
+    place, lens = screen.view.found.places[1], screen.lens
+    session = lens.session
+    assert session.times == tuple(range(place.start, place.stop))
+    assert session.tokens == list(TEXTS[place.part])
+    low, high = screen.scan.extremes(place, 3)
+    h = session.before.h[0, place.start : place.stop, 3]
+    assert torch.allclose(h.max(), high.max(), atol=1e-5)
+    assert torch.allclose(h.min(), low.min(), atol=1e-5)
+    session.units = (1, 5)
+    assert (screen.units, screen.unit) == ((1, 5), 5)
+    screen.units = [2]
+    assert session.units == (2,)
+    session.layer = "rnn.l0"
+    assert (screen.layer, screen.units) == ("rnn.l0", ())
+    screen.open_place(screen.scan.top(0, layer="rnn.l0").places[0])
+    assert screen.lens is lens
+    screen._close.click()
+    assert screen.lens is None
+    screen.units = [1]
+
+
+def test_without_the_model_all_but_colours_and_the_lens(scanned: Scan) -> None:
+    screen = Corpus(corpus.open_scan(scanned.path))
+    screen.units = [3]
+    assert "open_scan(path, model)" in screen.view.contexts.shown["said"]
+    assert not any(lines(screen)[0]["grounds"])
+    screen.moments.find.click()
+    assert error_of(screen) == ""
+    screen.view.contexts._received(None, {"line": 0}, [])
+    assert "open_scan" in error_of(screen)
+    assert screen.lens is None
+
+
+def test_inputs_that_are_no_ids_are_drawn_as_curves(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 300, 3)
+    label = {"up": lambda x: x[:, 0] > 0}
+    model = nn.GRU(3, 4, batch_first=True)
+    done = corpus.scan(model, [x], tmp_path / "s", labels=label, on=0.0, progress=False)
+    screen = Corpus(done)
+    screen.units = [1]
+    first = lines(screen)[0]
+    assert first["tokens"] is None
+    high, low = (np.array(curve["values"]) for curve in first["curves"])
+    assert (high >= low).all()
+    place = screen.view.found.places[0]
+    at = first["place"][0]
+    assert np.isclose(high[at], screen.view.found.values[0])
+    h = model(x)[0].detach()[place.batch_row, place.start : place.stop, 1]
+    assert np.isclose(low[at], float(h.min()), atol=1e-6)
+    assert error_of(screen) == ""
+
+
+def test_a_page_and_a_still_need_no_kernel(screen: Corpus, tmp_path: Path) -> None:
+    screen.units = [2, 3]
+    screen.moments.find.click()
+    page = screen.save(tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "<i>" not in page
+    assert "&lt;i&gt;a" in page
+    assert "<script" not in page
+    assert f"{screen.view.found.values[0]:.4f}" in page
+    bundle = screen._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert data["text/plain"] == "Corpus(Tagger, rnn.l1, 420 steps)"
+    assert "unit 3" in data["text/html"]
+
+
+def test_what_does_not_fit_is_refused(screen: Corpus, scanned: Scan) -> None:
+    with pytest.raises(ScanError, match="was not scanned"):
+        Corpus(scanned, layer="nope")
+    with pytest.raises(ScanError, match=r"unit 6 is none of layer 'rnn.l1', which has 0 to 5"):
+        screen.units = [6]
+    screen.close()
+    screen.close()
+    assert repr(screen) == "Corpus(closed)"

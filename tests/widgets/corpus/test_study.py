@@ -1,0 +1,98 @@
+"""The study of a corpus in a lens: linked with the session both ways, and the table of units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from grulens import Lens, ablate, corpus
+from grulens.corpus import Scan
+from grulens.errors import ScanError
+from grulens.widgets.corpus.study import CorpusStudy
+from tests.widgets.conftest import Tagger
+from tests.widgets.corpus.test_screen import LABELS, TEXTS, letters
+
+MORE = [*TEXTS, "ab"]
+
+
+@pytest.fixture
+def scanned(model: Tagger, tmp_path: Path) -> Scan:
+    return corpus.scan(
+        model, MORE, tmp_path / "s", labels=LABELS, decode=letters, on=0.0, progress=False
+    )
+
+
+def test_select_units_and_steps_and_find_similar_moments(model: Tagger, scanned: Scan) -> None:
+    lens = Lens(model, "abcdab", layer="rnn.l1", scan=scanned)
+    lens.studies.shown = "corpus"
+    study = lens.studies.opened["corpus"]
+    assert isinstance(study, CorpusStudy)
+    session = lens.session
+    session.units, session.times = (1, 3), (0, 1, 2)
+    assert study.moments.length.value == 3
+    study.moments.least.value = 1
+    study.moments.find.click()
+    assert study.wait(30.0)
+    assert study.callbacks.box.value == ""
+    wanted = scanned.match([1, 3], 3, at_least=1, layer="rnn.l1")
+    assert study.moments.found is not None
+    assert study.moments.found.places == wanted.places
+    session.add(ablate("rnn.l1", 0))
+    study.moments.contexts._received(None, {"line": 1}, [])
+    place = wanted.places[1]
+    assert session.times == tuple(range(place.start, place.stop))
+    assert session.tokens == list(MORE[place.part])
+    assert len(session.slots) == 1
+    study.view.contexts._received(None, {"line": 0}, [])
+    found = study.view.found
+    assert found is not None
+    assert (found.unit, found.layer) == (3, "rnn.l1")
+    low, high = scanned.extremes(found.places[0], 3)
+    h = session.before.h[0, list(session.times), 3]
+    assert torch.allclose(torch.stack([h.min(), h.max()]), torch.cat([low, high]), atol=1e-5)
+    assert "similar" not in lens.studies.still()
+    assert "h of unit 3" in lens.studies.still()
+
+
+def test_the_table_of_units_gains_the_labels_when_a_scan_is_there(
+    model: Tagger, scanned: Scan
+) -> None:
+    lens = Lens(model, "abcdab", layer="rnn.l1")
+    assert "found_by" not in lens.table.columns()
+    session = lens.session
+    session.scan = scanned
+    shown = lens.table.columns()
+    assert np.allclose(shown["auc_<i>a"], scanned.stats("rnn.l1").auc[0])
+    assert list(lens.table._table.source.data["found_by"]) == ["<i>a"] * 6
+    assert "auc_never" in dict(map(reversed, lens.table.column.options))  # type: ignore[arg-type]
+    session.layer = "rnn.l0"
+    assert np.allclose(lens.table.columns()["auc_<i>a"], scanned.stats("rnn.l0").auc[0])
+    session.scan = None
+    assert "found_by" not in lens.table.columns()
+    assert "found_by" not in lens.table._table.source.data
+
+
+def test_a_scan_is_opened_from_its_folder(model: Tagger, scanned: Scan) -> None:
+    study = CorpusStudy(model, "abcdab")
+    assert "no scan" in study._said.value
+    study.path.value = "nowhere"
+    study.attach.click()
+    assert "holds no scan" in study.callbacks.box.value
+    study.path.value = str(scanned.path)
+    study.attach.click()
+    assert study.callbacks.box.value == ""
+    assert study.session.scan.model is model
+    assert "choose units" in study._said.value
+
+
+def test_a_scan_of_another_model_is_refused(scanned: Scan) -> None:
+    other = Tagger().eval()
+    lens = Lens(other, "abcdab")
+    with pytest.raises(ScanError, match="another model than this, or of other weights"):
+        lens.session.scan = scanned
+    with pytest.raises(ScanError, match="a session takes a scan of its model, got 3"):
+        lens.session.scan = 3
+    assert lens.session.scan is None
