@@ -1,0 +1,57 @@
+"""A scanned corpus in a real page: a row shows its unit, a click opens a place in a linked lens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SETUP = """
+from tempfile import mkdtemp
+import numpy as np
+from grulens import corpus
+from grulens.demo import load
+from grulens.demo.corpus import read_sources
+from grulens.demo.ground_truth import ground_truth
+model, encode, decode = load()
+parts = list(read_sources(["shlex.py", "textwrap.py"]).values())
+labels = {
+    "in_text": lambda text: ground_truth(text).in_text,
+    "digit": lambda text: np.array([c.isdigit() for c in text]),
+}
+done = corpus.scan(model, parts, mkdtemp(), labels=labels, steps=400, progress=False)
+screen = corpus.Corpus(done)
+screen
+"""
+
+
+@pytest.mark.parametrize("flavour", ["lab"])
+def test_from_a_unit_to_its_places_to_a_lens(open_notebook: Any) -> None:
+    notebook = open_notebook(SETUP)
+    notebook.run_all()
+    page = notebook.page
+    page.set_viewport_size({"width": 968, "height": 1400})
+    page.get_by_role("textbox", name="Find").fill("137")
+    page.get_by_role("status").filter(has_text="1 of 192 units").wait_for()
+    page.locator(".slick-row").first.locator(".slick-cell").nth(1).click()
+    notebook.until("print(screen.units, screen.unit)", "(137,) 137")
+    contexts = page.get_by_role("list", name="windows of the unit")
+    contexts.get_by_role("listitem").nth(9).wait_for()
+    notebook.until(
+        "print(screen.view.wait(0.0) and screen.view.contexts.shown['said'] == '')", "True"
+    )
+    notebook.screenshot("corpus-unit", of=notebook.cell(0))
+    page.get_by_role("button", name="find similar moments").click()
+    page.get_by_role("list", name="similar moments").get_by_role("listitem").first.wait_for()
+    notebook.theme("dark")
+    notebook.screenshot("corpus-moments", of=notebook.cell(0))
+    first = contexts.get_by_role("button").first
+    first.focus()
+    page.keyboard.press("Enter")
+    notebook.until("print(screen.lens is not None and screen.lens.session.units)", "(137,)")
+    page.get_by_role("button", name="close the lens").wait_for()
+    notebook.kernel("screen.lens.session.units = (5,)")
+    notebook.until("print(screen.unit)", "5")
+    notebook.screenshot("corpus-lens", of=notebook.cell(0))
