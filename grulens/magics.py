@@ -34,6 +34,7 @@ VIEWS = {
     "motion": ("grulens.widgets.dynamics.portrait", "PhasePortrait"),
     "credit": ("grulens.widgets.credit.screen", "CreditBars"),
     "phrases": ("grulens.widgets.phrases.tree", "PhraseTree"),
+    "corpus": ("grulens.widgets.corpus.study", "CorpusStudy"),
 }
 
 
