@@ -96,7 +96,7 @@ def test_every_control_by_keyboard(open_notebook: Any) -> None:
     assert not nameless
     # Tab leaves the table behind its few stops, and has chosen nothing on its way through it
     stops = [stop["name"] for stop in seen]
-    assert stops[-1] == "phrases"
+    assert stops[-1] == "corpus"
     assert len(stops) < 80
     assert stops[stops.index("measure effects") + 1 :].count("Bokeh") <= 14
     assert notebook.kernel("print(session.units)") == "(3,)"
