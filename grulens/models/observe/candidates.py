@@ -22,8 +22,6 @@ from grulens.models.observe.look import known_forms, looked
 from grulens.models.observe.reading.observing import cell_of
 from grulens.models.observe.sites import methods_of
 
-_BACK = {"JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT"}
-
 
 def may_carry(module: nn.Module) -> str:
     """How the code of a module may carry a state, in words; "" if nothing in it says so.
@@ -162,7 +160,8 @@ def _names_weights(kind: type[Any]) -> bool:
 
 
 def _loops(code: CodeType) -> bool:
-    if any(one.opname in _BACK for one in dis.get_instructions(code)):
+    # a while ends in a jump of its own where Python writes its condition twice
+    if any("JUMP_BACKWARD" in one.opname for one in dis.get_instructions(code)):
         return True
     # a comprehension is code of its own
     inner = (part for part in code.co_consts if isinstance(part, CodeType))

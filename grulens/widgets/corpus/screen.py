@@ -45,8 +45,8 @@ FIRST: Final = 12
 class Corpus(Screen):
     """The units of a scanned corpus: what each follows, where it goes furthest, where else.
 
-    All of it works without the model but the colours of the texts, and a click on a text, which
-    opens its place in a `Lens`.
+    All of it works without the model but the colours of the texts, a click on a text, which opens
+    its place in a `Lens`, and the windows under a label that holds at some of their steps only.
 
     Args:
         scan: what `corpus.scan` or `corpus.open_scan` gave.

@@ -207,9 +207,14 @@ class UnitView(W.VBox):
 
     def _show_contexts(self, asked: Question) -> None:
         scan, labels = asked.scan, asked.scan.labels
-        top = scan.top(
-            asked.unit, asked.most, layer=asked.layer, end=asked.end, where=asked.where or None
-        )
+        try:
+            top = scan.top(
+                asked.unit, asked.most, layer=asked.layer, end=asked.end, where=asked.where or None
+            )
+        except GrulensError:  # what was shown is of another question
+            self.found, self.drawn = None, ([], (-1.0, 1.0))
+            self.contexts.show([], [], (-1.0, 1.0), said="the windows could not be found")
+            raise
         if self._asked is not asked:
             return
         order = apart(scan.stats(asked.layer))[:, asked.unit].numpy()

@@ -434,3 +434,25 @@ def test_a_gate_that_the_step_before_has_made_is_read_where_it_is_used(
     assert not layer.signal(name)[:, 2:4, 1].any()
     assert torch.equal(layer.h, torch.stack(edited.output[0], 1))
     assert not torch.equal(layer.h, torch.stack(states, 1))
+
+
+class While(Cunning):
+    """Its only loop has a condition, which may ask the state."""
+
+    def forward(self, x: Tensor) -> Any:
+        h, states = zeros(x), []
+        while len(states) < x.shape[1] and h.abs().max() < 2:
+            z, n = self.gates(x[:, len(states)], h)
+            h = z * h + (1 - z) * n
+            states.append(h)
+        return states
+
+
+def test_a_loop_with_a_condition_is_a_loop() -> None:
+    torch.manual_seed(0)
+    model = While()
+    layer = record(model, X)["cell"]
+    assert layer.h.shape[1] == X.shape[1]
+    assert torch.equal(layer.h, torch.stack(model(X), 1))
+    held = record(model, X, edits=clamp("cell", "z", 0, value=1.0))["cell"]
+    assert torch.equal(held.h[..., 0], torch.zeros(3, 9))

@@ -209,3 +209,20 @@ def test_what_does_not_fit_is_refused(screen: Corpus, scanned: Scan) -> None:
     screen.close()
     screen.close()
     assert repr(screen) == "Corpus(closed)"
+
+
+def test_windows_that_are_not_found_leave_none_of_another_unit(
+    scanned: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Corpus(scanned)
+    screen.units = [1]
+    assert screen.view.found is not None
+
+    def none(*_: Any, **__: Any) -> Any:
+        raise ScanError("no model")
+
+    monkeypatch.setattr(Scan, "top", none)
+    screen.units = [2]
+    assert screen.view.found is None
+    assert screen.view.contexts.shown["lines"] == []
+    assert "unit 1" not in screen.still()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from grulens.arguments import Integer, LayerName
 from grulens.errors import ScanError, shown
 from grulens.models.adapters.closed import look
+from grulens.models.layers import layers
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
 from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
@@ -86,7 +87,7 @@ class Scan:
                 f"{next(iter(self.missing.values()))}",
                 stacklevel=2,
             )
-        self._cut = True
+        self._cut: bool | None = None  # not known before the model is looked at
         self._statistics: dict[tuple[int, str], Statistics] = {}
 
     @property
@@ -158,8 +159,9 @@ class Scan:
         label = None if where is None else self.label(where)
 
         def again(windows: Sequence[tuple[Part, int]]) -> list[Float[ndarray, "step unit"]]:
+            model = self._model()
             states, self._cut = states_again(
-                self._model(), self.manifest, number, windows, self._cut
+                model, self.manifest, number, windows, self._may_cut(model)
             )
             return states
 
@@ -195,8 +197,8 @@ class Scan:
 
         The states are those of the scan to about 1e-5, for torch rounds another way for another
         number of rows; they are compared with what the scan has kept of each window. The whole row
-        is run where a run from the kept states gives others: where layers run backwards, or hold a
-        state and were not scanned.
+        is run where a layer runs backwards, was not scanned, or was opened by its equation, and
+        where a run from the kept states gives others.
 
         Args:
             place: one of `top(...).places` or `match(...).places`, or any other.
@@ -206,11 +208,12 @@ class Scan:
                 does not do what it did.
         """
         model = self._model()
-        found = replay(model, self._part(place), self.manifest, place, cut=self._cut)
+        cut = self._may_cut(model)
+        found = replay(model, self._part(place), self.manifest, place, cut=cut)
         _, _, length, _ = self._part(place).rows[place.row].tolist()
         ran = found.recording[self.layers[0]].h.shape[1]
         # what could not be cut once is not tried again
-        self._cut = self._cut and not (ran == length > place.stop + WINDOW)
+        self._cut = cut and not (ran == length > place.stop + WINDOW)
         return found
 
     def context(
@@ -283,6 +286,19 @@ class Scan:
         windows, _ = part.around(place)
         ends = [part.index(number, name)[int(unit), windows] for name in ("low", "high")]
         return torch.from_numpy(np.stack(ends))
+
+    def _may_cut(self, model: nn.Module) -> bool:
+        """Whether a run from kept states does what the whole row did.
+
+        It does where all that carries a state was scanned and goes forward in time. Else the least
+        and the largest value of a window may agree with what was kept, and those between not.
+        """
+        if self._cut is None:
+            held = layers(model)
+            self._cut = not (held.closed or held.observed) and all(
+                layer.name in self.layers and layer.direction == "forward" for layer in held
+            )
+        return self._cut
 
     def _model(self) -> nn.Module:
         """The model, which a replay runs."""

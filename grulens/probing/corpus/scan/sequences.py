@@ -110,7 +110,9 @@ class Reader:
             several = isinstance(part, list | Iterator)
         inputs = part if several else [part]
         waiting: dict[int, list[_Piece]] = {}
+        count = 0
         for number, one in enumerate(inputs):
+            count += 1
             held = self._held(one, with_it, number if several else None)
             given = self._in_column(one)
             text, ids = self._ids(given)
@@ -131,6 +133,11 @@ class Reader:
                     yield from _side_by_side(waiting.pop(len(piece.ids)))
         for length in sorted(waiting, reverse=True):
             yield from _side_by_side(waiting[length])
+        for name, of in with_it.items():
+            if several and hasattr(of, "__len__") and len(of) != count:
+                raise ScanError(
+                    f"label {name!r} is given for {len(of)} inputs of a part that has {count}"
+                )
 
     def _in_column(self, given: Any) -> Any:
         """What an input that is a mapping holds in the column, if one was named."""

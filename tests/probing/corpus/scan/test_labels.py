@@ -109,3 +109,9 @@ def test_labels_of_rows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             scan(own, [part], tmp_path / "s", labels={"t": [given]})
     with pytest.raises(ScanError, match="an input has no column 'u'; it has ids"):
         scan(model(), [{"ids": several[0]}], tmp_path / "s", column="ids", labels={"t": "u"})
+
+
+def test_labels_of_more_inputs_than_a_part_has_are_refused(tmp_path: Path) -> None:
+    labels = {"n": [[np.ones(10, bool)] * 5]}
+    with pytest.raises(ScanError, match="'n' is given for 5 inputs of a part that has 2"):
+        scan(model(), [[torch.zeros(10).long()] * 2], tmp_path / "s", labels=labels)

@@ -853,3 +853,28 @@ def test_questions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         alone.replay(made.top(0).places[0])
     assert alone.top(0).values == made.top(0).values
     assert alone.match([0]).found == made.match([0]).found
+
+
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [("1.l1", {"num_layers": 2}), ("1.l0", {"bidirectional": True})],
+)
+def test_a_place_is_not_cut_out_where_something_else_reaches_it(
+    layer: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Embedding(20, 6), nn.GRU(6, 3, batch_first=True, **options)).eval()
+    ids = torch.randint(20, (1200,))
+    layers = [layer] if "num_layers" in options else None
+    done = scan(model, [ids], tmp_path / "s", layers=layers)
+    last = done.layers[-1]
+    with torch.no_grad():
+        states = record(model, ids[None])[last].h[0]
+    for start in range(0, 1152, 64):
+        place = Place(0, 0, 0, 0, start, start + 64)
+        for unit in range(3):
+            again = open_scan(tmp_path / "s", model).context(place, unit, layer=last).values
+            assert again is not None
+            torch.testing.assert_close(
+                torch.tensor(again), states[start : start + 64, unit], atol=1e-4, rtol=0
+            )
