@@ -57,6 +57,19 @@ def span(counts: Counts, edges: Edges) -> Ends:
     return np.linspace(low, high, BINS + 1)
 
 
+def shares(every: Counts, held: Counts | None, edges: Edges) -> tuple[Ends, Shares, Shares]:
+    """The edges of equal bins, and the shares there of the steps without a label and with it.
+
+    Args:
+        every: (bin,), how many steps lie in each bin.
+        held: those of them where the label holds; None where there is no label.
+        edges: (bin + 1,), where the bins lie.
+    """
+    shown = span(every, edges)
+    rest = rebinned(every if held is None else every - held, edges, shown)
+    return shown, rest, np.zeros(BINS) if held is None else rebinned(held, edges, shown)
+
+
 class Histogram:
     """Two histograms over each other: of the steps where a label holds, and of the others.
 
@@ -106,9 +119,7 @@ class Histogram:
         >>> [round(float(sum(chart.source.data[name])), 6) for name in ("rest", "held")]
         [1.0, 1.0]
         """
-        shown = span(every, edges)
-        rest = rebinned(every if held is None else every - held, edges, shown)
-        there = np.zeros(BINS) if held is None else rebinned(held, edges, shown)
+        shown, rest, there = shares(every, held, edges)
         self.source.data = {"left": shown[:-1], "right": shown[1:], "rest": rest, "held": there}
         self.root.x_range.update(start=float(shown[0]), end=float(shown[-1]))
         self.root.y_range.update(start=0, end=float(max(rest.max(), there.max(), 1e-9)) * 1.06)

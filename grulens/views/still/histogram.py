@@ -5,9 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-import numpy as np
-
-from grulens.views.corpus.histogram import Counts, Edges, Shares, rebinned, span
+from grulens.views.corpus.histogram import Counts, Edges, Shares, shares
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import visible_name
 
@@ -32,9 +30,7 @@ def histogram(
     >>> "where &lt;b&gt;" in drawn, drawn.count("<path")
     (True, 2)
     """
-    shown = span(every, edges)
-    rest = rebinned(every if held is None else every - held, edges, shown)
-    there = np.zeros(len(rest)) if held is None else rebinned(held, edges, shown)
+    shown, rest, there = shares(every, held, edges)
     most = float(max(rest.max(), there.max(), 1e-9))
     name = escape(visible_name(label))
     said = "all steps" if held is None else f"where not {name}"

@@ -37,6 +37,7 @@ from grulens.widgets.lens import Lens
 from grulens.widgets.session.controls import button, row
 from grulens.widgets.session.screen import Screen
 from grulens.widgets.session.selection import Positions
+from grulens.widgets.units.filter import UnitFilter
 
 #: So many units stand in a still picture.
 FIRST: Final = 12
@@ -96,22 +97,15 @@ class Corpus(Screen):
             options=scan.layers, value=first, description="layer",
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
-        self.find = W.Text(
-            description="Find", placeholder="3, 8-12 or a label", continuous_update=True,
-            tooltip="unit numbers and ranges, or a part of a label", layout=W.Layout(width="190px"),
-            style={"description_width": "auto"},
+        self._filter = UnitFilter(
+            self.callbacks, self._on_filter, columns=[("unit", "unit")], column="unit",
+            placeholder="3, 8-12 or a label",
+            tooltip="unit numbers and ranges, or a part of a label",
+            width="190px",
         )  # fmt: skip
-        self.column = W.Dropdown(
-            options=["unit"], description="where", style={"description_width": "auto"},
-            layout=W.Layout(width="auto"),
-        )  # fmt: skip
-        self.low, self.high = (
-            W.Text(description=word, placeholder="any", layout=W.Layout(width="110px"),
-                   style={"description_width": "auto"})
-            for word in ("from", "to")
-        )  # fmt: skip
-        self._clear = button("clear", "show all units", self.callbacks.guard(self._on_clear))
-        self._count = W.HTML()
+        self.find, self.column = self._filter.find, self._filter.column
+        self.low, self.high = self._filter.low, self._filter.high
+        self._clear, self._count = self._filter.clear, self._filter.count
         self._close = button(
             "close the lens", "the corpus alone", self.callbacks.guard(self._on_close)
         )
@@ -124,7 +118,7 @@ class Corpus(Screen):
         self._opened = W.VBox(layout=W.Layout(display="none", width="100%"))
         self.fill(
             row(self._title, self._layer),
-            row(self.find, self.column, self.low, self.high, self._clear, self._count),
+            self._filter.box,
             self.picture, self.view, self.moments, self._opened,
         )  # fmt: skip
         for picture in (self.picture, self.view.picture, self.moments.picture):
@@ -132,8 +126,7 @@ class Corpus(Screen):
 
         # both ways
         self._from_table = False
-        for control in (self.find, self.column, self.low, self.high):
-            control.observe(self.callbacks.guard(lambda _: self._on_filter()), "value")
+        self._filter.follow()
         self._table.on_units(self._on_chosen)
         guard = self.callbacks.guard
         self.observe(guard(lambda _: self._on_layer(), source="layer"), "layer")
@@ -274,17 +267,11 @@ class Corpus(Screen):
             self.units = session.units
 
     def _on_filter(self) -> None:
-        low, high = (_number(box) for box in (self.low, self.high))
-        ranges = {} if low is None and high is None else {self.column.value: (low, high)}
+        ranges = self._filter.ranges
         with self.picture.batch():
             self._table.filter(text=self.find.value, ranges=ranges)
         total = len(self.scan.stats(self.layer).mean)
-        text = f"{len(self._table.shown)} of {total} units"
-        self._count.value = f'<span role="status">{escape(text)}</span>'
-
-    def _on_clear(self, _: Any) -> None:
-        for box in (self.find, self.low, self.high):
-            box.value = ""
+        self._filter.tell(f"{len(self._table.shown)} of {total} units")
 
     def _on_close(self, _: Any) -> None:
         lens, self.lens = self.lens, None
@@ -326,14 +313,3 @@ class Corpus(Screen):
             return f"{type(self).__name__}(closed)"
         name, steps = self.scan.manifest.model, self.scan.steps
         return f"{type(self).__name__}({name}, {self.layer}, {steps:,} steps)"
-
-
-def _number(box: W.Text) -> float | None:
-    """The number in a text box; nothing is None."""
-    text = box.value.strip().replace("−", "-").replace(",", ".")
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f'"{box.description}" must be a number or empty, got {text!r}') from None

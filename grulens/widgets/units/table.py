@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from html import escape
 from typing import Any
 
 import ipywidgets as W
@@ -28,13 +27,14 @@ from grulens.views.still.sweep import effects
 from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.session.controls import button, row
+from grulens.widgets.session.controls import row
 from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.space import SpaceControl
 from grulens.widgets.units.effects import Columns, measure_effects
+from grulens.widgets.units.filter import UnitFilter
 
 
 class NeuronTable(Panel):
@@ -56,22 +56,13 @@ class NeuronTable(Panel):
         session = self.session
 
         # controls
-        self.find = W.Text(
-            description="Find", placeholder="3, 8-12", continuous_update=True,
-            tooltip="unit numbers and ranges, or a text", layout=W.Layout(width="170px"),
-            style={"description_width": "auto"},
+        self._filter = UnitFilter(
+            self.callbacks, self._on_filter, columns=self._titles(), column=self._usual,
+            placeholder="3, 8-12", tooltip="unit numbers and ranges, or a text", width="170px",
         )  # fmt: skip
-        self.column = W.Dropdown(
-            options=self._titles(), value=self._usual, description="where",
-            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
-        )  # fmt: skip
-        self.low, self.high = (
-            W.Text(description=word, placeholder="any", layout=W.Layout(width="110px"),
-                   style={"description_width": "auto"})
-            for word in ("from", "to")
-        )  # fmt: skip
-        self._clear = button("clear", "show all units", self.callbacks.guard(self._on_clear))
-        self._count = W.HTML()
+        self.find, self.column = self._filter.find, self._filter.column
+        self.low, self.high = self._filter.low, self._filter.high
+        self._clear, self._count = self._filter.clear, self._filter.count
         self._measuring: JobButton[Columns] = JobButton(
             self,
             text="measure effects",
@@ -90,7 +81,7 @@ class NeuronTable(Panel):
         self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
         self.fill(
             self.space.box,
-            row(self.find, self.column, self.low, self.high, self._clear, self._count),
+            self._filter.box,
             row(self.measure, self._measuring.bar, self._measured),
             self.picture,
         )
@@ -98,14 +89,13 @@ class NeuronTable(Panel):
         self.settles_with(self.picture)
 
         # both ways
-        for control in (self.find, self.column, self.low, self.high):
-            control.observe(self.callbacks.guard(lambda _: self._on_filter()), "value")
+        self._filter.follow()
         self._table.on_units(lambda chosen: setattr(session, "units", self._seen.units(chosen)))
         self.follow(self._on_asked, "baseline", "layer", "row", "space")
-        self.follow(self._on_run, "edited", "layer", "row", "space")
+        self.follow(self._on_run, "edited", "layer", "row", "space", "scan")
         self.follow(self.space.show, "space", "layer", "baseline")
         self.follow(self._on_units, "units")
-        self.follow(self._on_scan, "scan", "layer")
+        self.follow(self._show_measured, "scan")  # and the columns that can be filtered by
         self._on_run()
         self._on_units()
         self._show_measured()
@@ -198,24 +188,19 @@ class NeuronTable(Panel):
             self._table.select(seen.chosen(session.units))
         self._on_filter()
 
-    def _on_scan(self) -> None:
-        self._on_run()
-        self._show_measured()  # and the columns that can be filtered by
-
     def _on_units(self) -> None:
         with self.picture.batch():
             self._table.select(self._seen.chosen(self.session.units))
 
     def _on_filter(self) -> None:
-        low, high = (_number(box) for box in (self.low, self.high))
-        ranges = {} if low is None and high is None else {self.column.value: (low, high)}
+        ranges = self._filter.ranges
         with self.picture.batch():
             self._table.filter(text=self.find.value, ranges=ranges)
         shown, total, noun = len(self._table.shown), len(self._neurons()), self._seen.noun
         text = f"{shown} of {total} {noun}s"
         if not shown:
             text = f"{self._sought()} fits no {noun}: there are {total}, 0 to {total - 1}"
-        self._count.value = f'<span role="status">{escape(text)}</span>'
+        self._filter.tell(text)
 
     def _sought(self) -> str:
         """What the filter asks for, in words."""
@@ -224,10 +209,6 @@ class NeuronTable(Panel):
         parts = [f"“{visible_text(text)}”"] if text else []
         parts += [f"{self.column.label} {' '.join(bounds)}"] if bounds else []
         return " and ".join(parts)
-
-    def _on_clear(self, _: Any) -> None:
-        for box in (self.find, self.low, self.high):
-            box.value = ""
 
     def _titles(self, more: Sequence[str] = ()) -> list[tuple[str, str]]:
         """The columns that can be filtered by, title and name."""
@@ -263,14 +244,3 @@ class NeuronTable(Panel):
     def _neurons(self) -> Neurons:
         with torch.no_grad():
             return neurons(self.session.now, self.session.row, self.session.fold)
-
-
-def _number(box: W.Text) -> float | None:
-    """The number in a text box; nothing is None."""
-    text = box.value.strip().replace("−", "-").replace(",", ".")
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f'"{box.description}" must be a number or empty, got {text!r}') from None
