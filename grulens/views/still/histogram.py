@@ -25,6 +25,7 @@ def histogram(
         label: the name of the label.
         title: over the picture.
 
+    >>> import numpy as np
     >>> drawn = histogram(np.array([2, 2]), np.array([0, 1]), np.array([-1.0, 0.0, 1.0]),
     ...                   label="<b>", title="h of unit 3")
     >>> "where &lt;b&gt;" in drawn, drawn.count("<path")
