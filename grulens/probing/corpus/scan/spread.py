@@ -139,6 +139,11 @@ def _name(future: Any, place: Path) -> str:
 def _read(shared: Path) -> tuple[nn.Module, Reader, Manifest]:
     """The model of a scan, and how its parts are read; once in each worker."""
     found: tuple[nn.Module, Reader, Manifest] = pickle.loads(shared.read_bytes())
+    if found[2].torch != torch.__version__:
+        raise ScanError(
+            f"a worker has torch {torch.__version__}, and the scan is made with {found[2].torch}, "
+            "which may round in another way: give the workers that version, or scan here"
+        )
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,15 @@ def test_a_scan_on_a_cluster_is_stopped_as_any(client: Any, tmp_path: Path) -> N
     assert len(made.parts) <= 2
     whole = scan(model, parts, tmp_path / "s", client=client)
     assert torch.equal(whole.stats().mean, scan(model, parts, tmp_path / "t").stats().mean)
+
+
+def test_a_worker_with_another_torch_is_refused(tmp_path: Path) -> None:
+    model, made = Reader(), scan(Reader(), texts(), tmp_path / "s")
+    shared = tmp_path / "model"
+    shared.write_bytes(cloudpickle.dumps((model, None, replace(made.manifest, torch="1.0"))))
+    with pytest.raises(ScanError, match=r"a worker has torch 2.*, and the scan is made with 1\.0"):
+        spread._scan(shared, texts()[0], tmp_path / "s" / "new")
+    assert not (tmp_path / "s" / "new").exists()
 
 
 @pytest.mark.parametrize("wrong", ["tcp://127.0.0.1:1", 3])
