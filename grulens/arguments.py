@@ -204,6 +204,9 @@ if TYPE_CHECKING:
     LabelsLike = Mapping[str, Callable[[Any], Any] | str | Sequence[Any]] | None
     """Labels of a corpus by name: functions, names of columns, or what holds in each part."""
 
+    DirectionsLike = Mapping[str, Tensor | Any] | None
+    """Directions of a state space by name, (unit,) each; or these by the name of a layer."""
+
     ScanLike: TypeAlias = "Scan"
     """A scan of a corpus."""
 
@@ -226,5 +229,5 @@ else:
     Elementwise = KerasWeights = KerasActivation = KerasVersion = Any
     OnnxModel = NodeName = NodeDirection = Any
     AlphabetLike = WordLike = WordsLike = Transitions = Accepting = EncodeWord = Accepts = Any
-    AutomatonMethod = LabelNames = ControlTask = ScanLike = LabelsLike = Any
+    AutomatonMethod = LabelNames = ControlTask = ScanLike = LabelsLike = DirectionsLike = Any
     Space = Any

@@ -144,7 +144,7 @@ class UnitView(W.VBox):
         if top is None or given is None:
             return ""
         found, label = given[0].stats(top.layer), self.label.value
-        counts = found.counts[:, top.unit].numpy()
+        counts = found.counts[:, given[2]].numpy()
         held = counts[1 + found.labels.index(label)] if label else None
         drawn = histogram(
             counts[0], held, Code(found.low, found.high).edges(), label=label,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +16,14 @@ from torch import nn
 
 from grulens.errors import ScanError, shown
 from grulens.models.recorded import LayerRecording
+from grulens.probing.corpus.scan.direction import SIGNAL, Direction
 from grulens.probing.corpus.scan.part import FORMAT
 
 NAME: Final = "scan.json"
 #: What two hashes that differ say.
 HASHED: Final = {
     "weights": "weights (the model has others now)",
+    "directions": "directions (their vectors or names are others now)",
     "first": "the first inputs (they, or what their labels say of them, are others now)",
 }
 
@@ -44,6 +47,7 @@ class ScannedLayer:
         units: how many units it has.
         states: the signals that its next step reads, "h" first.
         signals: what was counted of it, its state first.
+        directions: the directions of its state space that were followed.
     """
 
     name: str
@@ -51,6 +55,7 @@ class ScannedLayer:
     units: int
     states: tuple[str, ...]
     signals: tuple[ScannedSignal, ...]
+    directions: tuple[Direction, ...] = ()
 
     @classmethod
     def of(cls, layer: LayerRecording, gates: bool) -> ScannedLayer:
@@ -65,6 +70,13 @@ class ScannedLayer:
         named = tuple(ScannedSignal(s.name, float(s.low), float(s.high)) for s in [state, *signals])
         cell = layer.cell
         return cls(layer.name, cell.kind, cell.hidden_size, tuple(cell.states), named)
+
+    def following(self, directions: tuple[Direction, ...]) -> ScannedLayer:
+        """The layer, of which these directions are counted, too."""
+        if not directions:
+            return self
+        signal = ScannedSignal(SIGNAL, -math.inf, math.inf)
+        return replace(self, signals=(*self.signals, signal), directions=directions)
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,10 @@ class Manifest:
                 ScannedLayer(
                     one["name"], one["kind"], one["units"], tuple(one["states"]),
                     tuple(ScannedSignal(**signal) for signal in one["signals"]),
+                    tuple(
+                        Direction(each["name"], tuple(each["weights"]))
+                        for each in one.get("directions", ())
+                    ),
                 )
                 for one in found.pop("layers")
             )  # fmt: skip
@@ -145,6 +161,9 @@ class Manifest:
         pairs = [
             (one.name, getattr(self, one.name), getattr(now, one.name)) for one in fields(self)
         ]
+        mine, others = ({one.name: one.directions for one in m.layers} for m in (self, now))
+        if mine.keys() == others.keys() and mine != others:
+            pairs = [("directions", mine, others), *(p for p in pairs if p[0] != "layers")]
         differ = [
             HASHED.get(name, f"{name} ({_short(before)}, now {_short(after)})")
             for name, before, after in pairs

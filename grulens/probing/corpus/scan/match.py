@@ -25,10 +25,10 @@ from grulens.probing.corpus.scan.bits import (
     positions,
     spread,
 )
+from grulens.probing.corpus.scan.direction import check_unit
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
-from grulens.probing.corpus.scan.top import check_unit
 from grulens.results import Result, frame
 from grulens.tables import html_table
 

@@ -19,7 +19,16 @@ from typing import Any, Final
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from grulens.arguments import Decode, Encode, Integer, LabelsLike, LayerNames, MethodName, Number
+from grulens.arguments import (
+    Decode,
+    DirectionsLike,
+    Encode,
+    Integer,
+    LabelsLike,
+    LayerNames,
+    MethodName,
+    Number,
+)
 from grulens.errors import ScanError, shown
 from grulens.job import Job, tell
 from grulens.models.adapters.closed import look
@@ -42,6 +51,7 @@ def scan(
     *,
     layers: LayerNames = None,
     labels: LabelsLike = None,
+    directions: DirectionsLike = None,
     gates: bool = False,
     on: Number = ON,
     encode: Encode = None,
@@ -75,6 +85,10 @@ def scan(
             that are mappings; or a list with an entry for each part: an array of bools (step,), or
             (row, step) for a batch, a list of one a row where rows have lengths of their own (a
             packed input), or a list of these where the part is a list of inputs.
+        directions: vectors (unit,) by name in the state space of the scanned layer, such as the
+            weights of a probe. How far the states go along each, h · weights, is counted as the
+            signal "directions", and `Scan.top` finds where that is furthest. Where several layers
+            are scanned, these by the name of the layer.
         gates: whether gates are counted, too; that takes about as long again.
         on: above which value a state counts as on.
         encode: from a text to ids; None is the model's own.
@@ -91,8 +105,8 @@ def scan(
         progress: whether to show a progress bar.
 
     Raises:
-        ScanError: the folder holds a scan that was made otherwise; an input, a label or a layer
-            does not fit; the disk is full; or the workers of `client` do not stay alive.
+        ScanError: the folder holds a scan that was made otherwise; an input, a label, a direction
+            or a layer does not fit; the disk is full; or the workers of `client` do not stay alive.
 
     Warns:
         StoppedWarning: Ctrl-C came before all parts were done.
@@ -123,7 +137,7 @@ def scan(
     job: Job[Scan] = Job("scan", "part", length_hint(parts))
     with evaluated(model):
         begun, run = _begun(every, reader)
-        manifest = manifest_of(model, run, reader, layers, gates, on, call)
+        manifest = manifest_of(model, run, reader, layers, gates, on, call, directions)
         _make(folder / PARTS)
         if (folder / NAME).exists():
             made = Manifest.read(folder)

@@ -20,8 +20,9 @@ from grulens.arguments import LayerNames
 from grulens.errors import NonFiniteWarning, ScanError, shown
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.corpus.scan.direction import ENDS, SIGNAL, along, told
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
-from grulens.probing.corpus.scan.part import ANCHOR
+from grulens.probing.corpus.scan.part import ANCHOR, extremes
 from grulens.probing.corpus.scan.sequences import Reader, Run, one_name
 from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally
 from grulens.probing.corpus.scan.writer import Writer
@@ -88,7 +89,8 @@ def _tallies(manifest: Manifest) -> tuple[dict[tuple[int, str], Tally], Combinat
     for number, layer in enumerate(manifest.layers):
         for signal in layer.signals:
             on = manifest.on if signal.name == "h" else None
-            tally = Tally(layer.name, signal, layer.units, manifest.labels, on)
+            many = len(layer.directions) if signal.name == SIGNAL else layer.units
+            tally = Tally(layer.name, signal, many, manifest.labels, on)
             tallies[number, signal.name] = tally
             room.append(tally.room)
     return tallies, Combinations(len(manifest.labels), min(room))
@@ -103,11 +105,16 @@ def _add(
     groups: Sequence[tuple[int, Steps]],
     tallies: Mapping[tuple[int, str], Tally],
 ) -> None:
+    index: dict[str, Any] = {}
+    states = numbers(layer.signal("h"))
     for signal in scanned.signals:
-        values = numbers(layer.signal(signal.name))
-        found = tallies[number, signal.name].add(values, mask, groups)
-        if signal.name == "h":
-            writer.layer(number, found, mask, _states(scanned, layer, values))
+        if signal.name == SIGNAL:
+            values = along(states, scanned.directions)
+            index |= zip(ENDS.values(), extremes(values, mask), strict=True)
+        else:
+            values = states if signal.name == "h" else numbers(layer.signal(signal.name))
+        index |= tallies[number, signal.name].add(values, mask, groups)
+    writer.layer(number, index, mask, _states(scanned, layer, states))
 
 
 def _states(
@@ -154,6 +161,7 @@ def manifest_of(
     gates: Any,
     on: Any,
     call: str | None,
+    directions: Any,
 ) -> Manifest:
     """What a scan of a corpus is made with; its layers are those that run in its first run."""
     if isinstance(on, bool) or not isinstance(on, int | float) or not math.isfinite(on):
@@ -162,6 +170,8 @@ def manifest_of(
         raise ScanError(f"gates must be True or False, got {shown(gates)}")
     recording = _run(model, run, layers, call)
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
+    along_them = told(directions, {one.name: one.units for one in scanned})
+    scanned = tuple(one.following(along_them.get(one.name, ())) for one in scanned)
     run = reader.settled(run, *recording[scanned[0].name].mask.shape)
     given = tree_leaves((run.args, run.kwargs))
     first = hash_of(

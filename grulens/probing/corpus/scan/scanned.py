@@ -21,6 +21,7 @@ from grulens.arguments import Integer, LayerName
 from grulens.errors import ScanError, shown
 from grulens.models.adapters.closed import look
 from grulens.models.layers import layers
+from grulens.probing.corpus.scan.direction import followed
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
 from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
@@ -28,7 +29,7 @@ from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.replay import Replay, replay, states_again
 from grulens.probing.corpus.scan.scan_part import numbers
 from grulens.probing.corpus.scan.statistics import Statistics
-from grulens.probing.corpus.scan.top import Top, check_unit, top
+from grulens.probing.corpus.scan.top import Top, top
 from grulens.tables import html_table
 
 #: The folder in a scan that has its parts.
@@ -101,6 +102,14 @@ class Scan:
         return self.manifest.labels
 
     @property
+    def directions(self) -> dict[str, tuple[str, ...]]:
+        """The names of the directions that were followed, by layer."""
+        return {
+            layer.name: tuple(one.name for one in layer.directions)
+            for layer in self.manifest.layers if layer.directions
+        }  # fmt: skip
+
+    @property
     def steps(self) -> int:
         """How many steps were scanned."""
         return sum(int(part.rows[:, 2].sum()) for part in self.parts)
@@ -110,7 +119,8 @@ class Scan:
 
         Args:
             layer: its name; None is the only layer, or the last.
-            signal: "h", or a gate if the scan counted gates.
+            signal: "h"; a gate, if the scan counted gates; or "directions", if it followed any,
+                of which each is then a unit, in their order.
 
         Raises:
             ScanError: it was not scanned.
@@ -131,20 +141,20 @@ class Scan:
 
     def top(
         self,
-        unit: Integer,
+        unit: Integer | str,
         k: Integer = 20,
         *,
         layer: LayerName = None,
         where: str | None = None,
         end: str = "high",
     ) -> Top:
-        """The windows in which a unit goes furthest.
+        """The windows in which a unit, or a direction, goes furthest.
 
         A window is 64 steps of one row. Of two windows with the same value the one that comes first
         in the corpus is first; so the answer is the same however the corpus was scanned.
 
         Args:
-            unit: the unit.
+            unit: the unit, or the name of a direction that was scanned.
             k: how many windows.
             layer: the layer; None is the only one, or the last.
             where: a label: only the steps where it holds are looked at. Where it holds at some
@@ -152,7 +162,7 @@ class Scan:
             end: "high" or "low".
 
         Raises:
-            ScanError: no such unit, label, layer or end.
+            ScanError: no such unit, direction, label, layer or end.
         """
         self._check_any()
         number = self.manifest.layer(layer)
@@ -217,14 +227,14 @@ class Scan:
         return found
 
     def context(
-        self, place: Place, unit: Integer | None = None, *, layer: LayerName = None
+        self, place: Place, unit: Integer | str | None = None, *, layer: LayerName = None
     ) -> Context:
         """What stands at a place: what was read there, and which labels hold.
 
         Args:
             place: one of `top(...).places` or `match(...).places`, or any other.
-            unit: its states there are the context's values, made again by `replay`, which takes the
-                model; None is without values.
+            unit: a unit, or the name of a direction. Its values there are the context's values,
+                made again by `replay`, which takes the model; None is without values.
             layer: the layer of the unit; None is the only one, or the last.
 
         Raises:
@@ -233,10 +243,10 @@ class Scan:
         part, number = self._part(place), self.manifest.layer(layer)
         if unit is None:
             return part.context(place, self.labels)
-        check_unit(unit, self.manifest.layers[number].units, self.layers[number])
+        one = followed(unit, self.manifest.layers[number])
         again = self.replay(place)
-        states = numbers(again.recording[self.layers[number]].h)[0, again.steps, int(unit)]
-        return part.context(place, self.labels, states.tolist())
+        states = numbers(again.recording[self.layers[number]].h)[0, again.steps]
+        return part.context(place, self.labels, one.values(states).tolist())
 
     def holds(self, place: Place) -> Bool[Tensor, "label step"]:
         """Which labels hold at each step of a place (label, step).
@@ -272,19 +282,20 @@ class Scan:
         return torch.from_numpy(part.ids[windows].reshape(-1)[inside].astype(np.int64))
 
     def extremes(
-        self, place: Place, unit: Integer, *, layer: LayerName = None
+        self, place: Place, unit: Integer | str, *, layer: LayerName = None
     ) -> Float[Tensor, "end window"]:
         """The least and the largest value of a unit in each window of a place (2, window).
 
-        A window is 64 steps of a row; the first is the one that the place begins in.
+        A window is 64 steps of a row; the first is the one that the place begins in. In
+        place of a unit, the name of a direction.
 
         Raises:
             ScanError: no such place, unit or layer.
         """
         part, number = self._part(place), self.manifest.layer(layer)
-        check_unit(unit, self.manifest.layers[number].units, self.layers[number])
+        one = followed(unit, self.manifest.layers[number])
         windows, _ = part.around(place)
-        ends = [part.index(number, name)[int(unit), windows] for name in ("low", "high")]
+        ends = [one.ends(part, number, name)[windows] for name in ("low", "high")]
         return torch.from_numpy(np.stack(ends))
 
     def _may_cut(self, model: nn.Module) -> bool:

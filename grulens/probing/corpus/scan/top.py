@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from grulens.errors import ScanError, shown
+from grulens.probing.corpus.scan.direction import Followed, followed
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
@@ -36,16 +37,16 @@ class Top(Result):
 
     Attributes:
         layer: the name of the layer.
-        unit: the unit.
+        unit: the unit, or the name of the direction.
         end: "high" or "low".
         where: the label whose steps alone were looked at, or None.
         windows: how many windows there were to choose from.
         contexts: the windows, and what stands there.
-        values: the unit's largest value in each, or its least, at the steps that were looked at.
+        values: its largest value in each, or its least, at the steps that were looked at.
     """
 
     layer: str
-    unit: int
+    unit: int | str
     end: str
     where: str | None
     windows: int
@@ -72,9 +73,8 @@ class Top(Result):
 
     def __repr__(self) -> str:
         where = f" where {self.where}" if self.where else ""
-        return (
-            f"Top({self.layer!r}, unit {self.unit}, {len(self.places)} windows, {self.end}{where})"
-        )
+        what = f"unit {self.unit}" if isinstance(self.unit, int) else f"direction {self.unit!r}"
+        return f"Top({self.layer!r}, {what}, {len(self.places)} windows, {self.end}{where})"
 
     def _repr_html_(self) -> str:
         head = ("value", "part", "input", "row", "steps", "text", "labels")
@@ -99,13 +99,13 @@ def top(
 ) -> Top:
     """See `Scan.top`; `again` runs windows again: (step, unit) of each."""
     scanned = manifest.layers[layer]
-    check_unit(unit, scanned.units, scanned.name)
+    one = followed(unit, scanned)
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ScanError(f"k must be a whole number from 1 on, got {shown(k)}")
     if not isinstance(end, str) or end not in ENDS:
         raise ScanError(f"end must be 'high' or 'low', got {shown(end)}")
     sign = np.float32(1 if end == "high" else -1)
-    seen = [_bounds(part, layer, int(unit), label, end, manifest.on) for part in parts]
+    seen = [_bounds(part, layer, one, label, end, manifest.on) for part in parts]
     far, held, known = (np.concatenate(each) for each in zip(*seen, strict=True))
     first = np.cumsum([0, *(part.windows for part in parts)])
 
@@ -115,7 +115,7 @@ def top(
 
     def run(windows: Sequence[int]) -> list[float]:
         places = [where(window) for window in windows]
-        states = [sign * one[:, unit] for one in again(places)]
+        states = [sign * one.values(states) for states in again(places)]
         return [
             _under(label or 0, part, window, values, far[i])
             for i, (part, window), values in zip(windows, places, states, strict=True)
@@ -124,7 +124,8 @@ def top(
     best = _best(far, np.flatnonzero(held & known), np.flatnonzero(held & ~known), k, run)
     found = [where(window) for _, window in best]
     return Top(
-        scanned.name, int(unit), end, None if label is None else manifest.labels[label],
+        scanned.name, unit if isinstance(unit, str) else int(unit), end,
+        None if label is None else manifest.labels[label],
         int(held.sum()),
         tuple(part.context(part.place_of(window), manifest.labels) for part, window in found),
         tuple(float(-sign * value) for value, _ in best),
@@ -132,25 +133,28 @@ def top(
 
 
 def _bounds(
-    part: Part, layer: int, unit: int, label: int | None, end: str, on: float
+    part: Part, layer: int, one: Followed, label: int | None, end: str, on: float
 ) -> tuple[Float[ndarray, " window"], Bool[ndarray, " window"], Bool[ndarray, " window"]]:
-    """How far a unit goes at most in each window; whether a step counts there; whether it is known.
+    """How far one goes at most in each window; whether a step counts there; whether it is known.
 
     Args:
         part: the part.
         layer: the number of the layer.
-        unit: the unit.
+        one: the unit or direction.
         label: the label whose steps count; None is all steps.
         end: "high" or "low", which is the way that is gone.
         on: above which value a unit is on.
     """
     sign = np.float32(1 if end == "high" else -1)
-    far = sign * np.asarray(part.index(layer, end)[unit])
+    far = sign * np.asarray(one.ends(part, layer, end))
     if label is None:
         return far, part.lengths > 0, np.ones(len(far), bool)
-    words, bits = part.holds(label), np.asarray(part.index(layer, "on")[unit])
+    words = part.holds(label)
     many = np.bitwise_count(words)
     known = many == part.lengths
+    if one.direction is not None:  # it is neither on nor off
+        return far, many > 0, known
+    bits = np.asarray(part.index(layer, "on")[one.number])
     # where no step that counts is on, none goes past the threshold, and where all are, none below
     passed = words & bits if end == "high" else words & ~bits
     bound = np.where(known | (passed != 0), far, np.minimum(far, sign * np.float32(on)))
@@ -239,11 +243,3 @@ def _furthest(
     limit = np.partition(values, -k)[-k]
     above = chosen[values > limit]
     return np.concatenate([above, chosen[values == limit][: k - len(above)]])
-
-
-def check_unit(unit: Any, units: int, layer: str) -> None:
-    """Raise unless a unit is one of a layer."""
-    if isinstance(unit, bool) or not isinstance(unit, int | np.integer) or not 0 <= unit < units:
-        raise ScanError(
-            f"unit {shown(unit)} is none of layer {layer!r}, which has 0 to {units - 1}"
-        )

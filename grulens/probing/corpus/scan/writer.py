@@ -80,13 +80,13 @@ class Writer:
 
         Args:
             number: the number of the layer.
-            index: "on", "low" and "high", as `Tally.add` gives them.
+            index: "on", "low" and "high", as `Tally.add` gives them, and those of directions.
             mask: (row, step), False where there is no step.
             states: all that its next step reads: of an LSTM, h and c; none where no step is kept.
         """
         kept = self._index[number]
         for name, found in index.items():
-            kept[name].append(found.reshape(len(found), -1))
+            kept.setdefault(name, []).append(found.reshape(len(found), -1))
         goes_on = mask[:, ANCHOR::ANCHOR]
         kept["anchors"].append(states[:, ANCHOR - 1 : -1 : ANCHOR][goes_on].astype(np.float32))
 
