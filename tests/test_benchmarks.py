@@ -81,6 +81,10 @@ RUNS: dict[str, tuple[list[str], list[str]]] = {
             rf"parquet and duckdb +{NUMBER} ms, +{NUMBER} x|duckdb is not installed",
         ],
     ),
+    "library": (
+        ["--workers", "0", "--files", "7"],
+        [r"7 files, [\d,]+ characters, 0 workers: \d+ s", r"text +\d+( +0\.\d{3}){3}"],
+    ),
     "observe": (
         [*SMALL, "--size", "1", "4", "16"],
         [rf"the first time +{NUMBER} x", rf"record +{NUMBER} x", rf"edited run +{NUMBER} x"],
