@@ -43,7 +43,9 @@ def histogram(
     return (
         f'<b>{escape(title)}</b> {legend}<br><svg role="img" aria-label="{escape(title)}" '
         f'width="{WIDE}" height="{HIGH}" style="max-width:100%">{drawn}</svg>'
-        f"<div>{shown[0]:.3g} to {shown[-1]:.3g}</div>"
+        f'<div style="display:flex;justify-content:space-between;max-width:{WIDE}px">'
+        + "".join(f"<span>{end:.3g}</span>".replace("-", "−") for end in (shown[0], shown[-1]))
+        + "</div>"
     )
 
 
