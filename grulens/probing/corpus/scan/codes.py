@@ -21,7 +21,7 @@ EVEN: Final = 256
 NEAR: Final = 2.0**-4
 #: The bits of a float32 above these are its exponent and its first three, or four, binary places.
 THREE: Final = 20
-_FOUR: Final = 19
+FOUR: Final = 19
 #: 2^-24, the smallest distance from 1 that a float32 below 1 can have, has the code 1.
 LEAST: Final = (127 - 24) * 8 - 1
 LOGS: Final = 20 * 8 + 1
@@ -31,8 +31,8 @@ _NEAR_TOP: Final = np.int16(np.float32(NEAR).view(np.int32) >> 16)
 #: So many values are coded at a time: as many as stay in the processor's cache.
 _AT_ONCE: Final = 1 << 14
 #: A signal without bounds: 2^-12 to 2^12.
-_SMALL: Final = (127 - 12) * 16 - 1
-_WIDE: Final = 24 * 16 + 1
+SMALL: Final = (127 - 12) * 16 - 1
+WIDE: Final = 24 * 16 + 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Code:
     @property
     def bins(self) -> int:
         """How many bins there are."""
-        return 2 * (_SIDE if self.bounded else _WIDE)
+        return 2 * (_SIDE if self.bounded else WIDE)
 
     @property
     def near(self) -> int:
@@ -80,8 +80,8 @@ class Code:
             for start in range(0, flat.size, _AT_ONCE):
                 out[start : start + _AT_ONCE] = self._of(flat[start : start + _AT_ONCE])
             return found
-        size = np.clip((np.abs(values).view(np.int32) >> _FOUR) - _SMALL, 0, _WIDE - 1)
-        wide: ndarray = np.where(values < 0, _WIDE - 1 - size, _WIDE + size).astype(np.uint16)
+        size = np.clip((np.abs(values).view(np.int32) >> FOUR) - SMALL, 0, WIDE - 1)
+        wide: ndarray = np.where(values < 0, WIDE - 1 - size, WIDE + size).astype(np.uint16)
         return wide
 
     def _of(self, values: Float[ndarray, " value"]) -> UInt16[ndarray, " value"]:
@@ -119,7 +119,7 @@ class Code:
             share = np.concatenate([side, even]) * (self.high - self.low) / 2
             middle = [self.low + share[-1]]
             return np.concatenate([self.low + share, middle, self.high - share[::-1]])
-        sizes = ((np.arange(_WIDE) + _SMALL).astype(np.int32) << _FOUR).view(np.float32)
+        sizes = ((np.arange(WIDE) + SMALL).astype(np.int32) << FOUR).view(np.float32)
         size = sizes.astype(float)
         size[0] = 0.0
         return np.concatenate([[-np.inf], -size[:0:-1], [0.0], size[1:], [np.inf]])

@@ -1,23 +1,70 @@
-"""What `bits` and `tally` count, in one pass over words or values, compiled by numba."""
+"""What `bits` and `tally` count, in one pass over words or values, compiled by numba.
+
+What was compiled is kept on disk, beside this file or in the user's cache, for the next process.
+numba takes it up again while this file and the processor are the same, so nothing that another file
+may change is a constant here: it is given as an argument.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import unwrap
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Int64, Shaped, UInt16, UInt64
-from numba import njit, types
+from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt16, UInt64
+from numba import njit, typeof, types
 from numba.extending import intrinsic
 from numpy import ndarray
+from numpy.lib.stride_tricks import as_strided
 
-from grulens.probing.corpus.scan.codes import EVEN, LEAST, LOGS, NEAR, THREE, Code
+from grulens.probing.corpus.scan.codes import (
+    EVEN,
+    FOUR,
+    LEAST,
+    LOGS,
+    NEAR,
+    SMALL,
+    THREE,
+    WIDE,
+    Code,
+)
 
 #: So many words at a time, with their planes, stay in the first cache.
 BLOCK = 512
 #: So many units at a time have their bins in the second cache.
 UNITS = 192
+#: A word is a window of so many steps.
+WINDOW = 64
+
+
+class Compiled:
+    """A function that is compiled at its first call, or taken from disk, if it was before.
+
+    Args:
+        function: written in what numba reads, with no state of its own.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        # as it is written: numba reads no decorator that a check of annotations puts around it
+        self._function = unwrap(function)
+        self._made: Any = None
+
+    def __call__(self, *args: Any) -> Any:
+        if self._made is None:
+            self._made = self._first(args)
+        return self._made(*args)
+
+    def _first(self, args: tuple[Any, ...]) -> Any:
+        """What is called from now on, compiled for arguments like these."""
+        kinds = tuple(map(typeof, args))
+        try:
+            made = njit(nogil=True, cache=True)(self._function)
+            made.compile(kinds)
+        except Exception:  # no folder can be written to, the disk is full, or what is there damaged
+            made = njit(nogil=True)(self._function)
+            made.compile(kinds)
+        return made
 
 
 def levels(
@@ -68,8 +115,7 @@ def _count(index: Any, units: Any, least: Any, found: Any) -> None:
                 found[level, start + i] = more[i] | equal[i]
 
 
-# as it is written: numba reads no decorator that a check of annotations puts around it
-_levels: Any = njit(nogil=True)(unwrap(_count))
+_levels = Compiled(_count)
 
 
 def _set_bits(typing: Any, word: Any) -> Any:
@@ -84,32 +130,112 @@ def _set_bits(typing: Any, word: Any) -> Any:
 _ones: Any = intrinsic(unwrap(_set_bits))
 
 
-def coded(values: Float[ndarray, "row step unit"], code: Code) -> UInt16[ndarray, "row step unit"]:
-    """See `Code.of`, of a bounded signal."""
-    found = np.empty(values.shape, np.uint16)
-    share = np.empty(values.shape[-1], np.float32)
-    _coded(
-        values.reshape(-1, values.shape[-1]), share, share.view(np.int32),
-        np.float32(code.low), np.float32(code.high), np.float32(2 / (code.high - code.low)),
-        np.int32(code.bins - 1), found.reshape(-1, values.shape[-1]),
+def look(
+    values: Float[ndarray, "row step unit"],
+    mask: Bool[ndarray, "row step"],
+    several: slice,
+    part: slice,
+    pivot: Float[ndarray, " unit"],
+    on: np.float32 | None,
+    code: Code,
+    moved: Float[ndarray, "_ unit"],
+    codes: UInt16[ndarray, "row step unit"],
+    found: Mapping[str, Shaped[ndarray, "unit row window"]],
+) -> int:
+    """See `tally.look`."""
+    low, high, scale = 0.0, 0.0, 0.0
+    if code.bounded:
+        low, high, scale = code.low, code.high, 2 / (code.high - code.low)
+    none = np.zeros((0, 0, 0), np.float32)
+    kept: int = _look(
+        *_flat(values), mask, (several.start, min(several.stop, len(mask))),
+        (part.start, part.stop), pivot, np.float32(0 if on is None else on),
+        (code.bounded, np.float32(low), np.float32(high), np.float32(scale),
+         np.int32(code.bins - 1)),
+        (np.float32(NEAR), np.float32(EVEN), np.int32(LOGS - int(EVEN * NEAR)), np.int32(LEAST),
+         np.int32(THREE), np.int32(FOUR), np.int32(SMALL), np.int32(WIDE)),
+        moved, codes, found.get("on", none.astype(np.uint64)), found.get("low", none),
+        found.get("high", none),
     )  # fmt: skip
-    return found
+    return kept
 
 
-def _code(
-    values: Any, share: Any, bits: Any, low: Any, high: Any, scale: Any, last: Any, found: Any
-) -> None:
-    even_from, near, none = np.int32(LOGS - int(EVEN * NEAR)), np.float32(NEAR), np.float32(0)
-    even, least, zero = np.float32(EVEN), np.int32(LEAST), np.int32(0)
-    for step in range(values.shape[0]):
-        for unit in range(values.shape[1]):
-            value = values[step, unit]
-            share[unit] = max(min(value - low, high - value), none) * scale
-        for unit in range(values.shape[1]):
-            log = max((bits[unit] >> THREE) - least, zero)
-            side = np.int32(share[unit] * even) + even_from if share[unit] >= near else log
-            value = values[step, unit]
-            found[step, unit] = last - side if high - value < value - low else side
+def _flat(values: Float[ndarray, "row step unit"]) -> tuple[Float[ndarray, " value"], int, int]:
+    """All values in the order of memory, and how far two rows and two steps lie apart there."""
+    size = values.itemsize
+    if values.strides[2] != size or any(apart < 0 or apart % size for apart in values.strides[:2]):
+        values = np.ascontiguousarray(values)
+    apart = [stride // size for stride in values.strides]
+    extent = 1 + sum((many - 1) * far for many, far in zip(values.shape, apart, strict=True))
+    return as_strided(values, (extent,), (size,), writeable=False), apart[0], apart[1]
+
+
+def _look_at(
+    flat: Any, row_apart: Any, step_apart: Any, mask: Any, rows: Any, steps: Any, pivot: Any,
+    on: Any, bounds: Any, numbers: Any, moved: Any, codes: Any, words: Any, lows: Any, highs: Any,
+) -> Any:  # fmt: skip
+    bounded, low, high, scale, last = bounds
+    near, even, even_from, least, three, four, small, wide = numbers
+    units, many, begun = len(pivot), rows[1] - rows[0], rows[0]
+    least_of, most_of = np.empty((2, many, units), np.float32)
+    words_of, wanted = np.empty((many, units), np.uint64), len(words) > 0
+    share = np.empty(units, np.float32)
+    bits, none, zero, one = share.view(np.int32), np.float32(0), np.int32(0), np.int32(1)
+    # one row after another, as if each were taken by itself; but steps lie side by side in memory
+    ends = np.zeros(many + 1, np.int64)
+    for row in range(many):
+        ends[row + 1] = ends[row] + mask[begun + row, steps[0] : steps[1]].sum()
+    kept = ends[:-1].copy()
+    for begin in range(steps[0], steps[1], WINDOW):
+        least_of[:], most_of[:], words_of[:] = np.inf, -np.inf, 0
+        for step in range(begin, min(begin + WINDOW, steps[1])):
+            for row in range(many):
+                if not mask[begun + row, step]:
+                    continue
+                start = (begun + row) * row_apart + step * step_apart
+                value, code = flat[start : start + units], codes[begun + row, step]
+                away = moved[kept[row]]
+                kept[row] += 1
+                for unit in range(units):
+                    away[unit] = value[unit] - pivot[unit]
+                if bounded:
+                    for unit in range(units):
+                        given = value[unit]
+                        share[unit] = max(min(given - low, high - given), none) * scale
+                    for unit in range(units):
+                        given = value[unit]
+                        log = max((bits[unit] >> three) - least, zero)
+                        middle = np.int32(share[unit] * even) + even_from
+                        side = middle if share[unit] >= near else log
+                        code[unit] = last - side if high - given < given - low else side
+                else:
+                    for unit in range(units):
+                        share[unit] = abs(value[unit])
+                    for unit in range(units):
+                        side = min(max((bits[unit] >> four) - small, zero), wide - one)
+                        code[unit] = wide - one - side if value[unit] < none else wide + side
+                if not wanted:
+                    continue
+                low_of, high_of, word = least_of[row], most_of[row], words_of[row]
+                for unit in range(units):
+                    low_of[unit] = min(low_of[unit], value[unit])
+                for unit in range(units):
+                    high_of[unit] = max(high_of[unit], value[unit])
+                place = np.uint64(step - begin)
+                for unit in range(units):
+                    word[unit] |= np.uint64(value[unit] > on) << place
+        if wanted:
+            window = begin // WINDOW
+            for row in range(many):
+                for unit in range(units):
+                    words[unit, begun + row, window] = words_of[row, unit]
+                    # of two zeros either may be the least; it is the one without a sign
+                    lows[unit, begun + row, window] = least_of[row, unit] + none
+                    highs[unit, begun + row, window] = most_of[row, unit] + none
+    return ends[-1]
+
+
+_look = Compiled(_look_at)
 
 
 def count(
@@ -130,28 +256,6 @@ def _count_bins(codes: Any, steps: Any, counts: Any) -> None:
                 counts[unit, codes[step, unit]] += np.uint32(1)
 
 
-def packed(
-    values: Float[ndarray, "row step unit"], on: np.float32
-) -> UInt64[ndarray, "unit row window"]:
-    """See `part.packed`: of values above a threshold."""
-    rows, steps, units = values.shape
-    found = np.zeros((units, rows, -(-steps // 64)), np.uint64)
-    _packed(values, on, np.zeros(units, np.uint64), found)
-    return found
-
-
-def _pack(values: Any, on: Any, words: Any, found: Any) -> None:
-    rows, steps, units = values.shape
-    for row in range(rows):
-        for window in range(found.shape[2]):
-            words[:] = 0
-            for step in range(64 * window, min(64 * window + 64, steps)):
-                for unit in range(units):
-                    words[unit] |= np.uint64(values[row, step, unit] > on) << np.uint64(step % 64)
-            for unit in range(units):
-                found[unit, row, window] = words[unit]
-
-
 def together(index: UInt64[ndarray, "unit window"], found: Int64[ndarray, "unit unit"]) -> None:
     """Add in how many steps both of two units are on, the second no earlier than the first."""
     _together(index, found)
@@ -162,14 +266,13 @@ def _both(index: Any, found: Any) -> None:
     for start in range(0, windows, BLOCK):
         stop = min(start + BLOCK, windows)
         for one in range(units):
+            first = index[one, start:stop]
             for other in range(one, units):
-                many = np.uint64(0)
-                for window in range(start, stop):
-                    many += _ones(index[one, window] & index[other, window])
-                found[one, other] += np.int64(many)
+                second, many = index[other, start:stop], np.int64(0)
+                for i in range(len(first)):
+                    many += np.int64(_ones(first[i] & second[i]))
+                found[one, other] += many
 
 
-_coded: Any = njit(nogil=True)(unwrap(_code))
-_counted: Any = njit(nogil=True)(unwrap(_count_bins))
-_packed: Any = njit(nogil=True)(unwrap(_pack))
-_together: Any = njit(nogil=True)(unwrap(_both))
+_counted = Compiled(_count_bins)
+_together = Compiled(_both)

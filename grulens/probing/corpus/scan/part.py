@@ -92,7 +92,8 @@ def extremes(
             whole = np.full((rows, windows * WINDOW, units), worst, np.float32)
             whole[:, :steps] = np.where(mask[..., None], values, worst)
         found = pick.reduce(whole.reshape(rows, windows, WINDOW, units), axis=2)
-        ends.append(np.ascontiguousarray(found.transpose(2, 0, 1)))
+        # of two zeros either may be the least; + 0 makes it the one without a sign
+        ends.append(np.ascontiguousarray(found.transpose(2, 0, 1)) + np.float32(0))
     return ends[0], ends[1]
 
 

@@ -11,24 +11,27 @@ together in few combinations, so each step is counted once, for its combination 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt16
+from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt16, UInt64
 from numpy import ndarray
 
 from grulens.errors import ScanError
 from grulens.probing.corpus.scan.codes import Code
-from grulens.probing.corpus.scan.part import WINDOW, extremes, packed
+from grulens.probing.corpus.scan.part import WINDOW, extremes, packed, unpacked
 from grulens.probing.corpus.scan.statistics import Statistics
 
 #: So many windows are taken at a time.
 WINDOWS: Final = 16
-#: From so many values of a part on it pays to have the counts compiled.
+#: From so many values of a part on it pays to load what is compiled, once a process.
 PAYS: Final = 1 << 25
+COMPILED: Final = "grulens.probing.corpus.scan.compiled"
 #: The histograms of all combinations of a signal take so many bytes at most.
 MOST: Final = 1 << 26
 
@@ -145,58 +148,39 @@ class Tally:
             ScanError: a value is NaN or infinite.
         """
         rows, steps, units = values.shape
-        windows, whole = -(-steps // WINDOW), bool(mask.all())
+        mask = np.ascontiguousarray(mask)
         if not self._steps and mask.any():
             self._pivot = _near(values, mask)
         fast = _compiled(self._steps * units + values.size)
         codes = np.empty((rows, steps, units), np.uint16)
+        moved = np.empty((WINDOWS * WINDOW, units), np.float32)
         found: dict[str, Any] = {}
         if self._on is not None:
-            shape = units, rows, windows
-            found = {"on": np.zeros(shape, np.uint64)}
+            shape = units, rows, -(-steps // WINDOW)
+            found = {"on": np.empty(shape, np.uint64)}
             found |= {name: np.empty(shape, np.float32) for name in ("low", "high")}
-        for several, part, at in _blocks(rows, steps):
-            block, there = np.ascontiguousarray(values[several, part]), mask[several, part]
-            self._moments(block if whole else block[there])
-            if not whole:
-                block = np.where(there[..., None], block, self._pivot)
-            codes[several, part] = self._coded(block, fast)
-            if self._on is None:
-                continue
-            found["low"][:, several, at], found["high"][:, several, at] = extremes(block, there)
-            if fast is not None and whole:
-                words = fast.packed(block, self._on)
-            else:
-                above = (block > self._on) & there[..., None]
-                words = packed(above)
-                if fast is None:
-                    ones = above.reshape(-1, units).astype(np.float32)  # exact: whole numbers
-                    self._together += (ones.T @ ones).astype(np.int64)
-            found["on"][:, several, at] = words
-        if fast is not None and self._on is not None:
-            fast.together(found["on"].reshape(units, -1), self._together)
+        see = look if fast is None else fast.look
+        for several, part in _blocks(rows, steps):
+            kept = see(
+                values, mask, several, part, self._pivot, self._on, self._code, moved, codes, found
+            )
+            self._moments(moved[:kept])
+        if self._on is not None:
+            words = found["on"].reshape(units, -1)
+            (together if fast is None else fast.together)(words, self._together)
         self._steps += int(mask.sum())
         flat = codes.reshape(-1, units)
         for number, group in groups:
             if number not in self._counts:
                 self._counts[number] = np.zeros((units, self._code.bins), np.uint32)
-            count = _count if fast is None else fast.count
-            count(flat, np.arange(len(flat)) if group is None else group, self._counts[number])
+            counted = count if fast is None else fast.count
+            counted(flat, np.arange(len(flat)) if group is None else group, self._counts[number])
         return found
 
-    def _coded(
-        self, block: Float[ndarray, "row step unit"], fast: Any
-    ) -> UInt16[ndarray, "row step unit"]:
-        if fast is None or not self._code.bounded:
-            return self._code.of(block)
-        found: ndarray = fast.coded(block, self._code)
-        return found
-
-    def _moments(self, values: Float[ndarray, "*axes unit"]) -> None:
-        moved = values.reshape(-1, self._units) - self._pivot
+    def _moments(self, moved: Float[ndarray, "value unit"]) -> None:
         sums = np.ones(len(moved), np.float32) @ moved
         # one that is not finite makes the sum so, too
-        if not np.isfinite(sums).all() and not np.isfinite(values).all():
+        if not np.isfinite(sums).all() and not np.isfinite(moved).all():
             raise ScanError(
                 f"signal {self._signal.name!r} of layer {self._layer!r} is NaN or infinite at some "
                 "step: the model, or an input, is broken there"
@@ -240,26 +224,62 @@ def _near(
     return found
 
 
-def _blocks(rows: int, steps: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Which rows, steps and windows are taken at a time."""
+def _blocks(rows: int, steps: int) -> Iterator[tuple[slice, slice]]:
+    """Which rows and steps are taken at a time; steps begin with a window."""
     many = max(1, WINDOWS // min(rows, WINDOWS))
     for step in range(0, steps, many * WINDOW):
-        part = slice(step, min(steps, step + many * WINDOW))
-        at = slice(step // WINDOW, -(-part.stop // WINDOW))
         for row in range(0, rows, WINDOWS):
-            yield slice(row, row + WINDOWS), part, at
+            yield slice(row, row + WINDOWS), slice(step, min(steps, step + many * WINDOW))
 
 
 def _compiled(values: int) -> Any:
     """The module of what is compiled by numba, where that is installed and pays; else None."""
-    if values < PAYS or find_spec("numba") is None:
+    if find_spec("numba") is None or (values < PAYS and COMPILED not in sys.modules):
         return None
-    from grulens.probing.corpus.scan import compiled  # noqa: PLC0415
-
-    return compiled
+    return import_module(COMPILED)
 
 
-def _count(
+def look(
+    values: Float[ndarray, "row step unit"],
+    mask: Bool[ndarray, "row step"],
+    several: slice,
+    part: slice,
+    pivot: Float[ndarray, " unit"],
+    on: np.float32 | None,
+    code: Code,
+    moved: Float[ndarray, "_ unit"],
+    codes: UInt16[ndarray, "row step unit"],
+    found: Mapping[str, Shaped[ndarray, "unit row window"]],
+) -> int:
+    """All that is taken from some values while they are in the cache.
+
+    Args:
+        values: (row, step, unit), float32.
+        mask: (row, step), False where there is no step.
+        several: which rows.
+        part: which steps; they begin with a window.
+        pivot: what is taken from each value.
+        on: above which value a unit is on; None where extremes and bits are not wanted.
+        code: how values become bins.
+        moved: where what is left of each value goes, one step after another.
+        codes: where the bins go, those of the steps that are there.
+        found: where "on", "low" and "high" go.
+
+    Returns:
+        How many steps there were.
+    """
+    block, there = np.ascontiguousarray(values[several, part]), mask[several, part]
+    chosen = block[there]
+    moved[: len(chosen)] = chosen - pivot
+    codes[several, part][there] = code.of(chosen)
+    if on is not None:
+        at = several, slice(part.start // WINDOW, -(-part.stop // WINDOW))
+        found["low"][:, *at], found["high"][:, *at] = extremes(block, there)
+        found["on"][:, *at] = packed((block > on) & there[..., None])
+    return len(chosen)
+
+
+def count(
     codes: UInt16[ndarray, "step unit"],
     steps: Int[ndarray, " chosen"],
     counts: ndarray,
@@ -271,3 +291,12 @@ def _count(
         places = codes[steps[start : start + 4096]] + offset
         many = np.bincount(places.ravel(), minlength=units * bins)
         counts += many.reshape(units, bins).astype(np.uint32)
+
+
+def together(index: UInt64[ndarray, "unit window"], found: Int64[ndarray, "unit unit"]) -> None:
+    """Add in how many steps both of two units are on."""
+    units, windows = index.shape
+    for start in range(0, windows, WINDOWS):
+        words = np.ascontiguousarray(index[:, start : start + WINDOWS])
+        ones = unpacked(words.reshape(-1)).reshape(units, -1).astype(np.float32)
+        found += (ones @ ones.T).astype(np.int64)  # exact: whole numbers

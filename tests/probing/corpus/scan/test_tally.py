@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from grulens.errors import ScanError
+from grulens.probing.corpus.scan import compiled
 from grulens.probing.corpus.scan import tally as module
 from grulens.probing.corpus.scan.codes import Code
 from grulens.probing.corpus.scan.part import packed
@@ -24,6 +27,13 @@ class Signal:
     name: str
     low: float
     high: float
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Have everything compiled from the first value on, or nothing, as if numba were not there."""
+    monkeypatch.setattr(module, "PAYS", 0)
+    monkeypatch.setattr(module, "find_spec", lambda name: name if there else None)
+    assert (module._compiled(0) is None) == (not there)
 
 
 def run(
@@ -50,16 +60,16 @@ def case(rows: int, steps: int, full: bool) -> tuple[np.ndarray, np.ndarray, lis
 @pytest.mark.parametrize("bounds", [(-1.0, 1.0), (-np.inf, np.inf)])
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize(("rows", "steps"), [(1, 1), (3, 200), (1, 1500), (40, 64), (17, 130)])
-@pytest.mark.parametrize("pays", [0, 1 << 60])
+@pytest.mark.parametrize("fast", [True, False])
 def test_blocks_are_all_values(
     monkeypatch: pytest.MonkeyPatch,
     rows: int,
     steps: int,
     full: bool,
     bounds: tuple[float, float],
-    pays: int,
+    fast: bool,
 ) -> None:
-    monkeypatch.setattr(module, "PAYS", pays)
+    installed(monkeypatch, fast)
     values, mask, labels = case(rows, steps, full)
     stats, found = run(values, mask, labels, bounds)
     h = np.concatenate([values[mask]] * 2)
@@ -86,11 +96,10 @@ def test_a_scan_is_the_same_bit_for_bit_with_numba_and_without(
 ) -> None:
     model = Reader(nn.LSTM, num_layers=2).eval()
     made = []
-    for pays in (0, 1 << 60):
-        monkeypatch.setattr(module, "PAYS", pays)
-        out = tmp_path / str(pays)
+    for fast in (True, False):
+        installed(monkeypatch, fast)
+        out = tmp_path / str(fast)
         made.append(scan(model, texts(), out, labels=LABELS, gates=True, batch=2))
-        assert (module._compiled(1 << 40) is None) == (pays > 1 << 40)
     for layer in made[0].layers:
         assert same(made[0].stats(layer), made[1].stats(layer))
     files = [
@@ -99,8 +108,33 @@ def test_a_scan_is_the_same_bit_for_bit_with_numba_and_without(
         for one in made
     ]  # fmt: skip
     assert files[0] == files[1]
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert module._compiled(1 << 62) is None
+
+
+def test_what_is_compiled_is_loaded_when_it_pays_and_used_once_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, module.COMPILED, raising=False)
+    assert module._compiled(module.PAYS - 1) is None
+    assert module._compiled(module.PAYS).__name__ == module.COMPILED
+    assert module._compiled(0).__name__ == module.COMPILED
+
+
+def test_what_cannot_be_kept_on_disk_is_compiled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def njit(**options: Any) -> Any:
+        asked.append(options.get("cache", False))
+        if asked[-1]:
+            raise RuntimeError("no locator available")
+        return numba.njit(**options)
+
+    monkeypatch.setattr(compiled, "njit", njit)
+    found = np.zeros((2, 2), np.int64)
+    compiled.Compiled(compiled._both)(np.array([[3], [6]], np.uint64), found)
+    assert asked == [True, False]
+    assert found.tolist() == [[2, 1], [0, 2]]
 
 
 def test_labels_in_more_combinations_than_there_is_room_for_are_counted(
