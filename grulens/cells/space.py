@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -81,9 +80,35 @@ class Fold:
         return tuple(channel * self.places + at for channel in channels for at in inside)
 
     def channels(self, units: Iterable[int]) -> tuple[int, ...]:
-        """The channels of which all units are among these."""
-        held: Any = {*units}
-        return tuple(one for one in range(self.shape[0]) if held.issuperset(self.units([one])))
+        """The channels of which these have just the units that they are made of.
+
+        Where one place is shown, a channel of which other places are among these is none of them.
+        """
+        held: list[set[int]] = [set() for _ in range(self.shape[0])]
+        for unit in units:
+            held[unit // self.places].add(unit)
+        return tuple(one for one, has in enumerate(held) if has == {*self.units([one])})
+
+    def moved(self, units: Iterable[int], before: Fold | None) -> tuple[int, ...]:
+        """What is chosen here where these units were, when the state was shown in another way.
+
+        A channel stays the same channel. What is no channel, of either way, is chosen no longer.
+
+        Args:
+            units: the units that were chosen.
+            before: how the state was folded; None where every unit was shown.
+
+        >>> mean, place = Fold.of((2, 2, 3), "mean"), Fold.of((2, 2, 3), (1, 0))
+        >>> place.moved(range(6, 12), mean), mean.moved((9,), place), mean.moved((9,), None)
+        ((9,), (6, 7, 8, 9, 10, 11), ())
+        """
+        chosen = tuple(units)
+        whole = Fold(self.shape, "mean")
+        for fold in (self, before or whole):
+            channels = fold.channels(chosen)
+            if {*fold.units(channels)} == {*chosen}:
+                return self.units(channels)
+        return ()
 
     @property
     def _number(self) -> int:

@@ -22,7 +22,6 @@ from torch import nn
 from grulens.cells.cell import RecurrentCell
 from grulens.models.adapters.closed import Closed, sentences
 from grulens.models.observed import ObservedLayer
-from grulens.models.recording import LayerRecording
 from grulens.views.figure.tokens import valid
 from grulens.views.page.page import page
 from grulens.views.still.lens import compose
@@ -141,7 +140,7 @@ class Lens(Panel):
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
         measured = self.table.still() if self.table.measured else ""
-        lines = found(self.session.before)
+        lines = found(self.session)
         about = compose(f"<pre>{escape(lines)}</pre>") if lines else ""
         return about + self.gates.still() + measured + self.studies.still()
 
@@ -158,7 +157,7 @@ class Lens(Panel):
         _, _, units = session.before.shape
         equation = escape(session.now.cell.equation)
         apart = f"max |{equation} − h|" if isinstance(session.now.cell, RecurrentCell) else equation
-        self._form.value = _form(session.before)
+        self._form.value = _form(session)
         self._form.layout.display = None if self._form.value else "none"
         self._about.value = (
             f'<span class="grulens-quiet">{units} units × {session.steps} steps · '
@@ -173,12 +172,12 @@ class Lens(Panel):
         self.session.set_input(text if typed == valid(text) else typed)
 
 
-def _form(layer: LayerRecording) -> str:
+def _form(session: Session) -> str:
     """The equation of an observed cell; a click opens where in the code it was found.
 
     Of any cell, what the model does to its state between two calls.
     """
-    lines = escape(found(layer))
+    layer, lines = session.before, escape(found(session))
     if not isinstance(layer, ObservedLayer):
         return f'<div class="grulens-note">{lines}</div>' if lines else ""
     return (

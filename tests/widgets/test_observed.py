@@ -406,6 +406,37 @@ def test_how_space_is_folded_is_chosen_on_the_screen() -> None:
     assert (session.space, len(of_channels(lens)[1])) == (None, 24)
 
 
+def test_another_fold_moves_what_is_chosen_so_that_what_is_said_is_edited() -> None:
+    lens = Lens(*made("conv"), space="mean")
+    session, channel = lens.session, tuple(range(12, 24))
+
+    def chosen(space: Any, units: tuple[int, ...], row: tuple[int, ...], words: str) -> None:
+        session.space = space
+        assert session.units == units
+        assert lens.gates._heat.units == row
+        assert words in lens.gates._chosen.value
+        lens.toggles.ablate.click()
+        zero = (session.now.h == 0).all(1).all(0).nonzero()[:, 0].tolist()
+        assert zero == ([*units] or [*range(24)])
+        session.undo()
+
+    session.units = channel
+    chosen((2, 1), (21,), (1,), "unit 21 (channel 1 at (2, 1))")
+    chosen((0, 3), (15,), (1,), "unit 15 (channel 1 at (0, 3))")
+    chosen("max", channel, (1,), "all of channel 1")
+    chosen(None, channel, channel, "all of channel 1")
+    assert session.chosen_units == slice(12, 24), "the same edit, however it is seen"
+    lens.gates.space.fold.value = "one place"
+    assert session.space == (1, 2), "a whole channel has no place: it is the middle"
+    session.units = channel
+    assert lens.gates._heat.units == (), "of which the row at one place is not all"
+    session.space, session.units = None, (13,)
+    chosen("mean", (), (), "all units")
+    session.units = channel
+    session.set_input(torch.randn(1, 4, 1, 3, 4))
+    assert session.units == channel
+
+
 def test_a_fold_that_does_not_fit_is_refused() -> None:
     for name, space, why in (
         ("conv", "median", "space must be"), ("conv", (3, 0), "space must be"),

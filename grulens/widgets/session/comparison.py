@@ -13,6 +13,7 @@ from grulens.probing.edits import positions
 from grulens.probing.readout.readout import Answer, divergence
 from grulens.widgets.session.answers import Answers, Array
 from grulens.widgets.session.selection import Selection
+from grulens.widgets.session.step_order import StepOrder
 from grulens.widgets.session.tokens import Rows
 
 
@@ -28,6 +29,7 @@ class Comparison(Selection):
     edited = tl.Instance(Recording)
     answers: Answers
     _names_by: Mapping[str, Rows | None]
+    _order: StepOrder
 
     @property
     def before(self) -> LayerRecording:
@@ -53,6 +55,11 @@ class Comparison(Selection):
         """What to call each step of a row of a layer; None is its number."""
         rows = self._names_by.get(layer)
         return rows[row] if rows else None
+
+    @property
+    def unnamed(self) -> str:
+        """Why the steps of the layer shown have numbers, where the input's have names; or ""."""
+        return "" if self._names_by.get(self.layer) else self._order.why.get(self.layer, "")
 
     @property
     def steps(self) -> int:

@@ -3,6 +3,7 @@
 the model has changed since this run                          [run again]
 training mode: dropout is on                                  [run in eval mode]
 no answer is shown: … ; this would show it: readout=lambda output: output.flatten(2)
+the steps of layer 'cell' have numbers, and not the names of the input's: …
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CHANGED: Final = "the model has changed since this run"
 
 
 class Notices:
-    """Three lines, each shown only while it has a warning.
+    """Four lines, each shown only while it has a warning.
 
     Args:
         session: whose runs they are of.
@@ -37,6 +38,7 @@ class Notices:
     def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self.session = session
         self._changed, self._mode, self._unread = W.HTML(), W.HTML(), W.HTML()
+        self._unnamed = W.HTML()
         self.again = W.Button(
             description="run again", layout=W.Layout(width="auto"),
             tooltip="run the model as it is now, without the edits and with them",
@@ -48,7 +50,8 @@ class Notices:
         )  # fmt: skip
         self.evaluate.observe(callbacks.guard(self._on_evaluate), "value")
         self._lines = [
-            row(self._changed, self.again), row(self._mode, self.evaluate), row(self._unread)
+            row(self._changed, self.again), row(self._mode, self.evaluate), row(self._unread),
+            row(self._unnamed),
         ]  # fmt: skip
         self.box = W.VBox(self._lines)
         self.show()
@@ -59,11 +62,12 @@ class Notices:
         self._say(0, self._changed, CHANGED if session.changed else "")
         self._say(1, self._mode, session.mode)
         self._say(2, self._unread, *_no_answer(session.unread))
+        self._say(3, self._unnamed, session.unnamed)
         self.evaluate.value = session.evaluate
 
     def hide(self) -> None:
         """Say nothing: a larger screen does."""
-        for line in (self._changed, self._mode, self._unread):
+        for line in (self._changed, self._mode, self._unread, self._unnamed):
             line.value = ""
         self.box.layout.display = "none"
 

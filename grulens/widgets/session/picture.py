@@ -56,13 +56,15 @@ def still(
         return draw.compose(*parts)
 
 
-def found(layer: LayerRecording) -> str:
+def found(session: Session) -> str:
     """The equation of an observed cell and its lines of code, and what changes its state between.
 
-    It is "" of a cell with known weights whose states are handed on.
+    And why its steps have no names, where the input's have. It is "" of a cell with known weights
+    whose states are handed on.
     """
+    layer = session.before
     lines = layer.explain() if isinstance(layer, ObservedLayer) else ""
-    return "\n".join(filter(None, [lines, layer.note]))
+    return "\n".join(filter(None, [lines, layer.note, session.unnamed]))
 
 
 def page_arrays(session: Session) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def page_arrays(session: Session) -> dict[str, Any]:
             "title": f"{type(session.model).__name__} · {session.layer}",
             "unit_names": seen.names,
             "noun": seen.noun,
-            "about": found(session.before),
+            "about": found(session),
             "units": seen.chosen(session.units),
             "times": session.times,
         } | ({} if session.unread else _output(session))

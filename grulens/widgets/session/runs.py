@@ -56,6 +56,10 @@ class Runs:
         done, self.seconds = self._recorded(given, edits=edits)
         return done
 
+    def aside(self, given: Given) -> Recording:
+        """The recording of one run that is not shown: `seconds` stays that of the one that is."""
+        return self._recorded(given)[0]
+
     def with_graph(self, given: Given, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run with its graph: see `record(grad=True)`."""
         return self._recorded(given, edits=edits, grad=True)[0]

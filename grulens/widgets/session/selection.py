@@ -5,6 +5,7 @@ Every choice is checked against the run, wherever it comes from: a screen, a cel
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, TypeGuard
 
 import traitlets as tl
@@ -33,6 +34,11 @@ class Positions(tl.Tuple):
 def has_space(cell: Signalling) -> TypeGuard[ObservedCell]:
     """Whether the state of a cell has several axes, channels over space."""
     return isinstance(cell, ObservedCell) and len(cell.shape) > 1
+
+
+def shape_of(cell: Signalling) -> tuple[int, ...]:
+    """The shape of one row's state where it has several axes; else ()."""
+    return cell.shape if has_space(cell) else ()
 
 
 def fitting(cell: Signalling, space: Any) -> Any:
@@ -106,13 +112,22 @@ class Selection(tl.HasTraits):
             self.units, self.times = (), ()
             self.space = fitting(self.baseline[self.layer].cell, self.space)
 
+    @tl.observe("space")
+    def _on_space(self, change: Any) -> None:
+        cell, fold = self.baseline[self.layer].cell, self.fold
+        if fold is not None and self.units:
+            before = fitting(cell, change["old"])
+            self.units = fold.moved(self.units, before and Fold(fold.shape, before))
+
     @property
     def chosen_units(self) -> list[int] | slice | None:
         """The selected units as an edit names them: None is all, a channel's places a slice."""
         units = list(self.units)
-        whole = self.fold is not None and len(units) > 1
-        if whole and units[-1] - units[0] == len(units) - 1:
-            return slice(units[0], units[-1] + 1)
+        shape = shape_of(self.baseline[self.layer].cell)
+        if shape and units:
+            start, end, size = units[0], units[-1] + 1, prod(shape[1:])
+            if end - start == len(units) and start % size == end % size == 0:
+                return slice(start, end)
         return units or None
 
     @property

@@ -36,7 +36,8 @@ class Session(ShownRuns):
         *args: the model's own arguments; a single text is encoded, where there is an `encode`.
         tokens: the name of each step: a text (a character a step), one list for all rows, or one
             list a row; or a dict of these by the name of a layer or of a module,
-            {"enc": [...], "dec": [...]}. The steps of a layer that they do not fit have numbers.
+            {"enc": [...], "dec": [...]}. The steps of a layer that they do not fit have numbers,
+            and so have those of an observed loop that is not seen to go forwards.
         encode: a function from a text to the model's input; None is the model's own `encode`, if
             it has one.
         decode: a function from ids (time,) to a text or a list of texts; None is the model's own.

@@ -24,7 +24,8 @@ from grulens.widgets.session.edit_list import EditList, Slots, check_edit
 from grulens.widgets.session.input import Input
 from grulens.widgets.session.names import Names
 from grulens.widgets.session.runs import Runs
-from grulens.widgets.session.selection import fitting
+from grulens.widgets.session.selection import fitting, shape_of
+from grulens.widgets.session.step_order import StepOrder
 
 
 class ShownRuns(Comparison, EditList):
@@ -77,8 +78,9 @@ class ShownRuns(Comparison, EditList):
         on = [slot.edit for slot in slots if slot.on]
         edited = self._edited_run(standing, new.given, on) if on else baseline
         batch, steps, units = baseline[wanted].shape
+        order = StepOrder(self._aside, new.given, self._order if again else None)
         try:
-            names_by = new.naming.of(baseline, wanted)
+            names_by = new.naming.of(baseline, wanted, order)
         except GrulensError:
             if not again:
                 raise
@@ -86,7 +88,7 @@ class ShownRuns(Comparison, EditList):
         if self._named:
             self.answers.check_labels(baseline.output, batch, steps)
         text = self.text if again else new.text(names_by[names[0]])
-        self._input, self._names_by = new, names_by
+        self._input, self._names_by, self._order = new, names_by, order
         # kept while it holds: what was found of the model is known by it
         if self.standing.mode != standing.mode or not self.standing.same(self.model):
             self.standing = standing
@@ -94,10 +96,12 @@ class ShownRuns(Comparison, EditList):
         with self.hold_trait_notifications():
             last = max(0, int(last_read(baseline[wanted])[0]))
             self.step = min(self.step, steps - 1) if self.layer else last
+            # of a state of another shape, the same numbers are units of other places
+            same = not self.layer or shape_of(self.before.cell) == shape_of(baseline[wanted].cell)
             self.layer = wanted
             self.row = min(self.row, batch - 1)
             self.times = tuple(t for t in self.times if t < steps)
-            self.units = tuple(u for u in self.units if u < units)
+            self.units = tuple(u for u in self.units if u < units) if same else ()
             self.space = fitting(baseline[wanted].cell, self.space)
             self.mode, self.changed, self.text = mode, False, text
             self.baseline = baseline
@@ -218,6 +222,13 @@ class ShownRuns(Comparison, EditList):
         self.busy = True
         try:
             return self.runs(given, edits)
+        finally:
+            self.busy = False
+
+    def _aside(self, given: Given) -> Recording:
+        self.busy = True
+        try:
+            return self.runs.aside(given)
         finally:
             self.busy = False
 

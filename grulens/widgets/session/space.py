@@ -64,7 +64,9 @@ class SpaceControl:
         self.place.layout.display = None if one else "none"
         text = ""
         if fold is not None:
-            text = f"Each row is a channel {fold.words}: a unit, and an edit is of that unit alone."
+            text = (
+                f"Each row is a channel {fold.words}: a unit. An edit of it is of that unit alone."
+            )
         if fold is not None and not one:
             text = f"Each row is a channel: {fold.words}. An edit of it is one of all its places."
         self._says.value = f'<span role="status" class="grulens-quiet">{text}</span>'
@@ -96,11 +98,12 @@ class SpaceControl:
             self.show()
 
     def _somewhere(self) -> tuple[int, ...]:
-        """The place of the first unit chosen, else the middle."""
+        """The place of the first unit chosen, else the middle; a whole channel has no place."""
         sizes = self.session.before.cell.shape[1:]  # type: ignore[attr-defined]  # seen with space
-        if not self.session.units:
+        units = self.session.units
+        if not units or isinstance(self.session.chosen_units, slice):
             return tuple(size // 2 for size in sizes)
-        place, rest = [], self.session.units[0]
+        place, rest = [], units[0]
         for size in reversed(sizes):
             rest, at = divmod(rest, size)
             place.append(at)

@@ -1,7 +1,8 @@
 """What to call each step of each layer: texts that a user gave, or what the input's ids are called.
 
 Layers may run other steps and other rows, and a name that belongs to one would be wrong at another.
-So names are kept for each layer by itself, and where none fit, steps have numbers.
+So names are kept for each layer by itself, and where none fit, steps have numbers. The steps of an
+observed loop have names where it is known to go through the input forwards.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import torch
 from torch import Tensor
 
 from grulens.errors import GrulensError, LayerError, shown
+from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.views.figure.tokens import valid
+from grulens.widgets.session.step_order import StepOrder
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
 TokensBy = Tokens | Mapping[str, Tokens]
@@ -44,21 +47,22 @@ class Naming:
     ids: Sequence[Tensor]
     spelled: list[str] | None = None
 
-    def of(self, run: Recording, first: str) -> dict[str, Rows | None]:
+    def of(self, run: Recording, first: str, order: StepOrder) -> dict[str, Rows | None]:
         """Names for each layer of a run: one list a row, or None.
 
         Args:
             run: the run.
             first: the layer to begin with: what was given for all must fit it, or another one.
+            order: tells whether the steps of an observed layer stand in the order of the input.
 
         Raises:
             LayerError: tokens were given for what is no layer and no module of one.
             GrulensError: tokens do not fit.
         """
         if self.tokens is None:
-            return self._by_ids(run)
+            return self._by_ids(run, order)
         if isinstance(self.tokens, Mapping):
-            return self._by_layer(self.tokens, run)
+            return self._by_layer(self.tokens, run, order)
         found = {name: _fitting(self.tokens, layer) for name, layer in run.items()}
         if found[first] is None:
             batch, steps, _ = run[first].shape
@@ -67,9 +71,13 @@ class Naming:
             except GrulensError:
                 if not any(found.values()):
                     raise
-        return found
+        return {
+            name: rows if rows and order.fits(run[name]) else None for name, rows in found.items()
+        }
 
-    def _by_layer(self, given: Mapping[str, Tokens], run: Recording) -> dict[str, Rows | None]:
+    def _by_layer(
+        self, given: Mapping[str, Tokens], run: Recording, order: StepOrder
+    ) -> dict[str, Rows | None]:
         found: dict[str, Rows | None] = dict.fromkeys(run)
         for key in sorted(given, key=len):  # the longer names are the more exact ones
             named = [name for name in run if name == key or name.startswith(f"{key}.")]
@@ -81,41 +89,69 @@ class Naming:
             for name in named:
                 batch, steps, _ = run[name].shape
                 try:
-                    found[name] = token_rows(given[key], batch, steps)
+                    rows = token_rows(given[key], batch, steps)
                 except GrulensError as error:
                     raise GrulensError(f"tokens of {shown(key)}: {error}") from error
+                # what is given for the very layer is in the order of its steps
+                found[name] = rows if name == key or order.fits(run[name]) else None
         return found
 
-    def _by_ids(self, run: Recording) -> dict[str, Rows | None]:
+    def _by_ids(self, run: Recording, order: StepOrder) -> dict[str, Rows | None]:
         """By what each module's first layer reads; those above it have the same steps."""
         found: dict[str, Rows | None] = {}
         modules: dict[tuple[str, tuple[int, ...]], Rows | None] = {}
         for name, layer in run.items():
-            place = LEVEL.sub("", name), layer.shape[:2]
+            # a loop that is observed is one of its own, whatever it is called
+            module = name if isinstance(layer, ObservedLayer) else LEVEL.sub("", name)
+            place = module, layer.shape[:2]
             if place not in modules:
-                modules[place] = self._read_by(layer)
+                modules[place] = self._read_by(layer, order)
             found[name] = modules[place]
         return found
 
-    def _read_by(self, layer: LayerRecording) -> Rows | None:
+    def _read_by(self, layer: LayerRecording, order: StepOrder) -> Rows | None:
         """By the one argument that this layer can have read; None where there may be two."""
         batch, steps, _ = layer.shape
         if self.spelled is not None:
-            fits = (batch, steps) == (1, len(self.spelled))
+            fits = (batch, steps) == (1, len(self.spelled)) and order.fits(layer)
             return [[valid(part) for part in self.spelled]] if fits else None
-        fitting: list[Tensor] = []
+        fitting: list[tuple[Tensor, Tensor]] = []
         for ids in self.ids:
             rows = _rows(ids, batch, steps)
-            if rows is not None and not any(torch.equal(rows, other) for other in fitting):
-                fitting.append(rows)
+            if rows is not None and not any(torch.equal(rows, other) for _, other in fitting):
+                fitting.append((ids, rows))
+        if isinstance(layer, ObservedLayer):
+            return self._reached_by(layer, fitting, order)
         # zeros and ones may be a mask, and two texts of one length could be each other's
-        if len(fitting) > 1 or any(int(rows.max()) < 2 for rows in fitting):
-            fitting = [rows for rows in fitting if _is_read(rows, layer)]
-        if len(fitting) != 1:
-            return None
-        names = [self.call(row) for row in fitting[0]]
+        if len(fitting) > 1 or any(_may_be_mask(rows) for _, rows in fitting):
+            fitting = [pair for pair in fitting if _is_read(pair[1], layer)]
+        return self._called(fitting[0][1]) if len(fitting) == 1 else None
+
+    def _reached_by(
+        self, layer: LayerRecording, fitting: Sequence[tuple[Tensor, Tensor]], order: StepOrder
+    ) -> Rows | None:
+        """By the one argument that an observed layer goes through forwards; else None.
+
+        Args:
+            layer: the layer.
+            fitting: the arguments that it can have read, and each by rows.
+            order: tells the order of its steps.
+        """
+        texts = [pair for pair in fitting if not _may_be_mask(pair[1])] or fitting
+        called = [(ids, self._called(rows)) for ids, rows in texts]
+        found = [names for ids, names in called if names and order.fits(layer, [ids])]
+        return found[0] if len(found) == 1 else None
+
+    def _called(self, ids: Tensor) -> Rows | None:
+        """What ids (batch, time) are called."""
+        names = [self.call(row) for row in ids]
+        steps = ids.shape[1]
         found = [[*map(valid, row)] for row in names if row is not None and len(row) == steps]
-        return found if len(found) == batch else None
+        return found if len(found) == len(ids) else None
+
+
+def _may_be_mask(ids: Tensor) -> bool:
+    return int(ids.max()) < 2
 
 
 def _rows(ids: Tensor, batch: int, steps: int) -> Tensor | None:

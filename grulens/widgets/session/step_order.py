@@ -1,0 +1,171 @@
+"""Whether the steps of an observed loop stand in the order of the input, whose names they have.
+
+Which step of a loop reads which step of the input, only its code knows. So the model is run again
+on an input that is another at one step: the states before that is read are the same to the last
+bit. Of two such steps the later one is read later, by as much, in a loop that goes forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from grulens.errors import shown
+from grulens.models.call.invocation import Given
+from grulens.models.observed import ObservedLayer
+from grulens.models.recording import LayerRecording, Recording
+
+Order = Literal["forwards", "backwards", "unknown"]
+
+
+class StepOrder:
+    """Tells the order in which the observed layers of a run read its input.
+
+    Args:
+        again: records the model on an input.
+        given: the input of the run.
+        before: what was told of an earlier run of the same model on this input: it holds still.
+
+    Attributes:
+        why: by layer, why its steps are given no names; filled while layers are asked about.
+    """
+
+    def __init__(
+        self,
+        again: Callable[[Given], Recording],
+        given: Given,
+        before: StepOrder | None = None,
+    ) -> None:
+        self._again, self._given = again, given
+        self._runs: dict[tuple[Any, ...], Recording | None] = {}
+        known = before._known if before else {}
+        self._known: dict[tuple[Any, ...], Order] = {
+            of: order for of, order in known.items() if order != "unknown"
+        }
+        self.why: dict[str, str] = {}
+
+    def fits(self, layer: LayerRecording, of: Sequence[Tensor] | None = None) -> bool:
+        """Whether names of the input's steps are names of a layer's steps; if not, `why` says so.
+
+        Args:
+            layer: a layer of the run.
+            of: the tensors of the input whose steps have names; None is all that have as many.
+        """
+        if not isinstance(layer, ObservedLayer) or layer.shape[1] < 2:
+            return True
+        order = self.order(layer, of)
+        if order == "forwards":
+            self.why.pop(layer.name, None)
+            return True
+        how = (
+            "its code goes through the input from the end" if order == "backwards" else
+            "which of them reads which step of the input could not be told"
+        )  # fmt: skip
+        self.why[layer.name] = (
+            f"The steps of layer {shown(layer.name)} have numbers, and not the names of the "
+            f"input's: {how}. tokens={{{layer.name!r}: [...]}} names them in the order in which "
+            "they run."
+        )
+        return False
+
+    def order(self, layer: LayerRecording, of: Sequence[Tensor] | None = None) -> Order:
+        """In which order a layer reads the input.
+
+        Args:
+            layer: a layer of the run.
+            of: as for `fits`.
+        """
+        batch, steps, _ = layer.shape
+        key = layer.name, batch, steps, None if of is None else tuple(map(id, of))
+        if key not in self._known:
+            self._known[key] = self._found(layer, of)
+        return self._known[key]
+
+    def _found(self, layer: LayerRecording, of: Sequence[Tensor] | None) -> Order:
+        batch, steps, _ = layer.shape
+        early, late = (steps - 1) // 3, (2 * steps - 1) // 3
+        first, then = (self._reached(layer, batch, steps, at, of) for at in (early, late))
+        if first is None or then is None:
+            return "unknown"
+        apart = {late - early: "forwards", early - late: "backwards"}
+        return apart.get(then - first, "unknown")  # type: ignore[return-value]  # mypy reads str
+
+    def _reached(
+        self, layer: LayerRecording, batch: int, steps: int, at: int, of: Sequence[Tensor] | None
+    ) -> int | None:
+        """The first step whose state is another one when the input is another at one step."""
+        key = batch, steps, at, None if of is None else tuple(map(id, of))
+        if key not in self._runs:
+            self._runs[key] = self._changed(batch, steps, at, of)
+        run = self._runs[key]
+        other = run.get(layer.name) if run is not None else None
+        if other is None or other.shape != layer.shape:
+            return None
+        same = torch.isclose(layer.state, other.state, rtol=0, atol=0, equal_nan=True)
+        found = (~same).any(2).any(0).nonzero()
+        return int(found[0]) if len(found) else None
+
+    def _changed(
+        self, batch: int, steps: int, at: int, of: Sequence[Tensor] | None
+    ) -> Recording | None:
+        """The run on an input that is another at one step; None where there is none."""
+        changed = 0
+
+        def other(value: Any) -> Any:
+            nonlocal changed
+            if isinstance(value, Tensor):
+                made = None
+                if of is None or any(value is one for one in of):
+                    made = other_at(value, batch, steps, at)
+                changed += made is not None
+                return value if made is None else made
+            if type(value) in (tuple, list):
+                return type(value)(map(other, value))
+            if type(value) is dict:
+                return {name: other(part) for name, part in value.items()}
+            return value
+
+        given = other(self._given)
+        if not changed:
+            return None
+        try:
+            with torch.no_grad():
+                return self._again(given)
+        except Exception:  # whatever a user's model does with such an input: then nothing is known
+            return None
+
+
+def other_at(value: Tensor, batch: int, steps: int, at: int) -> Tensor | None:
+    """A tensor that is another at one of its steps: there it is as at another of them.
+
+    Args:
+        value: (batch, time, ...), (time, batch, ...), or (time, ...) of one row.
+        batch: rows.
+        steps: steps.
+        at: which one.
+
+    Returns:
+        It; None where the tensor has no such steps, or is the same at all of them.
+
+    >>> other_at(torch.tensor([[3, 3, 5]]), 1, 3, 0), other_at(torch.ones(3, 2), 1, 4, 0)
+    (tensor([[5, 3, 5]]), None)
+    """
+    shape = tuple(value.shape)
+    axis = 1 if shape[:2] == (batch, steps) else 0
+    if axis == 0 and shape[:2] != (steps, batch) and not (batch == 1 and shape[:1] == (steps,)):
+        return None
+    here = value.select(axis, at)
+    for there in sorted(range(steps), key=lambda step: abs(step - at)):
+        found = value.select(axis, there)
+        if not torch.equal(here, found):
+            made = value.detach().clone()
+            made.select(axis, at).copy_(found)
+            return made
+    if not value.is_floating_point():
+        return None
+    made = value.detach().clone()
+    made.select(axis, at).add_(1)
+    return made

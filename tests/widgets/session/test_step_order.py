@@ -1,0 +1,132 @@
+"""Names stand over the steps of an observed loop only where it goes through the input forwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import Lens, Session
+from grulens.widgets.session.step_order import StepOrder
+
+
+class Reads(nn.Module):
+    """A loop over embedded ids, in one order or another."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.order = order
+        self.embed, self.line = nn.Embedding(9, 3), nn.Linear(7, 8)
+        self.around = nn.Conv1d(3, 3, 3, padding=1)
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.embed(ids)
+        if self.order == "over a flipped input":
+            x = x.flip(1)
+        if self.order in ("over neighbours", "backwards over neighbours"):
+            x = self.around(x.mT).mT
+        if self.order == "over all at once":
+            x = x + x.mean(1, keepdim=True)
+        steps = range(ids.shape[1])
+        h, out = x.new_zeros(len(x), 4), []
+        for t in reversed(steps) if self.order.startswith("backwards") else steps:
+            z, n = self.line(torch.cat([x[:, t], h], 1)).chunk(2, 1)
+            z = torch.sigmoid(z if mask is None else z + 9 * mask[:, t, None])
+            h = z * h + (1 - z) * torch.tanh(n)
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+IDS = torch.tensor([[1, 2, 3, 4, 5, 6]])
+CALLED = [f"w{number}" for number in range(1, 7)]
+
+
+def decode(ids: Tensor) -> list[str]:
+    return [f"w{number}" for number in ids.tolist()]
+
+
+def shown(order: str, *given: Tensor, **options: object) -> Session:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Reads(order)
+    return Session(model, *(given or (IDS,)), **{"decode": decode, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", ["forwards", "over neighbours"])
+def test_a_loop_that_goes_forwards_has_the_names_of_its_input(order: str) -> None:
+    for session in (shown(order), shown(order, IDS, torch.tensor([[0.0, 1, 1, 0, 1, 0]]))):
+        assert session.tokens == CALLED
+        assert session.unnamed == ""
+    assert shown(order, IDS, (IDS < 3).long()).tokens == CALLED, "a mask is no text"
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        ("backwards", "goes through the input from the end"),
+        ("backwards over neighbours", "goes through the input from the end"),
+        ("over a flipped input", "goes through the input from the end"),
+        ("over all at once", "which of them reads which step of the input could not be told"),
+    ],
+)
+def test_any_other_has_numbers_and_the_screen_says_why(order: str, why: str) -> None:
+    for tokens in (None, CALLED, [CALLED]):
+        session = shown(order, tokens=tokens)
+        assert session.tokens is None
+        assert why in session.unnamed
+
+
+def test_the_screen_and_its_still_say_so_until_the_layer_has_names_of_its_own() -> None:
+    session, why = shown("backwards"), "goes through the input from the end"
+    lens = Lens(session)
+    assert why in lens.notices._unnamed.value
+    assert why in lens.still()
+    session.set_input(IDS, tokens={"cell": [*reversed(CALLED)]})
+    assert session.tokens == [*reversed(CALLED)], "they are given in the order of the steps"
+    assert lens.notices._lines[3].layout.display == "none"
+
+
+def test_each_loop_of_a_model_is_asked_for_itself() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.there, self.back = Reads("forwards"), Reads("backwards")
+
+        def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+            return self.there(ids), self.back(ids)
+
+    ids = IDS.repeat(2, 1)
+    session = Session(Both(), ids, decode=decode, readout=lambda output: output[0])
+    named = {name: session.tokens_of(name, 1) for name in session.baseline}
+    assert named == {"there": CALLED, "back": None}
+
+
+def test_it_is_asked_once_of_an_input(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = shown("backwards")
+    asked: list[object] = []
+
+    def found(order: StepOrder, layer: object, of: object) -> str:
+        asked.append(layer)
+        return "backwards"
+
+    monkeypatch.setattr(StepOrder, "_found", found)
+    session.run_again()
+    assert not asked
+    assert session.tokens is None
+    assert "from the end" in session.unnamed
+    session.set_input(IDS.flip(1))
+    assert len(asked) == 1
+
+
+def test_an_input_on_which_the_model_fails_tells_nothing() -> None:
+    class Picky(Reads):
+        def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+            if not torch.equal(ids, IDS):
+                raise ValueError("another text")
+            return super().forward(ids, mask)
+
+    session = Session(Picky("forwards"), IDS, decode=decode)
+    assert session.tokens is None
+    assert "could not be told" in session.unnamed
