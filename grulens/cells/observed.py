@@ -31,6 +31,8 @@ class ObservedCell:
         others: what else of a step an edit may name: "line 44".
         shape: the shape of one row's state; a unit is one number of it, in the order in which torch
             lays them out.
+        cut: the signals that are cut out of a larger result behind its activation, or rounded: no
+            shift reaches them before it.
         bend: the function between the mix and the state, or through which the mix reads the state
             before; empty if there is none.
     """
@@ -44,6 +46,7 @@ class ObservedCell:
     others: tuple[Signal, ...] = ()
     lines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     bend: str = ""
+    cut: tuple[str, ...] = ()
 
     @property
     def hidden_size(self) -> int:

@@ -1,4 +1,8 @@
-"""A state over space, (channel, y, x), folded to a number a channel: mean, largest or one place."""
+"""A state over space, (channel, y, x), folded to a number a channel: mean, largest or one place.
+
+Of two axes, (node, channel) as well as (channel, x), nobody can say which is the channel: each part
+along the first one is called a slice.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ class Fold:
     """How the units of a state over space become one number a channel.
 
     Attributes:
-        shape: of one row's state; its first axis is the channel, as in torch's convolutions.
+        shape: of one row's state; its first axis is the channel, as in torch's convolutions, where
+            there are three or more.
         how: "mean" or "max" over all places, or one place: (y, x).
 
     >>> import torch
@@ -52,6 +57,11 @@ class Fold:
                 f"space must be 'mean', 'max' or a place in {sizes}, got {shown(space)}"
             )
         return cls(shape, place)
+
+    @property
+    def noun(self) -> str:
+        """What is made: a "channel"; a "slice" where the first of two axes may be anything."""
+        return "channel" if len(self.shape) > 2 else "slice"
 
     @property
     def places(self) -> int:

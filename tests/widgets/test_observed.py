@@ -13,14 +13,16 @@ import torch
 from bokeh.events import Tap
 from torch import nn
 
-from grulens import Lens, NeuronTable, Session, ablate, clamp, record, scale
+from grulens import GateSliders, Lens, NeuronTable, Session, ablate, clamp, record, scale
 from grulens.cells.signal import Signal
 from grulens.credit import head_of
 from grulens.dynamics import PhasePortrait
 from grulens.errors import PositionError, ReadoutError
 from grulens.memory import GateMemory
+from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
 from grulens.views.figure import raster
+from grulens.widgets.dynamics.colors import choices, coloured
 from grulens.widgets.session.screen import parts_of
 from grulens.widgets.studies import STUDIES
 from tests.widgets.observed_cells import MODELS, STEPS, made
@@ -368,7 +370,7 @@ def test_a_state_over_space_is_shown_by_its_channels(space: Any, tmp_path: Path)
     assert lens.table.wait(60.0)
     effects = lens.table.columns()["effect"]
     edited = record(model, x, edits=[ablate("cell", units)])
-    change = Lens(model, x).session
+    change = Session(model, x)
     change.add(ablate("cell", units))
     assert float(edited.output.sub(session.edited.output).abs().sum()) > 0
     assert effects[1] == pytest.approx(float(change.moved.mean()), rel=1e-4)
@@ -406,19 +408,85 @@ def test_how_space_is_folded_is_chosen_on_the_screen() -> None:
     assert (session.space, len(of_channels(lens)[1])) == (None, 24)
 
 
-def test_another_fold_moves_what_is_chosen_so_that_what_is_said_is_edited() -> None:
+def test_the_studies_count_the_channels_that_are_shown() -> None:
     lens = Lens(*made("conv"), space="mean")
-    session, channel = lens.session, tuple(range(12, 24))
+    session, screen = lens.session, GateMemory(lens.session)
+    screen.view = "timescales"
+    view = screen.timescales
+    lives = view.figure.lives
+    assert sorted(lives.source.data["unit"]) == [0, 1]
+    wanted = lens.table.columns()["half_life"]
+    assert view.found is not None
+    assert view.found.half_life.tolist() == pytest.approx(wanted.tolist(), rel=1e-5)
+    assert "half-life of each channel · cell, mean over 3 × 4 places" in lives.root.title.text
+    assert "a dot for each channel" in screen.still()
+    lives.root._trigger_event(Tap(lives.root, x=0, y=1))
+    first = lives.source.data["unit"][0]
+    assert session.units == tuple(range(12 * first, 12 * first + 12))
+    assert lives.units == view.figure.saturation.units == (first,)
+    assert f"channel {first} after" in unescape(view._status.value)
+    session.space = None
+    assert len(lives.source.data["unit"]) == 24
+    assert "half-life of each unit · cell" in lives.root.title.text
+    session.space = "max"
+    assert f"state of channel {first}" in dict(choices(session))
+    values, *_ = coloured(session, "h")
+    assert values.tolist() == session.now.folded("max")[..., first].tolist()
+
+
+class Graph(nn.Module):
+    """A GRU on three nodes of two channels, each of which reads the mean of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.new = nn.Linear(6, 2), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x.new_zeros(len(x), 3, 2)
+        for x_t in x.unbind(1):
+            both = torch.cat([x_t, h, h.mean(1, keepdim=True).expand_as(h)], 2)
+            z = torch.sigmoid(self.gate(both))
+            h = z * h + (1 - z) * torch.tanh(self.new(both))
+        return h.mean(1)
+
+
+def test_of_two_axes_none_is_called_the_channel() -> None:
+    lens = Lens(Graph(), torch.randn(2, 5, 3, 2), space="max")
+    _, called = of_channels(lens)
+    assert called == ["slice 0", "slice 1", "slice 2"]
+    assert "Each row is a slice of the state along its first axis" in lens.gates.space._says.value
+    lens.table._table.source.selected.indices = [2]
+    assert "units 4, 5 (all of slice 2)" in lens.gates._chosen.value
+    assert "channel" not in lens.still() + said(lens)
+
+
+def test_a_shift_that_reaches_no_activation_is_not_offered() -> None:
+    lens = Lens(*made("conv"))
+    lens.gates.controls.mode.value = "shift"
+    sliders = lens.gates.controls.sliders
+    assert {name: slider.disabled for name, slider in sliders.items()} == {
+        "r": True, "z": True, "n": False,
+    }  # fmt: skip
+    assert "cut out of a larger result behind its activation" in sliders["z"].tooltip
+    sliders["n"].value = 1.0
+    assert len(lens.session.slots) == 1
+    lens.gates.controls.mode.value = "scale"
+    assert not any(slider.disabled for slider in lens.gates.controls.sliders.values())
+
+
+def test_another_fold_moves_what_is_chosen_so_that_what_is_said_is_edited() -> None:
+    screen = GateSliders(*made("conv"), space="mean")
+    session, channel = screen.session, tuple(range(12, 24))
 
     def chosen(space: Any, units: tuple[int, ...], row: tuple[int, ...], words: str) -> None:
         session.space = space
         assert session.units == units
-        assert lens.gates._heat.units == row
-        assert words in lens.gates._chosen.value
-        lens.toggles.ablate.click()
-        zero = (session.now.h == 0).all(1).all(0).nonzero()[:, 0].tolist()
-        assert zero == ([*units] or [*range(24)])
-        session.undo()
+        assert screen._heat.units == row
+        assert words in screen._chosen.value
+        (edited,) = positions.mask(ablate("cell", session.chosen_units).units, 24).nonzero(
+            as_tuple=True
+        )
+        assert edited.tolist() == ([*units] or [*range(24)])
 
     session.units = channel
     chosen((2, 1), (21,), (1,), "unit 21 (channel 1 at (2, 1))")
@@ -426,10 +494,10 @@ def test_another_fold_moves_what_is_chosen_so_that_what_is_said_is_edited() -> N
     chosen("max", channel, (1,), "all of channel 1")
     chosen(None, channel, channel, "all of channel 1")
     assert session.chosen_units == slice(12, 24), "the same edit, however it is seen"
-    lens.gates.space.fold.value = "one place"
+    screen.space.fold.value = "one place"
     assert session.space == (1, 2), "a whole channel has no place: it is the middle"
     session.units = channel
-    assert lens.gates._heat.units == (), "of which the row at one place is not all"
+    assert screen._heat.units == (), "of which the row at one place is not all"
     session.space, session.units = None, (13,)
     chosen("mean", (), (), "all units")
     session.units = channel

@@ -14,6 +14,7 @@ from torch import Tensor
 from grulens.arguments import Frame, Integer, Number, Numbers, Rows, SignalName, Units
 from grulens.cells.memory.timescales import above, below, counts, half_life
 from grulens.cells.signal import Signal, Signalling
+from grulens.cells.space import Fold
 from grulens.errors import CellError, GrulensError, PositionError, SignalError, shown
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
@@ -174,7 +175,33 @@ def timescales(
     >>> found.histogram("z")
     tensor([0., 0., 1., 0.], dtype=torch.float64)
     """
-    recorded = layer_of(recording, layer)
+    return counted(
+        layer_of(recording, layer), rows=rows, low=low, high=high, quantiles=quantiles, bins=bins
+    )
+
+
+def counted(
+    recorded: LayerRecording,
+    *,
+    rows: Rows = None,
+    low: Number = 0.1,
+    high: Number = 0.9,
+    quantiles: Numbers = (0.1, 0.5, 0.9),
+    bins: Integer = 20,
+    fold: Fold | None = None,
+) -> Timescales:
+    """As `timescales`, of one layer.
+
+    Args:
+        recorded: the layer.
+        rows: as there.
+        low: as there.
+        high: as there.
+        quantiles: as there.
+        bins: as there.
+        fold: makes the units of a state over space channels, before anything is counted; None
+            leaves them units.
+    """
     kept = kept_of(recorded, "the half-life of a unit")
     recorded.check_one_batch("timescales")
     low, high = _number(low, "low"), _number(high, "high")
@@ -197,6 +224,8 @@ def timescales(
             f"layer {recorded.name!r} keeps a negative share of its state at some steps, down to "
             f"{float(share.min()):.2g}, which has no half-life: {recorded.cell.equation}"
         )
+    if fold is not None:
+        share, *values = map(fold, (share, *values))
     shares: dict[str, Tensor] = {}
     for name, value in zip(named, values, strict=True):
         shares |= {f"{name}_low": below(value, low), f"{name}_high": above(value, high)}

@@ -77,6 +77,7 @@ class HalfLives:
         *,
         quantiles: tuple[float, ...] = (0.1, 0.5, 0.9),
         layer: str = "",
+        noun: str = "unit",
     ) -> None:
         """Show other half-lives.
 
@@ -85,6 +86,7 @@ class HalfLives:
             spread: (unit, 3), of single steps: a low quantile, the middle, a high one.
             quantiles: which quantiles these are, said in the tooltip.
             layer: named in the title.
+            noun: what each column is.
 
         >>> lives = HalfLives()
         >>> lives.update(np.array([2.0, np.inf, 0.0]), np.ones((3, 3)))
@@ -120,10 +122,12 @@ class HalfLives:
         log_ticks(self.root.yaxis, low / 1.5, high * 1.5)
         self._quantiles = tuple(f"{100 * q:g}% of its steps up to" for q in quantiles)
         self._hover.tooltips = [
-            ("unit", "@unit"), ("half-life", "@life"),
+            (noun, "@unit"), ("half-life", "@life"),
             *zip(self._quantiles, ("@low", "@middle", "@high"), strict=True),
         ]  # fmt: skip
-        self.root.title.text = plain(f"half-life of each unit{f' · {layer}' if layer else ''}")
+        self.root.name = f"half-life of every {noun}"
+        self.root.xaxis.axis_label = f"{noun}, the longest first"
+        self.root.title.text = plain(f"half-life of each {noun}{f' · {layer}' if layer else ''}")
         self.select(self.units)
 
     def select(self, units: Iterable[int] = ()) -> None:

@@ -81,6 +81,7 @@ class SaturationPlot:
         *,
         low: float = 0.1,
         high: float = 0.9,
+        noun: str = "unit",
     ) -> None:
         """Show other shares.
 
@@ -88,6 +89,7 @@ class SaturationPlot:
             shares: of each gate by name, the share of time it is shut, and open (2, unit).
             low: under it a gate is shut.
             high: over it a gate is open.
+            noun: what each dot is of.
 
         >>> plot = SaturationPlot([Signal("z", "update gate", 0.0, 1.0, "keep")])
         >>> plot.update({"z": np.array([[0.0], [1.0]])})
@@ -105,6 +107,10 @@ class SaturationPlot:
             }
         self.root.xaxis.axis_label = f"share of time under {low:g}"
         self.root.yaxis.axis_label = f"share of time over {high:g}"
+        self.root.name = f"saturation of the gates, a dot a {noun}"
+        self._hover.tooltips = [
+            (noun, "@unit"), ("", "@gate"), ("shut", "@shut{0.0 %}"), ("open", "@open{0.0 %}"),
+        ]  # fmt: skip
         self.select(self.units)
 
     def select(self, units: Iterable[int] = ()) -> None:
@@ -144,13 +150,8 @@ class SaturationPlot:
             dots.append(drawn)
         rings(root, "shut", "open", self.chosen, 13)
         root.add_layout(legend(items), "above")
-        fields = [
-            ("unit", "@unit"),
-            ("", "@gate"),
-            ("shut", "@shut{0.0 %}"),
-            ("open", "@open{0.0 %}"),
-        ]
-        root.add_tools(HoverTool(renderers=dots, tooltips=fields))
+        self._hover = HoverTool(renderers=dots)
+        root.add_tools(self._hover)
         return root
 
     # ── what a person does ───────────────────────────────────────────────────────────────────

@@ -95,6 +95,7 @@ def timescales(
     *,
     layer: str = "",
     caption: str = "",
+    noun: str = "unit",
 ) -> str:
     """The saturation plot, the histograms, and the units with the longest half-lives.
 
@@ -104,6 +105,7 @@ def timescales(
         half_life: (unit,), in steps.
         layer: named in the title.
         caption: the numbers in words.
+        noun: what each is of.
 
     >>> dot, half = np.array([[0.5], [0.25]]), np.ones(2) / 2
     >>> z = Signal("z", "update gate", 0.0, 1.0, "keep")
@@ -113,7 +115,10 @@ def timescales(
     """
     order = np.argsort(-np.nan_to_num(half_life, nan=-1.0), kind="stable")[:10]
     longest = ", ".join(f"{unit} ({half_life[unit]:.3g})" for unit in order)
-    drawings = [_saturation(shares), *(_histogram(g, values) for g, values in histograms.items())]
+    drawings = [
+        _saturation(shares, noun),
+        *(_histogram(g, values) for g, values in histograms.items()),
+    ]
     return still.compose(
         f"<b>{escape(f'gates over time · {layer}' if layer else 'gates over time')}</b>",
         f'<div style="display:flex;flex-wrap:wrap;gap:24px">{"".join(drawings)}</div>',
@@ -122,7 +127,7 @@ def timescales(
     )
 
 
-def _saturation(shares: Mapping[Signal, Float[np.ndarray, "2 unit"]]) -> str:
+def _saturation(shares: Mapping[Signal, Float[np.ndarray, "2 unit"]], noun: str) -> str:
     dots = "".join(
         f'<circle cx="{200 * x:.1f}" cy="{200 - 200 * y:.1f}" r="3.5" fill="{ACCENT[gate]}" '
         'fill-opacity="0.7"/>'
@@ -133,7 +138,7 @@ def _saturation(shares: Mapping[Signal, Float[np.ndarray, "2 unit"]]) -> str:
     return _drawing(
         f"{line}{dots}", "-8 -8 216 216",
         "across: share of time shut, up: share of time open",
-        "a dot for each unit and gate",
+        f"a dot for each {noun} and gate",
     )  # fmt: skip
 
 

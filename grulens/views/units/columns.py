@@ -46,6 +46,7 @@ class Column(NamedTuple):
 COLUMNS: Final = {
     "unit": Column("unit", "coordinate of the hidden state", "0", 42),
     "channel": Column("channel", "first axis of the hidden state: its places are folded", "0", 62),
+    "slice": Column("slice", "first axis of the hidden state: the other is folded", "0", 46),
     "place": Column("place", "where the unit stands in a state of several axes", width=128),
     "mean_h": Column("mean h", "mean of the state over valid steps"),
     "spread_h": Column("sd h", "standard deviation of the state over valid steps"),

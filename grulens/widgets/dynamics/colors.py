@@ -8,6 +8,7 @@ import numpy as np
 
 from grulens.cells.signal import Signal
 from grulens.views.figure.raster import scale
+from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 
 #: Roles of signals in the order in which they are offered.
@@ -17,17 +18,18 @@ Colored = tuple[np.ndarray, Any, tuple[float, float], str]
 
 
 def unit_of(session: Session) -> int:
-    """The unit that colours: the first that is selected, else the one that varies most."""
-    if session.units:
-        return int(session.units[0])
-    layer = session.before
-    return int(layer.h.detach()[layer.mask].var(0, correction=0).argmax())
+    """The unit that colours, or the channel: the first selected, else the one that varies most."""
+    seen, layer = Seen(session), session.before
+    chosen = seen.chosen(session.units)
+    if chosen:
+        return int(chosen[0])
+    return int(seen.folded(layer.h)[layer.mask].var(0, correction=0).argmax())
 
 
 def choices(session: Session) -> list[tuple[str, str]]:
     """What can colour the states, in words and by name."""
     batch, steps, _ = session.now.h.shape
-    unit = unit_of(session)
+    one = Seen(session).name(unit_of(session))
     found = [("step", "step")]
     if batch > 1:
         found.append(("row of the batch", "row"))
@@ -35,7 +37,7 @@ def choices(session: Session) -> list[tuple[str, str]]:
         answer = session.answer_now.values
         if answer.shape[1] > 1 and len(answer) == steps:
             found.append(("largest of the output", "class"))
-    return found + [(f"{s.words} of unit {unit}", s.name) for s in _by_role(session)]
+    return found + [(f"{s.words} of {one}", s.name) for s in _by_role(session)]
 
 
 def _by_role(session: Session) -> list[Signal]:
@@ -57,7 +59,8 @@ def coloured(session: Session, by: str) -> Colored:
         return values, names, (0.0, 1.0), "class"
     if by in (signal.name for signal in session.now.cell.signals):
         unit, signal = unit_of(session), session.now.cell.signal(by)
-        values = session.now.signal(by)[..., unit].detach().double().cpu().numpy()
+        every = Seen(session).folded(session.now.signal(by))
+        values = every[..., unit].double().cpu().numpy()
         return values, signal, scale(signal, values), f"{by} {unit}"
     index = np.indices((batch, steps))[0 if by == "row" else 1].astype(float)
     return index, "time", (0.0, float(index.max(initial=0.0))), by

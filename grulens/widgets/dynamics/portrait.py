@@ -141,7 +141,7 @@ class PhasePortrait(Panel):
         self.slow.observe(guard(lambda _: self._show_points()), "value")
         self.point.observe(guard(lambda _: self._on_point()), "value")
         self.follow(self._on_layer, "baseline", "layer")
-        self.follow(self._on_run, "edited", "row", "units")
+        self.follow(self._on_run, "edited", "row", "units", "space")
         self.follow(self._on_step, "step")
         self.follow(self._forget_exponents, "baseline", "layer", "row")
         self._on_layer()

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import ipywidgets as W
 
+from grulens.cells.observed import ObservedCell
 from grulens.cells.signal import Signal
 from grulens.probing.edits.edit import Edit, clamp, scale, shift
 from grulens.views.figure.palette import ACCENT
@@ -61,6 +62,7 @@ class GateControls:
         self.mode.observe(callbacks.guard(lambda _: self.sync()), "value")
         self._callbacks = callbacks
         self._of: tuple[Signal, ...] = ()
+        self._cut: tuple[str, ...] = ()
         self._wide = 120
         self._all: dict[tuple[str, str], W.FloatSlider] = {}
         self.resets: dict[str, W.Button] = {}
@@ -72,10 +74,11 @@ class GateControls:
         """Make the sliders of what the layer's cell computes on its way to a new state."""
         cell = self.session.before.cell
         signals = tuple(signal for signal in cell.signals if signal.name not in cell.states)
-        if signals == self._of:
+        cut = cell.cut if isinstance(cell, ObservedCell) else ()
+        if (signals, cut) == (self._of, self._cut):
             return
         before = self._lines.children
-        self._of = signals
+        self._of, self._cut = signals, cut
         # as wide as the longest name needs: an observed cell says what its gates do
         longest = max((len(f"{one.name}  {one.words}") for one in signals), default=0)
         self._wide = min(max(120, 7 * longest + 8), 300)
@@ -137,6 +140,10 @@ class GateControls:
             does = f"the {words} comes out of no activation: scale or set it" if kept else (
                 f"shift the {words}: add to it"
             )  # fmt: skip
+        cut = mode == "shift" and name in self._cut
+        if cut:
+            does = f"the {words} is cut out of a larger result behind its activation, or rounded: "
+            does += "scale or set it"
         slider = W.FloatSlider(
             min=low,
             max=high,
@@ -144,7 +151,7 @@ class GateControls:
             step=0.01,
             description=f"{name}  {words}",
             tooltip=does,
-            disabled=kept and mode == "shift",
+            disabled=cut or (kept and mode == "shift"),
             readout_format=".2f",
             layout=W.Layout(width=f"min({320 + self._wide}px, calc(100% - 90px))"),
             style={"description_width": f"{self._wide}px", "handle_color": ACCENT[signal]},

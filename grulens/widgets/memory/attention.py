@@ -25,6 +25,7 @@ from grulens.views.still import memory as still_memory
 from grulens.widgets.memory.map_view import MapView
 from grulens.widgets.memory.words import along, shares
 from grulens.widgets.session.callbacks import Callbacks
+from grulens.widgets.session.display_names import places
 from grulens.widgets.session.session import Session
 
 #: Longer runs have no map: it would hold the square of this many numbers.
@@ -167,6 +168,8 @@ class AttentionView(MapView[Request]):
         """The numbers of one state in words."""
         units = found.request.units
         over = positions.words(units, "unit") if units else f"all {found.found.shape[2]} units"
+        where = places(found.request.layer.cell, units)
+        over += f", {where}" if where else ""
         tell = shares if found.request.toward is None else along
         return tell(
             found.query(t), float(found.initial[t]), at=t, past=found.past[t],

@@ -71,6 +71,7 @@ class GateMemory(Panel):
         for view in (self.attention, self.gradient):
             self.settles_with(view.picture)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
+        self.follow(self._on_space, "space")
         self.follow(self._on_units, "units")
         self.follow(self._on_step, "step")
         self._on_run()
@@ -103,6 +104,10 @@ class GateMemory(Panel):
 
     def _on_run(self) -> None:
         self._shown_view.refresh()
+
+    def _on_space(self) -> None:
+        if self.view == "timescales":
+            self.timescales.refresh()
 
     def _on_units(self) -> None:
         # attention is a mean over the selected units; time scales only mark them

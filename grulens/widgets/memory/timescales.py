@@ -22,7 +22,7 @@ from bokeh.layouts import row as beside
 from grulens.cells.signal import Signal
 from grulens.errors import CellError
 from grulens.models.recording import LayerRecording
-from grulens.probing.memory.timescales import Timescales, gates_of, timescales
+from grulens.probing.memory.timescales import Timescales, counted, gates_of
 from grulens.views.memory.gate_histograms import GateHistograms
 from grulens.views.memory.half_lives import HalfLives
 from grulens.views.memory.saturation import SaturationPlot
@@ -33,6 +33,7 @@ from grulens.widgets.memory.words import lives
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.latest import Latest
+from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 
 #: So many gate values are counted at once; more of them in the background.
@@ -41,10 +42,11 @@ QUICK: Final = 500_000
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is to be shown: a layer of a run, one row of it or all."""
+    """What is to be shown: a layer of a run, one row of it or all, its units or its channels."""
 
     layer: LayerRecording
     row: int | None
+    seen: Seen
 
 
 class TimescalesFigure:
@@ -67,14 +69,30 @@ class TimescalesFigure:
         self.saturation.on_units(listener)
         self.lives.on_units(listener)
 
-    def update(self, found: Timescales, units: tuple[int, ...] = ()) -> None:
-        """Show other time scales, with these units selected."""
-        self.saturation.update(named(shares(found)), low=found.low, high=found.high)
+    def update(
+        self,
+        found: Timescales,
+        units: tuple[int, ...] = (),
+        *,
+        noun: str = "unit",
+        layer: str | None = None,
+    ) -> None:
+        """Show other time scales.
+
+        Args:
+            found: they.
+            units: which are selected.
+            noun: what they are.
+            layer: named in the title; None is the name of its layer.
+        """
+        shut = named(shares(found))
+        self.saturation.update(shut, low=found.low, high=found.high, noun=noun)
         order = np.argsort(found.quantiles, kind="stable")
         three = order[[0, len(order) // 2, -1]]
         self.lives.update(
             found.half_life.numpy(), found.spread.numpy()[:, three],
-            quantiles=tuple(found.quantiles[i] for i in three), layer=found.layer,
+            quantiles=tuple(found.quantiles[i] for i in three), layer=layer or found.layer,
+            noun=noun,
         )  # fmt: skip
         self.select(found, units)
 
@@ -109,6 +127,7 @@ class TimescalesView:
         self.found: Timescales | None = None
         self._pictures: dict[tuple[Signal, ...], tuple[TimescalesFigure, BokehView]] = {}
         self._request: Request | None = None
+        self._seen = Seen(session)
 
         # controls
         word, self.over = choice(
@@ -133,7 +152,7 @@ class TimescalesView:
             batch, steps, units = session.now.shape
             self._rows.layout.display = None if batch > 1 else "none"
             whole = self.over.value == "all"
-            self._request = Request(session.now, None if whole else session.row)
+            self._request = Request(session.now, None if whole else session.row, Seen(session))
             self._choose(gates_of(session.now.cell))
         quick = (batch if whole else 1) * steps * units < QUICK
         (self._counting.now if quick else self._counting.later)(self._request)
@@ -143,7 +162,7 @@ class TimescalesView:
         session = self.session
         if gates not in self._pictures:
             figure = TimescalesFigure(gates)
-            figure.on_units(lambda units: setattr(session, "units", units))
+            figure.on_units(lambda units: setattr(session, "units", Seen(session).units(units)))
             view = BokehView(figure.root, lock=session.lock, retire=False)
             self._pictures[gates] = figure, view
             self.box.children = (*self.box.children, view)
@@ -156,7 +175,7 @@ class TimescalesView:
         """Show which units are selected."""
         if self.found is not None:
             with self.picture.batch():
-                self.figure.select(self.found, self.session.units)
+                self.figure.select(self.found, self._chosen)
                 self._tell(self.found)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -166,12 +185,14 @@ class TimescalesView:
     def still(self) -> str:
         """What is shown as HTML that needs no kernel and no network."""
         found = self.found
-        return "" if found is None else picture(found, lives(found, self.session.units))
+        if found is None:
+            return ""
+        return picture(found, self._words(found), self._seen.noun, self._seen.layer)
 
     def _count(self, request: Request) -> None:
         try:
             with torch.no_grad():
-                found = timescales(request.layer, rows=request.row)
+                found = counted(request.layer, rows=request.row, fold=request.seen.fold)
         except CellError as error:
             with self.session.lock:
                 self.found = None
@@ -181,13 +202,20 @@ class TimescalesView:
         with self.picture.batch():
             if request is self._request:
                 self.picture.layout.display = None
-                self.found = found
-                self.figure.update(found, self.session.units)
+                self.found, self._seen, seen = found, request.seen, request.seen
+                self.figure.update(found, self._chosen, noun=seen.noun, layer=seen.layer)
                 self._tell(found)
 
     def _tell(self, found: Timescales) -> None:
-        caption = escape(lives(found, self.session.units))
-        self._status.value = f'<span role="status">{caption}</span>'
+        self._status.value = f'<span role="status">{escape(self._words(found))}</span>'
+
+    def _words(self, found: Timescales) -> str:
+        return lives(found, self._chosen, self._seen.noun)
+
+    @property
+    def _chosen(self) -> tuple[int, ...]:
+        """What is selected of what was counted."""
+        return self._seen.chosen(self.session.units)
 
 
 def shares(found: Timescales) -> dict[Signal, Any]:
@@ -208,12 +236,22 @@ def named(values: dict[Signal, Any]) -> dict[str, Any]:
     return {gate.name: value for gate, value in values.items()}
 
 
-def picture(found: Timescales, caption: str = "") -> str:
-    """Time scales as HTML that needs no kernel and no network."""
+def picture(
+    found: Timescales, caption: str = "", noun: str = "unit", layer: str | None = None
+) -> str:
+    """Time scales as HTML that needs no kernel and no network.
+
+    Args:
+        found: they.
+        caption: the numbers in words.
+        noun: what each is of.
+        layer: named in the title; None is the name of its layer.
+    """
     return still_memory.timescales(
         shares(found),
         histograms(found),
         found.half_life.numpy(),
-        layer=found.layer,
+        layer=layer or found.layer,
         caption=caption,
+        noun=noun,
     )  # fmt: skip

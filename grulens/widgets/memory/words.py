@@ -127,8 +127,13 @@ made 2 steps before or earlier; h_0 by 0.'
     return f"{text}h_0 {by}."
 
 
-def lives(found: Timescales, units: Sequence[int]) -> str:
+def lives(found: Timescales, units: Sequence[int], noun: str = "unit") -> str:
     """Half-lives and saturation of the selected units, or of all.
+
+    Args:
+        found: time scales.
+        units: the selected ones.
+        noun: what they are.
 
     >>> import torch
     >>> from grulens import record
@@ -142,15 +147,15 @@ over 0.9 for 0% of the time, r for 0% and 0%.'
     chosen = list(units) or list(range(len(found)))
     known = found.half_life[chosen]
     if len(chosen) <= FEW:
-        each = (f"unit {u} after {steps(float(k))}" for u, k in zip(chosen, known, strict=True))
+        each = (f"{noun} {u} after {steps(float(k))}" for u, k in zip(chosen, known, strict=True))
         life = f"Half of the state is gone: {', '.join(each)}"
     else:
         middle = steps(float(known.quantile(0.5, interpolation="higher")))
         longest = chosen[int(known.nan_to_num(nan=-1.0, posinf=math.inf).argmax())]
         life = (
-            f"Half of a state is gone after {middle} in the middle one of {len(chosen)} units, "
+            f"Half of a state is gone after {middle} in the middle one of {len(chosen)} {noun}s, "
             f"after {steps(float(known.min()))} in the quickest and {steps(float(known.max()))} "
-            f"in the slowest, unit {longest}"
+            f"in the slowest, {noun} {longest}"
         )
     # what keeps the memory first
     gates = [one.name for one in sorted(found.gates, key=lambda one: one.role != "keep")]

@@ -7,11 +7,11 @@ the words that the cell of its layer has for the signal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Final
 
 from grulens.cells.observed import ObservedCell
 from grulens.cells.signal import Signal, Signalling
+from grulens.cells.space import Fold
 from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
 from grulens.widgets.session.session import Session
@@ -31,11 +31,11 @@ def places(cell: Signalling, units: Sequence[int]) -> str:
     """
     if not units or not isinstance(cell, ObservedCell) or len(cell.shape) < 2:
         return ""
-    size = prod(cell.shape[1:])
-    channels = sorted({unit // size for unit in units})
-    if len(cell.shape) > 2 and len({*units}) == size * len(channels):
+    fold = Fold(cell.shape, "mean")
+    channels = fold.channels(units)
+    if {*fold.units(channels)} == {*units}:
         numbers = ", ".join(map(str, channels))
-        return f"all of channel{'' if len(channels) == 1 else 's'} {numbers}"
+        return f"all of {fold.noun}{'' if len(channels) == 1 else 's'} {numbers}"
     named = ", ".join(cell.unit_name(unit) for unit in units[:FEW])
     return named + (f" and {len(units) - FEW} more" if len(units) > FEW else "")
 

@@ -24,7 +24,7 @@ class Seen:
 
     Attributes:
         fold: how they are made of units; None where each is a unit.
-        noun: what each is: "unit" or "channel".
+        noun: what each is: "unit", "channel", or "slice" of a state of two axes.
         layer: the name of the layer, and how it is folded.
 
     >>> import torch
@@ -35,14 +35,16 @@ class Seen:
 
     def __init__(self, session: Session) -> None:
         self.fold, self._row, self._cell = session.fold, session.row, session.now.cell
-        self.noun = "unit" if self.fold is None else "channel"
+        self.noun = "unit" if self.fold is None else self.fold.noun
         self.layer = session.layer if self.fold is None else f"{session.layer}, {self.fold.words}"
+
+    def folded(self, signal: Float[Tensor, "*before unit"]) -> Float[Tensor, "*before one"]:
+        """A signal of what is shown, without its graph."""
+        return signal.detach() if self.fold is None else self.fold(signal.detach())
 
     def values(self, signal: Tensor) -> Float[np.ndarray, "unit time"]:
         """The row shown of a signal (batch, time, unit) as (unit, time) float32."""
-        part = signal[self._row].detach()
-        part = part if self.fold is None else self.fold(part)
-        values: np.ndarray = part.float().cpu().numpy().T
+        values: np.ndarray = self.folded(signal[self._row]).float().cpu().numpy().T
         return values
 
     def units(self, chosen: Iterable[int]) -> tuple[int, ...]:
@@ -65,7 +67,7 @@ class Seen:
     def name(self, one: int) -> str:
         """What one is called beside a figure: "unit 3", "channel 3", "channel 3 at (12, 7)"."""
         if self.fold is not None and isinstance(self.fold.how, str):
-            return f"channel {one}"
+            return f"{self.noun} {one}"
         if has_space(self._cell):
             return self._cell.unit_name(*self.units([one]))
         return f"unit {one}"

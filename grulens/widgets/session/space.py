@@ -17,6 +17,7 @@ from grulens.widgets.session.session import Session
 
 ALL: Final = "every place"
 ONE: Final = "one place"
+_EACH: Final = {"channel": "a channel", "slice": "a slice of the state along its first axis"}
 
 
 class SpaceControl:
@@ -36,7 +37,7 @@ class SpaceControl:
         self.session, self._showing, self._elsewhere = session, False, False
         self.fold = W.Dropdown(
             options=[ALL, "mean", "max", ONE], description="space",
-            tooltip="how the places of a channel are shown: each in a row of its own, or folded",
+            tooltip="how the places of the state are shown: each in a row of its own, or folded",
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.place = W.Text(
@@ -64,11 +65,10 @@ class SpaceControl:
         self.place.layout.display = None if one else "none"
         text = ""
         if fold is not None:
-            text = (
-                f"Each row is a channel {fold.words}: a unit. An edit of it is of that unit alone."
-            )
+            each = f"Each row is {_EACH[fold.noun]}"
+            text = f"{each} {fold.words}: a unit, and an edit of it is of that unit alone."
         if fold is not None and not one:
-            text = f"Each row is a channel: {fold.words}. An edit of it is one of all its places."
+            text = f"{each}: {fold.words}. An edit of it is one of all its places."
         self._says.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def hide(self) -> None:

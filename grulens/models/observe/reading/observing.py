@@ -58,9 +58,10 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
         for several in (form.signals, form.others)
     )  # fmt: skip
     lines = {one.name: (one.where, one.text or one.spot.site.text) for one in form.signals}
+    cut = tuple(one.name for one in form.signals if one.bend and one.pre is None)
     return ObservedCell(
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
-        form.bend or form.bend_before,
+        form.bend or form.bend_before, cut,
     )  # fmt: skip
 
 
