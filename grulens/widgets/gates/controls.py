@@ -24,6 +24,7 @@ from grulens.probing.edits.edit import Edit, clamp, scale, shift
 from grulens.views.figure.palette import ACCENT
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import button, choice, row
+from grulens.widgets.session.latest import Latest
 from grulens.widgets.session.screen import parts_of
 from grulens.widgets.session.session import Session
 
@@ -65,6 +66,7 @@ class GateControls:
         self._cut: tuple[str, ...] = ()
         self._wide = 120
         self._all: dict[tuple[str, str], W.FloatSlider] = {}
+        self._moves: dict[tuple[str, str], Latest[float]] = {}
         self.resets: dict[str, W.Button] = {}
         self._lines = W.VBox()
         self.box = W.VBox([row(act, self.mode), self._lines])
@@ -94,9 +96,12 @@ class GateControls:
             )
             for signal in signals
         }  # fmt: skip
-        for (_, name), slider in self._all.items():
-            move = self._callbacks.background(self._mover(name), lock=self.session.lock)
-            slider.observe(move, "value")
+        self._moves = {
+            (mode, name): self._callbacks.background(self._mover(name), lock=self.session.lock)
+            for mode, name in self._all
+        }
+        for key, slider in self._all.items():
+            slider.observe(self._moves[key], "value")
         self._lines.children = tuple(
             row(*(self._all[mode, name] for mode in MODES), reset)
             for name, reset in self.resets.items()
@@ -106,8 +111,12 @@ class GateControls:
                 part.close()
             line.close()
 
-    def sync(self) -> None:
-        """Let the sliders show what is in force for this selection."""
+    def sync(self, *, unanswered: bool = True) -> None:
+        """Let the sliders show what is in force for this selection.
+
+        Args:
+            unanswered: whether those too that a hand has moved since and that wait for their run.
+        """
         self._syncing = get_ident()
         try:
             self._offer()
@@ -118,6 +127,8 @@ class GateControls:
                 self.resets[gate].disabled = held is None
                 if gate == self._moving:
                     continue  # it may be further than the run that has just ended
+                if not unanswered and self._moves[self.mode.value, gate].pending:
+                    continue
                 value = self._rest(gate) if held is None else held.amount
                 slider.value = self._known[gate] = min(max(value, slider.min), slider.max)
         finally:

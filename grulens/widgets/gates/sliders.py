@@ -129,7 +129,8 @@ class GateSliders(Panel):
         self.follow(self._on_space, "space", "layer", "baseline")
         self.follow(self._on_selection, "units", "times")
         self.follow(self._on_step, "step")
-        self.follow(self.controls.sync, "slots", "units", "times", "layer", "row", "baseline")
+        self.follow(lambda: self.controls.sync(unanswered=False), "slots")
+        self.follow(self.controls.sync, "units", "times", "layer", "row", "baseline")
         self._on_run()
         self._on_selection()
 

@@ -109,6 +109,12 @@ class Latest(Generic[T]):
             self._worker = threading.Thread(target=self._drain, name="grulens-latest", daemon=True)
             self._worker.start()
 
+    @property
+    def pending(self) -> bool:
+        """Whether a value waits to be computed."""
+        with self._state:
+            return bool(self._pending)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is pending or running on the worker.
 

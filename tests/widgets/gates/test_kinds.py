@@ -36,12 +36,27 @@ def test_a_mask_stays_between_its_bounds() -> None:
         assert (masks[mode].min, masks[mode].max, masks[mode].disabled) == (0.0, 1.0, False)
     assert masks["shift"].disabled
     assert "no activation: scale or set it" in masks["shift"].tooltip
-    gates = {mode: controls._all[mode, "z"] for mode in ("scale", "shift")}
-    assert (gates["scale"].max, gates["shift"].disabled) == (2.0, False)
-    assert "before the activation" in gates["shift"].tooltip
+    assert controls._all["scale", "z"].max == 2.0
+    assert controls._all["shift", "z"].disabled, "it is cut out behind its activation"
+    gates = GateSliders(*made("norm")).controls._all
+    assert (gates["scale", "z"].max, gates["shift", "z"].disabled) == (2.0, False)
+    assert "before the activation" in gates["shift", "z"].tooltip
     plain = GateSliders(opened("RNN")).controls._all["shift", "a"]
     assert (plain.disabled, plain.max) == (False, 8.0)
     assert plain.tooltip == "shift the pre-activation: add to it"
+
+
+def test_a_slider_that_waits_for_its_run_is_not_set_back_by_another_one_s() -> None:
+    session = opened("GRU")
+    controls = GateSliders(session).controls
+    with session.lock:  # as if another run took its time
+        controls.sliders["z"].set_state({"value": 0.5})
+        controls.sliders["r"].value = 0.25
+    assert controls._moves["scale", "z"].wait(60.0)
+    assert [(slot.edit.signal, slot.edit.amount) for slot in session.slots] == [
+        ("r", 0.25), ("z", 0.5),
+    ]  # fmt: skip
+    assert controls.sliders["z"].value == 0.5
 
 
 @pytest.mark.parametrize("kind", SIGNALS)
