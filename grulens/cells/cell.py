@@ -191,6 +191,22 @@ class RecurrentCell(ABC):
         # one signal after another: the parts of the others are let go as they are joined
         return {name: torch.cat([part.pop(name) for part in parts], 1) for name in [*parts[0]]}
 
+    def gates(
+        self,
+        x: Float[Tensor, "batch time input"],
+        state: Float[Tensor, "batch time state"],
+        edits: Program | None = None,
+    ) -> dict[str, Tensor]:
+        """The gates alone at every step at once, the same bits as `replay` gives.
+
+        Args:
+            x: input of the steps, of the cell's dtype.
+            state: the state before each of them.
+            edits: what the run changed on its way, or None.
+        """
+        made = self.replay(x, state, edits)
+        return {signal.name: made[signal.name] for signal in self.signals if signal.is_gate}
+
     def _check_made(self, made: Mapping[str, Tensor], shape: tuple[int, int, int]) -> None:
         for signal in self.signals[:-1]:
             value = made.get(signal.name)

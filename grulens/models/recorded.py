@@ -169,6 +169,25 @@ class LayerRecording:
 
     @cached_property
     def _signals(self) -> dict[str, Tensor]:
+        return self._made()
+
+    def gates(self) -> dict[str, Tensor]:
+        """Its gates by name, the same bits as its signals; they are made anew at each call.
+
+        Of a cell with one state no other signal is made for them.
+
+        >>> from grulens import record
+        >>> [*record(torch.nn.GRU(3, 4), torch.zeros(5, 2, 3))["l0"].gates()]
+        ['r', 'z']
+        """
+        names = [signal.name for signal in self.cell.signals if signal.is_gate]
+        alone = len(self.cell.states) == 1 and "_signals" not in vars(self)
+        alone = alone and all(isinstance(segment, Segment) for segment in self.segments)
+        made = self._made(gates=True) if alone else self._signals
+        return {name: made[name] for name in names}
+
+    def _made(self, **options: bool) -> dict[str, Tensor]:
+        """What is made of its input and its states; options as those of `Segment.signals`."""
         for segment in self.segments:
             if segment.moved:
                 raise WeightsChangedError(
@@ -183,7 +202,7 @@ class LayerRecording:
             every = zip(
                 self.segments, *map(self._calls.split, (self.x, self.h)), before, strict=True
             )
-            parts = [segment.signals(x, h, prev) for segment, x, h, prev in every]
+            parts = [segment.signals(x, h, prev, **options) for segment, x, h, prev in every]
             return {
                 name: self._of(name, self.joined([part[name] for part in parts]))
                 for name in parts[0]

@@ -107,6 +107,27 @@ def test_gates_are_computed_for_the_asked_layer_only(monkeypatch):
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gates_alone_are_the_same_bits_and_no_more_is_made(kind, bidirectional, monkeypatch):
+    rnn = kind(3, 4, bidirectional=bidirectional)
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(6, 2, 3), torch.tensor([6, 4]))
+    layers = grulens.record(rnn, packed).values()
+    alone = [layer.gates() for layer in layers]
+    made = [
+        {s.name: layer.signal(s.name) for s in layer.cell.signals if s.is_gate} for layer in layers
+    ]
+    for one, other in zip(alone, made, strict=True):
+        assert (
+            [*one] == [*other] == {nn.GRU: ["r", "z"], nn.LSTM: ["i", "f", "o"], nn.RNN: []}[kind]
+        )
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    asked = []
+    monkeypatch.setattr(torch, "tanh", lambda *a, **k: asked.append(a))
+    grulens.record(nn.GRU(3, 4), torch.randn(6, 2, 3))["l0"].gates()
+    assert not asked
+
+
 def test_later_training_does_not_move_a_recording():
     module, x = nn.GRU(3, 4), torch.randn(5, 2, 3)
     one, other = grulens.record(module, x), grulens.record(module, x)

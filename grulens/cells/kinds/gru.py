@@ -163,21 +163,31 @@ class Cell(RecurrentCell):
         return torch.lerp(n, state, z)
 
     def replay(self, x: Tensor, state: Tensor, edits: Program | None = None) -> dict[str, Tensor]:
-        quick = edits is None and self.is_torch and not autocast(x.device)
-        graph = torch.is_grad_enabled() and any(
-            t.requires_grad for t in (x, state, *self.parameters)
-        )
-        if quick and not graph:
-            return self._replayed(x, state)
+        if self._quick(x, state, edits):
+            return self._replayed(x, state, candidate=True)
         return super().replay(x, state, edits)
 
-    def _replayed(self, x: Tensor, state: Tensor) -> dict[str, Tensor]:
-        """r, z and n (batch, time, unit) of torch's convention, without a graph and in place."""
+    def gates(self, x: Tensor, state: Tensor, edits: Program | None = None) -> dict[str, Tensor]:
+        if self._quick(x, state, edits):
+            return self._replayed(x, state, candidate=False)
+        return super().gates(x, state, edits)
+
+    def _quick(self, x: Tensor, state: Tensor, edits: Program | None) -> bool:
+        """Whether its signals are those of torch's convention, unedited and without a graph."""
+        if edits is not None or not self.is_torch or autocast(x.device):
+            return False
+        return not torch.is_grad_enabled() or not any(
+            t.requires_grad for t in (x, state, *self.parameters)
+        )
+
+    def _replayed(self, x: Tensor, state: Tensor, *, candidate: bool) -> dict[str, Tensor]:
+        """r, z and n (batch, time, unit), or r and z alone, of torch's convention and in place."""
         batch, steps, _ = x.shape
         units = self.hidden_size
         block = max(1, BLOCK_ROWS // max(1, batch))
+        names = ("r", "z", "n") if candidate else ("r", "z")
         # time first, as torch's kernel leaves its output: a block is then one piece of memory
-        r, z, n = (x.new_empty(steps, batch, units) for _ in range(3))
+        made = [x.new_empty(steps, batch, units) for _ in names]
         x, state = x.transpose(0, 1), state.transpose(0, 1)
         split = partial(torch.split, split_size_or_sections=[2 * units, units])
         (in_rz, in_n), (rec_rz, rec_n) = split(self.weight_ih), split(self.weight_hh)
@@ -187,16 +197,17 @@ class Cell(RecurrentCell):
             bias_rz = bias_rz + also
         for start in range(0, steps, block):
             inputs, states, *found = (
-                tensor[start : start + block].flatten(0, 1) for tensor in (x, state, r, z, n)
+                tensor[start : start + block].flatten(0, 1) for tensor in (x, state, *made)
             )
             # arguments lie in memory that was used a moment ago; what is kept is written once,
             # where it stays, for memory that nobody has used yet costs as much as a product
             rz = linear(inputs, in_rz, bias_rz).addmm_(states, rec_rz.t())
             torch.sigmoid(rz[:, :units], out=found[0])
             torch.sigmoid(rz[:, units:], out=found[1])
-            inner = linear(states, rec_n, bias_rec)
-            torch.tanh(linear(inputs, in_n, bias_in).addcmul_(found[0], inner), out=found[2])
-        return {"r": r.transpose(0, 1), "z": z.transpose(0, 1), "n": n.transpose(0, 1)}
+            if candidate:
+                inner = linear(states, rec_n, bias_rec)
+                torch.tanh(linear(inputs, in_n, bias_in).addcmul_(found[0], inner), out=found[2])
+        return {name: value.transpose(0, 1) for name, value in zip(names, made, strict=True)}
 
     def steps(self, copies: int, batch: int, like: Tensor) -> Steps:
         return GRUSteps(self, copies, batch, like)

@@ -136,18 +136,21 @@ class Segment:
         beside = [signals[name] for name in self.cell.states[1:]]
         return torch.cat([h, *beside], 2) if beside else h
 
-    def signals(self, x: Tensor, h: Tensor, before: Tensor | None = None) -> dict[str, Tensor]:
+    def signals(
+        self, x: Tensor, h: Tensor, before: Tensor | None = None, *, gates: bool = False
+    ) -> dict[str, Tensor]:
         """Every signal but h in the states' dtype, zero on padding.
 
         Args:
             x: its input (batch, time, input).
             h: its outputs (batch, time, unit).
             before: the output before each step, where somebody has it.
+            gates: whether the gates are enough; of a cell with one state no others are made then.
         """
         if len(self.cell.states) == 1:
+            made = self.cell.gates if gates else self.cell.replay
             with self.precision():
-                state = self.before(h) if before is None else before
-                found = self.cell.replay(x, state, self.program)
+                found = made(x, self.before(h) if before is None else before, self.program)
             return {name: self.valid(value.to(h.dtype)) for name, value in found.items()}
         program = self.program
         if self.reverse:

@@ -3,14 +3,16 @@
 How many of some units are on at a step is counted in binary: bit planes, the lowest first, hold the
 counts of 64 steps side by side. That a count lasts for so many steps is found by shifting words
 against themselves, twice as far each time. Words are taken in blocks that stay in the processor's
-cache; `compiled` has the count once more, for numba, where that is installed.
+cache; `compiled` has most of it once more, for numba, where that is installed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
@@ -20,22 +22,23 @@ from grulens.probing.corpus.scan.part import WINDOW, unpacked
 
 Words = Shaped[ndarray, " window"]
 Levels = Shaped[ndarray, "level window"]
-Count = Callable[[Shaped[ndarray, "unit window"], Sequence[int], Sequence[int]], Levels]
 
 _ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 #: So many words are counted at a time.
 BLOCK: Final = 1 << 12
-#: From so many windows on it pays to have the count compiled.
+#: From so many windows on it pays to load what is compiled, once a process.
 PAYS: Final = 1 << 17
+COMPILED: Final = "grulens.probing.corpus.scan.compiled"
 
 
-def counting(windows: int) -> Count:
-    """What counts quickest over so many windows: `levels`, or the same compiled by numba."""
-    if windows < PAYS or find_spec("numba") is None:
-        return levels
-    from grulens.probing.corpus.scan.compiled import levels as compiled  # noqa: PLC0415
+def quickest(windows: int) -> Any:
+    """The module whose `levels`, `lasting`, `spread` and `begun` are quickest over many windows.
 
-    return compiled
+    This one, or `compiled`, which has the same for numba.
+    """
+    if find_spec("numba") is None or (windows < PAYS and COMPILED not in sys.modules):
+        return sys.modules[__name__]
+    return import_module(COMPILED)
 
 
 def levels(
@@ -81,10 +84,10 @@ def _reaching(planes: Sequence[Words], least: int) -> Words:
     return reached
 
 
-def _doublings(length: int) -> Iterator[int]:
+def doublings(length: int) -> Iterator[int]:
     """By how much to shift, time after time, until `length` steps are joined.
 
-    >>> list(_doublings(6))
+    >>> list(doublings(6))
     [1, 2, 2]
     """
     so_far = 1
@@ -120,7 +123,7 @@ def lasting(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Word
         low = part.copy()
         if several is some:
             low, high = low[some - start], high[some - start]
-        for shift in _doublings(length):
+        for shift in doublings(length):
             low &= (low >> np.uint64(shift)) | (high << np.uint64(WINDOW - shift))
             high &= high >> np.uint64(shift)
         found[several] = low
@@ -148,7 +151,7 @@ def spread(mask: Words, length: int, follows: Bool[ndarray, " window"]) -> Words
         low[1:] = mask[start : stop - 1]
         low[0] = mask[start - 1] if start else 0
         low[~follows[start:stop]] = 0
-        for shift in _doublings(length):
+        for shift in doublings(length):
             high |= (high << np.uint64(shift)) | (low >> np.uint64(WINDOW - shift))
             low |= low << np.uint64(shift)
         found[start:stop] = high

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from numpy import ndarray
 from numpy.lib.stride_tricks import as_strided
 
+from grulens.probing.corpus.scan.bits import doublings
 from grulens.probing.corpus.scan.codes import (
     EVEN,
     FOUR,
@@ -84,26 +85,37 @@ def _count(index: Any, units: Any, least: Any, found: Any) -> None:
         most += 1
     planes = np.zeros((most, BLOCK), np.uint64)
     carry, more = np.zeros(BLOCK, np.uint64), np.zeros(BLOCK, np.uint64)
-    equal = np.zeros(BLOCK, np.uint64)
+    equal, lowest = np.zeros(BLOCK, np.uint64), planes[0]
     every = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
     for start in range(0, index.shape[1], BLOCK):
         size = min(BLOCK, index.shape[1] - start)
         planes[:] = 0
-        for number in range(len(units)):
-            unit = units[number]
+        # two units at a time, and what was counted: a full adder leaves one carry for both
+        for number in range(0, len(units), 2):
+            one, other = index[units[number], start : start + size], more[:size]
+            if number + 1 < len(units):
+                other = index[units[number + 1], start : start + size]
+            else:
+                more[:] = 0
             for i in range(size):
-                carry[i] = index[unit, start + i]
-            place = 0
-            while (number + 1) >> place:
+                first, second, held = one[i], other[i], lowest[i]
+                either = first ^ second
+                lowest[i] = held ^ either
+                carry[i] = (first & second) | (held & either)
+            place = 1
+            while (number + 2) >> place and place < most:
+                plane = planes[place]
                 for i in range(size):
-                    held = planes[place, i]
-                    planes[place, i] = held ^ carry[i]
+                    held = plane[i]
+                    plane[i] = held ^ carry[i]
                     carry[i] &= held
                 place += 1
         for level in range(found.shape[0]):
             more[:] = 0
             equal[:] = every
             for place in range(most - 1, -1, -1):
+                if not least[level] & ((2 << place) - 1):
+                    break  # nothing is asked of the planes below
                 if least[level] >> place & 1:
                     for i in range(size):
                         equal[i] &= planes[place, i]
@@ -116,6 +128,73 @@ def _count(index: Any, units: Any, least: Any, found: Any) -> None:
 
 
 _levels = Compiled(_count)
+
+
+def lasting(
+    mask: UInt64[ndarray, " window"], length: int, follows: Bool[ndarray, " window"]
+) -> UInt64[ndarray, " window"]:
+    """See `bits.lasting`."""
+    found = np.empty_like(mask)
+    _lasting(mask, np.array([*doublings(length)], np.uint64), follows, found)
+    return found
+
+
+def _last(mask: Any, shifts: Any, follows: Any, found: Any) -> None:
+    width = np.uint64(WINDOW)
+    for window in range(len(mask)):
+        low, high = mask[window], np.uint64(0)
+        if window + 1 < len(mask) and follows[window + 1]:
+            high = mask[window + 1]
+        if not low:
+            found[window] = low
+            continue
+        for shift in shifts:
+            low &= (low >> shift) | (high << (width - shift))
+            high &= high >> shift
+        found[window] = low
+
+
+def spread(
+    mask: UInt64[ndarray, " window"], length: int, follows: Bool[ndarray, " window"]
+) -> UInt64[ndarray, " window"]:
+    """See `bits.spread`."""
+    found = np.empty_like(mask)
+    _spread(mask, np.array([*doublings(length)], np.uint64), follows, found)
+    return found
+
+
+def _spread_out(mask: Any, shifts: Any, follows: Any, found: Any) -> None:
+    width = np.uint64(WINDOW)
+    for window in range(len(mask)):
+        high, low = mask[window], np.uint64(0)
+        if window and follows[window]:
+            low = mask[window - 1]
+        if high or low:
+            for shift in shifts:
+                high |= (high << shift) | (low >> (width - shift))
+                low |= low << shift
+        found[window] = high
+
+
+def begun(
+    mask: UInt64[ndarray, " window"], follows: Bool[ndarray, " window"]
+) -> UInt64[ndarray, " window"]:
+    """See `bits.begun`."""
+    found = np.empty_like(mask)
+    _begun(mask, follows, found)
+    return found
+
+
+def _begin(mask: Any, follows: Any, found: Any) -> None:
+    one, last, none = np.uint64(1), np.uint64(WINDOW - 1), np.uint64(0)
+    for window in range(len(mask)):
+        before = mask[window - 1] >> last if window and follows[window] else none
+        found[window] = mask[window] & ~((mask[window] << one) | before)
+
+
+_begun = Compiled(_begin)
+_lasting = Compiled(_last)
+_spread = Compiled(_spread_out)
 
 
 def _set_bits(typing: Any, word: Any) -> Any:

@@ -18,12 +18,9 @@ from torch import Tensor
 from grulens.errors import ScanError, shown
 from grulens.probing.corpus.scan.bits import (
     Words,
-    begun,
-    counting,
     last_before,
-    lasting,
     positions,
-    spread,
+    quickest,
 )
 from grulens.probing.corpus.scan.direction import check_unit
 from grulens.probing.corpus.scan.manifest import Manifest
@@ -133,7 +130,7 @@ def matches(
             upto = f"1 to {most}" if most else "1 on"
             raise ScanError(f"{name} must be a whole number from {upto}, got {shown(value)}")
 
-    count = counting(sum(part.windows for part in parts))
+    words = quickest(sum(part.windows for part in parts))
     found: list[tuple[int, int, int]] = []  # units on (negative), part, step
     several = steps = 0
     held = np.zeros(len(manifest.labels), np.int64)
@@ -142,23 +139,23 @@ def matches(
         follows = part.follows
         # once there are enough places, a later one must have more units on
         passed = -found[-1][0] if len(found) == limit else least - 1
-        mask, *more = count(
+        mask, *more = words.levels(
             part.index(layer, "on"),
             chosen,
             [least, *range(max(passed, least) + 1, len(chosen) + 1)],
         )
-        lasts = lasting(mask, length, follows)
+        lasts = words.lasting(mask, length, follows)
         if not lasts.any():
             continue
         # where a run that lasts begins, so many steps of it are set
-        begins = lasts & begun(mask, follows)
+        begins = lasts & words.begun(mask, follows)
         several += int(np.bitwise_count(begins).sum())
-        inside = [lasting(level, length, follows) for level in reversed(more)]
+        inside = [words.lasting(level, length, follows) for level in reversed(more)]
         new = _places(begins, inside, len(chosen), least if passed < least else None, limit)
         if new:
             found = sorted([*found, *((-many, at, place) for many, place in new)])[:limit]
             masks[at] = mask
-        covered = spread(lasts, length, follows)
+        covered = words.spread(lasts, length, follows)
         steps += int(np.bitwise_count(covered).sum())
         if part.labels is not None:
             held += _held(part.labels, covered)
@@ -233,11 +230,25 @@ def _place(part: Part, mask: UInt64[ndarray, " window"], step: int) -> Place:
     """The place that begins at a step and goes on for as long as a mask is set."""
     row = part.row_of(step // WINDOW)
     _, _, length, first = part.rows[row].tolist()
-    windows = mask[step // WINDOW : first + -(-length // WINDOW)]
-    after = unpacked(windows)[step % WINDOW :]
-    stop = int(np.argmin(after)) if not after.all() else len(after)
     begin = step - first * WINDOW
-    return part.in_row(row, begin, begin + stop)
+    return part.in_row(row, begin, begin + _goes_on(mask, step, first + -(-length // WINDOW)))
+
+
+def _goes_on(mask: Words, step: int, end: int) -> int:
+    """For how many steps a mask is set from one on, before a window.
+
+    >>> _goes_on(np.array([0b1110 << 60, 0b11], np.uint64), 62, 2)
+    4
+    """
+    (window, bit), many = divmod(step, WINDOW), 0
+    while window < end:
+        word = int(mask[window]) >> bit
+        ones = (~word & (word + 1)).bit_length() - 1
+        many += ones
+        if ones < WINDOW - bit:
+            break
+        window, bit = window + 1, 0
+    return many
 
 
 def _context(

@@ -107,12 +107,14 @@ def _add(
 ) -> None:
     index: dict[str, Any] = {}
     states = numbers(layer.signal("h"))
+    asked = {signal.name for signal in scanned.signals} - {"h", SIGNAL}
+    gates = layer.gates() if asked else {}
     for signal in scanned.signals:
         if signal.name == SIGNAL:
             values = along(states, scanned.directions)
             index |= zip(ENDS.values(), extremes(values, mask), strict=True)
         else:
-            values = states if signal.name == "h" else numbers(layer.signal(signal.name))
+            values = states if signal.name == "h" else numbers(gates.pop(signal.name))
         index |= tallies[number, signal.name].add(values, mask, groups)
     writer.layer(number, index, mask, _states(scanned, layer, states))
 

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt16, UInt64
 from numpy import ndarray
 
 from grulens.errors import ScanError
+from grulens.probing.corpus.scan.bits import COMPILED
 from grulens.probing.corpus.scan.codes import Code
 from grulens.probing.corpus.scan.part import WINDOW, extremes, packed, unpacked
 from grulens.probing.corpus.scan.statistics import Statistics
@@ -31,7 +32,6 @@ from grulens.probing.corpus.scan.statistics import Statistics
 WINDOWS: Final = 16
 #: From so many values of a part on it pays to load what is compiled, once a process.
 PAYS: Final = 1 << 25
-COMPILED: Final = "grulens.probing.corpus.scan.compiled"
 #: The histograms of all combinations of a signal take so many bytes at most.
 MOST: Final = 1 << 26
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def test_levels_are_counts_of_units(count: Any, units: int, least: int) -> None:
         np.testing.assert_array_equal(unpacked(found[level]), many >= least + level)
 
 
+@pytest.mark.parametrize("words_of", [bits, compiled])
 @pytest.mark.parametrize("length", [1, 2, 5, 63, 64])
-def test_what_lasts_stays_in_its_row(length: int) -> None:
+def test_what_lasts_stays_in_its_row(words_of: Any, length: int) -> None:
     rng = np.random.default_rng(1)
     windows = 2 * bits.BLOCK + 10
     on = rng.random(64 * windows) < 0.99 ** (5 / length)
@@ -49,21 +51,21 @@ def test_what_lasts_stays_in_its_row(length: int) -> None:
     lasts = np.ones(len(on), bool)
     for more in range(length):
         lasts &= padded[more : more + len(on)] & (rows[more : more + len(on)] == row)
-    found = bits.lasting(mask, length, follows)
+    found = words_of.lasting(mask, length, follows)
     np.testing.assert_array_equal(unpacked(found), lasts)
     np.testing.assert_array_equal(bits.positions(found), np.flatnonzero(lasts))
     covered = np.zeros(len(on), bool)
     for more in range(length):
         covered[more:] |= lasts[: len(on) - more]
-    np.testing.assert_array_equal(unpacked(bits.spread(found, length, follows)), covered)
+    np.testing.assert_array_equal(unpacked(words_of.spread(found, length, follows)), covered)
     before = np.concatenate([[False], on[:-1] & (row[1:] == row[:-1])])
-    np.testing.assert_array_equal(unpacked(bits.begun(mask, follows)), on & ~before)
+    np.testing.assert_array_equal(unpacked(words_of.begun(mask, follows)), on & ~before)
     any_mask = words((rng.random(64 * windows) < 0.01)[None])[0]
     spread = np.zeros(len(on), bool)
     for more in range(length):
         same = row[more:] == row[: len(on) - more]
         spread[more:] |= unpacked(any_mask)[: len(on) - more] & same
-    np.testing.assert_array_equal(unpacked(bits.spread(any_mask, length, follows)), spread)
+    np.testing.assert_array_equal(unpacked(words_of.spread(any_mask, length, follows)), spread)
 
 
 def test_the_last_step_before_is_found_over_any_number_of_words() -> None:
@@ -93,14 +95,23 @@ def test_the_best_places_are_the_first_of_all(tmp_path: Path, limit: int) -> Non
 def test_matches_are_the_same_with_numba_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert bits.counting(bits.PAYS - 1) is bits.levels
-    assert bits.counting(bits.PAYS) is compiled.levels
     made = scan(Reader(nn.LSTM).eval(), texts(), tmp_path / "s", labels=LABELS, on=0.0)
+    monkeypatch.setattr(bits, "find_spec", lambda name: None)
+    assert bits.quickest(bits.PAYS) is bits
     plain = made.match([0, 3, 5], 4, at_least=2)
+    monkeypatch.undo()
     monkeypatch.setattr(bits, "PAYS", 0)
+    assert bits.quickest(0) is compiled
     fast = made.match([0, 3, 5], 4, at_least=2)
     assert fast.places == plain.places
     assert (fast.together, fast.found, fast.steps) == (plain.together, plain.found, plain.steps)
     assert fast.found > 3
-    monkeypatch.setattr(bits, "find_spec", lambda name: None)
-    assert bits.counting(bits.PAYS) is bits.levels
+
+
+def test_what_is_compiled_is_loaded_when_it_pays_and_used_once_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, bits.COMPILED)
+    assert bits.quickest(bits.PAYS - 1) is bits
+    assert bits.quickest(bits.PAYS).__name__ == bits.COMPILED
+    assert bits.quickest(0).__name__ == bits.COMPILED

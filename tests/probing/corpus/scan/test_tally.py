@@ -16,6 +16,7 @@ from torch import nn
 from grulens.errors import ScanError
 from grulens.probing.corpus.scan import compiled
 from grulens.probing.corpus.scan import tally as module
+from grulens.probing.corpus.scan.bits import COMPILED
 from grulens.probing.corpus.scan.codes import Code
 from grulens.probing.corpus.scan.part import packed
 from grulens.probing.corpus.scan.tally import Combinations, Tally
@@ -113,10 +114,10 @@ def test_a_scan_is_the_same_bit_for_bit_with_numba_and_without(
 def test_what_is_compiled_is_loaded_when_it_pays_and_used_once_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, module.COMPILED, raising=False)
+    monkeypatch.delitem(sys.modules, COMPILED)
     assert module._compiled(module.PAYS - 1) is None
-    assert module._compiled(module.PAYS).__name__ == module.COMPILED
-    assert module._compiled(0).__name__ == module.COMPILED
+    assert module._compiled(module.PAYS).__name__ == COMPILED
+    assert module._compiled(0).__name__ == COMPILED
 
 
 def test_what_cannot_be_kept_on_disk_is_compiled_all_the_same(
