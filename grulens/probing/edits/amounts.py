@@ -34,10 +34,13 @@ def normal(amount: Any, keyword: str, *, mean: bool) -> float | str | Tensor:
         return amount  # as nearly all are; what follows takes longer than the rest of an edit
     if mean and isinstance(amount, str) and amount == MEAN:
         return amount
-    kinds = 'a number, "mean"' if mean else "a number"
-    expected = f"{keyword} must be {kinds} or a tensor, got {shown(amount)}"
+
+    def unfit() -> EditError:  # made when it is raised: to show a large tensor takes long
+        kinds = 'a number, "mean"' if mean else "a number"
+        return EditError(f"{keyword} must be {kinds} or a tensor, got {shown(amount)}")
+
     if isinstance(amount, bool | str) or amount is None:
-        raise EditError(expected)
+        raise unfit()
     try:
         # a Python number has float64's digits, and repr must give them back
         exact = torch.float64 if isinstance(amount, int | float) else None
@@ -46,9 +49,9 @@ def normal(amount: Any, keyword: str, *, mean: bool) -> float | str | Tensor:
         tensor = torch.as_tensor(given, dtype=exact)
         finite = bool(torch.isfinite(tensor).all())
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise EditError(expected) from error
+        raise unfit() from error
     if tensor.is_complex() or tensor.dtype is torch.bool or not tensor.numel():
-        raise EditError(expected)
+        raise unfit()
     if not finite:
         raise EditError(f"{keyword} must be finite, got {shown(amount)}")
     if tensor.requires_grad:

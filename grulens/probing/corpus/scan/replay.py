@@ -139,7 +139,7 @@ def replay(
             if not one.anchor:
                 raise
             continue
-        why = _differs(recording, 0, one, manifest)
+        (why,) = _differ(recording, [one], manifest)
         if not why:
             return Replay(recording, place, one.start)
     raise ScanError(
@@ -213,11 +213,8 @@ def _alike(
     except Exception:  # each is run by itself then, and that says what is wrong
         return []
     states = _states(recording, manifest, layer)
-    return [
-        (one, states[row])
-        for row, one in enumerate(together)
-        if not _differs(recording, row, one, manifest)
-    ]
+    differ = _differ(recording, together, manifest)
+    return [(one, states[row]) for row, one in enumerate(together) if not differ[row]]
 
 
 def _states(
@@ -255,30 +252,38 @@ def _run(model: nn.Module, together: Sequence[_Stretch], manifest: Manifest) -> 
     return found
 
 
-def _differs(recording: Recording, row: int, one: _Stretch, manifest: Manifest) -> str:
-    """How the windows of a row of a run differ from those of the scan, in words; "" if not at all.
+def _differ(
+    recording: Recording, together: Sequence[_Stretch], manifest: Manifest
+) -> tuple[str, ...]:
+    """How the windows of each row of a run differ from those of the scan, in words; "" if not.
 
     Args:
         recording: the run.
-        row: the row of the run.
-        one: what ran there.
+        together: what ran in each row, of one length.
         manifest: what the scan was made with.
     """
-    steps = one.stop - one.start
-    carried = int(one.anchor > 0)
+    steps, carried = together[0].stop - together[0].start, int(together[0].anchor > 0)
+    found = [""] * len(together)
     for number, layer in enumerate(manifest.layers):
         states = recording[layer.name].h
-        if row >= len(states) or states.shape[1] != steps:
-            return f"layer {layer.name!r} has other rows or steps"
-        values: Any = states[row : row + 1, carried:].detach().float().cpu().numpy()
-        ends = extremes(values, np.ones(values.shape[:2], bool))
+        if len(states) < len(together) or states.shape[1] != steps:
+            return (f"layer {layer.name!r} has other rows or steps",) * len(together)
+        values: Any = states[: len(together), carried:].detach().float().cpu().numpy()
         near = NEAR if states.dtype in (torch.float32, torch.float64) else HALF
-        for name, found in zip(("low", "high"), ends, strict=True):
-            kept = one.part.index(number, name)[:, one.window : one.window + found.shape[-1]]
-            if kept.shape != found[:, 0].shape:
-                return f"layer {layer.name!r} has other steps"
-            apart = np.abs(kept - found[:, 0]) / np.maximum(1, np.abs(kept))
-            if not float(apart.max(initial=0.0)) <= near:
-                far = f"{float(apart.max()):.2g}"
-                return f"states of layer {layer.name!r} are {far} from those that were kept"
-    return ""
+        ends = extremes(values, np.ones(values.shape[:2], bool))
+        for name, now in zip(("low", "high"), ends, strict=True):
+            windows = now.shape[-1]
+            then = [
+                one.part.index(number, name)[:, one.window : one.window + windows]
+                for one in together
+            ]
+            if any(one.shape != (len(now), windows) for one in then):
+                return (f"layer {layer.name!r} has other steps",) * len(together)
+            kept = np.stack(then, 1)
+            apart = np.abs(kept - now) / np.maximum(1, np.abs(kept))
+            for row, far in enumerate(apart.max((0, 2), initial=0.0)):
+                if not found[row] and not far <= near:
+                    found[row] = (
+                        f"states of layer {layer.name!r} are {far:.2g} from those that were kept"
+                    )
+    return tuple(found)

@@ -271,7 +271,8 @@ def look(
     block, there = np.ascontiguousarray(values[several, part]), mask[several, part]
     chosen = block[there]
     moved[: len(chosen)] = chosen - pivot
-    codes[several, part][there] = code.of(chosen)
+    with np.errstate(invalid="ignore"):  # what is not finite has no bin, and is refused
+        codes[several, part][there] = code.of(chosen)
     if on is not None:
         at = several, slice(part.start // WINDOW, -(-part.stop // WINDOW))
         found["low"][:, *at], found["high"][:, *at] = extremes(block, there)
