@@ -933,6 +933,9 @@ def a_question(draw: Draw) -> None:
         lambda: SCAN.match([0, 1], 2, limit=one),
         lambda: SCAN.stats(one, two),
         lambda: SCAN.stats().quantile(one),
+        lambda: SCAN.name(one, two, layer=three),
+        lambda: SCAN.pin(one, two, layer=three),
+        lambda: (SCAN.names(one), SCAN.pins(one)),
     ):
         found = documented(ask, drawn=anything)
         if isinstance(found, Result):
@@ -943,7 +946,8 @@ def a_question(draw: Draw) -> None:
 def a_place(draw: Draw) -> None:
     parts = [draw(things(none=0)).value for _ in range(6)]
     documented(lambda: SCAN.replay(grulens.corpus.Place(*parts)), drawn=parts)
-    documented(lambda: SCAN.replay(parts[0]), drawn=parts)
+    for ask in (SCAN.replay, SCAN.given, SCAN.inputs, SCAN.lost):
+        documented(lambda ask=ask: ask(parts[0]), drawn=parts)
 
 
 def a_probe(draw: Draw) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import settled, until
+from tests.browser.test_keyboard import WATCH, walk
+
 pytestmark = pytest.mark.browser
 
 SETUP = """
@@ -27,6 +30,23 @@ screen
 """
 
 
+def every_control_by_keyboard(page: Any) -> None:
+    """Tab goes over every control, each with a name, and leaves the table behind."""
+    page.set_viewport_size({"width": 968, "height": 2100})
+    settled(page.locator(".grulens-panel").first)
+    page.evaluate(WATCH)
+    seen = until(page, lambda: walk(page), "a walk on which the front end takes no focus")
+    assert not [stop for stop in seen if not stop["name"]]
+    names = [stop["name"] for stop in seen]
+    for control in (
+        "layer", "Find", "where", "from", "to", "clear", "name", "histogram by", "highest", "show",
+        "on for so many steps", "at least so many units", "find similar moments",
+    ):  # fmt: skip
+        assert any(control in name for name in names), control
+    assert sum(name.startswith("open part") for name in names) == 10
+    page.set_viewport_size({"width": 968, "height": 1400})
+
+
 @pytest.mark.parametrize("flavour", ["lab"])
 def test_from_a_unit_to_its_places_to_a_lens(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP)
@@ -43,6 +63,7 @@ def test_from_a_unit_to_its_places_to_a_lens(open_notebook: Any) -> None:
         "print(screen.view.wait(0.0) and screen.view.contexts.shown['said'] == '')", "True"
     )
     notebook.screenshot("corpus-unit", of=notebook.cell(0))
+    every_control_by_keyboard(page)
     page.get_by_role("button", name="find similar moments").click()
     page.get_by_role("list", name="similar moments").get_by_role("listitem").first.wait_for()
     notebook.theme("dark")

@@ -20,12 +20,13 @@ from grulens.errors import GrulensError, ModelError
 from grulens.memory import GateMemory
 from grulens.phrases import PhraseTree
 from grulens.probing.edits.edit import Edit
+from grulens.widgets.corpus.study import CorpusStudy
 from grulens.widgets.studies import Studies
 
 #: Every screen there is.
 SCREENS = (
     Lens, GateSliders, AblationToggles, NeuronTable, Studies, GateMemory, PhasePortrait, CreditBars,
-    PhraseTree,
+    PhraseTree, CorpusStudy,
 )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from itertools import chain, count
 from typing import Final
 
 _SHOWN: Final = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
@@ -55,6 +57,19 @@ def _character(char: str) -> str:
     if unicodedata.category(char)[0] in "CZ":
         return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
     return char
+
+
+def different(names: Sequence[str]) -> list[str]:
+    """Names of which no two are the same: a later one has a number.
+
+    >>> different(["a", "b…", "b…", "b…"])
+    ['a', 'b…', 'b… (2)', 'b… (3)']
+    """
+    found: list[str] = []
+    for name in names:
+        ways = chain([name], (f"{name} ({number})" for number in count(2)))
+        found.append(next(way for way in ways if way not in found))
+    return found
 
 
 def several(word: str) -> str:

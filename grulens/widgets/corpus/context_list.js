@@ -2,7 +2,7 @@
 // values as a curve. Bars under a token say which labels hold at it. All text is text, never HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDE, HIGH] = [640, 44];
+const [WIDE, HIGH, STRIP] = [640, 44, 9];
 
 function made(name, className, text) {
   const element = document.createElement(name);
@@ -43,14 +43,22 @@ function curves(line) {
     class: "grulens-context-curve", "aria-label": line.about,
   });
   const [low, high] = line.ends;
-  const y = (value) => HIGH - 2 - ((value - low) / (high - low || 1)) * (HIGH - 4);
+  const foot = HIGH - 2 - (line.strip.length ? STRIP : 0);
+  const y = (value) => foot - ((value - low) / (high - low || 1)) * (foot - 2);
   const many = Math.max(1, ...line.curves.map((curve) => curve.values.length));
   const [from, to] = line.place;
   box.appendChild(drawn("rect", {
     x: (from / many) * WIDE, width: Math.max(2, ((to - from) / many) * WIDE), y: 0, height: HIGH,
     fill: "currentColor", "fill-opacity": 0.08,
   }));
-  box.appendChild(drawn("line", { x1: 0, x2: WIDE, y1: y(0), y2: y(0), stroke: "currentColor", "stroke-opacity": 0.3 }));
+  if (low <= 0 && high >= 0) {
+    box.appendChild(drawn("line", { x1: 0, x2: WIDE, y1: y(0), y2: y(0), stroke: "currentColor", "stroke-opacity": 0.3 }));
+  }
+  // the values of the unit, as the ground of a text has them
+  line.strip.forEach((fill, step) => {
+    const [x, width] = [(step / many) * WIDE, WIDE / many + 0.5];
+    box.appendChild(drawn("rect", { x, width, y: HIGH - STRIP, height: STRIP, fill }));
+  });
   for (const { values, color } of line.curves) {
     const wide = WIDE / many;
     const path = values.map((v, i) => `${i ? "L" : "M"}${i * wide} ${y(v)}H${(i + 1) * wide}`).join("");
@@ -72,14 +80,16 @@ function render({ model, el }) {
       const item = made("div", "grulens-context");
       item.setAttribute("role", "listitem");
       const open = made("button", "lm-Widget jupyter-widgets jupyter-button widget-button", line.name);
-      open.disabled = !opens;
-      open.title = opens ? `${line.about}: open in a lens` : line.about;
-      open.setAttribute("aria-label", `${opens ? "open " : ""}${line.about}, ${line.name}`);
+      const here = opens && !line.closed;
+      open.disabled = !here;
+      const why = line.closed ? `${line.about}: ${line.closed}` : line.about;
+      open.title = here ? `${line.about}: open in a lens` : why;
+      open.setAttribute("aria-label", `${here ? "open " : ""}${line.about}, ${line.name}`);
       const what = line.tokens ? tokens(line) : curves(line);
-      const chosen = () => opens && model.send({ kind: "open", line: number });
+      const chosen = () => here && model.send({ kind: "open", line: number });
       open.addEventListener("click", chosen);
       what.addEventListener("click", chosen);
-      if (opens) what.classList.add("grulens-context-opens");
+      if (here) what.classList.add("grulens-context-opens");
       item.append(open, what, made("span", "grulens-quiet grulens-context-labels", line.labels));
       list.appendChild(item);
     });

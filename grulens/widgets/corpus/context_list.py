@@ -24,6 +24,8 @@ from grulens.views.figure.tokens import valid, visible_name, visible_text
 
 #: So many labels have a bar under the text.
 TRACKS: Final = 3
+#: The colours of the numbers of an input.
+LINES: Final = tuple(ACCENT[name] for name in ("keep", "reset", "candidate", "write", "read"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,8 @@ class Line:
         band: where nothing was read and nothing can be run again, the least and the largest value
             of the windows around (end, window), and which of them is meant.
         window: the number of that one.
+        inputs: what stood at each step of the context (step, number), where that was numbers.
+        closed: why the place cannot be opened; "" where it can.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Line:
     holds: Bool[np.ndarray, "label step"]
     band: Float[np.ndarray, "end window"] | None = None
     window: int = 0
+    inputs: Float[np.ndarray, "step number"] | None = None
+    closed: str = ""
 
 
 class ContextList(anywidget.AnyWidget):
@@ -95,8 +101,12 @@ class ContextList(anywidget.AnyWidget):
             said: a sentence over them.
         """
         self._places = tuple(line.place for line in lines)
+        every = [one.inputs.ravel() for one in lines if one.inputs is not None]
+        kept = np.concatenate([np.zeros(0), *every])
+        kept = kept[np.isfinite(kept)]
+        far = (float(kept.min()), float(kept.max())) if kept.size else (0.0, 1.0)
         self.shown = {
-            "lines": [_drawn(line, ends, signal) for line in lines],
+            "lines": [_drawn(line, ends, signal, far) for line in lines],
             "tracks": [visible_name(label) for label in tracks],
             "said": said,
             "opens": self._open is not None,
@@ -108,8 +118,10 @@ class ContextList(anywidget.AnyWidget):
             self._open(self._places[line])
 
 
-def _drawn(line: Line, ends: tuple[float, float], signal: str) -> dict[str, Any]:
-    """One line as the page takes it."""
+def _drawn(
+    line: Line, ends: tuple[float, float], signal: str, far: tuple[float, float]
+) -> dict[str, Any]:
+    """One line as the page takes it; `far` are the least and the largest of all inputs."""
     one, place = line.context, line.context.place
     steps = range(place.start, place.stop)
     at = f"part {place.part}, input {place.document}, steps {place.offset + line.place.start}"
@@ -117,12 +129,24 @@ def _drawn(line: Line, ends: tuple[float, float], signal: str) -> dict[str, Any]
         "name": line.name,
         "about": f"{at} to {place.offset + line.place.stop - 1}",
         "labels": ", ".join(visible_name(label) for label in one.labels),
+        "closed": line.closed,
     }
-    if one.tokens is None:
-        return found | _curves(line, ends)
     values = np.array(one.values or [np.nan] * len(steps))
     grounds, colors = inks(values[None], signal, ends)
     known = one.values is not None
+    if one.tokens is None and line.inputs is not None:
+        return found | {
+            "tokens": None,
+            "curves": [
+                {"values": each, "color": LINES[number % len(LINES)]}
+                for number, each in enumerate(np.clip(np.nan_to_num(line.inputs.T), *far).tolist())
+            ],
+            "strip": grounds[0] if known else [],
+            "place": [line.place.start - place.start, line.place.stop - place.start],
+            "ends": list(far),
+        }
+    if one.tokens is None:
+        return found | _curves(line, ends)
     return found | {
         "tokens": [valid(visible_text(token, CUT * 3)) for token in one.tokens],
         "grounds": grounds[0] if known else ["" for _ in steps],
@@ -152,4 +176,4 @@ def _curves(line: Line, ends: tuple[float, float]) -> dict[str, Any]:
         meant = [line.window, line.window + 1]
     else:
         curves, meant = [], [0, 0]
-    return {"tokens": None, "curves": curves, "place": meant, "ends": list(ends)}
+    return {"tokens": None, "curves": curves, "strip": [], "place": meant, "ends": list(ends)}

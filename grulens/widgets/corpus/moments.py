@@ -21,7 +21,9 @@ from grulens.probing.corpus.scan.match import Match
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.views.corpus.lifts import Lifts
+from grulens.views.figure.tokens import visible_name
 from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
+from grulens.widgets.corpus.places import inputs_of
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, row
 from grulens.widgets.session.screen import Screen
@@ -108,7 +110,12 @@ class Moments(W.VBox):
         self._given, self.found = given, None
         self.least.max = many
         self.least.value = many
-        named = ", ".join(map(str, units[:NAMED])) + (" …" if len(units) > NAMED else "")
+        names = scan.names(layer)
+        said = (
+            f"{unit} ({visible_name(names[unit])})" if unit in names else str(unit)
+            for unit in units[:NAMED]
+        )  # fmt: skip
+        named = ", ".join(said) + (" …" if len(units) > NAMED else "")
         words = f"unit{'s' * (len(units) != 1)} {named}" if units else "no unit chosen"
         self._units.value = f'<span class="grulens-label">{escape(words)}</span>'
         self.find.disabled = not units
@@ -161,7 +168,14 @@ class Moments(W.VBox):
             order = [int(i) for i in np.argsort(-np.nan_to_num(lift), kind="stable")][:TRACKS]
         self.picture.layout.display = None if drawn else "none"
         lines = [
-            Line(f"{many} on", one, place, scan.holds(one.place).numpy()[order])
+            Line(
+                f"{many} on",
+                one,
+                place,
+                scan.holds(one.place).numpy()[order],
+                inputs=inputs_of(scan, one.place),
+                closed=scan.lost(place),
+            )
             for many, one, place in zip(found.together, found.contexts, found.places, strict=False)
         ]
         self.contexts.show(

@@ -25,12 +25,12 @@ from grulens.models.instrument.lock import LOCK
 from grulens.probing.corpus.scan.found_by import corpus_columns
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import different, visible_text
 from grulens.views.still.lens import compose
 from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
 from grulens.widgets.corpus.moments import Moments
-from grulens.widgets.corpus.places import row_of, shown_in
+from grulens.widgets.corpus.places import row_of, shown_in, tell_again
 from grulens.widgets.corpus.unit_view import UnitView
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.lens import Lens
@@ -47,7 +47,8 @@ class Corpus(Screen):
     """The units of a scanned corpus: what each follows, where it goes furthest, where else.
 
     All of it works without the model but the colours of the texts, a click on a text, which opens
-    its place in a `Lens`, and the windows under a label that holds at some of their steps only.
+    its place in a `Lens`, and the windows under a label that holds at some of their steps only,
+    which is not offered then. Inputs that are numbers are drawn as lines.
 
     Args:
         scan: what `corpus.scan` or `corpus.open_scan` gave.
@@ -58,7 +59,8 @@ class Corpus(Screen):
         layer: the layer shown.
         units: the chosen units; the last one that was chosen is shown.
         unit: that one, or None.
-        view: what it does over the corpus: its `end`, `where`, `most`, `label` and `contexts`.
+        view: what it does over the corpus: its `end`, `where`, `most`, `label`, `name`, `pin` and
+            `contexts`.
         moments: looks for similar moments: its `length`, `least`, `find` and `contexts`.
         lens: the `Lens` on the place that was opened last, or None.
 
@@ -114,8 +116,10 @@ class Corpus(Screen):
         self._table = UnitTable(height=260)
         self.picture = BokehView(self._table.root, lock=LOCK, retire=False)
         open_ = self.open_place
-        self.view, self.moments = UnitView(self, open_), Moments(self, open_)
-        self._opened = W.VBox(layout=W.Layout(display="none", width="100%"))
+        self.view = UnitView(self, open_, self._on_named)
+        self.moments = Moments(self, open_)
+        self._head = row(self._close)
+        self._opened = W.VBox([self._head], layout=W.Layout(display="none", width="100%"))
         self.fill(
             row(self._title, self._layer),
             self._filter.box,
@@ -157,7 +161,7 @@ class Corpus(Screen):
                 self.lens = Lens(session)
                 self.lens.join()
                 session.observe(self.callbacks.guard(self._on_session), ["units", "layer"])
-                self._opened.children = (row(self._close), self.lens)
+                self._opened.children = (self._head, self.lens)
                 self._opened.layout.display = None
             found.choose(session)
             session.units = self.units
@@ -220,13 +224,12 @@ class Corpus(Screen):
 
     def _on_layer(self) -> None:
         self.units, self.unit = (), None
-        found = self.scan.stats(self.layer)
-        columns = corpus_columns(found)
-        self.column.options = [("unit", "unit")] + [
-            (about(name).title, name) for name in columns if name != "found_by"
-        ]
+        columns = corpus_columns(self.scan, self.layer)
+        asked = ["unit", *(name for name in columns if name not in ("called", "found_by"))]
+        titles = different([about(name).title for name in asked])
+        self.column.options = list(zip(titles, asked, strict=True))
         with self.picture.batch():
-            self._table.update(columns, units=np.arange(len(found.mean)))
+            self._table.update(columns, units=np.arange(len(columns["mean"])))
         self._on_filter()
         self._on_unit()
         if self.lens is not None and self.layer in self.lens.session.baseline:
@@ -258,6 +261,17 @@ class Corpus(Screen):
             self.view.show(self.scan, self.layer, self.unit, later=self._from_table)
         self.moments.ask(self.scan, self.layer, self.units)
 
+    def _on_named(self) -> None:
+        """A unit has another name, or is pinned or no longer."""
+        with self.picture.batch():
+            self._table.update(
+                corpus_columns(self.scan, self.layer),
+                units=np.arange(len(self._table.source.data["unit"])),
+            )
+        self._on_filter()
+        if self.lens is not None:
+            tell_again(self.lens.session)
+
     def _on_session(self, change: Any) -> None:
         """What was chosen in the lens."""
         session = change["owner"]
@@ -275,7 +289,7 @@ class Corpus(Screen):
 
     def _on_close(self, _: Any) -> None:
         lens, self.lens = self.lens, None
-        self._opened.children, self._opened.layout.display = (), "none"
+        self._opened.children, self._opened.layout.display = (self._head,), "none"
         if lens is not None:
             lens.session.unobserve_all()
             lens.close()
@@ -295,7 +309,7 @@ class Corpus(Screen):
 
     def _still_table(self) -> str:
         """The units that follow a label best, as a table."""
-        columns = corpus_columns(self.scan.stats(self.layer))
+        columns = corpus_columns(self.scan, self.layer)
         if "found_auc" not in columns:
             return ""
         far = np.abs(np.nan_to_num(columns["found_auc"], nan=0.5) - 0.5)
@@ -304,6 +318,7 @@ class Corpus(Screen):
             f"<tr><td>{unit}</td><td>{escape(visible_text(columns['found_by'][unit], 40))}</td>"
             f"<td>{columns['found_auc'][unit]:.3f}</td><td>{columns['mean'][unit]:.3f}</td></tr>"
             for unit in best.tolist()
+            if not np.isnan(columns["found_auc"][unit])
         )
         head = "<tr><th>unit</th><th>found by</th><th>AUC</th><th>mean</th></tr>"
         return f"<b>units of {escape(self.layer)}</b><table>{head}{rows}</table>"

@@ -7,7 +7,7 @@ scan [library.grulens            ] [open]
 
 from __future__ import annotations
 
-from html import escape
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as W
@@ -16,12 +16,11 @@ from torch import nn
 from grulens.models.instrument.lock import LOCK
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import open_scan
-from grulens.views.figure.tokens import visible_text
 from grulens.views.still.lens import compose
 from grulens.widgets.corpus.moments import Moments
-from grulens.widgets.corpus.places import row_of, shown_in
+from grulens.widgets.corpus.places import row_of, shown_in, tell_again
 from grulens.widgets.corpus.unit_view import UnitView
-from grulens.widgets.session.controls import button, row
+from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
 
@@ -59,7 +58,8 @@ class CorpusStudy(Panel):
         )  # fmt: skip
         self._said = W.HTML()
         # layout
-        self.view, self.moments = UnitView(self, self._open), Moments(self, self._open)
+        self.view = UnitView(self, self._open, lambda: tell_again(self.session))
+        self.moments = Moments(self, self._open)
         self.fill(row(self.path, self.attach, self._said), self.view, self.moments)
         for picture in (self.view.picture, self.moments.picture):
             self.settles_with(picture)
@@ -81,19 +81,21 @@ class CorpusStudy(Panel):
     # what a change does
 
     def _on_attach(self, _: Any) -> None:
-        self.session.scan = open_scan(self.path.value.strip(), self.session.model)
+        self.session.scan = open_scan(
+            Path(self.path.value.strip() or " ").expanduser(), self.session.model
+        )
 
     def _on_chosen(self) -> None:
         session, scan = self.session, self.session.scan
         there = scan is not None and session.layer in scan.layers
         if scan is None:
-            self._said.value = _quiet("no scan: Lens(..., scan=corpus.scan(...)), or a folder")
+            self._said.value = quiet("no scan: Lens(..., scan=corpus.scan(...)), or a folder")
         elif not there:
-            self._said.value = _quiet(f"layer {session.layer} was not scanned")
+            self._said.value = quiet(f"layer {session.layer} was not scanned")
         else:
             self.path.value = str(scan.path)
             words = f"{len(scan.parts)} parts, {scan.steps:,} steps"
-            self._said.value = _quiet(words if session.units else f"{words}; choose units")
+            self._said.value = quiet(words if session.units else f"{words}; choose units")
         new = [unit for unit in session.units if unit not in self._units]
         if new or self._unit not in session.units:
             self._unit = new[-1] if new else next(iter(session.units), None)
@@ -111,8 +113,3 @@ class CorpusStudy(Panel):
         with LOCK:
             found = row_of(session.scan, place)
             found.choose(shown_in(session, session.scan, found, session.layer))
-
-
-def _quiet(text: str) -> str:
-    shown = escape(visible_text(text, 200).replace("␣", " "))
-    return f'<span class="grulens-quiet" role="status">{shown}</span>'

@@ -15,22 +15,22 @@ from typing import Any, Final
 import ipywidgets as W
 import numpy as np
 
-from grulens.errors import GrulensError
 from grulens.models.instrument.lock import LOCK
 from grulens.probing.corpus.scan.codes import Code
-from grulens.probing.corpus.scan.found_by import apart
+from grulens.probing.corpus.scan.found_by import PIN, apart
 from grulens.probing.corpus.scan.part import WINDOW
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.probing.corpus.scan.top import Top
 from grulens.views.corpus.histogram import Histogram
 from grulens.views.figure.palette import COLORS
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import different, visible_name
 from grulens.views.still.contexts import contexts
 from grulens.views.still.histogram import histogram
 from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
+from grulens.widgets.corpus.places import inputs_of
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.session.controls import choice, row
+from grulens.widgets.session.controls import choice, quiet, row
 from grulens.widgets.session.latest import from_browser
 from grulens.widgets.session.screen import Screen
 
@@ -58,9 +58,12 @@ class UnitView(W.VBox):
 
     Args:
         screen: the screen that it is a part of, which shows errors and that it computes.
-        on_open: opens a place; None where nothing can.
+        on_open: opens a place.
+        on_named: called when a unit has another name, or is pinned or no longer.
 
     Attributes:
+        name: what the unit is called, kept with the scan.
+        pin: whether it is pinned, kept with the scan, too.
         end: "high" or "low".
         where: the label whose steps alone are looked at.
         most: how many windows are shown.
@@ -69,9 +72,15 @@ class UnitView(W.VBox):
         drawn: its contexts, with values where they could be run again, and the ends of the colours.
     """
 
-    def __init__(self, screen: Screen, on_open: Callable[[Place], object]) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        on_open: Callable[[Place], object],
+        on_named: Callable[[], object],
+    ) -> None:
         super().__init__()
-        self._screen = screen
+        self._screen, self._on_named = screen, on_named
+        self._telling = False
         self._asked: Question | None = None
         self._given: tuple[Scan, str, int] | None = None
         self.found: Top | None = None
@@ -94,20 +103,31 @@ class UnitView(W.VBox):
             options=[("no label", ANY)], description="histogram by",
             layout=W.Layout(width="auto"), style={"description_width": "auto"},
         )  # fmt: skip
+        self.name = W.Text(
+            description="name", placeholder="none", continuous_update=False,
+            tooltip="what you call the unit: kept with the scan, shown wherever the unit is",
+            layout=W.Layout(width="220px"), style={"description_width": "auto"},
+        )  # fmt: skip
+        self.pin = W.ToggleButton(
+            description=PIN, tooltip=f"pin the unit: find {PIN} to see those that are pinned",
+            layout=W.Layout(width="auto"),
+        )  # fmt: skip
         # layout
         self._chart = Histogram()
         self.picture = BokehView(self._chart.root, lock=LOCK, retire=False)
         self.contexts = ContextList(
             screen.callbacks.guard(on_open, source="open"), name="windows of the unit"
         )
-        self._scale = W.HTML(_scale())
+        self._scale, self._gone = W.HTML(_scale()), W.HTML()
         self.children = (
-            row(self._title, self.label), self.picture,
-            row(word, self.end, self.where, self.most, self._scale), self.contexts,
+            row(self._title, self.pin, self.name, self.label), self.picture,
+            row(word, self.end, self.where, self.most, self._scale), self._gone, self.contexts,
         )  # fmt: skip
         self._worker = screen.callbacks.background(self._answer, source=self, lock=LOCK)
         for control in (self.end, self.where, self.most, self.label):
             control.observe(screen.callbacks.guard(self._on_control, clears=False), "value")
+        for control in (self.name, self.pin):
+            control.observe(screen.callbacks.guard(self._on_note, source="note"), "value")
 
     def show(self, scan: Scan, layer: str, unit: int, *, later: bool = False) -> None:
         """Show a unit.
@@ -120,11 +140,26 @@ class UnitView(W.VBox):
         """
         before, self._given = self._given, None
         if before is None or before[0] is not scan:
-            names = [(visible_name(name, 40), name) for name in scan.labels]
-            self.where.options = [("any step", ANY), *names]
+            called = different([visible_name(name, 40) for name in scan.labels])
+            names = list(zip(called, scan.labels, strict=True))
+            lost = scan.lost(scan.parts[0].place_of(0)) if scan.parts else ""
+            kept = [(name, label) for name, label in names if not (lost and scan.cuts(label))]
+            self.where.options = [("any step", ANY), *kept]
+            self.where.disabled = bool(scan.labels) and not kept
+            gone = len(names) - len(kept)
+            self._gone.value = quiet(
+                f"{gone} label{'s' * (gone != 1)} cannot be asked for: the windows in which they "
+                f"hold at some steps only cannot run again, for {lost}"
+                if gone
+                else ""
+            )
             self.label.options = [("no label", ANY), *names]
         if scan.labels and before != (scan, layer, unit):
             self.label.value = scan.labels[int(apart(scan.stats(layer))[:, unit].argmax())]
+        self._telling = True
+        self.name.value = scan.names(layer).get(unit, "")
+        self.pin.value = unit in scan.pins(layer)
+        self._telling = False
         self.layout.display = None
         self._given = scan, layer, unit
         self._ask(later)
@@ -148,7 +183,7 @@ class UnitView(W.VBox):
         held = counts[1 + found.labels.index(label)] if label else None
         drawn = histogram(
             counts[0], held, Code(found.low, found.high).edges(), label=label,
-            title=f"h of unit {top.unit}",
+            title=f"h of {self._called(given[0], top.layer, top.unit)}",
         )  # fmt: skip
         ones, ends = self.drawn
         lengths = [one.place.stop - one.place.start for one in ones]
@@ -162,10 +197,21 @@ class UnitView(W.VBox):
         where = f" where {top.where}" if top.where else ""
         return drawn + contexts(
             names, lengths, [one.tokens for one in ones], values, signal="state", ends=ends,
-            down="value", title=f"unit {top.unit} of {top.layer}, {top.end}{where}",
+            down="value",
+            title=f"{self._called(given[0], top.layer, top.unit)} of {top.layer}, {top.end}{where}",
         )  # fmt: skip
 
     # what a change does
+
+    def _on_note(self, change: Any) -> None:
+        if self._given is None or self._telling:
+            return
+        scan, layer, unit = self._given
+        if change["owner"] is self.pin:
+            scan.pin(unit, self.pin.value, layer=layer)
+        else:
+            scan.name(unit, self.name.value, layer=layer)
+        self._on_named()
 
     def _on_control(self, change: Any) -> None:
         if self._given is not None:
@@ -193,13 +239,18 @@ class UnitView(W.VBox):
         with self.picture.batch():
             self._chart.update(
                 counts[0], held, Code(found.low, found.high).edges(), label=asked.label,
-                title=f"h of unit {asked.unit} over {found.steps:,} steps",
+                title=f"h of {self._called(asked.scan, asked.layer, asked.unit)} over "
+                f"{found.steps:,} steps",
             )  # fmt: skip
         area = ""
         if asked.label:
             at = found.labels.index(asked.label)
             value, half = float(found.auc[at, asked.unit]), float(found.half_width[at, asked.unit])
-            area = f" · AUC {value:.3f} ± {half:.1g} for {visible_name(asked.label)}"
+            name = visible_name(asked.label)
+            area = f" · AUC {value:.3f} ± {half:.1g} for {name}"
+            if np.isnan(value):
+                held = int(found.positives[at])
+                area = f" · no AUC: {name} holds {'everywhere' if held else 'nowhere'}"
         self._title.value = (
             f'<span class="grulens-title">unit {asked.unit}</span>'
             f'<span class="grulens-quiet">{escape(area)}</span>'
@@ -211,7 +262,7 @@ class UnitView(W.VBox):
             top = scan.top(
                 asked.unit, asked.most, layer=asked.layer, end=asked.end, where=asked.where or None
             )
-        except GrulensError:  # what was shown is of another question
+        except Exception:  # what was shown is of another question
             self.found, self.drawn = None, ([], (-1.0, 1.0))
             self.contexts.show([], [], (-1.0, 1.0), said="the windows could not be found")
             raise
@@ -231,33 +282,50 @@ class UnitView(W.VBox):
         def show(words: str) -> None:
             lines = []
             for value, one in zip(top.values, ones, strict=True):
-                band, window = self._band(asked, one.place) if one.tokens is None else (None, 0)
+                read = one.tokens is not None or scan.inputs(one.place) is not None
+                band, window = (None, 0) if read else self._band(asked, one.place)
                 holds = scan.holds(one.place).numpy()[tracks]
-                lines.append(Line(f"{value:.4f}", one, one.place, holds, band, window))
+                lines.append(
+                    Line(
+                        f"{value:.4f}", one, one.place, holds, band, window,
+                        inputs_of(scan, one.place), scan.lost(one.place),
+                    )
+                )  # fmt: skip
             self.found, self.drawn = top, (ones, ends)
             self.contexts.show(lines, [labels[i] for i in tracks], ends, said=words)
 
         if not ones:
             show("the label holds nowhere in the corpus")
             return
-        if ones[0].tokens is None:
-            show(
-                "the inputs are not kept: the unit's largest and least value in the windows around"
-            )
+        lost = [scan.lost(one.place) for one in ones]
+        numbers = scan.inputs(ones[0].place)
+        if ones[0].tokens is None and numbers is None:
+            show("lines: the unit's largest and least value in the windows around, for the inputs "
+                 "are not kept")  # fmt: skip
             return
-        if scan.model is None:
-            show("without colours: open_scan(path, model) runs these places again")
+        lines = ""
+        if numbers is not None:
+            many = numbers.shape[1]
+            lines = f"lines: the {many} number{'s' * (many != 1)} of the input at each step"
+        if any(lost):
+            show("; ".join(filter(None, [lines, f"without colours: {next(filter(None, lost))}"])))
             return
+        lines += "; the strip under them: h" if lines else ""
         show("running these places again for their colours")
         try:
             for number, one in enumerate(top.contexts):
                 if self._asked is not asked:
                     return
                 ones[number] = scan.context(one.place, asked.unit, layer=asked.layer)
-        except GrulensError:
+        except Exception:
             show("without colours: these places do not run again as they did in the scan")
             raise
-        show("")
+        show(lines)
+
+    def _called(self, scan: Scan, layer: str, unit: int | str) -> str:
+        """A unit by its number, and by its name if it has one."""
+        name = None if isinstance(unit, str) else scan.names(layer).get(unit)
+        return f"unit {unit}" + (f", {visible_name(name, 80)}" if name else "")
 
     def _band(self, asked: Question, place: Place) -> tuple[Any, int]:
         """The extremes of the windows around a place, and which of them it is."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import ipywidgets as W
 
+from grulens.views.figure.tokens import visible_text
+
 
 def row(*children: W.Widget) -> W.HBox:
     """Controls beside each other, going on to the next line where it is narrow."""
@@ -31,3 +33,9 @@ def button(text: str, tip: str, do: Callable[..., None], **options: Any) -> W.Bu
     made = W.Button(description=text, tooltip=tip, layout=W.Layout(width="auto"), **options)
     made.on_click(do)
     return made
+
+
+def quiet(text: str) -> str:
+    """A sentence beside controls, which a screen reader says when it changes."""
+    shown = escape(visible_text(text, 400).replace("\N{OPEN BOX}", " ")) if text else ""
+    return f'<span class="grulens-quiet" role="status">{shown}</span>'

@@ -6,8 +6,11 @@ Every choice is checked against the run, wherever it comes from: a screen, a cel
 from __future__ import annotations
 
 from math import prod
+from operator import index
 from typing import Any, TypeGuard
 
+import numpy as np
+import torch
 import traitlets as tl
 from torch import nn
 
@@ -25,10 +28,17 @@ class Positions(tl.Tuple):
     def validate(self, obj: Any, value: Any) -> Any:
         """The collection as a sorted tuple."""
         try:
-            numbers = {int(i) for i in value}
+            numbers = {_whole(i) for i in value}
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise tl.TraitError(f"{self.name} takes whole numbers, got {shown(value)}") from error
         return super().validate(obj, tuple(sorted(numbers)))
+
+
+def _whole(value: Any) -> int:
+    """A whole number; True is none, for a mask says of each unit whether it is meant."""
+    if isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) is torch.bool:
+        raise TypeError("a bool is no position")
+    return index(value)
 
 
 def has_space(cell: Signalling) -> TypeGuard[ObservedCell]:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from grulens.arguments import Frame
-from grulens.probing.corpus.scan.found_by import label_columns
+from grulens.probing.corpus.scan.found_by import called, label_columns
 from grulens.probing.layer import keeping
 from grulens.probing.units.statistics import Neurons, names, neurons
 from grulens.probing.units.sweep import PATHS
@@ -212,7 +212,7 @@ class NeuronTable(Panel):
 
     def _titles(self, more: Sequence[str] = ()) -> list[tuple[str, str]]:
         """The columns that can be filtered by, title and name."""
-        found = [name for name in self._corpus if name != "found_by"]
+        found = [name for name in self._corpus if name not in ("called", "found_by")]
         columns = ("unit", *names(self.session.now.cell), *more, *found)
         signals = self.session.now.cell.signals
         return [(about(name, signals).title, name) for name in columns]
@@ -234,7 +234,9 @@ class NeuronTable(Panel):
         scan, layer = self.session.scan, self.session.layer
         there = scan is not None and layer in scan.layers
         # a scan has units, and no channels
-        return label_columns(scan.stats(layer)) if there and self._seen.fold is None else {}
+        if not there or self._seen.fold is not None:
+            return {}
+        return called(scan, layer) | label_columns(scan.stats(layer))
 
     @property
     def _usual(self) -> str:

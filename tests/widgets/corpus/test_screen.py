@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ipywidgets.widgets.widget import _instances
 from torch import nn
 
 from grulens import corpus, record
@@ -167,16 +170,17 @@ def test_without_the_model_all_but_colours_and_the_lens(scanned: Scan) -> None:
     assert screen.lens is None
 
 
-def test_inputs_that_are_no_ids_are_drawn_as_curves(tmp_path: Path) -> None:
+def test_inputs_that_are_not_kept_are_drawn_as_curves(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, 300, 3)
+    x = torch.randn(2, 300, 17)
     label = {"up": lambda x: x[:, 0] > 0}
-    model = nn.GRU(3, 4, batch_first=True)
+    model = nn.GRU(17, 4, batch_first=True)
     done = corpus.scan(model, [x], tmp_path / "s", labels=label, on=0.0, progress=False)
     screen = Corpus(done)
     screen.units = [1]
     first = lines(screen)[0]
     assert first["tokens"] is None
+    assert "not kept" in first["closed"]
     high, low = (np.array(curve["values"]) for curve in first["curves"])
     assert (high >= low).all()
     place = screen.view.found.places[0]
@@ -226,3 +230,128 @@ def test_windows_that_are_not_found_leave_none_of_another_unit(
     assert screen.view.found is None
     assert screen.view.contexts.shown["lines"] == []
     assert "unit 1" not in screen.still()
+
+
+def test_numbers_are_drawn_as_lines_on_the_colours_of_the_unit(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x, model = torch.randn(2, 300, 3), nn.GRU(3, 4, batch_first=True)
+    up = {"up": lambda x: x[:, 0] > 0}
+    done = corpus.scan(model, [x], tmp_path / "s", labels=up, on=0.0, progress=False)
+    screen = Corpus(done)
+    screen.units = [1]
+    assert error_of(screen) == ""
+    said = "lines: the 3 numbers of the input at each step; the strip under them: h"
+    assert screen.view.contexts.shown["said"] == said
+    place, first = screen.view.found.places[0], lines(screen)[0]
+    drawn = np.array([curve["values"] for curve in first["curves"]])
+    there = x[place.batch_row, place.start : place.stop].T
+    assert np.allclose(drawn, there)
+    low, high = first["ends"]
+    assert low <= drawn.min() <= drawn.max() <= high
+    assert len(set(first["strip"])) > 1
+    screen.view.where.value = "up"
+    screen.moments.find.click()
+    assert error_of(screen) == ""
+    assert len(screen.moments.contexts.shown["lines"][0]["curves"]) == 3
+    screen.view.contexts._received(None, {"line": 0}, [])
+    assert error_of(screen) == ""
+    assert "></span>" in screen.view._gone.value  # nothing is said
+    assert screen.lens.session.before.h.shape == (1, 300, 4)
+    # without the model the lines are there, and the strip is not
+    alone = Corpus(corpus.open_scan(done.path))
+    alone.units = [1]
+    assert lines(alone)[0]["strip"] == []
+    assert "without colours: the model is not there" in alone.view.contexts.shown["said"]
+
+
+def test_what_cannot_run_again_is_not_offered(scanned: Scan, tmp_path: Path) -> None:
+    screen = Corpus(corpus.open_scan(scanned.path))
+    screen.units = [3]
+    # one label holds nowhere, which needs no run; the other at some steps of a window
+    assert dict(screen.view.where.options) == {"any step": "", "never": "never"}
+    assert "1 label cannot be asked for" in screen.view._gone.value
+    assert "the model is not there" in lines(screen)[0]["closed"]
+    x, up = torch.randn(2, 300, 3), {"up": lambda x: x[:, 0] > 0}
+    given = (x, torch.zeros(1, 2, 4))
+    done = corpus.scan(
+        nn.GRU(3, 4, batch_first=True), [given], tmp_path / "x", labels=up, on=0.0, progress=False
+    )
+    screen = Corpus(done)
+    screen.units = [1]
+    assert screen.view.where.disabled
+    assert "not all is kept (1: a tensor (1, 2, 4) of float32)" in lines(screen)[0]["closed"]
+    assert error_of(screen) == ""
+
+
+def test_a_label_that_holds_nowhere_is_said_and_no_number(screen: Corpus) -> None:
+    screen.units = [1]
+    screen.view.label.value = "never"
+    assert "no AUC: never holds nowhere" in screen.view._title.value
+    assert "nan" not in screen.view._title.value
+
+
+def test_labels_that_are_called_alike_are_told_apart(model: Tagger, tmp_path: Path) -> None:
+    alike = {f"{'a' * 60}{i}": lambda text: np.zeros(len(text), bool) for i in range(2)}
+    done = corpus.scan(model, TEXTS, tmp_path / "s", labels=alike, progress=False)
+    screen = Corpus(done)
+    screen.units = [0]
+    for control in (screen.view.where, screen.view.label, screen.column):
+        names = [name for name, _ in control.options]
+        assert len(set(names)) == len(names)
+    assert list(screen._table.source.data["found_by"]) == [""] * 6
+    assert "nan" not in screen.still()
+    assert "nan" not in done.stats()._repr_html_()
+
+
+def test_a_unit_is_named_and_pinned_and_both_stay_with_the_scan(screen: Corpus) -> None:
+    assert "called" not in screen._table.source.data
+    screen.units = [3]
+    screen.view.name.value = "<b>sees a"
+    screen.units = [1]
+    assert (screen.view.name.value, screen.view.pin.value) == ("", False)
+    screen.view.pin.value = True
+    assert list(screen._table.source.data["called"]) == ["", "★", "", "<b>sees a", "", ""]
+    screen.find.value = "★"
+    assert screen._table.shown == (1,)
+    screen.find.value = "sees"
+    assert screen._table.shown == (3,)
+    screen.units = [3]
+    assert screen.view.name.value == "<b>sees a"
+    assert screen.view._chart.root.title.text.startswith("h of unit 3, <b>sees a over")
+    assert "unit 3, &lt;b&gt;sees a of rnn.l1" in screen.still()
+    assert "3 (&lt;b&gt;sees a)" in screen.moments._units.value
+    again = corpus.open_scan(screen.scan.path)
+    assert (again.names(), again.pins()) == ({3: "<b>sees a"}, (1,))
+    assert (again.names("rnn.l0"), again.pins("rnn.l0")) == ({}, ())
+    screen.view.contexts._received(None, {"line": 0}, [])
+    assert "called" in screen.lens.table.columns()
+    screen.view.name.value = ""
+    screen.units = [1]
+    screen.view.pin.value = False
+    assert "called" not in screen._table.source.data
+    assert "called" not in screen.lens.table._table.source.data
+    assert error_of(screen) == ""
+
+
+def test_a_closed_screen_lets_go_of_everything(scanned: Scan) -> None:
+    def used() -> list[Any]:
+        screen = Corpus(scanned)
+        screen.units = [2, 3]
+        screen.moments.find.click()
+        screen.view.contexts._received(None, {"line": 0}, [])
+        lens = screen.lens
+        assert lens is not None
+        seen = [screen, screen.view, screen.moments, screen.view._chart, lens, lens.session]
+        found = [weakref.ref(thing) for thing in seen]
+        del seen, lens
+        screen.close()
+        screen.close()
+        return found
+
+    used()  # what a first time makes for good
+    gc.collect()
+    before = set(_instances)
+    left = used()
+    gc.collect()
+    assert [ref() for ref in left if ref() is not None] == []
+    assert [_instances[key] for key in set(_instances) - before] == []

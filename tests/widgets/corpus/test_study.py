@@ -75,13 +75,16 @@ def test_the_table_of_units_gains_the_labels_when_a_scan_is_there(
     assert "found_by" not in lens.table._table.source.data
 
 
-def test_a_scan_is_opened_from_its_folder(model: Tagger, scanned: Scan) -> None:
+def test_a_scan_is_opened_from_its_folder(
+    model: Tagger, scanned: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = CorpusStudy(model, "abcdab")
     assert "no scan" in study._said.value
     study.path.value = "nowhere"
     study.attach.click()
     assert "holds no scan" in study.callbacks.box.value
-    study.path.value = str(scanned.path)
+    monkeypatch.setenv("HOME", str(scanned.path.parent))
+    study.path.value = f"~/{scanned.path.name}"
     study.attach.click()
     assert study.callbacks.box.value == ""
     assert study.session.scan.model is model

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from traitlets import TraitError
 
 from grulens import Session, ablate, clamp, record, scale
 from grulens.errors import GrulensError, LayerError, NoLayerError, PositionError, ReadoutError
@@ -349,3 +350,11 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character(model: nn.Modul
     )  # fmt: skip
     assert session.tokens == ["a\ufffd", "\U0001f600"]
     assert session.labels[0] == "\ufffd"
+
+
+@pytest.mark.parametrize("given", [[1.5], [True, False], "12", torch.tensor([True])])
+def test_what_is_no_whole_number_is_no_unit(session: Session, given: object) -> None:
+    with pytest.raises(TraitError, match="units takes whole numbers"):
+        session.units = given
+    session.units = np.array([2, 1])
+    assert session.units == (1, 2)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor, nn
 
 from grulens.arguments import (
@@ -46,6 +47,7 @@ from grulens.probing.corpus.automata.words import (
     symbols_of,
     written,
 )
+from grulens.probing.corpus.numbers import as_number, as_whole
 from grulens.results import Result, frame
 from grulens.tables import html_table
 
@@ -258,7 +260,7 @@ def automaton(
         tries: for "lstar", how many words without a counterexample are enough, at each length.
         states: for "lstar", how many states an automaton may have.
         clusters: for "clusters", how many of them.
-        layer: for "clusters", whose states; None is all layers side by side.
+        layer: for "clusters" alone, whose states; None is all layers side by side.
         call: the name of the method that is the run; None is the model itself.
         batch_dim: the axis of the rows in the model's input.
         seed: where random words come from: the same seed gives the same automaton.
@@ -290,19 +292,22 @@ def automaton(
     symbols = symbols_of(alphabet)
     given = _words(words, symbols)
     sizes = _lengths(lengths)
-    _check(method, threshold, empty, encode, accepts, progress,
-           sample=sample, budget=budget, tries=tries, states=states,
-           clusters=clusters)  # fmt: skip
-    for name, value in (("batch_dim", batch_dim), ("seed", seed)):
-        if type(value) is not int or value < 0:
-            raise AutomatonError(f"{name} must be a whole number from 0 up, got {shown(value)}")
+    threshold = _check(method, threshold, empty, encode, accepts, layer)
+    sample, budget, tries, states, clusters, batch_dim, seed = (
+        _count(value, name, least)
+        for value, name, least in (
+            (sample, "sample", 1), (budget, "budget", 1), (tries, "tries", 1),
+            (states, "states", 1), (clusters, "clusters", 1), (batch_dim, "batch_dim", 0),
+            (seed, "seed", 0),
+        )
+    )  # fmt: skip
     acceptor = Acceptor(
         model, symbols, encode=encode, accepts=accepts, call=call, batch_dim=batch_dim,
         empty=empty, seed=seed,
     )  # fmt: skip
     build = Build(
         acceptor, method, given, lengths=sizes, budget=budget, sample=sample,
-        threshold=float(threshold), seed=seed, progress=progress,
+        threshold=threshold, seed=seed, progress=progress,
     )  # fmt: skip
     build.run(tries=tries, states=states, clusters=clusters, layer=layer)
     build.compare()
@@ -314,7 +319,7 @@ def automaton(
         hypothesis=build.dfa,
         fidelity=tuple(build.fidelity),
         counterexamples=tuple(written(word, symbols) for word in build.counterexamples),
-        threshold=float(threshold),
+        threshold=threshold,
         asked=build.asked,
         budget=budget,
         lengths=sizes,
@@ -336,9 +341,9 @@ def _words(words: Any, symbols: tuple[Symbol, ...]) -> list[Word]:
 
 
 def _lengths(lengths: Any) -> tuple[int, ...]:
-    whole = isinstance(lengths, list | tuple | range)
-    found = tuple(lengths) if whole else ()
-    if not found or any(type(length) is not int or length < 1 for length in found):
+    several = isinstance(lengths, list | tuple | range | ndarray | Tensor)
+    found = tuple(as_whole(length) or 0 for length in lengths) if several else ()
+    if not found or min(found) < 1:
         raise AutomatonError(
             f"lengths must be whole numbers from 1 up, such as (5, 10, 20), got {shown(lengths)}"
         )
@@ -346,12 +351,18 @@ def _lengths(lengths: Any) -> tuple[int, ...]:
 
 
 def _check(
-    method: Any, threshold: Any, empty: Any, encode: Any, accepts: Any, progress: Any,
-    **counts: Any,
-) -> None:  # fmt: skip
+    method: Any, threshold: Any, empty: Any, encode: Any, accepts: Any, layer: Any
+) -> float:  # fmt: skip
+    """The threshold, once all of these are what they must be."""
     if not isinstance(method, str) or method not in METHODS:
         raise AutomatonError(f"method must be one of {', '.join(METHODS)}, got {shown(method)}")
-    if type(threshold) not in (int, float) or not 0 < threshold <= 1:
+    if layer is not None and method == "lstar":
+        raise AutomatonError(
+            f"layer= says whose states make clusters, and method='lstar' looks at none, got "
+            f"{shown(layer)}: method='clusters', or no layer="
+        )
+    share = as_number(threshold)
+    if share is None or not 0 < share <= 1:
         raise AutomatonError(
             f"threshold must be a share above 0 and up to 1, got {shown(threshold)}"
         )
@@ -360,9 +371,14 @@ def _check(
     for name, value in (("encode", encode), ("accepts", accepts)):
         if value is not None and not callable(value):
             raise AutomatonError(f"{name} must be a function, got {shown(value)}")
-    for name, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise AutomatonError(f"{name} must be a whole number from 1 up, got {shown(value)}")
+    return share
+
+
+def _count(value: Any, name: str, least: int) -> int:
+    found = as_whole(value)
+    if found is None or found < least:
+        raise AutomatonError(f"{name} must be a whole number from {least} up, got {shown(value)}")
+    return found
 
 
 def _cell(one: Agreement | None) -> str:

@@ -114,7 +114,10 @@ class Build:
         try:
             for dfa in lstar(self.acceptor, self.acceptor.symbols, search):
                 # until one has stood some length, the last one is the best that there is
-                self.dfa = search.stood[-1] if search.stood else dfa
+                if search.stood:
+                    self.dfa = search.stood[-1]
+                elif len(dfa) <= states:
+                    self.dfa = dfa
         except SpentError as error:
             self.remarks.append(
                 f"{error} before an automaton stood {tries:,} words of up to {search.stages[0]} "

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 from numpy import ndarray
 
+from grulens.errors import ScanError
 from grulens.probing.corpus.probes.control import coins
 from grulens.probing.corpus.probes.online_code import BINS, counted, length
 from grulens.probing.corpus.probes.ridge import Moments, Probes, Solved, least
@@ -70,7 +71,12 @@ def visited(scan: Scan, part: Part, task: Task, plans: Sequence[Probes]) -> Visi
     for ran in rerun(scan.model, part, scan.manifest, task.layer):
         held = ran.labels[list(task.labels)]
         if task.control is not None:
-            held = np.concatenate([held, coins(ran.ids, task.tokens, task.rates, task.seed)])
+            if ran.read.ndim > 2 or not np.issubdtype(ran.read.dtype, np.integer):
+                raise ScanError(
+                    "a control task goes by the ids that were read, and the inputs of part "
+                    f"{part.number} were no ids: control=None"
+                )
+            held = np.concatenate([held, coins(ran.read, task.tokens, task.rates, task.seed)])
         targets: Bool[ndarray, "step target"] = held.reshape(len(held), -1).T
         states = ran.states.reshape(-1, ran.states.shape[-1])
         found = Moments.of(states, targets)
@@ -80,8 +86,8 @@ def visited(scan: Scan, part: Part, task: Task, plans: Sequence[Probes]) -> Visi
         for number, plan in enumerate(plans):
             scores = plan.scores(states)
             bins[number] = bins[number] + counted(scores, targets)
-        right = ((scores >= 0) == targets).reshape(*ran.ids.shape, -1).sum(1)
-        for row, count in zip(ran.rows, np.insert(right, 0, ran.ids.shape[1], 1), strict=True):
+        right = ((scores >= 0) == targets).reshape(*ran.read.shape[:2], -1).sum(1)
+        for row, count in zip(ran.rows, np.insert(right, 0, ran.read.shape[1], 1), strict=True):
             place = part.in_row(row, 0, 1)
             key = place.document, place.batch_row  # each row of a batch is an input of its own
             inputs[key] = inputs.get(key, 0) + count

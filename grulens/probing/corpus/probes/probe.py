@@ -21,6 +21,7 @@ from grulens.arguments import ControlTask, Integer, LabelNames, LayerName, Numbe
 from grulens.errors import ScanError, shown
 from grulens.job import Job, tell
 from grulens.models.restore.mode import evaluated
+from grulens.probing.corpus.numbers import whole
 from grulens.probing.corpus.probes.fitting import Task, Work, interval, visited
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scanned import Scan
@@ -263,7 +264,7 @@ def probe(
     model = scan.model
     if model is None:
         raise ScanError(f"a probe runs the model: open_scan({str(scan.path)!r}, model)")
-    parts, train, test = _order(scan.parts, seed)
+    parts, train, test = _order(scan.parts, task.seed)
     work = Work(task, train, test)
     job: Job[Probe] = Job("probe", "part", len(parts))
     with job.watched(bar=progress), evaluated(model):
@@ -338,9 +339,7 @@ def _task(
         raise ScanError(f"labels must be each once, got {shown(labels)}")
     if control is not None and not (isinstance(control, str) and control in CONTROLS):
         raise ScanError(f"control must be 'type', 'context' or None, got {shown(control)}")
-    for name, value, lowest in (("context", context, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-            raise ScanError(f"{name} must be a whole number from {lowest} on, got {shown(value)}")
+    context, seed = whole(context, "context"), whole(seed, "seed", 0)
     if seed >= 1 << 63:
         raise ScanError(f"seed must be below 2 ** 63, got {seed}")
     try:

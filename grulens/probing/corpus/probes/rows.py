@@ -1,7 +1,7 @@
-"""The rows of a scanned part run again, side by side: their states, ids and labels.
+"""The rows of a scanned part run again, side by side: their states, what they read, and labels.
 
-A scan keeps no states. Its ids are enough to make them anew, and the least and largest value of
-every window, which it has kept, say whether they are the same.
+A scan keeps no states. What was read is enough to make them anew, and the least and largest value
+of every window, which it has kept, say whether they are the same.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 from torch import nn
 
 from grulens.errors import ScanError
-from grulens.models.record import record
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import WINDOW, Part, extremes, unpacked
-from grulens.probing.corpus.scan.replay import HALF, NEAR
+from grulens.probing.corpus.scan.replay import HALF, NEAR, run_again
 from grulens.probing.corpus.scan.scan_part import numbers
 
 
@@ -29,13 +28,13 @@ class Rows:
 
     Attributes:
         rows: (row,) which rows of the part.
-        ids: (row, step).
+        read: (row, step, ...) what stood at each step: an id, or some numbers.
         states: (row, step, unit).
         labels: (label, row, step) whether each label of the scan holds.
     """
 
     rows: tuple[int, ...]
-    ids: Integer[ndarray, "row step"]
+    read: Shaped[ndarray, "row step ..."]
     states: Float[ndarray, "row step unit"]
     labels: Bool[ndarray, "label row step"]
 
@@ -50,26 +49,17 @@ def rerun(model: nn.Module, part: Part, manifest: Manifest, layer: int) -> Itera
         layer: the number of the layer.
 
     Raises:
-        ScanError: the corpus was not one of ids; or the model does not do what it did.
+        ScanError: what the model took is not kept; or it does not do what it did.
     """
-    if part.ids is None:
-        raise ScanError(
-            f"the inputs of part {part.number} were no ids, and are not kept: they cannot be run "
-            "again"
-        )
-    scanned, turned = manifest.layers[layer], False
+    scanned = manifest.layers[layer]
     for chosen, windows in _side_by_side(part, manifest.batch):
         steps = int(part.rows[chosen[0], 2])
-        ids = part.ids[windows].reshape(len(chosen), -1)[:, :steps]
-        given = torch.from_numpy(ids.astype(np.int64))
-        for turn in (turned, not turned):
-            args = (given.T if turn else given,)
-            found = record(model, layers=[scanned.name], call=manifest.call, inputs=(args, {}))
-            states, mask = found[scanned.name].h, found[scanned.name].mask
-            if mask.shape == given.shape and mask.all():
-                turned = turn
-                break
-        else:
+        read = np.stack([part.again(row, 0, steps) for row in chosen])
+        at = [part.batch_row(row) for row in chosen]
+        form = part.form(chosen[0])
+        found = run_again(model, form, read, at, [scanned.name], manifest.call)
+        states, mask = found[scanned.name].h, found[scanned.name].mask
+        if mask.shape != read.shape[:2] or not mask.all():
             raise _other(part, f"layer {scanned.name!r} has other rows or steps")
         values = numbers(states)
         near = NEAR if states.dtype in (torch.float32, torch.float64) else HALF
@@ -85,17 +75,22 @@ def rerun(model: nn.Module, part: Part, manifest: Manifest, layer: int) -> Itera
         for one, words in zip(held, () if part.labels is None else part.labels, strict=False):
             bits = unpacked(words[windows].reshape(-1))
             one[...] = bits.reshape(len(chosen), -1)[:, :steps]
-        yield Rows(tuple(chosen), ids, values, held)
+        yield Rows(tuple(chosen), read, values, held)
 
 
 def _side_by_side(
     part: Part, batch: int
 ) -> Iterator[tuple[Sequence[int], Int[ndarray, "row window"]]]:
-    """Rows of one length, and the windows of each; never as many rows as steps."""
+    """Rows of one length and form, and the windows of each; never as many rows as steps."""
     lengths = part.rows[:, 2]
     for length in np.unique(lengths)[::-1].tolist():
-        same = np.flatnonzero(lengths == length).tolist() if length else []
-        groups = [same[i : i + batch] for i in range(0, len(same), batch)]
+        alike: dict[str, list[int]] = {}
+        for row in np.flatnonzero(lengths == length).tolist() if length else []:
+            alike.setdefault(repr(part.form(row)), []).append(row)
+        groups = []
+        for same in alike.values():
+            size = 1 if part.form(same[0]).alone else batch
+            groups += [same[i : i + size] for i in range(0, len(same), size)]
         if any(len(one) == length > 1 for one in groups):  # which is which must be seen
             groups = [half for one in groups for half in (one[:1], one[1:]) if half]
         for one in groups:
@@ -104,6 +99,6 @@ def _side_by_side(
 
 def _other(part: Part, why: str) -> ScanError:
     return ScanError(
-        f"part {part.number} does not run as it did in the scan: {why}. It was run by its ids "
-        "alone, in eval mode: what else did the model take then?"
+        f"part {part.number} does not run as it did in the scan: {why}. It was run row by row, in "
+        "eval mode: what else does the model go by?"
     )

@@ -17,6 +17,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from grulens.errors import ScanError, shown
+from grulens.probing.corpus.numbers import as_whole
 from grulens.probing.corpus.scan.part import Part
 
 if TYPE_CHECKING:
@@ -93,16 +94,21 @@ def followed(unit: Any, layer: ScannedLayer) -> Followed:
             f"direction {shown(unit)} of layer {layer.name!r} was not scanned; what was is {known}:"
             " directions are told before, scan(..., directions={...})"
         )
-    check_unit(unit, layer.units, layer.name)
-    return Followed(int(unit))
+    return Followed(check_unit(unit, layer.units, layer.name))
 
 
-def check_unit(unit: Any, units: int, layer: str) -> None:
-    """Raise unless a unit is one of a layer."""
-    if isinstance(unit, bool) or not isinstance(unit, int | np.integer) or not 0 <= unit < units:
+def check_unit(unit: Any, units: int, layer: str) -> int:
+    """The number of a unit.
+
+    Raises:
+        ScanError: the layer has no such unit.
+    """
+    found = as_whole(unit)
+    if found is None or not 0 <= found < units:
         raise ScanError(
             f"unit {shown(unit)} is none of layer {layer!r}, which has 0 to {units - 1}"
         )
+    return found
 
 
 def told(directions: Any, layers: Mapping[str, int]) -> dict[str, tuple[Direction, ...]]:

@@ -96,6 +96,7 @@ class Manifest:
         first: a hash of what the first run of the corpus was given, and of its labels.
         format: the version of the format.
         torch: the version of torch that ran the model.
+        parts: how many parts the corpus has, once all were scanned; 0 before.
     """
 
     model: str
@@ -110,6 +111,7 @@ class Manifest:
     first: str
     format: int = FORMAT
     torch: str = torch.__version__
+    parts: int = 0
 
     def write(self, folder: Path) -> None:
         """Write it; readers see all of it or nothing."""
@@ -159,7 +161,9 @@ class Manifest:
             ScanError: they differ; it says in what.
         """
         pairs = [
-            (one.name, getattr(self, one.name), getattr(now, one.name)) for one in fields(self)
+            (one.name, getattr(self, one.name), getattr(now, one.name))
+            for one in fields(self)
+            if one.name != "parts"
         ]
         mine, others = ({one.name: one.directions for one in m.layers} for m in (self, now))
         if mine.keys() == others.keys() and mine != others:

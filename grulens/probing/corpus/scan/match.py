@@ -16,6 +16,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from grulens.errors import ScanError, shown
+from grulens.probing.corpus.numbers import as_whole, whole
 from grulens.probing.corpus.scan.bits import (
     Words,
     last_before,
@@ -116,20 +117,13 @@ def matches(
 ) -> Match:
     """See `Scan.match`."""
     scanned = manifest.layers[layer]
-    chosen = _listed(units)
-    for unit in chosen:
-        check_unit(unit, scanned.units, scanned.name)
+    chosen = [check_unit(unit, scanned.units, scanned.name) for unit in _listed(units)]
     if not chosen or len(set(chosen)) < len(chosen):
         raise ScanError(f"units must be one or more units, each once, got {shown(units)}")
-    least = len(chosen) if at_least is None else at_least
-    for name, value, most in (
-        ("length", length, WINDOW), ("at_least", least, len(chosen)), ("limit", limit, None),
-    ):  # fmt: skip
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if not whole or (most is not None and value > most):
-            upto = f"1 to {most}" if most else "1 on"
-            raise ScanError(f"{name} must be a whole number from {upto}, got {shown(value)}")
-
+    length, limit = whole(length, "length", most=WINDOW), whole(limit, "limit")
+    least = len(chosen)
+    if at_least is not None:
+        least = whole(at_least, "at_least", most=least)
     words = quickest(sum(part.windows for part in parts))
     found: list[tuple[int, int, int]] = []  # units on (negative), part, step
     several = steps = 0
@@ -164,7 +158,7 @@ def matches(
         total += part.positives
     corpus = sum(int(part.rows[:, 2].sum()) for part in parts)
     return Match(
-        scanned.name, tuple(int(unit) for unit in chosen), length, least, several, steps, corpus,
+        scanned.name, tuple(chosen), length, least, several, steps, corpus,
         tuple(_place(parts[at], masks[at], step) for _, at, step in found),
         tuple(-many for many, _, _ in found),
         tuple(
@@ -215,7 +209,7 @@ def _held(labels: UInt64[ndarray, "label window"], covered: Words) -> Int64[ndar
 
 
 def _listed(units: Any) -> list[Any]:
-    if isinstance(units, int):
+    if as_whole(units) is not None:
         return [units]
     if isinstance(units, str | bytes | Mapping):
         raise ScanError(f"units must be one or more units, each once, got {shown(units)}")

@@ -5,6 +5,8 @@
       rows.npy        (row, 4): the input, where the row begins in it, its steps, its first window
       ids.npy         (window, 64): what was read at each step, if it was ids
       names.json      what each of these ids is called, if that is known
+      inputs.npy      (window, 64, number): what stood at each step, if it was a few numbers
+      given.json      how inputs were given to the model, where it was not by their ids alone
       labels.npy      (label, window): a bit a step, whether the label holds
       0/on.npy        (unit, window): a bit a step, whether the unit of layer 0 is on
       0/low.npy       (unit, window): its least value in the window
@@ -18,18 +20,21 @@ A window is 64 steps that follow one another in one row; a row's last one may ho
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt64
 from numpy import ndarray
+from torch import Tensor
 
 from grulens.errors import FileError, ScanError
+from grulens.probing.corpus.scan.given import IDS, KEPT, Form
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.statistics import Statistics
 
@@ -97,6 +102,35 @@ def extremes(
     return ends[0], ends[1]
 
 
+def digest(held: Any) -> str:
+    """A hash of arrays, or of sequences of them by name; a list of bools is what an array is.
+
+    >>> digest({"a": [True, False]}) == digest({"a": np.array([True, False])})
+    True
+    >>> digest({"a": [True]}) == digest({"a": [[True]]})
+    False
+    """
+    found = sha256()
+
+    def add(one: Any) -> None:
+        if isinstance(one, Mapping):
+            for name in sorted(one):
+                found.update(f"{name}:".encode())
+                add(one[name])
+            return
+        with suppress(Exception):
+            plain = np.asarray(one.cpu() if isinstance(one, Tensor) else one)
+            if plain.dtype != object:
+                found.update(f"{plain.shape}".encode() + plain.tobytes())
+                return
+        for each in one if isinstance(one, list | tuple) else ():
+            found.update(b"[")
+            add(each)
+
+    add(held)
+    return found.hexdigest()
+
+
 @dataclass(frozen=True)
 class Part:
     """A scanned part on disk.
@@ -140,6 +174,23 @@ class Part:
                 is_now = "is missing" if found is None else f"has {found:,} bytes"
                 raise self._damaged(f"{name} {is_now}, it was written with {size:,}")
 
+    def check_labels(self, held: Mapping[str, Any]) -> None:
+        """Compare the labels that are given with the part with those that it was scanned with.
+
+        Raises:
+            ScanError: they are others.
+        """
+        try:
+            head = json.loads((self.place / "part.json").read_text(encoding="utf-8"))
+            then = head.get("labels")
+        except (OSError, ValueError, AttributeError):
+            return  # it is damaged, which is said where it is read
+        if then and then != digest(held):
+            raise ScanError(
+                f"part {self.number} of {self.place.parent.parent} was scanned with other labels "
+                f"than are given now ({', '.join(held)}): scan into another folder"
+            )
+
     @cached_property
     def rows(self) -> Int[ndarray, "row 4"]:
         """(row, 4): the input, where the row begins in it, its steps, its first window."""
@@ -149,6 +200,67 @@ class Part:
     def ids(self) -> Integer[ndarray, "window 64"] | None:
         """What was read at each step, if it was ids."""
         return self._array("ids.npy") if (self.place / "ids.npy").exists() else None
+
+    @cached_property
+    def inputs(self) -> Shaped[ndarray, "window 64 number"] | None:
+        """What stood at each step, if it was a few numbers."""
+        return self._array("inputs.npy") if (self.place / "inputs.npy").exists() else None
+
+    @cached_property
+    def _forms(self) -> tuple[list[Form], dict[int, int]]:
+        """How inputs were given to the model, and which of these ways each input."""
+        place = self.place / "given.json"
+        if not place.exists():
+            return [], {}
+        with self._read():
+            held = json.loads(place.read_text("utf-8"))
+            forms = [Form.from_dict(one) for one in held["forms"]]
+            return forms, {int(document): number for document, number in held["of"].items()}
+
+    def form(self, row: int) -> Form:
+        """How the input that a row is from was given to the model."""
+        forms, of = self._forms
+        number = of.get(int(self.rows[row, 0]))
+        return IDS if number is None else forms[number]
+
+    def batch_row(self, row: int) -> int:
+        """Which row of its input a row is."""
+        return int(self._batch_rows[row])
+
+    def read(self, row: int, start: int, stop: int) -> Shaped[ndarray, "step ..."] | None:
+        """What stands at some steps of a row (step, ...), ids or numbers; None: not kept."""
+        held = self.inputs if self.ids is None else self.ids
+        if held is None or not self.form(row).reads:
+            return None
+        first = int(self.rows[row, 3])
+        windows = held[first + start // WINDOW : first + -(-stop // WINDOW)]
+        begin = start % WINDOW
+        return windows.reshape(-1, *held.shape[2:])[begin : begin + stop - start]
+
+    def again(self, row: int, start: int, stop: int) -> Shaped[ndarray, "step ..."]:
+        """The same, to be given to the model again.
+
+        Raises:
+            ScanError: it is not kept, or something else is not that the model took.
+        """
+        found, why = self.read(row, start, stop), self.lost(row)
+        if found is None or why:
+            raise ScanError(
+                f"{why}: record(model, ...) input {int(self.rows[row, 0])} of it itself"
+            )
+        return found
+
+    def lost(self, row: int) -> str:
+        """Why a row cannot be given to the model again, in words; "" where it can."""
+        form = self.form(row)
+        if not form.reads or (self.ids is None and self.inputs is None):
+            return (
+                f"the inputs of part {self.number} were no ids and not up to {KEPT} numbers at "
+                "each step of rows that can be told from steps, and are not kept"
+            )
+        if form.lost:
+            return f"of what the model took in part {self.number} not all is kept ({form.lost})"
+        return ""
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -211,7 +323,7 @@ class Part:
         """
         windows, inside = self.around(place)
         tokens = None
-        if self.ids is not None:
+        if self.ids is not None and self.form(place.row).reads:
             read = self.ids[windows].reshape(-1)[inside].tolist()
             tokens = tuple(self.names.get(i, str(i)) for i in read)
         hold = () if self.labels is None else self.labels[:, windows]
@@ -287,7 +399,7 @@ class Part:
     def _read(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, FileError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, FileError) as error:
             raise self._damaged(str(error)) from error
 
     def _damaged(self, why: str) -> ScanError:

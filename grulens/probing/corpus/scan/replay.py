@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 from torch import nn
 
@@ -26,6 +26,7 @@ from grulens.errors import GrulensError, ScanError
 from grulens.models.record import record
 from grulens.models.recording import Recording
 from grulens.models.restore.mode import evaluated
+from grulens.probing.corpus.scan.given import Form
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import ANCHOR, WINDOW, Part, extremes
 from grulens.probing.corpus.scan.place import Place
@@ -86,7 +87,7 @@ class _Stretch:
             cut: whether it may be less than the row.
         """
         length = int(part.rows[row, 2])
-        if not cut:
+        if not (cut and part.form(row).cut):
             return cls(part, row, 0, length)
         return cls(part, row, start // ANCHOR, min(length, -(-stop // WINDOW) * WINDOW))
 
@@ -101,16 +102,9 @@ class _Stretch:
         return int(self.part.rows[self.row, 3]) + self.anchor * (ANCHOR // WINDOW)
 
     @property
-    def ids(self) -> Int[ndarray, " step"]:
-        """What is read."""
-        if self.part.ids is None:
-            raise ScanError(
-                "the inputs of this scan were no ids, and are not kept: record(model, ...) the "
-                f"input {int(self.part.rows[self.row, 0])} of part {self.part.number} itself"
-            )
-        first = int(self.part.rows[self.row, 3])
-        rows = self.part.ids[first : first + -(-self.stop // WINDOW)]
-        return rows.reshape(-1)[self.start : self.stop].astype(np.int64)
+    def read(self) -> Shaped[ndarray, "step ..."]:
+        """What is read (step, ...)."""
+        return self.part.again(self.row, self.start, self.stop)
 
 
 def replay(
@@ -126,7 +120,7 @@ def replay(
         cut: whether to begin at an anchor and to end with the place, where that is right.
 
     Raises:
-        ScanError: the corpus was not one of ids, or the model does something else now.
+        ScanError: what it took is not kept, or the model does something else now.
     """
     asked = part, place.row, place.start, place.stop
     whole = _Stretch.around(*asked, cut=False)
@@ -144,7 +138,7 @@ def replay(
             return Replay(recording, place, one.start)
     raise ScanError(
         f"row {place.row} of part {place.part} does not run as it did in the scan: {why}. It was "
-        "run by its ids alone, in eval mode: what else did the model take then?"
+        "run by itself, in eval mode: what else does the model go by?"
     )
 
 
@@ -168,19 +162,22 @@ def states_again(
         The states of the layer in each window, and whether it was right to begin at anchors.
 
     Raises:
-        ScanError: the corpus was not one of ids, or the model does something else now.
+        ScanError: what it took is not kept, or the model does something else now.
     """
     places = [(part, part.place_of(window)) for part, window in windows]
     found: dict[int, Float[ndarray, "step unit"]] = {}
     for short in (True, False) if cut else (False,):
-        groups: dict[tuple[bool, int], dict[_Stretch, list[int]]] = {}
+        groups: dict[tuple[bool, int, str], dict[_Stretch, list[int]]] = {}
         for number, (part, place) in enumerate(places):
             if number not in found:
                 one = _Stretch.around(part, place.row, place.start, place.stop, cut=short)
-                same = groups.setdefault((one.anchor > 0, one.stop - one.start), {})
+                alike = one.anchor > 0, one.stop - one.start, repr(part.form(place.row))
+                same = groups.setdefault(alike, {})
                 same.setdefault(one, []).append(number)
-        for (_, steps), group in groups.items():
-            for together in _batches([*group], manifest.batch, steps):
+        for (_, steps, _), group in groups.items():
+            first = next(iter(group))
+            alone = first.part.form(first.row).alone
+            for together in _batches([*group], 1 if alone else manifest.batch, steps):
                 for one, states in _alike(model, together, manifest, layer):
                     for number in group[one]:
                         place = places[number][1]
@@ -207,7 +204,7 @@ def _alike(
 ) -> list[tuple[_Stretch, Float[ndarray, "step unit"]]]:
     """Those of some stretches that run as in the scan, with the states of a layer."""
     for one in together:
-        _ = one.ids  # what has none is an error of its own
+        _ = one.read  # what has none is an error of its own
     try:
         recording = _run(model, together, manifest)
     except Exception:  # each is run by itself then, and that says what is wrong
@@ -238,16 +235,51 @@ def _kept(together: Sequence[_Stretch], manifest: Manifest) -> tuple[Edit, ...]:
 
 
 def _run(model: nn.Module, together: Sequence[_Stretch], manifest: Manifest) -> Recording:
-    """The run of stretches of one length, whichever way round the model takes their ids."""
+    """The run of stretches of one length and form."""
     names = [layer.name for layer in manifest.layers]
-    ids = torch.from_numpy(np.stack([one.ids for one in together]))
-    edits = _kept(together, manifest)
-    for given in (ids, ids.T):
-        with evaluated(model):
-            found = record(
-                model, edits=edits, layers=names, call=manifest.call, inputs=((given,), {})
-            )
-        if found[names[0]].mask.shape == ids.shape:
+    read = np.stack([one.read for one in together])
+    with evaluated(model):
+        return run_again(
+            model, together[0].part.form(together[0].row), read,
+            [one.part.batch_row(one.row) for one in together], names, manifest.call,
+            _kept(together, manifest),
+        )  # fmt: skip
+
+
+def run_again(
+    model: nn.Module,
+    form: Form,
+    read: Shaped[ndarray, "row step ..."],
+    rows: Sequence[int],
+    layers: Sequence[str],
+    call: str | None,
+    edits: Sequence[Edit] = (),
+) -> Recording:
+    """Run rows again, whichever way round the model takes them.
+
+    Args:
+        model: the model, in eval mode.
+        form: how the input was given to it.
+        read: (row, step, ...) what stands at each step.
+        rows: which rows of their input they are.
+        layers: the names of the layers.
+        call: the name of the method that is the run.
+        edits: what is changed in the run.
+
+    Raises:
+        ScanError: the model cannot be run so.
+    """
+    for args, kwargs in form.again(read, rows):
+        try:
+            found = record(model, edits=edits, layers=layers, call=call, inputs=(args, kwargs))
+        except GrulensError:
+            raise
+        except Exception as error:
+            raise ScanError(
+                f"what was scanned cannot be run again: the model raised {type(error).__name__} "
+                f"({error}) for {len(read)} rows of {read.shape[1]} steps by themselves"
+            ) from error
+        if found[layers[0]].mask.shape == read.shape[:2]:
             break
     return found
 

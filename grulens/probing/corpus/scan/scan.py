@@ -9,8 +9,10 @@ again by a run from there: `Scan.replay`.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from operator import length_hint
 from pathlib import Path
@@ -34,10 +36,12 @@ from grulens.job import Job, tell
 from grulens.models.adapters.closed import look
 from grulens.models.restore.mode import evaluated
 from grulens.probing.coder import Coder
+from grulens.probing.corpus.numbers import whole
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
+from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scan_part import manifest_of, scan_part
-from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of
-from grulens.probing.corpus.scan.sequences import Reader, Run, labelled
+from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_in
+from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, labelled
 from grulens.probing.corpus.scan.spread import check_client, spread
 
 #: A state above this is on, unless another value is given.
@@ -76,8 +80,10 @@ def scan(
             several arguments, or a mapping; an empty text or tensor of ids holds no step.
             Each is some hundred thousand steps at best: small ones cost space, large ones memory.
             A part is known by its place in the sequence: of a corpus that has changed since, only
-            the first run and its labels are compared. A batch of a `DataLoader` that has several
-            columns is a tuple of arguments, too.
+            the first run and its labels are compared, and labels that are arrays. A batch of a
+            `DataLoader` that has several columns is a tuple of arguments, too. Of several tensors
+            the first that is no mask holds what stands at each step; up to 16 numbers a step are
+            kept, as ids are, so that rows can run again.
         out: the folder of the scan.
         layers: the names of the layers; None is all.
         labels: by name, a function from an input (its text, its ids (step,), or what it holds at
@@ -110,6 +116,7 @@ def scan(
 
     Warns:
         StoppedWarning: Ctrl-C came before all parts were done.
+        UserWarning: the folder holds more parts than the corpus has now.
     """
     folder = folder_of(out)
     look(model)
@@ -131,7 +138,7 @@ def scan(
     }
     reader = Reader(
         Coder.of(model, encode, decode, None), told,
-        _number(steps, "steps"), _number(batch, "batch"), column,
+        whole(steps, "steps"), whole(batch, "batch"), column,
     )  # fmt: skip
     every = labelled(_each(parts), rules)
     job: Job[Scan] = Job("scan", "part", length_hint(parts))
@@ -149,6 +156,7 @@ def scan(
             for _ in _done(client, model, chain(begun, every), folder, reader, manifest):
                 job.advance()
             job.total = job.done  # of an iterator, it is known only now
+            _end(manifest, folder, job.done)
     if job.note or not job.done:
         tell("the scan", job.note or "stopped before a part was done")
     return Scan(folder, model)
@@ -163,7 +171,7 @@ def _done(
     manifest: Manifest,
 ) -> Iterator[str]:
     """Scan parts, here or on a cluster; gives the name of each when it is there."""
-    places = ((folder.resolve() / PARTS / f"{i:06d}", part) for i, part in enumerate(parts))
+    places = _places(folder.resolve() / PARTS, parts)
     if client is not None:
         yield from spread(client, model, places, reader, manifest, folder)
         return
@@ -171,6 +179,28 @@ def _done(
         if not place.exists():
             scan_part(model, part, place, reader, manifest)
         yield place.name
+
+
+def _places(folder: Path, parts: Iterable[Any]) -> Iterator[tuple[Path, Any]]:
+    """The folder of each part, and the part."""
+    for number, part in enumerate(parts):
+        place = folder / f"{number:06d}"
+        if isinstance(part, Labelled) and place.exists():
+            Part(place).check_labels(part.held)
+        yield place, part
+
+
+def _end(manifest: Manifest, folder: Path, many: int) -> None:
+    """Write how many parts the corpus has, so that one that goes missing is missed."""
+    there = max([*numbers_in(folder), -1]) + 1
+    if there > many:
+        warnings.warn(
+            f"{folder} holds {there} parts, and the corpus has {many} now: those that were scanned "
+            "before are in every answer, too. Scan into another folder, if they should not be",
+            stacklevel=3,
+        )
+    if manifest.parts != max(many, there):
+        replace(manifest, parts=max(many, there)).write(folder)
 
 
 def _make(folder: Path) -> None:
@@ -206,9 +236,3 @@ def _begun(parts: Iterator[Any], reader: Reader) -> tuple[list[Any], Run]:
     if not begun:
         raise ScanError("a scan needs at least one part, and there is none")
     raise ScanError("the corpus holds no input that has a step")
-
-
-def _number(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ScanError(f"{name} must be a whole number from 1 on, got {shown(value)}")
-    return value

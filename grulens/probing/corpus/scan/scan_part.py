@@ -20,10 +20,11 @@ from grulens.arguments import LayerNames
 from grulens.errors import NonFiniteWarning, ScanError, shown
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.corpus.numbers import as_number
 from grulens.probing.corpus.scan.direction import ENDS, SIGNAL, along, told
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
 from grulens.probing.corpus.scan.part import ANCHOR, extremes
-from grulens.probing.corpus.scan.sequences import Reader, Run, one_name
+from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, one_name
 from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally
 from grulens.probing.corpus.scan.writer import Writer
 
@@ -55,15 +56,17 @@ def scan_part(
 
 def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) -> Writer:
     """What is to be written of a part."""
-    writer = Writer(len(manifest.layers))
+    writer = Writer(len(manifest.layers), part.held if isinstance(part, Labelled) else None)
     tallies, combinations = _tallies(manifest)
     names = [layer.name for layer in manifest.layers]
     for given in reader.runs(part):
         recording = _run(model, given, names, manifest.call)
         _one_shape(recording, names)
         mask = recording[names[0]].mask.cpu().numpy()
-        run = reader.settled(given, *mask.shape)
-        if len(run.documents) != len(mask) or (run.ids is not None and run.ids.shape != mask.shape):
+        run = reader.settled(given, mask)
+        if len(run.documents) != len(mask) or (
+            run.read is not None and run.read.shape[:2] != mask.shape
+        ):
             raise ScanError(
                 f"layer {names[0]!r} has {mask.shape[0]} rows of {mask.shape[1]} steps for ids of "
                 f"{len(run.documents)} rows: a scan needs a layer that takes a step "
@@ -72,7 +75,7 @@ def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) ->
         labels = [run.labels[name] & mask for name in manifest.labels]
         lengths = mask.sum(1).tolist()
         writer.names = one_name(chain(writer.names.items(), run.names.items()))
-        writer.rows(run.documents, run.starts, lengths, mask.shape[1], run.ids, labels)
+        writer.rows(run.documents, run.starts, lengths, mask.shape[1], run.read, labels, run.form)
         groups = combinations.of(labels, mask)
         for number, layer in enumerate(manifest.layers):
             _add(writer, number, layer, recording[layer.name], mask, groups, tallies)
@@ -166,7 +169,8 @@ def manifest_of(
     directions: Any,
 ) -> Manifest:
     """What a scan of a corpus is made with; its layers are those that run in its first run."""
-    if isinstance(on, bool) or not isinstance(on, int | float) or not math.isfinite(on):
+    above = as_number(on)
+    if above is None or not math.isfinite(above):
         raise ScanError(f"on must be a finite number, got {shown(on)}")
     if not isinstance(gates, bool):
         raise ScanError(f"gates must be True or False, got {shown(gates)}")
@@ -174,13 +178,13 @@ def manifest_of(
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
     along_them = told(directions, {one.name: one.units for one in scanned})
     scanned = tuple(one.following(along_them.get(one.name, ())) for one in scanned)
-    run = reader.settled(run, *recording[scanned[0].name].mask.shape)
+    run = reader.settled(run, recording[scanned[0].name].mask.cpu().numpy())
     given = tree_leaves((run.args, run.kwargs))
     first = hash_of(
         [("", one) for one in given if isinstance(one, Tensor)]
         + [(name, torch.from_numpy(run.labels[name])) for name in reader.labels]
     )
     return Manifest(
-        type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), float(on),
+        type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), above,
         gates, reader.steps, reader.batch, call, first,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from numpy import ndarray
 from torch import Tensor, nn
 
@@ -21,9 +21,10 @@ from grulens.arguments import Integer, LayerName
 from grulens.errors import ScanError, shown
 from grulens.models.adapters.closed import look
 from grulens.models.layers import layers
-from grulens.probing.corpus.scan.direction import followed
+from grulens.probing.corpus.scan.direction import check_unit, followed
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
+from grulens.probing.corpus.scan.notes import Notes
 from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.replay import Replay, replay, states_again
@@ -62,6 +63,7 @@ class Scan:
     def __init__(self, path: Path, model: nn.Module | None = None) -> None:
         self.path, self.model = path, model
         self.manifest = Manifest.read(path)
+        self._notes = Notes(path)
         if model is not None:
             look(model)
         if model is not None and weights_of(model) != self.manifest.weights:
@@ -71,8 +73,7 @@ class Scan:
             )
         self.parts: tuple[Part, ...] = ()
         self.missing: dict[int, str] = {}
-        there = [int(one.name) for one in (path / PARTS).glob("[0-9]" * 6)]
-        for number in range(max(there, default=-1) + 1):
+        for number in range(max([self.manifest.parts, *(one + 1 for one in numbers_in(path))])):
             part = Part(path / PARTS / f"{number:06d}")
             try:
                 part.check()
@@ -90,6 +91,7 @@ class Scan:
             )
         self._cut: bool | None = None  # not known before the model is looked at
         self._statistics: dict[tuple[int, str], Statistics] = {}
+        self._cuts: dict[int, bool] = {}
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -100,6 +102,62 @@ class Scan:
     def labels(self) -> tuple[str, ...]:
         """The names of the labels."""
         return self.manifest.labels
+
+    def names(self, layer: LayerName = None) -> dict[int, str]:
+        """What the units of a layer are called by `name`, which is kept with the scan.
+
+        Args:
+            layer: its name; None is the only layer, or the last.
+
+        Raises:
+            ScanError: it was not scanned.
+        """
+        return self._notes.names(self.layers[self.manifest.layer(layer)])
+
+    def pins(self, layer: LayerName = None) -> tuple[int, ...]:
+        """The units of a layer that were pinned.
+
+        Args:
+            layer: its name; None is the only layer, or the last.
+
+        Raises:
+            ScanError: it was not scanned.
+        """
+        return self._notes.pinned(self.layers[self.manifest.layer(layer)])
+
+    def name(self, unit: Integer, name: str, *, layer: LayerName = None) -> None:
+        """Call a unit by a name, which is kept with the scan and shown on its screens.
+
+        Args:
+            unit: the unit.
+            name: the name; "" takes it away.
+            layer: its layer; None is the only one, or the last.
+
+        Raises:
+            ScanError: no such unit or layer, no text, or the folder cannot be written to.
+        """
+        self._notes.name(*self._one(unit, layer), name)
+
+    def pin(self, unit: Integer, on: bool = True, *, layer: LayerName = None) -> None:
+        """Pin a unit, so that it is found again; that is kept with the scan.
+
+        Args:
+            unit: the unit.
+            on: whether it is pinned from now on.
+            layer: its layer; None is the only one, or the last.
+
+        Raises:
+            ScanError: no such unit or layer, or the folder cannot be written to.
+        """
+        if not isinstance(on, bool):
+            raise ScanError(f"a unit is pinned or not, True or False, got {shown(on)}")
+        self._notes.pin(*self._one(unit, layer), on)
+
+    def _one(self, unit: Any, layer: LayerName) -> tuple[str, int]:
+        """The name of a layer, and the number of a unit of it."""
+        number = self.manifest.layer(layer)
+        found = self.layers[number]
+        return found, check_unit(unit, self.manifest.layers[number].units, found)
 
     @property
     def directions(self) -> dict[str, tuple[str, ...]]:
@@ -214,17 +272,55 @@ class Scan:
             place: one of `top(...).places` or `match(...).places`, or any other.
 
         Raises:
-            ScanError: there is no model; no such place; the corpus was not one of ids; or the model
-                does not do what it did.
+            ScanError: there is no model; no such place; what the model took there is not kept; or
+                it does not do what it did.
         """
-        model = self._model()
-        cut = self._may_cut(model)
-        found = replay(model, self._part(place), self.manifest, place, cut=cut)
-        _, _, length, _ = self._part(place).rows[place.row].tolist()
+        model, part = self._model(), self._part(place)
+        cut = self._may_cut(model) and part.form(place.row).cut
+        found = replay(model, part, self.manifest, place, cut=cut)
+        length = int(part.rows[place.row, 2])
         ran = found.recording[self.layers[0]].h.shape[1]
-        # what could not be cut once is not tried again
-        self._cut = cut and not (ran == length > place.stop + WINDOW)
+        if cut:  # what could not be cut once is not tried again
+            self._cut = not (ran == length > place.stop + WINDOW)
         return found
+
+    def lost(self, place: Place) -> str:
+        """Why the row of a place cannot be run again, in words; "" where it can.
+
+        Raises:
+            ScanError: no such place.
+        """
+        part = self._part(place)
+        if self.model is None:
+            return "the model is not there: open_scan(path, model)"
+        return part.lost(place.row)
+
+    def cuts(self, label: str) -> bool:
+        """Whether a label holds at some steps of a window and not at others.
+
+        The windows of `top(where=label)` are run again then.
+
+        Raises:
+            ScanError: it was not scanned.
+        """
+        number = self.label(label)
+        if number not in self._cuts:
+            each = ((np.bitwise_count(part.holds(number)), part.lengths) for part in self.parts)
+            self._cuts[number] = any(bool(((n > 0) & (n < all_)).any()) for n, all_ in each)
+        return self._cuts[number]
+
+    def given(self, place: Place) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """What the model may be given for the row of a place: arguments, and named ones.
+
+        Of ids it is not known whether the model takes their rows or their steps first: both are
+        given, and the first of which a layer makes as many steps is meant.
+
+        Raises:
+            ScanError: no such place; or what it took there is not all kept.
+        """
+        part, row = self._part(place), place.row
+        read = part.again(row, 0, int(part.rows[row, 2]))[None]
+        return [*part.form(row).again(read, [part.batch_row(row)])]
 
     def context(
         self, place: Place, unit: Integer | str | None = None, *, layer: LayerName = None
@@ -276,10 +372,20 @@ class Scan:
             ScanError: no such place.
         """
         part = self._part(place)
-        windows, inside = part.around(place)
-        if part.ids is None:
-            return None
-        return torch.from_numpy(part.ids[windows].reshape(-1)[inside].astype(np.int64))
+        read = None if part.ids is None else part.read(place.row, place.start, place.stop)
+        return None if read is None else torch.from_numpy(read.astype(np.int64))
+
+    def inputs(self, place: Place) -> Shaped[Tensor, "step number"] | None:
+        """The numbers that stood at each step of a place (step, number).
+
+        None where the inputs were ids, or more than 16 numbers a step, which are not kept.
+
+        Raises:
+            ScanError: no such place.
+        """
+        part = self._part(place)
+        read = None if part.inputs is None else part.read(place.row, place.start, place.stop)
+        return None if read is None else torch.from_numpy(read.copy())
 
     def extremes(
         self, place: Place, unit: Integer | str, *, layer: LayerName = None
@@ -325,6 +431,12 @@ class Scan:
         for part in self.parts if whole else ():
             there = part.number == place.part and 0 <= place.row < len(part.rows)
             if there and 0 <= place.start < place.stop <= int(part.rows[place.row, 2]):
+                known = part.in_row(place.row, place.start, place.stop)
+                if known != place:
+                    raise ScanError(
+                        f"row {place.row} of part {place.part} is of input {known.document} from "
+                        f"step {known.offset} on, row {known.batch_row} of it; got {shown(place)}"
+                    )
                 return part
         raise ScanError(f"this scan has no such place: {shown(place)}")
 
@@ -371,6 +483,11 @@ def open_scan(path: str | os.PathLike[str], model: nn.Module | None = None) -> S
         UserWarning: a part cannot be read; it is left out.
     """
     return Scan(folder_of(path), model)
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """The numbers of the parts that are in the folder of a scan."""
+    return [int(one.name) for one in (folder / PARTS).glob("[0-9]" * 6)]
 
 
 def folder_of(path: Any) -> Path:

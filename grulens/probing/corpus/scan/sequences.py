@@ -16,13 +16,14 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Integer, Shaped
 from numpy import ndarray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from grulens.errors import ScanError, shown
 from grulens.probing.coder import Coder
+from grulens.probing.corpus.scan.given import IDS, Form, at_each_step, bare, form_of
 
 #: What an id is called that stands for several things.
 UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
@@ -51,10 +52,13 @@ class Run:
         kwargs: the named ones.
         documents: (row,) which input of the part each row is from.
         starts: (row,) at which step of that input the row begins.
-        ids: (row, step) or None.
+        read: (row, step, ...) what stands at each step: an id, or some numbers; None where it is
+            not kept.
+        form: how it was given to the model.
         labels: (row, step) by name, whether the label holds there.
         names: what ids are called, as far as texts that were read say.
-        ready: what the model takes, of which rows and labels are not known yet; see `settled`.
+        ready: what of the arguments may stand at each step, where rows and labels are not known
+            yet; see `settled`.
         held: by name, what was given of the labels of `ready`.
     """
 
@@ -62,10 +66,11 @@ class Run:
     kwargs: dict[str, Any]
     documents: tuple[int, ...]
     starts: tuple[int, ...]
-    ids: Integer[ndarray, "row step"] | None = None
+    read: Shaped[ndarray, "row step ..."] | None = None
+    form: Form = IDS
     labels: dict[str, Bool[ndarray, "row step"]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    ready: Tensor | PackedSequence | None = None
+    ready: tuple[Tensor | PackedSequence, ...] = ()
     held: dict[str, Any] = field(default_factory=dict)
 
 
@@ -134,9 +139,9 @@ class Reader:
         for length in sorted(waiting, reverse=True):
             yield from _side_by_side(waiting[length])
         for name, of in with_it.items():
-            if several and hasattr(of, "__len__") and len(of) != count:
+            if several and _many(of) not in (None, count):
                 raise ScanError(
-                    f"label {name!r} is given for {len(of)} inputs of a part that has {count}"
+                    f"label {name!r} is given for {_many(of)} inputs of a part that has {count}"
                 )
 
     def _in_column(self, given: Any) -> Any:
@@ -181,7 +186,7 @@ class Reader:
             given = torch.tensor(given, dtype=torch.int64)
         if isinstance(given, ndarray):
             given = torch.from_numpy(given)
-        if isinstance(given, Tensor) and not given.dtype.is_floating_point:
+        if isinstance(given, Tensor) and _whole(given):
             if given.dim() == 2 and len(given) == 1:
                 given = given[0]
             if given.dim() == 1:
@@ -222,47 +227,65 @@ class Reader:
         kwargs: dict[str, Any] = {}
         if isinstance(given, Mapping):
             args, kwargs = (), dict(given)
-        inputs = (*args, *kwargs.values())
-        first = next((one for one in inputs if isinstance(one, Tensor | PackedSequence)), None)
-        if first is None or (isinstance(first, Tensor) and first.dim() < 2):
+        every = [
+            one
+            for one in (*args, *kwargs.values())
+            if isinstance(one, PackedSequence) or (isinstance(one, Tensor) and one.dim() > 1)
+        ]
+        # a mask says of steps whether they count, and is not what stands there
+        ready = tuple(sorted(every, key=_mask))
+        if not ready:
             raise ScanError(
                 f"input {number} is {shown(given)}; a scan takes a text, a path, a tensor of ids "
                 "(step,), what the model takes (batch, step, ...), a tuple of arguments, a "
                 "mapping, or a list of these"
             )
-        return Run(args, kwargs, (number,), (0,), ready=first)
+        return Run(args, kwargs, (number,), (0,), ready=ready)
 
-    def settled(self, run: Run, rows: int, steps: int) -> Run:
-        """A run with its rows and labels, once it is known how many rows and steps its layers had.
+    def settled(self, run: Run, mask: Bool[ndarray, "row step"]) -> Run:
+        """A run with its rows and labels, once it is known which steps its layers took.
 
         Args:
             run: the run.
-            rows: how many rows its layers had.
-            steps: how many steps.
+            mask: (row, step) the steps that its layers took.
 
         Raises:
             ScanError: the input has other rows or steps, so nothing can be said of its steps.
         """
-        first = run.ready
-        if first is None:
+        if not run.ready:
             return run
-        many = run.documents * rows, run.starts * rows
-        ids = isinstance(first, Tensor) and not first.dtype.is_floating_point and first.dim() == 2
+        rows, steps = mask.shape
+        first = next((one for one in run.ready if _fits(one, rows, steps)), run.ready[0])
+        read = at_each_step(first, rows, steps)
+        run = replace(
+            run,
+            documents=run.documents * rows,
+            starts=run.starts * rows,
+            read=read,
+            form=form_of(
+                run.args, run.kwargs, None if read is None else first, mask.sum(1).tolist(), steps
+            ),
+            ready=(),
+        )
         if isinstance(first, PackedSequence):
-            labels = self._of_packed(first, run, steps)
-            return replace(run, documents=many[0], starts=many[1], labels=labels, ready=None)
-        if not (ids or self.labels):
-            return replace(run, documents=many[0], starts=many[1], ready=None)
+            return replace(run, labels=self._of_packed(first, run, steps))
+        if not self.labels and not (_whole(first) and first.dim() == 2):
+            return run
         shape = tuple(first.shape[:2])
-        if (rows, steps) not in (shape, shape[::-1]) or (rows == steps and rows > 1):
+        if not _fits(first, rows, steps) or (rows == steps > 1):
             why = (
                 "which are rows and which are steps cannot be told; give another number of rows"
                 if rows == steps
                 else "a scan of ids or labels needs a layer that takes a step for each of the input"
             )
             raise ScanError(f"an input is {shape} and its layers had {rows} rows of {steps}: {why}")
+        if not self.labels:
+            return run
         values = first.detach().cpu()
-        values = values if shape == (rows, steps) else values.transpose(0, 1)
+        if bare(first, rows, steps):
+            values = values[None]
+        elif shape != (rows, steps):
+            values = values.transpose(0, 1)
         held = {name: _rows(given, rows, name) for name, given in run.held.items()}
         each = [
             self._labels(
@@ -271,12 +294,7 @@ class Reader:
             for at, row in enumerate(values.numpy())
         ]
         return replace(
-            run,
-            documents=many[0],
-            starts=many[1],
-            ids=values.numpy() if ids else None,
-            labels={name: np.stack([one[name] for one in each]) for name in self.labels},
-            ready=None,
+            run, labels={name: np.stack([one[name] for one in each]) for name in self.labels}
         )
 
     def _of_packed(
@@ -308,6 +326,8 @@ def _bools(said: Any, shape: tuple[int, ...], what: str) -> Bool[ndarray, " step
         held = np.asarray(said.cpu() if isinstance(said, Tensor) else said)
     except ValueError:
         held = np.zeros(())  # rows of several lengths are no array
+    if held.shape == (1, *shape):  # of an input that has one row
+        held = held[0]
     if held.shape != shape or held.dtype != bool:
         raise ScanError(
             f"{what} must be a bool for each of its {shape[0]} steps, got {held.dtype} {held.shape}"
@@ -317,14 +337,24 @@ def _bools(said: Any, shape: tuple[int, ...], what: str) -> Bool[ndarray, " step
 
 def _rows(given: Any, rows: int, name: str) -> Any:
     """What was given of a label for each row of an input."""
-    several = hasattr(given, "__len__") and not isinstance(given, str | bytes | Mapping)
-    if rows == 1 and several and np.ndim(given[0] if len(given) else 0) == 0:
+    many = _many(given)
+    if rows == 1 and many is not None and np.ndim(given[0] if many else 0) == 0:
         return [given]
-    if not several or len(given) != rows:
-        many = f"{len(given)} rows" if several else shown(given)
+    if many != rows:
+        came = shown(given) if many is None else f"{many} rows"
         raise ScanError(f"label {name!r} must be given for each of the {rows} rows of an input, "
-                        f"got {many}")  # fmt: skip
+                        f"got {came}")  # fmt: skip
     return given
+
+
+def _many(given: Any) -> int | None:
+    """How many things there are; None where it is no sequence of them."""
+    if isinstance(given, str | bytes | Mapping):
+        return None
+    try:
+        return len(given)
+    except TypeError:  # an array without an axis has no length
+        return None
 
 
 def _at(given: Any, number: int, name: str) -> Any:
@@ -411,6 +441,36 @@ def _side_by_side(pieces: Sequence[_Piece]) -> Iterator[Run]:
         tuple(piece.document for piece in pieces),
         tuple(piece.start for piece in pieces),
         ids,
-        {name: np.stack([p.labels[name] for p in pieces]) for name in pieces[0].labels},
-        one_name(chain.from_iterable(piece.names.items() for piece in pieces)),
+        labels={name: np.stack([p.labels[name] for p in pieces]) for name in pieces[0].labels},
+        names=one_name(chain.from_iterable(piece.names.items() for piece in pieces)),
     )
+
+
+def _whole(given: Tensor | PackedSequence) -> bool:
+    """Whether a tensor holds whole numbers, as ids are."""
+    return not (
+        isinstance(given, PackedSequence)
+        or given.dtype.is_floating_point
+        or given.dtype.is_complex
+        or given.dtype == torch.bool
+    )
+
+
+def _mask(given: Tensor | PackedSequence) -> bool:
+    """Whether a tensor looks like a mask: a bool a step, or ones at one end of each row, else 0."""
+    if isinstance(given, PackedSequence) or given.dim() != 2 or given.is_complex():
+        return False
+    if given.dtype == torch.bool:
+        return True
+    if not bool(((given == 0) | (given == 1)).all()):
+        return False
+    turns = [given.long().diff(dim=axis) for axis in (0, 1)]
+    return any(bool((turn <= 0).all() or (turn >= 0).all()) for turn in turns)
+
+
+def _fits(given: Tensor | PackedSequence, rows: int, steps: int) -> bool:
+    """Whether an argument may have a step for each that the layers took."""
+    if isinstance(given, PackedSequence):
+        return True
+    shape = tuple(given.shape[:2])
+    return (rows, steps) in (shape, shape[::-1]) or bare(given, rows, steps)

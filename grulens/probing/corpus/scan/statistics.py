@@ -198,6 +198,9 @@ class Statistics(Result):
         head = ("label", "steps", "highest AUC", "unit", "lowest AUC", "unit")
         rows = []
         for name, many, areas in zip(self.labels, self.positives, self.auc, strict=True):
+            if areas.isnan().all():
+                rows.append((name, f"{many:,}", *"––––"))
+                continue
             known = areas.nan_to_num(0.5)
             best, worst = int(known.argmax()), int(known.argmin())
             rows.append(

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from grulens.errors import ScanError, shown
+from grulens.probing.corpus.numbers import whole
 from grulens.probing.corpus.scan.direction import Followed, followed
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import Part, unpacked
@@ -99,9 +100,7 @@ def top(
 ) -> Top:
     """See `Scan.top`; `again` runs windows again: (step, unit) of each."""
     scanned = manifest.layers[layer]
-    one = followed(unit, scanned)
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ScanError(f"k must be a whole number from 1 on, got {shown(k)}")
+    one, k = followed(unit, scanned), whole(k, "k")
     if not isinstance(end, str) or end not in ENDS:
         raise ScanError(f"end must be 'high' or 'low', got {shown(end)}")
     sign = np.float32(1 if end == "high" else -1)
@@ -124,7 +123,7 @@ def top(
     best = _best(far, np.flatnonzero(held & known), np.flatnonzero(held & ~known), k, run)
     found = [where(window) for _, window in best]
     return Top(
-        scanned.name, unit if isinstance(unit, str) else int(unit), end,
+        scanned.name, unit if isinstance(unit, str) else one.number, end,
         None if label is None else manifest.labels[label],
         int(held.sum()),
         tuple(part.context(part.place_of(window), manifest.labels) for part, window in found),

@@ -15,7 +15,15 @@ from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt64
 from numpy import ndarray
 
 from grulens.errors import ScanError
-from grulens.probing.corpus.scan.part import ANCHOR, FORMAT, WINDOW, anchors_of, packed
+from grulens.probing.corpus.scan.given import IDS, Form
+from grulens.probing.corpus.scan.part import (
+    ANCHOR,
+    FORMAT,
+    WINDOW,
+    anchors_of,
+    digest,
+    packed,
+)
 from grulens.probing.corpus.scan.statistics import Statistics
 
 
@@ -24,12 +32,16 @@ class Writer:
 
     Args:
         layers: how many layers are scanned.
+        held: what was given of its labels with the part, if anything was.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, held: Mapping[str, Any] | None = None) -> None:
+        self._held = "" if held is None else digest(held)
         self._rows: list[Int[ndarray, "row 4"]] = []
         self._windows = 0
-        self._ids: list[Integer[ndarray, "window 64"]] = []
+        self._read: list[Shaped[ndarray, "window 64 ..."] | int] = []
+        self._forms: list[Form] = []
+        self._form_of: dict[int, int] = {}
         self._labels: list[UInt64[ndarray, "label window"]] = []
         self.names: dict[int, str] = {}
         self._index: list[dict[str, list[ndarray]]] = [
@@ -43,8 +55,9 @@ class Writer:
         starts: Sequence[int],
         lengths: Sequence[int],
         steps: int,
-        ids: Integer[ndarray, "row step"] | None,
+        read: Shaped[ndarray, "row step ..."] | None,
         labels: Sequence[Bool[ndarray, "row step"]],
+        form: Form = IDS,
     ) -> None:
         """Add the rows of one run.
 
@@ -53,18 +66,27 @@ class Writer:
             starts: at which step of it.
             lengths: how many steps each row has.
             steps: how many steps the run has, its longest row's at least.
-            ids: (row, step) or None.
+            read: (row, step, ...) what stands at each step, or None.
             labels: (row, step), a bool a step; False where there is no step.
+            form: how the input was given to the model.
         """
         windows = -(-steps // WINDOW)
         count = len(documents)
         first = self._windows + np.arange(count) * windows
         self._rows.append(np.stack([documents, starts, lengths, first], 1).astype(np.int64))
         self._windows += count * windows
-        if ids is not None:
-            whole = np.zeros((count, windows * WINDOW), _smallest(ids))
-            whole[:, :steps] = ids
-            self._ids.append(whole.reshape(-1, WINDOW))
+        self._read.append(count * windows)
+        if read is not None:
+            ids = read.ndim == 2 and np.issubdtype(read.dtype, np.integer)
+            flat = read if ids else read.reshape(count, steps, -1)
+            kind = _smallest(read) if ids else read.dtype
+            whole = np.zeros((count, windows * WINDOW, *flat.shape[2:]), kind)
+            whole[:, :steps] = flat
+            self._read[-1] = whole.reshape(-1, WINDOW, *flat.shape[2:])
+        if form != IDS:
+            if form not in self._forms:
+                self._forms.append(form)
+            self._form_of |= dict.fromkeys(documents, self._forms.index(form))
         if labels:
             words = packed(np.stack(labels, -1))
             self._labels.append(words.reshape(len(labels), -1))
@@ -102,7 +124,8 @@ class Writer:
     def unnamed(self) -> Integer[ndarray, " id"]:
         """The ids that have no name by now."""
         none = np.zeros(0, np.int64)
-        found = np.unique(np.concatenate([none, *(np.unique(ids) for ids in self._ids)]))
+        every = (np.unique(ids) for ids in self._read if isinstance(ids, ndarray) and ids.ndim == 2)
+        found = np.unique(np.concatenate([none, *every]))
         return found[~np.isin(found, list(self.names))]
 
     def write(self, place: Path) -> None:
@@ -143,13 +166,7 @@ class Writer:
     def _write(self, folder: Path) -> None:
         rows, windows, anchors = self._in_order()
         np.save(folder / "rows.npy", rows)
-        if self._ids:
-            kind = np.result_type(*self._ids)
-            ids = np.concatenate(self._ids).astype(kind)[windows]
-            np.save(folder / "ids.npy", ids)
-            names = {i: self.names[i] for i in np.unique(ids).tolist() if i in self.names}
-            if names:
-                (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+        self._write_read(folder, windows)
         if self._labels:
             np.save(folder / "labels.npy", np.concatenate(self._labels, 1)[:, windows])
         for number, index in enumerate(self._index):
@@ -168,8 +185,33 @@ class Writer:
             str(file.relative_to(folder)): file.stat().st_size
             for file in sorted(folder.rglob("*")) if file.is_file()
         }  # fmt: skip
-        head = {"format": FORMAT, "windows": self._windows, "sizes": sizes}
+        head = {
+            "format": FORMAT, "windows": self._windows, "sizes": sizes, "labels": self._held,
+        }  # fmt: skip
         (folder / "part.json").write_text(json.dumps(head), encoding="utf-8")
+
+    def _write_read(self, folder: Path, windows: Int[ndarray, " window"]) -> None:
+        """Write what was read, and how it was given to the model."""
+        known = [read for read in self._read if isinstance(read, ndarray)]
+        if known:
+            if len({read.shape[1:] for read in known}) > 1:
+                raise ScanError(
+                    "one input of the part is of ids, and another has numbers at each step, or "
+                    "others have more of them: make parts of each"
+                )
+            room = known[0].shape[1:]
+            whole = np.concatenate([
+                np.zeros((read, *room), known[0].dtype) if isinstance(read, int) else read
+                for read in self._read
+            ])[windows]  # fmt: skip
+            np.save(folder / ("inputs.npy" if len(room) > 1 else "ids.npy"), whole)
+            names = {} if len(room) > 1 else self.names
+            names = {i: names[i] for i in np.unique(whole).tolist() if i in names}
+            if names:
+                (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+        if self._forms:
+            held = {"forms": [one.to_dict() for one in self._forms], "of": self._form_of}
+            (folder / "given.json").write_text(json.dumps(held), encoding="utf-8")
 
 
 def _ranges(first: Int[ndarray, " row"], many: Int[ndarray, " row"]) -> Int[ndarray, " some"]:

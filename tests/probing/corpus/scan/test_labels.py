@@ -115,3 +115,29 @@ def test_labels_of_more_inputs_than_a_part_has_are_refused(tmp_path: Path) -> No
     labels = {"n": [[np.ones(10, bool)] * 5]}
     with pytest.raises(ScanError, match="'n' is given for 5 inputs of a part that has 2"):
         scan(model(), [[torch.zeros(10).long()] * 2], tmp_path / "s", labels=labels)
+
+
+def test_other_arrays_of_a_later_part_are_seen(tmp_path: Path) -> None:
+    parts = [torch.arange(30) % 5, torch.arange(20) % 3]
+    twos = [one == 2 for one in parts]
+    made = scan(model(), parts, tmp_path / "s", labels={"t": twos})
+    again = scan(model(), parts, tmp_path / "s", labels={"t": [one.tolist() for one in twos]})
+    assert torch.equal(held(again), held(made))
+    with pytest.raises(ScanError, match=r"part 1 of .* was scanned with other labels .* \(t\)"):
+        scan(model(), parts, tmp_path / "s", labels={"t": [twos[0], ~twos[1]]})
+
+
+def test_one_row_may_have_an_axis_of_rows_and_no_axis_at_all_is_refused(tmp_path: Path) -> None:
+    ids = torch.arange(30) % 5
+    made = [
+        scan(model(), [part], tmp_path / name, labels={"t": [label]})
+        for name, part, label in (
+            ("plain", ids, ids == 2), ("row", ids, (ids == 2)[None]), ("list", [ids], [ids == 2]),
+        )
+    ]  # fmt: skip
+    assert torch.equal(held(made[0]), held(made[1]))
+    assert torch.equal(held(made[0]), held(made[2]))
+    batch, net = torch.randn(2, 9, 3), nn.GRU(3, 4, batch_first=True).eval()
+    for own, part in ((model(), [ids]), (model(), ids), (net, batch)):
+        with pytest.raises(ScanError, match=r"label 't' .*must be|is none for input 0"):
+            scan(own, [part], tmp_path / "no", labels={"t": [np.array(True)]})

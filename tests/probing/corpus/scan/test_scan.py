@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -878,3 +879,52 @@ def test_a_place_is_not_cut_out_where_something_else_reaches_it(
             torch.testing.assert_close(
                 torch.tensor(again), states[start : start + 64, unit], atol=1e-4, rtol=0
             )
+
+
+def test_a_place_of_another_input_is_none(tmp_path: Path) -> None:
+    made = scan(Reader().eval(), texts()[:1], tmp_path / "s")
+    good = made.top(0, 1).places[0]
+    for name in ("document", "offset", "batch_row"):
+        with pytest.raises(ScanError, match=f"row {good.row} of part 0 is of input"):
+            made.context(replace(good, **{name: 77}))
+
+
+def test_parts_of_a_longer_corpus_are_said_and_a_last_one_is_missed(tmp_path: Path) -> None:
+    model, parts = Reader().eval(), texts()
+    made = scan(model, parts, tmp_path / "s")
+    with pytest.warns(UserWarning, match="holds 3 parts, and the corpus has 2 now"):
+        assert len(scan(model, parts[:2], tmp_path / "s").parts) == 3
+    shutil.rmtree(made.parts[2].place)
+    with pytest.warns(UserWarning, match=r"left out of every answer \(2\).*is not there"):
+        assert len(open_scan(tmp_path / "s").parts) == 2
+    assert len(scan(model, parts, tmp_path / "s").parts) == 3
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_both_directions_are_asked_like_any_layer(kind: Any, tmp_path: Path) -> None:
+    model, parts = Reader(kind, bidirectional=True).eval(), texts()
+    made = scan(model, parts, tmp_path / "s", labels=LABELS, steps=100, on=0.2)
+    runs = {row[:3]: record(model, model.encode(row[3])) for row in rows_of(parts, 100)}
+    read = {row[:3]: row[3] for row in rows_of(parts, 100)}
+    assert made.layers == ("rnn.l0", "rnn.l0_reverse")
+    for name in made.layers:
+        h = {key: run[name].h[0].numpy() for key, run in runs.items()}
+        every = np.concatenate(list(h.values()))
+        np.testing.assert_allclose(made.stats(name).mean, every.mean(0), atol=1e-5)
+        space = np.concatenate([[c == " " for c in read[key]] for key in h])
+        area = roc_auc_score(space, every[:, 1])
+        assert float(made.stats(name).auc[0, 1]) == pytest.approx(area, abs=0.02)
+        for where in (None, "space"):
+            found = made.top(1, 3, layer=name, where=where)
+            held = space if where else np.ones(len(space), bool)
+            assert found.values[0] == pytest.approx(every[held, 1].max(), abs=1e-5)
+            place = found.places[0]
+            key = place.part, place.document, place.offset
+            one = made.context(place, 1, layer=name)
+            assert one.text == read[key][place.start : place.stop]
+            np.testing.assert_allclose(one.values, h[key][place.start : place.stop, 1], atol=1e-5)
+        both = made.match([0, 1], 2, at_least=1, layer=name)
+        assert both.found > 0
+        for place in both.places:
+            there = h[place.part, place.document, place.offset][place.start : place.stop, :2]
+            assert (there > 0.2).any(1).all()

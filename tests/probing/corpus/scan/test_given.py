@@ -1,0 +1,178 @@
+"""Models that take more than ids, or no ids: what was given is given again, or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from grulens import record
+from grulens.corpus import Scan, probe
+from grulens.corpus import scan as scanned
+from grulens.errors import ScanError
+from grulens.probing.corpus.scan.given import form_of
+
+LENGTHS = [90, 40]
+TWO = {"two": lambda ids: ids == 2}
+UP = {"up": lambda x: x[:, 0] > 0}
+
+
+def scan(*args: Any, **kwargs: Any) -> Scan:
+    return scanned(*args, progress=False, on=0.0, **kwargs)
+
+
+class Named(nn.Module):
+    """Takes all by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.rnn = nn.Embedding(9, 4), nn.GRU(4, 5, batch_first=True)
+
+    def forward(
+        self, *, ids: Tensor, mask: Tensor | None = None, by: float = 1.0, at: Any = None
+    ) -> Tensor:
+        x = self.embed(ids) * by
+        if mask is not None:
+            x = x * mask[..., None]
+        if at is not None:
+            x = x + at[:, None]
+        out: Tensor = self.rnn(x)[0]
+        return out
+
+
+class Lengths(Named):
+    """Takes the lengths of its rows beside the ids."""
+
+    def forward(self, ids: Tensor, lengths: Any) -> Tensor:  # type: ignore[override]
+        x = pack_padded_sequence(self.embed(ids), lengths, batch_first=True, enforce_sorted=False)
+        out: Tensor = pad_packed_sequence(self.rnn(x)[0], batch_first=True)[0]
+        return out
+
+
+IDS = torch.randint(9, (2, 90), generator=torch.Generator().manual_seed(1))
+MASK = torch.arange(90) < torch.tensor(LENGTHS)[:, None]
+FORMS = {
+    "lengths": (Lengths, (IDS, torch.tensor(LENGTHS))),
+    "a list of lengths": (Lengths, (IDS, LENGTHS)),
+    "named lengths": (Lengths, {"lengths": torch.tensor(LENGTHS), "ids": IDS}),
+    "named": (Named, {"ids": IDS}),
+    "a mask that stands first": (Named, {"mask": MASK, "ids": IDS}),
+    "a whole mask": (Named, {"mask": torch.ones_like(IDS), "ids": IDS, "by": 2.0}),
+    "a number a row": (Named, {"ids": IDS, "at": torch.tensor([[0.5], [-1.0]]), "mask": None}),
+    "a tensor of one": (Named, {"ids": IDS, "by": torch.tensor(0.5)}),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_row_runs_again_as_it_did(name: str, tmp_path: Path) -> None:
+    kind, part = FORMS[name]
+    model = kind().eval()
+    made = scan(model, [part] * 3, tmp_path / "s", labels=TWO)
+    args, kwargs = ((), part) if isinstance(part, dict) else (part, {})
+    h = record(model, *args, **kwargs)["rnn.l0"].h
+    ends = LENGTHS if kind is Lengths else [90, 90]
+    assert made.steps == 3 * sum(ends)
+    assert int(made.stats().positives) == 3 * sum(
+        int((IDS[row, :end] == 2).sum()) for row, end in enumerate(ends)
+    )
+    for place in made.top(1, 4).places:
+        row, steps = place.batch_row, slice(place.start, place.stop)
+        assert made.context(place).tokens == tuple(str(i) for i in IDS[row, steps].tolist())
+        again = made.context(place, 1).values
+        torch.testing.assert_close(torch.tensor(again), h[row, steps, 1], atol=1e-5, rtol=0)
+    best = max(float(h[row, :end, 0][IDS[row, :end] == 2].max()) for row, end in enumerate(ends))
+    assert made.top(0, 1, where="two").values[0] == pytest.approx(best, abs=1e-5)
+    found = probe(made, control="context", progress=False)
+    assert found.steps == sum(ends)
+
+
+@pytest.mark.parametrize("form", ["rows first", "steps first", "packed", "one row alone"])
+def test_numbers_run_again_as_they_did(form: str, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    x, lengths = torch.randn(2, 300, 3), [300, 130]
+    model = nn.GRU(3, 4, batch_first=form == "rows first").eval()
+    up: Any = UP
+    part: Any = x
+    if form == "steps first":
+        part = x.transpose(0, 1)
+    elif form == "packed":
+        part = pack_padded_sequence(x, torch.tensor(lengths), batch_first=True)
+        up = {"up": [[x[row, :end, 0] > 0 for row, end in enumerate(lengths)]] * 3}
+    elif form == "one row alone":
+        part = x[0]
+    made = scan(model, [part] * 3, tmp_path / "s", labels=up)
+    h = record(model, part)["l0"].h
+    for place in made.top(1, 4).places:
+        row, steps = place.batch_row, slice(place.start, place.stop)
+        inputs = made.inputs(place)
+        assert inputs is not None
+        assert torch.equal(inputs, x[row, steps])
+        assert made.ids(place) is None
+        again = made.replay(place)
+        torch.testing.assert_close(
+            again.recording["l0"].h[0, again.steps], h[row, steps], atol=1e-5, rtol=0
+        )
+    assert made.top(0, 1, where="up").values[0] <= made.top(0, 1).values[0]
+    assert probe(made, control=None, progress=False).accuracy[0] > 0.5
+    with pytest.raises(ScanError, match=r"goes by the ids that were read, .* control=None"):
+        probe(made, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (
+            (torch.randn(2, 70, 3), torch.randn(1, 2, 4)),
+            r"not all is kept \(1: a tensor \(1, 2, 4\)",
+        ),
+        (torch.randn(70, 70, 3), "not up to 16 numbers at each step of rows that can be told from"),
+    ],
+)
+def test_what_cannot_be_given_again_is_said(part: Any, words: str, tmp_path: Path) -> None:
+    made = scan(nn.GRU(3, 4, batch_first=True).eval(), [part], tmp_path / "s")
+    place = made.top(0, 1).places[0]
+    for ask in (made.replay, made.given, lambda place: made.context(place, 0)):
+        with pytest.raises(ScanError, match=words):
+            ask(place)
+
+
+def test_many_numbers_a_step_are_not_kept(tmp_path: Path) -> None:
+    wide = scan(nn.GRU(17, 4, batch_first=True).eval(), [torch.randn(1, 70, 17)], tmp_path / "s")
+    assert wide.inputs(wide.top(0, 1).places[0]) is None
+    assert not (wide.parts[0].place / "inputs.npy").exists()
+
+
+def test_a_scan_without_a_word_on_its_inputs_is_refused_by_name(tmp_path: Path) -> None:
+    made = scan(Named().eval(), [{"ids": IDS}], tmp_path / "s", labels=TWO)
+    (made.parts[0].place / "given.json").unlink()  # as it was written once
+    with pytest.raises(ScanError, match="cannot be run again: the model raised TypeError"):
+        made.replay(made.top(0, 1).places[0])
+
+
+def test_ids_and_numbers_in_one_part_are_refused(tmp_path: Path) -> None:
+    class Either(Named):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            out: Tensor = self.rnn(x if x.is_floating_point() else self.embed(x))[0]
+            return out
+
+    with pytest.raises(ScanError, match="one input of the part is of ids, and another has numbers"):
+        scan(Either().eval(), [[IDS[0], torch.randn(1, 70, 4)]], tmp_path / "s")
+
+
+def test_a_form_is_the_same_after_it_was_written() -> None:
+    form = form_of([IDS, None], {"n": torch.tensor(LENGTHS), "m": MASK}, IDS, LENGTHS, 90)
+    again = type(form).from_dict(form.to_dict())
+    assert again == form
+    (ids, none), named = next(again.again(IDS[1:, :40].numpy(), [1]))
+    assert torch.equal(ids, IDS[1:, :40])
+    assert none is None
+    assert named["n"].tolist() == [40]
+    assert named["m"].dtype == torch.bool
+    assert bool(named["m"].all())
+    assert np.array_equal(named["m"].shape, (1, 40))
