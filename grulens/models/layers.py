@@ -27,12 +27,12 @@ from grulens.models.call.call import Key
 from grulens.models.observe.candidates import (
     Candidate,
     candidates,
-    may_carry,
     observed_in,
     refused_in,
 )
 from grulens.models.observe.finding.refused import said
 from grulens.models.observe.look import Look
+from grulens.models.observe.loops import may_carry
 from grulens.models.restore.parametrized import only_looked_at
 from grulens.tables import html_table
 
@@ -202,6 +202,24 @@ def not_opened(model: nn.Module, found: Found) -> ModelError:
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         said = [*said, "scripted and traced modules are not looked into: give the one as written"]
     return NoLayerError("; ".join([what + inside, *said]))
+
+
+def not_known(model: nn.Module, found: Found) -> ModelError:
+    """The error about a model of which no layer is known without a run.
+
+    Args:
+        model: the model.
+        found: what it holds.
+    """
+    if refused := refused_in(model):
+        return not_observed(model, found, Look((), refused))
+    error = not_opened(model, found)
+    first = [
+        f"{path or WHOLE!r} ({type(module).__name__}) {may_carry(module)}: record(model, ...) "
+        "looks for its gates, and what it finds can be edited from then on"
+        for path, module in candidates(model).items()
+    ]
+    return type(error)("\n".join([str(error), *first[:4]]))
 
 
 def unobserved(model: nn.Module) -> tuple[Closed, ...]:

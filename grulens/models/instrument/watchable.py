@@ -10,9 +10,10 @@ from grulens.models.adapters.closed import Found, look
 from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.instrument.lock import locked
 from grulens.models.layers import not_observed
-from grulens.models.observe.candidates import has_unopened, may_carry
+from grulens.models.observe.candidates import has_unopened
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.look import Look, beside, known_forms, look_at
+from grulens.models.observe.loops import may_carry
 from grulens.models.restore.compiler import eagerly
 
 

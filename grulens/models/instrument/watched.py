@@ -12,7 +12,7 @@ from grulens.errors import EditError, shown
 from grulens.models.call.call import Key
 from grulens.models.call.place import EditLike
 from grulens.models.instrument.watchable import Watchable
-from grulens.models.layers import check_layer, check_signal, named, not_opened
+from grulens.models.layers import check_layer, check_signal, named, not_known
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.reading.observing import cell_of
 
@@ -49,7 +49,7 @@ class Watched:
         self.edits, self.keep = tuple(edits), keep
         self.model, self.found, observed = watchable
         if not (self.found.opened or observed or may_observe):
-            raise not_opened(self.model, self.found)
+            raise not_known(self.model, self.found)
         self.observed: dict[str, ObservedForm] = {}
         self.seen_cells: dict[str, ObservedCell] = {}
         if observed:

@@ -6,50 +6,18 @@ forward that takes a state, or one that goes round a loop.
 
 from __future__ import annotations
 
-import dis
 import functools
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import CodeType
 from typing import Any
 
 from torch import nn
 
-from grulens.models.adapters.lookalike import STATE
 from grulens.models.observe.finding.refused import NotFound
 from grulens.models.observe.look import known_forms, looked
+from grulens.models.observe.loops import may_carry
 from grulens.models.observe.reading.observing import cell_of
 from grulens.models.observe.sites import methods_of
-
-
-def may_carry(module: nn.Module) -> str:
-    """How the code of a module may carry a state, in words; "" if nothing in it says so.
-
-    >>> class Mine(nn.Module):
-    ...     def forward(self, x, hidden): ...
-    >>> may_carry(Mine()), may_carry(nn.Linear(2, 3))
-    ("takes a state, 'hidden'", '')
-    """
-    kind: Any = type(module)
-    return _of_class(kind)
-
-
-@functools.cache
-def _of_class(kind: type[Any]) -> str:
-    if (kind.__module__ or "").startswith("torch."):
-        return ""
-    forward = inspect.unwrap(getattr(kind, "forward", None) or _nothing)
-    code = getattr(forward, "__code__", None)
-    if code is None or (getattr(forward, "__module__", None) or "").startswith("torch."):
-        return ""
-    takes = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    states = [name for name in takes if STATE.match(name.lower())]
-    if len(takes) > 1 and states:
-        return f"takes a state, {states[0]!r}"
-    return (
-        "goes round a loop" if any(_loops(method.__code__) for method in methods_of(kind)) else ""
-    )
 
 
 def candidates(model: nn.Module, known: Iterable[nn.Module] = ()) -> dict[str, nn.Module]:
@@ -157,15 +125,3 @@ def _names_weights(kind: type[Any]) -> bool:
         if not method.__name__.startswith(("reset", "init", "_init"))
         for name in method.__code__.co_names
     )
-
-
-def _loops(code: CodeType) -> bool:
-    # a while ends in a jump of its own where Python writes its condition twice
-    if any("JUMP_BACKWARD" in one.opname for one in dis.get_instructions(code)):
-        return True
-    # a comprehension is code of its own
-    inner = (part for part in code.co_consts if isinstance(part, CodeType))
-    return any(map(_loops, inner))
-
-
-def _nothing() -> None: ...

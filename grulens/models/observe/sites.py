@@ -20,6 +20,7 @@ import torch
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OWN = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
 _CHECKS = (f"{os.sep}jaxtyping{os.sep}", f"{os.sep}beartype{os.sep}", "<@beartype")
+_CALL = torch.nn.Module._call_impl.__code__
 _DEMO = os.path.join(_OWN, "demo") + os.sep
 
 Chain = tuple[tuple[int, int], ...]
@@ -217,6 +218,8 @@ def innermost(frame: Any, end: CodeType) -> Any:
 class Chains:
     """Says by which calls a run comes to an operation.
 
+    A function that calls itself is in them once: it comes by its lines as a loop does.
+
     Args:
         end: the code that begins the run.
     """
@@ -230,13 +233,16 @@ class Chains:
         """The user's calls from a user's frame out to the code that began the run."""
         # while a frame lives, those around it wait where they are
         if frame is not self._frame:
-            self._frame, self._around = frame, self._walked(frame.f_back)
+            self._frame, self._around = frame, self._walked(frame)
         return (_where(frame), *self._around)
 
-    def _walked(self, frame: FrameType | None) -> Chain:
-        found = []
-        while frame is not None and frame.f_code is not self._end:
-            if is_users_frame(frame):
+    def _walked(self, inner: FrameType) -> Chain:
+        found, within, frame = [], {id(inner.f_code)}, inner.f_back
+        while frame is not None and (code := frame.f_code) is not self._end:
+            if code is _CALL:
+                within = set()  # of another module, whose class may be the same
+            elif is_users_frame(frame) and id(code) not in within:
+                within.add(id(code))
                 found.append(_where(frame))
             frame = frame.f_back
         return tuple(found)

@@ -81,6 +81,8 @@ def _key(given: Any) -> Any:
 def numbers_of(value: Value) -> Value | None:
     """The value of which another one is a view, a copy or a cast; None if it is none's."""
     node = value.node
+    if node is not None and node.function == "setitem":
+        return _filled_by(node)
     if node is None or node.in_place:
         return None
     if node.function in _COPIES or (node.function == "dropout" and not _drops(node)):
@@ -95,6 +97,18 @@ def numbers_of(value: Value) -> Value | None:
     if node.function in _CUTS:
         return _cut(node, value)
     return None
+
+
+def _filled_by(node: Node) -> Value | None:
+    """What was laid over all numbers of a tensor: `o[:] = h`; None if it was over some."""
+    if len(node.args) != 3:
+        return None
+    whole, index, given = node.args
+    parts = index if isinstance(index, tuple) else (index,)
+    is_all = all(part is ... or (isinstance(part, slice) and part == slice(None)) for part in parts)
+    if not is_all or not isinstance(whole, Value) or not isinstance(given, Value):
+        return None
+    return given if given.shape == whole.shape else None
 
 
 def _kept(node: Node, value: Value) -> Value | None:

@@ -132,7 +132,7 @@ class Mix:
                 f"it is no sum a h_prev + b of the state before: {self._said(mixes[-1])}"
             )
         self._check_gated(form)
-        self._check_weights(form)
+        self._check_weights()
         self._check_axes()
         return form
 
@@ -142,8 +142,10 @@ class Mix:
         made = [s for s in form.keep.symbols if self._is_made(s)]
         if made:
             return
+        first, states = self.series[self.site][0].number, set(map(id, self.series[self.site]))
         behind = [step.leaves[symbol] for symbol in form.write.symbols]
-        if any(self._depends(value, step) for value in behind):
+        # by another state that the run carries it may come back a step later
+        if any(id(node) in states for value in behind for node in ancestors(value, first)):
             return
         words = {symbol: self._called(symbol) for symbol in form.symbols}
         raise NoFormError(
@@ -158,31 +160,38 @@ class Mix:
         site = spot.site
         text = site.text or f"line {site.line}"
         if spot.given:
-            return f"[argument {spot.part + 1} of {text}]"
+            given = [isinstance(one, Value) for one in self.series[site][-1].args]
+            said = site.argument(given, spot.part, spot.keyword)
+            return f"[argument {spot.part + 1} of {text}]" if said == site.text else said
         return site.name(spot.part) or f"[{text}]"
 
     def _said(self, mix: Polynomial) -> str:
         return str(mix.named({symbol: self._called(symbol) for symbol in mix.symbols}))
 
-    def _check_weights(self, form: GatedForm) -> None:
+    def _check_weights(self) -> None:
         """Raise if every step reads weights of its own: that is depth, and not time."""
         known = {step.index: step for step in self.steps}
         pairs = [(known[i - self.lag], known[i]) for i in known if i - self.lag in known]
-        read = [
-            {
-                id(value.tensor)
-                for symbol in form.symbols
-                for node in ancestors(step.leaves[symbol], step.before.number + 1)
-                for value in node.values
-                if value.node is None and isinstance(value.tensor, nn.Parameter)
-            }
-            for step in (pairs[-1] if pairs else ())
-        ]
-        # where one step reads more than the other, it takes another input
-        if len(read) == 2 and read[0] - read[1] and read[1] - read[0]:
+        if not pairs:
+            return
+        one, other = map(self._reads, pairs[-1])
+        # where one step reads more than the other, it takes another input; where an earlier one
+        # read the same, several layers make a step in turn
+        again = any(self._reads(step) == other for step in self.steps if step is not pairs[-1][1])
+        if one - other and other - one and not again:
             raise NoFormError(
                 "its steps read weights of their own: it goes through layers, and not through time"
             )
+
+    def _reads(self, step: Step) -> set[int]:
+        """The parameters that a step reads."""
+        return {
+            id(value.tensor)
+            for leaf in step.leaves.values()
+            for node in ancestors(leaf, step.before.number + 1)
+            for value in node.values
+            if value.node is None and isinstance(value.tensor, nn.Parameter)
+        }
 
     def _check_axes(self) -> None:
         """Raise if weights add up a state along its first axis alone: no rows stand there."""

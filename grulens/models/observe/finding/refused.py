@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from grulens.models.observe.finding.algebra import bends, made_of, same_numbers
+from grulens.models.observe.finding.algebra import RANGES, bends, made_of, same_numbers
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
@@ -35,6 +35,12 @@ _MOVING = {
     "cat", "stack", "pad", "transpose", "permute", "t", "T", "mT",
 }  # fmt: skip
 """Functions that put rows or units elsewhere."""
+_CUTTING = {"chunk", "split", "tensor_split", "split_with_sizes", "unbind"}
+"""Functions that cut a value into parts."""
+
+
+_SHUTTING = {name for name, bounds in RANGES.items() if bounds == (0.0, 1.0)}
+"""Functions whose values lie between 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -184,9 +190,8 @@ class Remade:
     def _why(self, site: Site) -> tuple[str, str] | None:
         """Why it is not opened, and what can be done; None if it goes through layers."""
         before, node = self.series[site][-2:]
-        if self._reads(node, before) != self._reads(before, self.series[site][0]) and len(
-            self.series[site]
-        ) > 2:  # fmt: skip
+        earlier = self._reads(before, self.series[site][0])
+        if not self._reads(node, before) <= earlier and len(self.series[site]) > 2:
             return None
         tensor = node.results[0].tensor
         if tensor.is_complex():
@@ -201,10 +206,15 @@ class Remade:
         )
         functions = {one.function for one in through}
         if functions and functions <= _MIXING - {"einsum"}:
-            return (
+            alone = (
                 f"the state before comes into it through {places} alone, where units are added up: "
-                "no unit keeps a share of its own, as in h = a h_prev + b with a = 0. A plain "
-                "recurrent network is such a cell, and has no gates",
+                "no unit keeps a share of its own, as in h = a h_prev + b with a = 0"
+            )
+            if gates := self._gates(before, node):
+                lines = ", ".join(dict.fromkeys(str(one.site.line) for one in gates))
+                return f"{alone}. Its gates (line {lines}) open and shut new values only", ""
+            return (
+                f"{alone}. A plain recurrent network is such a cell, and has no gates",
                 "If it computes what nn.RNN computes, say so: grulens.adapters.register with a "
                 "StepAdapter or SequenceAdapter that makes kinds.RNN of its weights",
             )
@@ -220,11 +230,25 @@ class Remade:
                 "places or are cut out, so that no unit's own state is followed from step to step",
                 "Keep the rows where they are, with a mask: h = torch.where(mask, new, h)",
             )
+        product = ", and a division by a tensor as a product: h * (1 / s) for h / s"
         return (
             f"the state before comes into it through {places or 'no call that was seen'}, which "
             "is not taken apart",
-            "Write the mix as products and sums: z * h + (1 - z) * n",
+            "Write the mix as products and sums: z * h + (1 - z) * n"
+            + product * ("div" in functions),
         )
+
+    def _gates(self, before: Node, node: Node) -> list[Node]:
+        """The calls of a step that make one number between 0 and 1 for each of its state's."""
+        shape = node.results[0].shape
+        made = (
+            one
+            for nodes in self.series.values()
+            for one in nodes
+            if before.number < one.number <= node.number and one is not node
+        )
+        found = [one for one in made if one.function in _SHUTTING and one.results[0].shape == shape]
+        return sorted(found, key=lambda one: one.number)
 
     def _reads(self, node: Node, before: Node) -> set[int]:
         """The parameters that a step reads."""
@@ -243,18 +267,34 @@ class Remade:
             inside = before.number < one.number <= node.number
             if inside and any(id(value.node) in moved for value in one.values):
                 moved.add(id(one))
-        found, stack, seen = list[Node](), [node], {id(node)}
+        found, seen = dict[int, Node](), {id(node)}
+        stack: list[tuple[Node, Node | None]] = [(node, None)]
         while stack:
-            one = stack.pop()
-            if not (bends(one) or made_of(one, as_one) is not None):
-                found.append(one)
+            one, cut = stack.pop()
+            inner = parents(one)
+            if _cuts(one):
+                # what it is cut out of says more, unless that is the state before
+                inner, cut = one.values[:1], cut or one
+            elif not (bends(one) or made_of(one, as_one) is not None):
+                found[id(one)] = one
                 continue
-            for value in parents(one):
+            for value in inner:
                 by = same_numbers(value).node
+                if by is before and cut is not None:
+                    found[id(cut)] = cut
                 if by is not None and by is not before and id(by) in moved - seen:
                     seen.add(id(by))
-                    stack.append(by)
-        return sorted(found, key=lambda one: one.number)
+                    stack.append((by, cut))
+        return sorted(found.values(), key=lambda one: one.number)
+
+
+def _cuts(node: Node) -> bool:
+    """Whether a call cuts a part out of a value, and leaves what is in it in order."""
+    if node.function != "getitem":
+        return node.function in _CUTTING
+    index = node.argument(1, "index")
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is ... or isinstance(part, int | slice) for part in parts)
 
 
 def from_elsewhere(series: Mapping[Site, list[Node]]) -> Iterator[NotFound]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grulens import clamp, layers, record, recording
+from grulens import clamp, editing, layers, record, recording
 from grulens.errors import (
     LayerError,
     NoLayerError,
@@ -50,6 +50,41 @@ class TwiceBent(Plain):
 
     def step(self, x: Tensor, h: Tensor) -> Tensor:
         return torch.tanh(F.layer_norm(super().step(x, h), (UNITS,)))
+
+
+class Continuous(Plain):
+    """The closed-form cell of Hasani et al. 2022: its gate mixes two new values."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        one, two, gate = torch.tanh(self.x(x) + self.h(h)).chunk(3, 1)
+        t = torch.sigmoid(gate)
+        return one * (1 - t) + two * t
+
+
+class Divided(Plain):
+    """The step of a liquid time constant (Hasani et al. 2021)."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        f = torch.sigmoid(self.x(x) + self.h(h))[:, :UNITS]
+        return (h + 0.1 * f) / (1 + 0.1 * f)
+
+
+class Parts(Plain):
+    """A clockwork RNN: a part of its units rests in every second step (Koutnik et al. 2014)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(UNITS, size) for size in (3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for t in range(x.shape[1]):
+            parts = [*h.chunk(2, 1)]
+            for k, part in enumerate(self.parts):
+                if t % (k + 1) == 0:
+                    parts[k] = torch.tanh(part(h) + x[:, t, :1])
+            h = torch.cat(parts, 1)
+        return h
 
 
 class Spread(nn.Module):
@@ -151,6 +186,15 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
         "network is such a cell, and has no gates",
         "kinds.RNN of its weights",
     ),
+    Continuous: (
+        r"with a = 0. Its gates \(line \d+\) open and shut new values only",
+        rf"nearest: h = .* {OFF}",
+    ),
+    Divided: (
+        r"through div \(line \d+\), which is not taken apart",
+        r"a division by a tensor as a product: h \* \(1 / s\) for h / s",
+    ),
+    Parts: (r"through cat \(line \d+\), where rows or units change places", "with a mask"),
     Rotated: (r"comes into it through linear \(line \d+\) alone", rf"nearest: .* {OFF}"),
     Turning: (
         r"it is complex \(complex64\), and the signals of a layer are real",
@@ -168,7 +212,7 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
         "takes another way",
     ),
     Late: (r"does not act so when its signals are changed \(off by [\d.e-]+ at step 0",),
-    Summed: (r"h = h_prev \+ \[argument 2 of total \+ now\] adds up what does not depend on it",),
+    Summed: (r"h = h_prev \+ now adds up what does not depend on it",),
     Highway: ("it goes through layers, and not through time",),
 }
 
@@ -446,6 +490,18 @@ def test_a_state_that_is_laid_out_unit_by_batch_is_refused(
 
 def test_the_nodes_of_a_graph_are_rows_though_a_weight_adds_them_up() -> None:
     assert record(Nodes(), torch.randn(2, 6, INPUT))["cell"].shape == (3, 6, UNITS)
+
+
+def test_before_a_run_a_block_says_to_record_and_after_a_refused_one_why_it_was() -> None:
+    model, x = Squared(), torch.randn(2, 6, INPUT)
+    with pytest.raises(NoLayerError, match=r"a loop: record\(model, \.\.\.\) looks for its gates"):
+        editing(model)
+    with pytest.raises(UnsupportedLayerError) as refused:
+        record(model, x)
+    for ask in (lambda: editing(model), lambda: editing(model, clamp("cell", "z", value=1.0))):
+        with pytest.raises(UnsupportedLayerError) as error:
+            ask()
+        assert str(error.value) == str(refused.value)
 
 
 def test_a_block_of_recording_says_what_is_refused_in_it() -> None:
