@@ -35,6 +35,7 @@ class ObservedCell:
             shift reaches them before it.
         bend: the function between the mix and the state, or through which the mix reads the state
             before; empty if there is none.
+        loop: the line of the loop that makes its steps: "line 38 of mynet.py"; empty if unknown.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class ObservedCell:
     lines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     bend: str = ""
     cut: tuple[str, ...] = ()
+    loop: str = ""
 
     @property
     def hidden_size(self) -> int:

@@ -17,6 +17,9 @@ from grulens.models.observe.reading.segment import BEFORE, ObservedSegment
 from grulens.models.recording import LayerRecording
 from grulens.models.restore.interrupts import grads
 
+SHOWN = 6
+"""How many places at which a loop made no state are named, at most."""
+
 
 class ObservedLayer(LayerRecording):
     """One observed cell of a recorded run. Every signal is (batch, time, unit).
@@ -134,12 +137,62 @@ class ObservedLayer(LayerRecording):
         return found
 
     @property
+    def note(self) -> str:
+        """What must be known of its steps and states, in words; "" if nothing must.
+
+        That is which rounds of its loop made no state, so that its steps have other numbers than
+        those; and what the model does to the state between two calls.
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from grulens import record
+        >>> class Skipping(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.line = nn.Linear(5, 2)
+        ...     def forward(self, x):
+        ...         h = x.new_zeros(len(x), 2)
+        ...         for t in range(x.shape[1]):
+        ...             if t != 3:
+        ...                 h = 0.5 * h + 0.5 * torch.tanh(self.line(torch.cat([x[:, t], h], 1)))
+        ...         return h
+        >>> layer = record(Skipping(), torch.ones(1, 6, 3))["cell"]
+        >>> layer.shape[1], layer.note[-42:]
+        (5, 'here is round 4 of it, both counted from 0')
+        """
+        return "; ".join(filter(None, [self._left_out(), super().note]))
+
+    def _left_out(self) -> str:
+        """Which rounds of its loop made no state."""
+        parts = [segment.left_out for segment in self.segments]
+        loop = f"the loop in {self.cell.loop}" if self.cell.loop else "its loop"
+        if None in parts:
+            return (
+                f"{loop} may go round without making a state, and could not be counted, as a "
+                "debugger or a coverage tool follows the code: a step here may be a later round"
+            )
+        starts = [start + at for start, part in zip(self.calls, parts, strict=True)
+                  for at in part or ()]  # fmt: skip
+        if not starts:
+            return ""
+        before = [f"before step {at}" for at in dict.fromkeys(starts) if at < self.shape[1]]
+        behind = ["behind the last step"] if starts[-1] >= self.shape[1] else []
+        listed = [*before[:SHOWN], *(["..."] if len(before) > SHOWN else []), *behind]
+        times = f"{len(starts)} times" if len(starts) > 1 else "once"
+        said = f"{loop} went round {times} without making a state ({', '.join(listed)})"
+        if len(parts) > 1 or not before:
+            return said
+        last = max(at for at in starts if at < self.shape[1])
+        rounds = last + sum(at <= last for at in starts)
+        return f"{said}: step {last} here is round {rounds} of it, both counted from 0"
+
+    @property
     def form(self) -> str:
         """The equation, and where the code makes its signals, in one line."""
         return self.cell.words
 
     def explain(self) -> str:
-        """What was found, in lines: the equation, each signal with its code, and how exactly.
+        """What was found, in lines: the equation, each signal with its code, how exactly; the note.
 
         >>> import torch
         >>> from torch import nn
@@ -169,7 +222,8 @@ class ObservedLayer(LayerRecording):
             f"compared at all {batch} x {time} x {unit} numbers (batch, time, unit): it is off by "
             f"{self.residual:.1e} at most"
         )
-        return "\n".join([head, *(line.rstrip() for line in said), check])
+        lines = [head, *(line.rstrip() for line in said), check]
+        return "\n".join(filter(None, [*lines, self.note]))
 
     def folded(
         self, space: Space = "mean", signal: str = "h"

@@ -149,7 +149,8 @@ class SavedObserved:
     """One layer whose cell was observed: its equation, and of each call what was read of it.
 
     The attributes are those of an `ObservedCell`; `calls` has of each call, by what was read, a
-    tensor of all steps (time, ...), each step in the shape that it had in the code.
+    tensor of all steps (time, ...), each step in the shape that it had in the code; `left_out` the
+    rounds of its loop in which no state was made.
     """
 
     name: str
@@ -163,6 +164,8 @@ class SavedObserved:
     lines: dict[str, tuple[str, str]]
     bend: str
     calls: tuple[dict[str, Tensor], ...]
+    loop: str = ""
+    left_out: tuple[tuple[int, ...] | None, ...] = ()
 
     @staticmethod
     def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
@@ -179,7 +182,8 @@ class SavedObserved:
         cell = segments[-1].cell
         return SavedObserved(
             name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
-            tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls),
+            tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
+            tuple(segment.left_out for segment in segments),
         )  # fmt: skip
 
     @property
@@ -191,16 +195,20 @@ class SavedObserved:
         """
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
-            self.others, self.lines, self.bend,
+            self.others, self.lines, self.bend, self.loop,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []
-        for call in self.calls:
+        left_out = self.left_out or ((),) * len(self.calls)
+        if len(left_out) != len(self.calls):
+            raise FileError(f"what is said of the calls of layer {self.name!r} is of others")
+        for call, left in zip(self.calls, left_out, strict=True):
             needed = {BEFORE, "h", self.carried, *names, *cell.form.symbols}
             steps = {len(value) if value.dim() else 0 for value in call.values()}
             if not needed <= set(call) or len(steps) != 1 or steps == {0}:
                 raise FileError(f"a call of layer {self.name!r} does not fit its cell")
-            part = ObservedSegment(cell, {what: value.unbind(0) for what, value in call.items()})
+            read = {what: value.unbind(0) for what, value in call.items()}
+            part = ObservedSegment(cell, read, left_out=left)
             try:
                 sizes = {part.value(what).shape[2] for what in (BEFORE, "h", *names)}
                 fits = sizes == {cell.hidden_size} and part.off() is None

@@ -175,14 +175,17 @@ class Lens(Panel):
 def _form(session: Session) -> str:
     """The equation of an observed cell; a click opens where in the code it was found.
 
-    Of any cell, what the model does to its state between two calls.
+    Of any cell, its note: what the model does to its state between two calls, and which steps it
+    left out.
     """
-    layer, lines = session.before, escape(found(session))
+    layer = session.before
+    said = escape("\n".join(filter(None, [layer.note, session.unnamed])))
+    note = f'<div class="grulens-note">{said}</div>' if said else ""
     if not isinstance(layer, ObservedLayer):
-        return f'<div class="grulens-note">{lines}</div>' if lines else ""
+        return note
     return (
         f"<details><summary>observed: <code>{escape(layer.cell.equation)}</code></summary>"
-        f'<pre class="grulens-lines">{lines}</pre></details>'
+        f'<pre class="grulens-lines">{escape(found(session))}</pre></details>{note}'
     )
 
 

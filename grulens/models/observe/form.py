@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
 from grulens.models.observe.rivals import Rival
+from grulens.models.observe.rounds import Loop
 from grulens.models.observe.sites import Site
 
 
@@ -109,6 +110,7 @@ class ObservedForm:
         in_place: whether the code writes over values that are read.
         rivals: what the code may run in place of the line that makes the state, and did not when it
             was looked at.
+        loop: the loop in which the state is made; None if that cannot be read.
     """
 
     path: str
@@ -129,6 +131,7 @@ class ObservedForm:
     others: tuple[Observed, ...] = ()
     in_place: bool = False
     rivals: tuple[Rival, ...] = ()
+    loop: Loop | None = None
 
     @property
     def carried(self) -> str:

@@ -63,8 +63,8 @@ def found(session: Session) -> str:
     whose states are handed on.
     """
     layer = session.before
-    lines = layer.explain() if isinstance(layer, ObservedLayer) else ""
-    return "\n".join(filter(None, [lines, layer.note, session.unnamed]))
+    lines = layer.explain() if isinstance(layer, ObservedLayer) else layer.note
+    return "\n".join(filter(None, [lines, session.unnamed]))
 
 
 def page_arrays(session: Session) -> dict[str, Any]:

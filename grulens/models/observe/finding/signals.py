@@ -21,6 +21,7 @@ from grulens.models.observe.finding.carried import ancestors, as_one, parents
 from grulens.models.observe.finding.mixes import STATE, Mix, NoFormError, Step
 from grulens.models.observe.finding.one_line import made_in_the_loop, not_run, other_line
 from grulens.models.observe.form import Observed, ObservedForm, Spot
+from grulens.models.observe.rounds import loop_of
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
 
@@ -67,7 +68,7 @@ class Signals(Mix):
             self.site.path, "", (), plain, mix, state, self.spots[STATE], self.bend,
             self.bend_before, self.lag, read=self.read, shape=shape,
             others=tuple(self._others()), in_place=self.in_place,
-            rivals=not_run(self.site, self.series),
+            rivals=not_run(self.site, self.series), loop=loop_of(self.site),
         )  # fmt: skip
         if output is None:
             signals.append(Observed("h", "state", "state", state, low=low, high=high))

@@ -18,6 +18,7 @@ from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.paths import Paths
+from grulens.models.observe.reading.counted import Counted
 from grulens.models.observe.reading.kept import writes_to
 from grulens.models.observe.reading.marks import Marks
 from grulens.models.observe.reading.reading import BEGAN, Change, Reading, Series
@@ -61,7 +62,7 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
     cut = tuple(one.name for one in form.signals if one.bend and one.pre is None)
     return ObservedCell(
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
-        form.bend or form.bend_before, cut,
+        form.bend or form.bend_before, cut, "" if form.loop is None else str(form.loop),
     )  # fmt: skip
 
 
@@ -98,6 +99,7 @@ class Observing:
     _series: dict[str, dict[str, Series]] = field(default_factory=dict)
     _programs: dict[str, tuple[int, Program]] = field(default_factory=dict)
     _mode: Reading | None = None
+    _counted: Counted | None = None
 
     def follow(self) -> Iterator[Callable[[], None]]:
         """Read the run from now on; each thing that is done comes with what undoes it."""
@@ -121,7 +123,12 @@ class Observing:
         edited = any(self.edits.get(name) for name in self.forms)
         of = () if self.nudged else [self.forms[name] for name in self._series]
         rivals = {rival for form in of for rival in form.rivals}
-        if self.marks and not (copies or edited or rivals):
+        skipping = {
+            form.name: form
+            for form in of
+            if form.name in self.keep and form.loop is not None and form.loop.may_skip
+        }
+        if self.marks and not (copies or edited or rivals or skipping):
             marks = Marks(every, modules, BEGAN, is_here=self.is_here, graph=self.graph)
             if marks.possible:
                 self.reading = marks
@@ -150,6 +157,22 @@ class Observing:
         )
         self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
         yield self.stop
+        if skipping:
+            yield from self._count(skipping, paths)
+
+    def _count(self, forms: dict[str, ObservedForm], paths: Paths) -> Iterator[Callable[[], None]]:
+        """Count the rounds in which the loops of some cells make no state."""
+
+        def is_in(name: str) -> bool:
+            path, now = forms[name].path, paths.now
+            return self.is_here() and (f"{path}.".startswith(f"{now}.") or not now)
+
+        def made(name: str) -> int:
+            return self.reading.times(forms[name].state.site)
+
+        self._counted = Counted(forms, made, is_in, BEGAN)
+        self._counted.begin()
+        yield self._counted.end
 
     def stop(self) -> None:
         """Read no more."""
@@ -277,10 +300,8 @@ class Observing:
         form, series = self.forms[name], self._series[name]
         if self.nudged:  # it ended within a step
             return min(len(one.values) for one in series.values())
-        # of states that are carried in turn, the last ones may have had one step more
-        lag = form.lag
-        rounds = self.reading.times(form.state.site) // (form.state.each // lag)
-        steps = (rounds - form.turn + lag - 1) // lag
+        lag, made = form.lag, self.reading.times(form.state.site)
+        rounds, steps = made // (form.state.each // lag), _steps_in(form, made)
         for one in series.values():
             times, each = self.reading.times(one.spot.site), one.spot.each // lag
             if times != rounds * each:
@@ -326,7 +347,7 @@ class Observing:
             # a step that does not begin where the last one ended begins another run of the lines
             cuts = [0, *(i for i in range(1, steps) if not _equal(after[i - 1], before[i])), steps]
             _check_begins(form, cuts[1:-1], after, before, series[form.carried].calls)
-            found[name] = [self._segment(form, slice(*cut)) for cut in pairwise(cuts)]
+            found[name] = [self._segment(form, slice(*cut), steps) for cut in pairwise(cuts)]
         return found
 
     def off_by(self, name: str) -> tuple[float, ...]:
@@ -343,16 +364,34 @@ class Observing:
         with grads(False):
             return tuple(ObservedSegment(self.cells[name], read).errors.tolist())
 
-    def _segment(self, form: ObservedForm, steps: slice) -> ObservedSegment:
+    def _segment(self, form: ObservedForm, steps: slice, total: int) -> ObservedSegment:
         cell = self.cells[form.name]
         read = {name: one.values[steps] for name, one in self._series[form.name].items()}
-        made = ObservedSegment(cell, read)
+        left = self._counted.left_out.get(form.name, []) if self._counted else []
+        made = ObservedSegment(
+            cell,
+            read,
+            left_out=None
+            if left is None
+            else tuple(
+                before - steps.start
+                for before in (_steps_in(form, made) for made in left)
+                if steps.start <= before < steps.stop or before == steps.stop == total
+            ),
+        )
         _check(form, made, steps.start)
         made = replace(made, writes={name: writes_to(of) for name, of in read.items()})
         if self.edits.get(form.name):
             program = self._made(form, len(made.h_0), steps.start, made.steps, made.h_0)
             made = replace(made, program=program)
         return made
+
+
+def _steps_in(form: ObservedForm, made: int) -> int:
+    """How many steps a cell has made when its run has come by its state's line so often."""
+    # of states that are carried in turn, the first ones may have had one step more
+    lag = form.lag
+    return (made // (form.state.each // lag) - form.turn + lag - 1) // lag
 
 
 def _check(form: ObservedForm, segment: ObservedSegment, start: int) -> None:

@@ -34,12 +34,15 @@ class ObservedSegment:
         program: what edits changed, or None.
         writes: by signal, how many writes torch had counted to each tensor when the run was over;
             empty of what nobody else holds.
+        left_out: of each round of its loop in which no state was made, before which of its steps
+            that was; None where the rounds could not be counted.
     """
 
     cell: ObservedCell
     read: Mapping[str, Sequence[Tensor]]
     program: Program | None = None
     writes: Mapping[str, Sequence[int | None]] = field(default_factory=dict)
+    left_out: tuple[int, ...] | None = ()
 
     reverse = False
     lengths = None

@@ -1,0 +1,154 @@
+"""Rounds of a loop that make no state are no steps of a recording, and it says so."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import Recording, record, recording
+from grulens.widgets.lens import _form
+from tests.models.observe.zoo import INPUT, Plain, PlainStep, zeros
+
+
+class Skipping(Plain):
+    """Steps 2 and 5 make no state."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for t in range(x.shape[1]):
+            if t in (2, 5):
+                continue
+            h = self.step(x[:, t], h)
+        return h
+
+
+class Asking(Plain):
+    """The same, by what the input is, in a `while` and a `try`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, t = zeros(x), -1
+        while (t := t + 1) < x.shape[1]:
+            try:
+                self.check(x[:, t])
+                h = self.step(x[:, t], h)
+            except ValueError:
+                pass
+        return h
+
+    def check(self, now: Tensor) -> None:
+        if not now.any():
+            raise ValueError
+
+
+class Early(Plain):
+    """The same, in the step."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        if not x.any():
+            return h
+        return super().step(x, h)
+
+
+class Apart(Plain):
+    """The same of one of two cells, whose code is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = PlainStep(self), PlainStep(Plain())
+
+    def forward(self, x: Tensor) -> Tensor:
+        g = h = zeros(x)
+        for now in x.unbind(1):
+            g = self.two(now, g)
+            if now.any():
+                h = self.one(now, h)
+        return g + h
+
+
+def resting() -> Tensor:
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, INPUT)
+    x[:, [2, 5]] = 0
+    return x
+
+
+SAID = (
+    "went round 2 times without making a state (before step 2, before step 4): step 4 here is "
+    "round 6 of it, both counted from 0"
+)
+
+
+@pytest.mark.parametrize("kind", [Skipping, Asking, Early, Apart])
+def test_rounds_that_make_no_state_are_said(kind: type[Any], tmp_path: Path) -> None:
+    model, x = kind(), resting()
+    first, run = record(model, x), record(model, x)
+    name, *others = sorted(run, key=lambda one: run[one].shape[1])
+    layer = run[name]
+    assert layer.shape[1] == 6
+    assert layer.note.startswith("the loop in line ")
+    assert layer.note.endswith(SAID)
+    assert first[name].note == layer.note
+    assert layer.explain().endswith(SAID)
+    assert f'<div class="grulens-note">{layer.note}</div>' in _form(layer)
+    assert [run[other].note for other in others] == ["" for _ in others]
+    with recording(model) as runs:
+        model(x)
+    assert runs[0][name].note == layer.note
+    assert Recording.load(run.save(tmp_path / "run"))[name].note == layer.note
+    if kind is not Skipping:
+        assert record(model, torch.randn(2, 8, INPUT))[name].note == ""
+
+
+class Leaving(Plain):
+    """A loop that is left before its end, and goes on under a `with`."""
+
+    def forward(self, x: Tensor, until: int) -> Tensor:
+        h = zeros(x)
+        for t in range(x.shape[1]):
+            if t == until:
+                break
+            with torch.no_grad():
+                h = self.step(x[:, t], h)
+        return h
+
+
+def test_a_loop_that_is_left_has_left_nothing_out() -> None:
+    layer = record(Leaving(), resting(), 6)["cell"]
+    assert (layer.shape[1], layer.note) == (6, "")
+
+
+def test_where_a_debugger_follows_the_code_it_is_said_that_rounds_may_be_left_out() -> None:
+    model, x = Skipping(), resting()
+    before = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    try:
+        run = record(model, x)
+        assert sys.gettrace() is not None
+    finally:
+        sys.settrace(before)
+    assert "could not be counted, as a debugger" in run["cell"].note
+
+
+def test_the_code_is_followed_no_longer_than_the_run() -> None:
+    class Failing(Skipping):
+        fails = False
+
+        def step(self, x: Tensor, h: Tensor) -> Tensor:
+            assert not self.fails
+            return super().step(x, h)
+
+    model, x = Failing(), resting()
+    record(model, x)
+    model.fails = True
+    with pytest.raises(AssertionError):
+        record(model, x)
+    assert sys.gettrace() is None
+
+
+def test_a_layer_of_weights_has_its_own_note() -> None:
+    assert _form(record(nn.GRU(INPUT, 3), torch.ones(2, 1, INPUT))["l0"]) == ""
