@@ -195,7 +195,7 @@ class SavedObserved:
         """
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
-            self.others, self.lines, self.bend, self.loop,
+            self.others, self.lines, self.bend, loop=self.loop,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []

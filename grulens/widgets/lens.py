@@ -179,8 +179,7 @@ def _form(session: Session) -> str:
     left out.
     """
     layer = session.before
-    said = escape("\n".join(filter(None, [layer.note, session.unnamed])))
-    note = f'<div class="grulens-note">{said}</div>' if said else ""
+    note = f'<div class="grulens-note">{escape(layer.note)}</div>' if layer.note else ""
     if not isinstance(layer, ObservedLayer):
         return note
     return (

@@ -13,10 +13,12 @@ from torch import nn
 from grulens.errors import RecordingError
 from grulens.models.observe.finding.find import find
 from grulens.models.observe.finding.refused import NotFound, by_step
+from grulens.models.observe.finding.two_ways import ADVICE, NOT_IN_ONE_WAY, rival_on_the_way
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.observing import Observing, cell_of
 from grulens.models.observe.reading.reading import BEGAN, Enough, began
+from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Trace
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.untouched import untouched
@@ -119,7 +121,7 @@ def look_at(
         opened = set(skip)
         names = {path for path, module in model.named_modules() if module in opened}
         forms, refused = find(trace, names)
-        held, not_held = tried(model, run, forms)
+        held, not_held = tried(model, run, forms, [one.site for one in refused])
         kinds = {path: type(module).__name__ for path, module in model.named_modules()}
         every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
         way = call, _modes(model)  # some modules are made in a first run
@@ -128,7 +130,10 @@ def look_at(
 
 
 def tried(
-    model: nn.Module, run: Callable[[], Any], forms: Sequence[ObservedForm]
+    model: nn.Module,
+    run: Callable[[], Any],
+    forms: Sequence[ObservedForm],
+    others: Sequence[Site] = (),
 ) -> tuple[list[ObservedForm], list[NotFound]]:
     """The forms whose signals act as their equations say, when they are changed, and the others.
 
@@ -136,6 +141,7 @@ def tried(
         model: the model.
         run: runs it; nothing of that run remains.
         forms: what was found.
+        others: where the run makes states that are refused already.
     """
     if not forms:
         return [], []
@@ -159,6 +165,10 @@ def tried(
             trial.segments(form.name)
             held.append(form)
         except RecordingError as error:
+            if other := rival_on_the_way(form.state.site, [set(others)]):
+                why = f"{NOT_IN_ONE_WAY}: {other}"
+                refused.append(NotFound(form.state.site, why, advice=ADVICE, here=True))
+                continue
             why = f"{form.equation} was found, and does not act so when its signals are changed"
             off = trial.off_by(form.name)
             far = f" ({by_step(off, first=0)})" if off else ""

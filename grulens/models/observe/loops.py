@@ -10,6 +10,7 @@ import dis
 import functools
 import inspect
 import itertools
+import os
 from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from torch import nn
 from grulens.models.adapters.lookalike import STATE
 from grulens.models.observe.sites import is_users, library_of, methods_of
 
+_PYTHON = os.path.dirname(os.__file__) + os.sep
 _ROUND = {
     functools.reduce: "functools.reduce", itertools.accumulate: "itertools.accumulate", map: "map",
     itertools.starmap: "itertools.starmap",
@@ -72,10 +74,17 @@ def _called(functions: list[FunctionType]) -> Iterator[FunctionType]:
             one = inspect.unwrap(held) if callable(held) else held
             if not isinstance(one, FunctionType) or id(one.__code__) in seen:
                 continue
-            if is_users(one.__code__) and library_of(one.__code__) == library_of(by.__code__):
+            if _is_beside(one.__code__, by.__code__):
                 seen.add(id(one.__code__))
                 queue.append(one)
                 yield one
+
+
+def _is_beside(code: CodeType, other: CodeType) -> bool:
+    """Whether code is of the same library as other code, and no part of Python's own."""
+    own = library_of(code)
+    pythons = not own and code.co_filename.startswith(_PYTHON)
+    return own == library_of(other) and not pythons and is_users(code)
 
 
 def _named(function: FunctionType) -> Iterator[object]:

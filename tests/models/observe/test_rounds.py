@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from grulens import Recording, record, recording
+from grulens import Recording, Session, record, recording
 from grulens.widgets.lens import _form
 from tests.models.observe.zoo import INPUT, Plain, PlainStep, zeros
 
@@ -94,7 +94,6 @@ def test_rounds_that_make_no_state_are_said(kind: type[Any], tmp_path: Path) -> 
     assert layer.note.endswith(SAID)
     assert first[name].note == layer.note
     assert layer.explain().endswith(SAID)
-    assert f'<div class="grulens-note">{layer.note}</div>' in _form(layer)
     assert [run[other].note for other in others] == ["" for _ in others]
     with recording(model) as runs:
         model(x)
@@ -150,5 +149,7 @@ def test_the_code_is_followed_no_longer_than_the_run() -> None:
     assert sys.gettrace() is None
 
 
-def test_a_layer_of_weights_has_its_own_note() -> None:
-    assert _form(record(nn.GRU(INPUT, 3), torch.ones(2, 1, INPUT))["l0"]) == ""
+def test_a_lens_says_it_without_a_click() -> None:
+    session = Session(Skipping(), resting())
+    note = session.before.note
+    assert _form(session).endswith(f'</details><div class="grulens-note">{note}</div>')

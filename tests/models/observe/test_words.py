@@ -482,3 +482,53 @@ def test_a_share_that_is_a_product_of_what_is_given_is_one_share() -> None:
     layer = record(model, torch.randn(2, 4, INPUT), times)["cell"]
     assert layer.cell.equation == "h = (1 - z) h_prev + z n"
     assert torch.equal(layer.z, times[..., None] * model.rate)
+
+
+class Rhythmic(nn.Module):
+    """An LSTM that a rhythm opens (Neil et al. 2016)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates = nn.Linear(INPUT + UNITS, 4 * UNITS)
+        self.period = nn.Parameter(torch.rand(UNITS) * 4 + 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = zeros(x)
+        for t, now in enumerate(x.unbind(1)):
+            phase = torch.remainder(t + 0.5, self.period) / self.period
+            falling = torch.where(phase < 0.4, 2 - 5 * phase, 0.01 * phase)
+            k = torch.where(phase < 0.2, 5 * phase, falling)
+            i, f, g, o = self.gates(torch.cat([now, h], 1)).chunk(4, 1)
+            new = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            c, h = k * new + (1 - k) * c, k * (o.sigmoid() * new.tanh()) + (1 - k) * h
+        return torch.cat([h, c], 1)
+
+
+def test_a_gate_in_pieces_is_one_and_a_gate_of_another_state_is_no_reset_gate() -> None:
+    torch.manual_seed(0)
+    model, x = Rhythmic(), torch.randn(2, 8, INPUT)
+    run = record(model, x)
+    assert {name: layer.cell.equation.partition(" h_prev")[0] for name, layer in run.items()} == {
+        "cell.c": "h = (1 + k b2 - k)",
+        "cell.h": "h = (1 - z)",
+    }
+    h, c = run["cell.h"], run["cell.c"]
+    assert "reset gate" not in {one.words for one in h.cell.signals}
+    torch.testing.assert_close(h.z, c.k)
+    assert torch.equal(torch.cat([h.h[:, -1], c.h[:, -1]], 1), run.output)
+    held = record(model, x, edits=[clamp("cell.h", "z", 1, value=0.0)])
+    assert not held["cell.h"].h[:, :, 1].any()
+    assert not held["cell.c"].h[:, :, 1].any()  # the code makes one gate for both
+
+
+def test_what_turns_the_state_before_around_is_no_forget_gate() -> None:
+    class Searched(Plain):
+        """A cell that a search has found: its f goes from -1 to 1 (Zoph and Le 2017)."""
+
+        def step(self, x: Tensor, h: Tensor) -> Tensor:
+            a, b, d = (self.x(x) + self.h(h)).chunk(3, 1)
+            return torch.relu(a) * torch.sigmoid(b) + torch.tanh(d) * h
+
+    cell = record(Searched(), torch.randn(2, 6, INPUT))["cell"].cell
+    assert cell.signal("f").words == "factor of the state before"
+    assert cell.signal("i").words == "input gate"

@@ -23,6 +23,12 @@ from grulens.models.observe.finding.algebra import (
 )
 from grulens.models.observe.finding.axes import added_along
 from grulens.models.observe.finding.carried import ancestors, as_one, parents, way
+from grulens.models.observe.finding.two_ways import (
+    ADVICE,
+    NOT_IN_ONE_WAY,
+    rival_on_the_way,
+    unlike,
+)
 from grulens.models.observe.form import Spot
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
@@ -95,6 +101,7 @@ class Mix:
             for i, way in ways.items()
             if way is not None
         ]
+        self._between = {i: way[1] for i, way in ways.items() if way is not None}
         # of a site by which a step comes several times, fewer steps were seen
         first, second = nodes[0].number, nodes[1].number
         inside = [s for s, seen in series.items() if any(first < n.number <= second for n in seen)]
@@ -119,10 +126,16 @@ class Mix:
         """
         if not self.steps:
             raise NoFormError("one step comes by some of its lines more often than is looked at")
+        between = [self._between[step.index] for step in self.steps]
+        if other := rival_on_the_way(self.site, between):
+            raise _not_in_one_way(other)
         mixes = [self._mix(step) for step in self.steps]
         if len({str(mix) for mix in mixes}) > 1:
+            pairs = [(step.before, step.node) for step in self.steps]
+            if other := unlike(pairs, between, self.series):
+                raise _not_in_one_way(other)
             raise NoFormError(
-                "its steps are not all made in one way: "
+                f"{NOT_IN_ONE_WAY}: "
                 + " at one, ".join(sorted({self._said(mix) for mix in mixes})[:2])
                 + " at another"
             )
@@ -270,6 +283,19 @@ class Mix:
             self.shares.add(id(self._inner(value)))
         return whole
 
+    def _is_pieced(self, value: Value) -> bool:
+        """Whether a value is another sum of what no gate stands in here and there, by a mask."""
+        node = self._inner(value).node
+        return (
+            node is not None
+            and node.function == "where"
+            and any(
+                self._is_pieced(one) or (_is_sum(one) and not any(map(_bent, one.node.values)))
+                for one in map(self._inner, node.values)
+                if one.node is not None
+            )
+        )
+
     def _carrying(self, value: Value, step: Step) -> Polynomial:
         """What a value is made of; what does not carry the state stays a symbol."""
         return self._read(value, step, lambda inner: self._carries(inner, step))
@@ -353,14 +379,16 @@ class Mix:
 
     def _deep(self, total: Polynomial, step: Step) -> Polynomial:
         """A sum whose symbols are taken apart as far as sums and products go."""
-        return self._opened(total, step, lambda value: not self._is_share(value, step))
+        return self._opened(
+            total, step, lambda one: not self._is_share(one, step) and not self._is_pieced(one)
+        )
 
     def _as_gates(self, total: Polynomial, gates: set[str], step: Step) -> Polynomial:
         """A sum in which only what is made of gates is taken apart."""
 
         def made_of_gates(value: Value) -> bool:
             node = self._inner(value).node
-            if node is None or id(self._inner(value)) in self.shares:
+            if node is None or id(self._inner(value)) in self.shares or self._is_pieced(value):
                 return False
             if node.function == "mul":
                 return True  # a gate and what it lets through
@@ -475,10 +503,20 @@ class Mix:
         return step.after < node.number <= step.node.number
 
 
+def _not_in_one_way(other: str) -> NoFormError:
+    return NoFormError(f"{NOT_IN_ONE_WAY}: {other}", ADVICE, here=True)
+
+
 def _sums_to_1(mix: Polynomial) -> bool:
     """Whether a mix has two shares that sum to 1."""
     form = GatedForm.of(mix, STATE)
     return form is not None and form.gate is not None and form.candidate is not None
+
+
+def _is_sum(value: Value) -> bool:
+    """Whether a value is the sum or the product of others."""
+    node = value.node
+    return node is not None and node.function in ("add", "sub", "rsub", "mul", "div", "addcmul")
 
 
 def _bent(value: Value) -> bool:

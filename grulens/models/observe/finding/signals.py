@@ -190,7 +190,10 @@ class Signals(Mix):
         else:
             kept = [s for s in form.keep.symbols if s not in form.write.symbols]
             if len(form.keep.terms) == 1 and len(kept) == 1:
-                give(kept[0], "f", "forget gate", "keep")
+                bend = bend_of(step.leaves[kept[0]])
+                turns = bend and value_range(bend)[0] < 0
+                words = "factor of the state before" if turns else "forget gate"
+                give(kept[0], "f", words, "keep")
             written = form.write.symbols
             if len(form.write.terms) == 1 and len(written) == 2:
                 first, second = sorted(
@@ -300,7 +303,7 @@ class Signals(Mix):
                     inner = same_numbers(value)
                     if id(inner) in gates or value_range(bend_of(inner)) != (0, 1):
                         continue
-                    if inner.node is None or not self._depends(other, step):
+                    if inner.node is None or not self._lets_through(other, step):
                         continue
                     if inner.node.number <= step.after:
                         continue
@@ -309,6 +312,21 @@ class Signals(Mix):
                     spot = self._used(value, inner, node, step)
                     return self._dated(_observed("r", "reset gate", "reset", spot, inner), inner)
         return None
+
+    def _lets_through(self, value: Value, step: Step) -> bool:
+        """Whether a value is the state before on its way, and no new value made of it by then."""
+        stack, seen = [same_numbers(value).node], set[int]()
+        while stack:
+            node = stack.pop()
+            if node is step.before:
+                return True
+            if node is None or id(node) in seen or node.number < step.before.number:
+                continue
+            seen.add(id(node))
+            inner = [same_numbers(one).node for one in node.values]
+            if node.function not in RANGES or step.before in inner:
+                stack += inner
+        return False
 
     def _output(self, form: GatedForm) -> tuple[Spot, float, Observed | None, str] | None:
         """The h that is made of the carried state and fed back, where that is another value.

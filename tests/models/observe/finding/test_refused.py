@@ -87,6 +87,50 @@ class Parts(Plain):
         return h
 
 
+class Asked(Plain):
+    """A mask that is looked at first, as nothing is to be done where it is True nowhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for t, now in enumerate(x.unbind(1)):
+            new = self.step(now, h)
+            mask = torch.full((len(x), 1), t in (1, 2, 4))
+            if mask.any():
+                new = torch.where(mask, h, new)
+            h = new
+        return h
+
+
+class Chosen(Plain):
+    """One step of a function of its own."""
+
+    def other(self, x: Tensor, h: Tensor) -> Tensor:
+        z = torch.sigmoid(self.x(x)[:, :UNITS])
+        return z * h + (1 - z) * 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for t, now in enumerate(x.unbind(1)):
+            step = self.other if t == 3 else self.step
+            h = step(now, h)
+        return h
+
+
+class ThreeAndOne(Plain):
+    """Of three steps one is made by another line."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for t, now in enumerate(x.unbind(1)):
+            z, n, _ = self.x(now).chunk(3, 1)
+            z, n = torch.sigmoid(z), torch.tanh(n + self.h(h)[:, :UNITS])
+            if t % 3 == 1:
+                h = z * h + (1 - z) * n
+                continue
+            h = z * h + 0.5 * n
+        return h
+
+
 class Spread(nn.Module):
     """A gate for each head, spread over its units by einsum."""
 
@@ -195,6 +239,14 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
         r"a division by a tensor as a product: h \* \(1 / s\) for h / s",
     ),
     Parts: (r"through cat \(line \d+\), where rows or units change places", "with a mask"),
+    Asked: (
+        r"not all made in one way: from one to the next line \d+ .* is passed 1 to 2 times",
+        "True nowhere changes nothing",
+    ),
+    Chosen: (
+        r"not all made in one way: line \d+ of .*`z \* h \+ \(1 - z\) \* 0.5`.* in 1 of the 4",
+    ),
+    ThreeAndOne: (r"not all made in one way: some are made in line \d+ .* 0.5 \* n`\)",),
     Rotated: (r"comes into it through linear \(line \d+\) alone", rf"nearest: .* {OFF}"),
     Turning: (
         r"it is complex \(complex64\), and the signals of a layer are real",

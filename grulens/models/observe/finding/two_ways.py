@@ -1,0 +1,73 @@
+"""Why the steps of a state are not all alike: a branch makes some of them by other lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from grulens.models.observe.rivals import rivals_of
+from grulens.models.observe.sites import Site
+from grulens.models.observe.trace import Node
+
+NOT_IN_ONE_WAY = "its steps are not all made in one way"
+ADVICE = (
+    "Make every step in one way, with torch.where(mask, one, another); a mask that is True nowhere "
+    "changes nothing"
+)
+
+
+def rival_on_the_way(site: Site, between: Sequence[set[Site]]) -> str:
+    """The line by which a loop makes some of its states, where another line makes the others.
+
+    No round of the loop comes by both, so from one state to the next of the same line lies more
+    than one round.
+
+    Args:
+        site: where the states are made.
+        between: of each step the sites on the way from the state before to the state.
+    """
+    on_the_way = set[Site]().union(*between)
+    for rival in rivals_of(site):
+        if rival.is_state and any(rival.holds(one.chain) for one in on_the_way):
+            return f"some are made in {rival}"
+    return ""
+
+
+def unlike(
+    steps: Sequence[tuple[Node, Node]],
+    between: Sequence[set[Site]],
+    series: Mapping[Site, list[Node]],
+) -> str:
+    """By which lines some steps come and others do not, or more often; "" if there are none.
+
+    Args:
+        steps: of each step the call that makes the state before, and the one that makes the state.
+        between: of each the sites on the way.
+        series: the calls of the run by site.
+    """
+    many = len(steps)
+    for site in sorted(set[Site]().union(*between), key=lambda one: -series[one][-1].number):
+        some = sum(site in sites for sites in between)
+        if some < many:
+            return f"{_said(site)} stands in {some} of the {many} that were looked at"
+    counts = [
+        Counter(
+            site
+            for site, nodes in series.items()
+            for node in nodes
+            if before.number < node.number <= state.number
+        )
+        for before, state in steps
+    ]
+    for site in sorted(set().union(*counts), key=lambda one: -series[one][-1].number):
+        times = {count[site] for count in counts}
+        if len(times) > 1:
+            return (
+                f"from one to the next {_said(site)} is passed {min(times)} to {max(times)} times, "
+                "so not every round of the loop makes one by this line"
+            )
+    return ""
+
+
+def _said(site: Site) -> str:
+    return repr(site) + (f" (`{site.text}`)" if site.text else "")
