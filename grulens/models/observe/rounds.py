@@ -20,6 +20,8 @@ _AWAY = {
     "RAISE_VARARGS", "RERAISE", "RETURN_GENERATOR",
 }  # fmt: skip
 """Instructions after which the next one does not run."""
+_LEAVES = {"RETURN_VALUE", "RETURN_CONST"}
+"""Instructions that leave a call."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,21 @@ class Loop:
 def loop_of(site: Site) -> Loop | None:
     """The innermost loop around what makes a state; None if there is none that can be read.
 
+    Where none is written, as in `map`, it is the outermost call that may make none: one a round.
+
     Args:
         site: where the state is made.
     """
-    may_skip = False
+    may_skip, called = False, None
     for depth, (code, (_, instruction)) in enumerate(zip(site.codes, site.chain, strict=True)):
         begin, ends, line, skips = _loop(code, instruction)
         may_skip = may_skip or skips
-        if ends:
-            return Loop(code, site.chain[depth + 1 :], line, begin, ends, may_skip)
-    return None
+        around = site.chain[depth + 1 :]
+        if line:
+            return Loop(code, around, line, begin, ends, may_skip)
+        if skips and around and code.co_name not in (*code.co_names, *code.co_freevars):
+            called = Loop(code, around, code.co_firstlineno, begin, ends, True)
+    return called
 
 
 @functools.lru_cache(1 << 10)
@@ -75,8 +82,10 @@ def _loop(code: CodeType, instruction: int) -> tuple[int, frozenset[int], int, b
     )
     around = [n for n in loops if any(_holds(part, code, instruction) for part in n.body)]
     if not around:
-        leaves = {one.offset for one in every if one.opname.startswith("RETURN_")}
-        return 0, frozenset(), 0, bool(leaves & _reached(code, 0, instruction, None))
+        leaves = frozenset(one.offset for one in every if one.opname in _LEAVES)
+        resumed = next(n for n, one in enumerate(every) if one.opname == "RESUME")
+        begin = every[resumed + 1].offset
+        return begin, leaves, 0, bool(leaves & _reached(code, begin, instruction, None))
     loop = max(around, key=lambda node: node.lineno)
     first = loop.target if isinstance(loop, ast.For) else loop.body[0]
     begin = min(one.offset for one in every if _holds(first, code, one.offset))

@@ -266,6 +266,10 @@ def gradient_flow(
     followed, so a model that detaches its state between two calls has the gains of one that does
     not: what a state does to later ones, whether or not training would see it.
 
+    In a layer that is opened by its weights, what a state does to a later one through the layer's
+    own input (a decoder is given what it has made) is no part of it. In an observed cell it is, and
+    a run that reads older states than the last one is refused.
+
     The Jacobians of an observed cell are those of `jacobian_at`: they need a run with a graph,
     `record(model, ..., grad=True)`, whose states nobody detached. Their products are compared with
     what autograd makes of the whole run. The gain of a first state that is no part of the graph is
