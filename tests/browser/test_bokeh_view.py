@@ -33,6 +33,11 @@ for event in (DoubleTap, Reset, SelectionGeometry, Tap):
 slider.on_change("value", lambda attr, old, new: source.data.update(y=[new / 3] * 3))
 view = BokehView(column(plot, slider), text=lambda: "a plot")
 """
+WIDE = """
+import torch
+import grulens
+grulens.GateSliders(torch.nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
+"""
 SHARED = 'globalThis[Symbol.for("grulens.bokehjs")]'
 # counts what is written into the style sheets of the figures' parts from now on
 STYLES = """() => {
@@ -490,3 +495,18 @@ def test_the_last_picture_stays(open_notebook: Any) -> None:
 def outputs_of(notebook: Any) -> list[str]:
     texts: list[str] = notebook.cell(0).locator(".jp-OutputArea-output").all_inner_texts()
     return texts
+
+
+@pytest.mark.parametrize("flavour", ["lab"])
+def test_a_figure_keeps_its_tools_when_the_page_changes_its_width(open_notebook: Any) -> None:
+    notebook = open_notebook(WIDE)
+    notebook.run_all()
+    page, figure = notebook.page, notebook.page.locator(FIGURE).first
+    settled(figure)
+    buttons = figure.locator(".bk-OnOffButton:visible")
+    many = buttons.count()
+    assert many > 2
+    for width in (1001, 900, 1111):
+        page.set_viewport_size({"width": width, "height": 900})
+        settled(figure)
+        until(page, lambda: buttons.count() == many, f"{many} tools")

@@ -224,7 +224,8 @@ class GateControls:
             self._known[gate] = value
             self._moving = gate
             try:
-                self.session.put(self._held(gate), self._edit(gate, value))
+                # a page adds its steps up: 0.3 arrives as 0.30000000000000004
+                self.session.put(self._held(gate), self._edit(gate, round(value, 6)))
             finally:
                 self._moving = None
 

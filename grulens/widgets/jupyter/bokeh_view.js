@@ -230,14 +230,44 @@ function letTabLeaveTables(view) {
   }, { capture: true });
 }
 
+function* plots(view) {
+  for (const model of view.doc?.all_models ?? []) {
+    const plot = model.type === "Figure" && view.doc.views_manager?.find_one(model);
+    if (plot?.canvas) yield plot;
+  }
+}
+
 // a person zooms with two fingers: plots may need more, or fewer, pixels
 function followZoom(view) {
   window.visualViewport?.addEventListener("resize", () => {
-    for (const model of view.doc?.all_models ?? []) {
-      const plot = model.type === "Figure" && view.doc.views_manager?.find_one(model);
-      if (plot?.canvas?.resize()) plot.request_repaint();
-    }
+    for (const plot of plots(view)) if (plot.canvas.resize()) plot.request_repaint();
   }, { signal: view.ended.signal });
+}
+
+// While the window, or a panel beside, changes the width of the page, BokehJS 3.9 asks for the room
+// of a plot's tools before the plot is laid out anew: they hide, and the edge of the last width
+// stays. So it is painted once more when the width has settled.
+function followWidth(view) {
+  let width, frame;
+  const observer = new ResizeObserver(([{ contentRect }]) => {
+    const before = width;
+    width = contentRect.width;
+    if (!before || !width || before === width) return;
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => {
+      frame = requestAnimationFrame(() => {
+        for (const plot of plots(view)) {
+          plot.canvas.resize();
+          plot.request_repaint();
+        }
+      });
+    });
+  });
+  observer.observe(view.host);
+  view.ended.signal.addEventListener("abort", () => {
+    observer.disconnect();
+    cancelAnimationFrame(frame);
+  });
 }
 
 class View {
@@ -251,6 +281,7 @@ class View {
     keepFocusElsewhere(this);
     letTabLeaveTables(this);
     followZoom(this);
+    followWidth(this);
     this.gone = false;
     this.turn = Promise.resolve(); // messages are handled in order, though loading takes time
     this.outbox = new Outbox((events) => this.sendPatch(events));

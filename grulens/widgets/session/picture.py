@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from textwrap import fill
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +17,9 @@ from grulens.views.still import lens as draw
 from grulens.widgets.session.display_names import words
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
+
+#: So many letters of a sentence stand in a line beside lines of code.
+WIDTH: Final = 96
 
 
 def still(
@@ -64,7 +68,7 @@ def found(session: Session) -> str:
     """
     layer = session.before
     lines = layer.explain() if isinstance(layer, ObservedLayer) else layer.note
-    return "\n".join(filter(None, [lines, session.unnamed]))
+    return "\n".join(filter(None, [lines, fill(session.unnamed, WIDTH)]))
 
 
 def page_arrays(session: Session) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_the_screen_and_its_still_say_so_until_the_layer_has_names_of_its_own() 
     session, why = shown("backwards"), "goes through the input from the end"
     lens = Lens(session)
     assert why in lens.notices._unnamed.value
-    assert why in lens.still()
+    assert why in " ".join(lens.still().split())
     session.set_input(IDS, tokens={"cell": [*reversed(CALLED)]})
     assert session.tokens == [*reversed(CALLED)], "they are given in the order of the steps"
     assert lens.notices._lines[3].layout.display == "none"
