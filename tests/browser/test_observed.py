@@ -31,6 +31,14 @@ EDGES = """() => {
     .filter((view) => view.el.getBoundingClientRect().width)
     .map((view) => view.el.getBoundingClientRect().left + view.frame.bbox.left);
 }"""
+# how the first unit of the map is called, and the title above the map
+MAP = """() => {
+  const doc = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents[0];
+  const figure = [...doc.all_models].find((model) => model.type === "Figure" && model.title?.text);
+  const rows = [...doc.all_models].find(
+    (model) => model.type === "ColumnDataSource" && model.columns().join() === "unit");
+  return rows ? [String(rows.get_column("unit")[0]), figure.title.text] : null;
+}"""
 MOVED = "print(float(session.divergence.abs().sum()) > 0)"
 SAME = """
 exec(session.code(), ran := dict(globals()))
@@ -98,6 +106,47 @@ def test_its_equation_is_read_and_its_gates_move(
     notebook.until("print(session.edited is session.baseline)", "True")
     notebook.kernel("session.set_input(x[:, :3])")
     says(notebook, "units × 3 steps")
+    assert page.locator(".grulens-failed:visible").count() == 0
+
+
+@pytest.mark.parametrize("flavour", ["lab"])
+def test_space_is_folded_and_what_is_chosen_goes_along(open_notebook: Any) -> None:
+    notebook = lens_on(open_notebook, "conv")
+    page = notebook.page
+    space, place = (
+        page.get_by_label(name, exact=True).locator("visible=true") for name in ("space", "at")
+    )
+    rows = "how each unit of the map is called, and the title above it"
+
+    def shows(first: str, title: str, text: str, count: str) -> None:
+        """Wait until the picture, the sentence and the table are of this fold."""
+        until(page, lambda: page.evaluate(MAP) == [first, title], rows)
+        says(notebook, text)
+        says(notebook, count)
+
+    notebook.kernel("lens.gates.order = 'index'")
+    shows("channel 0 at (0, 0)", "state h · cell", "all units", "24 of 24 units")
+    settled(page.locator(".grulens-bokeh").first)
+    pictures = []
+    for fold, title in (("mean", "mean over 3 × 4 places"), ("max", "largest over 3 × 4 places")):
+        space.select_option(fold)
+        shows("channel 0", f"state h · cell, {title}", f"a channel: {title}", "2 of 2 channels")
+        pictures.append(settled(page.locator(".grulens-bokeh").first))
+    assert pictures[0] != pictures[1]
+    notebook.kernel("session.units = range(12, 24)")
+    says(notebook, "units 12 to 23 (all of channel 1)")
+    space.select_option("one place")
+    for at, unit in (("1, 2", 18), ("2, 3", 23)):
+        place.fill(at)
+        place.press("Enter")
+        shows(f"channel 0 at ({at})", f"state h · cell, at ({at})", f"at ({at})", "2 of 2 channels")
+        says(notebook, f"unit {unit} (channel 1 at ({at}))")
+    page.get_by_role("button", name="ablate selection").click()
+    says(notebook, "state of unit 23 set to 0 · channel 1 at (2, 3)")
+    notebook.until("print((session.now.h == 0).all(1).all(0).nonzero().tolist())", "[[23]]")
+    space.select_option("every place")
+    shows("channel 0 at (0, 0)", "state h · cell", "unit 23 (channel 1 at (2, 3))", "24 of 24")
+    place.wait_for(state="detached")
     assert page.locator(".grulens-failed:visible").count() == 0
 
 
