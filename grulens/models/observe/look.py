@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -121,12 +121,20 @@ def look_at(
         opened = set(skip)
         names = {path for path, module in model.named_modules() if module in opened}
         forms, refused = find(trace, names)
+        modules = dict(model.named_modules())
+        forms = [_watched(form, modules) for form in forms]
         held, not_held = tried(model, run, forms, [one.site for one in refused])
-        kinds = {path: type(module).__name__ for path, module in model.named_modules()}
+        kinds = {path: type(module).__name__ for path, module in modules.items()}
         every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
         way = call, _modes(model)  # some modules are made in a first run
         known[way] = Look(tuple(held), tuple(every), dict(paths.calls))
     return known[way]
+
+
+def _watched(form: ObservedForm, modules: Mapping[str, nn.Module]) -> ObservedForm:
+    """A form without the calls that can call nothing that they have not called."""
+    rivals = (one for one in form.rivals if not one.but or one.may_call_more(modules))
+    return replace(form, rivals=tuple(rivals))
 
 
 def tried(

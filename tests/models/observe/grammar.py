@@ -80,6 +80,7 @@ class Program:
         lawful: whether it is one of those that have to be opened.
         lawless: whether no sum a h_prev + b of the state is in it, so that it has to be refused.
         other: the step that a line of its own makes; None if all are made in one way.
+        by_value: whether the loop reaches that line through a function value, and not by a branch.
     """
 
     units: int
@@ -95,6 +96,7 @@ class Program:
     lawless: bool = False
     words: list[str] = field(default_factory=list)
     other: int | None = None
+    by_value: bool = False
 
     def __post_init__(self) -> None:
         self.x = Made("x", "x", lambda m: None)
@@ -150,6 +152,12 @@ class Program:
                 f"    return {end}, {out}"]  # fmt: skip
         last = ["        h, y = self.step(x[:, t], h, y, mask[:, t])", "        states.append(y)"]
         branch = [] if self.other is None else self._branch()
+        if self.by_value:
+            step += ["  def other(self, x, h, y, mask):", "    h = torch.tanh(h + 1)",
+                     "    return h, h"]  # fmt: skip
+            branch = []
+            last[:1] = [f"        step = self.other if t == {self.other} else self.step",
+                        "        h, y = step(x[:, t], h, y, mask[:, t])"]  # fmt: skip
         loop = ["    for t in range(x.shape[1]):", *branch,
                 *(f"  {line}" if branch else line for line in last)]  # fmt: skip
         return "\n".join([*head, *step, "  def forward(self, x, mask):", start, *loop,
@@ -645,5 +653,6 @@ def programs(draw: st.DrawFn) -> Program:
         program.mix = program.end = drawing.lawless()
     if draw(st.integers(0, 9)) == 9:
         program.other = draw(st.sampled_from([0, 2, STEPS - 1]))
+        program.by_value = where == "method" and draw(st.booleans())
         drawing.said(f"step {program.other} by another line")
     return program

@@ -7,8 +7,10 @@ step would have another number than it has in the code.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -16,7 +18,7 @@ from grulens.models.observe.finding.algebra import same_numbers
 from grulens.models.observe.finding.carried import ancestors
 from grulens.models.observe.rivals import Rival, rivals_of
 from grulens.models.observe.sites import Site
-from grulens.models.observe.trace import Node, Value
+from grulens.models.observe.trace import FIRST, Node, Value
 
 
 def made_in_the_loop(site: Site, first: Node, series: Mapping[Site, list[Node]]) -> bool:
@@ -58,9 +60,7 @@ def other_line(
     """
     mine = series[site]
     shape = mine[-1].results[0].shape
-    for place, is_state, nodes in _others(site, series):
-        if any(node.site in states for node in nodes):
-            continue
+    for rival, place, nodes in _others(site, series):
         # what runs between a state and the one that is made of it stands in for neither
         if any(one.number < node.number < two.number for one, two in steps for node in nodes):
             continue
@@ -69,43 +69,152 @@ def other_line(
             continue
         if first is not None and first in nodes:
             return "first", place
-        behind = made[-1].number > mine[0].number
-        goes_on = any(node in mine for node in ancestors(made[-1].results[0], mine[0].number))
-        # of long runs the last states were not looked at
-        goes_on = goes_on or any(
-            _is_unseen(value, shape) for node in nodes for value in node.values
-        )
-        once = is_state and max(Counter(node.site for node in made).values()) == 1
-        if behind and (goes_on or once):
+        ways = [_goes_on(run, mine) for run in _runs(nodes)]
+        if False in ways or made[-1].number < mine[0].number:
+            continue
+        goes_on = True in ways or _is_unseen(nodes, mine, series)
+        is_other = any(node.site in states for node in nodes)
+        if not goes_on and (is_other or not rival.is_state or not _is_new(made)):
+            continue
+        if not rival.after or _takes(nodes, mine) or not _takes(_step(mine[:2]), mine[:1]):
             return ("one" if mine[-1].number > made[-1].number else "last"), place
     return None
 
 
-def not_run(site: Site, series: Mapping[Site, list[Node]]) -> tuple[Rival, ...]:
+def _runs(nodes: Sequence[Node]) -> list[list[Node]]:
+    """The calls of each time that some code ran."""
+    begins = [n for n, node in enumerate(nodes) if node.site == nodes[0].site]
+    return [[*nodes[a:b]] for a, b in pairwise([*begins, len(nodes)])]
+
+
+def _goes_on(run: Sequence[Node], mine: Sequence[Node]) -> bool | None:
+    """Whether some calls go on with the last state that was made; None if they read no state.
+
+    What reads an earlier one and not that is another layer over all states.
+    """
+    before = [node for node in mine if node.number < run[0].number]
+    own, read = {node.site for node in run}, list[Node]()
+    stack = [value for node in run for value in node.values]
+    seen = set[int]()
+    while stack:
+        node = same_numbers(stack.pop()).node
+        if node is None or id(node) in seen or node.site in own:
+            continue
+        seen.add(id(node))
+        if node in before:
+            read.append(node)
+        elif before and node.number > before[-1].number and not _is_blank(node):
+            # all states side by side are no state
+            inner = [same_numbers(value).node for value in node.values]
+            stack += node.values if len({*map(id, inner)} & {*map(id, before)}) < 2 else ()
+    return before[-1] in read if read else None
+
+
+def _is_blank(node: Node) -> bool:
+    """Whether a call takes no numbers of what it is given, but its shape."""
+    return node.function.endswith("_like") or node.function.startswith("new_")
+
+
+def _step(states: Sequence[Node]) -> list[Node]:
+    """The calls that make the last of some states of those before."""
+    found = [*ancestors(states[-1].results[0], states[0].number)]
+    return [node for node in found if node not in states[:-1]]
+
+
+def _takes(nodes: Sequence[Node], mine: Sequence[Node]) -> bool:
+    """Whether some calls take an input that no state has taken."""
+    taken = {
+        id(same_numbers(value))
+        for node in ancestors(mine[-1].results[0], 0)
+        if node.function not in _CUTS
+        for value in node.values
+    }
+    stack = [(value, True) for node in nodes for value in node.values]
+    seen = set[int]()
+    while stack:
+        given, asked = stack.pop()
+        value = same_numbers(given)
+        if asked and (id(value) in taken or id(value) in seen):
+            continue
+        seen.add(id(value))
+        node = value.node
+        if node is None:
+            if not isinstance(value.tensor, torch.nn.Parameter):
+                return True
+        elif node not in mine:
+            # another part of what states have taken is another input
+            stack += ((one, node.function not in _CUTS) for one in node.values)
+    return False
+
+
+_CUTS = {"getitem", "unbind", "select", "narrow", "chunk", "split", "index_select", "iter"}
+"""Functions that cut an input out of many."""
+
+
+def _is_new(made: Sequence[Node]) -> bool:
+    """Whether calls make nothing of what they made before."""
+    before = dict[Site, int]()
+    for node in made:
+        since = before.setdefault(node.site, node.number)
+        every = ancestors(node.results[0], since)
+        if any(one.site == node.site and one is not node for one in every):
+            return False
+    return True
+
+
+def not_run(site: Site, series: Mapping[Site, list[Node]]) -> Iterator[Rival]:
     """What the code may run in place of the line that makes a state, and did not in a run."""
-    return tuple(
-        rival for rival in rivals_of(site) if not any(rival.holds(one.chain) for one in series)
-    )
+    for rival in rivals_of(site):
+        held = [*filter(rival.holds, series)]
+        if rival.varies:
+            yield rival.besides(held)
+        elif not (rival.but or rival.always or held):
+            yield rival
 
 
 def _others(
     site: Site, series: Mapping[Site, list[Node]]
-) -> Iterator[tuple[str, bool, list[Node]]]:
-    """What ran in place of a line: where that is, whether it makes the state, and its calls."""
+) -> Iterator[tuple[Rival, str, list[Node]]]:
+    """What ran in place of a line, where that is, and its calls."""
     for rival in rivals_of(site):
-        of = [node for one in series if rival.holds(one.chain) for node in series[one]]
-        yield str(rival), rival.is_state, sorted(of, key=lambda node: node.number)
-    for one, nodes in series.items():
-        # another module of the same class, in the same line
-        if one.path != site.path and (one.chain, one.function) == (site.chain, site.function):
-            yield f"{one!r}, in {one.path!r}", True, nodes
+        apart = defaultdict[Any, list[Node]](list)
+        for one in filter(rival.holds, series):
+            apart[rival.called(one) if rival.but else ""] += series[one]
+        for every in apart.values():
+            nodes = sorted(every, key=lambda node: node.number)
+            if rival.always:
+                nodes = _one_more(nodes, series[site])
+            if nodes:
+                last = nodes[-1].site
+                inside = f", in {last.path!r}" if last.path != site.path else ""
+                yield rival, f"{last!r}{inside}" if rival.but else str(rival), nodes
+
+
+def _one_more(nodes: Sequence[Node], mine: Sequence[Node]) -> list[Node]:
+    """What runs once for each state, where it runs once more behind the last one: only that."""
+    later = [node for node in nodes if node.number > mine[-1].number]
+    before = [node for node in nodes if node.site == nodes[0].site and node not in later]
+    return later if len(before) == len(mine) else []
 
 
 def _is_numbers(value: Value) -> bool:
     return value.tensor.is_floating_point() and value.tensor.dim() > 0
 
 
-def _is_unseen(value: Value, shape: torch.Size) -> bool:
-    held = same_numbers(value)
-    is_weight = isinstance(held.tensor, torch.nn.Parameter)
-    return held.node is None and held.shape == shape and not is_weight
+def _is_unseen(
+    nodes: Sequence[Node], mine: Sequence[Node], series: Mapping[Site, list[Node]]
+) -> bool:
+    """Whether calls may read a state of a long run, of which the last were not looked at."""
+    if len(mine) < FIRST:
+        return False
+    every = (node for several in series.values() for node in several)
+    before = (node for node in every if node.number < nodes[0].number)
+    known = {id(same_numbers(value)) for node in before for value in node.values}
+    read = (same_numbers(value) for node in nodes for value in node.values)
+    return any(
+        value.node is None
+        and value.shape == mine[-1].results[0].shape
+        and id(value) not in known
+        and not isinstance(value.tensor, torch.nn.Parameter)
+        for value in read
+    )

@@ -68,7 +68,7 @@ class Signals(Mix):
             self.site.path, "", (), plain, mix, state, self.spots[STATE], self.bend,
             self.bend_before, self.lag, read=self.read, shape=shape,
             others=tuple(self._others()), in_place=self.in_place,
-            rivals=not_run(self.site, self.series), loop=loop_of(self.site),
+            rivals=tuple(not_run(self.site, self.series)), loop=loop_of(self.site),
         )  # fmt: skip
         if output is None:
             signals.append(Observed("h", "state", "state", state, low=low, high=high))

@@ -28,7 +28,8 @@ def rival_on_the_way(site: Site, between: Sequence[set[Site]]) -> str:
     """
     on_the_way = set[Site]().union(*between)
     for rival in rivals_of(site):
-        if rival.is_state and any(rival.holds(one.chain) for one in on_the_way):
+        in_place_of_it = rival.is_state and not (rival.but or rival.always)
+        if in_place_of_it and any(map(rival.holds, on_the_way)):
             return f"some are made in {rival}"
     return ""
 

@@ -135,6 +135,7 @@ class Observing:
                 yield from marks.follow()
                 return
         # where no followed module runs, the path is "": that of the model itself
+        used |= {one[0] for rival in rivals for one in rival.but if isinstance(one, tuple)}
         paths = Paths({path: modules[path] for path in used if path})
         yield from paths.follow()
         if copies and self.graph:

@@ -148,21 +148,36 @@ class Reading(TorchFunctionMode):
         self.counts = Counter[Key]()
         self._rivals = rivals
         self.ran: dict[Rival, torch.Size] = {}
+        self._at = {
+            (id(one.code), step)
+            for one in rivals
+            for instruction in one.instructions
+            for step in steps_of(id(one.code), instruction)
+        }
+        self._clear: Any = None
+        """A frame that runs nothing of them, but where they stand in its own code."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if self._rivals:
-            return self._noted_rivals(self._read(func, args, kwargs))
+            return self._noted_rivals(func, self._read(func, args, kwargs))
         return self._read(func, args, kwargs)
 
-    def _noted_rivals(self, result: Any) -> Any:
+    def _noted_rivals(self, func: Any, result: Any) -> Any:
         """The result of a call, which is noted where it stands in for what is read."""
         made = result[0] if isinstance(result, tuple) and result else result
-        if isinstance(made, Tensor) and made.is_floating_point() and made.dim() and self._is_here():
-            frame = innermost(sys._getframe(2), self._end)
-            chain = () if frame is None else self._chains.of(frame)
-            self.ran |= {one: made.shape for one in self._rivals if one.holds(chain)}
+        if not (isinstance(made, Tensor) and made.is_floating_point() and made.dim()):
+            return result
+        frame = innermost(sys._getframe(2), self._end)
+        if frame is None or not self._is_here():
+            return result
+        if frame is not self._clear or (id(frame.f_code), frame.f_lasti) in self._at:
+            site = Site(self._paths.now, self._chains.of(frame), name_of(func))
+            ran = {one: made.shape for one in self._rivals if one.holds(site)}
+            self.ran |= ran
+            # while a frame lives, so do the calls around it
+            self._clear = None if ran else frame
         return result
 
     def _read(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -216,6 +231,7 @@ class Reading(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         self._chains.forget()
+        self._clear = None
         super().__exit__(*error)  # type: ignore[no-untyped-call]  # torch's
 
     def finish(self) -> None:
