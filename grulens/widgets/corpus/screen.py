@@ -169,7 +169,9 @@ class Corpus(Screen):
 
     def to_frame(self) -> Any:
         """The table as a pandas DataFrame, one row a unit; needs pandas."""
-        return self.scan.stats(self.layer).to_frame()
+        columns = corpus_columns(self.scan, self.layer)
+        heads = {n: columns[n] for n in ("called", "found_by", "found_auc") if n in columns}
+        return self.scan.stats(self.layer).to_frame().assign(**heads)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is computed; whether that was reached in time."""
@@ -255,6 +257,8 @@ class Corpus(Screen):
             session.units = self.units
 
     def _on_unit(self) -> None:
+        if self.unit is not None and self.unit not in self.units:
+            self.units = (*self.units, self.unit)
         if self.unit is None:
             self.view.hide()
         else:

@@ -13,13 +13,18 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn.functional import hardsigmoid
 
+from grulens.cells.activations import HardSigmoid
+from grulens.cells.signal import Signal
 from grulens.errors import ScanError, shown
 from grulens.models.recorded import LayerRecording
 from grulens.probing.corpus.scan.direction import SIGNAL, Direction
-from grulens.probing.corpus.scan.part import FORMAT
+from grulens.probing.corpus.scan.part import FORMAT, ROUNDING
 
 NAME: Final = "scan.json"
+#: The functions of a cell that bound its signals.
+ACTIVATIONS: Final = ("gate", "candidate", "activation")
 #: What two hashes that differ say.
 HASHED: Final = {
     "weights": "weights (the model has others now)",
@@ -65,11 +70,14 @@ class ScannedLayer:
             layer: its recording.
             gates: whether its gates are counted, too.
         """
-        state = layer.cell.signal("h")
-        signals = [one for one in layer.cell.signals if gates and one.is_gate]
-        named = tuple(ScannedSignal(s.name, float(s.low), float(s.high)) for s in [state, *signals])
         cell = layer.cell
+        signals = [one for one in cell.signals if gates and one.is_gate]
+        named = tuple(_signal(layer, one) for one in [cell.signal("h"), *signals])
         return cls(layer.name, cell.kind, cell.hidden_size, tuple(cell.states), named)
+
+    def __str__(self) -> str:
+        counted = ", ".join(one.name for one in self.signals)
+        return f"{self.name}: {self.kind}, {self.units} units, {counted} counted"
 
     def following(self, directions: tuple[Direction, ...]) -> ScannedLayer:
         """The layer, of which these directions are counted, too."""
@@ -77,6 +85,24 @@ class ScannedLayer:
             return self
         signal = ScannedSignal(SIGNAL, -math.inf, math.inf)
         return replace(self, signals=(*self.signals, signal), directions=directions)
+
+
+def _signal(layer: LayerRecording, signal: Signal) -> ScannedSignal:
+    """A signal, without bounds where an activation, or the first run, goes past those of its kind.
+
+    A state goes past them that begins there: the cell mixes the initial state with the rest.
+    """
+    functions = {name: getattr(layer.cell, name, torch.sigmoid) for name in ACTIVATIONS}
+    within = all(
+        one in (torch.sigmoid, hardsigmoid) or isinstance(one, HardSigmoid)
+        or (one is torch.tanh and name != "gate")
+        for name, one in functions.items()
+    )  # fmt: skip
+    low, high = float(signal.low), float(signal.high)
+    if signal.name == "h":
+        values = layer.h[layer.mask]
+        within = within and bool(((values >= low - ROUNDING) & (values <= high + ROUNDING)).all())
+    return ScannedSignal(signal.name, *((low, high) if within else (-math.inf, math.inf)))
 
 
 @dataclass(frozen=True)
@@ -218,5 +244,7 @@ def hash_of(named: Iterable[tuple[str, Any]]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, tuple) and any(isinstance(one, ScannedLayer) for one in value):
+        return "; ".join(map(str, value))
     text = repr(value) if not isinstance(value, Sequence) or isinstance(value, str) else str(value)
     return text if len(text) <= 40 else f"{text[:39]}…"

@@ -50,7 +50,8 @@ class Match(Result):
         steps: how many steps lie in them.
         of: how many steps the corpus has.
         places: the first of them; each goes on for as long as enough units are on.
-        together: how many units are on for `length` steps on end in each place.
+        together: to how many units on at a time each place comes for `length` steps on end; at
+            each of these steps it may be others.
         contexts: the first places with some steps before and after; the values are how many of the
             units are on.
         labels: the names of the labels.
@@ -100,8 +101,9 @@ class Match(Result):
         head = ("label", "there", "in the corpus", "times as often")
         order = self.lift.nan_to_num(0).argsort(descending=True, stable=True).tolist()
         rows = [
-            (self.labels[i], f"{self.share[i]:.3f}", f"{self.chance[i]:.3f}", f"{self.lift[i]:.2f}")
+            (self.labels[i], *(f"{one:.{n}f}".replace("nan", "–") for one, n in three))
             for i in order
+            for three in [((self.share[i], 3), (self.chance[i], 3), (self.lift[i], 2))]
         ]
         return html_table(head, rows, repr(self))
 

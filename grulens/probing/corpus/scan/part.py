@@ -43,6 +43,8 @@ FORMAT: Final = 1
 WINDOW: Final = 64
 #: After so many steps of a row the states are kept.
 ANCHOR: Final = 256
+#: So far past its bounds a value may lie by rounding.
+ROUNDING: Final = 1e-5
 
 
 def packed(on: Bool[ndarray, "row step unit"]) -> UInt64[ndarray, "unit row window"]:

@@ -52,6 +52,9 @@ def scan_part(
         _scanned(model, part, reader, manifest).write(place)
     except ScanError as error:
         raise ScanError(f"part {int(place.name)}: {error}") from error
+    except Exception as error:
+        error.add_note(f"in part {int(place.name)} of the scan")
+        raise
 
 
 def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) -> Writer:

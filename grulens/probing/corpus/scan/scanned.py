@@ -188,7 +188,8 @@ class Scan:
         if not isinstance(signal, str) or signal not in names:
             raise ScanError(
                 f"signal {shown(signal)} of layer {self.layers[number]!r} was not counted; what "
-                f"was is {', '.join(names)}. Gates are counted by scan(..., gates=True)"
+                f"was is {', '.join(names)}"
+                + ("" if self.manifest.gates else ". Gates are counted by scan(..., gates=True)")
             )
         key = number, signal
         if key not in self._statistics:
@@ -216,7 +217,8 @@ class Scan:
             k: how many windows.
             layer: the layer; None is the only one, or the last.
             where: a label: only the steps where it holds are looked at. Where it holds at some
-                steps of a window, the row is run again, which takes the model.
+                steps of a window, the row is run again: that takes the model, and inputs that the
+                scan has kept.
             end: "high" or "low".
 
         Raises:
@@ -227,7 +229,13 @@ class Scan:
         label = None if where is None else self.label(where)
 
         def again(windows: Sequence[tuple[Part, int]]) -> list[Float[ndarray, "step unit"]]:
-            model = self._model()
+            if self.model is None:
+                raise ScanError(
+                    f"label {shown(where)} holds at some steps of a window and not at others, so "
+                    f"windows are run again, which takes the model: open_scan({str(self.path)!r}, "
+                    "model)"
+                )
+            model = self.model
             states, self._cut = states_again(
                 model, self.manifest, number, windows, self._may_cut(model)
             )
@@ -494,4 +502,4 @@ def folder_of(path: Any) -> Path:
     """The folder of a scan."""
     if not isinstance(path, str | os.PathLike) or "\0" in str(path) or not str(path).strip():
         raise ScanError(f"a scan is a folder, a str or a Path; got {shown(path)}")
-    return Path(path)
+    return Path(path).absolute()  # whoever changes the working folder keeps the scan

@@ -217,7 +217,11 @@ class Reader:
     ) -> dict[str, Bool[ndarray, " step"]]:
         found = {}
         for name, rule in self.labels.items():
-            said = rule(given) if callable(rule) else held[name]
+            try:
+                said = rule(given) if callable(rule) else held[name]
+            except Exception as error:
+                error.add_note(f"in label {name!r} of input {number}")
+                raise
             found[name] = _bools(said, (steps,), f"label {name!r} of input {number}")
         return found
 

@@ -205,5 +205,7 @@ class Statistics(Result):
             best, worst = int(known.argmax()), int(known.argmin())
             rows.append(
                 (name, f"{many:,}", f"{areas[best]:.3f}", best, f"{areas[worst]:.3f}", worst)
+                if not areas.isnan().all()
+                else (name, f"{many:,}", "–", "–", "–", "–")
             )
         return html_table(head, rows, repr(self))

@@ -25,7 +25,7 @@ from numpy import ndarray
 from grulens.errors import ScanError
 from grulens.probing.corpus.scan.bits import COMPILED
 from grulens.probing.corpus.scan.codes import Code
-from grulens.probing.corpus.scan.part import WINDOW, extremes, packed, unpacked
+from grulens.probing.corpus.scan.part import ROUNDING, WINDOW, extremes, packed, unpacked
 from grulens.probing.corpus.scan.statistics import Statistics
 
 #: So many windows are taken at a time.
@@ -168,6 +168,7 @@ class Tally:
         if self._on is not None:
             words = found["on"].reshape(units, -1)
             (together if fast is None else fast.together)(words, self._together)
+        self._check_bounds(found)
         self._steps += int(mask.sum())
         flat = codes.reshape(-1, units)
         for number, group in groups:
@@ -176,6 +177,20 @@ class Tally:
             counted = count if fast is None else fast.count
             counted(flat, np.arange(len(flat)) if group is None else group, self._counts[number])
         return found
+
+    def _check_bounds(self, found: Mapping[str, Any]) -> None:
+        """Raise where a value lies past the bounds by which all are counted."""
+        low, high = self._signal.low, self._signal.high
+        if not self._code.bounded or not found:
+            return
+        ends = float(found["low"].min(initial=low)), float(found["high"].max(initial=high))
+        if ends[0] < low - ROUNDING or ends[1] > high + ROUNDING:
+            past = ends[0] if ends[0] < low - ROUNDING else ends[1]
+            raise ScanError(
+                f"signal {self._signal.name!r} of layer {self._layer!r} is {past:.4g} at some "
+                f"step, past {low:g} to {high:g}: its first state lies there, which that of the "
+                "first run did not. By that one all are counted: begin the corpus with this input"
+            )
 
     def _moments(self, moved: Float[ndarray, "value unit"]) -> None:
         sums = np.ones(len(moved), np.float32) @ moved
