@@ -9,7 +9,7 @@ from torch import nn
 from grulens.models.adapters.closed import Found, look
 from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.instrument.lock import locked
-from grulens.models.layers import not_observed
+from grulens.models.layers import not_observed, not_opened
 from grulens.models.observe.candidates import has_unopened
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.look import Look, beside, known_forms, look_at
@@ -62,6 +62,8 @@ class Watchable(NamedTuple):
         if observe is None:
             observe = has_unopened(model, opened)
         if not observe:
+            if not found.opened:
+                raise not_opened(model, found)
             return cls(model, found)
         parts = [*model.modules()]
         run, name = invocation(model, fresh(given), call), call if isinstance(call, str) else None

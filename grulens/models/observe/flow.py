@@ -126,27 +126,32 @@ def is_in(code: CodeType, instruction: int, block: Sequence[ast.AST]) -> bool:
 
 def flow_of(code: CodeType, loop: Loop | None, inner: Sequence[Loop]) -> dict[int, list[int]]:
     """Which instructions may follow on each, within one round of a loop."""
-    every = instructions_of(code)
-    jumps = {*dis.hasjrel, *dis.hasjabs}
-    flow: dict[int, list[int]] = {}
-    for number, one in enumerate(every):
-        then = [] if one.opname in _AWAY else [every[number + 1].offset]
-        if one.opcode in jumps and not _begins_anew(code, one, loop, inner):
-            then.append(one.argval)
-        flow[one.offset] = then
-    return flow
+    return {
+        one: [other for other in then if not _begins_anew(code, one, other, loop, inner)]
+        for one, then in following(code).items()
+    }
+
+
+@functools.lru_cache(1 << 10)
+def following(code: CodeType) -> dict[int, list[int]]:
+    """Which instructions may follow on each where nothing raises."""
+    every, jumps = instructions_of(code), {*dis.hasjrel, *dis.hasjabs}
+    return {
+        one.offset: [
+            *([] if after is None or one.opname in _AWAY else [after.offset]),
+            *([one.argval] if one.opcode in jumps else []),
+        ]
+        for one, after in zip(every, [*every[1:], None], strict=True)
+    }
 
 
 def _begins_anew(
-    code: CodeType,
-    one: dis.Instruction,
-    loop: Loop | None,
-    inner: Sequence[Loop],
+    code: CodeType, one: int, other: int, loop: Loop | None, inner: Sequence[Loop]
 ) -> bool:
-    """Whether a jump leads to the next round of a loop."""
-    if loop is None or one.argval > one.offset:
+    """Whether what leads from an instruction to another one begins the next round of a loop."""
+    if loop is None or other > one:
         return False
-    to = span(code, one.argval)
+    to = span(code, other)
     return is_around(loop, to) and not any(is_around(node, to) for node in inner)
 
 

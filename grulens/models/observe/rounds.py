@@ -13,13 +13,9 @@ import os
 from dataclasses import dataclass
 from types import CodeType
 
+from grulens.models.observe.flow import following, instructions_of, is_in, start_of
 from grulens.models.observe.sites import Chain, Site, parsed, span
 
-_AWAY = {
-    "JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "RETURN_VALUE", "RETURN_CONST",
-    "RAISE_VARARGS", "RERAISE", "RETURN_GENERATOR",
-}  # fmt: skip
-"""Instructions after which the next one does not run."""
 _LEAVES = {"RETURN_VALUE", "RETURN_CONST"}
 """Instructions that leave a call."""
 
@@ -74,13 +70,12 @@ def _loop(code: CodeType, instruction: int) -> tuple[int, frozenset[int], int, b
 
     Without a loop it is said of a call of the code whether it may skip the instruction.
     """
-    every = [*dis.get_instructions(code)]
-    instruction = max(one.offset for one in every if one.offset <= instruction)
+    every, instruction = instructions_of(code), start_of(code, instruction)
     tree = parsed(code)
     loops = (
         () if tree is None else (n for n in ast.walk(tree) if isinstance(n, ast.For | ast.While))
     )
-    around = [n for n in loops if any(_holds(part, code, instruction) for part in n.body)]
+    around = [node for node in loops if is_in(code, instruction, node.body)]
     if not around:
         leaves = frozenset(one.offset for one in every if one.opname in _LEAVES)
         resumed = next(n for n, one in enumerate(every) if one.opname == "RESUME")
@@ -88,30 +83,18 @@ def _loop(code: CodeType, instruction: int) -> tuple[int, frozenset[int], int, b
         return begin, leaves, 0, bool(leaves & _reached(code, begin, instruction, None))
     loop = max(around, key=lambda node: node.lineno)
     first = loop.target if isinstance(loop, ast.For) else loop.body[0]
-    begin = min(one.offset for one in every if _holds(first, code, one.offset))
+    begin = min(one.offset for one in every if is_in(code, one.offset, [first]))
     if isinstance(loop, ast.For):
         ends = {max(one.offset for one in every if one.offset < begin)}
     else:
-        ends = {one.offset for one in every if _holds(loop.test, code, one.offset)}
+        ends = {one.offset for one in every if is_in(code, one.offset, [loop.test])}
     skips = bool(ends & _reached(code, begin, instruction, loop))
     return begin, frozenset(ends), loop.lineno, skips
 
 
-def _holds(node: ast.AST, code: CodeType, instruction: int) -> bool:
-    """Whether a part of the source has an instruction in it."""
-    line, last, begin, end = span(code, instruction)
-    first, until = getattr(node, "lineno", 0), getattr(node, "end_lineno", 0)
-    if begin is None or end is None:
-        return bool(first <= line and last <= until)
-    here = first, getattr(node, "col_offset", 0)
-    return bool(
-        here <= (line, begin) and (last, end) <= (until, getattr(node, "end_col_offset", 0))
-    )
-
-
 def _reached(code: CodeType, start: int, without: int, loop: ast.stmt | None) -> set[int]:
     """What may run after an instruction, in one round, where another does not run to its end."""
-    then, raised = _flow(code)
+    then, raised = following(code), _raised(code)
     # what Python adds of its own, to catch an exception, has no line but the function's first one
     lines = (
         {code.co_firstlineno, *range(loop.lineno, (loop.end_lineno or loop.lineno) + 1)}
@@ -129,16 +112,10 @@ def _reached(code: CodeType, start: int, without: int, loop: ast.stmt | None) ->
 
 
 @functools.lru_cache(1 << 10)
-def _flow(code: CodeType) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
-    """Which instructions may follow on each, and which where it raises."""
-    every, jumps = [*dis.get_instructions(code)], {*dis.hasjrel, *dis.hasjabs}
-    then: dict[int, list[int]] = {}
-    for one, following in zip(every, [*every[1:], None], strict=True):
-        on = [] if following is None or one.opname in _AWAY else [following.offset]
-        then[one.offset] = on + ([one.argval] if one.opcode in jumps else [])
+def _raised(code: CodeType) -> dict[int, list[int]]:
+    """What may follow on each instruction where it raises."""
     caught = getattr(dis.Bytecode(code), "exception_entries", ())
-    raised = {
+    return {
         one.offset: [entry.target for entry in caught if entry.start <= one.offset < entry.end]
-        for one in every
+        for one in instructions_of(code)
     }
-    return then, raised

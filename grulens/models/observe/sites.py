@@ -21,6 +21,7 @@ _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OWN = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
 _CHECKS = (f"{os.sep}jaxtyping{os.sep}", f"{os.sep}beartype{os.sep}", "<@beartype")
 _CALL = torch.nn.Module._call_impl.__code__
+_TAP = os.path.join(_OWN, "models", "instrument", "tap.py")
 _DEMO = os.path.join(_OWN, "demo") + os.sep
 
 Chain = tuple[tuple[int, int], ...]
@@ -213,6 +214,18 @@ def innermost(frame: Any, end: CodeType) -> Any:
             return frame
         frame = frame.f_back
     return None
+
+
+def is_stood_in(frame: Any, user: Any) -> bool:
+    """Whether a layer that is opened by its weights runs between a frame and the user's one.
+
+    What is computed there stands in the user's code nowhere.
+    """
+    while frame is not user:
+        if frame.f_code.co_filename == _TAP:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Chains:

@@ -19,7 +19,7 @@ from grulens.models.observe.form import Spot
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.kept import Noted, are_written_over, kept
 from grulens.models.observe.rivals import Rival
-from grulens.models.observe.sites import Chain, Chains, Site, innermost, steps_of
+from grulens.models.observe.sites import Chain, Chains, Site, innermost, is_stood_in, steps_of
 from grulens.models.observe.trace import name_of, writes
 
 Change = Callable[[int, Tensor], Tensor]
@@ -175,6 +175,8 @@ class Reading(TorchFunctionMode):
         if frame is not self._clear or (id(frame.f_code), frame.f_lasti) in self._at:
             site = Site(self._paths.now, self._chains.of(frame), name_of(func))
             ran = {one: made.shape for one in self._rivals if one.holds(site)}
+            if ran and is_stood_in(sys._getframe(2), frame):
+                return result
             self.ran |= ran
             # while a frame lives, so do the calls around it
             self._clear = None if ran else frame
