@@ -141,7 +141,8 @@ class ObservedLayer(LayerRecording):
         """What must be known of its steps and states, in words; "" if nothing must.
 
         That is which rounds of its loop made no state, so that its steps have other numbers than
-        those; and what the model does to the state between two calls.
+        those; which signals hide a share of the state; and what the model does to the state between
+        two calls.
 
         >>> import torch
         >>> from torch import nn
@@ -160,7 +161,17 @@ class ObservedLayer(LayerRecording):
         >>> layer.shape[1], layer.note[-42:]
         (5, 'here is round 4 of it, both counted from 0')
         """
-        return "; ".join(filter(None, [self._left_out(), super().note]))
+        return "; ".join(filter(None, [self._left_out(), self._hidden(), super().note]))
+
+    def _hidden(self) -> str:
+        """Which signals hide a share of the state before."""
+        if not self.cell.hides:
+            return ""
+        return (
+            f"a share of {self.cell.carried}_prev stands in {' and '.join(self.cell.hides)}, "
+            "behind a division by a tensor: written as a product, (1 / tau) * (n - h), it would "
+            "stand in the equation"
+        )
 
     def _left_out(self) -> str:
         """Which rounds of its loop made no state."""

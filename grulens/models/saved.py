@@ -166,6 +166,8 @@ class SavedObserved:
     calls: tuple[dict[str, Tensor], ...]
     loop: str = ""
     left_out: tuple[tuple[int, ...] | None, ...] = ()
+    cut: tuple[str, ...] = ()
+    hides: tuple[str, ...] = ()
 
     @staticmethod
     def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
@@ -183,7 +185,7 @@ class SavedObserved:
         return SavedObserved(
             name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
             tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
-            tuple(segment.left_out for segment in segments),
+            tuple(segment.left_out for segment in segments), cell.cut, cell.hides,
         )  # fmt: skip
 
     @property
@@ -195,7 +197,7 @@ class SavedObserved:
         """
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
-            self.others, self.lines, self.bend, loop=self.loop,
+            self.others, self.lines, self.bend, self.cut, self.loop, self.hides,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []

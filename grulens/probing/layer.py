@@ -80,7 +80,7 @@ def keeping(cell: Signalling) -> str | None:
 def keeps_a_share(cell: Signalling) -> bool:
     """Whether `kept_of` knows the share of its state that each step of a cell keeps."""
     if isinstance(cell, ObservedCell):
-        return not cell.bend
+        return not (cell.bend or cell.hides)
     if isinstance(cell, RecurrentCell) and len(cell.states) == 1:
         return is_gated(cell)
     return keeping(cell) is not None
@@ -97,7 +97,7 @@ def kept_of(layer: LayerRecording, what: str) -> Tensor:
         what: what rests on such a share, in words.
 
     Raises:
-        CellError: its cell keeps no share of its state, or bends the state.
+        CellError: its cell keeps no share of its state, or bends the state, or hides what it keeps.
 
     >>> from grulens import record
     >>> layer = record(torch.nn.LSTM(3, 4), torch.zeros(2, 1, 3))["l0"]
@@ -109,6 +109,13 @@ def kept_of(layer: LayerRecording, what: str) -> Tensor:
             raise CellError(
                 f"{what} rests on a state of which each step keeps a share, h = a h_prev + b; "
                 f"layer {layer.name!r} obeys {layer.cell.equation}"
+            )
+        if layer.cell.hides:
+            raise CellError(
+                f"{what} rests on the share of its state that each step keeps; of layer "
+                f"{layer.name!r}, {layer.cell.equation}, a share stands in "
+                f"{' and '.join(layer.cell.hides)}, behind a division by a tensor. Write that as a "
+                "product, (1 / tau) * (n - h), and it is found"
             )
         return layer.a
     gate = keeping(layer.cell)

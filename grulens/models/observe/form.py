@@ -111,6 +111,8 @@ class ObservedForm:
         rivals: what the code may run in place of the line that makes the state, and did not when it
             was looked at.
         loop: the loop in which the state is made; None if that cannot be read.
+        hides: the signals in which a share of the state before stands that the form does not see,
+            behind a division by a tensor.
     """
 
     path: str
@@ -132,6 +134,7 @@ class ObservedForm:
     in_place: bool = False
     rivals: tuple[Rival, ...] = ()
     loop: Loop | None = None
+    hides: tuple[str, ...] = ()
 
     @property
     def carried(self) -> str:

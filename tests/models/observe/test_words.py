@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import GateSliders, clamp, editing, layers, record, recording
-from grulens.errors import SignalError
+from grulens import GateSliders, Recording, clamp, editing, layers, record, recording
+from grulens.errors import CellError, SignalError
+from grulens.memory import timescales
 from tests.models.adapters.test_closed import Alike
 from tests.models.observe.zoo import INPUT, SPECIES, UNITS, Plain, zeros
 
@@ -532,3 +533,34 @@ def test_what_turns_the_state_before_around_is_no_forget_gate() -> None:
     cell = record(Searched(), torch.randn(2, 6, INPUT))["cell"].cell
     assert cell.signal("f").words == "factor of the state before"
     assert cell.signal("i").words == "input gate"
+
+
+class Leaking(nn.Module):
+    """A leaky integrator; how its time constants divide is told."""
+
+    def __init__(self, *, product: bool) -> None:
+        super().__init__()
+        self.line, self.product = nn.Linear(6, 4), product
+        self.tau = nn.Parameter(torch.linspace(2, 6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 4)
+        for x_t in x.unbind(1):
+            moved = torch.tanh(self.line(torch.cat([x_t, h], 1))) - h
+            h = h + ((1 / self.tau) * moved if self.product else moved / self.tau)
+        return h
+
+
+def test_a_share_of_the_state_behind_a_division_is_said_and_has_no_half_life(
+    tmp_path: Path,
+) -> None:
+    x = torch.randn(2, 5, 2)
+    plain, hidden = (record(Leaking(product=how), x) for how in (True, False))
+    assert plain["cell"].note == ""
+    assert torch.allclose(plain["cell"].a, 1 - 1 / torch.linspace(2, 6, 4), atol=1e-6)
+    hidden.save(tmp_path / "run.safetensors")
+    for run in (hidden, Recording.load(tmp_path / "run.safetensors")):
+        assert run["cell"].cell.hides == ("b2",)
+        assert run["cell"].note.startswith("a share of h_prev stands in b2, behind a division")
+        with pytest.raises(CellError, match=r"the half-life of a unit rests on the share .* b2"):
+            timescales(run, "cell")

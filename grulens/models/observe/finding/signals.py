@@ -69,6 +69,7 @@ class Signals(Mix):
             self.bend_before, self.lag, read=self.read, shape=shape,
             others=tuple(self._others()), in_place=self.in_place,
             rivals=tuple(not_run(self.site, self.series)), loop=loop_of(self.site),
+            hides=tuple(names[symbol][0] for symbol in names if self._hides(step, symbol)),
         )  # fmt: skip
         if output is None:
             signals.append(Observed("h", "state", "state", state, low=low, high=high))
@@ -80,6 +81,23 @@ class Signals(Mix):
         signals.append(Observed("h", "state", "state", place))
         by = Polynomial.number(1) if gate is None else Polynomial.of(gate.name)
         return replace(made, signals=tuple(signals), output=by * value, output_read=read)
+
+    def _hides(self, step: Step, symbol: str) -> bool:
+        """Whether a symbol is the state before divided by a tensor, or a sum with that in it."""
+        stack, divided = [(same_numbers(step.leaves[symbol]).node, False)], False
+        seen = set[int]()
+        while stack:
+            node, divided = stack.pop()
+            if node is step.before and divided:
+                return True
+            if node is None or node is step.before or not self._is_near(node, step):
+                continue
+            divides = node.function in ("div", "addcdiv")
+            if id(node) in seen or not (divides or made_of(node, as_one) is not None):
+                continue
+            seen.add(id(node))
+            stack += [(same_numbers(one).node, divided or divides) for one in node.values]
+        return False
 
     def _check_one_line(self) -> None:
         """Raise if the loop makes one of its states by another line."""
