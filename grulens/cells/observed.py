@@ -36,8 +36,9 @@ class ObservedCell:
         bend: the function between the mix and the state, or through which the mix reads the state
             before; empty if there is none.
         loop: the line of the loop that makes its steps: "line 38 of mynet.py"; empty if unknown.
-        hides: the signals in which a share of the state before stands that the equation does not
-            show, behind a division by a tensor: what a step keeps is not known.
+        hides: the signals in which a share of the state before may stand that the equation does
+            not show, behind a call that is not taken apart, such as a division by a tensor: what a
+            step keeps is not known.
     """
 
     kind: str

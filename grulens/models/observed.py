@@ -168,9 +168,9 @@ class ObservedLayer(LayerRecording):
         if not self.cell.hides:
             return ""
         return (
-            f"a share of {self.cell.carried}_prev stands in {' and '.join(self.cell.hides)}, "
-            "behind a division by a tensor: written as a product, (1 / tau) * (n - h), it would "
-            "stand in the equation"
+            f"a share of {self.cell.carried}_prev may stand in {' and '.join(self.cell.hides)}, "
+            "behind a call that is not taken apart, such as a division by a tensor: written as "
+            "sums and products, as (1 / tau) * (n - h), it stands in the equation"
         )
 
     def _left_out(self) -> str:

@@ -113,9 +113,10 @@ def kept_of(layer: LayerRecording, what: str) -> Tensor:
         if layer.cell.hides:
             raise CellError(
                 f"{what} rests on the share of its state that each step keeps; of layer "
-                f"{layer.name!r}, {layer.cell.equation}, a share stands in "
-                f"{' and '.join(layer.cell.hides)}, behind a division by a tensor. Write that as a "
-                "product, (1 / tau) * (n - h), and it is found"
+                f"{layer.name!r}, {layer.cell.equation}, a share may stand in "
+                f"{' and '.join(layer.cell.hides)}, behind a call that is not taken apart, such as "
+                "a division by a tensor. Write that as sums and products, as (1 / tau) * (n - h), "
+                "and it is found"
             )
         return layer.a
     gate = keeping(layer.cell)

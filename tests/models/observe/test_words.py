@@ -561,6 +561,25 @@ def test_a_share_of_the_state_behind_a_division_is_said_and_has_no_half_life(
     hidden.save(tmp_path / "run.safetensors")
     for run in (hidden, Recording.load(tmp_path / "run.safetensors")):
         assert run["cell"].cell.hides == ("b2",)
-        assert run["cell"].note.startswith("a share of h_prev stands in b2, behind a division")
+        assert run["cell"].note.startswith("a share of h_prev may stand in b2, behind a call that")
+        assert run["cell"].a.shape == (2, 5, 4)
         with pytest.raises(CellError, match=r"the half-life of a unit rests on the share .* b2"):
             timescales(run, "cell")
+
+
+def test_a_gate_that_is_a_single_number_is_a_signal_of_all_units() -> None:
+    class Decaying(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line, self.tau = nn.Linear(6, 4), torch.tensor(5.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 4)
+            for x_t in x.unbind(1):
+                h = h * torch.exp(-1 / self.tau) + self.line(torch.cat([x_t, h], 1))
+            return h
+
+    for batch in (1, 3):
+        layer = record(Decaying(), torch.randn(batch, 5, 2))["cell"]
+        assert torch.allclose(layer.a, torch.full((batch, 5, 4), -0.2).exp())
+        assert torch.equal(layer.signal("f"), layer.a)

@@ -33,6 +33,14 @@ RESERVED = frozenset({
 """Names that no signal is given after the code: a layer has them already."""
 
 
+_HANDS_ON = frozenset({
+    "div", "addcdiv", "stack", "cat", "sum", "mean", "clamp", "clip", "pow", "flip", "roll",
+    "chunk", "split", "unbind", "getitem", "permute", "repeat", "batch_norm", "layer_norm",
+    "group_norm", "instance_norm",
+})  # fmt: skip
+"""Functions that are not taken apart, and in which a share of what they are given may stay."""
+
+
 class Signals(Mix):
     """A mix whose values have names; arguments as for `Mix`."""
 
@@ -83,20 +91,17 @@ class Signals(Mix):
         return replace(made, signals=tuple(signals), output=by * value, output_read=read)
 
     def _hides(self, step: Step, symbol: str) -> bool:
-        """Whether a symbol is the state before divided by a tensor, or a sum with that in it."""
-        stack, divided = [(same_numbers(step.leaves[symbol]).node, False)], False
-        seen = set[int]()
+        """Whether a symbol has the state before in it by a call that hands on its numbers."""
+        stack, seen = [same_numbers(step.leaves[symbol]).node], set[int]()
         while stack:
-            node, divided = stack.pop()
-            if node is step.before and divided:
+            node = stack.pop()
+            if node is step.before:
                 return True
-            if node is None or node is step.before or not self._is_near(node, step):
-                continue
-            divides = node.function in ("div", "addcdiv")
-            if id(node) in seen or not (divides or made_of(node, as_one) is not None):
+            if node is None or id(node) in seen or not self._is_near(node, step):
                 continue
             seen.add(id(node))
-            stack += [(same_numbers(one).node, divided or divides) for one in node.values]
+            if node.function in _HANDS_ON or made_of(node, as_one) is not None:
+                stack += [same_numbers(one).node for one in node.values]
         return False
 
     def _check_one_line(self) -> None:

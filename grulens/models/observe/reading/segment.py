@@ -82,7 +82,8 @@ class ObservedSegment:
         values, states = self.read[name][steps], self.read[self.cell.carried][steps]
         if len(values) == 1:
             return full_value(values[0], states[0]).unsqueeze(axis)
-        with suppress(RuntimeError):  # their shapes are others than each other's
+        # their shapes are others than each other's, or have fewer axes
+        with suppress(RuntimeError, IndexError):
             side_by_side = torch.stack([*values], axis)
             if side_by_side.dtype is states[0].dtype and values[0].shape == states[0].shape:
                 return side_by_side
