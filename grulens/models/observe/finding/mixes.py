@@ -162,8 +162,8 @@ class Mix:
             return
         words = {symbol: self._called(symbol) for symbol in form.symbols}
         raise NoFormError(
-            f"h = {form.named(words).said()} adds up what does not depend on it, and no gate "
-            "stands in it"
+            f"h = {form.named(words).said()} adds up what, as far as is seen, does not depend on "
+            "it, and no gate stands in it"
         )
 
     def _called(self, symbol: str) -> str:

@@ -65,7 +65,7 @@ def unlike(
         if len(times) > 1:
             return (
                 f"from one to the next {_said(site)} is passed {min(times)} to {max(times)} times, "
-                "so not every round of the loop makes one by this line"
+                "so a round of the loop makes none by this line, or several"
             )
     return ""
 

@@ -264,7 +264,7 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
         "takes another way",
     ),
     Late: (r"does not act so when its signals are changed \(off by [\d.e-]+ at step 0",),
-    Summed: (r"h = h_prev \+ now adds up what does not depend on it",),
+    Summed: (r"h = h_prev \+ now adds up what, as far as is seen, does not depend on it",),
     Highway: ("it goes through layers, and not through time",),
 }
 
