@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +27,17 @@ from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.reads import Reads
 from grulens.models.instrument.watchable import Watchable
 from grulens.models.instrument.watched import Watched
-from grulens.models.observe.look import forget
+from grulens.models.observe.look import forget, reshaped
 from grulens.models.observe.reading.observing import Observing
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.versions import version
 
 _marks = count()
+
+
+#: What a refused run ends with.
+ANEW: Final = "its gates are looked for anew"
 
 
 class Watch(Watched):
@@ -123,12 +127,16 @@ class Watch(Watched):
         observing.stop()
         try:
             lengths, parts = observing.lengths(), observing.segments()
-        except RecordingError:
+        except RecordingError as error:
             forget(self.model)  # its code may be another since: the next record looks anew
-            raise
+            if str(error).endswith(ANEW):
+                raise
+            raise RecordingError(f"{error}. Record this input again: {ANEW}") from error
         for name, steps in lengths.items():
             run.passed(name, 0, steps)
         for name, segments in parts.items():
+            if segments and segments[-1].cell.shape != self.observed[name].shape:
+                reshaped(self.model, name, segments[-1].cell.shape)
             held: list[Any] = list(segments)  # what reads a layer's parts reads these alike
             run.segments[name] = held
 

@@ -80,6 +80,14 @@ def beside(
     return tuple(form for form in forms if parts.get(form.path) not in inside)
 
 
+def reshaped(model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+    """Note of what shape a row of an observed cell's state was in the last run."""
+    known = _seen.get(model, {})
+    for way, look in known.items():
+        forms = [replace(one, shape=shape) if one.name == name else one for one in look.forms]
+        known[way] = replace(look, forms=tuple(forms))
+
+
 def forget(model: nn.Module) -> None:
     """Forget what earlier looks at a model found: its code may be another since."""
     _seen.pop(model, None)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import GateSliders, Recording, clamp, editing, layers, record, recording
-from grulens.errors import CellError, SignalError
+from grulens import GateSliders, Recording, ablate, clamp, editing, layers, record, recording
+from grulens.errors import CellError, RecordingError, SignalError
 from grulens.memory import timescales
 from tests.models.adapters.test_closed import Alike
 from tests.models.observe.zoo import INPUT, SPECIES, UNITS, Plain, zeros
@@ -583,3 +583,43 @@ def test_a_gate_that_is_a_single_number_is_a_signal_of_all_units() -> None:
         layer = record(Decaying(), torch.randn(batch, 5, 2))["cell"]
         assert torch.allclose(layer.a, torch.full((batch, 5, 4), -0.2).exp())
         assert torch.equal(layer.signal("f"), layer.a)
+
+
+class Filtering(nn.Module):
+    """A convolution with a gate, over pictures of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.new = (nn.Conv2d(3, 2, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 2, *x.shape[-2:])
+        for x_t in x.unbind(1):
+            both = torch.cat([x_t, h], 1)
+            z = torch.sigmoid(self.gate(both))
+            h = z * h + (1 - z) * torch.tanh(self.new(both))
+        return h
+
+
+def test_a_state_of_another_size_is_counted_in_its_own_units(tmp_path: Path) -> None:
+    model, x = Filtering(), torch.randn(2, 4, 1, 5, 4)
+    first = record(model, x)["cell"]
+    units, channels = first.shape[2], first.cell.shape[0]
+    small = x[..., :-1, :-1]
+    run = record(model, small)
+    layer, rows = run["cell"], tuple(small.shape[-2:])
+    assert layer.cell.shape == (channels, *rows)
+    assert layer.shape[2] == layer.h.shape[2] == channels * rows[0] * rows[1] < units
+    run.save(tmp_path / "run.safetensors")
+    assert Recording.load(tmp_path / "run.safetensors")["cell"].cell.shape == layer.cell.shape
+    last = layer.shape[2] - 1
+    off = record(model, small, edits=[ablate("cell", last)])["cell"].h
+    assert float(off[..., last].abs().max()) == 0.0
+    with (
+        pytest.raises(RecordingError, match=r"has the shape .* in this run, and units are counted"),
+        editing(model, ablate("cell", 0)),
+    ):
+        model(x)
+    assert record(model, x)["cell"].shape[2] == units
+    with editing(model, ablate("cell", units - 1)):
+        model(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -233,7 +234,7 @@ class Observing:
         program = self._program(form, step, value)
         if program is None or signal.name not in program.signals:
             return value
-        whole = _filled(value, form.shape)
+        whole = self._whole(form, value)
         flat = whole.reshape(len(whole), 1, -1)
         flat = flat if flat.is_floating_point() else flat.float()
         act = program.shift if before else program.apply
@@ -251,11 +252,28 @@ class Observing:
             )
         return made.reshape(value.shape) if value.numel() == made.numel() else made
 
+    def _whole(self, form: ObservedForm, value: Tensor) -> Tensor:
+        """A value with a number for each unit.
+
+        Raises:
+            RecordingError: the state of this run is of another shape than the edits are for.
+        """
+        found, known = tuple(value.shape[1:]), form.shape
+        of_state = len(found) == len(known) > 1
+        with suppress(RuntimeError):
+            if not of_state or all(a in (1, b) for a, b in zip(found, known, strict=True)):
+                return _filled(value, known)
+        raise RecordingError(
+            f"a row of layer {form.name!r} has the shape {found} in this run, and units are "
+            f"counted in {known}, that of the last recorded run: record(model, ...) an input of "
+            "this size first, and edit it then"
+        )
+
     def _program(self, form: ObservedForm, step: int, value: Tensor) -> Program | None:
         at, known = self._programs.get(form.name, (-1, None))
         if at == step and known is not None:
             return known
-        like = _filled(value, form.shape)
+        like = self._whole(form, value)
         if not like.is_floating_point():
             like = like.float()
         rows = len(like)
@@ -320,10 +338,12 @@ class Observing:
     def _check_rivals(self, name: str) -> None:
         """Raise if the run made a state by a line by which it made none when it was looked at."""
         form = self.forms[name]
+        kept = self._series[name][form.carried].values
+        own = row_of(kept[0]) if kept else form.shape
         ran = self.reading.ran if isinstance(self.reading, Reading) else {}
         for rival in form.rivals:
             shape = ran.get(rival)
-            if shape is not None and tuple(shape[1:] if len(shape) > 1 else shape) == form.shape:
+            if shape is not None and tuple(shape[1:] if len(shape) > 1 else shape) == own:
                 raise RecordingError(
                     f"layer {name!r} came by {rival}, which may make a state in place of its own "
                     f"line ({form.state.site!r}) and did not run when its gates were found: a step "
@@ -369,6 +389,7 @@ class Observing:
     def _segment(self, form: ObservedForm, steps: slice, total: int) -> ObservedSegment:
         cell = self.cells[form.name]
         read = {name: one.values[steps] for name, one in self._series[form.name].items()}
+        cell = replace(cell, shape=row_of(read[form.carried][0]))
         left = self._counted.left_out.get(form.name, []) if self._counted else []
         made = ObservedSegment(
             cell,
@@ -387,6 +408,11 @@ class Observing:
             program = self._made(form, len(made.h_0), steps.start, made.steps, made.h_0)
             made = replace(made, program=program)
         return made
+
+
+def row_of(state: Tensor) -> tuple[int, ...]:
+    """The shape of one row of a state: all but its first axis, unless that is the only one."""
+    return tuple(state.shape[1:] if state.dim() > 1 else state.shape)
 
 
 def _steps_in(form: ObservedForm, made: int) -> int:
