@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens import GateSliders, Recording, ablate, clamp, editing, layers, record, recording
-from grulens.errors import CellError, RecordingError, SignalError
+from grulens.errors import CellError, RecordingError, SignalError, UnsupportedLayerError
 from grulens.memory import timescales
 from tests.models.adapters.test_closed import Alike
 from tests.models.observe.zoo import INPUT, SPECIES, UNITS, Plain, zeros
@@ -623,3 +623,21 @@ def test_a_state_of_another_size_is_counted_in_its_own_units(tmp_path: Path) -> 
     assert record(model, x)["cell"].shape[2] == units
     with editing(model, ablate("cell", units - 1)):
         model(x)
+
+
+def test_a_state_laid_out_unit_by_batch_beside_its_input_is_refused() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 7))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(4, len(x))
+            for x_t in x.unbind(1):
+                z, n = (self.weight @ torch.cat([x_t.T, h], 0)).chunk(2, 0)
+                z = torch.sigmoid(z)
+                h = z * h + (1 - z) * torch.tanh(n)
+            return h
+
+    with pytest.raises(UnsupportedLayerError, match=r"is laid out \(unit, batch\)"):
+        record(Turned(), torch.randn(3, 5, 3))

@@ -25,13 +25,23 @@ def added_along(nodes: Iterable[Node], shape: torch.Size) -> dict[int, Node]:
         for value, axis, other in _products(node) if node.function in _PRODUCTS else ():
             plain, turned = _plain(value)
             weight, _ = _plain(other)
+            own = 1 - axis if turned else axis
             if (
-                plain.shape == shape
+                (plain.shape == shape or _is_beside(plain, own, shape))
                 and weight.node is None
                 and isinstance(weight.tensor, nn.Parameter)
             ):
-                found.setdefault(1 - axis if turned else axis, node)
+                found.setdefault(own, node)
     return found
+
+
+def _is_beside(value: Value, axis: int, shape: torch.Size) -> bool:
+    """Whether a value is one of a shape, laid beside others along an axis."""
+    node = value.node
+    if node is None or node.function != "cat" or len(value.shape) != 2:
+        return False
+    parts, along = node.argument(0, "tensors"), node.argument(1, "dim", 0)
+    return along % 2 == axis and any(isinstance(one, Value) and one.shape == shape for one in parts)
 
 
 def _products(node: Node) -> Iterator[tuple[Value, int, Value]]:

@@ -428,7 +428,9 @@ class Signals(Mix):
     def _said_by(self, value: Any) -> str:
         """What the code calls a value by which the state is divided."""
         node = same_numbers(value).node if isinstance(value, Value) else None
-        return (node and node.site.name()) or "its norm"
+        if node is None or "norm" in node.function:
+            return "its norm"
+        return node.site.name() or node.site.text or f"[line {node.site.line}]"
 
     def _dated(self, made: Observed, value: Value) -> Observed:
         """A signal with what is known of when its value is made."""
