@@ -641,3 +641,30 @@ def test_a_state_laid_out_unit_by_batch_beside_its_input_is_refused() -> None:
 
     with pytest.raises(UnsupportedLayerError, match=r"is laid out \(unit, batch\)"):
         record(Turned(), torch.randn(3, 5, 3))
+
+
+@pytest.mark.parametrize(
+    ("made", "equation"),
+    [
+        (lambda c: torch.relu(c) ** 2, "h = z h_prev + (1 - z) n"),
+        (lambda c: c / 2, "c = f c_prev + (1 - f) g; h = o (c / 2)"),
+        (lambda c: c / (1 + c.abs()), "c = f c_prev + (1 - f) g; h = o (c / (1 + c.abs()))"),
+    ],
+)
+def test_a_state_that_is_read_out_is_what_the_code_hands_on(made: Any, equation: str) -> None:
+    class Reading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line = nn.Linear(6, 12)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = c = x.new_zeros(len(x), 4)
+            for x_t in x.unbind(1):
+                f, g, o = self.line(torch.cat([x_t, h], 1)).chunk(3, 1)
+                f = torch.sigmoid(f)
+                c = f * c + (1 - f) * torch.tanh(g)
+                h = torch.sigmoid(o) * made(c)
+            return h
+
+    cell = record(Reading(), torch.randn(3, 5, 2))["cell"].cell
+    assert cell.equation == equation

@@ -34,11 +34,17 @@ RESERVED = frozenset({
 
 
 _HANDS_ON = frozenset({
-    "div", "addcdiv", "stack", "cat", "sum", "mean", "clamp", "clip", "pow", "flip", "roll",
-    "chunk", "split", "unbind", "getitem", "permute", "repeat", "batch_norm", "layer_norm",
-    "group_norm", "instance_norm",
+    "div", "divide", "true_divide", "addcdiv", "stack", "cat", "sum", "mean", "clamp", "clip",
+    "pow", "flip", "roll", "chunk", "split", "unbind", "getitem", "permute", "repeat",
+    "batch_norm", "layer_norm", "group_norm", "instance_norm",
 })  # fmt: skip
 """Functions that are not taken apart, and in which a share of what they are given may stay."""
+
+
+_BY_NUMBER = frozenset({
+    "pow", "square", "sqrt", "rsqrt", "abs", "reciprocal", "sign", "clamp", "clip", "log", "log1p",
+})  # fmt: skip
+"""Functions that act on each number by itself, and are no activations."""
 
 
 class Signals(Mix):
@@ -427,10 +433,14 @@ class Signals(Mix):
 
     def _said_by(self, value: Any) -> str:
         """What the code calls a value by which the state is divided."""
-        node = same_numbers(value).node if isinstance(value, Value) else None
-        if node is None or "norm" in node.function:
+        if not isinstance(value, Value):
+            return f"{value:g}" if isinstance(value, int | float) else "a number"
+        node = same_numbers(value).node
+        if node is None:
+            return "[what is given]"
+        if "norm" in node.function:
             return "its norm"
-        return node.site.name() or node.site.text or f"[line {node.site.line}]"
+        return node.site.name() or f"({node.site.text or f'line {node.site.line}'})"
 
     def _dated(self, made: Observed, value: Value) -> Observed:
         """A signal with what is known of when its value is made."""
@@ -475,7 +485,8 @@ _READ = {
 
 
 def _is_by_number(node: Node) -> bool:
-    return bends(node) or made_of(node, as_one) is not None
+    by_number = bends(node) or node.function in _BY_NUMBER
+    return by_number or made_of(node, as_one) is not None
 
 
 def _bent_by(node: Node) -> tuple[Value, ...]:
