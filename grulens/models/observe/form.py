@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
 from grulens.models.observe.rivals import Rival
@@ -81,6 +83,15 @@ class Observed:
             before = "in the step before" if self.late else "before the loop"
             made = f", made {'outside of what was seen' if self.unseen else before}"
         return f"line {site.line} of {site.file}{made}"
+
+
+def row_of(shape: torch.Size) -> tuple[int, ...]:
+    """The shape of one row of a state: all but its first axis, unless that is the only one.
+
+    >>> row_of(torch.Size([2, 3, 4])), row_of(torch.Size([3]))
+    ((3, 4), (3,))
+    """
+    return tuple(shape[1:] if len(shape) > 1 else shape)
 
 
 @dataclass(frozen=True, eq=False)

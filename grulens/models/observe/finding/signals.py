@@ -20,7 +20,7 @@ from grulens.models.observe.finding.algebra import FAKES, RANGES, bends, fits, m
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
 from grulens.models.observe.finding.mixes import STATE, Mix, NoFormError, Step
 from grulens.models.observe.finding.one_line import made_in_the_loop, not_run, other_line
-from grulens.models.observe.form import Observed, ObservedForm, Spot
+from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
 from grulens.models.observe.rounds import loop_of
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
@@ -76,11 +76,9 @@ class Signals(Mix):
         low, high = value_range(self.bend)
         rename = {symbol: name for symbol, (name, _, _) in names.items()}
         plain = form.named(rename)
-        # a state without a batch is one row
-        shape = tuple(self.shape[1:] if len(self.shape) > 1 else self.shape)
         made = ObservedForm(
             self.site.path, "", (), plain, mix, state, self.spots[STATE], self.bend,
-            self.bend_before, self.lag, read=self.read, shape=shape,
+            self.bend_before, self.lag, read=self.read, shape=row_of(self.shape),
             others=tuple(self._others()), in_place=self.in_place,
             rivals=tuple(not_run(self.site, self.series)), loop=loop_of(self.site),
             hides=tuple(names[symbol][0] for symbol in names if self._hides(step, symbol)),

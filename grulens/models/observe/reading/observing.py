@@ -17,7 +17,7 @@ from grulens.cells.observed import ObservedCell
 from grulens.cells.signal import Signal
 from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
-from grulens.models.observe.form import Observed, ObservedForm, Spot
+from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.counted import Counted
 from grulens.models.observe.reading.kept import writes_to
@@ -339,11 +339,11 @@ class Observing:
         """Raise if the run made a state by a line by which it made none when it was looked at."""
         form = self.forms[name]
         kept = self._series[name][form.carried].values
-        own = row_of(kept[0]) if kept else form.shape
+        own = row_of(kept[0].shape) if kept else form.shape
         ran = self.reading.ran if isinstance(self.reading, Reading) else {}
         for rival in form.rivals:
             shape = ran.get(rival)
-            if shape is not None and tuple(shape[1:] if len(shape) > 1 else shape) == own:
+            if shape is not None and row_of(shape) == own:
                 raise RecordingError(
                     f"layer {name!r} came by {rival}, which may make a state in place of its own "
                     f"line ({form.state.site!r}) and did not run when its gates were found: a step "
@@ -389,7 +389,8 @@ class Observing:
     def _segment(self, form: ObservedForm, steps: slice, total: int) -> ObservedSegment:
         cell = self.cells[form.name]
         read = {name: one.values[steps] for name, one in self._series[form.name].items()}
-        cell = replace(cell, shape=row_of(read[form.carried][0]))
+        if (shape := row_of(read[form.carried][0].shape)) != cell.shape:
+            cell = replace(cell, shape=shape)
         left = self._counted.left_out.get(form.name, []) if self._counted else []
         made = ObservedSegment(
             cell,
@@ -408,11 +409,6 @@ class Observing:
             program = self._made(form, len(made.h_0), steps.start, made.steps, made.h_0)
             made = replace(made, program=program)
         return made
-
-
-def row_of(state: Tensor) -> tuple[int, ...]:
-    """The shape of one row of a state: all but its first axis, unless that is the only one."""
-    return tuple(state.shape[1:] if state.dim() > 1 else state.shape)
 
 
 def _steps_in(form: ObservedForm, made: int) -> int:
