@@ -16,6 +16,12 @@ from torch import Tensor
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Signal
 
+HIDDEN = (
+    "past every activation (by a product with weights, a division by a tensor), or as all that is "
+    "in it"
+)
+"""How a share of a unit's own state stands in a signal beside the gate."""
+
 
 @dataclass(frozen=True, eq=False)
 class ObservedCell:
@@ -36,9 +42,9 @@ class ObservedCell:
         bend: the function between the mix and the state, or through which the mix reads the state
             before; empty if there is none.
         loop: the line of the loop that makes its steps: "line 38 of mynet.py"; empty if unknown.
-        hides: the signals in which a share of the state before may stand that the equation does
-            not show, behind a call that is not taken apart, such as a division by a tensor: what a
-            step keeps is not known.
+        hides: the signals in which a share of a unit's own state before may stand that the equation
+            does not show: no activation bounds it there (W h, a division by a tensor), or it is
+            all that they are made of (tanh(h)). What a step keeps beside its gates is not known.
     """
 
     kind: str

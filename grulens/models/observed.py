@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.arguments import Space
-from grulens.cells.observed import ObservedCell
+from grulens.cells.observed import HIDDEN, ObservedCell
 from grulens.cells.space import Fold
 from grulens.errors import PositionError, SignalError
 from grulens.models.derivative import Recorded
@@ -169,8 +169,9 @@ class ObservedLayer(LayerRecording):
             return ""
         return (
             f"a share of {self.cell.carried}_prev may stand in {' and '.join(self.cell.hides)}, "
-            "behind a call that is not taken apart, such as a division by a tensor: written as "
-            "sums and products, as (1 / tau) * (n - h), it stands in the equation"
+            f"{HIDDEN}: a is what the gates keep, and a unit keeps more or less of itself. Written "
+            "as sums and products of numbers one by one, as (1 / tau) * (n - h), it stands in the "
+            "equation"
         )
 
     def _left_out(self) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.gated import Gated, gated, is_gated
 from grulens.cells.kinds.gru import Cell
-from grulens.cells.observed import ObservedCell
+from grulens.cells.observed import HIDDEN, ObservedCell
 from grulens.cells.signal import Signalling
 from grulens.errors import CellError, RecordingError, shown
 from grulens.models.layers import article, check_layer
@@ -90,7 +90,8 @@ def kept_of(layer: LayerRecording, what: str) -> Tensor:
     """The share of the state before that each step keeps (batch, time, unit).
 
     It is z of a GRU, f of an LSTM (of its c), and for any other cell the a of its gated form
-    h = a h_prev + b, with all decays and masks in it; see `gated`.
+    h = a h_prev + b, with all decays and masks in it; see `gated`. It is what the gates keep, with
+    the candidate held: that is made of the state before too, as far as its activation lets it.
 
     Args:
         layer: the layer.
@@ -114,9 +115,8 @@ def kept_of(layer: LayerRecording, what: str) -> Tensor:
             raise CellError(
                 f"{what} rests on the share of its state that each step keeps; of layer "
                 f"{layer.name!r}, {layer.cell.equation}, a share may stand in "
-                f"{' and '.join(layer.cell.hides)}, behind a call that is not taken apart, such as "
-                "a division by a tensor. Write that as sums and products, as (1 / tau) * (n - h), "
-                "and it is found"
+                f"{' and '.join(layer.cell.hides)}, {HIDDEN}. Write that as sums and products of "
+                "numbers one by one, as (1 / tau) * (n - h), and it is found"
             )
         return layer.a
     gate = keeping(layer.cell)

@@ -122,8 +122,8 @@ class ObservedForm:
         rivals: what the code may run in place of the line that makes the state, and did not when it
             was looked at.
         loop: the loop in which the state is made; None if that cannot be read.
-        hides: the signals in which a share of the state before may stand that the form does not
-            see, behind a call that is not taken apart, such as a division by a tensor.
+        hides: the signals in which a share of a unit's own state before may stand that the form
+            does not see; see `shares`.
     """
 
     path: str

@@ -70,6 +70,7 @@ class Node:
         in_place: whether it wrote over its first argument.
         names: by which it was given its arguments, where it was given all of them by name.
         works_on: out of which it works number by number; None until somebody asks.
+        call: torch's function itself.
     """
 
     number: int
@@ -81,6 +82,7 @@ class Node:
     in_place: bool = False
     names: tuple[str, ...] = ()
     works_on: tuple[Value, ...] | None = None
+    call: Any = None
 
     @cached_property
     def values(self) -> tuple[Value, ...]:
@@ -163,7 +165,7 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)
         taken = self._taken(args), {name: self._taken(value) for name, value in kwargs.items()}
         result = func(*args, **kwargs)
-        node = Node(number, Site(*key), plain(raw), *taken)
+        node = Node(number, Site(*key), plain(raw), *taken, call=func)
         if not node.args and "input" in node.kwargs:
             # by name or by place, it is the same call
             node.names = tuple(name for name in _PLACES if name in node.kwargs)

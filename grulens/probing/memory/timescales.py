@@ -143,8 +143,10 @@ def timescales(
     an infinite half-life. The shares of steps at which a gate is shut or open are those of the
     saturation plots of Karpathy, Johnson and Fei-Fei 2015, arXiv:1506.02078. Padding is left out.
 
-    A half-life says how long a unit holds its state by itself, and not how long the network
-    remembers: a candidate may write the old state back at every step.
+    A half-life says how long a unit holds its state by its gates alone, and not how long the
+    network remembers: a candidate may write the old state back at every step. That is taken for new
+    as far as an activation bounds it, as the tanh of a GRU does. Of an observed cell that adds a
+    unit's own state past every activation (W h, tanh(h) alone), half-lives are refused.
 
     Args:
         recording: a recording, or one layer of it.
@@ -157,7 +159,7 @@ def timescales(
 
     Raises:
         CellError: the cell has no gate that keeps its state; or it was observed, and bends its
-            state or keeps a negative share of it.
+            state, keeps a negative share of it, or adds a share of it beside the gates.
         LayerError: the recording holds no such layer.
         RecordingError: it is no recording, or `layer` is missing.
         PositionError: there are no such rows, or none of their steps is valid.

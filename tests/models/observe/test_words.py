@@ -561,7 +561,9 @@ def test_a_share_of_the_state_behind_a_division_is_said_and_has_no_half_life(
     hidden.save(tmp_path / "run.safetensors")
     for run in (hidden, Recording.load(tmp_path / "run.safetensors")):
         assert run["cell"].cell.hides == ("b2",)
-        assert run["cell"].note.startswith("a share of h_prev may stand in b2, behind a call that")
+        assert run["cell"].note.startswith(
+            "a share of h_prev may stand in b2, past every activation"
+        )
         assert run["cell"].a.shape == (2, 5, 4)
         with pytest.raises(CellError, match=r"the half-life of a unit rests on the share .* b2"):
             timescales(run, "cell")

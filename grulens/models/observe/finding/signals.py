@@ -20,6 +20,7 @@ from grulens.models.observe.finding.algebra import FAKES, RANGES, bends, fits, m
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
 from grulens.models.observe.finding.mixes import STATE, Mix, NoFormError, Step
 from grulens.models.observe.finding.one_line import made_in_the_loop, not_run, other_line
+from grulens.models.observe.finding.shares import Shares
 from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
 from grulens.models.observe.rounds import loop_of
 from grulens.models.observe.sites import Site
@@ -31,14 +32,6 @@ RESERVED = frozenset({
     "signal", "state", "state_edited", "state_prev", "steps_of", "to_numpy", "check_one_batch",
 })  # fmt: skip
 """Names that no signal is given after the code: a layer has them already."""
-
-
-_HANDS_ON = frozenset({
-    "div", "divide", "true_divide", "addcdiv", "stack", "cat", "sum", "mean", "clamp", "clip",
-    "pow", "flip", "roll", "chunk", "split", "unbind", "getitem", "permute", "repeat",
-    "batch_norm", "layer_norm", "group_norm", "instance_norm",
-})  # fmt: skip
-"""Functions that are not taken apart, and in which a share of what they are given may stay."""
 
 
 _BY_NUMBER = frozenset({
@@ -81,7 +74,7 @@ class Signals(Mix):
             self.bend_before, self.lag, read=self.read, shape=row_of(self.shape),
             others=tuple(self._others()), in_place=self.in_place,
             rivals=tuple(not_run(self.site, self.series)), loop=loop_of(self.site),
-            hides=tuple(names[symbol][0] for symbol in names if self._hides(step, symbol)),
+            hides=tuple(names[symbol][0] for symbol in self._hiding(form)),
         )  # fmt: skip
         if output is None:
             signals.append(Observed("h", "state", "state", state, low=low, high=high))
@@ -94,19 +87,21 @@ class Signals(Mix):
         by = Polynomial.number(1) if gate is None else Polynomial.of(gate.name)
         return replace(made, signals=tuple(signals), output=by * value, output_read=read)
 
-    def _hides(self, step: Step, symbol: str) -> bool:
-        """Whether a symbol has the state before in it by a call that hands on its numbers."""
-        stack, seen = [same_numbers(step.leaves[symbol]).node], set[int]()
-        while stack:
-            node = stack.pop()
-            if node is step.before:
-                return True
-            if node is None or id(node) in seen or not self._is_near(node, step):
-                continue
-            seen.add(id(node))
-            if node.function in _HANDS_ON or made_of(node, as_one) is not None:
-                stack += [same_numbers(one).node for one in node.values]
-        return False
+    def _hiding(self, form: GatedForm) -> list[str]:
+        """The symbols in which a share of the state before stands that the form does not see."""
+        step = self.steps[-1]
+        every = (node for nodes in self.series.values() for node in nodes)
+        near = sorted((n for n in every if self._is_near(n, step)), key=lambda n: n.number)
+        shares = Shares(step.before, near)
+        return [
+            symbol
+            for symbol in form.symbols
+            if shares.are_in(
+                step.leaves[symbol],
+                added=symbol not in form.keep.symbols,
+                alone=(symbol,) in form.write.terms,
+            )
+        ]
 
     def _check_one_line(self) -> None:
         """Raise if the loop makes one of its states by another line."""

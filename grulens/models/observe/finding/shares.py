@@ -1,0 +1,220 @@
+"""Shares of the state before that a step adds beside its gate, in a value that is new by name.
+
+What a unit keeps is said to be a of h = a h_prev + b, with everything else that stands in the step
+held. That is all it keeps where b is bounded by an activation, however that reads the state: the
+candidate of a GRU is made of h_prev too, and of a unit's own number in it. It is not where b has a
+unit's own number in it past every activation, as W h or (n - h) / tau, or is made of nothing else,
+as tanh(h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from grulens.models.observe.finding.algebra import (
+    FAKES,
+    RANGES,
+    made_of,
+    numbers_of,
+    same_numbers,
+)
+from grulens.models.observe.finding.carried import as_one
+from grulens.models.observe.trace import Node, Value
+
+MIXING = frozenset({
+    "linear", "matmul", "rmatmul", "mm", "bmm", "addmm", "addbmm", "baddbmm", "mv", "addmv",
+    "bilinear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
+    "conv_transpose3d", "einsum", "tensordot", "inner", "chain_matmul", "multi_dot",
+})  # fmt: skip
+"""Functions that add up several units, each by a weight."""
+_DIVIDES = frozenset({"div", "rdiv", "divide", "addcdiv", "addcmul"})
+_LAYS = frozenset({
+    "stack", "hstack", "vstack", "cat", "sum", "mean", "flip",
+    "roll", "chunk", "split", "unbind", "getitem", "setitem", "transpose", "permute", "t", "T",
+    "mT", "swapaxes", "movedim", "moveaxis", "repeat", "tile", "expand", "index_select", "gather",
+    "take_along_dim", "narrow", "select", "pad", "cumsum", "unfold", "dropout",
+})  # fmt: skip
+"""Functions that lay numbers elsewhere, or add some up, and hand them on as they are."""
+_BENDS_NUMBERS = frozenset({
+    "layer_norm", "group_norm", "rms_norm", "batch_norm", "instance_norm", "normalize", "clamp",
+    "clip", "clamp_min", "clamp_max", "nan_to_num", "pow", "square", "sqrt", "abs", "round",
+    "reciprocal", "exp", "log", "log1p", "maximum", "minimum", *FAKES,
+})  # fmt: skip
+"""Functions that scale, bound or bend: what weights have added up is a new value behind them."""
+_DRAWN = frozenset({"dropout", "bernoulli", "batch_norm", "instance_norm"})
+"""Functions that make another value, or write, when they are called again."""
+MANY = 256
+"""How many units are tried one by one, at most."""
+
+
+class Shares:
+    """What the calls of a step hand on of the state before.
+
+    Args:
+        before: the call that made the state before.
+        nodes: the calls of the step, in order.
+    """
+
+    def __init__(self, before: Node, nodes: Iterable[Node]) -> None:
+        self._before = before
+        self._shape = before.results[0].shape
+        # by call whether weights have added up units on the way
+        self._reached: dict[int, bool] = {id(before): False}
+        self._own, self._gates = {id(before)}, set[int]()
+        for node in nodes:
+            if _is_view(node) or node.function.endswith("_like") or node.function[:4] == "new_":
+                continue  # it has the numbers of another one, or none of what it is given
+            if not all(one.tensor.is_floating_point() for one in node.results):
+                continue  # what is true or false opens and shuts
+            given = node.values[:1] if node.function.endswith("_as") else node.values
+            values = [same_numbers(value) for value in given]
+            if self._is_own(node, values):
+                self._own.add(id(node))
+                self._reached[id(node)] = False
+                if RANGES.get(node.function) == (0, 1):
+                    self._gates.add(id(node))
+                continue
+            makers = {id(value.node) for value in values}
+            if node.function == "mul":
+                makers -= self._gates  # what opens and shuts another value is no share
+            ways = [self._reached[maker] for maker in makers if maker in self._reached]
+            if ways and (way := _onwards(node, ways)) is not None:
+                self._reached[id(node)] = way
+
+    def _is_own(self, node: Node, values: list[Value]) -> bool:
+        """Whether a call makes something of a unit's own state and of constants alone."""
+        own = [id(value.node) in self._own for value in values]
+        if not any(own) or (node.function in MIXING | _LAYS and made_of(node, as_one) is None):
+            return False
+        return all(
+            mine or is_constant(value, self._shape) for mine, value in zip(own, values, strict=True)
+        )
+
+    def are_in(self, value: Value, *, added: bool, alone: bool) -> bool:
+        """Whether a unit's own state before stands in a value past every activation.
+
+        Args:
+            value: what a step is made of.
+            added: whether it is added, and not what the state before is multiplied by.
+            alone: whether it is added as it is, and not as a gate of another value.
+        """
+        maker = id(same_numbers(value).node)
+        if maker in self._own:
+            return added and (alone or maker not in self._gates)
+        return maker in self._reached and self._moves(same_numbers(value))
+
+    def _moves(self, value: Value) -> bool:
+        """Whether a unit's own number of the state moves its own number of a value.
+
+        Everything else is held, as the run has made it. Where it cannot be worked out again, it
+        may.
+        """
+        path = self._path(value)
+        start = self._before.results[0].tensor
+        rows = len(start) if start.dim() > 1 else 1
+        size = start.numel() // max(1, rows)
+        if size > MANY or any(one.in_place or one.function in _DRAWN for one in path):
+            return True
+        plain = start.detach().double()
+        try:
+            with torch.no_grad():
+                still = self._again(value, path, plain)
+                for unit in range(size):
+                    moved = plain.clone().reshape(rows, -1)
+                    moved[:, unit] += 1
+                    change = self._again(value, path, moved.reshape(plain.shape)) - still
+                    own = change.expand(plain.shape).reshape(rows, -1)[:, unit]
+                    if not bool((own.abs() <= 1e-9 * still.abs().max().clamp(min=1)).all()):
+                        return True
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            return True
+        return False
+
+    def _path(self, value: Value) -> list[Node]:
+        """The calls by which a value has numbers of the state, in order."""
+        found, stack = dict[int, Node](), [value.node]
+        while stack:
+            node = stack.pop()
+            if node is None or node is self._before or id(node) in found:
+                continue
+            if id(node) in self._reached:
+                found[id(node)] = node
+                stack += [same_numbers(one).node for one in node.values]
+        return sorted(found.values(), key=lambda one: one.number)
+
+    def _again(self, value: Value, path: list[Node], state: Tensor) -> Tensor:
+        """A value as it is made of another state before, all else held."""
+        made: dict[int, Any] = {id(self._before.results[0]): state}
+
+        def given(one: Any) -> Any:
+            if isinstance(one, Value):
+                plain = same_numbers(one)
+                if id(plain) in made:
+                    return made[id(plain)].reshape(one.shape)
+                held = one.tensor.detach()
+                return held.double() if held.is_floating_point() else held
+            if type(one) in (tuple, list):
+                return type(one)(map(given, one))
+            return one
+
+        for node in path:
+            args, named = map(given, node.args), dict(zip(node.names, node.args, strict=False))
+            more = {name: given(one) for name, one in {**node.kwargs, **named}.items()}
+            result = node.call(**more) if node.names else node.call(*args, **more)
+            parts = result if isinstance(result, tuple | list) else [result]
+            for one, part in zip(node.results, parts, strict=True):
+                made[id(one)] = part
+        again: Tensor = given(value)
+        return again
+
+
+def _onwards(node: Node, ways: list[bool]) -> bool | None:
+    """Whether weights have added up what a call hands on of the state; None if it hands on none."""
+    if node.function in MIXING:
+        # number by number it is a product as any other
+        return made_of(node, as_one) is None or any(ways)
+    if node.function in _BENDS_NUMBERS:
+        return False if not all(ways) else None
+    hands_on = node.function in _DIVIDES | _LAYS or made_of(node, as_one) is not None
+    return all(ways) if hands_on else None
+
+
+def _is_view(node: Node) -> bool:
+    return bool(node.results) and numbers_of(node.results[0]) is not None
+
+
+def is_constant(value: Value, shape: torch.Size) -> bool:
+    """Whether a value is made of parameters, and of numbers that are the same for all rows.
+
+    Args:
+        value: it.
+        shape: of the state.
+    """
+    stack, seen = [same_numbers(value)], set[int]()
+    while stack:
+        one = stack.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        node, tensor = one.node, one.tensor
+        if node is None:
+            if not isinstance(tensor, nn.Parameter) and tensor.dim() >= max(1, len(shape)):
+                return False
+        elif node.in_place or (node.function in _TAKES and not _of_parameter(node)):
+            return False
+        else:
+            stack += [same_numbers(inner) for inner in node.values]
+    return True
+
+
+_TAKES = {"getitem", "select", "unbind", "iter", "chunk", "split", "narrow", "rand", "randn",
+          "rand_like", "randn_like", "bernoulli", "dropout"}  # fmt: skip
+"""Functions that may give another value at every step out of the same one."""
+
+
+def _of_parameter(node: Node) -> bool:
+    return all(isinstance(same_numbers(one).tensor, nn.Parameter) for one in node.values[:1])
