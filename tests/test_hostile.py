@@ -954,7 +954,7 @@ def a_probe(draw: Draw) -> None:
     good: dict[str, dict[str, Any]] = {
         "scan": {"scan": SCAN}, "labels": {"a": "a", "list": ["a"]}, "control": {"type": "type"},
         "context": {"two": 2}, "layer": {"none": None}, "strengths": {"one": [0.1]},
-        "seed": {"one": 1},
+        "seed": {"one": 1}, "client": {"none": None},
     }  # fmt: skip
     chosen = draw(st.sampled_from([*good]))
     thing = draw(things(**good[chosen]))

@@ -1,26 +1,30 @@
 """One run over the parts of a scan, which fits probes, chooses among them, tests and codes at once.
 
-Each part is scored by probes of the parts before it, for the code; those that test by the probes
-that are given in the end, too. What is kept of a part are moments and counts.
+The parts are taken in blocks that double in size: 1, 1, 2, 4 and so on. Each is scored by probes of
+the blocks before it, for the code; those that test by the probes that are given in the end, too. So
+the parts of a block can be run at once by several workers. What is kept of a part are moments and
+counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 from numpy import ndarray
+from torch import nn
 
 from grulens.errors import ScanError
 from grulens.probing.corpus.probes.control import coins
 from grulens.probing.corpus.probes.online_code import BINS, counted, length
 from grulens.probing.corpus.probes.ridge import Moments, Probes, Solved, least
 from grulens.probing.corpus.probes.rows import rerun
+from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import Part
-from grulens.probing.corpus.scan.scanned import Scan
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,25 @@ class Visited:
     inputs: Int64[ndarray, "input both"]
 
 
-def visited(scan: Scan, part: Part, task: Task, plans: Sequence[Probes]) -> Visited:
-    """Run a part again, and count."""
-    assert scan.model is not None
+def visited(
+    model: nn.Module, manifest: Manifest, part: Part, task: Task, plans: Sequence[Probes]
+) -> Visited:
+    """Run a part again, and count.
+
+    Args:
+        model: the model, in eval mode.
+        manifest: what the scan was made with.
+        part: the part.
+        task: what is probed, and how.
+        plans: the probes that it is scored by.
+
+    Raises:
+        ScanError: the model does not do what it did, or the inputs were no ids.
+    """
     moments: Moments | None = None
     bins: list[Any] = [0 for _ in plans]
     inputs: dict[tuple[int, int], Any] = {}
-    for ran in rerun(scan.model, part, scan.manifest, task.layer):
+    for ran in rerun(model, part, manifest, task.layer):
         held = ran.labels[list(task.labels)]
         if task.control is not None:
             if ran.read.ndim > 2 or not np.issubdtype(ran.read.dtype, np.integer):
@@ -97,6 +113,17 @@ def visited(scan: Scan, part: Part, task: Task, plans: Sequence[Probes]) -> Visi
     return Visited(moments, tuple(bins), counts)
 
 
+def blocks(many: int, test: int) -> list[range]:
+    """The blocks of so many parts: they double in size, and one begins where the test does.
+
+    >>> [list(one) for one in blocks(9, 7)]
+    [[0], [1], [2, 3], [4, 5, 6], [7], [8]]
+    """
+    begin = {0, test, *(1 << i for i in range(many.bit_length()))}
+    ends = [*sorted(one for one in begin if one < many), many]
+    return [range(start, stop) for start, stop in pairwise(ends)]
+
+
 class Work:
     """What is known of the probes after so many parts.
 
@@ -106,6 +133,7 @@ class Work:
         test: the number of the first part that tests.
 
     Attributes:
+        taken: how many parts were taken.
         final: the probes that are given, once a part is to be tested.
         chosen: (target,) the numbers of their strengths.
         fitted: the moments that they are of.
@@ -115,6 +143,7 @@ class Work:
 
     def __init__(self, task: Task, train: int, test: int) -> None:
         self.task, self._train, self._test = task, train, test
+        self.taken = 0
         self.final: Probes | None = None
         self.chosen: list[int] = []
         self.fitted: Moments | None = None
@@ -123,29 +152,27 @@ class Work:
         self._seen: Moments | None = None
         self._solved: Solved | None = None
         self._trained: Solved | None = None
-        # the squared errors of each strength: on every part by those before it; on those that
-        # choose by those that train
+        # the squared errors of each strength: on every block by those before it; on the parts
+        # that choose by those that train
         self._ahead: Any = 0
         self._aside: Any = 0
         self._first: Any = 0
         self._bins: Any = 0
         self._truths: Any = 0
 
-    def plans(self, number: int) -> list[Probes]:
-        """The probes that the part of this number is scored by: of the code, and of the test."""
+    def plans(self) -> list[Probes]:
+        """The probes that the next block is scored by: those of the code, and of the test."""
         if self._seen is None:
             return []
         self._solved = solved = Solved.of(self._seen, self.task.strengths)
-        if number == self._train:
-            self._trained = solved
-        if number == self._test:
+        if self.taken == self._test:
             self.chosen, self.fitted = least(self._aside), self._seen
             self.final = solved.at(self.chosen)
         plan = solved.at(least(np.zeros_like(solved.bias) + self._ahead))
         return [plan] if self.final is None else [plan, self.final]
 
     def take(self, found: Visited) -> None:
-        """Add what was counted of the part that was planned last."""
+        """Add what was counted of the next part, which was scored by the probes planned last."""
         moments = found.moments
         held = np.rint(moments.mean[moments.units :] * moments.steps).astype(np.int64)
         truths = np.stack([moments.steps - held, held], 1)
@@ -155,6 +182,9 @@ class Work:
         else:
             self._bins = self._bins + found.bins[0]
             self._ahead = self._ahead + self._solved.errors(moments)
+        if self.taken == self._train:
+            assert self._seen is not None  # a part trains
+            self._trained = Solved.of(self._seen, self.task.strengths)
         if self.final is not None:
             low, high = np.split(found.bins[1], [BINS // 2], axis=1)
             self.said = self.said + np.stack([low.sum(1), high.sum(1)], 2)
@@ -162,6 +192,7 @@ class Work:
         elif self._trained is not None:
             self._aside = self._aside + self._trained.errors(moments)
         self._seen = moments if self._seen is None else self._seen + moments
+        self.taken += 1
 
     @property
     def bits(self) -> Float64[ndarray, " target"]:

@@ -1,11 +1,11 @@
 """How many bits it takes to say a label to someone who knows the states: the online code.
 
-The parts are sent one after another, each by a probe of those before it (prequential coding; Voita
-and Titov 2020). A probe's score is no probability: it falls into one of 32 bins, and in each bin
-the chance of the label is what was seen there so far, (held + 1/2) / (seen + 1) (Krichevsky and
-Trofimov 1981). The length of such a code depends on nothing but how often the label held in each
-bin at the end, so the bins of the parts add up. The first part has no probe: there the chance is
-that of the label alone, as in the code of a label without states.
+The parts are sent block by block, each by a probe of the blocks before it (prequential coding;
+Voita and Titov 2020, whose blocks grow, too). A probe's score is no probability: it falls into one
+of 32 bins, and in each bin the chance of the label is what was seen there so far, (held + 1/2) /
+(seen + 1) (Krichevsky and Trofimov 1981). The length of such a code depends on nothing but how
+often the label held in each bin at the end, so the bins of the parts add up. The first part has no
+probe: there the chance is that of the label alone, as in the code of a label without states.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ fitted to, and is given as a code as well, which pays for what it takes to learn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,10 +20,13 @@ from torch import Tensor
 
 from grulens.arguments import ControlTask, Integer, LabelNames, LayerName, Numbers, ScanLike
 from grulens.errors import ScanError, shown
-from grulens.job import Job, tell
+from grulens.job import Job, stopped, tell
 from grulens.models.restore.mode import evaluated
+from grulens.probing.corpus.cluster import Workers, alone_with, check_client
 from grulens.probing.corpus.numbers import whole
-from grulens.probing.corpus.probes.fitting import Task, Work, interval, visited
+from grulens.probing.corpus.probes.fitting import Task, Visited, Work, blocks, interval, visited
+from grulens.probing.corpus.probes.kept import Kept
+from grulens.probing.corpus.probes.ridge import Probes
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.results import Result, frame
@@ -31,6 +35,7 @@ from grulens.tables import html_table
 #: One part of so many tests, and one chooses the strength.
 EVERY: Final = 5
 CONTROLS: Final = ("type", "context")
+AGAIN: Final = "probed", "What was counted by then is kept: probe again"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -216,6 +221,7 @@ def probe(
     layer: LayerName = None,
     strengths: Numbers = (1e-6, 1e-4, 1e-2, 1.0),
     seed: Integer = 0,
+    client: Any = None,
     progress: bool = True,
 ) -> Probe:
     """Ask how well labels can be read off the states of a layer by a linear probe.
@@ -223,8 +229,12 @@ def probe(
     All labels are probed at once, in one more run over the rows of the scan, from their ids. The
     parts are taken in an order of chance: a fifth of them, the last, tests, a fifth before these
     chooses how strongly the weights are held down, and the rest trains. The same order is that of
-    the online code (Voita and Titov 2020): each part is sent by probes of those before it, and the
-    first without one. It is short where a label can be read off with little learning.
+    the online code (Voita and Titov 2020): the parts are sent in blocks that double in size, each
+    by probes of the blocks before it, and the first part without one. The code is short where a
+    label can be read off with little learning.
+
+    Ctrl-C gives what was tested by then; the same call goes on from there, and so it does after its
+    process was killed: what was counted of a part is kept beside the scan until the probe is done.
 
     Args:
         scan: the scan; opened with its model, of inputs that are ids.
@@ -236,11 +246,14 @@ def probe(
         layer: the layer; None is the only one, or the last.
         strengths: of ridge regression, relative to the mean variance of the units.
         seed: of the order of the parts, and of the control labels.
+        client: a `dask.distributed.Client`: its workers run the parts, and what comes out is the
+            same bit for bit. They read the folder of the scan. None runs them here.
         progress: whether to show a progress bar.
 
     Raises:
         ScanError: there are no labels, or fewer than three parts; the inputs were no ids; the scan
-            has no model, or it does not do what it did; or Ctrl-C came before a part was tested.
+            has no model, or it does not do what it did; Ctrl-C came before a part was tested; or
+            the workers of `client` do not stay alive.
 
     Warns:
         StoppedWarning: Ctrl-C came before all parts were tested.
@@ -261,23 +274,86 @@ def probe(
     if not isinstance(scan, Scan):
         raise ScanError(f"a probe is of a scan, of corpus.scan or open_scan; got {shown(scan)}")
     task = _task(scan, labels, control, context, layer, strengths, seed)
-    model = scan.model
-    if model is None:
+    if client is not None:
+        check_client(client)
+    if scan.model is None:
         raise ScanError(f"a probe runs the model: open_scan({str(scan.path)!r}, model)")
     parts, train, test = _order(scan.parts, task.seed)
-    work = Work(task, train, test)
+    work, kept = Work(task, train, test), Kept(scan, task, parts)
     job: Job[Probe] = Job("probe", "part", len(parts))
-    with job.watched(bar=progress), evaluated(model):
-        for number, part in enumerate(parts):
-            work.take(visited(scan, part, task, work.plans(number)))
-            job.advance()
-    if job.note:
-        if job.done <= test:
-            raise ScanError(f"the probe {job.note}, before one was tested")
-        tell("the probe", job.note)
+    with job.watched(bar=progress), evaluated(scan.model):
+        for block in blocks(len(parts), test):
+            plans, there = work.plans(), dict[int, Visited]()
+            for number, found in _each(client, scan, parts, block, task, plans, kept):
+                there[number] = found
+                while work.taken in there:  # in their order, whichever came first
+                    work.take(there.pop(work.taken))
+                job.advance()
+    note = stopped(work.taken, len(parts), "part")
+    if note and work.taken <= test:
+        on = "; the same call goes on from there" if kept.whole else ""
+        raise ScanError(f"the probe {note}, before one was tested{on}")
+    if note:
+        tell("the probe", note)
+    else:
+        kept.clear()
     numbers = [part.number for part in parts]
     tested = numbers[test : test + len(work.inputs)]
-    return _result(scan, work, (numbers[:train], numbers[train:test], tested), job.note)
+    return _result(scan, work, (numbers[:train], numbers[train:test], tested), note)
+
+
+def _each(
+    client: Any,
+    scan: Scan,
+    parts: Sequence[Part],
+    block: range,
+    task: Task,
+    plans: Sequence[Probes],
+    kept: Kept,
+) -> Iterator[tuple[int, Visited]]:
+    """What is counted of each part of a block, here or on a cluster; what is kept comes first."""
+    left = []
+    for number in block:
+        found = kept.get(number)
+        if found is None:
+            left.append(number)
+        else:
+            yield number, found
+    for number, found in _counted(client, scan, parts, left, task, plans):
+        kept.put(number, found)
+        yield number, found
+
+
+def _counted(
+    client: Any,
+    scan: Scan,
+    parts: Sequence[Part],
+    left: Sequence[int],
+    task: Task,
+    plans: Sequence[Probes],
+) -> Iterator[tuple[int, Visited]]:
+    """The same of some parts, none of which is kept, as they are done."""
+    if client is None or not left:
+        assert scan.model is not None
+        for number in left:
+            yield number, visited(scan.model, scan.manifest, parts[number], task, plans)
+        return
+    shared = scan.model, scan.manifest, task, plans
+    with Workers(client, scan.path, shared, AGAIN) as workers:
+        for number in left:
+            workers.hand_out(parts[number].number, number, _visit, parts[number].place)
+            if workers.full:
+                yield from workers.first()
+        while workers.busy:
+            yield from workers.first()
+
+
+def _visit(shared: Path, place: Path) -> Visited:
+    """Count a part in a worker."""
+    part = Part(place)
+    part.check()  # that the worker sees the scan
+    with alone_with(shared) as (model, manifest, task, plans), evaluated(model):
+        return visited(model, manifest, part, task, plans)
 
 
 def _result(

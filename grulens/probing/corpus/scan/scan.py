@@ -36,13 +36,14 @@ from grulens.job import Job, tell
 from grulens.models.adapters.closed import look
 from grulens.models.restore.mode import evaluated
 from grulens.probing.coder import Coder
+from grulens.probing.corpus.cluster import check_client
 from grulens.probing.corpus.numbers import whole
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scan_part import manifest_of, scan_part
 from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_in
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, labelled
-from grulens.probing.corpus.scan.spread import check_client, spread
+from grulens.probing.corpus.scan.spread import spread
 
 #: A state above this is on, unless another value is given.
 ON: Final = 0.3

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import dask
-import distributed
 import numpy as np
 import pytest
 import torch
 
 from grulens.errors import MissingPackageError, ScanError, StoppedWarning
 from grulens.probing.corpus.scan import spread
-from tests.probing.corpus.scan import test_scan
 from tests.probing.corpus.scan.test_scan import LABELS, Reader, scan, texts
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[distributed.Client]:
-    cloudpickle.register_pickle_by_value(test_scan)  # or each worker imports this module's imports
-    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    once = dask.config.set({"distributed.scheduler.allowed-failures": 1})
-    with once, distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as made:
-        yield made
-    cloudpickle.unregister_pickle_by_value(test_scan)
 
 
 def files(made: Any) -> dict[str, bytes]:
@@ -142,8 +128,8 @@ def test_a_scan_on_a_cluster_is_stopped_as_any(client: Any, tmp_path: Path) -> N
 def test_a_worker_with_another_torch_is_refused(tmp_path: Path) -> None:
     model, made = Reader(), scan(Reader(), texts(), tmp_path / "s")
     shared = tmp_path / "model"
-    shared.write_bytes(cloudpickle.dumps((model, None, replace(made.manifest, torch="1.0"))))
-    with pytest.raises(ScanError, match=r"a worker has torch 2.*, and the scan is made with 1\.0"):
+    shared.write_bytes(cloudpickle.dumps(("1.0", (model, None, made.manifest))))
+    with pytest.raises(ScanError, match=r"a worker has torch 2.*, and the work is begun with 1\.0"):
         spread._scan(shared, texts()[0], tmp_path / "s" / "new")
     assert not (tmp_path / "s" / "new").exists()
 
