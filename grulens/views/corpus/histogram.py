@@ -28,7 +28,9 @@ Shares = Float[np.ndarray, " shown"]
 
 
 def rebinned(counts: Counts, edges: Edges, shown: Ends) -> Shares:
-    """The share of the steps in each of some equal bins, from counts in finer ones.
+    """The share of the steps in each of some equal bins, from counts in others.
+
+    What lies in a bin is taken as spread evenly over it.
 
     Args:
         counts: (bin,).
@@ -36,25 +38,31 @@ def rebinned(counts: Counts, edges: Edges, shown: Ends) -> Shares:
         shown: the edges of the bins wanted, as far apart each.
 
     >>> rebinned(np.array([2, 1, 1]), np.array([0, 0.4, 0.6, 1.0]), np.array([0, 0.5, 1]))
-    array([0.5, 0.5])
+    array([0.625, 0.375])
     """
-    ends = np.clip(edges, shown[0], shown[-1])
-    middles = (ends[1:] + ends[:-1]) / 2
-    place = np.clip(np.searchsorted(shown, middles, side="right") - 1, 0, len(shown) - 2)
-    found: Shares = np.bincount(place, counts, len(shown) - 1)
-    return found / max(1, int(counts.sum()))
+    total = int(counts.sum())
+    below = np.interp(shown, np.clip(edges, shown[0], shown[-1]), np.append(0, counts.cumsum()))
+    below[[0, -1]] = 0, total
+    found: Shares = np.diff(below) / max(1, total)
+    return found
+
+
+def extent(counts: Counts, edges: Edges) -> tuple[float, float]:
+    """The ends of the bins that hold the least and the largest of all values.
+
+    >>> extent(np.array([0, 2, 1, 0]), np.array([-1.0, -0.5, 0.0, 0.5, 1.0]))
+    (-0.5, 0.5)
+    """
+    held = np.flatnonzero(counts)
+    inner = edges[np.isfinite(edges)]
+    first, last = (int(held[0]), int(held[-1]) + 1) if held.size else (0, len(edges) - 1)
+    low, high = (float(np.clip(edges[i], inner[0], inner[-1])) for i in (first, last))
+    return low, high if high > low else low + 1.0
 
 
 def span(counts: Counts, edges: Edges) -> Ends:
-    """The edges of 60 equal bins over all values a unit has; of a bounded one, over all it can."""
-    low, high = float(edges[0]), float(edges[-1])
-    if not (np.isfinite(low) and np.isfinite(high)):
-        held = np.flatnonzero(counts)
-        inner = edges[np.isfinite(edges)]
-        first, last = (int(held[0]), int(held[-1]) + 1) if held.size else (0, len(edges) - 1)
-        low, high = (float(np.clip(edges[i], inner[0], inner[-1])) for i in (first, last))
-        high = high if high > low else low + 1.0
-    return np.linspace(low, high, BINS + 1)
+    """The edges of 60 equal bins over all values a unit has."""
+    return np.linspace(*extent(counts, edges), BINS + 1)
 
 
 def shares(every: Counts, held: Counts | None, edges: Edges) -> tuple[Ends, Shares, Shares]:

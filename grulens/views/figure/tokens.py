@@ -72,6 +72,16 @@ def different(names: Sequence[str]) -> list[str]:
     return found
 
 
+def number(value: float, form: str = "g") -> str:
+    """A number as Python formats it, its minus as long as a plus, as figures have it.
+
+    >>> number(-0.5, ".2f"), number(1e-05), number(-0.0001, ".2f")
+    ('−0.50', '1e−05', '0.00')
+    """
+    shown = f"{value:{form}}"
+    return (shown.lstrip("-") if not shown.strip("-0.") else shown).replace("-", "−")
+
+
 def several(word: str) -> str:
     """More than one of what a word names.
 

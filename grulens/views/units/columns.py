@@ -11,12 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from bokeh.models.widgets import (
-    HTMLTemplateFormatter,
-    NumberFormatter,
-    StringFormatter,
-    TableColumn,
-)
+from bokeh.models.widgets import HTMLTemplateFormatter, StringFormatter, TableColumn
 from jaxtyping import Bool, Float
 
 from grulens.cells.signal import Signal
@@ -33,7 +28,7 @@ LARGE: Final = 1e5
 class Column(NamedTuple):
     """How a column of numbers is shown: its title, what it says, format, width in pixels.
 
-    The format is one of numbro's, or ANY.
+    The format is a 0 with as many decimals as are shown, a % behind it for shares, or ANY.
     """
 
     title: str
@@ -120,8 +115,15 @@ _ROOM: Final = 696
 # Math.abs: the template reads the row's columns by name, and one from data may have that name.
 _NUMBER = f"""<div style="text-align:right"><%=
   value != value ? "–" : value == 0 ? "0"
-    : value > -0.0005 && value < 0.0005 ? value.toExponential(0)
-    : value > -{LARGE:.0f} && value < {LARGE:.0f} ? value.toFixed(3) : value.toExponential(1)
+    : (value > -0.0005 && value < 0.0005 ? value.toExponential(0)
+      : value > -{LARGE:.0f} && value < {LARGE:.0f} ? value.toFixed(3)
+      : value.toExponential(1)).replaceAll("-", "−")
+%></div>"""
+
+# The minus is as long as the figures', and none stands before a zero.
+_FIXED = """<div style="text-align:right"><%=
+  value != value || value == null ? "–"
+    : (value * FACTOR).toFixed(DECIMALS).replace(/^-(?=[0.]*$)/, "").replace("-", "−") + "UNIT"
 %></div>"""
 
 # One letter a bar, A to y, its middle zero; a blank is no step, "!" is NaN.
@@ -192,7 +194,8 @@ def described(
 ) -> TableColumn:
     """The table column of a name; `signals` as for `about`, `field` if it is not the name."""
     if name == "bars":
-        title = _header("h over time", "state over valid steps, from −1 to 1 around the line")
+        meaning = "state over valid steps, from −1 to 1 around the line"
+        title = _header("h over time", meaning, words=True)
         return TableColumn(
             field=name,
             title=title,
@@ -209,9 +212,7 @@ def described(
     elif shown.format == ANY or is_large(values):
         formatter = HTMLTemplateFormatter(template=_NUMBER)
     else:
-        formatter = NumberFormatter(
-            format=shown.format, text_align="right", nan_format="–", null_format="–"
-        )
+        formatter = HTMLTemplateFormatter(template=_fixed(shown.format))
     field = field or name
     return TableColumn(
         field=field,
@@ -220,6 +221,19 @@ def described(
         formatter=formatter,
         default_sort="ascending" if field == "unit" else "descending",
     )
+
+
+def _fixed(form: str) -> str:
+    """The template of numbers with so many decimals, or of shares in per cent.
+
+    >>> "(value * 100).toFixed(0)" in _fixed("0%"), "(value * 1).toFixed(3)" in _fixed("0.000")
+    (True, True)
+    """
+    shown = form.removesuffix("%")
+    decimals = len(shown.partition(".")[2])
+    factor, unit = (1, "") if shown == form else (100, "%")
+    found = _FIXED.replace("FACTOR", f"{factor}").replace("DECIMALS", f"{decimals}")
+    return found.replace("UNIT", unit)
 
 
 def side_by_side(columns: Sequence[TableColumn]) -> list[TableColumn]:

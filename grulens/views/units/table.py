@@ -25,7 +25,7 @@ from grulens.views.units.columns import COLUMNS, bars, column_of, described, is_
 
 _STYLE = """
 .slick-column-name { white-space: nowrap; }
-.slick-header-column:not(:last-child) .slick-column-name { float: right; }
+.slick-header-column .slick-column-name { float: right; }
 .slick-header-column .slick-column-name:has(.words) { float: left; }
 .slick-cell { line-height: 21px; }
 /* on some systems a scroll bar shows only while one scrolls: nobody would know of columns beyond */

@@ -1,8 +1,8 @@
 // Places of a corpus, a line each: what was read there on the colours of a unit's values, or the
-// values as a curve. Bars under a token say which labels hold at it. All text is text, never HTML.
+// values as a curve. Bars under a step say which labels hold at it. All text is text, never HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDE, HIGH, STRIP] = [640, 44, 9];
+const [WIDE, HIGH, STRIP, TRACK] = [640, 44, 9, 4];
 
 function made(name, className, text) {
   const element = document.createElement(name);
@@ -27,7 +27,7 @@ function tokens(line) {
       token.style.color = line.inks[step];
     }
     // bar k belongs to label k of the legend, whichever of them hold
-    const bars = line.holds[step];
+    const bars = line.holds[step] ?? [];
     token.style.boxShadow = bars
       .map((on, k) => `0 ${3 * k + 3}px 0 -0.5px ${on ? "currentColor" : "var(--jp-layout-color0, #fff)"}`)
       .slice(0, bars.lastIndexOf(true) + 1)
@@ -38,20 +38,23 @@ function tokens(line) {
 }
 
 function curves(line) {
+  const tracks = line.holds[0]?.length ?? 0;
+  const high = HIGH + TRACK * tracks;
   const box = drawn("svg", {
-    viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img",
+    viewBox: `0 0 ${WIDE} ${high}`, preserveAspectRatio: "none", role: "img",
     class: "grulens-context-curve", "aria-label": line.about,
   });
-  const [low, high] = line.ends;
+  box.style.height = `${high}px`;
+  const [least, most] = line.ends;
   const foot = HIGH - 2 - (line.strip.length ? STRIP : 0);
-  const y = (value) => foot - ((value - low) / (high - low || 1)) * (foot - 2);
+  const y = (value) => foot - ((value - least) / (most - least || 1)) * (foot - 2);
   const many = Math.max(1, ...line.curves.map((curve) => curve.values.length));
   const [from, to] = line.place;
   box.appendChild(drawn("rect", {
     x: (from / many) * WIDE, width: Math.max(2, ((to - from) / many) * WIDE), y: 0, height: HIGH,
     fill: "currentColor", "fill-opacity": 0.08,
   }));
-  if (low <= 0 && high >= 0) {
+  if (least <= 0 && most >= 0) {
     box.appendChild(drawn("line", { x1: 0, x2: WIDE, y1: y(0), y2: y(0), stroke: "currentColor", "stroke-opacity": 0.3 }));
   }
   // the values of the unit, as the ground of a text has them
@@ -59,6 +62,16 @@ function curves(line) {
     const [x, width] = [(step / many) * WIDE, WIDE / many + 0.5];
     box.appendChild(drawn("rect", { x, width, y: HIGH - STRIP, height: STRIP, fill }));
   });
+  // bar k belongs to label k of the legend: a stretch of steps at which it holds
+  for (let k = 0; k < tracks; k++) {
+    line.holds.forEach((bars, step) => {
+      if (!bars[k]) return;
+      const wide = WIDE / line.holds.length;
+      box.appendChild(drawn("rect", {
+        x: step * wide, width: wide + 0.5, y: HIGH + TRACK * k + 1, height: TRACK - 1, fill: "currentColor",
+      }));
+    });
+  }
   for (const { values, color } of line.curves) {
     const wide = WIDE / many;
     const path = values.map((v, i) => `${i ? "L" : "M"}${i * wide} ${y(v)}H${(i + 1) * wide}`).join("");
@@ -72,7 +85,7 @@ function render({ model, el }) {
   const draw = () => {
     const buttons = () => [...el.querySelectorAll("button")];
     const focused = buttons().indexOf(document.activeElement);
-    const { lines, tracks, said, opens } = model.get("shown");
+    const { lines, tracks, under, inputs, said, opens } = model.get("shown");
     const list = made("div");
     list.setAttribute("role", "list");
     list.setAttribute("aria-label", model.get("name"));
@@ -95,7 +108,15 @@ function render({ model, el }) {
     });
     const words = made("div", "grulens-quiet", said);
     words.setAttribute("role", "status");
-    const legend = made("div", "grulens-quiet", tracks.length ? `bars under the text, from the top: ${tracks.join(", ")}` : "");
+    const legend = made("div", "grulens-quiet");
+    if (inputs.length) legend.append("numbers of the input:");
+    for (const { name, color } of inputs) {
+      const dash = made("span", "", " \u2501 ");
+      dash.style.color = color;
+      legend.append(dash, name);
+    }
+    if (inputs.length && tracks.length) legend.append(" \u00b7 ");
+    if (tracks.length) legend.append(`bars under the ${under}, from the top: ${tracks.join(", ")}`);
     el.replaceChildren(words, list, legend);
     if (focused >= 0) buttons()[Math.min(focused, lines.length - 1)]?.focus();
   };

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.views.corpus.contexts import CUT, inks
 from grulens.views.figure.palette import ACCENT, COLORS
-from grulens.views.figure.tokens import valid, visible_name, visible_text
+from grulens.views.figure.tokens import number, valid, visible_name, visible_text
 
 #: So many labels have a bar under the text.
 TRACKS: Final = 3
@@ -74,7 +74,9 @@ class ContextList(anywidget.AnyWidget):
     _css = Path(__file__).with_name("context_list.css").read_text(encoding="utf-8")
 
     name = tl.Unicode("contexts").tag(sync=True)
-    shown = tl.Dict({"lines": [], "tracks": [], "said": "", "opens": False}).tag(sync=True)
+    shown = tl.Dict(
+        {"lines": [], "tracks": [], "under": "text", "inputs": [], "said": "", "opens": False}
+    ).tag(sync=True)
 
     def __init__(self, on_open: Callable[[Any], object] | None = None, **traits: Any) -> None:
         super().__init__(**traits)
@@ -105,9 +107,17 @@ class ContextList(anywidget.AnyWidget):
         kept = np.concatenate([np.zeros(0), *every])
         kept = kept[np.isfinite(kept)]
         far = (float(kept.min()), float(kept.max())) if kept.size else (0.0, 1.0)
+        many = max((one.inputs.shape[1] for one in lines if one.inputs is not None), default=0)
+        drawn = [_drawn(line, ends, signal, far) for line in lines]
+        barred = any(line["holds"] for line in drawn)
         self.shown = {
-            "lines": [_drawn(line, ends, signal, far) for line in lines],
-            "tracks": [visible_name(label) for label in tracks],
+            "lines": drawn,
+            "tracks": [visible_name(label) for label in tracks] if barred else [],
+            "under": "lines" if drawn and drawn[0]["tokens"] is None else "text",
+            "inputs": [
+                {"name": ", ".join(map(str, range(i, many, len(LINES)))), "color": color}
+                for i, color in enumerate(LINES[:many])
+            ],
             "said": said,
             "opens": self._open is not None,
         }
@@ -130,6 +140,7 @@ def _drawn(
         "about": f"{at} to {place.offset + line.place.stop - 1}",
         "labels": ", ".join(visible_name(label) for label in one.labels),
         "closed": line.closed,
+        "holds": line.holds.T.tolist() if len(line.holds) else [],
     }
     values = np.array(one.values or [np.nan] * len(steps))
     grounds, colors = inks(values[None], signal, ends)
@@ -138,8 +149,8 @@ def _drawn(
         return found | {
             "tokens": None,
             "curves": [
-                {"values": each, "color": LINES[number % len(LINES)]}
-                for number, each in enumerate(np.clip(np.nan_to_num(line.inputs.T), *far).tolist())
+                {"values": each, "color": LINES[i % len(LINES)]}
+                for i, each in enumerate(np.clip(np.nan_to_num(line.inputs.T), *far).tolist())
             ],
             "strip": grounds[0] if known else [],
             "place": [line.place.start - place.start, line.place.stop - place.start],
@@ -152,11 +163,10 @@ def _drawn(
         "grounds": grounds[0] if known else ["" for _ in steps],
         "inks": colors[0],
         "tips": [
-            f"step {place.offset + step}" + (f": {value:.3f}" if known else "")
+            f"step {place.offset + step}" + (f": {number(value, '.3f')}" if known else "")
             for step, value in zip(steps, values.tolist(), strict=True)
         ],
         "inside": [line.place.start <= step < line.place.stop for step in steps],
-        "holds": line.holds.T.tolist(),
     }
 
 
@@ -174,6 +184,8 @@ def _curves(line: Line, ends: tuple[float, float]) -> dict[str, Any]:
             {"values": low, "color": COLORS["state"][54]},
         ]
         meant = [line.window, line.window + 1]
+        return {"tokens": None, "curves": curves, "strip": [], "place": meant, "ends": list(ends),
+                "holds": []}  # fmt: skip
     else:
         curves, meant = [], [0, 0]
     return {"tokens": None, "curves": curves, "strip": [], "place": meant, "ends": list(ends)}

@@ -21,7 +21,7 @@ from grulens.probing.corpus.scan.match import Match
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.views.corpus.lifts import Lifts
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
 from grulens.widgets.corpus.places import inputs_of
 from grulens.widgets.jupyter.bokeh_view import BokehView
@@ -108,6 +108,7 @@ class Moments(W.VBox):
         if given == self._given:
             return
         self._given, self.found = given, None
+        self._screen.callbacks.clear(self)  # what was wrong was of other units
         self.least.max = many
         self.least.value = many
         names = scan.names(layer)
@@ -165,7 +166,8 @@ class Moments(W.VBox):
                     found.labels, logs, found.share.numpy(), found.chance.numpy(),
                     title=f"labels at {found.found:,} similar moments",
                 )  # fmt: skip
-            order = [int(i) for i in np.argsort(-np.nan_to_num(lift), kind="stable")][:TRACKS]
+            there = (i for i in np.argsort(-np.nan_to_num(lift), kind="stable") if lift[i] > 0)
+            order = [int(i) for i in there][:TRACKS]
         self.picture.layout.display = None if drawn else "none"
         lines = [
             Line(
@@ -178,7 +180,11 @@ class Moments(W.VBox):
             )
             for many, one, place in zip(found.together, found.contexts, found.places, strict=False)
         ]
+        on = f"on is above {number(scan.manifest.on)}"
+        said = f"{where}; {found.steps:,} of {found.of:,} steps. The darker, the more units on"
+        said += f"; {on}"
+        if not found.found:
+            said = f"no such place in {found.of:,} steps: {on}, which scan(on=) sets"
         self.contexts.show(
-            lines, [found.labels[i] for i in order], (0.0, float(units)), signal="weight",
-            said=f"{where}; {found.steps:,} of {found.of:,} steps. The darker, the more units on",
-        )  # fmt: skip
+            lines, [found.labels[i] for i in order], (0.0, float(units)), signal="weight", said=said
+        )

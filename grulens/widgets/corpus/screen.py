@@ -25,7 +25,7 @@ from grulens.models.instrument.lock import LOCK
 from grulens.probing.corpus.scan.found_by import corpus_columns
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan
-from grulens.views.figure.tokens import different, visible_text
+from grulens.views.figure.tokens import different, number, visible_name
 from grulens.views.still.lens import compose
 from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
@@ -39,8 +39,9 @@ from grulens.widgets.session.screen import Screen
 from grulens.widgets.session.selection import Positions
 from grulens.widgets.units.filter import UnitFilter
 
-#: So many units stand in a still picture.
+#: So many units stand in a still picture, in cells of this style.
 FIRST: Final = 12
+_CELL: Final = 'style="text-align:right;padding:1px 10px;background:transparent"'
 
 
 class Corpus(Screen):
@@ -188,7 +189,7 @@ class Corpus(Screen):
         """
         path = Path(path)
         self.wait(30.0)
-        title = escape(visible_text(repr(self), 200))
+        title = escape(visible_name(repr(self), 200))
         path.write_text(
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
             '<meta name="viewport" content="width=device-width"><style>:root{color-scheme:light '
@@ -318,14 +319,20 @@ class Corpus(Screen):
             return ""
         far = np.abs(np.nan_to_num(columns["found_auc"], nan=0.5) - 0.5)
         best = np.argsort(-far, kind="stable")[:FIRST]
-        rows = "".join(
-            f"<tr><td>{unit}</td><td>{escape(visible_text(columns['found_by'][unit], 40))}</td>"
-            f"<td>{columns['found_auc'][unit]:.3f}</td><td>{columns['mean'][unit]:.3f}</td></tr>"
+        rows = [
+            (str(unit), visible_name(columns["found_by"][unit], 40),
+             *(number(columns[name][unit], ".3f") for name in ("found_auc", "mean")))
             for unit in best.tolist()
             if not np.isnan(columns["found_auc"][unit])
+        ]  # fmt: skip
+        body = ""
+        for row_ in (("unit", "found by", "AUC", "mean"), *rows):
+            cells = "".join(f"<td {_CELL}>{escape(cell)}</td>" for cell in row_)
+            body += f'<tr style="background:transparent">{cells}</tr>'
+        return (
+            f"<b>units of {escape(self.layer)}</b>"
+            f'<table style="color:inherit;font:inherit;border-collapse:collapse">{body}</table>'
         )
-        head = "<tr><th>unit</th><th>found by</th><th>AUC</th><th>mean</th></tr>"
-        return f"<b>units of {escape(self.layer)}</b><table>{head}{rows}</table>"
 
     def __repr__(self) -> str:
         if self.comm is None:

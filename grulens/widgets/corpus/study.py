@@ -81,9 +81,13 @@ class CorpusStudy(Panel):
     # what a change does
 
     def _on_attach(self, _: Any) -> None:
-        self.session.scan = open_scan(
-            Path(self.path.value.strip() or " ").expanduser(), self.session.model
-        )
+        path = self.path.value.strip()
+        if not path:
+            self._said.value = quiet(
+                "type the folder that corpus.scan(..., out=...) wrote, then open"
+            )
+            return
+        self.session.scan = open_scan(Path(path).expanduser(), self.session.model)
 
     def _on_chosen(self) -> None:
         session, scan = self.session, self.session.scan

@@ -22,9 +22,9 @@ from grulens.probing.corpus.scan.part import WINDOW
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.probing.corpus.scan.top import Top
-from grulens.views.corpus.histogram import Histogram
+from grulens.views.corpus.histogram import Histogram, extent
 from grulens.views.figure.palette import COLORS
-from grulens.views.figure.tokens import different, visible_name
+from grulens.views.figure.tokens import different, number, visible_name
 from grulens.views.still.contexts import contexts
 from grulens.views.still.histogram import histogram
 from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
@@ -118,7 +118,7 @@ class UnitView(W.VBox):
         self.contexts = ContextList(
             screen.callbacks.guard(on_open, source="open"), name="windows of the unit"
         )
-        self._scale, self._gone = W.HTML(_scale()), W.HTML()
+        self._scale, self._gone = W.HTML(), W.HTML()
         self.children = (
             row(self._title, self.pin, self.name, self.label), self.picture,
             row(word, self.end, self.where, self.most, self._scale), self._gone, self.contexts,
@@ -191,14 +191,15 @@ class UnitView(W.VBox):
         for line, one in enumerate(ones):
             values[line, : lengths[line]] = np.nan if one.values is None else one.values
         names = [
-            " · ".join([f"{value:.4f}", *one.labels[:2]])
+            " · ".join([number(value, ".4f"), *one.labels[:2]])
             for value, one in zip(top.values, ones, strict=True)
         ]
         where = f" where {top.where}" if top.where else ""
         return drawn + contexts(
             names, lengths, [one.tokens for one in ones], values, signal="state", ends=ends,
             down="value",
-            title=f"{self._called(given[0], top.layer, top.unit)} of {top.layer}, {top.end}{where}",
+            title=f"{self._called(given[0], top.layer, top.unit)} of {top.layer}, {top.end}{where}"
+            f"; colours from {number(ends[0], '.2g')} to {number(ends[1], '.2g')}",
         )  # fmt: skip
 
     # what a change does
@@ -268,16 +269,16 @@ class UnitView(W.VBox):
             raise
         if self._asked is not asked:
             return
-        order = apart(scan.stats(asked.layer))[:, asked.unit].numpy()
+        found = scan.stats(asked.layer)
+        order = apart(found)[:, asked.unit].numpy()
         first = [labels.index(asked.where)] if asked.where else []
-        by_area = [int(i) for i in np.argsort(-order, kind="stable")]
+        by_area = [int(i) for i in np.argsort(-order, kind="stable") if found.positives[i]]
         tracks = [*first, *(i for i in by_area if i not in first)][:TRACKS]
         ones = list(top.contexts)
-        bounds = scan.stats(asked.layer)
-        ends = (bounds.low, bounds.high)
-        if not np.isfinite(ends).all():
-            far = max([abs(value) for value in top.values] or [1.0]) or 1.0
-            ends = (-far, far)
+        edges = Code(found.low, found.high).edges()
+        far = max(map(abs, extent(found.counts[0, asked.unit].numpy(), edges)))
+        ends = (-far, far)
+        self._scale.value = _scale(ends)
 
         def show(words: str) -> None:
             lines = []
@@ -287,7 +288,7 @@ class UnitView(W.VBox):
                 holds = scan.holds(one.place).numpy()[tracks]
                 lines.append(
                     Line(
-                        f"{value:.4f}", one, one.place, holds, band, window,
+                        number(value, ".4f"), one, one.place, holds, band, window,
                         inputs_of(scan, one.place), scan.lost(one.place),
                     )
                 )  # fmt: skip
@@ -313,10 +314,10 @@ class UnitView(W.VBox):
         lines += "; the strip under them: h" if lines else ""
         show("running these places again for their colours")
         try:
-            for number, one in enumerate(top.contexts):
+            for line, one in enumerate(top.contexts):
                 if self._asked is not asked:
                     return
-                ones[number] = scan.context(one.place, asked.unit, layer=asked.layer)
+                ones[line] = scan.context(one.place, asked.unit, layer=asked.layer)
         except Exception:
             show("without colours: these places do not run again as they did in the scan")
             raise
@@ -338,11 +339,12 @@ class UnitView(W.VBox):
         return ends, place.start // WINDOW - start
 
 
-def _scale() -> str:
-    """What the colours of a state mean."""
+def _scale(ends: tuple[float, float]) -> str:
+    """What the colours of a state mean: from the farthest that it goes to as far the other way."""
+    low, high = (number(end, ".2g") for end in ends)
     stops = ", ".join(COLORS["state"][:: len(COLORS["state"]) // 8])
     return (
-        '<span class="grulens-quiet">h <span aria-hidden="true" style="display:inline-block;'
-        f'width:90px;height:10px;background:linear-gradient(to right, {stops})"></span> '
-        "low to high</span>"
+        f'<span class="grulens-quiet">h {low} <span aria-hidden="true" style="width:90px;'
+        f'display:inline-block;height:10px;background:linear-gradient(to right, {stops})"></span> '
+        f"{high}</span>"
     )

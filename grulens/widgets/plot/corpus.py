@@ -95,7 +95,8 @@ def draw_top(found: Top, options: PlotOptions) -> Figure:
     if not found.contexts:
         raise GrulensError("there is no window to draw: the label holds nowhere in the corpus")
     where = f" where {found.where}" if found.where else ""
-    title = f"unit {found.unit} of {found.layer}, {found.end}{where}"
+    what = "unit" if isinstance(found.unit, int) else "direction"
+    title = f"{what} {found.unit} of {found.layer}, {found.end}{where}"
     low, high = (-1.0, 1.0) if max(map(abs, found.values)) <= 1 else _ends(found.contexts)
     lines = _Lines(found.contexts, [f"{value:.4f}" for value in found.values])
     shown: dict[str, Any] = {

@@ -16,6 +16,7 @@ from torch import nn
 from grulens import corpus, record
 from grulens.corpus import Corpus, Scan
 from grulens.errors import ScanError
+from grulens.views.figure.tokens import number
 from tests.widgets.conftest import Tagger
 
 TEXTS = ["abcdab" * 40, "ddcc<b".replace("<", "a") * 30]
@@ -83,7 +84,8 @@ def test_a_chosen_row_shows_its_unit_with_the_states_of_a_run(
     assert screen.wait(30.0)
     assert (screen.units, screen.unit) == ((4,), 4)
     top = screen.scan.top(4, 10)
-    assert [line["name"] for line in lines(screen)] == [f"{value:.4f}" for value in top.values]
+    wanted = [number(value, ".4f") for value in top.values]
+    assert [line["name"] for line in lines(screen)] == wanted
     first, place = lines(screen)[0], top.places[0]
     text = TEXTS[place.part][place.start : place.stop]
     assert "".join(first["tokens"]) == text
@@ -100,12 +102,12 @@ def test_each_control_of_a_unit_acts(screen: Corpus) -> None:
     screen.view.end.value = "low"
     low = [line["name"] for line in lines(screen)]
     assert low != before
-    assert low == [f"{value:.4f}" for value in screen.scan.top(2, 10, end="low").values]
+    assert low == [number(value, ".4f") for value in screen.scan.top(2, 10, end="low").values]
     screen.view.most.value = 5
     assert len(lines(screen)) == 5
     screen.view.where.value = "<i>a"
     wanted = screen.scan.top(2, 5, end="low", where="<i>a").values
-    assert [line["name"] for line in lines(screen)] == [f"{value:.4f}" for value in wanted]
+    assert [line["name"] for line in lines(screen)] == [number(value, ".4f") for value in wanted]
     screen.view.where.value = "never"
     assert lines(screen) == []
     assert "nowhere" in screen.view.contexts.shown["said"]
@@ -131,6 +133,23 @@ def test_similar_moments_are_those_of_match(screen: Corpus) -> None:
     screen.units = [0]
     assert screen.moments.found is None
     assert screen.moments.contexts.shown["lines"] == []
+
+
+def test_what_was_wrong_of_other_units_goes_with_them(screen: Corpus) -> None:
+    screen.moments.find.click()
+    assert "choose one or more units first" in error_of(screen)
+    screen.units = [1]
+    assert error_of(screen) == ""
+
+
+def test_where_no_unit_is_on_it_says_above_what_that_is(model: Tagger, tmp_path: Path) -> None:
+    done = corpus.scan(model, TEXTS, tmp_path / "s", on=0.999, progress=False)
+    screen = Corpus(done)
+    screen.units = [0]
+    screen.moments.find.click()
+    said = "no such place in 420 steps: on is above 0.999, which scan(on=) sets"
+    assert error_of(screen) == ""
+    assert screen.moments.contexts.shown["said"] == said
 
 
 def test_a_click_opens_the_place_in_a_lens_linked_both_ways(screen: Corpus) -> None:
@@ -198,7 +217,7 @@ def test_a_page_and_a_still_need_no_kernel(screen: Corpus, tmp_path: Path) -> No
     assert "<i>" not in page
     assert "&lt;i&gt;a" in page
     assert "<script" not in page
-    assert f"{screen.view.found.values[0]:.4f}" in page
+    assert number(screen.view.found.values[0], ".4f") in page
     bundle = screen._repr_mimebundle_()
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert data["text/plain"] == "Corpus(Tagger, rnn.l1, 420 steps)"
@@ -248,6 +267,10 @@ def test_numbers_are_drawn_as_lines_on_the_colours_of_the_unit(tmp_path: Path) -
     assert np.allclose(drawn, there)
     low, high = first["ends"]
     assert low <= drawn.min() <= drawn.max() <= high
+    shown = screen.view.contexts.shown
+    assert [one["name"] for one in shown["inputs"]] == ["0", "1", "2"]
+    assert (shown["tracks"], shown["under"]) == (["up"], "lines")
+    assert [one[0] for one in first["holds"]] == (there[0] > 0).tolist()
     assert len(set(first["strip"])) > 1
     screen.view.where.value = "up"
     screen.moments.find.click()
@@ -262,6 +285,21 @@ def test_numbers_are_drawn_as_lines_on_the_colours_of_the_unit(tmp_path: Path) -
     alone.units = [1]
     assert lines(alone)[0]["strip"] == []
     assert "without colours: the model is not there" in alone.view.contexts.shown["said"]
+
+
+def test_colours_end_where_the_unit_ends(screen: Corpus, scanned: Scan) -> None:
+    screen.units = [2]
+    low, high = screen.view.drawn[1]
+    rows = {scanned.row_of(place) for place in scanned.top(2, 40).places}
+    ends = torch.cat([scanned.extremes(row, 2).flatten() for row in rows])
+    far = float(ends.abs().max())
+    assert far <= high == -low <= 1.1 * far
+    assert number(high, ".2g") in screen.view._scale.value
+    shown = screen.view._chart.root.x_range
+    assert shown.start <= float(ends.min()) <= float(ends.max()) <= shown.end
+    assert shown.end - shown.start < 1.2 * float(ends.max() - ends.min())
+    # a label that holds nowhere has no bar
+    assert screen.view.contexts.shown["tracks"] == ["<i>a"]
 
 
 def test_what_cannot_run_again_is_not_offered(scanned: Scan, tmp_path: Path) -> None:

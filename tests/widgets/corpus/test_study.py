@@ -80,6 +80,9 @@ def test_a_scan_is_opened_from_its_folder(
 ) -> None:
     study = CorpusStudy(model, "abcdab")
     assert "no scan" in study._said.value
+    study.attach.click()
+    assert study.callbacks.box.value == ""
+    assert "type the folder that corpus.scan" in study._said.value
     study.path.value = "nowhere"
     study.attach.click()
     assert "holds no scan" in study.callbacks.box.value
