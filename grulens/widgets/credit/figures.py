@@ -96,6 +96,7 @@ class LensFigure:
         *,
         names: Names,
         tokens: Tokens,
+        unit_name: Callable[[int], str] = "unit {}".format,
         probability: bool = True,
     ) -> None:
         """Show a row of a lens, and its shares at a step in the logit of a class.
@@ -107,6 +108,7 @@ class LensFigure:
             klass: the class whose line comes first.
             names: from classes to what they are called.
             tokens: (time,), what to call each step.
+            unit_name: from a unit to what it is called.
             probability: whether the readout is of classes and lines are their probabilities; else
                 it is of values, and so are lines.
         """
@@ -140,7 +142,7 @@ class LensFigure:
         if found.weight is not None:
             after = f", {visible_text(tokens[step])}" if tokens is not None else ""
             title = f"the {word} of {visible_name(called[0])} after step {step}{after}"
-            labels, parts = shares(found, row, step, klass)
+            labels, parts = shares(found, row, step, klass, unit_name)
             self.shares.update(labels, np.array(parts), whole=word, title=title)
             self._drawn.append(lambda: still_credit.parts(labels, parts, word, title))
 
@@ -159,8 +161,17 @@ def likeliest(values: Float[np.ndarray, " klass"], first: int) -> list[int]:
     return [first, *(klass for klass in order if klass != first)][:CLASSES]
 
 
-def shares(found: LogitLens, row: int, step: int, klass: int) -> tuple[list[str], list[float]]:
+def shares(
+    found: LogitLens, row: int, step: int, klass: int, unit_name: Callable[[int], str]
+) -> tuple[list[str], list[float]]:
     """What a logit is made of at a step: the strongest units, the others, and what is beside them.
+
+    Args:
+        found: the lens.
+        row: a row of it.
+        step: the step.
+        klass: the class.
+        unit_name: from a unit to what it is called.
 
     Returns:
         What to call each part, and the parts.
@@ -168,9 +179,9 @@ def shares(found: LogitLens, row: int, step: int, klass: int) -> tuple[list[str]
     values = _array(found.share(klass)[row, step])
     order = np.argsort(-np.abs(values), kind="stable")
     top, others = order[:UNITS], order[UNITS:]
-    labels, parts = [f"unit {unit}" for unit in top], values[top].tolist()
+    labels, parts = [*map(unit_name, top.tolist())], values[top].tolist()
     if len(others):
-        labels.append(f"{len(others)} others" if len(others) > 1 else f"unit {others[0]}")
+        labels.append(f"{len(others)} others" if len(others) > 1 else unit_name(int(others[0])))
         parts.append(float(values[others].sum()))
     rest = float(found.rest[row, step, klass])
     if rest:

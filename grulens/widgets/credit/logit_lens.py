@@ -14,6 +14,7 @@ from grulens.views.figure.tokens import visible_name
 from grulens.widgets.credit.figures import LensFigure
 from grulens.widgets.credit.target import Target
 from grulens.widgets.credit.view import Overtaken, Request, View
+from grulens.widgets.session.display_names import unit_name
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.unavailable import advised
 
@@ -57,7 +58,7 @@ class LogitLensView(View):
             probability = classes > 1 and not values
             self.figure.update(
                 lens, request.row, request.step, klass, names=names, tokens=session.tokens,
-                probability=probability,
+                unit_name=partial(unit_name, session.before.cell), probability=probability,
             )  # fmt: skip
             missing = (
                 "" if lens.states_only else f"; {lens.head} reads other features too, left out here"

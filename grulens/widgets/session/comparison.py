@@ -59,7 +59,7 @@ class Comparison(Selection):
     @property
     def unnamed(self) -> str:
         """Why the steps of the layer shown have numbers, where the input's have names; or ""."""
-        return "" if self._names_by.get(self.layer) else self._order.why.get(self.layer, "")
+        return "" if self.token_rows else self._order.why_of(self.before)
 
     @property
     def steps(self) -> int:

@@ -14,10 +14,21 @@ from grulens.cells.signal import Signal, Signalling
 from grulens.cells.space import Fold
 from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
+from grulens.widgets.session.selection import has_space
 from grulens.widgets.session.session import Session
 
 #: So many units are named one by one.
 FEW: Final = 3
+
+
+def unit_name(cell: Signalling, unit: int) -> str:
+    """What one unit is called beside a figure: "unit 3", or "channel 3 at (12, 7)".
+
+    Args:
+        cell: whose unit it is.
+        unit: its number.
+    """
+    return cell.unit_name(unit) if has_space(cell) else f"unit {unit}"
 
 
 def places(cell: Signalling, units: Sequence[int]) -> str:

@@ -1,14 +1,17 @@
-"""Whether the steps of an observed loop stand in the order of the input, whose names they have.
+"""Whether the steps of a layer stand in the order of the input, whose names they have.
 
-Which step of a loop reads which step of the input, only its code knows. So the model is run again
-on an input that is another at one step: the states before that is read are the same to the last
-bit. Of two such steps the later one is read later, by as much, in a loop that goes forwards.
+Which step of a loop reads which step of the input, only its code knows, and a model can turn its
+input round before a layer reads it. So the model is run again on an input that is another at one
+step. What another kind of layer reads is compared, and of an observed loop its states: before the
+step where that is read they are the same to the last bit. Of two such steps the later one is read
+later, by as much, in a layer that goes forwards.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -20,17 +23,26 @@ from grulens.models.recording import LayerRecording, Recording
 
 Order = Literal["forwards", "backwards", "unknown"]
 
+#: What torch adds to a module's path to name its levels and directions.
+LEVEL: Final = re.compile(r"(^|\.)l\d+(_reverse)?$")
+
+
+def module_of(layer: LayerRecording) -> str:
+    """The module whose layers all have the steps of the lowest: a loop that is observed is its own.
+
+    Args:
+        layer: a layer of a run.
+    """
+    return layer.name if isinstance(layer, ObservedLayer) else LEVEL.sub("", layer.name)
+
 
 class StepOrder:
-    """Tells the order in which the observed layers of a run read its input.
+    """Tells the order in which the layers of a run read its input.
 
     Args:
         again: records the model on an input.
         given: the input of the run.
         before: what was told of an earlier run of the same model on this input: it holds still.
-
-    Attributes:
-        why: by layer, why its steps are given no names; filled while layers are asked about.
     """
 
     def __init__(
@@ -45,41 +57,51 @@ class StepOrder:
         self._known: dict[tuple[Any, ...], Order] = {
             of: order for of, order in known.items() if order != "unknown"
         }
-        self.why: dict[str, str] = {}
+        self._why: dict[str, str] = {}
 
     def fits(self, layer: LayerRecording, of: Sequence[Tensor] | None = None) -> bool:
-        """Whether names of the input's steps are names of a layer's steps; if not, `why` says so.
+        """Whether the names of the input's steps fit a layer's; if not, `why_of` says so.
 
         Args:
             layer: a layer of the run.
             of: the tensors of the input whose steps have names; None is all that have as many.
         """
-        if not isinstance(layer, ObservedLayer) or layer.shape[1] < 2:
+        if layer.shape[1] < 2:
             return True
         order = self.order(layer, of)
-        if order == "forwards":
-            self.why.pop(layer.name, None)
+        # what torch's own layers read may depend on every step of the input, as above a second
+        # direction: their steps are in the order of what they read, unless it is seen to be turned
+        if order == "forwards" or (order == "unknown" and not isinstance(layer, ObservedLayer)):
+            self._why.pop(module_of(layer), None)
             return True
         how = (
-            "its code goes through the input from the end" if order == "backwards" else
+            "it reads the input from the end" if order == "backwards" else
             "which of them reads which step of the input could not be told"
         )  # fmt: skip
-        self.why[layer.name] = (
+        self._why[module_of(layer)] = (
             f"The steps of layer {shown(layer.name)} have numbers, and not the names of the "
             f"input's: {how}. tokens={{{layer.name!r}: [...]}} names them in the order in which "
             "they run."
         )
         return False
 
-    def order(self, layer: LayerRecording, of: Sequence[Tensor] | None = None) -> Order:
-        """In which order a layer reads the input.
+    def why_of(self, layer: LayerRecording) -> str:
+        """Why the steps of a layer that was asked about are given no names; or "".
 
         Args:
             layer: a layer of the run.
+        """
+        return self._why.get(module_of(layer), "")
+
+    def order(self, layer: LayerRecording, of: Sequence[Tensor] | None = None) -> Order:
+        """In which order a module reads the input.
+
+        Args:
+            layer: a layer of it; the lowest one is asked first.
             of: as for `fits`.
         """
         batch, steps, _ = layer.shape
-        key = layer.name, batch, steps, None if of is None else tuple(map(id, of))
+        key = module_of(layer), batch, steps, None if of is None else tuple(map(id, of))
         if key not in self._known:
             self._known[key] = self._found(layer, of)
         return self._known[key]
@@ -96,7 +118,7 @@ class StepOrder:
     def _reached(
         self, layer: LayerRecording, batch: int, steps: int, at: int, of: Sequence[Tensor] | None
     ) -> int | None:
-        """The first step whose state is another one when the input is another at one step."""
+        """The first step at which a layer is another when the input is another at one step."""
         key = batch, steps, at, None if of is None else tuple(map(id, of))
         if key not in self._runs:
             self._runs[key] = self._changed(batch, steps, at, of)
@@ -104,7 +126,10 @@ class StepOrder:
         other = run.get(layer.name) if run is not None else None
         if other is None or other.shape != layer.shape:
             return None
-        same = torch.isclose(layer.state, other.state, rtol=0, atol=0, equal_nan=True)
+        was, now = (
+            (one.state if isinstance(one, ObservedLayer) else one.x) for one in (layer, other)
+        )
+        same = torch.isclose(was, now, rtol=0, atol=0, equal_nan=True)
         found = (~same).any(2).any(0).nonzero()
         return int(found[0]) if len(found) else None
 

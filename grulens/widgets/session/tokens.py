@@ -2,15 +2,15 @@
 
 Layers may run other steps and other rows, and a name that belongs to one would be wrong at another.
 So names are kept for each layer by itself, and where none fit, steps have numbers. The steps of an
-observed loop have names where it is known to go through the input forwards.
+observed loop have names where it is known to go through the input forwards; those of another layer
+where it is not seen to read the input from its end.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +20,11 @@ from grulens.errors import GrulensError, LayerError, shown
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.views.figure.tokens import valid
-from grulens.widgets.session.step_order import StepOrder
+from grulens.widgets.session.step_order import StepOrder, module_of
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
 TokensBy = Tokens | Mapping[str, Tokens]
 Rows = list[list[str]]
-
-
-#: What torch adds to a module's path to name its levels and directions.
-LEVEL: Final = re.compile(r"(^|\.)l\d+(_reverse)?$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +49,7 @@ class Naming:
         Args:
             run: the run.
             first: the layer to begin with: what was given for all must fit it, or another one.
-            order: tells whether the steps of an observed layer stand in the order of the input.
+            order: tells whether the steps of a layer stand in the order of the input.
 
         Raises:
             LayerError: tokens were given for what is no layer and no module of one.
@@ -101,9 +97,7 @@ class Naming:
         found: dict[str, Rows | None] = {}
         modules: dict[tuple[str, tuple[int, ...]], Rows | None] = {}
         for name, layer in run.items():
-            # a loop that is observed is one of its own, whatever it is called
-            module = name if isinstance(layer, ObservedLayer) else LEVEL.sub("", name)
-            place = module, layer.shape[:2]
+            place = module_of(layer), layer.shape[:2]
             if place not in modules:
                 modules[place] = self._read_by(layer, order)
             found[name] = modules[place]
@@ -125,7 +119,8 @@ class Naming:
         # zeros and ones may be a mask, and two texts of one length could be each other's
         if len(fitting) > 1 or any(_may_be_mask(rows) for _, rows in fitting):
             fitting = [pair for pair in fitting if _is_read(pair[1], layer)]
-        return self._called(fitting[0][1]) if len(fitting) == 1 else None
+        names = self._called(fitting[0][1]) if len(fitting) == 1 else None
+        return names if names and order.fits(layer, [fitting[0][0]]) else None
 
     def _reached_by(
         self, layer: LayerRecording, fitting: Sequence[tuple[Tensor, Tensor]], order: StepOrder

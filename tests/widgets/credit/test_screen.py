@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import grulens
 from grulens import Session, ablate
@@ -30,6 +30,7 @@ from grulens.widgets.credit.methods import METHODS, Method
 from grulens.widgets.credit.screen import LENS
 from grulens.widgets.session import class_list
 from tests.widgets.conftest import Tagger
+from tests.widgets.observed_cells import FRAMES, ConvGRU
 
 
 @pytest.fixture
@@ -195,6 +196,30 @@ def test_the_lens_shows_the_run_and_a_tap_moves_the_step(
     assert "head=" not in panel._status.value
     assert panel._errors.value == ""
     assert panel.views[LENS].picture.layout.display == "none"
+
+
+def test_the_lens_names_units_by_their_places_in_space() -> None:
+    class Read(ConvGRU):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(24, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), 2, 3, 4)
+            for x_t in x.unbind(1):
+                z, r = torch.sigmoid(self.gates(torch.cat([x_t, h], 1))).chunk(2, 1)
+                n = torch.tanh(self.new(torch.cat([x_t, r * h], 1)))
+                h = (1 - z) * h + z * n
+            out: Tensor = self.head(h.flatten(1))
+            return out
+
+    panel = CreditBars(Session(Read(), FRAMES))
+    panel.view = LENS
+    assert panel.wait(20.0)
+    names = panel._lens.figure.shares.source.data["label"]
+    assert all(name.startswith("channel ") for name in names[:3]), names
+    panel.close()
+    assert panel.wait(10.0)
 
 
 def test_a_newer_question_ends_an_older_one(

@@ -1,4 +1,4 @@
-"""Names stand over the steps of an observed loop only where it goes through the input forwards."""
+"""Names stand over the steps of a layer only where it goes through the input forwards."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_a_loop_that_goes_forwards_has_the_names_of_its_input(order: str) -> Non
 @pytest.mark.parametrize(
     ("order", "why"),
     [
-        ("backwards", "goes through the input from the end"),
-        ("backwards over neighbours", "goes through the input from the end"),
-        ("over a flipped input", "goes through the input from the end"),
+        ("backwards", "it reads the input from the end"),
+        ("backwards over neighbours", "it reads the input from the end"),
+        ("over a flipped input", "it reads the input from the end"),
         ("over all at once", "which of them reads which step of the input could not be told"),
     ],
 )
@@ -77,7 +77,7 @@ def test_any_other_has_numbers_and_the_screen_says_why(order: str, why: str) -> 
 
 
 def test_the_screen_and_its_still_say_so_until_the_layer_has_names_of_its_own() -> None:
-    session, why = shown("backwards"), "goes through the input from the end"
+    session, why = shown("backwards"), "it reads the input from the end"
     lens = Lens(session)
     assert why in lens.notices._unnamed.value
     assert why in " ".join(lens.still().split())
@@ -130,3 +130,30 @@ def test_an_input_on_which_the_model_fails_tells_nothing() -> None:
     session = Session(Picky("forwards"), IDS, decode=decode)
     assert session.tokens is None
     assert "could not be told" in session.unnamed
+
+
+class Turned(nn.Module):
+    """torch's own layer over embedded ids, or over the same turned round."""
+
+    def __init__(self, layer: nn.Module, turned: bool) -> None:
+        super().__init__()
+        self.embed, self.layer, self.turned = nn.Embedding(9, 3), layer, turned
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        return self.layer(x.flip(1) if self.turned else x)[0]
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("tokens", [None, CALLED])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_layer_of_torchs_over_a_turned_input_has_numbers_too(
+    kind: type[nn.RNNBase], tokens: list[str] | None, bidirectional: bool
+) -> None:
+    layer = kind(3, 4, num_layers=2, batch_first=True, bidirectional=bidirectional)
+    session = Session(Turned(layer, True), IDS, decode=decode, tokens=tokens)
+    assert {session.tokens_of(name, 0) is None for name in session.baseline} == {True}
+    assert "it reads the input from the end" in session.unnamed
+    session = Session(Turned(layer, False), IDS, decode=decode, tokens=tokens)
+    assert all(session.tokens_of(name, 0) == CALLED for name in session.baseline)
+    assert session.unnamed == ""
