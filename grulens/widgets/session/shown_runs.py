@@ -78,7 +78,7 @@ class ShownRuns(Comparison, EditList):
         on = [slot.edit for slot in slots if slot.on]
         edited = self._edited_run(standing, new.given, on) if on else baseline
         batch, steps, units = baseline[wanted].shape
-        order = StepOrder(self._aside, new.given, self._order if again else None)
+        order = StepOrder(baseline, self._aside, new.given, self._order if again else None)
         try:
             names_by = new.naming.of(baseline, wanted, order)
         except GrulensError:

@@ -1,16 +1,17 @@
 """Whether the steps of a layer stand in the order of the input, whose names they have.
 
 Which step of a loop reads which step of the input, only its code knows, and a model can turn its
-input round before a layer reads it. So the model is run again on an input that is another at one
-step. What another kind of layer reads is compared, and of an observed loop its states: before the
-step where that is read they are the same to the last bit. Of two such steps the later one is read
-later, by as much, in a layer that goes forwards.
+input round before a layer reads it. Of any but an observed loop, what it reads is known: where that
+is the same at steps of the same id, and not if they were turned round, nothing more is asked. Else
+the model is run again on an input that is another at one step. What the layer reads is compared,
+and of an observed loop its states: before the step where that is read they are the same to the last
+bit. Of two such steps the later one is read later, by as much, in a layer that goes forwards.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import torch
@@ -40,6 +41,7 @@ class StepOrder:
     """Tells the order in which the layers of a run read its input.
 
     Args:
+        run: the run whose layers are asked about.
         again: records the model on an input.
         given: the input of the run.
         before: what was told of an earlier run of the same model on this input: it holds still.
@@ -47,12 +49,13 @@ class StepOrder:
 
     def __init__(
         self,
+        run: Recording,
         again: Callable[[Given], Recording],
         given: Given,
         before: StepOrder | None = None,
     ) -> None:
-        self._again, self._given = again, given
-        self._runs: dict[tuple[Any, ...], Recording | None] = {}
+        self._run, self._again, self._given = run, again, given
+        self._firsts: dict[tuple[Any, ...], dict[str, int]] = {}
         known = before._known if before else {}
         self._known: dict[tuple[Any, ...], Order] = {
             of: order for of, order in known.items() if order != "unknown"
@@ -108,30 +111,28 @@ class StepOrder:
 
     def _found(self, layer: LayerRecording, of: Sequence[Tensor] | None) -> Order:
         batch, steps, _ = layer.shape
+        if not isinstance(layer, ObservedLayer):
+            given = [*tensors(self._given)] if of is None else of
+            fitting = (by_rows(value, batch, steps) for value in given)
+            told = {told_by(rows, layer) for rows in fitting if rows is not None} - {"unknown"}
+            if len(told) == 1:
+                return told.pop()
         early, late = (steps - 1) // 3, (2 * steps - 1) // 3
-        first, then = (self._reached(layer, batch, steps, at, of) for at in (early, late))
+        first, then = (self._reached(layer, at, of) for at in (early, late))
         if first is None or then is None:
             return "unknown"
         apart = {late - early: "forwards", early - late: "backwards"}
         return apart.get(then - first, "unknown")  # type: ignore[return-value]  # mypy reads str
 
-    def _reached(
-        self, layer: LayerRecording, batch: int, steps: int, at: int, of: Sequence[Tensor] | None
-    ) -> int | None:
+    def _reached(self, layer: LayerRecording, at: int, of: Sequence[Tensor] | None) -> int | None:
         """The first step at which a layer is another when the input is another at one step."""
+        batch, steps, _ = layer.shape
         key = batch, steps, at, None if of is None else tuple(map(id, of))
-        if key not in self._runs:
-            self._runs[key] = self._changed(batch, steps, at, of)
-        run = self._runs[key]
-        other = run.get(layer.name) if run is not None else None
-        if other is None or other.shape != layer.shape:
-            return None
-        was, now = (
-            (one.state if isinstance(one, ObservedLayer) else one.x) for one in (layer, other)
-        )
-        same = torch.isclose(was, now, rtol=0, atol=0, equal_nan=True)
-        found = (~same).any(2).any(0).nonzero()
-        return int(found[0]) if len(found) else None
+        if key not in self._firsts:
+            run = self._changed(batch, steps, at, of)
+            # the run itself can be large, and goes
+            self._firsts[key] = {} if run is None else _firsts(self._run, run)
+        return self._firsts[key].get(layer.name)
 
     def _changed(
         self, batch: int, steps: int, at: int, of: Sequence[Tensor] | None
@@ -161,6 +162,88 @@ class StepOrder:
                 return self._again(given)
         except Exception:  # whatever a user's model does with such an input: then nothing is known
             return None
+
+
+def _firsts(before: Recording, after: Recording) -> dict[str, int]:
+    """The first step, by layer, at which a layer of the same shape is another in another run."""
+    found = {}
+    for name, layer in before.items():
+        other = after.get(name)
+        if other is None or other.shape != layer.shape:
+            continue
+        was, now = (
+            (one.state if isinstance(one, ObservedLayer) else one.x) for one in (layer, other)
+        )
+        same = torch.isclose(was, now, rtol=0, atol=0, equal_nan=True)
+        changed = (~same).any(2).any(0).nonzero()
+        if len(changed):
+            found[name] = int(changed[0])
+    return found
+
+
+def tensors(given: Any) -> Iterator[Tensor]:
+    """The tensors among a model's arguments.
+
+    Args:
+        given: the arguments.
+    """
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, Mapping):
+        for part in given.values():
+            yield from tensors(part)
+    elif isinstance(given, tuple | list):
+        for part in given:
+            yield from tensors(part)
+
+
+def by_rows(value: Tensor, batch: int, steps: int) -> Tensor | None:
+    """An input as (batch, time, ...) on the CPU; None if it has not as many.
+
+    Args:
+        value: (batch, time, ...), (time, batch, ...), or (time, ...) of one row.
+        batch: rows.
+        steps: steps.
+    """
+    shape = tuple(value.shape)
+    if shape[:2] == (batch, steps):
+        return value.cpu()
+    if shape[:2] == (steps, batch):
+        return value.cpu().transpose(0, 1)
+    return value.cpu()[None] if batch == 1 and shape[:1] == (steps,) else None
+
+
+def told_by(rows: Tensor, layer: LayerRecording) -> Order:
+    """In which order a layer reads an input, as far as what it reads tells.
+
+    Args:
+        rows: the input, ids (batch, time) or numbers (batch, time, input).
+        layer: a layer that is not observed.
+    """
+    if rows.ndim == 2 and not rows.is_floating_point() and not rows.is_complex():
+        there, back = (is_read(ids, layer) for ids in (rows, rows.flip(1)))
+    else:
+        x = layer.x.detach().cpu()
+        there, back = (
+            rows.dtype == x.dtype and torch.equal(numbers, x) for numbers in (rows, rows.flip(1))
+        )
+    return "unknown" if there == back else "forwards" if there else "backwards"
+
+
+def is_read(ids: Tensor, layer: LayerRecording) -> bool:
+    """Whether a layer's input can be a table of these ids: where they are equal, it is.
+
+    Args:
+        ids: (batch, time).
+        layer: a layer that is not observed.
+    """
+    flat, x = ids.flatten(), layer.x.detach().cpu().flatten(0, 1)
+    mask = layer.mask.cpu().flatten()
+    flat, x = flat[mask], x[mask]
+    order = flat.argsort(stable=True)
+    flat, x = flat[order], x[order]
+    again = flat[1:] == flat[:-1]
+    return bool(torch.equal(x[1:][again], x[:-1][again]))
 
 
 def other_at(value: Tensor, batch: int, steps: int, at: int) -> Tensor | None:

@@ -20,7 +20,7 @@ from grulens.errors import GrulensError, LayerError, shown
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.views.figure.tokens import valid
-from grulens.widgets.session.step_order import StepOrder, module_of
+from grulens.widgets.session.step_order import StepOrder, by_rows, is_read, module_of
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
 TokensBy = Tokens | Mapping[str, Tokens]
@@ -111,14 +111,14 @@ class Naming:
             return [[valid(part) for part in self.spelled]] if fits else None
         fitting: list[tuple[Tensor, Tensor]] = []
         for ids in self.ids:
-            rows = _rows(ids, batch, steps)
+            rows = by_rows(ids, batch, steps)
             if rows is not None and not any(torch.equal(rows, other) for _, other in fitting):
                 fitting.append((ids, rows))
         if isinstance(layer, ObservedLayer):
             return self._reached_by(layer, fitting, order)
         # zeros and ones may be a mask, and two texts of one length could be each other's
         if len(fitting) > 1 or any(_may_be_mask(rows) for _, rows in fitting):
-            fitting = [pair for pair in fitting if _is_read(pair[1], layer)]
+            fitting = [pair for pair in fitting if is_read(pair[1], layer)]
         names = self._called(fitting[0][1]) if len(fitting) == 1 else None
         return names if names and order.fits(layer, [fitting[0][0]]) else None
 
@@ -147,27 +147,6 @@ class Naming:
 
 def _may_be_mask(ids: Tensor) -> bool:
     return int(ids.max()) < 2
-
-
-def _rows(ids: Tensor, batch: int, steps: int) -> Tensor | None:
-    """Ids as (batch, time), if they are as many."""
-    shape = tuple(ids.shape)
-    if shape == (batch, steps):
-        return ids.cpu()
-    if shape == (steps, batch):
-        return ids.cpu().T
-    return ids.cpu()[None] if batch == 1 and shape == (steps,) else None
-
-
-def _is_read(ids: Tensor, layer: LayerRecording) -> bool:
-    """Whether a layer's input can be a table of these ids: where they are equal, it is."""
-    flat, x = ids.flatten(), layer.x.detach().cpu().flatten(0, 1)
-    mask = layer.mask.cpu().flatten()
-    flat, x = flat[mask], x[mask]
-    order = flat.argsort(stable=True)
-    flat, x = flat[order], x[order]
-    again = flat[1:] == flat[:-1]
-    return bool(torch.equal(x[1:][again], x[:-1][again]))
 
 
 def _fitting(tokens: Tokens, layer: LayerRecording) -> Rows | None:

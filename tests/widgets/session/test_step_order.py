@@ -157,3 +157,19 @@ def test_a_layer_of_torchs_over_a_turned_input_has_numbers_too(
     session = Session(Turned(layer, False), IDS, decode=decode, tokens=tokens)
     assert all(session.tokens_of(name, 0) == CALLED for name in session.baseline)
     assert session.unnamed == ""
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_model_is_not_run_again_where_what_its_layer_reads_tells_the_order(
+    turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("run again")
+
+    monkeypatch.setattr(StepOrder, "_changed", never)
+    layer = nn.GRU(3, 4, batch_first=True)
+    ids = torch.tensor([[1, 2, 1, 4, 4, 6]])
+    session = Session(Turned(layer, turned), ids, decode=decode)
+    assert (session.tokens is None) is turned
+    if not turned:
+        assert Session(layer, torch.randn(1, 6, 3), tokens=CALLED).tokens == CALLED
