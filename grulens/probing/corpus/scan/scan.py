@@ -38,6 +38,7 @@ from grulens.models.restore.mode import evaluated
 from grulens.probing.coder import Coder
 from grulens.probing.corpus.cluster import check_client
 from grulens.probing.corpus.numbers import whole
+from grulens.probing.corpus.scan.compared import compare
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scan_part import manifest_of, scan_part
@@ -81,7 +82,8 @@ def scan(
             several arguments, or a mapping; an empty text or tensor of ids holds no step.
             Each is some hundred thousand steps at best: small ones cost space, large ones memory.
             A part is known by its place in the sequence: of a corpus that has changed since, only
-            the first run and its labels are compared, and labels that are arrays. A batch of a
+            the first part with a step is read again and compared (its ids, its labels, and what
+            its ids are called), and labels that are arrays. A batch of a
             `DataLoader` that has several columns is a tuple of arguments, too. Of several tensors
             the first that is no mask holds what stands at each step; up to 16 numbers a step are
             kept, as ids are, so that rows can run again.
@@ -146,13 +148,16 @@ def scan(
     every = labelled(_each(parts), rules)
     job: Job[Scan] = Job("scan", "part", length_hint(parts))
     with evaluated(model):
-        begun, run = _begun(every, reader)
+        begun, run, further = _begun(every, reader)
         manifest = manifest_of(model, run, reader, layers, gates, on, call, directions)
         _make(folder / PARTS)
         if (folder / NAME).exists():
             made = Manifest.read(folder)
             made.check(manifest, folder)
             manifest = made
+            first = folder / PARTS / f"{len(begun) - 1:06d}"
+            if first.exists():
+                compare(Part(first), chain([run], further), reader)
         else:
             manifest.write(folder)
         with job.watched(bar=progress):
@@ -228,14 +233,15 @@ def _each(parts: Any) -> Iterator[Any]:
     )
 
 
-def _begun(parts: Iterator[Any], reader: Reader) -> tuple[list[Any], Run]:
-    """The parts up to the first that holds a step, and its first run."""
+def _begun(parts: Iterator[Any], reader: Reader) -> tuple[list[Any], Run, Iterator[Run]]:
+    """The parts up to the first that holds a step, its first run, and the further ones."""
     begun = []
     for part in parts:
         begun.append(part)
-        run = next(reader.runs(part), None)
+        runs = reader.runs(part)
+        run = next(runs, None)
         if run is not None:
-            return begun, run
+            return begun, run, runs
     if not begun:
         raise ScanError("a scan needs at least one part, and there is none")
     raise ScanError("the corpus holds no input that has a step")

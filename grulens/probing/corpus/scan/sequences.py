@@ -259,7 +259,7 @@ class Reader:
         if not run.ready:
             return run
         rows, steps = mask.shape
-        first = next((one for one in run.ready if _fits(one, rows, steps)), run.ready[0])
+        first = next((one for one in run.ready if fits(one, rows, steps)), run.ready[0])
         read = at_each_step(first, rows, steps)
         run = replace(
             run,
@@ -276,7 +276,7 @@ class Reader:
         if not self.labels and not (_whole(first) and first.dim() == 2):
             return run
         shape = tuple(first.shape[:2])
-        if not _fits(first, rows, steps) or (rows == steps > 1):
+        if not fits(first, rows, steps) or (rows == steps > 1):
             why = (
                 "which are rows and which are steps cannot be told; give another number of rows"
                 if rows == steps
@@ -472,7 +472,7 @@ def _mask(given: Tensor | PackedSequence) -> bool:
     return any(bool((turn <= 0).all() or (turn >= 0).all()) for turn in turns)
 
 
-def _fits(given: Tensor | PackedSequence, rows: int, steps: int) -> bool:
+def fits(given: Tensor | PackedSequence, rows: int, steps: int) -> bool:
     """Whether an argument may have a step for each that the layers took."""
     if isinstance(given, PackedSequence):
         return True

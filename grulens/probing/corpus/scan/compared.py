@@ -1,0 +1,125 @@
+"""What the inputs of a part give now, beside what was scanned of them.
+
+Whoever goes on with a scan with another `encode` or `decode`, or with labels that say something
+else, would add parts of two kinds. All that they gave stands in the part: the ids, a bit a step for
+each label, and what ids are called. So the first part is read again, without a run of the model,
+and compared at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import numpy as np
+from jaxtyping import Shaped
+from numpy import ndarray
+from torch.nn.utils.rnn import PackedSequence
+
+from grulens.errors import ScanError, shown
+from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
+from grulens.probing.corpus.scan.sequences import Reader, Run, fits, one_name
+
+
+def compare(part: Part, runs: Iterable[Run], reader: Reader) -> None:
+    """Compare the runs of a part with the part as it was scanned.
+
+    Args:
+        part: the part; one that is damaged is passed over, for that is said where it is read.
+        runs: its runs, as the reader gives them now.
+        reader: how parts are read.
+
+    Raises:
+        ScanError: ids, labels or names are others; it says which.
+    """
+    try:
+        part.check()
+        labels, names = part.labels, part.names
+        _ = part.rows, part.ids, part.inputs
+    except ScanError:
+        return
+    left = _rows(part)
+    called: dict[int, str] = {}
+    others: set[str] = set()
+    for given in runs:
+        run = _settled(part, given, reader)
+        if run is None:
+            return
+        called = one_name([*called.items(), *run.names.items()])
+        for at, key in enumerate(zip(run.documents, run.starts, strict=True)):
+            row = next(left.get(key, iter(())), None)
+            if row is None:
+                raise _other(part, *_READ)
+            steps, first = part.rows[row, 2:].tolist()
+            then = part.read(row, 0, steps)
+            now = None if run.read is None else run.read[at]
+            if now is not None and given.ready:
+                now = now[:steps]  # padded
+            if now is not None and then is not None and not _same(now, then):
+                raise _other(part, *_READ)
+            windows = slice(first, first - (-steps // WINDOW))
+            for number, (name, held) in enumerate(run.labels.items() if run.labels else ()):
+                word = None if labels is None else unpacked(labels[number, windows])[:steps]
+                if word is None or not np.array_equal(held[at, :steps], word):
+                    others.add(name)
+    if any(next(rows, None) is not None for rows in left.values()):
+        raise _other(part, *_READ)
+    if others:
+        those = ", ".join(name for name in reader.labels if name in others)
+        raise _other(part, f"other labels than are given now ({those})")
+    if part.ids is not None:
+        ids = np.unique(part.ids)
+        called |= reader.names(ids[~np.isin(ids, list(called))])
+        for number in ids.tolist():
+            if called.get(number) != names.get(number):
+                raise _other(
+                    part,
+                    f"other names of ids than there are now (id {number} was called "
+                    f"{shown(names.get(number))}, and is called {shown(called.get(number))} now)",
+                    "`decode`, or what stands for it, is another",
+                )
+
+
+_READ = "other inputs than it has now", "they are others, or `encode` gives other ids for them"
+
+
+def _rows(part: Part) -> dict[tuple[int, int], Iterator[int]]:
+    """The rows of a part by their input, and the step of it at which they begin."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for row, (document, start) in enumerate(part.rows[:, :2].tolist()):
+        found.setdefault((document, start), []).append(row)
+    return {key: iter(rows) for key, rows in found.items()}
+
+
+def _settled(part: Part, run: Run, reader: Reader) -> Run | None:
+    """A run with its rows and labels; None where only the model can say which they are."""
+    if not run.ready:
+        return run
+    at = part.rows[:, 0] == run.documents[0]
+    lengths = part.rows[at, 2]
+    if not len(lengths):
+        raise _other(part, *_READ)
+    windows = int(np.diff(part.rows[:, 3], append=part.windows)[at][0])
+    for one in run.ready:
+        shape = (int(lengths.max()),) if isinstance(one, PackedSequence) else one.shape[:2]
+        for steps in map(int, shape):
+            if -(-steps // WINDOW) == windows and fits(one, len(lengths), steps):
+                mask = np.arange(steps) < lengths[:, None]
+                with suppress(ScanError):
+                    return reader.settled(run, mask)
+    return None
+
+
+def _same(now: Shaped[ndarray, "*now"], then: Shaped[ndarray, "*then"]) -> bool:
+    """Whether as much was read, and the same."""
+    if now.size != then.size:
+        return False
+    return np.array_equal(now.reshape(then.shape), then, equal_nan=now.dtype.kind == "f")
+
+
+def _other(part: Part, what: str, why: str = "") -> ScanError:
+    return ScanError(
+        f"part {part.number} of {part.place.parent.parent} was scanned with {what}"
+        f"{f': {why}' if why else ''}. Parts of two scans cannot be added: go on with what was "
+        "used there, or scan into another folder"
+    )
