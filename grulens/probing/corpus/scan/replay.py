@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ from grulens.probing.edits.edit import Edit, clamp
 #: more so.
 NEAR: Final = 1e-3
 HALF: Final = 3e-2
+#: Which way round a model took ids of which only that is not known: the one to try first.
+_WAYS: Final[WeakKeyDictionary[nn.Module, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -269,7 +272,10 @@ def run_again(
     Raises:
         ScanError: the model cannot be run so.
     """
-    for args, kwargs in form.again(read, rows):
+    ways = [*enumerate(form.again(read, rows))]
+    if form.open:
+        ways.sort(key=lambda way: way[0] != _WAYS.get(model, 0))
+    for way, (args, kwargs) in ways:
         try:
             found = record(model, edits=edits, layers=layers, call=call, inputs=(args, kwargs))
         except GrulensError:
@@ -280,6 +286,8 @@ def run_again(
                 f"({error}) for {len(read)} rows of {read.shape[1]} steps by themselves"
             ) from error
         if found[layers[0]].mask.shape == read.shape[:2]:
+            if form.open:
+                _WAYS[model] = way
             break
     return found
 

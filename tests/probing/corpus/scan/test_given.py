@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from grulens import record
-from grulens.corpus import Scan, probe
+from grulens.corpus import Scan, open_scan, probe
 from grulens.corpus import scan as scanned
 from grulens.errors import ScanError
 from grulens.probing.corpus.scan.given import form_of
@@ -153,6 +154,27 @@ def test_a_scan_without_a_word_on_its_inputs_is_refused_by_name(tmp_path: Path) 
     (made.parts[0].place / "given.json").unlink()  # as it was written once
     with pytest.raises(ScanError, match="cannot be run again: the model raised TypeError"):
         made.replay(made.top(0, 1).places[0])
+
+
+def test_which_way_round_a_model_takes_ids_is_tried_once(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Embedding(9, 4), nn.GRU(4, 5)).eval()
+    made = scan(model, [IDS.T] * 5, tmp_path / "s", labels=TWO)
+    for part in made.parts:
+        (part.place / "given.json").unlink()  # as it was written once
+        head = part.place / "part.json"
+        held = json.loads(head.read_text())
+        held["sizes"].pop("given.json")
+        head.write_text(json.dumps(held))
+    ran: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(lambda module, given: ran.append(tuple(given[0].shape)))
+    found = probe(open_scan(made.path, model), control="context", progress=False)
+    assert found.steps == 180
+    assert ran == [(2, 90), *[(90, 2)] * 5]
+    ran.clear()
+    again = open_scan(made.path, model)
+    for place in again.top(1, 3).places:
+        assert again.replay(place).recording["1.l0"].h.shape[:2] == (1, 90)
+    assert ran == [(90, 1)] * 3
 
 
 def test_ids_and_numbers_in_one_part_are_refused(tmp_path: Path) -> None:
