@@ -15,12 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-from uuid import uuid4
 
 import torch
 
 from grulens.errors import ScanError, shown
 from grulens.extras import need
+from grulens.probing.corpus.making import beside
 
 #: So many pieces a worker are handed out ahead.
 AHEAD: Final = 2
@@ -55,7 +55,7 @@ class Workers:
 
     def __init__(self, client: Any, folder: Path, shared: Any, again: tuple[str, str]) -> None:
         self._client, self._what, self._again = client, shared, again
-        self._shared = folder.resolve() / f".model-{uuid4().hex}"
+        self._shared = beside(folder.resolve() / "model")
         self._many = max(1, len(client.scheduler_info()["workers"]))
         self._waiting: dict[Any, tuple[int, Any]] = {}
 

@@ -10,7 +10,6 @@ and where nothing can be written the probe goes on without.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,12 +17,12 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
+from grulens.probing.corpus.making import beside, sweep
 from grulens.probing.corpus.probes.fitting import Task, Visited
 from grulens.probing.corpus.probes.ridge import Moments
 from grulens.probing.corpus.scan.part import Part
@@ -56,6 +55,7 @@ class Kept:
         name = sha256(held.encode()).hexdigest()[:16]
         self._folder, self._parts = scan.path / PROBES / name, parts
         self.whole = True
+        sweep(self._folder)
 
     def get(self, number: int) -> Visited | None:
         """What was counted of the part that is taken as this; None where it is not there."""
@@ -71,7 +71,7 @@ class Kept:
     def put(self, number: int, found: Visited) -> None:
         """Keep what was counted of a part: whole, or not at all."""
         place, moments = self._file(number), found.moments
-        making = place.with_name(f".{place.name}-{os.getpid()}-{uuid4().hex[:8]}")
+        making = beside(place)
         held: dict[str, Any] = {f"bins{i}": one for i, one in enumerate(found.bins)}
         held["sizes"] = np.array([moments.steps, moments.units, len(found.bins)])
         held |= {"mean": moments.mean, "products": moments.products, "inputs": found.inputs}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from grulens.cells.activations import HardSigmoid
 from grulens.cells.signal import Signal
 from grulens.errors import ScanError, shown
 from grulens.models.recorded import LayerRecording
+from grulens.probing.corpus.making import beside
 from grulens.probing.corpus.scan.direction import SIGNAL, Direction
 from grulens.probing.corpus.scan.part import FORMAT, ROUNDING
 
@@ -141,7 +141,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write it; readers see all of it or nothing."""
-        making = folder / f".{NAME}-{os.getpid()}"
+        making = beside(folder / NAME)
         making.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
         making.replace(folder / NAME)
 

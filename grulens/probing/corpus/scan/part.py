@@ -1,7 +1,7 @@
 """One scanned part of a corpus on disk: an index of its steps, and what its signals did.
 
     00017/            written under another name, and renamed when it is whole
-      part.json       what is in it, and how large each file is
+      part.json       what is in it, how large each file is, and its checksum
       rows.npy        (row, 4): the input, where the row begins in it, its steps, its first window
       ids.npy         (window, 64): what was read at each step, if it was ids
       names.json      what each of these ids is called, if that is known
@@ -15,6 +15,9 @@
       0-h             statistics of a signal of layer 0
 
 A window is 64 steps that follow one another in one row; a row's last one may hold fewer.
+
+What says where rows are is compared with its checksum when a part is opened, and what is read whole
+when it is read. The index of a layer is not: a question reads a few of its units, and not the file.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from zlib import crc32
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt64
@@ -45,6 +49,8 @@ WINDOW: Final = 64
 ANCHOR: Final = 256
 #: So far past its bounds a value may lie by rounding.
 ROUNDING: Final = 1e-5
+#: What a part is opened by.
+FIRST: Final = ("rows.npy", "given.json", "names.json")
 
 
 def packed(on: Bool[ndarray, "row step unit"]) -> UInt64[ndarray, "unit row window"]:
@@ -79,6 +85,11 @@ def anchors_of(steps: Int[ndarray, " row"]) -> Int[ndarray, " row"]:
     """
     many: ndarray = np.maximum(steps - 1, 0) // ANCHOR
     return many
+
+
+def checksum(file: Path) -> int:
+    """The checksum of a file: CRC-32, by which damage is told, and no intent."""
+    return crc32(file.read_bytes())
 
 
 def extremes(
@@ -175,6 +186,20 @@ class Part:
             if found != size:
                 is_now = "is missing" if found is None else f"has {found:,} bytes"
                 raise self._damaged(f"{name} {is_now}, it was written with {size:,}")
+        with self._read():
+            for name in FIRST:
+                self._compare(name, head)
+
+    def _compare(self, name: str, head: Any = None) -> None:
+        """Compare a file with its checksum; a part of before has none.
+
+        Raises:
+            ScanError: it has changed since it was written.
+        """
+        sums = (self._head if head is None else head).get("sums", {})
+        file = self.place / name
+        if name in sums and file.exists() and checksum(file) != sums[name]:
+            raise self._damaged(f"{name} has changed since it was written: its checksum is another")
 
     def check_labels(self, held: Mapping[str, Any]) -> None:
         """Compare the labels that are given with the part with those that it was scanned with.
@@ -358,6 +383,7 @@ class Part:
     def statistics(self, layer: int, signal: str) -> Statistics:
         """What one signal of a layer did."""
         with self._read():
+            self._compare(f"{layer}-{signal}")
             return Statistics.load(self.place / f"{layer}-{signal}")
 
     @cached_property
@@ -379,7 +405,12 @@ class Part:
     @cached_property
     def windows(self) -> int:
         """How many windows there are."""
-        return int(json.loads((self.place / "part.json").read_text(encoding="utf-8"))["windows"])
+        return int(self._head["windows"])
+
+    @cached_property
+    def _head(self) -> Any:
+        """What `part.json` says."""
+        return json.loads((self.place / "part.json").read_text(encoding="utf-8"))
 
     def row_of(self, window: int) -> int:
         """The row that a window is in."""
@@ -388,6 +419,8 @@ class Part:
     def _array(self, name: str) -> ndarray:
         if name not in self._open:
             with self._read():
+                if "/" not in name:
+                    self._compare(name)
                 mapped = np.load(self.place / name, mmap_mode="r", allow_pickle=False)
                 self._open[name] = np.asarray(mapped)  # a memmap's own slices take long to make
         return self._open[name]
@@ -401,6 +434,8 @@ class Part:
     def _read(self) -> Iterator[None]:
         try:
             yield
+        except ScanError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, FileError) as error:
             raise self._damaged(str(error)) from error
 

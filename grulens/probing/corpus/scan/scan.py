@@ -37,6 +37,7 @@ from grulens.models.adapters.closed import look
 from grulens.models.restore.mode import evaluated
 from grulens.probing.coder import Coder
 from grulens.probing.corpus.cluster import check_client
+from grulens.probing.corpus.making import sweep
 from grulens.probing.corpus.numbers import whole
 from grulens.probing.corpus.scan.compared import compare
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
@@ -165,6 +166,8 @@ def scan(
                 job.advance()
             job.total = job.done  # of an iterator, it is known only now
             _end(manifest, folder, job.done)
+    for one in (folder, folder / PARTS):
+        sweep(one)
     if job.note or not job.done:
         tell("the scan", job.note or "stopped before a part was done")
     return Scan(folder, model)

@@ -134,7 +134,8 @@ class Scan:
             layer: its layer; None is the only one, or the last.
 
         Raises:
-            ScanError: no such unit or layer, no text, or the folder cannot be written to.
+            ScanError: no such unit or layer; no text, or one of more than 80 characters; or the
+                folder cannot be written to, or the file of names and pins is damaged.
         """
         self._notes.name(*self._one(unit, layer), name)
 
@@ -147,7 +148,8 @@ class Scan:
             layer: its layer; None is the only one, or the last.
 
         Raises:
-            ScanError: no such unit or layer, or the folder cannot be written to.
+            ScanError: no such unit or layer; or the folder cannot be written to, or the file of
+                names and pins is damaged.
         """
         if not isinstance(on, bool):
             raise ScanError(f"a unit is pinned or not, True or False, got {shown(on)}")
@@ -488,7 +490,7 @@ def open_scan(path: str | os.PathLike[str], model: nn.Module | None = None) -> S
         ScanError: there is no scan, or it is of another model.
 
     Warns:
-        UserWarning: a part cannot be read; it is left out.
+        UserWarning: a part cannot be read, and is left out; or the names and pins cannot.
     """
     return Scan(folder_of(path), model)
 

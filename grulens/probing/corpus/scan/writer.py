@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt64
 from numpy import ndarray
 
 from grulens.errors import ScanError
+from grulens.probing.corpus.making import beside
 from grulens.probing.corpus.scan.given import IDS, Form
 from grulens.probing.corpus.scan.part import (
     ANCHOR,
     FORMAT,
     WINDOW,
     anchors_of,
+    checksum,
     digest,
     packed,
 )
@@ -134,7 +134,7 @@ class Writer:
         Raises:
             ScanError: the disk is full, or cannot be written to; nothing of the part is left.
         """
-        making = place.with_name(f".{place.name}-{os.getpid()}-{uuid4().hex[:8]}")
+        making = beside(place)
         try:
             making.mkdir(parents=True)
             self._write(making)
@@ -181,12 +181,14 @@ class Writer:
                 np.save(folder / str(number) / f"{name}.npy", whole)
         for (number, signal), statistics in self.statistics.items():
             statistics.save(folder / f"{number}-{signal}")
-        sizes = {
-            str(file.relative_to(folder)): file.stat().st_size
+        files = {
+            str(file.relative_to(folder)): file
             for file in sorted(folder.rglob("*")) if file.is_file()
         }  # fmt: skip
         head = {
-            "format": FORMAT, "windows": self._windows, "sizes": sizes, "labels": self._held,
+            "format": FORMAT, "windows": self._windows, "labels": self._held,
+            "sizes": {name: file.stat().st_size for name, file in files.items()},
+            "sums": {name: checksum(file) for name, file in files.items()},
         }  # fmt: skip
         (folder / "part.json").write_text(json.dumps(head), encoding="utf-8")
 

@@ -32,16 +32,40 @@ def test_what_is_no_name_and_no_unit_is_refused(made: Scan) -> None:
     assert made.names() == {}
 
 
-def test_two_that_are_open_write_beside_each_other(made: Scan) -> None:
+def test_two_that_are_open_see_what_the_other_writes(made: Scan) -> None:
     other = open_scan(made.path)
-    made.name(1, "a" * 100)
+    made.name(1, "a" * 80)
+    assert other.names() == {1: "a" * 80}
     other.pin(2)
-    assert open_scan(made.path).names() == {1: "a" * 80}
-    assert open_scan(made.path).pins() == (2,)
+    assert made.pins() == open_scan(made.path).pins() == (2,)
+    other.name(1, "")
+    (made.path / "units.json").unlink()
+    assert (made.names(), made.pins()) == ({}, ())
+
+
+def test_a_name_that_is_too_long_is_refused_and_not_cut(made: Scan) -> None:
+    made.name(1, f" {'a' * 80}  ")
+    with pytest.raises(ScanError, match=r"80 characters at most, and this one has 81: 'b+.*Give a"):
+        made.name(1, "b" * 81)
+    assert made.names() == {1: "a" * 80}
 
 
 @pytest.mark.parametrize("held", ["[", '{"names": {"l0": [1]}}', '{"pinned": {"l0": ["a"]}}'])
-def test_a_damaged_file_is_named(made: Scan, held: str) -> None:
-    (made.path / "units.json").write_text(held)
-    with pytest.raises(ScanError, match=r"units\.json is damaged.*Delete it"):
-        open_scan(made.path)
+def test_a_damaged_file_is_named_and_stops_no_question(made: Scan, held: str) -> None:
+    made.name(1, "up")
+    file = made.path / "units.json"
+    whole = file.read_text()
+    file.write_text(held)
+    with pytest.warns(UserWarning, match=r"units\.json, .* is damaged.* or delete it\. Until then"):
+        again = open_scan(made.path)
+    assert (again.names(), again.pins()) == ({}, ())
+    assert again.stats().steps == 9
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert made.names() == {1: "up"}  # what it was before, to the one who saw it
+    for note in (lambda: again.name(2, "down"), lambda: made.pin(2)):
+        with pytest.raises(ScanError, match=r"units\.json, .* is damaged"):
+            note()
+    assert file.read_text() == held
+    file.write_text(whole)
+    again.name(2, "down")
+    assert made.names() == {1: "up", 2: "down"}

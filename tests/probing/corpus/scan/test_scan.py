@@ -516,8 +516,11 @@ def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, parts = Reader().eval(), texts()
     assert [one.number for one in open_scan(out).parts] == [0]
+    left = [one.name for one in (out / "parts").iterdir() if one.name != "000000"]
+    assert [one.split("~")[0] for one in left] == [".000001"]
     again = scan(model, parts, out, labels=LABELS)
     assert same(again.stats(), scan(model, parts, tmp_path / "t", labels=LABELS).stats())
+    assert sorted(one.name for one in (out / "parts").iterdir()) == ["000000", "000001", "000002"]
 
 
 def test_parts_that_are_there_are_known_by_their_place(tmp_path: Path) -> None:
@@ -565,6 +568,46 @@ def test_a_damaged_part_is_left_out_and_named(tmp_path: Path) -> None:
     head.write_text(json.dumps(json.loads(head.read_text()) | {"format": 99}))
     with pytest.warns(UserWarning, match="format 99"):
         open_scan(tmp_path / "s")
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "names.json"])
+def test_a_part_whose_rows_or_names_have_changed_is_left_out(tmp_path: Path, name: str) -> None:
+    model, parts = Reader().eval(), texts()
+    made = scan(model, parts, tmp_path / "s", decode=lambda ids: [LETTERS[i] for i in ids])
+    steps = made.steps
+    flip(made.parts[1].place / name)
+    with pytest.warns(UserWarning, match=rf"left out of every answer \(1\): .* {name} has changed"):
+        rest = open_scan(tmp_path / "s")
+    assert rest.stats().steps == steps - 129
+    assert {place.part for place in rest.top(0).places} == {0, 2}
+
+
+def test_what_is_read_later_is_compared_then(tmp_path: Path) -> None:
+    made = scan(Reader().eval(), texts(), tmp_path / "s", labels=LABELS)
+    place = next(one for one in made.top(0).places if one.part == 1)
+    for name, ask in (
+        ("ids.npy", lambda one: one.context(place)), ("labels.npy", lambda one: one.holds(place)),
+        ("0-h", lambda one: one.stats()),
+    ):  # fmt: skip
+        file = made.parts[1].place / name
+        whole = file.read_bytes()
+        flip(file)
+        with pytest.raises(ScanError, match=f"^part 000001 of [^:]*: {name} has changed.* Delete"):
+            ask(open_scan(tmp_path / "s"))
+        file.write_bytes(whole)
+        ask(open_scan(tmp_path / "s"))
+    head = made.parts[1].place / "part.json"
+    head.write_text(json.dumps({k: v for k, v in json.loads(head.read_text()).items()
+                                if k != "sums"}))  # fmt: skip
+    flip(made.parts[1].place / "ids.npy")  # as it was written once
+    assert open_scan(tmp_path / "s").context(place).tokens is not None
+
+
+def flip(file: Path) -> None:
+    """Change the last byte but one of a file."""
+    held = bytearray(file.read_bytes())
+    held[-2] ^= 1
+    file.write_bytes(held)
 
 
 @pytest.mark.parametrize("head", ["[]", "{}", '{"format": 1, "sizes": []}', "x", None])

@@ -1,0 +1,62 @@
+"""What is being written beside its place, to be renamed when it is whole; and what is left of it.
+
+A process that is killed while it writes leaves what it had written. Who wrote it stands in the
+name, so that another process can tell what nobody will go on with, and delete it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+
+def beside(place: Path) -> Path:
+    """A name in the same folder that nobody else writes to.
+
+    >>> beside(Path("parts/000001")).name.split("~")[0]
+    '.000001'
+    """
+    return place.with_name(f".{place.name}~{_home()}~{os.getpid()}~{uuid4().hex[:8]}")
+
+
+def sweep(folder: Path) -> None:
+    """Delete what is left of writers that were killed: those of this machine that run no more.
+
+    A folder whose place is taken by now is deleted whoever writes it: it will not be renamed.
+    """
+    for one in folder.glob(".*~*~*~*"):
+        name, home, writer, _ = one.name[1:].rsplit("~", 3)
+        dead = home == _home() and writer.isdecimal() and not _runs(int(writer))
+        if one.is_dir():
+            if dead or one.with_name(name).exists():
+                shutil.rmtree(one, ignore_errors=True)
+        elif dead:
+            with suppress(OSError):
+                one.unlink()
+
+
+@cache
+def _home() -> str:
+    """This machine, and the numbers of processes that mean the same here."""
+    name = "".join(c if c.isalnum() else "-" for c in socket.gethostname())
+    with suppress(OSError):
+        return f"{name}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    return name
+
+
+def _runs(writer: int) -> bool:
+    """Whether a process of this machine runs; True where that cannot be known."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(writer, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is another user's
+        return True
+    return True
