@@ -45,6 +45,8 @@ class ObservedCell:
         hides: the signals in which a share of a unit's own state before may stand that the equation
             does not show: no activation bounds it there (W h, a division by a tensor), or it is
             all that they are made of (tanh(h)). What a step keeps beside its gates is not known.
+        read_by: by which code the next step reads the state, where no equation says it: "`o * c *
+            c` (line 41)"; empty if one does.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class ObservedCell:
     cut: tuple[str, ...] = ()
     loop: str = ""
     hides: tuple[str, ...] = ()
+    read_by: str = ""
 
     @property
     def hidden_size(self) -> int:

@@ -141,8 +141,8 @@ class ObservedLayer(LayerRecording):
         """What must be known of its steps and states, in words; "" if nothing must.
 
         That is which rounds of its loop made no state, so that its steps have other numbers than
-        those; which signals hide a share of the state; and what the model does to the state between
-        two calls.
+        those; which signals hide a share of the state; what the next step reads in place of it by
+        no known rule; and what the model does to the state between two calls.
 
         >>> import torch
         >>> from torch import nn
@@ -161,7 +161,9 @@ class ObservedLayer(LayerRecording):
         >>> layer.shape[1], layer.note[-42:]
         (5, 'here is round 4 of it, both counted from 0')
         """
-        return "; ".join(filter(None, [self._left_out(), self._hidden(), super().note]))
+        return "; ".join(
+            filter(None, [self._left_out(), self._hidden(), self._read_out(), super().note])
+        )
 
     def _hidden(self) -> str:
         """Which signals hide a share of the state before."""
@@ -172,6 +174,15 @@ class ObservedLayer(LayerRecording):
             f"{HIDDEN}: a is what the gates keep, and a unit keeps more or less of itself. Written "
             "as sums and products of numbers one by one, as (1 / tau) * (n - h), it stands in the "
             "equation"
+        )
+
+    def _read_out(self) -> str:
+        """What the next step reads, where no equation says it."""
+        if not self.cell.read_by:
+            return ""
+        return (
+            f"the next step reads what {self.cell.read_by} makes of the state, by a rule that is "
+            "none of those that are known: h is the state that the mix makes, and not that"
         )
 
     def _left_out(self) -> str:

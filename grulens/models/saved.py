@@ -168,6 +168,7 @@ class SavedObserved:
     left_out: tuple[tuple[int, ...] | None, ...] = ()
     cut: tuple[str, ...] = ()
     hides: tuple[str, ...] = ()
+    read_by: str = ""
 
     @staticmethod
     def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
@@ -186,6 +187,7 @@ class SavedObserved:
             name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
             tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
             tuple(segment.left_out for segment in segments), cell.cut, cell.hides,
+            cell.read_by,
         )  # fmt: skip
 
     @property
@@ -198,6 +200,7 @@ class SavedObserved:
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
             self.others, self.lines, self.bend, self.cut, self.loop, self.hides,
+            self.read_by,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []

@@ -124,6 +124,8 @@ class ObservedForm:
         loop: the loop in which the state is made; None if that cannot be read.
         hides: the signals in which a share of a unit's own state before may stand that the form
             does not see; see `shares`.
+        read_by: by which code the next step reads the state, where that is no read-out that is
+            known: "`o * c * c` (line 41)"; empty if it reads the state itself, or `output`.
     """
 
     path: str
@@ -146,6 +148,7 @@ class ObservedForm:
     rivals: tuple[Rival, ...] = ()
     loop: Loop | None = None
     hides: tuple[str, ...] = ()
+    read_by: str = ""
 
     @property
     def carried(self) -> str:

@@ -45,6 +45,8 @@ _BENDS_NUMBERS = frozenset({
     "reciprocal", "exp", "log", "log1p", "maximum", "minimum", *FAKES,
 })  # fmt: skip
 """Functions that scale, bound or bend: what weights have added up is a new value behind them."""
+_BY_NUMBER = frozenset({"pow", "square", "sqrt", "abs", "reciprocal", "round", *FAKES})
+"""Of these the ones that leave a number what it is of."""
 _DRAWN = frozenset({"dropout", "bernoulli", "batch_norm", "instance_norm"})
 """Functions that make another value, or write, when they are called again."""
 MANY = 256
@@ -57,6 +59,9 @@ class Shares:
     Args:
         before: the call that made the state before.
         nodes: the calls of the step, in order.
+
+    Attributes:
+        own: the calls that make something of the state and of constants alone, by id.
     """
 
     def __init__(self, before: Node, nodes: Iterable[Node]) -> None:
@@ -64,7 +69,7 @@ class Shares:
         self._shape = before.results[0].shape
         # by call whether weights have added up units on the way
         self._reached: dict[int, bool] = {id(before): False}
-        self._own, self._gates = {id(before)}, set[int]()
+        self.own, self._gates = {id(before)}, set[int]()
         for node in nodes:
             if _is_view(node) or node.function.endswith("_like") or node.function[:4] == "new_":
                 continue  # it has the numbers of another one, or none of what it is given
@@ -73,7 +78,7 @@ class Shares:
             given = node.values[:1] if node.function.endswith("_as") else node.values
             values = [same_numbers(value) for value in given]
             if self._is_own(node, values):
-                self._own.add(id(node))
+                self.own.add(id(node))
                 self._reached[id(node)] = False
                 if RANGES.get(node.function) == (0, 1):
                     self._gates.add(id(node))
@@ -87,7 +92,7 @@ class Shares:
 
     def _is_own(self, node: Node, values: list[Value]) -> bool:
         """Whether a call makes something of a unit's own state and of constants alone."""
-        own = [id(value.node) in self._own for value in values]
+        own = [id(value.node) in self.own for value in values]
         if not any(own) or (node.function in MIXING | _LAYS and made_of(node, as_one) is None):
             return False
         return all(
@@ -103,7 +108,7 @@ class Shares:
             alone: whether it is added as it is, and not as a gate of another value.
         """
         maker = id(same_numbers(value).node)
-        if maker in self._own:
+        if maker in self.own:
             return added and (alone or maker not in self._gates)
         return maker in self._reached and self._moves(same_numbers(value))
 
@@ -170,6 +175,26 @@ class Shares:
                 made[id(one)] = part
         again: Tensor = given(value)
         return again
+
+
+def handed_on(value: Value, down_to: int) -> set[int]:
+    """The calls whose numbers a value is made of, by no activation and no weights between; by id.
+
+    Args:
+        value: it.
+        down_to: the number of the last call behind which none is looked at.
+    """
+    found, stack = set[int](), [same_numbers(value).node]
+    while stack:
+        node = stack.pop()
+        if node is None or id(node) in found or node.number <= down_to:
+            continue
+        found.add(id(node))
+        if node.function in MIXING and made_of(node, as_one) is None:
+            continue
+        if node.function in _BY_NUMBER | _DIVIDES | _LAYS or made_of(node, as_one) is not None:
+            stack += [same_numbers(one).node for one in node.values]
+    return found
 
 
 def _onwards(node: Node, ways: list[bool]) -> bool | None:

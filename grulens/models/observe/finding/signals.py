@@ -16,11 +16,13 @@ import torch
 
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
-from grulens.models.observe.finding.algebra import FAKES, RANGES, bends, fits, made_of, same_numbers
-from grulens.models.observe.finding.carried import ancestors, as_one, parents
-from grulens.models.observe.finding.mixes import STATE, Mix, NoFormError, Step
+from grulens.models.observe.finding.algebra import RANGES, fits, made_of, same_numbers
+from grulens.models.observe.finding.carried import ancestors, as_one
+from grulens.models.observe.finding.mixes import STATE, NoFormError, Step
 from grulens.models.observe.finding.one_line import made_in_the_loop, not_run, other_line
-from grulens.models.observe.finding.shares import Shares
+from grulens.models.observe.finding.ranges import ANY, is_gate, range_of
+from grulens.models.observe.finding.read_out import ReadOut, bend_of, observed
+from grulens.models.observe.finding.shares import Shares, handed_on, is_constant
 from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
 from grulens.models.observe.rounds import loop_of
 from grulens.models.observe.sites import Site
@@ -34,13 +36,7 @@ RESERVED = frozenset({
 """Names that no signal is given after the code: a layer has them already."""
 
 
-_BY_NUMBER = frozenset({
-    "pow", "square", "sqrt", "rsqrt", "abs", "reciprocal", "sign", "clamp", "clip", "log", "log1p",
-})  # fmt: skip
-"""Functions that act on each number by itself, and are no activations."""
-
-
-class Signals(Mix):
+class Signals(ReadOut):
     """A mix whose values have names; arguments as for `Mix`."""
 
     gated: GatedForm | None = None
@@ -60,13 +56,13 @@ class Signals(Mix):
             output = None  # what a GRU's state is read through makes no cell state of it
         names = self._names(form, output is not None)
         signals = [self._signal(symbol, *names[symbol]) for symbol in names]
-        if (reset := self._reset(form, output and output[0].site)) is not None:
+        if (reset := self._reset(form, names, output and output[0].site)) is not None:
             signals.insert(0, reset)
         state = Spot(*self._place(step.node, step))
         order = {signal.name: self._number(signal.spot) for signal in signals}
         signals.sort(key=lambda signal: order[signal.name])
         mix = Spot(*self._place(step.mix, step))
-        low, high = value_range(self.bend)
+        low, high = range_of(step.node.results[0]) if self.bend else ANY
         rename = {symbol: name for symbol, (name, _, _) in names.items()}
         plain = form.named(rename)
         made = ObservedForm(
@@ -74,7 +70,7 @@ class Signals(Mix):
             self.bend_before, self.lag, read=self.read, shape=row_of(self.shape),
             others=tuple(self._others()), in_place=self.in_place,
             rivals=tuple(not_run(self.site, self.series)), loop=loop_of(self.site),
-            hides=tuple(names[symbol][0] for symbol in self._hiding(form)),
+            hides=tuple(names[symbol][0] for symbol in self._hiding(form)), read_by=self.read_by,
         )  # fmt: skip
         if output is None:
             signals.append(Observed("h", "state", "state", state, low=low, high=high))
@@ -169,7 +165,7 @@ class Signals(Mix):
                 counts[line] += 1
                 name = f"line {line}" + (f".{counts[line]}" if counts[line] > 1 else "")
                 words = node.site.text or node.function
-                yield _observed(name, words, "read", Spot(*self._place(node, step)), value)
+                yield observed(name, words, "read", Spot(*self._place(node, step)), value)
 
     def _number(self, spot: Spot) -> int:
         return self.series[spot.site][-1].number
@@ -192,7 +188,7 @@ class Signals(Mix):
         z, n = ("f", "g") if has_output else ("z", "n")
         if form.gate is not None and form.candidate is not None:
             gates = form.gate.symbols or form.candidate.symbols
-            bounded = [s for s in gates if value_range(bend_of(step.leaves[s])) == (0, 1)]
+            bounded = [s for s in gates if is_gate(step.leaves[s])]
             # of several, the one that is made of the state: others are given (attention, a mask)
             own = [s for s in bounded or gates if self._depends(step.leaves[s], step)]
             main = (own or bounded or gates)[0]
@@ -203,36 +199,48 @@ class Signals(Mix):
             word = "update gate"
             if has_output:
                 z, word = ("f", "forget gate") if keeps else ("i", "input gate")
+            if self._is_constant(main):
+                word = "constant share"
             if form.gate.symbols:
                 give(main, z, f"{word} ({share})", "keep" if keeps else "write")
             if len(form.candidate.symbols) == 1:
                 give(form.candidate.symbols[0], n, "candidate", "candidate")
             for symbol in form.decay.symbols:
-                give(symbol, self._word(symbol, "d"), "decay of the state before", "keep")
+                give(
+                    symbol,
+                    self._word(step.leaves[symbol], "d"),
+                    "decay of the state before",
+                    "keep",
+                )
         else:
             kept = [s for s in form.keep.symbols if s not in form.write.symbols]
             if len(form.keep.terms) == 1 and len(kept) == 1:
-                bend = bend_of(step.leaves[kept[0]])
-                turns = bend and value_range(bend)[0] < 0
-                words = "factor of the state before" if turns else "forget gate"
+                words = "factor of the state before"
+                if self._is_constant(kept[0]):
+                    words = f"constant {words}"
+                elif is_gate(step.leaves[kept[0]]):
+                    words = "forget gate"
                 give(kept[0], "f", words, "keep")
             written = form.write.symbols
             if len(form.write.terms) == 1 and len(written) == 2:
-                first, second = sorted(
-                    written, key=lambda s: value_range(bend_of(step.leaves[s])) != (0, 1)
-                )
-                if value_range(bend_of(step.leaves[first])) == (0, 1):
-                    give(first, "i", "input gate", "write")
+                first, second = sorted(written, key=lambda s: not is_gate(step.leaves[s]))
+                if is_gate(step.leaves[first]):
+                    words = "constant share" if self._is_constant(first) else "input gate"
+                    give(first, "i", words, "write")
                     give(second, "g", "candidate", "candidate")
         for symbol in (*form.keep.symbols, *form.write.symbols):
             role: Role = "keep" if symbol in form.keep.symbols else "write"
             otherwise = "m" if self._is_mask(symbol) else "b"
-            give(symbol, self._word(symbol, otherwise), "part of the mix", role)
+            give(symbol, self._word(step.leaves[symbol], otherwise), "part of the mix", role)
         return names
 
-    def _word(self, symbol: str, otherwise: str) -> str:
+    def _is_constant(self, symbol: str) -> bool:
+        """Whether a value is the same at every step, and of no input."""
+        values = [self._inner(one.leaves[symbol]) for one in self.steps if symbol in one.leaves]
+        return len(set(map(id, values))) == 1 and is_constant(values[-1], self.shape)
+
+    def _word(self, value: Value, otherwise: str) -> str:
         """How the code calls a value."""
-        value = self.steps[-1].leaves[symbol]
         while value.node is not None:
             site = value.node.site
             if (name := site.name(value.part)) and name.isidentifier():
@@ -249,7 +257,7 @@ class Signals(Mix):
     def _signal(self, symbol: str, name: str, words: str, role: Role) -> Observed:
         step, spot = self.steps[-1], self.spots[symbol]
         leaf = step.leaves[symbol]
-        made = self._dated(_observed(name, words, role, spot, leaf), leaf)
+        made = self._dated(observed(name, words, role, spot, leaf), leaf)
         if self._is_mask(symbol):
             made = replace(made, low=0.0, high=1.0, words=self._of_mask(symbol, words))
         inner = self._inner(leaf)
@@ -302,8 +310,13 @@ class Signals(Mix):
                 return f"mask (lets nothing of the state before through at {at})"
         return "mask"
 
-    def _reset(self, form: GatedForm, read_out: Site | None) -> Observed | None:
-        """The reset gate: what opens and shuts the state on its way into the candidate."""
+    def _reset(
+        self, form: GatedForm, names: dict[str, tuple[str, str, Role]], read_out: Site | None
+    ) -> Observed | None:
+        """The reset gate: what opens and shuts the state on its way into the candidate.
+
+        Where no activation and no weights stand on that way, it is a gate of a share that is kept.
+        """
         step = self.steps[-1]
         known = (*form.keep.symbols, *form.write.symbols)
         gates = {id(same_numbers(step.leaves[s])) for s in known}
@@ -311,6 +324,7 @@ class Signals(Mix):
         # it works on the first state too; a gate behind the state does not
         first = self.series[self.site][0].number
         for symbol in targets:
+            beside = handed_on(step.leaves[symbol], step.before.number)
             for node in ancestors(step.leaves[symbol], step.before.number):
                 if node.function not in ("mul", "addcmul", "einsum"):
                     continue
@@ -323,7 +337,7 @@ class Signals(Mix):
                     values = values[1:]
                 for value, other in (values[:2], values[1::-1]) if len(values) == 2 else ():
                     inner = same_numbers(value)
-                    if id(inner) in gates or value_range(bend_of(inner)) != (0, 1):
+                    if id(inner) in gates or not is_gate(inner):
                         continue
                     if inner.node is None or not self._lets_through(other, step):
                         continue
@@ -332,7 +346,14 @@ class Signals(Mix):
                     if not fits(inner.tensor, self.shape) or inner.shape.numel() == 1:
                         continue
                     spot = self._used(value, inner, node, step)
-                    return self._dated(_observed("r", "reset gate", "reset", spot, inner), inner)
+                    name, words = "r", "reset gate"
+                    role: Role = "reset"
+                    if id(node) in beside:
+                        taken = {one for one, _, _ in names.values()} | RESERVED
+                        name = self._word(inner, "k")
+                        name = name if name not in taken else f"{name}_in"
+                        words, role = f"gate of the state before, in {names[symbol][0]}", "keep"
+                    return self._dated(observed(name, words, role, spot, inner), inner)
         return None
 
     def _lets_through(self, value: Value, step: Step) -> bool:
@@ -349,191 +370,3 @@ class Signals(Mix):
             if node.function not in RANGES or step.before in inner:
                 stack += inner
         return False
-
-    def _output(self, form: GatedForm) -> tuple[Spot, float, Observed | None, str] | None:
-        """The h that is made of the carried state and fed back, where that is another value.
-
-        Returns:
-            Where it is, the number before it, its gate, and how it reads the state: "tanh({})".
-        """
-        if len(self.steps) < 2:
-            return None
-        step, then = self.steps[-2], self.steps[-1]
-        state = step.node
-        fed = set()
-        for symbol in (*form.keep.symbols, *form.write.symbols):
-            fed |= {id(node) for node in ancestors(then.leaves[symbol], state.number)}
-        between = sorted(
-            (node for nodes in self.series.values() for node in nodes if id(node) in fed),
-            key=lambda node: node.number,
-        )
-        between = [n for n in between if state.number < n.number <= then.node.number]
-        # what works on the first state too, before any step, is made of the state before
-        first = self.series[self.site][0].number
-        between = [n for n in between if self.series[n.site][0].number > first]
-        # what is taken further number by number is on its way to h, and not h itself
-        taken = {
-            id(same_numbers(value).node)
-            for node in between
-            for value in (node.values if _is_by_number(node) else _bent_by(node))
-        }
-        ends = [node for node in between if id(node) not in taken]
-        found = [one for node in ends if (one := self._read_out(node, step)) is not None]
-        # a gate before the bent state says more than the bent state alone
-        return next((one for one in found if one[2] is not None), found[0] if found else None)
-
-    def _read_out(self, node: Node, step: Step) -> tuple[Spot, float, Observed | None, str] | None:
-        """A call as gate times bent state, or bent state alone."""
-        state = step.node
-
-        def read(value: Value) -> str | None:
-            """How a value is made of the state and no other number of its own."""
-            inner, said = same_numbers(value), "{}"
-            while inner.node is not None and inner.node is not state:
-                if not (under := _bent_by(inner.node)):
-                    return None
-                over = inner.node.args[1:] if inner.node.function == "div" else ()
-                by = self._said_by(over[0]) if over else ""
-                said = said.format(f"({{}} / {by})" if over else f"{inner.node.function}({{}})")
-                inner = same_numbers(under[0])
-            return said if inner.node is state else None
-
-        value, over = node.results[0] if node.results else None, ""
-        if node.function == "div" and (under := _bent_by(node)):
-            over, node_in = f" / {self._said_by(node.args[1])}", same_numbers(under[0]).node
-        else:
-            node_in = node
-        if node_in is not None and node_in.function == "mul" and len(node_in.values) == 2:
-            one, other = node_in.values
-            for value, gate in ((one, other), (other, one)):
-                said = read(value)
-                if said is None or read(gate) is not None:
-                    continue
-                shut = self._inner(gate)
-                made = shut.node
-                if made is None or made.number <= step.after:
-                    continue
-                if not fits(shut.tensor, self.shape) or not self._opens(shut, state):
-                    continue
-                spot = self._used(gate, shut, node_in, step)
-                gated = self._dated(_observed("o", "output gate", "read", spot, shut), shut)
-                return Spot(*self._place(node, step)), 1.0, gated, said + over
-        if node.function in ("tanh", "relu", "softsign", "elu") and node.results:
-            said = read(node.results[0])
-            if said is not None and said.count("(") == 1:
-                return Spot(*self._place(node, step)), 1.0, None, said
-        return None
-
-    def _said_by(self, value: Any) -> str:
-        """What the code calls a value by which the state is divided."""
-        if not isinstance(value, Value):
-            return f"{value:g}" if isinstance(value, int | float) else "a number"
-        node = same_numbers(value).node
-        if node is None:
-            return "[what is given]"
-        if "norm" in node.function:
-            return "its norm"
-        return node.site.name() or f"({node.site.text or f'line {node.site.line}'})"
-
-    def _dated(self, made: Observed, value: Value) -> Observed:
-        """A signal with what is known of when its value is made."""
-        node, first = same_numbers(value).node, self.series[self.site][0].number
-        spot = made.spot
-        if not spot.given:
-            return made
-        if node is not None:
-            late = node.number > first
-            return replace(made, late=late, made=node.site, text=node.site.text)
-        given = [isinstance(one, Value) for one in self.series[spot.site][-1].args]
-        return replace(made, text=spot.site.argument(given, spot.part, spot.keyword))
-
-    def _used(self, value: Value, inner: Value, by: Node, step: Step) -> Spot:
-        """Where a gate is read: where a step makes it; where it is used, if that is a later one."""
-        assert inner.node is not None, "what no call has made is no gate"
-        if self._is_timely(inner.node, by, step):
-            return Spot(*self._place(inner.node, step), inner.part)
-        return self._given(value, by, step)
-
-    def _opens(self, gate: Value, state: Node) -> bool:
-        """Whether a value may be the output gate of a state: a matrix of that is not in it."""
-        if not any(node is state for node in ancestors(gate, state.number)):
-            return True
-        stack, seen = [gate.node], set[int]()
-        while stack:  # it may look at the state number by number (a peephole)
-            node = stack.pop()
-            if node is state:
-                return True
-            if node is None or id(node) in seen or node.number <= state.number:
-                continue
-            seen.add(id(node))
-            stack += [same_numbers(value).node for value in parents(node)]
-        return False
-
-
-_READ = {
-    "tanh", "relu", "sigmoid", "softsign", "elu", "gelu", "hardtanh", "layer_norm", "group_norm",
-    "rms_norm", "batch_norm", "instance_norm", "silu", "clamp", "normalize",
-}  # fmt: skip
-"""The functions through which a state is read."""
-
-
-def _is_by_number(node: Node) -> bool:
-    by_number = bends(node) or node.function in _BY_NUMBER
-    return by_number or made_of(node, as_one) is not None
-
-
-def _bent_by(node: Node) -> tuple[Value, ...]:
-    """What a call bends, or divides by another value; nothing if it does neither."""
-    first = node.argument(0, "input")
-    if node.function == "div" and len(node.args) == 2 and isinstance(first, Value):
-        return (first,)
-    return node.values[:1] if bends(node) and node.function in _READ else ()
-
-
-def _observed(name: str, words: str, role: Role, spot: Spot, value: Value) -> Observed:
-    bend = bend_of(value)
-    low, high = value_range(bend, value)
-    pre = None
-    inner = same_numbers(value)
-    node = inner.node
-    made_here = node is not None and node.function == bend and node.site == spot.site
-    if bend and node is not None and made_here and not spot.given:
-        first = node.args[0] if node.args else None
-        if isinstance(first, Value) and first.shape == inner.shape:
-            keyword = node.names[0] if node.names else ""
-            pre = Spot(spot.site, spot.each, spot.ordinal, 0, given=True, keyword=keyword)
-    return Observed(name, words, role, spot, bend, pre, low, high)
-
-
-def bend_of(value: Value) -> str:
-    """The function that bent a value, also where it was cut out of a larger or rounded since."""
-    seen = 0
-    while value.node is not None and seen < 12:
-        node = value.node
-        if bends(node) and node.function not in FAKES:
-            return node.function
-        inner = next(iter(node.values)) if node.function in FAKES else same_numbers(value)
-        if inner is value:
-            if node.function not in ("chunk", "split", "unbind", "getitem", "tensor_split",
-                                     "split_with_sizes", "select", "narrow", "transpose",
-                                     "permute", "view", "reshape", "unsqueeze"):  # fmt: skip
-                return ""
-            first = node.argument(0, "input")
-            if not isinstance(first, Value):
-                return ""
-            inner = first
-        value, seen = inner, seen + 1
-    return ""
-
-
-def value_range(bend: str, value: Value | None = None) -> tuple[float, float]:
-    """The least and the largest value of what a function makes."""
-    if bend in ("clamp", "clip", "hardtanh") and value is not None:
-        node = same_numbers(value).node
-        if node is not None and node.function == bend:
-            low, high = node.argument(1, "min"), node.argument(2, "max")
-            if isinstance(low, int | float) and isinstance(high, int | float):
-                return float(low), float(high)
-    if bend in ("relu", "exp", "softplus", "square", "abs"):
-        return 0.0, float("inf")
-    return RANGES.get(bend, (-float("inf"), float("inf")))

@@ -64,7 +64,7 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
     return ObservedCell(
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
         form.bend or form.bend_before, cut, "" if form.loop is None else str(form.loop),
-        form.hides,
+        form.hides, form.read_by,
     )  # fmt: skip
 
 
