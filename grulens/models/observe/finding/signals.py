@@ -85,6 +85,8 @@ class Signals(ReadOut):
 
     def _hiding(self, form: GatedForm) -> list[str]:
         """The symbols in which a share of the state before stands that the form does not see."""
+        if self.bend or self.bend_before:
+            return []  # no step keeps a share of a state that is bent
         step = self.steps[-1]
         every = (node for nodes in self.series.values() for node in nodes)
         near = sorted((n for n in every if self._is_near(n, step)), key=lambda n: n.number)

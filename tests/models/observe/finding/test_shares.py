@@ -104,6 +104,20 @@ def test_a_candidate_that_an_activation_bounds_holds_no_share(how: str) -> None:
     assert torch.isfinite(timescales(run).half_life).all()
 
 
+def test_a_state_that_is_bent_keeps_no_share_that_another_could_hide() -> None:
+    class Bent(Gated):
+        def forward(self, x: Tensor) -> Tensor:
+            h = x.new_zeros(len(x), UNITS)
+            for x_t in x.unbind(1):
+                h = torch.tanh(self.rate * h + self.whole(h) + self.x(x_t)[:, :UNITS])
+            return h
+
+    torch.manual_seed(0)
+    layer = record(Bent(HOLD["bent"]), torch.randn(2, 5, INPUT))["cell"]
+    assert layer.cell.equation == "h = tanh(f h_prev + b2)"
+    assert layer.note == ""
+
+
 def test_a_cell_state_that_is_read_back_by_no_activation_is_a_share_of_it() -> None:
     class Linear(nn.Module):
         def __init__(self, bend: Callable[[Tensor], Tensor]) -> None:
