@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,24 @@ def test_a_plain_state_has_numbers_alone() -> None:
 
 
 def test_a_signal_without_bounds_can_be_set_as_far_as_it_goes() -> None:
-    model, x = made("decay")
-    model.decay.weight.data.zero_()
-    lens = Lens(model, x)
-    lens.gates.controls.mode.value = "set"
-    slider = lens.gates.controls.sliders["gam"]
-    assert (slider.min, slider.max) == (0.0, 4.0)
+    class Growing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line = nn.Linear(7, 8)
+            self.line.weight.data[:4].zero_()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = x.new_zeros(len(x), 4)
+            for x_t in x.unbind(1):
+                f, n = self.line(torch.cat([x_t, h], 1)).chunk(2, 1)
+                h = torch.exp(f) * h + torch.tanh(n)
+            return h
+
+    for (model, x), name, most in (((Growing(), STEPS), "f", 4.0), (made("decay"), "gam", 1.0)):
+        lens = Lens(model, x)
+        lens.gates.controls.mode.value = "set"
+        slider = lens.gates.controls.sliders[name]
+        assert (slider.min, slider.max) == (0.0, most)
 
 
 def test_the_colours_of_what_is_never_below_zero_begin_there_where_the_map_does() -> None:
@@ -208,8 +221,10 @@ def says_so(screen: GateMemory, view: str, layer: str = "layer 'cell'") -> None:
     assert screen.still() == f"<p>{escape(repr(screen))}</p>"
 
 
-@pytest.mark.parametrize(("name", "gates"), [("norm", "zr"), ("decay", "z"), ("two", "fio")])
-def test_half_lives_are_drawn_with_the_gates_of_the_cell(name: str, gates: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "gates"), [("norm", "zr"), ("decay", ("gam", "z")), ("two", "fio")]
+)
+def test_half_lives_are_drawn_with_the_gates_of_the_cell(name: str, gates: Sequence[str]) -> None:
     screen = GateMemory(*made(name))
     screen.view = "timescales"
     screen.wait()
