@@ -936,6 +936,7 @@ def a_question(draw: Draw) -> None:
         lambda: SCAN.name(one, two, layer=three),
         lambda: SCAN.pin(one, two, layer=three),
         lambda: (SCAN.names(one), SCAN.pins(one)),
+        lambda: SCAN.contexts(one, two, layer=three),
     ):
         found = documented(ask, drawn=anything)
         if isinstance(found, Result):

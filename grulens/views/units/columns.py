@@ -48,7 +48,9 @@ COLUMNS: Final = {
     "last_h": Column(
         "last h", "state at the step read last: a row's end; its beginning in a reverse layer"
     ),
-    "called": Column("name", "what the unit was called; a star: it is pinned", width=112),
+    "called": Column(
+        "name", "what it was called; a star: it is pinned, an arrow: a direction", width=112
+    ),
     "found_by": Column(
         "found by", "the label that the unit follows best over the corpus", width=112
     ),

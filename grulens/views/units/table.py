@@ -94,7 +94,8 @@ class UnitTable:
         """Show other numbers.
 
         Args:
-            columns: name to (unit,) numbers, or texts; COLUMNS describes the usual names.
+            columns: name to (unit,) numbers, or texts; COLUMNS describes the usual names. "unit",
+                if given, is shown in place of `units`.
             units: (unit,), which unit each row is.
             h: (unit, time), drawn as bars in the row; None leaves that column away.
             mask: (time,), False where there is no step (padding).

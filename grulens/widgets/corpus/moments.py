@@ -118,6 +118,8 @@ class Moments(W.VBox):
         )  # fmt: skip
         named = ", ".join(said) + (" …" if len(units) > NAMED else "")
         words = f"unit{'s' * (len(units) != 1)} {named}" if units else "no unit chosen"
+        if not units and scan.directions.get(layer):
+            words += " (a direction is neither on nor off)"
         self._units.value = f'<span class="grulens-label">{escape(words)}</span>'
         self.find.disabled = not units
         self.picture.layout.display = "none"

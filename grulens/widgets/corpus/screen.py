@@ -10,7 +10,7 @@ Find [3, 8-12]  where [found by ▾] from [] to []  [clear]   192 of 192 units
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,8 @@ import traitlets as tl
 from grulens.arguments import LayerName
 from grulens.errors import ScanError, shown
 from grulens.models.instrument.lock import LOCK
-from grulens.probing.corpus.scan.found_by import corpus_columns
+from grulens.probing.corpus.scan.direction import SIGNAL
+from grulens.probing.corpus.scan.found_by import DIRECTION, corpus_columns
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.views.figure.tokens import different, number, visible_name
@@ -44,6 +45,19 @@ FIRST: Final = 12
 _CELL: Final = 'style="text-align:right;padding:1px 10px;background:transparent"'
 
 
+class Chosen(Positions):
+    """Units, sorted, and directions by name, each once."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        """The units as a sorted tuple, the names after them."""
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            return super().validate(obj, value)
+        every = list(value)
+        names = [one for one in every if isinstance(one, str)]
+        units = super().validate(obj, [one for one in every if not isinstance(one, str)])
+        return (*units, *dict.fromkeys(names))
+
+
 class Corpus(Screen):
     """The units of a scanned corpus: what each follows, where it goes furthest, where else.
 
@@ -58,7 +72,8 @@ class Corpus(Screen):
     Attributes:
         scan: the scan.
         layer: the layer shown.
-        units: the chosen units; the last one that was chosen is shown.
+        units: the chosen units, and directions by name, which are rows of the table, too; the last
+            one that was chosen is shown.
         unit: that one, or None.
         view: what it does over the corpus: its `end`, `where`, `most`, `label`, `name`, `pin` and
             `contexts`.
@@ -80,8 +95,8 @@ class Corpus(Screen):
     """
 
     layer = tl.Unicode()
-    units = Positions()
-    unit = tl.Int(None, allow_none=True)
+    units = Chosen()
+    unit = tl.Union([tl.Int(), tl.Unicode()], default_value=None, allow_none=True)
 
     def __init__(self, scan: Scan, layer: LayerName = None) -> None:
         if not isinstance(scan, Scan):
@@ -165,14 +180,18 @@ class Corpus(Screen):
                 self._opened.children = (self._head, self.lens)
                 self._opened.layout.display = None
             found.choose(session)
-            session.units = self.units
+            session.units = self._numbers
             return self.lens
 
     def to_frame(self) -> Any:
-        """The table as a pandas DataFrame, one row a unit; needs pandas."""
+        """The table as a pandas DataFrame, one row a unit or direction; needs pandas."""
         columns = corpus_columns(self.scan, self.layer)
         heads = {n: columns[n] for n in ("called", "found_by", "found_auc") if n in columns}
-        return self.scan.stats(self.layer).to_frame().assign(**heads)
+        units = self.scan.stats(self.layer).to_frame()
+        if self._names:
+            along = self.scan.stats(self.layer, SIGNAL).to_frame().set_axis([*self._names])
+            units = units.T.join(along.T).T.rename_axis(index="unit")
+        return units.assign(**heads)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is computed; whether that was reached in time."""
@@ -217,13 +236,25 @@ class Corpus(Screen):
         name, value = proposal["trait"].name, proposal["value"]
         if name == "layer":
             return self.scan.layers[self.scan.manifest.layer(value)]
-        many = self.scan.manifest.layers[self.scan.manifest.layer(self.layer)].units
-        for unit in value if isinstance(value, tuple) else [] if value is None else [value]:
-            if not 0 <= unit < many:
-                raise ScanError(
-                    f"unit {unit} is none of layer {self.layer!r}, which has 0 to {many - 1}"
-                )
-        return value
+        scanned = self.scan.manifest.layers[self.scan.manifest.layer(self.layer)]
+        if not isinstance(value, tuple):
+            return value if value is None else scanned.at(scanned.row(value))
+        return tuple(scanned.at(row) for row in sorted(map(scanned.row, value)))
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The directions of the layer shown."""
+        return self.scan.directions.get(self.layer, ())
+
+    @property
+    def _numbers(self) -> tuple[int, ...]:
+        """The units among what is chosen."""
+        return tuple(unit for unit in self.units if isinstance(unit, int))
+
+    def _rows(self) -> Any:
+        """What the table calls its rows: units by number, directions -1, -2, ..."""
+        units = len(self.scan.stats(self.layer).mean)
+        return np.concatenate([np.arange(units), -1 - np.arange(len(self._names))])
 
     def _on_layer(self) -> None:
         self.units, self.unit = (), None
@@ -232,7 +263,7 @@ class Corpus(Screen):
         titles = different([about(name).title for name in asked])
         self.column.options = list(zip(titles, asked, strict=True))
         with self.picture.batch():
-            self._table.update(columns, units=np.arange(len(columns["mean"])))
+            self._table.update(columns, units=self._rows())
         self._on_filter()
         self._on_unit()
         if self.lens is not None and self.layer in self.lens.session.baseline:
@@ -242,20 +273,22 @@ class Corpus(Screen):
         """Rows that a person chose in the table."""
         self._from_table = True
         try:
-            self.units = tuple(units)
+            self.units = tuple(self._names[-1 - one] if one < 0 else one for one in units)
         finally:
             self._from_table = False
 
     def _on_units(self, change: Any) -> None:
         new = [unit for unit in self.units if unit not in change["old"]]
         with self.picture.batch():
-            self._table.select(self.units)
+            rows = (-1 - self._names.index(one) if isinstance(one, str) else one
+                    for one in self.units)  # fmt: skip
+            self._table.select(rows)
         if new or self.unit not in self.units:
             self.unit = new[-1] if new else self.units[-1] if self.units else None
-        self.moments.ask(self.scan, self.layer, self.units)
+        self.moments.ask(self.scan, self.layer, self._numbers)
         session = None if self.lens is None else self.lens.session
         if session is not None and session.layer == self.layer:
-            session.units = self.units
+            session.units = self._numbers
 
     def _on_unit(self) -> None:
         if self.unit is not None and self.unit not in self.units:
@@ -264,15 +297,12 @@ class Corpus(Screen):
             self.view.hide()
         else:
             self.view.show(self.scan, self.layer, self.unit, later=self._from_table)
-        self.moments.ask(self.scan, self.layer, self.units)
+        self.moments.ask(self.scan, self.layer, self._numbers)
 
     def _on_named(self) -> None:
         """A unit has another name, or is pinned or no longer."""
         with self.picture.batch():
-            self._table.update(
-                corpus_columns(self.scan, self.layer),
-                units=np.arange(len(self._table.source.data["unit"])),
-            )
+            self._table.update(corpus_columns(self.scan, self.layer), units=self._rows())
         self._on_filter()
         if self.lens is not None:
             tell_again(self.lens.session)
@@ -283,14 +313,18 @@ class Corpus(Screen):
         if change["name"] == "layer" and session.layer in self.scan.layers:
             self.layer = session.layer
         elif session.layer == self.layer:
-            self.units = session.units
+            self.units = (*session.units, *(one for one in self.units if isinstance(one, str)))
 
     def _on_filter(self) -> None:
         ranges = self._filter.ranges
         with self.picture.batch():
             self._table.filter(text=self.find.value, ranges=ranges)
-        total = len(self.scan.stats(self.layer).mean)
-        self._filter.tell(f"{len(self._table.shown)} of {total} units")
+        total, along = len(self.scan.stats(self.layer).mean), len(self._names)
+        units = sum(one >= 0 for one in self._table.shown)
+        words = f"{units} of {total} units"
+        if along:
+            words += f", {len(self._table.shown) - units} of {along} direction{'s' * (along != 1)}"
+        self._filter.tell(words)
 
     def _on_close(self, _: Any) -> None:
         lens, self.lens = self.lens, None
@@ -319,8 +353,10 @@ class Corpus(Screen):
             return ""
         far = np.abs(np.nan_to_num(columns["found_auc"], nan=0.5) - 0.5)
         best = np.argsort(-far, kind="stable")[:FIRST]
+        along = [f"{DIRECTION} {visible_name(name, 40)}" for name in self._names]
+        called = [*map(str, range(len(far) - len(along))), *along]
         rows = [
-            (str(unit), visible_name(columns["found_by"][unit], 40),
+            (called[unit], visible_name(columns["found_by"][unit], 40),
              *(number(columns[name][unit], ".3f") for name in ("found_auc", "mean")))
             for unit in best.tolist()
             if not np.isnan(columns["found_auc"][unit])

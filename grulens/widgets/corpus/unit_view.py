@@ -17,7 +17,7 @@ import numpy as np
 
 from grulens.models.instrument.lock import LOCK
 from grulens.probing.corpus.scan.codes import Code
-from grulens.probing.corpus.scan.found_by import PIN, apart
+from grulens.probing.corpus.scan.found_by import PIN, apart, counted
 from grulens.probing.corpus.scan.part import WINDOW
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.scanned import Scan
@@ -46,7 +46,7 @@ class Question:
 
     scan: Scan
     layer: str
-    unit: int
+    unit: int | str
     end: str
     where: str
     most: int
@@ -82,7 +82,7 @@ class UnitView(W.VBox):
         self._screen, self._on_named = screen, on_named
         self._telling = False
         self._asked: Question | None = None
-        self._given: tuple[Scan, str, int] | None = None
+        self._given: tuple[Scan, str, int | str] | None = None
         self.found: Top | None = None
         self.drawn: tuple[list[Context], tuple[float, float]] = [], (-1.0, 1.0)
         # controls
@@ -129,13 +129,13 @@ class UnitView(W.VBox):
         for control in (self.name, self.pin):
             control.observe(screen.callbacks.guard(self._on_note, source="note"), "value")
 
-    def show(self, scan: Scan, layer: str, unit: int, *, later: bool = False) -> None:
-        """Show a unit.
+    def show(self, scan: Scan, layer: str, unit: int | str, *, later: bool = False) -> None:
+        """Show a unit, or a direction.
 
         Args:
             scan: of which corpus.
             layer: of which layer.
-            unit: which one.
+            unit: which one: a number, or the name of a direction.
             later: on another thread, as for what a person did.
         """
         before, self._given = self._given, None
@@ -155,7 +155,8 @@ class UnitView(W.VBox):
             )
             self.label.options = [("no label", ANY), *names]
         if scan.labels and before != (scan, layer, unit):
-            self.label.value = scan.labels[int(apart(scan.stats(layer))[:, unit].argmax())]
+            found, at = counted(scan, layer, unit)
+            self.label.value = scan.labels[int(apart(found)[:, at].argmax())]
         self._telling = True
         self.name.value = scan.names(layer).get(unit, "")
         self.pin.value = unit in scan.pins(layer)
@@ -178,12 +179,13 @@ class UnitView(W.VBox):
         top, given = self.found, self._given
         if top is None or given is None:
             return ""
-        found, label = given[0].stats(top.layer), self.label.value
-        counts = found.counts[:, given[2]].numpy()
+        label = self.label.value
+        found, at = counted(given[0], top.layer, given[2])
+        counts = found.counts[:, at].numpy()
         held = counts[1 + found.labels.index(label)] if label else None
         drawn = histogram(
             counts[0], held, Code(found.low, found.high).edges(), label=label,
-            title=f"h of {self._called(given[0], top.layer, top.unit)}",
+            title=self._measured(given[0], top.layer, top.unit),
         )  # fmt: skip
         ones, ends = self.drawn
         lengths = [one.place.stop - one.place.start for one in ones]
@@ -234,26 +236,29 @@ class UnitView(W.VBox):
             self._screen.busy_mark.show(False)
 
     def _show_histogram(self, asked: Question) -> None:
-        found = asked.scan.stats(asked.layer)
-        counts = found.counts[:, asked.unit].numpy()
+        found, unit = counted(asked.scan, asked.layer, asked.unit)
+        counts = found.counts[:, unit].numpy()
         held = counts[1 + found.labels.index(asked.label)] if asked.label else None
         with self.picture.batch():
             self._chart.update(
                 counts[0], held, Code(found.low, found.high).edges(), label=asked.label,
-                title=f"h of {self._called(asked.scan, asked.layer, asked.unit)} over "
+                title=f"{self._measured(asked.scan, asked.layer, asked.unit)} over "
                 f"{found.steps:,} steps",
             )  # fmt: skip
         area = ""
         if asked.label:
             at = found.labels.index(asked.label)
-            value, half = float(found.auc[at, asked.unit]), float(found.half_width[at, asked.unit])
-            name = visible_name(asked.label)
+            value, half = float(found.auc[at, unit]), float(found.half_width[at, unit])
+            name, many = visible_name(asked.label), int(found.positives[at])
             area = f" · AUC {value:.3f} ± {half:.1g} for {name}"
-            if np.isnan(value):
-                held = int(found.positives[at])
-                area = f" · no AUC: {name} holds {'everywhere' if held else 'nowhere'}"
+            if many in (0, found.steps):
+                area = f" · no AUC: {name} holds {'everywhere' if many else 'nowhere'}"
+            elif not abs(value - 0.5) > half:  # nor where it is not known
+                area = f" · not told apart from chance by {name}"
+                area += "" if np.isnan(value) else f": AUC {value:.3f} ± {half:.1g}"
+        what = visible_name(_what(asked.unit), 80)
         self._title.value = (
-            f'<span class="grulens-title">unit {asked.unit}</span>'
+            f'<span class="grulens-title">{escape(what)}</span>'
             f'<span class="grulens-quiet">{escape(area)}</span>'
         )
 
@@ -269,16 +274,17 @@ class UnitView(W.VBox):
             raise
         if self._asked is not asked:
             return
-        found = scan.stats(asked.layer)
-        order = apart(found)[:, asked.unit].numpy()
+        found, unit = counted(scan, asked.layer, asked.unit)
+        order = apart(found)[:, unit].numpy()
         first = [labels.index(asked.where)] if asked.where else []
         by_area = [int(i) for i in np.argsort(-order, kind="stable") if found.positives[i]]
         tracks = [*first, *(i for i in by_area if i not in first)][:TRACKS]
         ones = list(top.contexts)
         edges = Code(found.low, found.high).edges()
-        far = max(map(abs, extent(found.counts[0, asked.unit].numpy(), edges)))
+        far = max(map(abs, extent(found.counts[0, unit].numpy(), edges)))
         ends = (-far, far)
-        self._scale.value = _scale(ends)
+        measure = "h" if isinstance(asked.unit, int) else "h along it"
+        self._scale.value = _scale(measure, ends)
 
         def show(words: str) -> None:
             lines = []
@@ -311,22 +317,24 @@ class UnitView(W.VBox):
         if any(lost):
             show("; ".join(filter(None, [lines, f"without colours: {next(filter(None, lost))}"])))
             return
-        lines += "; the strip under them: h" if lines else ""
+        lines += f"; the strip under them: {measure}" if lines else ""
         show("running these places again for their colours")
         try:
-            for line, one in enumerate(top.contexts):
-                if self._asked is not asked:
-                    return
-                ones[line] = scan.context(one.place, asked.unit, layer=asked.layer)
+            ones = list(scan.contexts(top.places, asked.unit, layer=asked.layer))
         except Exception:
             show("without colours: these places do not run again as they did in the scan")
             raise
-        show(lines)
+        if self._asked is asked:
+            show(lines)
 
     def _called(self, scan: Scan, layer: str, unit: int | str) -> str:
-        """A unit by its number, and by its name if it has one."""
-        name = None if isinstance(unit, str) else scan.names(layer).get(unit)
-        return f"unit {unit}" + (f", {visible_name(name, 80)}" if name else "")
+        """A unit by its number, a direction by its own name; and by what it is called, if it is."""
+        name = scan.names(layer).get(unit)
+        return visible_name(_what(unit), 80) + (f", {visible_name(name, 80)}" if name else "")
+
+    def _measured(self, scan: Scan, layer: str, unit: int | str) -> str:
+        """What is counted of a unit, or of a direction."""
+        return f"h {'of' if isinstance(unit, int) else 'along'} {self._called(scan, layer, unit)}"
 
     def _band(self, asked: Question, place: Place) -> tuple[Any, int]:
         """The extremes of the windows around a place, and which of them it is."""
@@ -339,12 +347,16 @@ class UnitView(W.VBox):
         return ends, place.start // WINDOW - start
 
 
-def _scale(ends: tuple[float, float]) -> str:
+def _what(unit: int | str) -> str:
+    return f"unit {unit}" if isinstance(unit, int) else f"direction {unit}"
+
+
+def _scale(measure: str, ends: tuple[float, float]) -> str:
     """What the colours of a state mean: from the farthest that it goes to as far the other way."""
     low, high = (number(end, ".2g") for end in ends)
     stops = ", ".join(COLORS["state"][:: len(COLORS["state"]) // 8])
     return (
-        f'<span class="grulens-quiet">h {low} <span aria-hidden="true" style="width:90px;'
+        f'<span class="grulens-quiet">{measure} {low} <span aria-hidden="true" style="width:90px;'
         f'display:inline-block;height:10px;background:linear-gradient(to right, {stops})"></span> '
         f"{high}</span>"
     )

@@ -393,3 +393,97 @@ def test_a_closed_screen_lets_go_of_everything(scanned: Scan) -> None:
     gc.collect()
     assert [ref() for ref in left if ref() is not None] == []
     assert [_instances[key] for key in set(_instances) - before] == []
+
+
+@pytest.fixture
+def along(model: Tagger, tmp_path: Path) -> Scan:
+    torch.manual_seed(1)
+    weights = {"sum": torch.ones(6), "one": 2 * torch.eye(6)[3]}
+    return corpus.scan(
+        model, TEXTS, tmp_path / "d", labels=LABELS, decode=letters, on=0.0, progress=False,
+        directions={"rnn.l1": weights}, layers=["rnn.l0", "rnn.l1"],
+    )  # fmt: skip
+
+
+def test_directions_are_rows_of_the_table_and_shown_as_units_are(along: Scan) -> None:
+    screen = Corpus(along)
+    shown, counted = screen._table.source.data, along.stats(signal="directions")
+    assert np.isnan(np.array(shown["unit"])).tolist() == [False] * 6 + [True] * 2
+    assert list(shown["called"]) == [""] * 6 + ["→ sum", "→ one"]
+    assert np.allclose(shown["mean"][6:], counted.mean)
+    assert np.allclose(shown["auc_<i>a"][6:], counted.auc[0])
+    assert np.isnan(shown["on"][6:]).all()
+    assert "6 of 6 units, 2 of 2 directions" in screen._count.value
+    screen.find.value = "6, 7"  # numbers are those of units
+    assert screen._table.shown == ()
+    screen.find.value = "→ o"
+    assert "0 of 6 units, 1 of 2 directions" in screen._count.value
+    screen._table.source.selected.indices = [7]
+    assert error_of(screen) == ""
+    assert (screen.units, screen.unit) == (("one",), "one")
+    top = along.top("one", 10)
+    assert [line["name"] for line in lines(screen)] == [number(v, ".4f") for v in top.values]
+    # it is twice unit 3: in the same windows, twice as far
+    screen.find.value = ""
+    first, drawn = lines(screen)[0], screen.view.drawn[0][0].values
+    screen.units = [3, "one"]
+    screen.unit = 3
+    assert first["tokens"] == lines(screen)[0]["tokens"]
+    assert all(first["grounds"])
+    assert np.allclose(drawn, 2 * np.array(screen.view.drawn[0][0].values), atol=1e-5)
+    screen.unit = "sum"
+    assert screen.units == (3, "sum", "one")
+    assert screen.view._chart.root.title.text.startswith("h along direction sum over 420 steps")
+    assert "direction sum" in screen.view._title.value
+    screen.view.where.value = "<i>a"
+    wanted = along.top("sum", 10, where="<i>a").values
+    assert [line["name"] for line in lines(screen)] == [number(v, ".4f") for v in wanted]
+    # what is on together are units
+    assert screen.moments._units.value.endswith(">unit 3</span>")
+    screen.view.contexts._received(None, {"line": 0}, [])
+    assert screen.lens.session.units == (3,)
+    screen.lens.session.units = (1,)
+    assert (screen.units, screen.unit) == ((1, "sum", "one"), 1)
+    assert list(screen.to_frame().index) == [0, 1, 2, 3, 4, 5, "sum", "one"]
+    assert np.allclose(screen.to_frame()["mean"], shown["mean"])
+    assert "→ sum" in screen.still()
+    screen.layer = "rnn.l0"
+    assert (screen.units, len(screen._table.source.data["mean"])) == ((), 6)
+    assert error_of(screen) == ""
+    with pytest.raises(ScanError, match=r"direction 'sum' of layer 'rnn.l0' was not scanned"):
+        screen.units = ["sum"]
+
+
+def test_a_direction_is_named_and_pinned_as_a_unit_is(along: Scan) -> None:
+    screen = Corpus(along)
+    screen.unit = "sum"
+    screen.view.name.value = "<b>all"
+    screen.view.pin.value = True
+    assert screen._table.source.data["called"][6] == "★ → sum: <b>all"
+    assert "direction sum, &lt;b&gt;all" in screen.still()
+    again = corpus.open_scan(along.path)
+    assert (again.names(), again.pins()) == ({"sum": "<b>all"}, ("sum",))
+    screen.find.value = "★"
+    assert screen._table.shown == (-1,)
+    screen.unit = 3
+    assert (screen.view.name.value, screen.view.pin.value) == ("", False)
+    assert error_of(screen) == ""
+    # a table of the units of a run has no rows for them
+    screen.view.contexts._received(None, {"line": 0}, [])
+    assert "called" not in screen.lens.table.columns()
+
+
+def test_a_unit_that_never_moves_is_found_by_nothing(tmp_path: Path) -> None:
+    model = nn.GRU(3, 4, batch_first=True)
+    with torch.no_grad():
+        for one in model.parameters():
+            one.view(3, 4, -1)[:, 1] = 0  # its state stays 0
+    up = {"up": lambda x: x[:, 0] > 0}
+    done = corpus.scan(model, [torch.randn(2, 99, 3)], tmp_path / "s", labels=up, progress=False)
+    screen = Corpus(done)
+    shown = screen._table.source.data
+    assert list(shown["found_by"]) == ["up", "", "up", "up"]
+    assert np.isnan(shown["found_auc"]).tolist() == [False, True, False, False]
+    screen.units = [1]
+    assert "not told apart from chance by up" in screen.view._title.value
+    assert error_of(screen) == ""

@@ -19,7 +19,7 @@ from grulens.cells.signal import Signal
 from grulens.errors import ScanError, shown
 from grulens.models.recorded import LayerRecording
 from grulens.probing.corpus.making import beside
-from grulens.probing.corpus.scan.direction import SIGNAL, Direction
+from grulens.probing.corpus.scan.direction import SIGNAL, Direction, followed
 from grulens.probing.corpus.scan.part import FORMAT, ROUNDING
 
 NAME: Final = "scan.json"
@@ -78,6 +78,19 @@ class ScannedLayer:
     def __str__(self) -> str:
         counted = ", ".join(one.name for one in self.signals)
         return f"{self.name}: {self.kind}, {self.units} units, {counted} counted"
+
+    def row(self, unit: Any) -> int:
+        """The place of a unit, or of a direction by its name, among both: units come first.
+
+        Raises:
+            ScanError: the layer has no such unit or direction.
+        """
+        one = followed(unit, self)
+        return one.number + (0 if one.direction is None else self.units)
+
+    def at(self, row: int) -> int | str:
+        """The unit, or the name of the direction, that has this place among both."""
+        return row if row < self.units else self.directions[row - self.units].name
 
     def following(self, directions: tuple[Direction, ...]) -> ScannedLayer:
         """The layer, of which these directions are counted, too."""

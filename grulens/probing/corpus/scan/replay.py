@@ -149,25 +149,24 @@ def states_again(
     model: nn.Module,
     manifest: Manifest,
     layer: int,
-    windows: Sequence[tuple[Part, int]],
+    places: Sequence[tuple[Part, Place]],
     cut: bool,
 ) -> tuple[list[Float[ndarray, "step unit"]], bool]:
-    """The states of many windows, run again side by side.
+    """The states at many places, run again side by side.
 
     Args:
         model: the model, in whatever mode; it runs in eval mode.
         manifest: what the scan was made with.
         layer: the number of the layer.
-        windows: the part and the number of each window.
+        places: each with the part that it is in.
         cut: whether to begin at anchors, where that is right.
 
     Returns:
-        The states of the layer in each window, and whether it was right to begin at anchors.
+        The states of the layer at each place, and whether it was right to begin at anchors.
 
     Raises:
         ScanError: what it took is not kept, or the model does something else now.
     """
-    places = [(part, part.place_of(window)) for part, window in windows]
     found: dict[int, Float[ndarray, "step unit"]] = {}
     for short in (True, False) if cut else (False,):
         groups: dict[tuple[bool, int, str], dict[_Stretch, list[int]]] = {}

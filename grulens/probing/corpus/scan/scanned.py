@@ -21,14 +21,13 @@ from grulens.arguments import Integer, LayerName
 from grulens.errors import ScanError, shown
 from grulens.models.adapters.closed import look
 from grulens.models.layers import layers
-from grulens.probing.corpus.scan.direction import check_unit, followed
+from grulens.probing.corpus.scan.direction import followed
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
 from grulens.probing.corpus.scan.notes import Notes
 from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.replay import Replay, replay, states_again
-from grulens.probing.corpus.scan.scan_part import numbers
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top, top
 from grulens.tables import html_table
@@ -103,8 +102,8 @@ class Scan:
         """The names of the labels."""
         return self.manifest.labels
 
-    def names(self, layer: LayerName = None) -> dict[int, str]:
-        """What the units of a layer are called by `name`, which is kept with the scan.
+    def names(self, layer: LayerName = None) -> dict[int | str, str]:
+        """What units and directions of a layer are called by `name`, which is kept with the scan.
 
         Args:
             layer: its name; None is the only layer, or the last.
@@ -112,10 +111,11 @@ class Scan:
         Raises:
             ScanError: it was not scanned.
         """
-        return self._notes.names(self.layers[self.manifest.layer(layer)])
+        found = self.manifest.layers[self.manifest.layer(layer)]
+        return {found.at(row): name for row, name in self._notes.names(found.name).items()}
 
-    def pins(self, layer: LayerName = None) -> tuple[int, ...]:
-        """The units of a layer that were pinned.
+    def pins(self, layer: LayerName = None) -> tuple[int | str, ...]:
+        """The units and directions of a layer that were pinned.
 
         Args:
             layer: its name; None is the only layer, or the last.
@@ -123,13 +123,14 @@ class Scan:
         Raises:
             ScanError: it was not scanned.
         """
-        return self._notes.pinned(self.layers[self.manifest.layer(layer)])
+        found = self.manifest.layers[self.manifest.layer(layer)]
+        return tuple(found.at(row) for row in self._notes.pinned(found.name))
 
-    def name(self, unit: Integer, name: str, *, layer: LayerName = None) -> None:
+    def name(self, unit: Integer | str, name: str, *, layer: LayerName = None) -> None:
         """Call a unit by a name, which is kept with the scan and shown on its screens.
 
         Args:
-            unit: the unit.
+            unit: the unit, or the name under which a direction was scanned.
             name: the name; "" takes it away.
             layer: its layer; None is the only one, or the last.
 
@@ -139,11 +140,11 @@ class Scan:
         """
         self._notes.name(*self._one(unit, layer), name)
 
-    def pin(self, unit: Integer, on: bool = True, *, layer: LayerName = None) -> None:
+    def pin(self, unit: Integer | str, on: bool = True, *, layer: LayerName = None) -> None:
         """Pin a unit, so that it is found again; that is kept with the scan.
 
         Args:
-            unit: the unit.
+            unit: the unit, or the name of a direction.
             on: whether it is pinned from now on.
             layer: its layer; None is the only one, or the last.
 
@@ -156,10 +157,9 @@ class Scan:
         self._notes.pin(*self._one(unit, layer), on)
 
     def _one(self, unit: Any, layer: LayerName) -> tuple[str, int]:
-        """The name of a layer, and the number of a unit of it."""
-        number = self.manifest.layer(layer)
-        found = self.layers[number]
-        return found, check_unit(unit, self.manifest.layers[number].units, found)
+        """The name of a layer, and the place of a unit or direction of it."""
+        found = self.manifest.layers[self.manifest.layer(layer)]
+        return found.name, found.row(unit)
 
     @property
     def directions(self) -> dict[str, tuple[str, ...]]:
@@ -237,11 +237,7 @@ class Scan:
                     f"windows are run again, which takes the model: open_scan({str(self.path)!r}, "
                     "model)"
                 )
-            model = self.model
-            states, self._cut = states_again(
-                model, self.manifest, number, windows, self._may_cut(model)
-            )
-            return states
+            return self._again(number, [(part, part.place_of(window)) for part, window in windows])
 
         return top(self.parts, self.manifest, number, unit, k, label, end, again)
 
@@ -346,13 +342,36 @@ class Scan:
         Raises:
             ScanError: no such place, unit or layer; or it cannot be run again.
         """
-        part, number = self._part(place), self.manifest.layer(layer)
+        return self.contexts([place], unit, layer=layer)[0]
+
+    def contexts(
+        self,
+        places: Sequence[Place],
+        unit: Integer | str | None = None,
+        *,
+        layer: LayerName = None,
+    ) -> tuple[Context, ...]:
+        """What stands at several places, as `context` has it of one; they run again side by side.
+
+        Args:
+            places: those of a top or a match, or any others.
+            unit: as for `context`.
+            layer: as for `context`.
+
+        Raises:
+            ScanError: no such place, unit or layer; or one of them cannot be run again.
+        """
+        if not isinstance(places, list | tuple):
+            raise ScanError(f"places are a list, those of a top or a match; got {shown(places)}")
+        found, number = [(self._part(place), place) for place in places], self.manifest.layer(layer)
         if unit is None:
-            return part.context(place, self.labels)
+            return tuple(part.context(place, self.labels) for part, place in found)
         one = followed(unit, self.manifest.layers[number])
-        again = self.replay(place)
-        states = numbers(again.recording[self.layers[number]].h)[0, again.steps]
-        return part.context(place, self.labels, one.values(states).tolist())
+        values = (one.values(states).tolist() for states in self._again(number, found))
+        return tuple(
+            part.context(place, self.labels, each)
+            for (part, place), each in zip(found, values, strict=True)
+        )
 
     def holds(self, place: Place) -> Bool[Tensor, "label step"]:
         """Which labels hold at each step of a place (label, step).
@@ -413,6 +432,14 @@ class Scan:
         windows, _ = part.around(place)
         ends = [one.ends(part, number, name)[windows] for name in ("low", "high")]
         return torch.from_numpy(np.stack(ends))
+
+    def _again(
+        self, layer: int, places: Sequence[tuple[Part, Place]]
+    ) -> list[Float[ndarray, "step unit"]]:
+        """The states of a layer at some places, which run again side by side."""
+        model = self._model()
+        states, self._cut = states_again(model, self.manifest, layer, places, self._may_cut(model))
+        return states
 
     def _may_cut(self, model: nn.Module) -> bool:
         """Whether a run from kept states does what the whole row did.

@@ -26,6 +26,8 @@ def test_what_is_no_name_and_no_unit_is_refused(made: Scan) -> None:
         (lambda: made.pin(0, "yes"), "True or False, got 'yes'"),
         (lambda: made.names("x"), "layer 'x' was not scanned"),
         (lambda: made.name(0, "\ud800"), "cannot be written"),
+        (lambda: made.name("x", "a"), "direction 'x' of layer 'l0' was not scanned"),
+        (lambda: made.contexts(3), "places are a list"),
     ):
         with pytest.raises(ScanError, match=words):
             ask()
@@ -48,6 +50,24 @@ def test_a_name_that_is_too_long_is_refused_and_not_cut(made: Scan) -> None:
     with pytest.raises(ScanError, match=r"80 characters at most, and this one has 81: 'b+.*Give a"):
         made.name(1, "b" * 81)
     assert made.names() == {1: "a" * 80}
+
+
+def test_a_direction_has_a_name_of_its_own_and_places_run_again_side_by_side(
+    tmp_path: Path,
+) -> None:
+    model, x = nn.GRU(3, 4, batch_first=True), [torch.randn(2, 300, 3) for _ in range(2)]
+    weights = {"2": torch.ones(4)}
+    made = scan(model, x, tmp_path / "s", directions=weights, progress=False)
+    made.name("2", "all")
+    made.name(2, "one")
+    made.pin("2")
+    assert (made.names(), made.pins()) == ({2: "one", "2": "all"}, ("2",))
+    places = made.top("2", 7).places
+    found = made.contexts(places, "2")
+    for one, place in zip(found, places, strict=True):
+        h = model(x[place.part])[0].detach()[place.batch_row, place.start : place.stop]
+        assert torch.allclose(torch.tensor(one.values), h.sum(-1), atol=1e-4)
+    assert made.contexts([]) == ()
 
 
 @pytest.mark.parametrize("held", ["[", '{"names": {"l0": [1]}}', '{"pinned": {"l0": ["a"]}}'])
