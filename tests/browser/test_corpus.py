@@ -76,3 +76,71 @@ def test_from_a_unit_to_its_places_to_a_lens(open_notebook: Any) -> None:
     notebook.kernel("screen.lens.session.units = (5,)")
     notebook.until("print(screen.unit)", "5")
     notebook.screenshot("corpus-lens", of=notebook.cell(0))
+
+
+NUMBERS = """
+from tempfile import mkdtemp
+import numpy as np, torch
+from torch import nn
+from grulens import corpus
+torch.manual_seed(1)
+model = nn.LSTM(3, 12, num_layers=2, batch_first=True)
+parts = [torch.sin(torch.arange(600.0)[:, None] / torch.tensor([9.0, 17.0, 40.0]) + k)[None]
+         for k in range(4)]
+labels = {
+    "first is up": lambda x: np.asarray(x)[:, 0] > 0,
+    "never": lambda x: np.zeros(len(x), bool),
+}
+along = {"l1": {"first less second": torch.eye(12)[0] - torch.eye(12)[1]}}
+done = corpus.scan(model, parts, mkdtemp(), labels=labels, directions=along, progress=False)
+screen = corpus.Corpus(done)
+screen
+"""
+
+
+@pytest.mark.parametrize("flavour", ["lab", "notebook"])
+def test_a_direction_over_numbers_by_keyboard(open_notebook: Any) -> None:
+    notebook = open_notebook(NUMBERS)
+    notebook.run_cell(0)
+    page = notebook.page
+    page.set_viewport_size({"width": 900, "height": 1400})
+    page.get_by_role("status").filter(has_text="12 of 12 units, 1 of 1 direction").wait_for()
+    means = page.locator(".slick-cell").filter(has_text="−")  # as long as that of the figures
+    means.first.wait_for()
+    find = page.get_by_role("textbox", name="Find")
+    find.focus()
+    page.keyboard.type("→")
+    page.get_by_role("status").filter(has_text="0 of 12 units, 1 of 1 direction").wait_for()
+    page.locator(".slick-row").first.locator(".slick-cell").nth(1).click()
+    notebook.until("print(screen.units, screen.unit)", "('first less second',) first less second")
+    contexts = page.get_by_role("list", name="windows of the unit")
+    contexts.get_by_role("listitem").nth(9).wait_for()
+    page.get_by_text("the strip under them: h along it").wait_for()
+    page.get_by_text("bars under the lines, from the top: first is up").wait_for()
+    # a path for each number of the input, and a bar at each step with the label
+    first = contexts.locator("svg").first
+    assert first.locator("path").count() == 3
+    held = notebook.kernel("print(int(done.holds(screen.view.found.places[0])[0].sum()))")
+    bars = first.locator("rect").evaluate_all(
+        "all => all.filter(one => one.getAttribute('y') === '45').length"
+    )
+    assert str(bars) == held
+    assert page.get_by_role("button", name="find similar moments").is_disabled()
+    name = page.get_by_role("textbox", name="name", exact=True)
+    name.focus()
+    page.keyboard.type("up or down")
+    page.keyboard.press("Enter")
+    pin = page.get_by_role("button", name="★")
+    pin.focus()
+    page.keyboard.press("Space")
+    page.locator(".slick-cell").filter(has_text="★ → first less second: up or down").wait_for()
+    notebook.theme("dark")
+    notebook.screenshot("corpus-direction", of=notebook.cell(0))
+    contexts.get_by_role("button").first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="close the lens").wait_for()
+    place = "(lambda p: tuple(range(p.start, p.stop)))(screen.view.found.places[0])"
+    notebook.until(
+        f"print(screen.lens is not None and screen.lens.session.times == {place})", "True"
+    )
+    assert notebook.kernel("print(screen.callbacks.box.value)") == ""

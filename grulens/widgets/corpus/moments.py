@@ -166,7 +166,7 @@ class Moments(W.VBox):
             with self.picture.batch():
                 self._lifts.update(
                     found.labels, logs, found.share.numpy(), found.chance.numpy(),
-                    title=f"labels at {found.found:,} similar moments",
+                    title=f"labels at {found.found:,} similar moment{'s' * (found.found != 1)}",
                 )  # fmt: skip
             there = (i for i in np.argsort(-np.nan_to_num(lift), kind="stable") if lift[i] > 0)
             order = [int(i) for i in there][:TRACKS]

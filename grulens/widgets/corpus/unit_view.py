@@ -214,6 +214,8 @@ class UnitView(W.VBox):
             scan.pin(unit, self.pin.value, layer=layer)
         else:
             scan.name(unit, self.name.value, layer=layer)
+        if self._asked is not None:
+            self._show_histogram(self._asked)  # its title has the name
         self._on_named()
 
     def _on_control(self, change: Any) -> None:
@@ -307,6 +309,7 @@ class UnitView(W.VBox):
         lost = [scan.lost(one.place) for one in ones]
         numbers = scan.inputs(ones[0].place)
         if ones[0].tokens is None and numbers is None:
+            self._scale.value = ""
             show("lines: the unit's largest and least value in the windows around, for the inputs "
                  "are not kept")  # fmt: skip
             return
@@ -315,6 +318,7 @@ class UnitView(W.VBox):
             many = numbers.shape[1]
             lines = f"lines: the {many} number{'s' * (many != 1)} of the input at each step"
         if any(lost):
+            self._scale.value = ""
             show("; ".join(filter(None, [lines, f"without colours: {next(filter(None, lost))}"])))
             return
         lines += f"; the strip under them: {measure}" if lines else ""

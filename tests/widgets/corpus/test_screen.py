@@ -182,6 +182,7 @@ def test_without_the_model_all_but_colours_and_the_lens(scanned: Scan) -> None:
     screen.units = [3]
     assert "open_scan(path, model)" in screen.view.contexts.shown["said"]
     assert not any(lines(screen)[0]["grounds"])
+    assert screen.view._scale.value == ""
     screen.moments.find.click()
     assert error_of(screen) == ""
     screen.view.contexts._received(None, {"line": 0}, [])
@@ -461,6 +462,7 @@ def test_a_direction_is_named_and_pinned_as_a_unit_is(along: Scan) -> None:
     screen.view.pin.value = True
     assert screen._table.source.data["called"][6] == "★ → sum: <b>all"
     assert "direction sum, &lt;b&gt;all" in screen.still()
+    assert "direction sum, <b>all over" in screen.view._chart.root.title.text
     again = corpus.open_scan(along.path)
     assert (again.names(), again.pins()) == ({"sum": "<b>all"}, ("sum",))
     screen.find.value = "★"
