@@ -89,8 +89,12 @@ class ScannedLayer:
         return one.number + (0 if one.direction is None else self.units)
 
     def at(self, row: int) -> int | str:
-        """The unit, or the name of the direction, that has this place among both."""
-        return row if row < self.units else self.directions[row - self.units].name
+        """The unit, or the name of the direction, that has this place among both.
+
+        A place that none has stays a number: somebody else wrote it into the file of names.
+        """
+        along = dict(enumerate(self.directions, self.units)).get(row)
+        return row if along is None else along.name
 
     def following(self, directions: tuple[Direction, ...]) -> ScannedLayer:
         """The layer, of which these directions are counted, too."""
