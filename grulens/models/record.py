@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from grulens.arguments import Edits, Inputs, LayerNames, MethodName
-from grulens.errors import RecordingError
+from grulens.errors import NoLayerError, RecordingError
 from grulens.models.call.invocation import arguments, invocation
 from grulens.models.instrument.editing import edits_in_force, names, ran
-from grulens.models.instrument.watch import Watch
+from grulens.models.instrument.watch import AGAIN, Watch
 from grulens.models.instrument.watchable import Watchable
-from grulens.models.observe.look import forget
 from grulens.models.recording import Recording
 from grulens.models.restore.interrupts import grads
+from grulens.models.restore.untouched import undone
+from grulens.models.restore.versions import version
 
 
 def record(
@@ -90,11 +94,49 @@ def record(
     """
     chosen = tuple(edits) if isinstance(edits, Sequence) else (edits,)
     given = arguments(args, kwargs, inputs)
-    watchable = Watchable.in_run(model, given, call, observe)
-    run = invocation(model, given, call)
-    return recorded(
-        run, Watch(watchable, chosen, keep=names(layers), graph=grad, marks=call != "forward")
+
+    def watch() -> Watch:
+        watchable = Watchable.in_run(model, given, call, observe)
+        kept = names(layers)
+        return Watch(watchable, chosen, keep=kept, graph=grad, marks=call != "forward")
+
+    return _or_anew(invocation(model, given, call), watch(), watch)
+
+
+def _or_anew(run: Callable[[], object], first: Watch, another: Callable[[], Watch]) -> Recording:
+    """A run under a watch; where its observed cells are others since, under another one.
+
+    What the first attempt did to the model is undone then.
+
+    Args:
+        run: the run.
+        first: the watch.
+        another: makes another one, for which the cells are looked for in this very run.
+    """
+    if first.new or not first.observed:
+        return recorded(run, first)
+    given = [one for one in tree_leaves(_given(run)) if isinstance(one, Tensor)]
+    written = [version(one) for one in given]
+    try:
+        with undone(first.model, lambda: first.refused):
+            return recorded(run, first)
+    except RecordingError as error:
+        if not first.refused or [version(one) for one in given] != written:
+            raise
+        said = str(error).removesuffix(AGAIN)
+    with suppress(NoLayerError):
+        watch = another()
+        if watch.observed:
+            return recorded(run, watch)
+    raise RecordingError(
+        f"{said}. Its gates were looked for anew in this run, which shows none: record one of more "
+        "steps, and they are found"
     )
+
+
+def _given(run: Callable[[], object]) -> tuple[Any, ...]:
+    """What a run is given."""
+    return (*run.args, *run.keywords.values()) if isinstance(run, partial) else ()
 
 
 def recorded(run: Callable[[], object], watch: Watch) -> Recording:
@@ -114,11 +156,10 @@ def recorded(run: Callable[[], object], watch: Watch) -> Recording:
             "it in a block, `with recording(model) as runs:`"
         )
     if watch.observed:
-        forget(watch.model)
+        watch.refuse()
         raise RecordingError(
             "none of the sites at which the cells of this model were found was met in this run: "
-            "its code, or what is around it, is another since. They are forgotten now: record it "
-            "once more, and they are looked for anew"
+            f"its code, or what is around it, is another since{AGAIN}"
         )
     held = ", ".join(name for all_ in watch.names.values() for name in all_.values())
     raise RecordingError(f"none of the layers to record ran in this forward ({held})")

@@ -260,7 +260,7 @@ class Block(Watch):
             for one in observing.follow():
                 undo.callback(one)
             output = began(call)
-            self.observed_ran(observing, run)
+            self.observed_ran(observing, run, call)
         self._ran.update(name for name, steps in observing.lengths().items() if steps)
         return output
 

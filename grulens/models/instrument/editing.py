@@ -198,7 +198,7 @@ def ran(call: Callable[[], Any], *watches: Watch, unedited: Recording | None = N
                 watch.run.unedited = unedited or unedited_run(watch, call)
         output = began(call)
         for watch in watches:
-            watch.observed_ran(watch.observing, watch.run)
+            watch.observed_ran(watch.observing, watch.run, call)
             watch.check(watch.run)
         return output
 

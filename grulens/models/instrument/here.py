@@ -39,10 +39,14 @@ def leave(watch: Watch) -> None:
 
 
 class unseen(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
-    """Inside, some of the open watches see nothing."""
+    """Inside, some of the open watches see nothing.
 
-    def __init__(self, watches: Iterable[Watch]) -> None:
-        self.marks = {watch.mark for watch in watches}
+    Args:
+        watches: which; None is all that are open.
+    """
+
+    def __init__(self, watches: Iterable[Watch] | None) -> None:
+        self.marks = {*_HERE.get()} if watches is None else {watch.mark for watch in watches}
         self.before = _UNSEEN.get()
 
     def begin(self) -> None:

@@ -18,16 +18,20 @@ from grulens.errors import (
     NonFiniteWarning,
     RecordingError,
     WeightsMovedWarning,
+    shown,
 )
 from grulens.models.call.call import Call, Cells, Inside, Key, MakeProgram, Run
+from grulens.models.call.invocation import copied
 from grulens.models.call.place import EditLike, Place
 from grulens.models.call.segment import Segment
 from grulens.models.instrument import here
+from grulens.models.instrument.lock import locked
 from grulens.models.instrument.outermost import Outermost
 from grulens.models.instrument.reads import Reads
 from grulens.models.instrument.watchable import Watchable
 from grulens.models.instrument.watched import Watched
-from grulens.models.observe.look import forget, reshaped
+from grulens.models.observe.form import ObservedForm
+from grulens.models.observe.look import forget, made_otherwise_in, reshaped
 from grulens.models.observe.reading.observing import Observing
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
@@ -38,6 +42,7 @@ _marks = count()
 
 #: What a refused run ends with.
 ANEW: Final = "its gates are looked for anew"
+AGAIN: Final = f". Record this input again: {ANEW}"
 
 
 class Watch(Watched):
@@ -51,6 +56,7 @@ class Watch(Watched):
     Attributes:
         run: the run.
         reads: what its modules read, where somebody asks for that.
+        refused: whether its run did not obey what is known of the model's observed cells.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Watch(Watched):
         self.thread = threading.get_ident()
         self.run = Outermost()
         self.reads: Reads | None = None
+        self.refused = False
         self.observing: Observing | None = None
         self.weights: dict[nn.Module, tuple[object, list[Tensor], Cells]] = {}
         self._parameters: list[nn.Parameter] = []
@@ -116,22 +123,31 @@ class Watch(Watched):
             lambda: self.is_here, marks=self.marks,
         )  # fmt: skip
 
-    def observed_ran(self, observing: Observing | None, run: Outermost) -> None:
+    def observed_ran(
+        self, observing: Observing | None, run: Outermost, call: Callable[[], Any]
+    ) -> None:
         """Note what was read of observed cells in a run.
 
+        Args:
+            observing: what read them; None if nothing did.
+            run: the run.
+            call: makes it once more.
+
         Raises:
-            RecordingError: a cell did not obey its equation.
+            RecordingError: a cell did not obey its equation, or its states tell nothing of that,
+                and its code is another than that in which it was found.
         """
         if observing is None:
             return
         observing.stop()
         try:
             lengths, parts = observing.lengths(), observing.segments()
+            self._check_unconfirmed(observing.unconfirmed(parts), call)
         except RecordingError as error:
-            forget(self.model)  # its code may be another since: the next record looks anew
-            if str(error).endswith(ANEW):
+            self.refuse()
+            if self.new or str(error).endswith(ANEW):
                 raise
-            raise RecordingError(f"{error}. Record this input again: {ANEW}") from error
+            raise RecordingError(f"{error}{AGAIN}") from error
         for name, steps in lengths.items():
             run.passed(name, 0, steps)
         for name, segments in parts.items():
@@ -139,6 +155,32 @@ class Watch(Watched):
                 reshaped(self.model, name, segments[-1].cell.shape)
             held: list[Any] = list(segments)  # what reads a layer's parts reads these alike
             run.segments[name] = held
+
+    def refuse(self) -> None:
+        """Forget what is known of the observed cells: their code may be another since."""
+        self.refused = True
+        forget(self.model)
+
+    def _check_unconfirmed(self, forms: Sequence[ObservedForm], call: Callable[[], Any]) -> None:
+        """Raise if the code of cells whose states were all zero is not that in which it was found.
+
+        The run is made once more for that.
+        """
+        if self.new or not forms:
+            return
+        again = copied(call)
+        try:
+            with locked(), here.unseen(None):
+                found = made_otherwise_in(self.model, again, forms, self.modules.values())
+        except Exception as error:  # whatever the user's own code says of a second run
+            found = {form.name: f"made once more, it fails: {shown(error)}" for form in forms}
+        for form in forms:
+            if form.name in found:
+                raise RecordingError(
+                    f"layer {form.name!r} has only zeros before each step of this run, so no "
+                    f"number shows whether it obeys {form.equation}; and it is not known to run as "
+                    f"when that was found: {found[form.name]}"
+                )
 
     def done(self) -> None:
         """Its block has come to its end, and no exception has ended it."""

@@ -12,7 +12,7 @@ from grulens.models.instrument.lock import locked
 from grulens.models.layers import not_observed, not_opened
 from grulens.models.observe.candidates import has_unopened
 from grulens.models.observe.form import ObservedForm
-from grulens.models.observe.look import Look, beside, known_forms, look_at
+from grulens.models.observe.look import Look, beside, known_forms, look_at, looked
 from grulens.models.observe.loops import may_carry
 from grulens.models.restore.compiler import eagerly
 
@@ -24,11 +24,13 @@ class Watchable(NamedTuple):
         model: the model.
         found: its parts that are opened by their weights, or like such.
         observed: the cells that are read in their module's own forward.
+        new: whether they were looked for in this very run, and not in an earlier one.
     """
 
     model: nn.Module
     found: Found
     observed: tuple[ObservedForm, ...] = ()
+    new: bool = False
 
     @classmethod
     def of(cls, model: nn.Module) -> Watchable:
@@ -67,6 +69,7 @@ class Watchable(NamedTuple):
             return cls(model, found)
         parts = [*model.modules()]
         run, name = invocation(model, fresh(given), call), call if isinstance(call, str) else None
+        before = looked(model)
         try:
             with locked(), eagerly():
                 seen = look_at(model, run, name, opened)
@@ -78,4 +81,5 @@ class Watchable(NamedTuple):
             found = look(model)  # some are made in a first run
         if not seen.forms and not found.opened:
             raise not_observed(model, found, seen)
-        return cls(model, found, beside(seen.forms, model, found.opened.values()))
+        forms = beside(seen.forms, model, found.opened.values())
+        return cls(model, found, forms, not any(seen is one for one in before))

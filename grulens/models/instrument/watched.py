@@ -30,6 +30,7 @@ class Watched:
         model: the user's model.
         found: its parts that are opened by their weights, or like such.
         observed: the cells that are read in their module's own forward, by name.
+        new: whether the observed cells were looked for in this very run.
         names: of each opened module its layers' names.
 
     Raises:
@@ -47,7 +48,7 @@ class Watched:
         may_observe: bool,
     ) -> None:
         self.edits, self.keep = tuple(edits), keep
-        self.model, self.found, observed = watchable
+        self.model, self.found, observed, self.new = watchable
         if not (self.found.opened or observed or may_observe):
             raise not_known(self.model, self.found)
         self.observed: dict[str, ObservedForm] = {}

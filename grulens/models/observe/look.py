@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from grulens.errors import RecordingError
 from grulens.models.observe.finding.find import find
+from grulens.models.observe.finding.recipe import Recipe, made_otherwise, recipe_of
 from grulens.models.observe.finding.refused import NotFound, by_step
 from grulens.models.observe.finding.two_ways import ADVICE, NOT_IN_ONE_WAY, rival_on_the_way
 from grulens.models.observe.form import ObservedForm
@@ -32,11 +35,15 @@ class Look:
         forms: the observed cells.
         refused: the states that no gated form explains.
         calls: how often each module was called, by path.
+        recipes: by which calls the first state of each cell was made, by its name.
+        extent: how much the run was given: a run of one step shows nothing, and a longer one may.
     """
 
     forms: tuple[ObservedForm, ...]
     refused: tuple[NotFound, ...]
     calls: dict[str, int] = field(default_factory=dict)
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    extent: int = 0
 
 
 Way = tuple[str | None, tuple[bool, ...]]
@@ -109,23 +116,9 @@ def look_at(
     """
     known = _seen.setdefault(model, {})
     way = call, _modes(model)
-    # a branch that one input takes may not be taken by the next one
-    before = known.get(way)
-    if before is None or (not before.forms and any(one.here for one in before.refused)):
-        inside = {part for module in skip for part in module.modules()}
-        paths = Paths({
-            path: module
-            for path, module in model.named_modules()
-            if path and module not in inside and not type(module).__module__.startswith("torch.")
-        })  # fmt: skip
-        trace = Trace(paths, BEGAN)
-        with ExitStack() as undo:
-            undo.enter_context(untouched(model))
-            undo.enter_context(grads(False))
-            for one in paths.follow():
-                undo.callback(one)
-            undo.enter_context(trace)
-            began(run)
+    before, extent = known.get(way), _extent(run)
+    if before is None or (not before.forms and _may_show_more(before, extent)):
+        trace, paths = _traced(model, run, skip)
         opened = set(skip)
         names = {path for path, module in model.named_modules() if module in opened}
         forms, refused = find(trace, names)
@@ -135,8 +128,74 @@ def look_at(
         kinds = {path: type(module).__name__ for path, module in modules.items()}
         every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
         way = call, _modes(model)  # some modules are made in a first run
-        known[way] = Look(tuple(held), tuple(every), dict(paths.calls))
+        recipes = {form.name: recipe_of(form, trace.nodes) for form in held}
+        known[way] = Look(tuple(held), tuple(every), dict(paths.calls), recipes, extent)
     return known[way]
+
+
+def _may_show_more(look: Look, extent: int) -> bool:
+    """Whether another run may show cells where a look at one has found none.
+
+    A branch that one input takes may not be taken by the next one; and of one step nothing is seen.
+    """
+    return any(one.here for one in look.refused) or (not look.refused and extent > look.extent)
+
+
+def _extent(run: Callable[[], Any]) -> int:
+    """How much a run is given: the numbers of its tensors, and its whole numbers."""
+    given = (*run.args, *run.keywords.values()) if isinstance(run, partial) else ()
+    every = tree_leaves(given)
+    tensors = sum(one.numel() for one in every if isinstance(one, Tensor))
+    return tensors + sum(one for one in every if type(one) is int)
+
+
+def _traced(
+    model: nn.Module, run: Callable[[], Any], skip: Iterable[nn.Module]
+) -> tuple[Trace, Paths]:
+    """What a run calls, of which nothing else remains."""
+    inside = {part for module in skip for part in module.modules()}
+    paths = Paths({
+        path: module
+        for path, module in model.named_modules()
+        if path and module not in inside and not type(module).__module__.startswith("torch.")
+    })  # fmt: skip
+    trace = Trace(paths, BEGAN)
+    with ExitStack() as undo:
+        undo.enter_context(untouched(model))
+        undo.enter_context(grads(False))
+        for one in paths.follow():
+            undo.callback(one)
+        undo.enter_context(trace)
+        began(run)
+    return trace, paths
+
+
+def made_otherwise_in(
+    model: nn.Module,
+    run: Callable[[], Any],
+    forms: Sequence[ObservedForm],
+    skip: Iterable[nn.Module] = (),
+) -> dict[str, str]:
+    """What a run makes otherwise than the runs in which cells were found, in words, by their names.
+
+    Args:
+        model: the model.
+        run: runs it; nothing of that run remains.
+        forms: the cells.
+        skip: the modules whose inside is known already.
+    """
+    trace, _ = _traced(model, run, skip)
+    found = {}
+    for form in forms:
+        told = [
+            made_otherwise(form, look.recipes[one.name], trace.nodes)
+            for look in looked(model)
+            for one in look.forms
+            if (one.name, one.equation) == (form.name, form.equation)
+        ]
+        if told and all(told):
+            found[form.name] = told[-1]
+    return found
 
 
 def _watched(form: ObservedForm, modules: Mapping[str, nn.Module]) -> ObservedForm:

@@ -6,6 +6,7 @@ any of that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -94,6 +95,23 @@ class untouched(Uninterrupted):  # noqa: N801 - called as a function is, in a `w
                 # as one, and an earlier graph may hold the buffer
                 if not torch.equal(tensor, value):
                     tensor.copy_(value)
+
+
+class undone(untouched):  # noqa: N801 - called as a function is, in a `with`
+    """The same, but only where it is asked for at the end.
+
+    Args:
+        model: the model.
+        asked: whether it is.
+    """
+
+    def __init__(self, model: nn.Module, asked: Callable[[], bool]) -> None:
+        super().__init__(model)
+        self.asked = asked
+
+    def end(self) -> None:
+        if self.asked():
+            super().end()
 
 
 def _plain(tensor: Tensor) -> bool:

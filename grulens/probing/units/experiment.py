@@ -12,12 +12,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from grulens.errors import ReadoutError
+from grulens.errors import ReadoutError, RecordingError
 from grulens.models.call.invocation import Given, fresh, invocation
 from grulens.models.call.place import EditLike, Place
 from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.instrument.watch import Watch
 from grulens.models.instrument.watchable import Watchable
+from grulens.models.observe.look import looked
 from grulens.models.observed import ObservedLayer
 from grulens.models.record import recorded
 from grulens.models.recording import LayerRecording, Recording
@@ -122,6 +123,19 @@ def prepare(
         ReadoutError: the readout is no function, or gives no floating tensor.
     """
     check_readout(readout)
+    known = looked(model)
+    try:
+        return _prepared(model, given, layer, readout, call)
+    except RecordingError:
+        if not known or looked(model):
+            raise
+        # its observed cells are others since, and forgotten: they are looked for anew
+        return _prepared(model, given, layer, readout, call)
+
+
+def _prepared(
+    model: nn.Module, given: Given, layer: str, readout: Readout, call: str | None
+) -> Experiment:
     with as_it_was(model):
         watchable = Watchable.in_run(model, given, call)
     watch = Watch(watchable, keep=[layer], marks=call != "forward")

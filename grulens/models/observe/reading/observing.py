@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -372,6 +372,16 @@ class Observing:
             found[name] = [self._segment(form, slice(*cut), steps) for cut in pairwise(cuts)]
         return found
 
+    def unconfirmed(self, parts: Mapping[str, Sequence[ObservedSegment]]) -> list[ObservedForm]:
+        """The cells of which no step began with a state that is other than zero.
+
+        What is kept of a state is in no number of theirs, and was not compared.
+
+        Args:
+            parts: what was read, as `segments` gives it.
+        """
+        return [self.forms[name] for name, held in parts.items() if all(map(_of_zeros, held))]
+
     def off_by(self, name: str) -> tuple[float, ...]:
         """How far each step of a cell is off its equation; empty if its steps have many shapes.
 
@@ -416,6 +426,14 @@ def _steps_in(form: ObservedForm, made: int) -> int:
     # of states that are carried in turn, the first ones may have had one step more
     lag = form.lag
     return (made // (form.state.each // lag) - form.turn + lag - 1) // lag
+
+
+def _of_zeros(segment: ObservedSegment) -> bool:
+    """Whether every step of a cell began with a state that is nearly zero."""
+    least = segment.spacing**0.5
+    before = segment.read[READ if READ in segment.read else BEFORE]
+    # the last one first: a state is seldom zero behind the first step
+    return not any(bool((one.abs() > least).any()) for one in reversed(before))
 
 
 def _check(form: ObservedForm, segment: ObservedSegment, start: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import record
+from grulens import record, recording
 from grulens.errors import RecordingError, UnsupportedLayerError
 from grulens.models.observe.look import known_forms
 
@@ -306,7 +306,11 @@ def test_so_is_any_other_step(how: str, away: tuple[int, ...]) -> None:
 def test_another_function_that_only_a_later_run_calls_is_said(how: str) -> None:
     model, x = made(how)
     assert [layer.shape for layer in record(model, x).values()] == [(2, STEPS, UNITS)]
-    with pytest.raises(RecordingError, match="which may make a state in place of its own"):
+    said = "which may make a state in place of its own"
+    with pytest.raises(RecordingError, match=said), recording(model):
+        model(x, STEPS - 1)
+    record(model, x)
+    with pytest.raises(UnsupportedLayerError, match="not all made in one way"):
         record(model, x, STEPS - 1)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import clamp, editing, record
+from grulens import clamp, editing, record, recording
 from grulens.errors import RecordingError, UnsupportedLayerError
 from grulens.models.observe.look import known_forms
 
@@ -257,8 +257,9 @@ def test_a_branch_that_only_a_later_run_takes_is_said(how: str) -> None:
     (layer,) = record(model, x, False).values()
     assert layer.shape == (2, 5, UNITS)
     said = r"came by line \d+ of test_one_line.py \(`.*`\), which may make a state in place of its"
-    with pytest.raises(RecordingError, match=said):
-        record(model, x)
+    with pytest.raises(RecordingError, match=said), recording(model):
+        model(x)
+    assert record(model, x, False)[layer.name].shape == (2, 5, UNITS)
     with pytest.raises(UnsupportedLayerError, match="not all made in one way"):
         record(model, x)
     # and the next input may be one that does not take it

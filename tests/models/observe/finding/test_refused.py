@@ -585,7 +585,9 @@ def test_rows_that_end_are_named_and_a_mask_is_advised() -> None:
         record(model, x, [6, 6, 4, 2])
     model = Ending()
     record(model, x, [6, 6, 6, 6])
-    with pytest.raises(
-        RecordingError, match=rf"rows 2, 3 of layer 'cell' end with step 3.* 2 of 4 .*{advice}"
-    ):
+    gone = rf"rows 2, 3 of layer 'cell' end with step 3.* 2 of 4 .*{advice}"
+    with pytest.raises(RecordingError, match=gone), recording(model):
+        model(x, [6, 6, 4, 4])
+    record(model, x, [6, 6, 6, 6])
+    with pytest.raises(UnsupportedLayerError, match=f"4 rows and 2: rows end(.|\n)*{advice}"):
         record(model, x, [6, 6, 4, 4])

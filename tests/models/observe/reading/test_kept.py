@@ -150,10 +150,7 @@ def test_what_is_written_over_in_a_way_that_was_not_seen_was_copied(kind: type[S
     assert torch.equal(in_a_block(model), expected)
     record(model, CALM, grad=True)
     # with a graph no copy can stand for it
-    wrote = (
-        r"wrote over what it had made at line \d+ .*sigmoid.*: record with grad=False, and copies"
-    )
-    with pytest.raises(RecordingError, match=wrote):
+    with pytest.raises(RecordingError, match=r"wr(ote|ites) over .*grad=False"):
         record(model, SPOILING, grad=True)
     assert torch.equal(record(model, SPOILING)["cell"].r, expected)
 
@@ -196,8 +193,9 @@ def test_the_output_gate_is_copied_and_the_forget_gate_compared() -> None:
     assert torch.equal(record(model, SPOILING)["cell"].o, torch.stack(gates, 1))
     model = SpoiltLSTM("f")
     record(model, CALM)
-    with pytest.raises(RecordingError, match=r"does not obey c = f c_prev \+ i g; .* at step 1"):
-        record(model, SPOILING)
+    wrote = r"does not obey c = f c_prev \+ i g; .* at step 1"
+    with pytest.raises(RecordingError, match=wrote), recording(model):
+        model(SPOILING)
 
 
 def test_what_only_reads_the_memory_has_its_derivatives() -> None:

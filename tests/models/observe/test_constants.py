@@ -1,0 +1,268 @@
+"""What a cell's code reads besides tensors may change between two runs: each is read as it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import record, recording, sweep
+from grulens.errors import RecordingError
+
+UNITS, INPUTS, STEPS = 4, 3, 6
+SHARED = {"leak": 0.9}
+Keeps = Callable[["Cell", Tensor], Tensor | float]
+
+
+class Cell(nn.Module):
+    """A loop of steps, with constants and a flag that stand beside its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.gate = nn.Linear(INPUTS + UNITS, UNITS)
+        self.new = nn.Linear(INPUTS + UNITS, UNITS)
+        self.leak, self.dt, self.flag, self.calls = 0.9, 0.1, False, 0
+
+    def n(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.new(torch.cat([x, h], 1)))
+
+    def z(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.sigmoid(self.gate(torch.cat([x, h], 1)))
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        h = x.new_zeros(len(x), UNITS) if h is None else h
+        for now in x.unbind(1):
+            h = self.step(now, h)
+        return h
+
+
+class Leaky(Cell):
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return self.leak * h + self.n(x, h)
+
+
+class Euler(Cell):
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return h + self.dt * (self.n(x, h) - h)
+
+
+class Shared(Cell):
+    """Its constant stands in no attribute of its own."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.add(self.n(x, h), h, alpha=SHARED["leak"])
+
+
+class Before(Cell):
+    """A flag lets the state decay before the mix."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        n, z = self.n(x, h), self.z(x, h)
+        if self.flag:
+            h = 0.5 * h
+        return z * h + (1 - z) * n
+
+
+class Behind(Cell):
+    """A flag adds a share of the state behind the mix."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = self.z(x, h)
+        new = z * h + (1 - z) * self.n(x, h)
+        if self.flag:
+            new = new + 0.25 * h
+        return new
+
+
+class Either(Cell):
+    """A flag says which value is mixed."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        n, z = self.n(x, h), self.z(x, h)
+        share = z if not self.flag else 0.5 * z
+        return share * h + (1 - z) * n
+
+
+def shared(value: float) -> Callable[[nn.Module], None]:
+    return lambda _: SHARED.update(leak=value)
+
+
+def to(name: str, value: Any) -> Callable[[nn.Module], None]:
+    return lambda model: setattr(model, name, value)
+
+
+CHANGES: list[tuple[type[Cell], Callable[[nn.Module], None], Keeps]] = [
+    (Leaky, to("leak", 0.5), lambda c, z: 0.5),
+    (Euler, to("dt", 0.25), lambda c, z: 0.75),
+    (Shared, shared(0.5), lambda c, z: 0.5),
+    (Before, to("flag", True), lambda c, z: 0.5 * z),
+    (Behind, to("flag", True), lambda c, z: z + 0.25),
+    (Either, to("flag", True), lambda c, z: 0.5 * z),
+]
+changed = pytest.mark.parametrize(("kind", "change", "keeps"), CHANGES)
+
+
+@pytest.fixture(autouse=True)
+def shared_as_it_was() -> Any:
+    yield
+    SHARED["leak"] = 0.9
+
+
+def given(steps: int = STEPS) -> Tensor:
+    return torch.linspace(-2, 2, 2 * steps * INPUTS).reshape(2, steps, INPUTS).sin()
+
+
+def by_hand(model: Cell, x: Tensor, keeps: Keeps) -> tuple[Tensor, Tensor]:
+    """The states, and the share that each step keeps, in float64."""
+    exact, x = copy.deepcopy(model).double(), x.double()
+    h, states, shares = x.new_zeros(len(x), UNITS), [], []
+    with torch.no_grad():
+        for now in x.unbind(1):
+            shares.append(torch.zeros_like(h) + keeps(exact, exact.z(now, h)))
+            h = exact.step(now, h)
+            states.append(h)
+    return torch.stack(states, 1), torch.stack(shares, 1)
+
+
+@changed
+def test_the_first_run_after_a_change_is_right(kind: Any, change: Any, keeps: Keeps) -> None:
+    model, x = kind(), given()
+    record(model, x)
+    change(model)
+    model.calls = 0
+    run = record(model, x)
+    assert model.calls == 1, "what the attempt with the old equation did stays in the model"
+    assert torch.equal(run.output, model(x))
+    h, a = by_hand(model, x, keeps)
+    torch.testing.assert_close(run["cell"].h.double(), h, rtol=0, atol=1e-5)
+    torch.testing.assert_close(run["cell"].a.double(), a, rtol=0, atol=1e-5)
+
+
+@changed
+def test_one_step_from_zeros_is_no_proof_after_a_change(
+    kind: Any, change: Any, keeps: Keeps
+) -> None:
+    model, x = kind(), given()
+    record(model, x)
+    change(model)
+    with pytest.raises(RecordingError, match="none: record one of more steps, and they are found"):
+        record(model, x[:, :1])
+    # which is so
+    a = by_hand(model, x, keeps)[1]
+    torch.testing.assert_close(record(model, x)["cell"].a.double(), a, rtol=0, atol=1e-5)
+    one = record(model, x[:, :1])["cell"]
+    torch.testing.assert_close(one.a.double(), a[:, :1], rtol=0, atol=1e-5)
+
+
+@changed
+def test_a_block_says_so_too(kind: Any, change: Any, keeps: Keeps) -> None:
+    model, x = kind(), given()
+    record(model, x)
+    change(model)
+    with pytest.raises(RecordingError, match="looked for anew"), recording(model):
+        model(x[:, :1])
+    with recording(model) as runs:
+        model(x)
+    a = by_hand(model, x, keeps)[1]
+    torch.testing.assert_close(runs[0]["cell"].a.double(), a, rtol=0, atol=1e-5)
+
+
+def test_what_is_other_is_named() -> None:
+    model, x = Leaky(), given()
+    record(model, x)
+    model.leak = 0.5
+    with pytest.raises(RecordingError, match=r"line \d+ of .*`self.leak \* h`\) is given 0.5 for"):
+        record(model, x[:, :1])
+    model = Behind()
+    record(model, x)
+    model.flag = True
+    with pytest.raises(RecordingError, match="add makes more of its state, and did not run there"):
+        record(model, x[:, :1])
+
+
+@pytest.mark.parametrize("kind", [kind for kind, *_ in CHANGES])
+def test_one_step_is_opened_where_nothing_changed(kind: Any) -> None:
+    model, x = kind(), given()
+    whole = record(model, x)["cell"]
+    model.calls, model.unused = 7, "another"
+    for h in ((), (x.new_zeros(2, UNITS),), (x.new_zeros(1, UNITS).expand(2, -1),)):
+        one = record(model, x[:, :1], *h)["cell"]
+        assert torch.equal(one.a, whole.a[:, :1])
+    # of another number of rows
+    torch.testing.assert_close(record(model, x[:1, :1])["cell"].a, one.a[:1])
+    with recording(model) as runs:
+        model(x[:, :1])
+    assert torch.equal(runs[0]["cell"].a, one.a)
+
+
+def test_a_step_from_another_state_proves_it_by_itself() -> None:
+    model, x = Leaky(), given()
+    record(model, x)
+    record(model, x[:, :1], torch.ones(2, UNITS))
+    model.leak = 0.5
+    with pytest.raises(RecordingError, match=r"does not obey h = 0\.9 h_prev"):
+        record(model, x[:, :1], torch.ones(2, UNITS))
+
+
+def test_a_model_that_holds_its_state_makes_its_step_once() -> None:
+    class Holding(Leaky):
+        held: Tensor | None = None
+
+        def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+            self.held = super().forward(x + 0.1 * torch.rand(1), self.held).detach()
+            return self.held
+
+    model, other, x = Holding(), Holding(), given()
+    outputs = []
+    for one, run in ((model, lambda x: record(model, x).output), (other, other)):
+        torch.manual_seed(5)
+        run(x)
+        one.leak = 0.5
+        outputs += [(run(x), torch.rand(1))]
+    (here, drawn), (there, drawn_there) = outputs
+    assert torch.equal(here, there)
+    assert torch.equal(drawn, drawn_there)
+
+
+def test_beside_a_layer_that_is_opened_by_its_weights() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.own = nn.GRU(INPUTS, INPUTS, batch_first=True), Leaky()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.own(self.gru(x)[0])  # type: ignore[no-any-return]
+
+    model, x = Both(), given()
+    record(model, x, observe=True)
+    assert [*record(model, x[:, :1], observe=True)] == ["gru.l0", "own"]
+    model.own.leak = 0.5
+    with pytest.raises(RecordingError, match=r"given 0\.5 for 0\.9.* record one of more steps"):
+        record(model, x[:, :1], observe=True)
+    assert float(record(model, x, observe=True)["own"].a[0, 0, 0]) == 0.5
+
+
+def test_a_sweep_after_a_change_looks_anew() -> None:
+    model, x = Euler(), given()
+    record(model, x)
+    model.dt = 0.25
+    found = sweep(model, x, layer="cell", readout=lambda out: out, progress=False)
+    assert found.effect.shape == (UNITS, 2, UNITS)
+    assert record(model, x)["cell"].cell.equation == "h = 0.75 h_prev + 0.25 n"
+
+
+def test_what_one_step_did_not_show_more_steps_do() -> None:
+    model, x = Leaky(), given()
+    for _ in range(2):
+        with pytest.raises(Exception, match="no step was seen to make a state"):
+            record(model, x[:, :1])
+    assert record(model, x)["cell"].shape == (2, STEPS, UNITS)
