@@ -25,6 +25,7 @@ from grulens.models.call.segment import Segment
 from grulens.models.observe.reading.segment import BEFORE, ObservedSegment
 from grulens.results import Result
 
+NO_GRAPH = "a file holds no graph: record(model, ..., grad=True)"
 EDITED = "ran with an edit: save the unedited run, and the edits by to_dict()"
 
 
@@ -213,7 +214,7 @@ class SavedObserved:
             if not needed <= set(call) or len(steps) != 1 or steps == {0}:
                 raise FileError(f"a call of layer {self.name!r} does not fit its cell")
             read = {what: value.unbind(0) for what, value in call.items()}
-            part = ObservedSegment(cell, read, left_out=left)
+            part = ObservedSegment(cell, read, left_out=left, no_graph=NO_GRAPH)
             try:
                 sizes = {part.value(what).shape[2] for what in (BEFORE, "h", *names)}
                 fits = sizes == {cell.hidden_size} and part.off() is None

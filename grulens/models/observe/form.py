@@ -24,6 +24,7 @@ class Spot:
         part: which part of the result it is, or which argument.
         given: whether it is an argument.
         keyword: by what name it is given; empty if by its place.
+        among: its place in that argument, where that is a list of values; -1 where it is one.
     """
 
     site: Site
@@ -32,6 +33,7 @@ class Spot:
     part: int = 0
     given: bool = False
     keyword: str = ""
+    among: int = -1
 
     def __repr__(self) -> str:
         which = f", time {self.ordinal + 1} of {self.each} in a step" if self.each > 1 else ""
@@ -55,6 +57,7 @@ class Observed:
         high: its largest one.
         also: where else a value that is made before the loop goes in the step.
         late: whether it is made in the step before the one that uses it.
+        varies: whether it is made now by one line, and now by another.
         unseen: whether every step is given another tensor, which no call made that was seen.
         made: where a value is made that is given to the loop; None where nobody saw that.
         text: the expression that makes it, or by which the code gives it to the step.
@@ -70,6 +73,7 @@ class Observed:
     high: float = float("inf")
     also: tuple[Spot, ...] = ()
     late: bool = False
+    varies: bool = False
     unseen: bool = False
     made: Site | None = None
     text: str = ""
@@ -81,6 +85,7 @@ class Observed:
         made = f", {self.bend}" if self.bend else ""
         if self.spot.given:
             before = "in the step before" if self.late else "before the loop"
+            before = "by several lines" if self.varies else before
             made = f", made {'outside of what was seen' if self.unseen else before}"
         return f"line {site.line} of {site.file}{made}"
 

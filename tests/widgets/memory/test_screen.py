@@ -347,7 +347,7 @@ def test_a_run_that_has_no_gradient_says_so_in_the_place_of_the_map() -> None:
     panel.view = "gradient"
     assert panel.wait(60.0)
     assert panel._errors.value == ""
-    assert "with weights or an input that require gradients" in panel.gradient._status.value
+    assert "no weight of the model requires gradients" in panel.gradient._status.value
     assert panel.gradient.picture.layout.display == "none"
     panel.close()
 

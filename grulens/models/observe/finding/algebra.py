@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import prod
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +32,25 @@ def made_of(node: Node, read: Read) -> Polynomial | None:
     """
     rule = _RULES.get(node.function)
     return None if rule is None else rule(node, read)
+
+
+def as_number(given: Any, eps: float = 0.0) -> float | None:
+    """A number that is given to a call of torch, as Python or numpy has it; None if it is none.
+
+    Args:
+        given: it.
+        eps: the spacing of numbers at 1 in what it is mixed with. What numpy holds as finely as
+            that is read as numpy writes it: to what is float32 itself, float32's 0.1 is 0.1.
+
+    >>> as_number(np.float32(0.1), 2**-23), as_number(np.float32(0.1)), as_number(True)
+    (0.1, 0.10000000149011612, None)
+    """
+    if isinstance(given, np.ndarray) and given.size == 1:
+        given = given.reshape(-1)[0]
+    if isinstance(given, np.floating) and np.finfo(given.dtype).eps <= eps:
+        return float(str(given))
+    is_number = isinstance(given, Real) and not isinstance(given, bool)
+    return float(given) if is_number else None
 
 
 def same_numbers(value: Value) -> Value:
@@ -234,11 +255,12 @@ def _mul(node: Node, read: Read) -> Polynomial:
 
 def _div(node: Node, read: Read) -> Polynomial | None:
     by = node.argument(1, "other")
-    if isinstance(by, bool) or not isinstance(by, int | float) or by == 0:
+    if isinstance(by, Value) or not as_number(by):
         return None
     if node.kwargs.get("rounding_mode") is not None:
         return None
-    return read(node.argument(0, "input")) * (1 / by)
+    (inverse,) = (1 / factor for factor in read(by).terms.values())
+    return read(node.argument(0, "input")) * inverse
 
 
 def _einsum(node: Node, read: Read) -> Polynomial | None:

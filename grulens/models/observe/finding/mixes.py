@@ -7,14 +7,17 @@ guessed: the equation is the one that the code computes.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.models.observe.finding.algebra import (
     MADE_OF_NOTHING,
+    as_number,
     bends,
     fits,
     made_of,
@@ -107,10 +110,14 @@ class Mix:
         inside = [s for s, seen in series.items() if any(first < n.number <= second for n in seen)]
         end = min((unseen[s] for s in inside if s in unseen), default=None)
         self.steps = [s for s in self.steps if end is None or s.node.number < end]
-        self.shape = nodes[-1].results[0].shape
+        last = nodes[-1].results[0].tensor
+        self.shape, self.eps = last.shape, torch.finfo(last.dtype).eps
         self.bend = ""
         self.bend_before = ""
         self.itself = False
+        self._read_at: dict[Spot, set[Spot]] = {}
+        """By where a value of the mix goes, where it is read in one step or another."""
+        self.varying = set[Spot]()
         self.wholes, self.shares = False, set[int]()
         # the calls that the equation is made of; what they make is no value of its own
         self.parts = set[int]()
@@ -130,7 +137,9 @@ class Mix:
         if other := rival_on_the_way(self.site, between):
             raise _not_in_one_way(other)
         mixes = [self._mix(step) for step in self.steps]
-        if len({str(mix) for mix in mixes}) > 1:
+        if len({*map(str, mixes)}) > 1 and (given := self._as_given()):
+            mixes = given
+        if len({*map(str, mixes)}) > 1:
             pairs = [(step.before, step.node) for step in self.steps]
             if other := unlike(pairs, between, self.series):
                 raise _not_in_one_way(other)
@@ -148,6 +157,27 @@ class Mix:
         self._check_weights()
         self._check_axes()
         return form
+
+    def _as_given(self) -> list[Polynomial]:
+        """The mixes, where a value that is made now here and now there is read where it goes.
+
+        Returns:
+            The mix of each step, all the same; none where they are not.
+        """
+        self.varying = {given for given, spots in self._read_at.items() if len(spots) > 1}
+        kept = self.symbols, self.spots, [step.leaves for step in self.steps]
+        self.symbols, self.spots = {}, {}
+        for step in self.steps:
+            step.leaves = {}
+        with suppress(NoFormError):
+            mixes = [self._mix(step) for step in self.steps]
+            if len({*map(str, mixes)}) == 1:
+                return mixes
+        self.symbols, self.spots, leaves = kept
+        self.varying = set()
+        for step, one in zip(self.steps, leaves, strict=True):
+            step.leaves = one
+        return []
 
     def _check_gated(self, form: GatedForm) -> None:
         """Raise unless the state is a recurrent cell's: gated, or fed back."""
@@ -318,9 +348,10 @@ class Mix:
 
         def read(given: Any, by: Node | None = None) -> Polynomial:
             if not isinstance(given, Value):
-                if isinstance(given, bool) or not isinstance(given, int | float):
+                number = as_number(given, self.eps)
+                if number is None:
                     raise NoFormError(f"it is made with {type(given).__name__}, which is no number")
-                return Polynomial.number(given)
+                return Polynomial.number(number)
             inner = self._inner(given)
             node = inner.node
             if node is not None and node.function in MADE_OF_NOTHING and not node.in_place:
@@ -328,15 +359,15 @@ class Mix:
             if node is step.before:
                 self._note(STATE, given, by, step)
                 return Polynomial.of(STATE)
-            if node is not None and opens(inner) and self._is_inner(node, step):
+            # an equal call may have been made before: this step's own is read
+            here = node and (self._here(given, step).node or node)
+            if node is not None and here and opens(inner) and self._is_inner(here, step):
                 if bends(node):
                     under = next(iter(node.values))
                     self.bend_before = node.function
                     self._note(STATE, under, node, step)
                     self.read = Spot(*self._place(node, step))
                     return Polynomial.of(STATE)
-                # an equal call may have been made before: this step's own is read
-                here = self._here(given, step).node or node
                 try:
                     found = made_of(here, lambda one: read(one, here))
                 except NoFormError:
@@ -459,11 +490,16 @@ class Mix:
     def _spot(self, value: Value, by: Node | None, step: Step) -> Spot:
         """Where a value is read: where it is made, if that is in the step; else where it goes."""
         inner = self._here(value, step)
+        given = None if by is None else self._given(value, by, step)
+        made = given
         if inner.node is not None and self._is_timely(inner.node, by, step):
-            return Spot(*self._place(inner.node, step), inner.part)
-        if by is None:
+            made = Spot(*self._place(inner.node, step), inner.part)
+        if made is None:
             raise NoFormError("it does not depend on the state before")
-        return self._given(value, by, step)
+        if given is None:
+            return made
+        self._read_at.setdefault(given, set()).add(made)
+        return given if given in self.varying else made
 
     def _given(self, value: Value, by: Node, step: Step) -> Spot:
         for part, argument in enumerate(by.args):

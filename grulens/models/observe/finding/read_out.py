@@ -141,11 +141,12 @@ class ReadOut(Mix):
         spot = made.spot
         if not spot.given:
             return made
-        if node is not None:
+        if node is not None and spot not in self.varying:
             late = node.number > first
             return replace(made, late=late, made=node.site, text=node.site.text)
         given = [isinstance(one, Value) for one in self.series[spot.site][-1].args]
-        return replace(made, text=spot.site.argument(given, spot.part, spot.keyword))
+        text = spot.site.argument(given, spot.part, spot.keyword)
+        return replace(made, varies=spot in self.varying, text=text)
 
     def _used(self, value: Value, inner: Value, by: Node, step: Step) -> Spot:
         """Where a gate is read: where a step makes it; where it is used, if that is a later one."""

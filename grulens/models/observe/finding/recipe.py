@@ -15,6 +15,7 @@ from typing import Any
 
 from grulens.models.observe.finding.algebra import (
     MADE_OF_NOTHING,
+    as_number,
     bends,
     made_of,
     numbers_of,
@@ -123,7 +124,9 @@ def _calls(root: Node, ends: Collection[Site], inside: Collection[Site]) -> tupl
 
     def said(given: Any) -> Any:
         if not isinstance(given, Value):
-            return repr(given) if isinstance(given, _PLAIN) else type(given).__name__
+            number = as_number(given)
+            plain = given if number is None else number
+            return repr(plain) if isinstance(plain, _PLAIN) else type(given).__name__
         value = given
         while value.node not in (None, root) and (before := numbers_of(value)) is not None:
             value = before

@@ -266,23 +266,36 @@ class Signals(ReadOut):
         if not spot.given:
             # equal calls make it again
             every = (inner, *inner.again)
-            again = [one for one in every if one.node and self._is_near(one.node, step)]
+            again = [one for one in every if one.node and self._is_counted(one.node, step)]
             if len(again) > 1:
                 elsewhere = self._elsewhere(step)
                 again = [one for one in again if id(one.node) not in elsewhere]
             also = {Spot(*self._place(one.node, step), one.part) for one in again if one.node}
             return replace(made, also=tuple(also - {spot}))
+        # another state goes on in its own mix as it is
+        is_state = inner.node is not None and inner.node.site in self.states
+        own = self._elsewhere(step) if is_state else set[int]()
         also = {
-            self._given(argument, node, step)
+            replace(here, part=part, among=place)
             for nodes in self.series.values()
             for node in nodes
-            if self._is_near(node, step)
+            if id(node) not in own and self._is_counted(node, step)
             for part, argument in enumerate(node.args)
-            if isinstance(argument, Value) and self._inner(argument) is inner
+            for place, one in _values_in(argument)
+            if self._inner(one) is inner
+            for keyword in [node.names[part] if node.names else ""]
+            for here in [Spot(*self._place(node, step), given=True, keyword=keyword)]
         }
         given = {id(one.leaves[symbol].tensor) for one in self.steps if symbol in one.leaves}
         unseen = inner.node is None and len(given) > 1
         return replace(made, also=tuple(also - {spot}), unseen=unseen)
+
+    def _is_counted(self, node: Node, step: Step) -> bool:
+        """Whether a call near a step is read as one of that step, by how often it has come by."""
+        if not self._is_near(node, step):
+            return False
+        site, each, _ = self._place(node, step)
+        return self.series[site].index(node) // each == step.index
 
     def _is_mask(self, symbol: str) -> bool:
         """Whether a value is true or false, or was both 0 and 1 and nothing else."""
@@ -372,3 +385,11 @@ class Signals(ReadOut):
             if node.function not in RANGES or step.before in inner:
                 stack += inner
         return False
+
+
+def _values_in(argument: Any) -> Iterator[tuple[int, Value]]:
+    """The values of an argument, each with its place where it is one of a list; else -1."""
+    several = isinstance(argument, tuple | list)
+    for place, one in enumerate(argument) if several else [(-1, argument)]:
+        if isinstance(one, Value):
+            yield place, one

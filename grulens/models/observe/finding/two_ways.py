@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from grulens.models.observe.flow import loops_of, start_of, tree_of
 from grulens.models.observe.rivals import rivals_of
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node
@@ -31,7 +32,24 @@ def rival_on_the_way(site: Site, between: Sequence[set[Site]]) -> str:
         in_place_of_it = rival.is_state and not (rival.but or rival.always)
         if in_place_of_it and any(map(rival.holds, on_the_way)):
             return f"some are made in {rival}"
+        # in one round of the only loop a call calls one thing: another is another round's
+        others = [one for one in on_the_way if rival.but and rival.holds(one)]
+        if others and _loops_around(site) == 1:
+            last = max(others, key=lambda one: (one.line, len(one.text), one.path))
+            inside = f", in {last.path!r}" if last.path != site.path else ""
+            return f"some are made in {_said(last)}{inside}"
     return ""
+
+
+def _loops_around(site: Site) -> int | None:
+    """How many loops stand around a site, in all calls that lead there; None if nobody has them."""
+    count = 0
+    for code, (_, instruction) in zip(site.codes, site.chain, strict=True):
+        tree = tree_of(code)
+        if tree is None:
+            return None
+        count += len(loops_of(code, tree, start_of(code, instruction)))
+    return count
 
 
 def unlike(

@@ -412,6 +412,7 @@ class Observing:
                 for before in (_steps_in(form, made) for made in left)
                 if steps.start <= before < steps.stop or before == steps.stop == total
             ),
+            no_graph=self._no_graph(read[form.carried][-1]),
         )
         _check(form, made, steps.start)
         made = replace(made, writes={name: writes_to(of) for name, of in read.items()})
@@ -419,6 +420,24 @@ class Observing:
             program = self._made(form, len(made.h_0), steps.start, made.steps, made.h_0)
             made = replace(made, program=program)
         return made
+
+    def _no_graph(self, state: Tensor) -> str:
+        """Why a state is no part of autograd's graph, in words; "" if it is."""
+        if state.requires_grad:
+            return ""
+        if not self.graph:
+            return "the run was recorded without a graph: record(model, ..., grad=True)"
+        if torch.is_inference_mode_enabled():
+            return "under torch.inference_mode no graph is kept: record it outside of that"
+        if any(one.requires_grad for one in self.model.parameters()):
+            return (
+                "its code makes its states without a graph (torch.no_grad, .detach() or .data), "
+                "though the run was recorded with grad=True: let them be part of it"
+            )
+        return (
+            "no weight of the model requires gradients, nor does what it was given: let one of "
+            "them, model.requires_grad_() or x.requires_grad_(), and record with grad=True"
+        )
 
 
 def _steps_in(form: ObservedForm, made: int) -> int:

@@ -257,11 +257,17 @@ def _given_changed(
     one: Series, change: Change, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call after the change of one of them."""
-    part, keyword = one.spot.part, one.spot.keyword
+    part, keyword, among = one.spot.part, one.spot.keyword, one.spot.among
     value = kwargs[keyword] if keyword else args[part]
-    if not isinstance(value, Tensor):
+    if among >= 0 and isinstance(value, tuple | list) and among < len(value):
+        if isinstance(value[among], Tensor):
+            parts = [*value]
+            parts[among] = change(step, parts[among])
+            value = parts if isinstance(value, list) else tuple(parts)
+    elif isinstance(value, Tensor):
+        value = change(step, value)
+    else:
         return args, kwargs
-    value = change(step, value)
     if keyword:
         return args, {**kwargs, keyword: value}
     return (*args[:part], value, *args[part + 1 :]), kwargs

@@ -36,6 +36,7 @@ class ObservedSegment:
             empty of what nobody else holds.
         left_out: of each round of its loop in which no state was made, before which of its steps
             that was; None where the rounds could not be counted.
+        no_graph: why its states are no part of autograd's graph, in words; empty if they are.
     """
 
     cell: ObservedCell
@@ -43,6 +44,7 @@ class ObservedSegment:
     program: Program | None = None
     writes: Mapping[str, Sequence[int | None]] = field(default_factory=dict)
     left_out: tuple[int, ...] | None = ()
+    no_graph: str = ""
 
     reverse = False
     lengths = None

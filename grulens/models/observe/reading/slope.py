@@ -43,15 +43,16 @@ def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batc
             "is no part of the run's graph: give the model a first state that requires gradients, "
             "or ask about a later step"
         )
-    if not all(one.requires_grad for one in (after[-1], before[-1])):
+    if not after[-1].requires_grad:
         raise RecordingError(
             f"the derivative of a step of layer {name!r}, which was observed, goes through its "
-            "module's own code: record(model, ..., grad=True), with weights or an input that "
-            "require gradients"
+            f"module's own code, and {segment.no_graph}"
         )
-    (way,) = torch.autograd.grad(
-        after[-1], before[-1], torch.ones_like(after[-1]), retain_graph=True, allow_unused=True
-    )
+    way = None
+    if before[-1].requires_grad:
+        (way,) = torch.autograd.grad(
+            after[-1], before[-1], torch.ones_like(after[-1]), retain_graph=True, allow_unused=True
+        )
     if way is None:
         raise RecordingError(
             f"the state of layer {name!r} is handed on without its graph (.detach(), .data, "
