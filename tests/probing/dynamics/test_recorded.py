@@ -76,7 +76,7 @@ def test_without_a_graph_it_says_what_to_record() -> None:
     model, x = Loop().double(), inputs()
     with pytest.raises(RecordingError, match="grad=True"):
         jacobian_at(record(model, x), 2)
-    with pytest.raises(RecordingError, match="require gradients"):
+    with pytest.raises(RecordingError, match="requires gradients"):
         jacobian_at(record(model.requires_grad_(False), x, grad=True), 2)
     by_input = record(model, x.requires_grad_(), grad=True)
     assert torch.allclose(
