@@ -899,6 +899,7 @@ def a_scan(draw: Draw) -> None:
         "labels": {"none": None, "a": {"a": is_a}, "short": {"a": [[True] * 4]}},
         "encode": {"none": None}, "decode": {"none": None}, "column": {"none": None},
         "call": {"none": None}, "steps": {"few": 3}, "batch": {"two": 2},
+        "input_of": {"none": None},
     }  # fmt: skip
     chosen = draw(st.sampled_from([*good, "parts", "model", "out"]))
     thing = draw(things(**good.get(chosen, {})).filter(

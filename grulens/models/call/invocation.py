@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -94,6 +95,22 @@ def way_in(model: Any, call: Any = None) -> Callable[..., Any]:
         has = ", ".join(methods(model))
         raise RecordingError(f"{type(model).__name__} has no method or part {call!r}; it has {has}")
     return found  # type: ignore[no-any-return]  # just seen to be callable
+
+
+def positional(model: Any, call: Any = None) -> list[str]:
+    """The names of what a run takes by place; none where it is written in C and does not say.
+
+    >>> from torch import nn
+    >>> positional(nn.GRU(2, 3))
+    ['input', 'hx']
+    """
+    entry = way_in(model, call)
+    try:
+        known = inspect.signature(getattr(entry, "forward", entry))
+    except (TypeError, ValueError):
+        return []
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [one.name for one in known.parameters.values() if one.kind in kinds]
 
 
 def methods(model: Any) -> list[str]:

@@ -6,7 +6,6 @@ is known to everybody, and the score is a function of it whatever lies between.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from grulens.errors import LayerError, RecordingError
-from grulens.models.call.invocation import Given, fresh, way_in
+from grulens.models.call.invocation import Given, fresh, positional
 from grulens.models.recording import LayerRecording
 
 Where = int | str
@@ -127,17 +126,8 @@ class ModelInput:
 
 def floating(model: nn.Module, given: Given, call: Any) -> Iterator[tuple[str, Where]]:
     """The floating tensors among the arguments: what the model calls each, and where it stands."""
-    entry = way_in(model, call)
     args, kwargs = given
-    try:
-        known = inspect.signature(entry.forward if isinstance(entry, nn.Module) else entry)
-        names = [
-            one.name
-            for one in known.parameters.values()
-            if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
-        ]
-    except (TypeError, ValueError):  # what is written in C says nothing of itself
-        names = []
+    names = positional(model, call)
     for place, value in enumerate(args):
         if isinstance(value, Tensor) and value.is_floating_point():
             yield names[place] if place < len(names) else f"argument {place}", place

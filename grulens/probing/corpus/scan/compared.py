@@ -80,7 +80,7 @@ def compare(part: Part, runs: Iterable[Run], reader: Reader) -> None:
                 )
 
 
-_READ = "other inputs than it has now", "they are others, or `encode` gives other ids for them"
+_READ = "other inputs than it has now", "they are others, or `encode` or `input_of` is another"
 
 
 def _rows(part: Part) -> dict[tuple[int, int], Iterator[int]]:
@@ -100,7 +100,7 @@ def _settled(part: Part, run: Run, reader: Reader) -> Run | None:
     if not len(lengths):
         raise _other(part, *_READ)
     windows = int(np.diff(part.rows[:, 3], append=part.windows)[at][0])
-    for one in run.ready:
+    for one in run.ready.values():
         shape = (int(lengths.max()),) if isinstance(one, PackedSequence) else one.shape[:2]
         for steps in map(int, shape):
             if -(-steps // WINDOW) == windows and fits(one, len(lengths), steps):

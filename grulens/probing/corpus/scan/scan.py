@@ -34,6 +34,7 @@ from grulens.arguments import (
 from grulens.errors import ScanError, shown
 from grulens.job import Job, tell
 from grulens.models.adapters.closed import look
+from grulens.models.call.invocation import positional
 from grulens.models.restore.mode import evaluated
 from grulens.probing.coder import Coder
 from grulens.probing.corpus.cluster import check_client
@@ -64,6 +65,7 @@ def scan(
     encode: Encode = None,
     decode: Decode = None,
     column: str | None = None,
+    input_of: str | None = None,
     call: MethodName = None,
     steps: Integer = 2048,
     batch: Integer = 64,
@@ -85,9 +87,8 @@ def scan(
             A part is known by its place in the sequence: of a corpus that has changed since, only
             the first part with a step is read again and compared (its ids, its labels, and what
             its ids are called), and labels that are arrays. A batch of a
-            `DataLoader` that has several columns is a tuple of arguments, too. Of several tensors
-            the first that is no mask holds what stands at each step; up to 16 numbers a step are
-            kept, as ids are, so that rows can run again.
+            `DataLoader` that has several columns is a tuple of arguments, too. What stands at each
+            step is kept, ids or up to 16 numbers, so that rows can run again.
         out: the folder of the scan.
         layers: the names of the layers; None is all.
         labels: by name, a function from an input (its text, its ids (step,), or what it holds at
@@ -108,6 +109,9 @@ def scan(
             kept with the scan.
         column: the name under which an input that is a mapping holds its text or its ids; None
             where a mapping holds the model's named arguments.
+        input_of: the name of the argument of the model that holds what stands at each step, where
+            an input has several: its labels, contexts and controls are of that. None is the first
+            that may, and is no mask; where others may, too, that is said.
         call: the name of the method that is the run.
         steps: texts and ids are cut into rows of so many steps at most; each row begins with the
             state that the model itself begins with.
@@ -122,7 +126,8 @@ def scan(
 
     Warns:
         StoppedWarning: Ctrl-C came before all parts were done.
-        UserWarning: the folder holds more parts than the corpus has now.
+        UserWarning: the folder holds more parts than the corpus has now; or several arguments may
+            hold what stands at each step.
     """
     folder = folder_of(out)
     look(model)
@@ -139,12 +144,17 @@ def scan(
         )
     if column is not None and not isinstance(column, str):
         raise ScanError(f"column must be the name of a column, got {shown(column)}")
+    if input_of is not None and not isinstance(input_of, str):
+        raise ScanError(
+            f"input_of must be the name of an argument of the model, got {shown(input_of)}"
+        )
     told = {
         n: rule if callable(rule) or isinstance(rule, str) else None for n, rule in rules.items()
     }
     reader = Reader(
         Coder.of(model, encode, decode, None), told,
-        whole(steps, "steps"), whole(batch, "batch"), column,
+        whole(steps, "steps"), whole(batch, "batch"), column, input_of,
+        tuple(positional(model, call)),
     )  # fmt: skip
     every = labelled(_each(parts), rules)
     job: Job[Scan] = Job("scan", "part", length_hint(parts))

@@ -182,6 +182,13 @@ def manifest_of(
     along_them = told(directions, {one.name: one.units for one in scanned})
     scanned = tuple(one.following(along_them.get(one.name, ())) for one in scanned)
     run = reader.settled(run, recording[scanned[0].name].mask.cpu().numpy())
+    if run.among:
+        warnings.warn(
+            f"{', '.join(map(repr, run.among))} may each be what stands at each step of an input, "
+            f"and {run.among[0]!r} is taken: labels, contexts and controls are of that. Say which "
+            "is meant, input_of=",
+            stacklevel=3,
+        )
     given = tree_leaves((run.args, run.kwargs))
     first = hash_of(
         [("", one) for one in given if isinstance(one, Tensor)]

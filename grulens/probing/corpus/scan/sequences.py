@@ -57,8 +57,10 @@ class Run:
         form: how it was given to the model.
         labels: (row, step) by name, whether the label holds there.
         names: what ids are called, as far as texts that were read say.
-        ready: what of the arguments may stand at each step, where rows and labels are not known
-            yet; see `settled`.
+        ready: what of the arguments may stand at each step, by the name of the argument, where
+            rows and labels are not known yet; see `settled`.
+        among: the names of the arguments that may stand at each step, where they are several; the
+            first is the one that is taken.
         held: by name, what was given of the labels of `ready`.
     """
 
@@ -70,7 +72,8 @@ class Run:
     form: Form = IDS
     labels: dict[str, Bool[ndarray, "row step"]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    ready: tuple[Tensor | PackedSequence, ...] = ()
+    ready: Mapping[str, Tensor | PackedSequence] = field(default_factory=dict)
+    among: tuple[str, ...] = ()
     held: dict[str, Any] = field(default_factory=dict)
 
 
@@ -87,6 +90,9 @@ class Reader:
         batch: how many rows run side by side.
         column: the name under which an input that is a mapping holds the text or the ids; None
             where a mapping holds the model's named arguments.
+        input_of: the name of the argument that holds what stands at each step; None is the first
+            that may.
+        arguments: the names of what the model takes by place.
     """
 
     coder: Coder
@@ -94,6 +100,8 @@ class Reader:
     steps: int
     batch: int
     column: str | None = None
+    input_of: str | None = None
+    arguments: tuple[str, ...] = ()
 
     def runs(self, part: Any) -> Iterator[Run]:
         """The runs of a part, in an order that depends on nothing but the part.
@@ -231,19 +239,28 @@ class Reader:
         kwargs: dict[str, Any] = {}
         if isinstance(given, Mapping):
             args, kwargs = (), dict(given)
-        every = [
-            one
-            for one in (*args, *kwargs.values())
+        names = [*self.arguments[: len(args)]]
+        names += [f"argument {place}" for place in range(len(names), len(args))]
+        every = {
+            name: one
+            for name, one in zip([*names, *kwargs], [*args, *kwargs.values()], strict=True)
             if isinstance(one, PackedSequence) or (isinstance(one, Tensor) and one.dim() > 1)
-        ]
-        # a mask says of steps whether they count, and is not what stands there
-        ready = tuple(sorted(every, key=_mask))
-        if not ready:
+        }
+        if not every:
             raise ScanError(
                 f"input {number} is {shown(given)}; a scan takes a text, a path, a tensor of ids "
                 "(step,), what the model takes (batch, step, ...), a tuple of arguments, a "
                 "mapping, or a list of these"
             )
+        if self.input_of is not None and self.input_of not in every:
+            raise ScanError(
+                f"input_of must be the name of an argument that has rows and steps, of input "
+                f"{number} one of {', '.join(map(repr, every))}; got {shown(self.input_of)}"
+            )
+        if self.input_of is not None:
+            every = {self.input_of: every[self.input_of]}
+        # a mask says of steps whether they count, and is not what stands there
+        ready = dict(sorted(every.items(), key=lambda one: _mask(one[1])))
         return Run(args, kwargs, (number,), (0,), ready=ready)
 
     def settled(self, run: Run, mask: Bool[ndarray, "row step"]) -> Run:
@@ -259,7 +276,9 @@ class Reader:
         if not run.ready:
             return run
         rows, steps = mask.shape
-        first = next((one for one in run.ready if fits(one, rows, steps)), run.ready[0])
+        fit = {name: one for name, one in run.ready.items() if fits(one, rows, steps)}
+        first = next(iter((fit or run.ready).values()))
+        several = tuple(name for name, one in fit.items() if not _mask(one))
         read = at_each_step(first, rows, steps)
         run = replace(
             run,
@@ -269,7 +288,8 @@ class Reader:
             form=form_of(
                 run.args, run.kwargs, None if read is None else first, mask.sum(1).tolist(), steps
             ),
-            ready=(),
+            ready={},
+            among=several if len(several) > 1 else (),
         )
         if isinstance(first, PackedSequence):
             return replace(run, labels=self._of_packed(first, run, steps))

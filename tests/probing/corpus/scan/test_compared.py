@@ -51,7 +51,10 @@ def test_another_encode_decode_or_label_is_seen_in_any_input_of_the_first_part(
     given: dict[str, Any] = {"encode": told, "decode": words, "labels": LABELS, "batch": 1}
     scan(model, parts[:2], tmp_path / "s", **given)
     for other, said in (
-        ({"encode": turned}, r"part 0 of .* other inputs than it has now: .*`encode` gives other"),
+        (
+            {"encode": turned},
+            r"part 0 of .* other inputs than it has now: .*`encode` or `input_of`",
+        ),
         ({"decode": capitals}, r"other names of ids .*'a', and is called 'A' now\): `decode`"),
         ({"decode": lambda ids: None}, r"is called None now\)"),
         ({"labels": LABELS | {"space": rare(LABELS["space"])}}, r"are given now \(space\)\. Parts"),

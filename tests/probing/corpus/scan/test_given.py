@@ -156,6 +156,38 @@ def test_a_scan_without_a_word_on_its_inputs_is_refused_by_name(tmp_path: Path) 
         made.replay(made.top(0, 1).places[0])
 
 
+class Two(Named):
+    """Takes tokens and segments."""
+
+    def forward(self, tokens: Tensor, segments: Tensor) -> Tensor:  # type: ignore[override]
+        out: Tensor = self.rnn(self.embed(tokens) + self.embed(segments))[0]
+        return out
+
+
+def test_of_two_tensors_of_ids_it_is_said_which_is_taken_or_asked(tmp_path: Path) -> None:
+    model, pair, made = Two().eval(), (IDS, (IDS + 1) % 9), {}
+    both = r"'tokens', 'segments' may each be .*, and 'tokens' is taken: .* input_of="
+    with pytest.warns(UserWarning, match=both):
+        made["said"] = scan(model, [pair], tmp_path / "said", labels=TWO)
+    named = {"segments": pair[1], "tokens": pair[0]}
+    with pytest.warns(UserWarning, match="'segments', 'tokens' may .*'segments' is taken"):
+        scan(model, [named], tmp_path / "turned", labels=TWO)
+    for name, part in (("tokens", pair), ("segments", pair), ("segments", named)):
+        made[name] = scan(model, [part], tmp_path / f"{name}{len(made)}", labels=TWO, input_of=name)
+    for name, ids in (("said", IDS), ("tokens", IDS), ("segments", pair[1])):
+        assert int(made[name].stats().positives) == int((ids == 2).sum())
+        place = made[name].top(0, 1).places[0]
+        read = ids[place.batch_row, place.start : place.stop]
+        assert torch.equal(made[name].ids(place), read)
+    mask = torch.ones_like(IDS)
+    scan(Named().eval(), [{"ids": IDS, "mask": mask}], tmp_path / "mask", labels=TWO)
+    with pytest.raises(ScanError, match=r"input_of must be .* one of 'tokens', 'segments'; got"):
+        scan(model, [pair], tmp_path / "no", input_of="words")
+    scan(model, [pair], tmp_path / "bare", input_of="tokens")
+    with pytest.raises(ScanError, match=r"other inputs than .*`input_of` is another"):
+        scan(model, [pair] * 2, tmp_path / "bare", input_of="segments")
+
+
 def test_which_way_round_a_model_takes_ids_is_tried_once(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Embedding(9, 4), nn.GRU(4, 5)).eval()
     made = scan(model, [IDS.T] * 5, tmp_path / "s", labels=TWO)
