@@ -255,6 +255,8 @@ class UnitView(W.VBox):
             area = f" · AUC {value:.3f} ± {half:.1g} for {name}"
             if many in (0, found.steps):
                 area = f" · no AUC: {name} holds {'everywhere' if many else 'nowhere'}"
+            elif bool(found.still[unit]):
+                area = f" · never moves, and says nothing of {name}"
             elif not abs(value - 0.5) > half:  # nor where it is not known
                 area = f" · not told apart from chance by {name}"
                 area += "" if np.isnan(value) else f": AUC {value:.3f} ± {half:.1g}"

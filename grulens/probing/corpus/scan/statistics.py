@@ -7,7 +7,8 @@ for bit whoever made the parts, and however many did.
 
 The area under the ROC curve is read off two histograms, of the steps where a label holds and of
 the others (the rank sum of Mann and Whitney, 1947). Which of two steps in one bin is the higher is
-not known there, so the area is known up to half of the pairs that share a bin: `half_width`.
+not known there, so the area is known up to half of the pairs that share a bin: `half_width`. Of a
+unit that never moves it is known: all pairs are ties, and count half.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from grulens.arguments import Number
@@ -133,6 +134,11 @@ class Statistics(Result):
         return ends / self.steps
 
     @property
+    def still(self) -> Bool[Tensor, " unit"]:
+        """Whether a unit has one and the same value at all steps (unit,)."""
+        return self.products.diagonal() == 0
+
+    @property
     def positives(self) -> Int64[Tensor, " label"]:
         """At how many steps each label holds (label,)."""
         return self.counts[1:, 0].sum(-1)
@@ -143,13 +149,17 @@ class Statistics(Result):
 
         It is the chance that the unit is higher at a random step where the label holds than at one
         where it does not; 0.5 is chance; NaN where a label holds nowhere, or everywhere. The true
-        area lies within `half_width` of it.
+        area lies within `half_width` of it. Of a unit that never moves (`still`) it is 0.5, for no
+        step is higher than another: such a unit says nothing of any label.
         """
         return self._areas[0].clone()
 
     @property
     def half_width(self) -> Float64[Tensor, "label unit"]:
-        """How far the true area can lie from `auc` (label, unit): the bins hide no more."""
+        """How far the true area can lie from `auc` (label, unit): the bins hide no more.
+
+        0 of a unit that never moves, though all its steps share a bin.
+        """
         return self._areas[1].clone()
 
     @cached_property
@@ -163,6 +173,7 @@ class Statistics(Result):
         nowhere = torch.where(pairs > 0, 1.0, float("nan"))
         pairs = pairs.clamp(min=1)
         areas = ((held * below).sum(-1) + shared) / pairs * nowhere
+        shared = torch.where(self.still, 0.0, shared)  # all are ties: nothing is hidden
         return areas, shared / pairs * nowhere
 
     def to_frame(self) -> Any:

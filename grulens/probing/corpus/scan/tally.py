@@ -35,6 +35,9 @@ PAYS: Final = 1 << 25
 #: The histograms of all combinations of a signal take so many bytes at most.
 MOST: Final = 1 << 26
 
+#: The squares of a unit that moves add up to this at least.
+LEAST: Final = np.finfo(np.float64).tiny
+
 #: Steps of a run, counted over its rows; all of them are None.
 Steps: TypeAlias = Int[ndarray, "_"] | None
 
@@ -120,6 +123,7 @@ class Tally:
         self._steps = 0
         self._pivot = np.zeros(units, np.float32)
         self._sums, self._products = np.zeros(units), np.zeros((units, units))
+        self._moved = np.zeros(units, bool)
         self._together = np.zeros((units, units), np.int64)
         self._counts: dict[int, ndarray] = {}
 
@@ -200,8 +204,13 @@ class Tally:
                 f"signal {self._signal.name!r} of layer {self._layer!r} is NaN or infinite at some "
                 "step: the model, or an input, is broken there"
             )
+        products = moved.T @ moved
         self._sums += sums
-        self._products += moved.T @ moved
+        self._products += products
+        self._moved |= products.diagonal() != 0
+        if not self._moved.all():  # the square of what is very small is 0
+            still = np.flatnonzero(~self._moved)
+            self._moved[still] = moved[:, still].any(0)
 
     def statistics(self, combinations: Combinations) -> Statistics:
         """What was counted.
@@ -219,12 +228,15 @@ class Tally:
             for label in np.flatnonzero(combinations.held[number - sets]):
                 counts[1 + label] += each
         rest = self._sums / max(self._steps, 1)
+        products = self._products - self._steps * np.outer(rest, rest)
+        own = products.diagonal()  # of a unit that moves it is above 0, whatever is rounded
+        np.fill_diagonal(products, np.where(self._moved, np.maximum(own, LEAST), own))
         upper = np.triu(self._together)
         both = torch.from_numpy(upper + np.triu(upper, 1).T)
         return Statistics(
             self._layer, self._signal.name, float(self._signal.low), float(self._signal.high),
             self._labels, self._steps, torch.from_numpy(self._pivot + rest),
-            torch.from_numpy(self._products - self._steps * np.outer(rest, rest)),
+            torch.from_numpy(products),
             torch.from_numpy(counts), None if self._on is None else both,
         )  # fmt: skip
 

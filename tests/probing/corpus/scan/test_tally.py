@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 from torch import nn
 
 from grulens.errors import ScanError
@@ -18,6 +19,7 @@ from grulens.probing.corpus.scan import compiled
 from grulens.probing.corpus.scan import tally as module
 from grulens.probing.corpus.scan.bits import COMPILED
 from grulens.probing.corpus.scan.codes import Code
+from grulens.probing.corpus.scan.found_by import label_columns
 from grulens.probing.corpus.scan.part import packed
 from grulens.probing.corpus.scan.tally import Combinations, Tally
 from tests.probing.corpus.scan.test_scan import LABELS, Reader, same, scan, texts
@@ -162,3 +164,36 @@ def test_what_is_not_finite_is_refused_where_there_is_a_step(wrong: float) -> No
     values[0, 0, 3] = wrong
     with pytest.raises(ScanError, match="signal 'h' of layer 'l0' is NaN or infinite"):
         run(values, mask, labels, (-1.0, 1.0))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (-np.inf, np.inf)])
+def test_a_unit_that_never_moves_ties_and_one_that_hardly_does_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, bounds: tuple[float, float], fast: bool
+) -> None:
+    installed(monkeypatch, fast)
+    values = np.zeros((2, 130, 6), np.float32)
+    values[..., 1] = np.float32(0.3)
+    values[:, ::2, 2] = 1e-30  # whose square is 0
+    values[..., 3] = np.where(np.arange(130) % 3, -1e-28, 1e-28)
+    values[..., 4] = np.float32(0.9)
+    values[1, 7, 4] = np.nextafter(np.float32(0.9), np.float32(1))
+    values[..., 5] = np.tanh(np.arange(260).reshape(2, 130) / 50 - 2)
+    held = np.arange(130) % 2 == np.zeros((2, 1))
+    mask, labels = np.ones((2, 130), bool), [held, np.zeros_like(held)]
+    stats, _ = run(values, mask, labels, bounds)
+    for found in (stats, stats + stats):
+        assert found.still.tolist() == [True, True, False, False, False, False]
+        assert found.auc[0, :2].tolist() == [0.5, 0.5]
+        assert found.half_width[0, :2].tolist() == [0, 0]
+        assert found.auc[1].isnan().all()
+        assert found.half_width[1].isnan().all()
+        for unit in range(2, 6):
+            exact = roc_auc_score(held.ravel(), values[..., unit].ravel())
+            assert abs(float(found.auc[0, unit]) - exact) <= float(found.half_width[0, unit])
+    moved, _ = run(values + np.float32(0.5), mask, labels, (-np.inf, np.inf))
+    if not np.isfinite(bounds[0]):  # two parts in which it stands still, each elsewhere
+        assert not (stats + moved).still.any()
+    columns = label_columns(stats)
+    assert columns["found_by"][:2].tolist() == ["", ""]
+    assert columns["found_by"][5] == "0"
