@@ -18,7 +18,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from glob import glob
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,6 +46,7 @@ NAMES = [*FACTS, *(f"not {name}" for name in FACTS)]
 """The labels; "not text" is the text of another file, as a control."""
 
 
+@lru_cache(maxsize=2)  # each file is its own, and the other one of the next
 def facts(name: str) -> tuple[str, np.ndarray]:
     """A file of the library, and what holds after each of its characters (label, step)."""
     (text,) = read_sources([name]).values()
