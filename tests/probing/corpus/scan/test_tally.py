@@ -178,8 +178,8 @@ def test_a_unit_that_never_moves_ties_and_one_that_hardly_does_is_not_known(
     values[..., 3] = np.where(np.arange(130) % 3, -1e-28, 1e-28)
     values[..., 4] = np.float32(0.9)
     values[1, 7, 4] = np.nextafter(np.float32(0.9), np.float32(1))
-    values[..., 5] = np.tanh(np.arange(260).reshape(2, 130) / 50 - 2)
     held = np.arange(130) % 2 == np.zeros((2, 1))
+    values[..., 5] = np.where(held, 0.7, -0.7) + np.arange(130) / 500
     mask, labels = np.ones((2, 130), bool), [held, np.zeros_like(held)]
     stats, _ = run(values, mask, labels, bounds)
     for found in (stats, stats + stats):
