@@ -126,6 +126,9 @@ def test_a_direction_over_numbers_by_keyboard(open_notebook: Any) -> None:
     )
     assert str(bars) == held
     assert page.get_by_role("button", name="find similar moments").is_disabled()
+    # what stands below stays in reach, and Notebook folds no output of this height
+    assert contexts.bounding_box()["height"] <= 480
+    assert page.locator(".jp-mod-outputsScrolled").count() == 0
     name = page.get_by_role("textbox", name="name", exact=True)
     name.focus()
     page.keyboard.type("up or down")

@@ -93,7 +93,8 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
         meaning = (
             f"area under the ROC curve for {visible_name(last)} over the corpus; 0.5 is chance"
         )
-        return Column(visible_name(last, 14), meaning, "0.000", 72)
+        title = visible_name(last, 14)
+        return Column(title, meaning, "0.000", max(72, 7 * len(title)))
     if first == "mean" and last in known:
         return Column(f"mean {last}", f"mean of the {known[last].words}; 1 keeps the memory")
     if first in known and last in ENDS:

@@ -3,6 +3,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDE, HIGH, STRIP, TRACK] = [640, 44, 9, 4];
+// so many labels are named beside a line, the others when one points there
+const NAMED = 3;
 
 function made(name, className, text) {
   const element = document.createElement(name);
@@ -86,7 +88,7 @@ function render({ model, el }) {
     const buttons = () => [...el.querySelectorAll("button")];
     const focused = buttons().indexOf(document.activeElement);
     const { lines, tracks, under, inputs, said, opens } = model.get("shown");
-    const list = made("div");
+    const list = made("div", "grulens-context-list");
     list.setAttribute("role", "list");
     list.setAttribute("aria-label", model.get("name"));
     lines.forEach((line, number) => {
@@ -103,7 +105,11 @@ function render({ model, el }) {
       open.addEventListener("click", chosen);
       what.addEventListener("click", chosen);
       if (here) what.classList.add("grulens-context-opens");
-      item.append(open, what, made("span", "grulens-quiet grulens-context-labels", line.labels));
+      const more = line.labels.length - NAMED;
+      const named = line.labels.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+      const labels = made("span", "grulens-quiet grulens-context-labels", named);
+      labels.title = line.labels.join(", ");
+      item.append(open, what, labels);
       list.appendChild(item);
     });
     const words = made("div", "grulens-quiet", said);
@@ -120,9 +126,15 @@ function render({ model, el }) {
     el.replaceChildren(words, list, legend);
     if (focused >= 0) buttons()[Math.min(focused, lines.length - 1)]?.focus();
   };
+  const age = () => el.classList.toggle("grulens-contexts-old", model.get("old"));
   model.on("change:shown", draw);
+  model.on("change:old", age);
   draw();
-  return () => model.off("change:shown", draw);
+  age();
+  return () => {
+    model.off("change:shown", draw);
+    model.off("change:old", age);
+  };
 }
 
 export default { render };

@@ -60,6 +60,7 @@ class ContextList(anywidget.AnyWidget):
     Attributes:
         name: what the list is, for a screen reader.
         shown: what the page draws.
+        old: whether that is of a question before the one that is being answered.
 
     >>> found = ContextList()
     >>> place = Place(0, 0, 0, 0, 0, 2)
@@ -77,6 +78,7 @@ class ContextList(anywidget.AnyWidget):
     shown = tl.Dict(
         {"lines": [], "tracks": [], "under": "text", "inputs": [], "said": "", "opens": False}
     ).tag(sync=True)
+    old = tl.Bool(False).tag(sync=True)
 
     def __init__(self, on_open: Callable[[Any], object] | None = None, **traits: Any) -> None:
         super().__init__(**traits)
@@ -108,7 +110,7 @@ class ContextList(anywidget.AnyWidget):
         kept = kept[np.isfinite(kept)]
         far = (float(kept.min()), float(kept.max())) if kept.size else (0.0, 1.0)
         many = max((one.inputs.shape[1] for one in lines if one.inputs is not None), default=0)
-        drawn = [_drawn(line, ends, signal, far) for line in lines]
+        drawn = [_drawn(line, tracks, ends, signal, far) for line in lines]
         barred = any(line["holds"] for line in drawn)
         self.shown = {
             "lines": drawn,
@@ -121,15 +123,22 @@ class ContextList(anywidget.AnyWidget):
             "said": said,
             "opens": self._open is not None,
         }
+        self.old = False
 
     def _received(self, _: object, content: Any, __: object) -> None:
         line = content.get("line") if isinstance(content, dict) else None
-        if self._open is not None and isinstance(line, int) and 0 <= line < len(self._places):
+        if self._open is None or self.old:
+            return
+        if isinstance(line, int) and 0 <= line < len(self._places):
             self._open(self._places[line])
 
 
 def _drawn(
-    line: Line, ends: tuple[float, float], signal: str, far: tuple[float, float]
+    line: Line,
+    tracks: Sequence[str],
+    ends: tuple[float, float],
+    signal: str,
+    far: tuple[float, float],
 ) -> dict[str, Any]:
     """One line as the page takes it; `far` are the least and the largest of all inputs."""
     one, place = line.context, line.context.place
@@ -138,7 +147,10 @@ def _drawn(
     found: dict[str, Any] = {
         "name": line.name,
         "about": f"{at} to {place.offset + line.place.stop - 1}",
-        "labels": ", ".join(visible_name(label) for label in one.labels),
+        "labels": [
+            *(visible_name(label) for label in tracks if label in one.labels),
+            *(visible_name(label) for label in one.labels if label not in tracks),
+        ],
         "closed": line.closed,
         "holds": line.holds.T.tolist() if len(line.holds) else [],
     }

@@ -142,6 +142,7 @@ class Moments(W.VBox):
 
     def _answer(self, wanted: Wanted) -> None:
         self._screen.busy_mark.show(True)
+        self.contexts.old = True
         try:
             found = wanted.scan.match(
                 wanted.units, wanted.length, at_least=wanted.least, layer=wanted.layer
@@ -149,6 +150,7 @@ class Moments(W.VBox):
             if self._given == (wanted.scan, wanted.layer, wanted.units):
                 self._show(wanted.scan, found)
         finally:
+            self.contexts.old = False
             self._screen.busy_mark.show(False)
 
     def _show(self, scan: Scan, found: Match) -> None:

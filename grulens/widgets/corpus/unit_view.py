@@ -227,6 +227,7 @@ class UnitView(W.VBox):
         self._asked = Question(
             *self._given, self.end.value, self.where.value, self.most.value, self.label.value
         )
+        self.contexts.old = True
         (self._worker.later if later else self._worker.now)(self._asked)
 
     def _answer(self, question: Question) -> None:

@@ -152,6 +152,37 @@ def test_where_no_unit_is_on_it_says_above_what_that_is(model: Tagger, tmp_path:
     assert screen.moments.contexts.shown["said"] == said
 
 
+def test_what_stands_there_is_old_until_it_is_answered(
+    screen: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen.units = [1]
+    seen, top = [], Scan.top
+
+    def slow(*args: Any, **options: Any) -> Any:
+        # a click on a window of the unit before opens nothing
+        screen.view.contexts._received(None, {"line": 0}, [])
+        seen.append((screen.view.contexts.old, screen.lens))
+        return top(*args, **options)
+
+    monkeypatch.setattr(Scan, "top", slow)
+    screen.units = [2]
+    assert seen == [(True, None)]
+    assert not screen.view.contexts.old
+    screen.moments.find.click()
+    assert error_of(screen) == ""
+    assert not screen.moments.contexts.old
+
+
+def test_labels_with_bars_come_first_beside_a_line(model: Tagger, tmp_path: Path) -> None:
+    many = {f"{i}": lambda text: np.ones(len(text), bool) for i in range(5)}
+    labels = many | {"last": LABELS["<i>a"]}
+    done = corpus.scan(model, TEXTS, tmp_path / "l", labels=labels, on=0.0, progress=False)
+    screen = Corpus(done)
+    screen.units = [1]
+    assert lines(screen)[0]["labels"][0] == "last"
+    assert len(lines(screen)[0]["labels"]) == 6
+
+
 def test_a_click_opens_the_place_in_a_lens_linked_both_ways(screen: Corpus) -> None:
     screen.units = [3]
     screen.view.contexts._received(None, {"kind": "open", "line": 1}, [])
