@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from grulens.models.instrument.watchable import Watchable
 from grulens.models.instrument.watched import Watched
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.look import forget, made_otherwise_in, reshaped
-from grulens.models.observe.reading.observing import Observing
+from grulens.models.observe.reading.observing import Observing, Put
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.versions import version
@@ -52,6 +52,7 @@ class Watch(Watched):
         watchable, edits, keep, may_observe: as for `Watched`.
         graph: whether what is recorded is part of autograd's graph.
         marks: whether nothing else watches the run, and it comes to each forward by its module.
+        puts: what observed cells hand on in place of their states, as for `Observing`.
 
     Attributes:
         run: the run.
@@ -68,10 +69,11 @@ class Watch(Watched):
         graph: bool = False,
         may_observe: bool = False,
         marks: bool = False,
+        puts: Mapping[str, Put] | None = None,
     ) -> None:
         super().__init__(watchable, edits, keep=keep, may_observe=may_observe)
         self.graph = graph
-        self.marks = marks
+        self.marks, self.puts = marks, puts or {}
         self.mark = next(_marks)
         self.thread = threading.get_ident()
         self.run = Outermost()
@@ -110,7 +112,7 @@ class Watch(Watched):
         keep = self.keep
         kept = [name for name in self.observed if keep is not None and (not keep or name in keep)]
         edits = {name: self._by_layer[name] for name in self.observed if name in self._by_layer}
-        if not kept and not edits:
+        if not kept and not edits and not self.puts:
             return None
 
         def placed(name: str, rows: int) -> tuple[int, Callable[[], Tensor] | None]:
@@ -120,7 +122,7 @@ class Watch(Watched):
 
         return Observing(
             self.observed, self.seen_cells, self.model, kept, edits, placed, self.graph,
-            lambda: self.is_here, marks=self.marks,
+            lambda: self.is_here, marks=self.marks, puts=self.puts,
         )  # fmt: skip
 
     def observed_ran(

@@ -27,6 +27,7 @@ from grulens.probing.units.batching import (
     split_copies,
 )
 from grulens.probing.units.copies import Copies
+from grulens.probing.units.direct_observed import NotDirectError, direct_output, reads_signals
 from grulens.probing.units.experiment import Experiment
 from grulens.probing.units.peak_memory import PeakMemory
 
@@ -131,18 +132,12 @@ def _even(runs: int, at_once: int) -> int:
 
 def one_run(experiment: Experiment, run: int, edits: Sequence[EditLike]) -> Answer:
     """The answer of a run by itself."""
-    edited = edited_alone(experiment, edits)
-    direct = unknown(edited) if experiment.is_observed else direct_alone(experiment, edits)
-    return run, edited, direct
+    return run, edited_alone(experiment, edits), direct_alone(experiment, edits)
 
 
-def unknown(edited: Tensor) -> Tensor:
-    """The direct answers of an observed cell, NaN.
-
-    Which reading of its state is the recurrence, and which is what lies behind it, only its code
-    knows.
-    """
-    return torch.full_like(edited, float("nan"))
+def unknown(experiment: Experiment) -> Tensor:
+    """Direct answers that are not known, NaN."""
+    return torch.full_like(experiment.baseline, float("nan"))
 
 
 def edited_alone(experiment: Experiment, edits: Sequence[EditLike]) -> Tensor:
@@ -153,7 +148,14 @@ def edited_alone(experiment: Experiment, edits: Sequence[EditLike]) -> Tensor:
 
 
 def direct_alone(experiment: Experiment, edits: Sequence[EditLike]) -> Tensor:
-    """The readout of one run with the edits put on the layer's states alone."""
+    """The readout of one run with the edits put on the layer's states alone; NaN if not known."""
+    if experiment.is_observed:
+        if reads_signals(experiment):
+            return unknown(experiment)
+        try:
+            return experiment.read(direct_output(experiment, edits, experiment.run), edits)
+        except NotDirectError:
+            return unknown(experiment)
     watch = DirectRun(experiment.watchable, experiment.layer, experiment.unedited, edits)
     with as_it_was(experiment.model):
         output = ran(experiment.run, watch)
@@ -204,10 +206,17 @@ class SideBySide:
         changes = {run: [e.change(experiment.place) for e in chosen[run]] for run in runs}
         read = {run: [self._as_read(c) for c in changes[run]] for run in runs}
         if experiment.is_observed:
-            whole = self._observed([changes[run] for run in runs])
-            for run, output in zip(runs, whole, strict=True):
-                answer = experiment.read(output, chosen[run]).clone()
-                yield run, answer, unknown(answer)
+            every = [changes[run] for run in runs]
+            whole = [
+                experiment.read(output, chosen[run]).clone()
+                for run, output in zip(runs, self._observed(every), strict=True)
+            ]
+            direct = self._direct(every)
+            for run, answer, output in zip(runs, whole, direct, strict=True):
+                known = unknown(experiment)
+                if output is not None:
+                    known = experiment.read(output, chosen[run]).clone()
+                yield run, answer, known
             return
         steps = experiment.place.steps
         begins = {r: min((first_step(c, steps) for c in read[r]), default=steps) for r in runs}
@@ -234,6 +243,20 @@ class SideBySide:
         with as_it_was(experiment.model):
             output = ran(lambda: experiment.run(given), watch)
         return split_copies(output, experiment.output, experiment.place.batch, len(changes))
+
+    def _direct(self, changes: Sequence[Sequence[Change]]) -> Iterable[Any]:
+        """The same with the changes put on its states alone; None where that is not known."""
+        experiment, many = self.experiment, len(changes)
+        nothing = [None] * many
+        if reads_signals(experiment):
+            return nothing
+        given = repeat_rows(experiment.given, self.dims or (), many)
+        edits = Copies.of(changes, experiment.place)
+        try:
+            output = direct_output(experiment, edits, lambda: experiment.run(given), many)
+        except NotDirectError:
+            return nothing
+        return split_copies(output, experiment.output, experiment.place.batch, many)
 
     def _outputs(self, stacked: Stacked, is_direct: bool) -> Iterator[Any]:
         experiment = self.experiment
@@ -280,7 +303,7 @@ class SideBySide:
         # of all runs at once: one by one these small numbers would cost as much as the runs
         edited = torch.stack([answer for _, answer, _ in answers])
         direct = torch.stack([answer for *_, answer in answers])
-        if experiment.is_observed:
+        if experiment.is_observed and bool(direct.isnan().all()):
             direct = edited
         # a readout may be 0 for the unedited run by its meaning, a difference to it: what is
         # rounding is said by all answers together

@@ -164,8 +164,8 @@ class Sweep(Result):
         unknown = self.direct[self.done]
         if unknown.numel() and bool(unknown.isnan().all()):
             notes.append(
-                "direct effects are not known: in the code of an observed cell nothing says which "
-                "reading of the state is the recurrence"
+                "direct effects are not known: the answer reads a signal of the cell besides its "
+                "state, or an edited run has other steps"
             )
         return "; ".join(note for note in notes if note)
 

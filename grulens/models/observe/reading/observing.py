@@ -28,6 +28,8 @@ from grulens.models.restore.interrupts import grads
 
 ENOUGH = 4
 """How many steps show whether an equation holds for other values."""
+Put = Callable[[str, int, Tensor, Callable[[Tensor], Tensor]], Tensor]
+"""From the name of a state, a step, the state there and what edits it to what is handed on."""
 Placed = Callable[[str, int], tuple[int, Callable[[], Tensor] | None]]
 """From a layer and its rows to the length of the unedited run's time axis, and its mean."""
 
@@ -86,6 +88,7 @@ class Observing:
             the run ends by `Enough`.
         marks: whether the forwards of the model's modules may be stood in for, as nothing else
             reads the run and it comes to each of them by its module.
+        puts: by layer what is handed on in place of its states.
     """
 
     forms: dict[str, ObservedForm]
@@ -98,6 +101,7 @@ class Observing:
     is_here: Callable[[], bool]
     nudged: bool = False
     marks: bool = False
+    puts: Mapping[str, Put] = field(default_factory=dict)
     _series: dict[str, dict[str, Series]] = field(default_factory=dict)
     _programs: dict[str, tuple[int, Program]] = field(default_factory=dict)
     _mode: Reading | None = None
@@ -116,13 +120,13 @@ class Observing:
             for spot in (one.spot, *one.also)
         }
         for name, form in self.forms.items():
-            if name in self.keep or self.edits.get(name):
+            if name in self.keep or self.edits.get(name) or name in self.puts:
                 every += self._of(form)
         modules = dict(self.model.named_modules())
         used = {one.spot.site.path for one in every}
         self.reading: Reading | Marks
         copies = any(self.forms[name].in_place for name in self._series)
-        edited = any(self.edits.get(name) for name in self.forms)
+        edited = bool(self.puts) or any(self.edits.get(name) for name in self.forms)
         of = () if self.nudged else [self.forms[name] for name in self._series]
         rivals = {rival for form in of for rival in form.rivals}
         skipping = {
@@ -192,6 +196,8 @@ class Observing:
         """What is read of a cell, and the changes there."""
         edits = self.edits.get(form.name, [])
         changed = {edit.signal for edit in edits}
+        if form.name in self.puts:
+            changed |= {*self.cells[form.name].states}
         kept = form.name in self.keep
         spots: dict[str, Spot] = {one.name: one.spot for one in form.signals}
         spots[BEFORE] = form.before
@@ -231,6 +237,19 @@ class Observing:
         self, form: ObservedForm, signal: Observed, before: bool, step: int, value: Tensor
     ) -> Tensor:
         """The value of a signal at a step after the edits; `before` its activation or behind it."""
+
+        def edited(value: Tensor) -> Tensor:
+            has = self.edits.get(form.name)
+            return self._edited(form, signal, before, step, value) if has else value
+
+        put = self.puts.get(form.name)
+        if put is None or before or signal.name not in self.cells[form.name].states:
+            return edited(value)
+        return put(signal.name, step, value, edited)
+
+    def _edited(
+        self, form: ObservedForm, signal: Observed, before: bool, step: int, value: Tensor
+    ) -> Tensor:
         program = self._program(form, step, value)
         if program is None or signal.name not in program.signals:
             return value
