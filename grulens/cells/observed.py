@@ -37,8 +37,8 @@ class ObservedCell:
         others: what else of a step an edit may name: "line 44".
         shape: the shape of one row's state; a unit is one number of it, in the order in which torch
             lays them out.
-        cut: the signals that are cut out of a larger result behind its activation, or rounded: no
-            shift reaches them before it.
+        cut: the signals that no shift reaches before their activation, each with why: "is cut out
+            of a larger result, or rounded, behind its activation".
         bend: the function between the mix and the state, or through which the mix reads the state
             before; empty if there is none.
         loop: the line of the loop that makes its steps: "line 38 of mynet.py"; empty if unknown.
@@ -58,7 +58,7 @@ class ObservedCell:
     others: tuple[Signal, ...] = ()
     lines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     bend: str = ""
-    cut: tuple[str, ...] = ()
+    cut: Mapping[str, str] = field(default_factory=dict)
     loop: str = ""
     hides: tuple[str, ...] = ()
     read_by: str = ""

@@ -7,7 +7,7 @@ observed cell there are no weights: what was read of it is written, and its equa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -167,7 +167,7 @@ class SavedObserved:
     calls: tuple[dict[str, Tensor], ...]
     loop: str = ""
     left_out: tuple[tuple[int, ...] | None, ...] = ()
-    cut: tuple[str, ...] = ()
+    cut: dict[str, str] = field(default_factory=dict)
     hides: tuple[str, ...] = ()
     read_by: str = ""
 
@@ -187,7 +187,7 @@ class SavedObserved:
         return SavedObserved(
             name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
             tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
-            tuple(segment.left_out for segment in segments), cell.cut, cell.hides,
+            tuple(segment.left_out for segment in segments), dict(cell.cut), cell.hides,
             cell.read_by,
         )  # fmt: skip
 

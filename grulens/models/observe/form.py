@@ -51,8 +51,9 @@ class Observed:
         role: what it does in the cell.
         spot: where its value is read.
         bend: the function that made it ("sigmoid"); empty if it is none of those that are known.
-        pre: where the argument of that function is read, if it is one number for each of the
-            signal's; None if not.
+        pre: where the argument of its activation is read, that function's or another one that the
+            signal is made of: in every equal call that makes it; empty if no shift reaches it.
+        barred: why a shift does not reach its activation; empty if it does, or there is none.
         low: its least value, as far as the function says it.
         high: its largest one.
         also: where else a value that is made before the loop goes in the step.
@@ -68,7 +69,7 @@ class Observed:
     role: Role
     spot: Spot
     bend: str = ""
-    pre: Spot | None = None
+    pre: tuple[Spot, ...] = ()
     low: float = -float("inf")
     high: float = float("inf")
     also: tuple[Spot, ...] = ()
@@ -77,6 +78,7 @@ class Observed:
     unseen: bool = False
     made: Site | None = None
     text: str = ""
+    barred: str = ""
 
     @property
     def where(self) -> str:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from grulens.errors import RecordingError
 from grulens.models.observe.finding.find import find
 from grulens.models.observe.finding.recipe import Recipe, made_otherwise, recipe_of
-from grulens.models.observe.finding.refused import NotFound, by_step
+from grulens.models.observe.finding.refused import ROUNDING, NotFound, by_step
 from grulens.models.observe.finding.two_ways import ADVICE, NOT_IN_ONE_WAY, rival_on_the_way
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.paths import Paths
@@ -244,8 +244,10 @@ def tried(
                 why = f"{NOT_IN_ONE_WAY}: {other}"
                 refused.append(NotFound(form.state.site, why, advice=ADVICE, here=True))
                 continue
-            why = f"{form.equation} was found, and does not act so when its signals are changed"
             off = trial.off_by(form.name)
-            far = f" ({by_step(off, first=0)})" if off else ""
-            refused.append(NotFound(form.state.site, f"{why}{far}: {error}"))
+            is_off = bool(off) and max(off) > ROUNDING
+            why = "does not act so" if is_off else "no run comes by all of it"
+            far = f" ({by_step(off, first=0)})" if is_off else ""
+            why = f"{form.equation} was found, and {why} when its signals are changed{far}: {error}"
+            refused.append(NotFound(form.state.site, why))
     return held, refused

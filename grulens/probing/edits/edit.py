@@ -310,6 +310,10 @@ def shift(
 ) -> Edit:
     """Add to a signal: to gates and candidates before their activation, to a state after the step.
 
+    Of an observed cell, what comes out of no activation is added to as it is. Where a signal comes
+    out of one that cannot be reached (gates that are cut out of one call) or out of several, a
+    shift is refused.
+
     Args:
         layer: name of the layer.
         signal: a signal of the layer's cell, as for `clamp`.

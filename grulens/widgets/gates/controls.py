@@ -63,7 +63,7 @@ class GateControls:
         self.mode.observe(callbacks.guard(lambda _: self.sync()), "value")
         self._callbacks = callbacks
         self._of: tuple[Signal, ...] = ()
-        self._cut: tuple[str, ...] = ()
+        self._cut: dict[str, str] = {}
         self._wide = 120
         self._all: dict[tuple[str, str], W.FloatSlider] = {}
         self._moves: dict[tuple[str, str], Latest[float]] = {}
@@ -76,7 +76,7 @@ class GateControls:
         """Make the sliders of what the layer's cell computes on its way to a new state."""
         cell = self.session.before.cell
         signals = tuple(signal for signal in cell.signals if signal.name not in cell.states)
-        cut = cell.cut if isinstance(cell, ObservedCell) else ()
+        cut = dict(cell.cut) if isinstance(cell, ObservedCell) else {}
         if (signals, cut) == (self._of, self._cut):
             return
         before = self._lines.children
@@ -153,8 +153,7 @@ class GateControls:
             )  # fmt: skip
         cut = mode == "shift" and name in self._cut
         if cut:
-            does = f"the {words} is cut out of a larger result behind its activation, or rounded: "
-            does += "scale or set it"
+            does = f"the {words} {self._cut[name]}: scale or set it"
         slider = W.FloatSlider(
             min=low,
             max=high,

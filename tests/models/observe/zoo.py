@@ -248,6 +248,17 @@ class PlainEinsum(Plain):
         return torch.einsum("bu,bu->bu", 1 - z, n) + torch.einsum("bu,bu->bu", z, h)
 
 
+class PlainStacked(Plain):
+    """The shares of the mix laid above each other and added up."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        x_r, x_z, x_n = self.x(x).chunk(3, 1)
+        h_r, h_z, h_n = self.h(h).chunk(3, 1)
+        r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+        n = torch.tanh(x_n + r * h_n)
+        return torch.stack([z * h, (1 - z) * n], 1).sum(dim=1)
+
+
 class PlainInPlace(Plain):
     """The state written over."""
 
@@ -364,6 +375,7 @@ class PlainStates(Plain):
 @species("PlainJoined", PlainJoined)
 @species("PlainAddcmul", PlainAddcmul)
 @species("PlainEinsum", PlainEinsum)
+@species("PlainStacked", PlainStacked)
 @species("PlainInPlace", PlainInPlace)
 @species("PlainTwice", PlainTwice, held="z n")
 @species("PlainBuffer", PlainBuffer)
@@ -385,6 +397,27 @@ def gru_step(m: Any, note: Notes, x: Tensor, h: Tensor, at: str = "") -> Tensor:
     z = note(f"{at}z", sigmoid(i[:, units : 2 * units] + k[:, units : 2 * units]))
     n = note(f"{at}n", tanh(i[:, 2 * units :] + r * k[:, 2 * units :]))
     return mixed(note, z, (1 - z) * n, h, at)
+
+
+class ResidualCandidate(Plain):
+    """A GRU whose candidate is the state, moved by what is new."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        _, x_z, x_n = self.x(x).chunk(3, 1)
+        _, h_z, h_n = self.h(h).chunk(3, 1)
+        z = torch.sigmoid(x_z + h_z)
+        n = h + torch.tanh(x_n + h_n)
+        return z * h + (1 - z) * n
+
+
+@species("ResidualCandidate", ResidualCandidate, held="z b2")
+def residual_candidate(m: Any, note: Notes, x: Tensor) -> None:
+    h = zeros(x)
+    for t in range(x.shape[1]):
+        i, k = x[:, t] @ m.x.weight.T + m.x.bias, h @ m.h.weight.T + m.h.bias
+        z = note("z", sigmoid(i[:, UNITS : 2 * UNITS] + k[:, UNITS : 2 * UNITS]))
+        g = note("b2", tanh(i[:, 2 * UNITS :] + k[:, 2 * UNITS :]))
+        h = mixed(note, torch.ones_like(z), (1 - z) * g, h)
 
 
 def started() -> tuple[Any, ...]:

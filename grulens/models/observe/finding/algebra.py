@@ -282,6 +282,26 @@ def _einsum(node: Node, read: Read) -> Polynomial | None:
     return product
 
 
+def laid(node: Node) -> tuple[Value, ...] | None:
+    """What a sum over an axis adds up that was made by laying values side by side; or None."""
+    whole, axis = node.argument(0, "input"), node.argument(1, "dim")
+    if node.function != "sum" or not isinstance(whole, Value) or not isinstance(axis, int):
+        return None
+    by = whole.node
+    if by is None or by.function != "stack" or set(node.kwargs) - {"dim"} or len(node.args) > 2:
+        return None
+    parts, depth = by.argument(0, "tensors"), whole.tensor.dim()
+    along = by.argument(1, "dim", 0)
+    if not isinstance(parts, tuple | list) or along % depth != axis % depth:
+        return None
+    return tuple(parts) if all(isinstance(one, Value) for one in parts) else None
+
+
+def _sum(node: Node, read: Read) -> Polynomial | None:
+    parts = laid(node)
+    return None if parts is None else sum(map(read, parts), Polynomial({}))
+
+
 def _neg(node: Node, read: Read) -> Polynomial:
     return -read(node.argument(0, "input"))
 
@@ -347,7 +367,7 @@ MADE_OF_NOTHING: dict[str, Callable[[Node, Read], Polynomial]] = {
 _RULES: dict[str, Callable[[Node, Read], Polynomial | None]] = {
     "add": _add, "sub": _sub, "rsub": _rsub, "mul": _mul, "div": _div, "neg": _neg, "lerp": _lerp,
     "addcmul": _addcmul, "einsum": _einsum, "where": _where, "masked_fill": _masked_fill,
-    "logical_not": _logical_not, "copy": _copy,
+    "logical_not": _logical_not, "copy": _copy, "sum": _sum,
 }  # fmt: skip
 _COPIES = {
     "clone", "contiguous", "detach", "to", "type", "type_as", "float", "double", "half", "bfloat16",

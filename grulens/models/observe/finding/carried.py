@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from grulens.cells.mix import Polynomial
-from grulens.models.observe.finding.algebra import bends, made_of, same_numbers
+from grulens.models.observe.finding.algebra import bends, laid, made_of, same_numbers
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
 
@@ -87,7 +87,8 @@ def parents(node: Node) -> Iterable[Value]:
         if bends(node):
             node.works_on = node.values[:1]
         else:
-            node.works_on = node.values if made_of(node, as_one) is not None else ()
+            number_by_number = made_of(node, as_one) is not None
+            node.works_on = (laid(node) or node.values) if number_by_number else ()
     return node.works_on
 
 

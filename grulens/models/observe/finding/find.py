@@ -78,7 +78,7 @@ def _each(form: ObservedForm) -> list[ObservedForm]:
             replace(
                 signal,
                 spot=turned(signal.spot, turn),
-                pre=None if signal.pre is None else turned(signal.pre, turn),
+                pre=tuple(turned(spot, turn) for spot in signal.pre),
                 also=tuple(turned(spot, turn) for spot in signal.also),
             )
             for signal in given

@@ -29,6 +29,8 @@ from grulens.models.observe.finding.carried import ancestors, as_one, parents, w
 from grulens.models.observe.finding.two_ways import (
     ADVICE,
     NOT_IN_ONE_WAY,
+    SUMMED,
+    is_summed,
     rival_on_the_way,
     unlike,
 )
@@ -118,7 +120,7 @@ class Mix:
         self._read_at: dict[Spot, set[Spot]] = {}
         """By where a value of the mix goes, where it is read in one step or another."""
         self.varying = set[Spot]()
-        self.wholes, self.shares = False, set[int]()
+        self.wholes, self.shares, self.met = False, set[int](), set[str]()
         # the calls that the equation is made of; what they make is no value of its own
         self.parts = set[int]()
         self.read: Spot | None = None
@@ -140,6 +142,8 @@ class Mix:
         if len({*map(str, mixes)}) > 1 and (given := self._as_given()):
             mixes = given
         if len({*map(str, mixes)}) > 1:
+            if is_summed(self.site):
+                raise NoFormError(*SUMMED)
             pairs = [(step.before, step.node) for step in self.steps]
             if other := unlike(pairs, between, self.series):
                 raise _not_in_one_way(other)
@@ -295,8 +299,10 @@ class Mix:
     ) -> Polynomial:
         """The mix of a step, its shares taken apart; but for products of what is given to it."""
         self.wholes, self.shares = wholes, set()
-        gates = self._deep(keep, step)
-        return gates * Polynomial.of(STATE) + self._as_gates(write, set(gates.symbols), step)
+        # z h + (1 - z) (h + m) keeps all of h, and z is a gate all the same
+        self.met = set[str]()
+        gates, met = self._deep(keep, step), set(self.met)
+        return gates * Polynomial.of(STATE) + self._as_gates(write, met, step)
 
     def _is_whole(self, value: Value, step: Step) -> bool:
         """Whether a value is the product of what a step is given, none of it a gate of its own."""
@@ -445,6 +451,7 @@ class Mix:
                     part = part * self._read(value, step, lambda v: opens(v) and not _bent(v))
                 else:
                     part = part * Polynomial.of(symbol)
+            self.met |= set(part.symbols)
             made = made + part
         return made
 

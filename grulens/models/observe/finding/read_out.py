@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from grulens.cells.mix import GatedForm
-from grulens.cells.signal import Role
-from grulens.models.observe.finding.algebra import FAKES, bends, fits, made_of, same_numbers
+from grulens.models.observe.finding.activation import Activations
+from grulens.models.observe.finding.algebra import bends, fits, made_of, same_numbers
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
-from grulens.models.observe.finding.mixes import Mix, Step
-from grulens.models.observe.finding.ranges import is_gate, range_of
+from grulens.models.observe.finding.mixes import Step
+from grulens.models.observe.finding.ranges import is_gate
 from grulens.models.observe.finding.shares import Shares, handed_on
 from grulens.models.observe.form import Observed, Spot
 from grulens.models.observe.trace import Node, Value
@@ -21,7 +21,7 @@ _BY_NUMBER = frozenset({
 """Functions that act on each number by itself, and are no activations."""
 
 
-class ReadOut(Mix):
+class ReadOut(Activations):
     """A mix, and what is made of its state; arguments as for `Mix`."""
 
     read_by = ""
@@ -116,7 +116,7 @@ class ReadOut(Mix):
                     continue
                 spot = self._used(gate, shut, node_in, step)
                 words = "output gate" if is_gate(shut) else "factor of what is read out"
-                gated = self._dated(observed("o", words, "read", spot, shut), shut)
+                gated = self._dated(self._observed("o", words, "read", spot, shut), shut)
                 return Spot(*self._place(node, step)), 1.0, gated, said + over
         if node.function in ("tanh", "relu", "softsign", "elu") and node.results:
             said = read(node.results[0])
@@ -189,40 +189,3 @@ def _bent_by(node: Node) -> tuple[Value, ...]:
     if node.function == "div" and len(node.args) == 2 and isinstance(first, Value):
         return (first,)
     return node.values[:1] if bends(node) and node.function in _READ else ()
-
-
-def observed(name: str, words: str, role: Role, spot: Spot, value: Value) -> Observed:
-    """A signal, as what made its value shows it."""
-    bend = bend_of(value)
-    low, high = range_of(value)
-    pre = None
-    inner = same_numbers(value)
-    node = inner.node
-    made_here = node is not None and node.function == bend and node.site == spot.site
-    if bend and node is not None and made_here and not spot.given:
-        first = node.args[0] if node.args else None
-        if isinstance(first, Value) and first.shape == inner.shape:
-            keyword = node.names[0] if node.names else ""
-            pre = Spot(spot.site, spot.each, spot.ordinal, 0, given=True, keyword=keyword)
-    return Observed(name, words, role, spot, bend, pre, low, high)
-
-
-def bend_of(value: Value) -> str:
-    """The function that bent a value, also where it was cut out of a larger or rounded since."""
-    seen = 0
-    while value.node is not None and seen < 12:
-        node = value.node
-        if bends(node) and node.function not in FAKES:
-            return node.function
-        inner = next(iter(node.values)) if node.function in FAKES else same_numbers(value)
-        if inner is value:
-            if node.function not in ("chunk", "split", "unbind", "getitem", "tensor_split",
-                                     "split_with_sizes", "select", "narrow", "transpose",
-                                     "permute", "view", "reshape", "unsqueeze"):  # fmt: skip
-                return ""
-            first = node.argument(0, "input")
-            if not isinstance(first, Value):
-                return ""
-            inner = first
-        value, seen = inner, seen + 1
-    return ""

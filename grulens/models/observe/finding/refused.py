@@ -205,6 +205,13 @@ class Remade:
             dict.fromkeys(f"{one.function} (line {one.site.line})" for one in through)
         )
         functions = {one.function for one in through}
+        if side_by_side := self._beside(through):
+            return (
+                f"the state before comes into it through {places}, where it is laid beside other "
+                f"values (line {side_by_side.site.line}, `{side_by_side.site.text}`) and added up "
+                "with them by weights, which is not taken apart",
+                "Write the mix as products and sums: w[0] * h + w[1] * n",
+            )
         if functions and functions <= _MIXING - {"einsum"}:
             alone = (
                 f"the state before comes into it through {places} alone, where units are added up: "
@@ -237,6 +244,15 @@ class Remade:
             "Write the mix as products and sums: z * h + (1 - z) * n"
             + product * ("div" in functions),
         )
+
+    def _beside(self, through: Sequence[Node]) -> Node | None:
+        """The call that lays the state beside other values on an axis of its own, for a product."""
+        for node in through:
+            for value in node.values if node.function in _MIXING else ():
+                by = same_numbers(value).node
+                if by is not None and by.function == "stack":
+                    return by
+        return None
 
     def _gates(self, before: Node, node: Node) -> list[Node]:
         """The calls of a step that make one number between 0 and 1 for each of its state's."""
@@ -299,6 +315,17 @@ def _cuts(node: Node) -> bool:
 
 def from_elsewhere(series: Mapping[Site, list[Node]]) -> Iterator[NotFound]:
     """Sites that read at every step another tensor, which no call made that was seen."""
+    away = [site for site, nodes in series.items() if _leaves(nodes)]
+    # of several places that at which the state does so: no call that was seen has made it
+    away.sort(key=lambda site: not any(map(_is_fresh, map(same_numbers, series[site][-1].values))))
+    if away:
+        yield NotFound(
+            away[0],
+            "its numbers are taken out of torch here, and what is made of them elsewhere, as by "
+            "numpy, is seen by nobody",
+            advice="Mix the state with torch's own functions: z * h + (1 - z) * n",
+        )
+        return
     for site, nodes in series.items():
         if len(nodes) < 3 or site.function.startswith("__get"):
             continue
@@ -315,6 +342,13 @@ def from_elsewhere(series: Mapping[Site, list[Node]]) -> Iterator[NotFound]:
                     "the function that was scripted), in torch's own functions",
                 )
                 return
+
+
+def _leaves(nodes: Sequence[Node]) -> bool:
+    """Whether the calls of a site hand a step's numbers of several axes to another library."""
+    last = nodes[-1]
+    out = last.function in ("numpy", "array", "tolist") and len(nodes) > 2
+    return out and any(one.tensor.dim() and one.tensor.is_floating_point() for one in last.values)
 
 
 def _is_fresh(value: object) -> bool:

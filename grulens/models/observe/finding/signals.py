@@ -16,12 +16,13 @@ import torch
 
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
+from grulens.models.observe.finding.activation import bend_of
 from grulens.models.observe.finding.algebra import RANGES, fits, made_of, same_numbers
 from grulens.models.observe.finding.carried import ancestors, as_one
 from grulens.models.observe.finding.mixes import STATE, NoFormError, Step
 from grulens.models.observe.finding.one_line import made_in_the_loop, not_run, other_line
 from grulens.models.observe.finding.ranges import ANY, is_gate, range_of
-from grulens.models.observe.finding.read_out import ReadOut, bend_of, observed
+from grulens.models.observe.finding.read_out import ReadOut
 from grulens.models.observe.finding.shares import Shares, handed_on, is_constant
 from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
 from grulens.models.observe.rounds import loop_of
@@ -166,8 +167,8 @@ class Signals(ReadOut):
                 line = node.site.line
                 counts[line] += 1
                 name = f"line {line}" + (f".{counts[line]}" if counts[line] > 1 else "")
-                words = node.site.text or node.function
-                yield observed(name, words, "read", Spot(*self._place(node, step)), value)
+                words, spot = node.site.text or node.function, Spot(*self._place(node, step))
+                yield self._observed(name, words, "read", spot, value, direct=True)
 
     def _number(self, spot: Spot) -> int:
         return self.series[spot.site][-1].number
@@ -259,17 +260,12 @@ class Signals(ReadOut):
     def _signal(self, symbol: str, name: str, words: str, role: Role) -> Observed:
         step, spot = self.steps[-1], self.spots[symbol]
         leaf = step.leaves[symbol]
-        made = self._dated(observed(name, words, role, spot, leaf), leaf)
+        again = [] if spot.given else self._again(leaf, step)
+        made = self._dated(self._observed(name, words, role, spot, leaf, again), leaf)
         if self._is_mask(symbol):
             made = replace(made, low=0.0, high=1.0, words=self._of_mask(symbol, words))
         inner = self._inner(leaf)
         if not spot.given:
-            # equal calls make it again
-            every = (inner, *inner.again)
-            again = [one for one in every if one.node and self._is_counted(one.node, step)]
-            if len(again) > 1:
-                elsewhere = self._elsewhere(step)
-                again = [one for one in again if id(one.node) not in elsewhere]
             also = {Spot(*self._place(one.node, step), one.part) for one in again if one.node}
             return replace(made, also=tuple(also - {spot}))
         # another state goes on in its own mix as it is
@@ -296,6 +292,16 @@ class Signals(ReadOut):
             return False
         site, each, _ = self._place(node, step)
         return self.series[site].index(node) // each == step.index
+
+    def _again(self, leaf: Value, step: Step) -> list[Value]:
+        """A value of a step as each of the equal calls makes it."""
+        inner = self._inner(leaf)
+        every = (inner, *inner.again)
+        again = [one for one in every if one.node and self._is_counted(one.node, step)]
+        if len(again) > 1:
+            elsewhere = self._elsewhere(step)
+            again = [one for one in again if id(one.node) not in elsewhere]
+        return again
 
     def _is_mask(self, symbol: str) -> bool:
         """Whether a value is true or false, or was both 0 and 1 and nothing else."""
@@ -356,6 +362,8 @@ class Signals(ReadOut):
                         continue
                     if inner.node is None or not self._lets_through(other, step):
                         continue
+                    if id(inner.node) in self.parts:
+                        continue  # the equation is made of its factors
                     if inner.node.number <= step.after:
                         continue
                     if not fits(inner.tensor, self.shape) or inner.shape.numel() == 1:
@@ -368,7 +376,7 @@ class Signals(ReadOut):
                         name = self._word(inner, "k")
                         name = name if name not in taken else f"{name}_in"
                         words, role = f"gate of the state before, in {names[symbol][0]}", "keep"
-                    return self._dated(observed(name, words, role, spot, inner), inner)
+                    return self._dated(self._observed(name, words, role, spot, inner), inner)
         return None
 
     def _lets_through(self, value: Value, step: Step) -> bool:

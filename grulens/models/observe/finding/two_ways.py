@@ -15,6 +15,16 @@ ADVICE = (
     "Make every step in one way, with torch.where(mask, one, another); a mask that is True nowhere "
     "changes nothing"
 )
+SUMMED = (
+    "Python's own sum adds it up, several times in one place, so that no step is told from another",
+    "Write the sum out, z * h + (1 - z) * n, or torch.stack([z * h, ...]).sum(0)",
+)
+"""Why a state that Python's `sum` makes is not opened, and what can be done."""
+
+
+def is_summed(site: Site) -> bool:
+    """Whether Python's `sum`, of which no line is seen, makes what a site makes."""
+    return site.text.startswith("sum(") and site.function.strip("_") in ("add", "radd")
 
 
 def rival_on_the_way(site: Site, between: Sequence[set[Site]]) -> str:

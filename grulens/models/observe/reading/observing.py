@@ -55,14 +55,14 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
         tuple(
             Signal(
                 one.name, one.words, one.low, one.high, one.role,
-                bool(one.bend) and one.name != "h",
+                bool(one.bend or one.pre or one.barred) and one.name != "h",
             )
             for one in several
         )
         for several in (form.signals, form.others)
     )  # fmt: skip
     lines = {one.name: (one.where, one.text or one.spot.site.text) for one in form.signals}
-    cut = tuple(one.name for one in form.signals if one.bend and one.pre is None)
+    cut = {one.name: one.barred for one in form.signals if one.barred}
     return ObservedCell(
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
         form.bend or form.bend_before, cut, "" if form.loop is None else str(form.loop),
@@ -225,9 +225,9 @@ class Observing:
             else:
                 more.append(Series(one.spot, change=change, keep=False))
             more += [Series(spot, change=change, keep=False) for spot in one.also]
-            if one.pre is not None and not self.nudged:
+            if one.pre and not self.nudged:
                 before = partial(self._changed, form, one, True)
-                more.append(Series(one.pre, change=before, keep=False))
+                more += [Series(spot, change=before, keep=False) for spot in one.pre]
         if form.state in self._moved and not form.bend and kept:
             # the mix is the state before it is changed
             found[MIX] = Series(form.state, unchanged=True)
@@ -308,13 +308,14 @@ class Observing:
         )  # fmt: skip
         changes = [edit.change(place) for edit in self.edits[form.name]]
         every = (*form.signals, *form.others)
-        reached = {one.name for one in every if one.pre is not None}
+        reached = {one.name for one in every if one.pre}
+        why = {one.name: one.barred for one in every}
         for change in changes:
             if change.before_activation and change.signal not in reached:
                 raise SignalError(
                     f"a shift acts before an activation, and {change.signal!r} of layer "
-                    f"{form.name!r} is cut out of a larger result, or rounded, behind its own: use "
-                    "clamp or scale, or shift another signal"
+                    f"{form.name!r} {why[change.signal]}: use clamp or scale, or shift "
+                    "another signal"
                 )
         return Program(changes, steps, like.detach())
 

@@ -209,6 +209,46 @@ class Inner(nn.Module):
 
 
 # by class: what the message says of it
+class Weighed(Plain):
+    """The state and its candidate beside each other, weighed by a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shares = nn.Parameter(torch.tensor([0.6, 0.4]))
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        n = torch.tanh(self.x(x)[:, :UNITS] + self.h(h)[:, :UNITS])
+        return torch.stack([h, n], -1) @ self.shares
+
+
+class ByPython(Plain):
+    """A mix by Python's own sum."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z, n, _ = (self.x(x) + self.h(h)).chunk(3, 1)
+        z = torch.sigmoid(z)
+        return sum([z * h, (1 - z) * torch.tanh(n)])  # type: ignore[return-value]
+
+
+class InAnExtension(Plain):
+    """A mix by calls that nobody sees."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z, n, _ = (self.x(x) + self.h(h)).chunk(3, 1)
+        with torch._C.DisableTorchFunction():
+            z = torch.sigmoid(z)
+            return z * h + (1 - z) * torch.tanh(n)
+
+
+class ByNumpy(Plain):
+    """A mix by numpy."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z, n, _ = (self.x(x) + self.h(h)).chunk(3, 1)
+        share, new = torch.sigmoid(z).detach().numpy(), torch.tanh(n).detach().numpy()
+        return torch.from_numpy(share * h.detach().numpy() + (1 - share) * new)
+
+
 WORDS: dict[type[nn.Module], tuple[str, ...]] = {
     Squared: (
         r"the state of line \d+ of test_refused.py, add \(`z \* h \* h \+ \(1 - z\)`\), in Squared:"
@@ -253,8 +293,9 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
     Beam: (r"through getitem \(line \d+\), where rows or units change places", "with a mask"),
     Selected: (r"through index_select \(line \d+\)", rf"nearest: h = .* {OFF}"),
     Picked: (r"setitem \(`h\[rows\]`\).* change places or are cut out", "torch.where"),
-    Elsewhere: (
-        r"linear \(`self.h\(h\)`\), in Elsewhere: argument 1 is another tensor at every step",
+    Elsewhere: (r"numpy \(`h.detach\(\).numpy\(\)`\), in Elsewhere: its numbers are taken out of",),
+    InAnExtension: (
+        r"linear \(`self.h\(h\)`\), in InAnExtension: argument 1 is another tensor at every step",
         "in scripted or compiled code, in numpy, in an extension",
     ),
     Changing: (
@@ -263,6 +304,18 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
     ),
     Late: (r"does not act so when its signals are changed \(off by [\d.e-]+ at step 0",),
     Summed: (r"h = h_prev \+ now adds up what, as far as is seen, does not depend on it",),
+    Weighed: (
+        r"through matmul \(line \d+\), where it is laid beside other values \(line \d+, `torch.",
+        r"w\[0\] \* h \+ w\[1\] \* n",
+    ),
+    ByPython: (
+        r"`sum\(\[z \* h, \(1 - z\) \* torch.tanh\(n\)\]\)`.*: Python's own sum adds it up",
+        r"torch.stack\(\[z \* h, ...\]\).sum\(0\)",
+    ),
+    ByNumpy: (
+        r"numpy \(`h.detach\(\).numpy\(\)`\), in ByNumpy: its numbers are taken out of torch here",
+        r"with torch's own functions",
+    ),
     Highway: ("it goes through layers, and not through time",),
 }
 
