@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
 
 from grulens.cells.signal import Role
 from grulens.models.observe.finding.algebra import (
@@ -49,6 +48,7 @@ class Activations(Mix):
         value: Value,
         again: Sequence[Value] = (),
         *,
+        step: Step | None = None,
         direct: bool = False,
     ) -> Observed:
         """A signal, as what made its value shows it.
@@ -58,24 +58,26 @@ class Activations(Mix):
             words: what it is.
             role: what it does.
             spot: where it is read.
-            value: its value in the last step.
+            value: its value.
             again: the same value, as equal calls of the step make it.
+            step: the step of the value; None is the last one.
             direct: whether an activation is one of it only where it is that one's own result.
         """
         bend, (low, high) = bend_of(value), range_of(value)
-        again = again or (self._here(value, self.steps[-1]),)
+        step = step or self.steps[-1]
+        again = again or (self._here(value, step),)
         pre, barred = tuple[Spot, ...](), ""
         if bend or not direct:
-            pre, barred = self._before(spot, value, again, bend)
+            pre, barred = self._before(spot, value, again, bend, step)
         return Observed(name, words, role, spot, bend, pre, low, high, barred=barred)
 
     def _before(
-        self, spot: Spot, value: Value, made: Sequence[Value], bend: str
+        self, spot: Spot, value: Value, made: Sequence[Value], bend: str, step: Step
     ) -> tuple[tuple[Spot, ...], str]:
         """Where the activation of a signal is given its number, or why no shift reaches it."""
         if spot.given:
             return (), _GIVEN if bend else ""
-        step, inner = self.steps[-1], same_numbers(value)
+        inner = same_numbers(value)
         node = self._here(value, step).node
         if node is None:
             return (), ""
@@ -84,7 +86,7 @@ class Activations(Mix):
         found = self._chain(node, step)
         if found is None:
             below = handed_on(inner, step.before.number)
-            bent = any(id(one) in below and bends(one) for one in self._near)
+            bent = any(id(one) in below and bends(one) for one in self._nodes(step))
             bounded = all(map(math.isfinite, range_of(value)))
             return (), _SEVERAL if bent and (bounded or not self._adds(node)) else ""
         last, sign, passed = found
@@ -92,12 +94,16 @@ class Activations(Mix):
             spots = [self._argument(one.node, step) for one in made if one.node is not None]
             found_at = tuple(spot for spot in spots if spot is not None)
             return found_at, "" if found_at else CUT
-        if len(made) > 1 or any(self._uses[id(same_numbers(one))] > 1 for one in passed):
+        if len(made) > 1 or any(self._uses(step)[id(same_numbers(one))] > 1 for one in passed):
             return (), _SHARED
         if sign < 0:
             # 1 / (1 + exp(-p)) grows with p
             first = same_numbers(last.values[0])
-            if first.node is None or first.node.function != "neg" or self._uses[id(first)] > 1:
+            if (
+                first.node is None
+                or first.node.function != "neg"
+                or self._uses(step)[id(first)] > 1
+            ):
                 return (), _FALLS
             last = first.node
         at = self._argument(last, step)
@@ -143,21 +149,19 @@ class Activations(Mix):
             return is_constant(node.values[-1], self.shape)
         return made_of(node, as_one) is not None
 
-    @cached_property
-    def _near(self) -> list[Node]:
-        """The calls of the last step."""
-        step = self.steps[-1]
+    def _nodes(self, step: Step) -> list[Node]:
+        """The calls of a step."""
         every = (node for nodes in self.series.values() for node in nodes)
         return [node for node in every if self._is_near(node, step)]
 
-    @cached_property
-    def _uses(self) -> Counter[int]:
-        """How many calls of the last step are given a value, by id."""
-        views = (n for n in self._near if n.results and numbers_of(n.results[0]) is not None)
+    def _uses(self, step: Step) -> Counter[int]:
+        """How many calls of a step are given a value, by id."""
+        near = self._nodes(step)
+        views = (n for n in near if n.results and numbers_of(n.results[0]) is not None)
         skipped = {id(node) for node in views}
         return Counter(
             id(value)
-            for node in self._near
+            for node in near
             if id(node) not in skipped
             for value in {id(v): v for v in map(same_numbers, node.values)}.values()
         )

@@ -116,7 +116,7 @@ class ReadOut(Activations):
                     continue
                 spot = self._used(gate, shut, node_in, step)
                 words = "output gate" if is_gate(shut) else "factor of what is read out"
-                gated = self._dated(self._observed("o", words, "read", spot, shut), shut)
+                gated = self._dated(self._observed("o", words, "read", spot, shut, step=step), shut)
                 return Spot(*self._place(node, step)), 1.0, gated, said + over
         if node.function in ("tanh", "relu", "softsign", "elu") and node.results:
             said = read(node.results[0])

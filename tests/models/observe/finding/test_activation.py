@@ -141,3 +141,24 @@ def test_a_value_of_no_activation_is_added_to_as_it_is() -> None:
     model, x = made(lambda m, p, q: p)
     run = record(model, x, edits=[shift("cell", "z", 0, by=BY, at=0)])
     torch.testing.assert_close(run.output, model(x, BY))
+
+
+@pytest.mark.parametrize("gate", [BEFORE["sigmoid"], BEFORE["by hand"]])
+def test_an_output_gate_is_shifted_before_its_activation(gate: Gate) -> None:
+    class Long(Gated):
+        def forward(self, x: Tensor, by: float = 0.0) -> Tensor:
+            h = c = x.new_zeros(len(x), UNITS)
+            states = []
+            for t, x_t in enumerate(x.unbind(1)):
+                p, q, g = self.line(torch.cat([x_t, h], 1)).chunk(3, 1)
+                if by and not t:
+                    p = torch.cat([p[:, :1] + by, p[:, 1:]], 1)
+                c = torch.sigmoid(q) * c + torch.tanh(g)
+                h = self.gate(self, p, q) * torch.tanh(c)
+                states.append(h)
+            return torch.stack(states, 1)
+
+    torch.manual_seed(0)
+    model, x = Long(gate), torch.randn(3, 5, INPUT)
+    run = record(model, x, edits=[shift("cell", "o", 0, by=BY, at=0)])
+    torch.testing.assert_close(run.output, model(x, BY))

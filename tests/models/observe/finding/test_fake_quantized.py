@@ -67,7 +67,7 @@ def test_its_gates_are_named(way: str, state: bool) -> None:
     edited = record(model, x, edits=clamp("cell", "r", value=0.25))["cell"]
     assert torch.equal(edited.h, held)
     assert not torch.equal(edited.h, h)
-    with pytest.raises(SignalError, match="or rounded, behind its own"):
+    with pytest.raises(SignalError, match="or rounded, behind its activation"):
         record(model, x, edits=shift("cell", "z", by=1.0))
     if not state:
         assert attention(layer).map().shape == (2, 6, 6)
