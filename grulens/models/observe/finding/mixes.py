@@ -20,6 +20,7 @@ from grulens.models.observe.finding.algebra import (
     as_number,
     bends,
     fits,
+    laid,
     made_of,
     numbers_of,
     same_numbers,
@@ -497,9 +498,11 @@ class Mix:
     def _spot(self, value: Value, by: Node | None, step: Step) -> Spot:
         """Where a value is read: where it is made, if that is in the step; else where it goes."""
         inner = self._here(value, step)
-        given = None if by is None else self._given(value, by, step)
+        is_timely = inner.node is not None and self._is_timely(inner.node, by, step)
+        is_laid = by is not None and laid(by) is not None and is_timely
+        given = None if by is None or is_laid else self._given(value, by, step)
         made = given
-        if inner.node is not None and self._is_timely(inner.node, by, step):
+        if inner.node is not None and is_timely:
             made = Spot(*self._place(inner.node, step), inner.part)
         if made is None:
             raise NoFormError("it does not depend on the state before")
