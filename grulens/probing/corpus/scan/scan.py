@@ -117,7 +117,7 @@ def scan(
             state that the model itself begins with.
         batch: how many rows run side by side. Memory goes with it, and not with the corpus: the
             model's own run of 64 rows of 2,048 steps takes 1.4 GB with a GRU of 512 units, and a
-            scan no more than that.
+            scan little more.
         client: a `dask.distributed.Client`: its workers scan the parts, and what comes out is the
             same bit for bit. `out` is a folder that all workers share. None scans here.
         progress: whether to show a progress bar.

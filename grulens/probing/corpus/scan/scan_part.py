@@ -61,32 +61,45 @@ def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) ->
     """What is to be written of a part."""
     writer = Writer(len(manifest.layers), part.held if isinstance(part, Labelled) else None)
     tallies, combinations = _tallies(manifest)
-    names = [layer.name for layer in manifest.layers]
     for given in reader.runs(part):
-        recording = _run(model, given, names, manifest.call)
-        _one_shape(recording, names)
-        mask = recording[names[0]].mask.cpu().numpy()
-        run = reader.settled(given, mask)
-        if len(run.documents) != len(mask) or (
-            run.read is not None and run.read.shape[:2] != mask.shape
-        ):
-            raise ScanError(
-                f"layer {names[0]!r} has {mask.shape[0]} rows of {mask.shape[1]} steps for ids of "
-                f"{len(run.documents)} rows: a scan needs a layer that takes a step "
-                "for each of the input"
-            )
-        labels = [run.labels[name] & mask for name in manifest.labels]
-        lengths = mask.sum(1).tolist()
-        writer.names = one_name(chain(writer.names.items(), run.names.items()))
-        writer.rows(run.documents, run.starts, lengths, mask.shape[1], run.read, labels, run.form)
-        groups = combinations.of(labels, mask)
-        for number, layer in enumerate(manifest.layers):
-            _add(writer, number, layer, recording[layer.name], mask, groups, tallies)
+        _take(model, given, reader, manifest, writer, tallies, combinations)
     writer.names |= reader.names(writer.unnamed())
     if writer.any:
         for (number, _), tally in tallies.items():
             writer.count(number, tally.statistics(combinations))
     return writer
+
+
+def _take(
+    model: nn.Module,
+    given: Run,
+    reader: Reader,
+    manifest: Manifest,
+    writer: Writer,
+    tallies: Mapping[tuple[int, str], Tally],
+    combinations: Combinations,
+) -> None:
+    """Add one run; all that it holds is given back before the next one."""
+    names = [layer.name for layer in manifest.layers]
+    recording = _run(model, given, names, manifest.call)
+    _one_shape(recording, names)
+    mask = recording[names[0]].mask.cpu().numpy()
+    run = reader.settled(given, mask)
+    if len(run.documents) != len(mask) or (
+        run.read is not None and run.read.shape[:2] != mask.shape
+    ):
+        raise ScanError(
+            f"layer {names[0]!r} has {mask.shape[0]} rows of {mask.shape[1]} steps for ids of "
+            f"{len(run.documents)} rows: a scan needs a layer that takes a step "
+            "for each of the input"
+        )
+    labels = [run.labels[name] & mask for name in manifest.labels]
+    lengths = mask.sum(1).tolist()
+    writer.names = one_name(chain(writer.names.items(), run.names.items()))
+    writer.rows(run.documents, run.starts, lengths, mask.shape[1], run.read, labels, run.form)
+    groups = combinations.of(labels, mask)
+    for number, layer in enumerate(manifest.layers):
+        _add(writer, number, layer, recording[layer.name], mask, groups, tallies)
 
 
 def _tallies(manifest: Manifest) -> tuple[dict[tuple[int, str], Tally], Combinations]:

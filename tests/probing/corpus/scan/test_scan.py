@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -521,6 +522,22 @@ def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     again = scan(model, parts, out, labels=LABELS)
     assert same(again.stats(), scan(model, parts, tmp_path / "t", labels=LABELS).stats())
     assert sorted(one.name for one in (out / "parts").iterdir()) == ["000000", "000001", "000002"]
+
+
+def test_what_a_run_holds_is_given_back_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        assert all(one() is None for one in made)
+        found = record(*args, **options)
+        made.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr("grulens.probing.corpus.scan.scan_part.record", recorded)
+    scan(Reader().eval(), texts(), tmp_path / "s", labels=LABELS, gates=True, batch=1)
+    assert len(made) == 7
 
 
 def test_parts_that_are_there_are_known_by_their_place(tmp_path: Path) -> None:
