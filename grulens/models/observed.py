@@ -217,6 +217,8 @@ class ObservedLayer(LayerRecording):
     def explain(self) -> str:
         """What was found, in lines: the equation, each signal with its code, how exactly; the note.
 
+        Where the code says it, it tells which way the loop goes through what it reads.
+
         >>> import torch
         >>> from torch import nn
         >>> from grulens import record
@@ -245,6 +247,9 @@ class ObservedLayer(LayerRecording):
             f"compared at all {batch} x {time} x {unit} numbers (batch, time, unit): it is off by "
             f"{self.residual:.1e} at most"
         )
+        ends = {"forwards": "from its beginning on", "backwards": "from its end on"}
+        if cell.order:
+            check += f"; the loop in {cell.loop} goes through what it reads {ends[cell.order]}"
         lines = [head, *(line.rstrip() for line in said), check]
         return "\n".join(filter(None, [*lines, self.note]))
 

@@ -170,6 +170,7 @@ class SavedObserved:
     cut: dict[str, str] = field(default_factory=dict)
     hides: tuple[str, ...] = ()
     read_by: str = ""
+    order: str = ""
 
     @staticmethod
     def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
@@ -188,7 +189,7 @@ class SavedObserved:
             name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
             tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
             tuple(segment.left_out for segment in segments), dict(cell.cut), cell.hides,
-            cell.read_by,
+            cell.read_by, cell.order,
         )  # fmt: skip
 
     @property
@@ -201,7 +202,7 @@ class SavedObserved:
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
             self.others, self.lines, self.bend, self.cut, self.loop, self.hides,
-            self.read_by,
+            self.read_by, self.order,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []

@@ -18,6 +18,7 @@ from grulens.cells.signal import Signal
 from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
+from grulens.models.observe.order import order_of
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.counted import Counted
 from grulens.models.observe.reading.kept import writes_to
@@ -67,6 +68,7 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
         form.bend or form.bend_before, cut, "" if form.loop is None else str(form.loop),
         form.hides, form.read_by,
+        "" if form.loop is None else order_of(form.loop.code, form.loop.line),
     )  # fmt: skip
 
 
