@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from grulens.cells.signal import Role
 from grulens.models.observe.finding.algebra import (
@@ -78,7 +79,7 @@ class Activations(Mix):
         if spot.given:
             return (), _GIVEN if bend else ""
         inner = same_numbers(value)
-        node = self._here(value, step).node
+        node = made[0].node
         if node is None:
             return (), ""
         if bend and node.function != bend:
@@ -91,6 +92,10 @@ class Activations(Mix):
             return (), _SEVERAL if bent and (bounded or not self._adds(node)) else ""
         last, sign, passed = found
         if not passed:
+            if len(made) == 1 and node.site == spot.site:
+                first = self._first(node)
+                at = None if first is None else replace(spot, part=0, given=True, keyword=first)
+                return ((at,), "") if at is not None else ((), CUT)
             spots = [self._argument(one.node, step) for one in made if one.node is not None]
             found_at = tuple(spot for spot in spots if spot is not None)
             return found_at, "" if found_at else CUT
@@ -111,11 +116,17 @@ class Activations(Mix):
 
     def _argument(self, node: Node, step: Step) -> Spot | None:
         """What an activation is given, if that is one number for each of its own."""
+        keyword = self._first(node)
+        if keyword is None:
+            return None
+        return Spot(*self._place(node, step), 0, given=True, keyword=keyword)
+
+    def _first(self, node: Node) -> str | None:
+        """By what name a call is given its first number for each of its own; None if it is none."""
         first = node.args[0] if node.args else None
         if not isinstance(first, Value) or first.shape != node.results[0].shape:
             return None
-        keyword = node.names[0] if node.names else ""
-        return Spot(*self._place(node, step), 0, given=True, keyword=keyword)
+        return node.names[0] if node.names else ""
 
     def _chain(self, node: Node, step: Step) -> tuple[Node, int, list[Value]] | None:
         """The activation out of which a call makes its result by constants alone.

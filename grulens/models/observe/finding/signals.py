@@ -168,7 +168,7 @@ class Signals(ReadOut):
                 counts[line] += 1
                 name = f"line {line}" + (f".{counts[line]}" if counts[line] > 1 else "")
                 words, spot = node.site.text or node.function, Spot(*self._place(node, step))
-                yield self._observed(name, words, "read", spot, value, direct=True)
+                yield self._observed(name, words, "read", spot, value, [value], direct=True)
 
     def _number(self, spot: Spot) -> int:
         return self.series[spot.site][-1].number
