@@ -93,9 +93,10 @@ class Activations(Mix):
         last, sign, passed = found
         if not passed:
             if len(made) == 1 and node.site == spot.site:
-                first = self._first(node)
-                at = None if first is None else replace(spot, part=0, given=True, keyword=first)
-                return ((at,), "") if at is not None else ((), CUT)
+                named = self._first(node)
+                if named is None:
+                    return (), CUT
+                return (replace(spot, part=0, given=True, keyword=named),), ""
             spots = [self._argument(one.node, step) for one in made if one.node is not None]
             found_at = tuple(spot for spot in spots if spot is not None)
             return found_at, "" if found_at else CUT
