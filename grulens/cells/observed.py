@@ -49,6 +49,9 @@ class ObservedCell:
             all that they are made of (tanh(h)). What a step keeps beside its gates is not known.
         read_by: by which code the next step reads the state, where no equation says it: "`o * c *
             c` (line 41)"; empty if one does.
+        remark: what must be known where its line makes other states between one and the next, or
+            where its rows may lie along another axis; empty if neither is so.
+        axis: along which axis of the state, as the code makes it, its rows lie.
     """
 
     kind: str
@@ -65,11 +68,18 @@ class ObservedCell:
     hides: tuple[str, ...] = ()
     read_by: str = ""
     order: str = ""
+    remark: str = ""
+    axis: int = 0
 
     @property
     def hidden_size(self) -> int:
         """Number of units."""
         return prod(self.shape)
+
+    @property
+    def has_space(self) -> bool:
+        """Whether a row's state has several axes; one of a single layer or step tells nothing."""
+        return len(self.shape) > 1 and not (len(self.shape) == 2 and self.shape[0] == 1)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -131,7 +141,7 @@ class ObservedCell:
         >>> cell.unit_name(203)
         'channel 3 at (1, 3)'
         """
-        if len(self.shape) < 2:
+        if not self.has_space:
             return str(unit)
         place = []
         for size in reversed(self.shape):

@@ -33,14 +33,33 @@ class Recorded(Tensor):
     origin: tuple[LayerRecording, str]
     steps: Sequence[Tensor] = ()
     """The tensors of the run itself, one a step, where the signal was read in the run."""
+    laid: torch.Size = torch.Size()
+    """The shape of a state in the run."""
+    axis: int = 0
+    """The axis of that along which its rows lie."""
 
     @classmethod
     def of_steps(
-        cls, layer: LayerRecording, signal: str, value: Tensor, steps: Sequence[Tensor]
+        cls,
+        layer: LayerRecording,
+        signal: str,
+        value: Tensor,
+        steps: Sequence[Tensor],
+        laid: torch.Size,
+        axis: int,
     ) -> Tensor:
-        """A signal of an observed layer, and what it was in the run."""
+        """A signal of an observed layer, and what it was in the run.
+
+        Args:
+            layer: the layer.
+            signal: its name.
+            value: its value.
+            steps: what it was, step by step.
+            laid: the shape of a state in the run.
+            axis: along which axis of that its rows lie.
+        """
         made: Recorded = value.as_subclass(cls)
-        made.origin, made.steps = (layer, signal), steps
+        made.origin, made.steps, made.laid, made.axis = (layer, signal), steps, laid, axis
         return made
 
     @classmethod
@@ -152,14 +171,14 @@ def _by_steps(
                     "Set allow_unused=True if this is the desired behavior."
                 )
             results.append(torch.zeros_like(one) if fill else None)
-        elif not steps:
+        elif not isinstance(one, Recorded) or not steps:
             results.append(grads[0])
         else:
             filled = [
-                torch.zeros_like(step) if grad is None else grad
+                (torch.zeros_like(step) if grad is None else grad).reshape(one.laid)
                 for grad, step in zip(grads, steps, strict=True)
             ]
-            results.append(torch.stack(filled, 1).reshape(one.shape))
+            results.append(torch.stack(filled).movedim(one.axis + 1, 0).reshape(one.shape))
     return tuple(results)
 
 

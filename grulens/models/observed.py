@@ -130,19 +130,22 @@ class ObservedLayer(LayerRecording):
             found["a"] = self.cell.form.keep.value(found, like)
             found["b"] = self.cell.form.write.value(found, like)
         if graph and self.one_batch:
+            axis, state = self.cell.axis, segments[0].read[self.cell.carried][0]
+            laid = state[None].shape if state.dim() == 1 else state.shape
             for name in names:
                 steps = [read for segment in segments for read in segment.read[name]]
                 if all(read.numel() == like[:, 0].numel() for read in steps):
-                    found[name] = Recorded.of_steps(self, name, found[name], steps)
+                    found[name] = Recorded.of_steps(self, name, found[name], steps, laid, axis)
         return found
 
     @property
     def note(self) -> str:
         """What must be known of its steps and states, in words; "" if nothing must.
 
-        That is which rounds of its loop made no state, so that its steps have other numbers than
-        those; which signals hide a share of the state; what the next step reads in place of it by
-        no known rule; and what the model does to the state between two calls.
+        That is which rounds of its loop made no state, or another one in turn, so that its steps
+        have other numbers than those; which signals hide a share of the state; what the next step
+        reads in place of it by no known rule; and what the model does to the state between two
+        calls.
 
         >>> import torch
         >>> from torch import nn
@@ -161,9 +164,8 @@ class ObservedLayer(LayerRecording):
         >>> layer.shape[1], layer.note[-42:]
         (5, 'here is round 4 of it, both counted from 0')
         """
-        return "; ".join(
-            filter(None, [self._left_out(), self._hidden(), self._read_out(), super().note])
-        )
+        own = [self.cell.remark, self._left_out(), self._hidden(), self._read_out()]
+        return "; ".join(filter(None, [*own, super().note]))
 
     def _hidden(self) -> str:
         """Which signals hide a share of the state before."""

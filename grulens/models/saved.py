@@ -171,6 +171,8 @@ class SavedObserved:
     hides: tuple[str, ...] = ()
     read_by: str = ""
     order: str = ""
+    remark: str = ""
+    axis: int = 0
 
     @staticmethod
     def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
@@ -189,7 +191,7 @@ class SavedObserved:
             name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
             tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
             tuple(segment.left_out for segment in segments), dict(cell.cut), cell.hides,
-            cell.read_by, cell.order,
+            cell.read_by, cell.order, cell.remark, cell.axis,
         )  # fmt: skip
 
     @property
@@ -201,8 +203,8 @@ class SavedObserved:
         """
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
-            self.others, self.lines, self.bend, self.cut, self.loop, self.hides,
-            self.read_by, self.order,
+            self.others, self.lines, self.bend, self.cut, self.loop, self.hides, self.read_by,
+            self.order, self.remark, self.axis,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []

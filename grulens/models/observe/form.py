@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
@@ -92,13 +93,13 @@ class Observed:
         return f"line {site.line} of {site.file}{made}"
 
 
-def row_of(shape: torch.Size) -> tuple[int, ...]:
-    """The shape of one row of a state: all but its first axis, unless that is the only one.
+def row_of(shape: torch.Size, axis: int = 0) -> tuple[int, ...]:
+    """The shape of one row of a state: all but the axis of rows, unless that is the only one.
 
-    >>> row_of(torch.Size([2, 3, 4])), row_of(torch.Size([3]))
-    ((3, 4), (3,))
+    >>> row_of(torch.Size([2, 3, 4])), row_of(torch.Size([2, 3, 4]), 1), row_of(torch.Size([3]))
+    ((3, 4), (2, 4), (3,))
     """
-    return tuple(shape[1:] if len(shape) > 1 else shape)
+    return tuple(shape[:axis] + shape[axis + 1 :] if len(shape) > 1 else shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +134,13 @@ class ObservedForm:
             does not see; see `shares`.
         read_by: by which code the next step reads the state, where that is no read-out that is
             known: "`o * c * c` (line 41)"; empty if it reads the state itself, or `output`.
+        rounds: what must be known where a step is a round that makes several states; empty if it
+            makes one.
+        alias: the sites that are read as if they were others: a round makes several steps, each by
+            a line of its own.
+        axis: along which axis of the state, as the code makes it, its rows lie.
+        unsure: whether that could not be seen, and the first one is taken.
+        laid: what must be said of that then; empty of one row, which is the same either way.
     """
 
     path: str
@@ -156,6 +164,11 @@ class ObservedForm:
     loop: Loop | None = None
     hides: tuple[str, ...] = ()
     read_by: str = ""
+    rounds: str = ""
+    alias: Mapping[Site, Site] = field(default_factory=dict)
+    axis: int = 0
+    unsure: bool = False
+    laid: str = ""
 
     @property
     def carried(self) -> str:

@@ -21,6 +21,7 @@ from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.observing import Observing, cell_of
 from grulens.models.observe.reading.reading import BEGAN, Enough, began
+from grulens.models.observe.rows import laid_out
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Trace
 from grulens.models.restore.interrupts import grads
@@ -122,9 +123,11 @@ def look_at(
         opened = set(skip)
         names = {path for path, module in model.named_modules() if module in opened}
         forms, refused = find(trace, names)
+        forms, unknown = laid_out(model, run, trace, forms)
         modules = dict(model.named_modules())
         forms = [_watched(form, modules) for form in forms]
         held, not_held = tried(model, run, forms, [one.site for one in refused])
+        refused += unknown
         kinds = {path: type(module).__name__ for path, module in modules.items()}
         every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
         way = call, _modes(model)  # some modules are made in a first run

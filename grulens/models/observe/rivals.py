@@ -155,6 +155,23 @@ def words_of(site: Site) -> tuple[str, ...]:
     return ()
 
 
+def behind(site: Site) -> Iterator[Rival]:
+    """The expressions behind the loop around a state's line that make it of itself once more."""
+    for depth, (code, (_, instruction)) in enumerate(zip(site.codes, site.chain, strict=True)):
+        tree, start = tree_of(code), start_of(code, instruction)
+        loops = () if tree is None else loops_of(code, tree, start)
+        if tree is None or not loops:
+            continue
+        every = [one for one in _given(code, tree) if one.instructions]
+        state = _carried(start, every, reached(flow_of(code, loops[-1], ()), start))
+        last = max(getattr(one, "end_lineno", 0) for one in loops)
+        for one in every:
+            if one.line > last and one.names & state and one.read & state:
+                at = whole(code, one.instructions)
+                yield Rival(code, at, site.chain[depth + 1 :], is_state=True, after=True)
+        return
+
+
 @dataclass(frozen=True)
 class _Given:
     """An expression of a statement.
@@ -307,7 +324,8 @@ def _in_one(
     for given in here:
         if instruction in given.instructions or given.instructions[0] in after | leads:
             continue
-        is_state = bool(given.names & state)
+        # what is returned in a round is returned in place of the state
+        is_state = bool(given.names & (state if loop is None else state | {"return"}))
         if is_state or given.read & before:
             found[given] = is_state, loop is None, False
         if is_state and len(given.instructions) == 1:

@@ -13,7 +13,14 @@ import os
 from dataclasses import dataclass
 from types import CodeType
 
-from grulens.models.observe.flow import following, instructions_of, is_in, start_of
+from grulens.models.observe.flow import (
+    following,
+    instructions_of,
+    is_in,
+    loops_of,
+    start_of,
+    tree_of,
+)
 from grulens.models.observe.sites import Chain, Site, parsed, span
 
 _LEAVES = {"RETURN_VALUE", "RETURN_CONST"}
@@ -62,6 +69,31 @@ def loop_of(site: Site) -> Loop | None:
         if skips and around and code.co_name not in (*code.co_names, *code.co_freevars):
             called = Loop(code, around, code.co_firstlineno, begin, ends, True)
     return called
+
+
+def in_turn(site: Site, lag: int, turn: int) -> str:
+    """What must be known of a line that carries several states in turn; "" if it carries one.
+
+    Args:
+        site: where the states are made.
+        lag: how many they are: each is made of the one so many before.
+        turn: which of them.
+    """
+    if lag == 1:
+        return ""
+    around, where = 0, f"line {site.line} of {site.file}"
+    for code, (_, instruction) in zip(site.codes, site.chain, strict=True):
+        tree = tree_of(code)
+        around += 2 if tree is None else len(loops_of(code, tree, start_of(code, instruction)))
+    # in one loop they are no layers that make a step in turn
+    said = f"{where} makes {lag} states in turn"
+    if around == 1:
+        said = (
+            f"{where} mixes its state with the one {lag} rounds of its loop before, and not with "
+            "the last one"
+        )
+    number = f"{lag} s" + (f" + {turn}" if turn else "")
+    return f"{said}: step s here is state {number} of this line, both counted from 0"
 
 
 @functools.lru_cache(1 << 10)

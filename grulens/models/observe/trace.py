@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import CodeType, FrameType
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ class Value:
         first: an equal value that an equal call made before, or None.
         again: the equal values that equal calls made after it.
         plain: the value whose numbers it holds; None until somebody asks, when the run is over.
+        late: whether a call made it that was not looked at any more.
+        maker: where that call stands; None where nobody asked.
     """
 
     tensor: Tensor
@@ -46,6 +49,8 @@ class Value:
     first: Value | None = None
     again: list[Value] = field(default_factory=list)
     plain: Value | None = None
+    late: bool = False
+    maker: Site | None = None
 
     def __repr__(self) -> str:
         return f"Value({tuple(self.shape)} of {self.node})"
@@ -130,9 +135,11 @@ class Trace(TorchFunctionMode):
         self._often: Counter[tuple[Any, ...]] = Counter()
         self._counts: Counter[tuple[str, Chain, str]] = Counter()
         self._frame: FrameType | None = None
-        self._spent: set[tuple[int, Any]] = set()
+        self._spent: dict[tuple[int, Any], Site | None] = {}
         # values hold their tensors, so no other tensor can have the same id meanwhile
         self._values: dict[int, Value] = {}
+        # what is made by a call that is not looked at is held by nobody for that
+        self._late: dict[int, tuple[ReferenceType[Tensor], Site | None]] = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -148,21 +155,21 @@ class Trace(TorchFunctionMode):
             self._spent.clear()
         here = frame.f_lasti, func
         if here in self._spent:
-            return func(*args, **kwargs)
+            return self._dated(func(*args, **kwargs), self._spent[here])
         by = frame.f_back
         inner = self._paths.now, id(frame.f_code), frame.f_lasti, id(by.f_code), by.f_lasti
         if self._often[inner] > OFTEN:
-            self._spent.add(here)
-            return func(*args, **kwargs)
+            self._spent[here] = None
+            return self._dated(func(*args, **kwargs), None)
         self._often[inner] += 1
         number, raw = self.seen, name_of(func)
         key = self._paths.now, self._chains.of(frame), raw
         count = self._counts[key] = self._counts[key] + 1
         if count > FIRST:
-            self._spent.add(here)
+            site = self._spent[here] = Site(*key)
             if count == FIRST + 1:
-                self.unseen[Site(*key)] = number
-            return func(*args, **kwargs)
+                self.unseen[site] = number
+            return self._dated(func(*args, **kwargs), site)
         taken = self._taken(args), {name: self._taken(value) for name, value in kwargs.items()}
         result = func(*args, **kwargs)
         node = Node(number, Site(*key), plain(raw), *taken, call=func)
@@ -188,8 +195,15 @@ class Trace(TorchFunctionMode):
         self.nodes.append(node)
         return result
 
+    def _dated(self, result: Any, site: Site | None) -> Any:
+        """The result of a call that is not looked at, noted as made there."""
+        if isinstance(result, Tensor) and id(result) not in self._values:
+            self._late[id(result)] = ref(result), site
+        return result
+
     def __exit__(self, *error: Any) -> None:
         self._chains.forget()
+        self._late.clear()
         self._frame = None
         super().__exit__(*error)  # type: ignore[no-untyped-call]  # torch's
 
@@ -197,7 +211,10 @@ class Trace(TorchFunctionMode):
         if isinstance(given, Tensor):
             value = self._values.get(id(given))
             if value is None:
-                value = self._values[id(given)] = Value(given)
+                made, maker = self._late.get(id(given), (None, None))
+                late = made is not None and made() is given
+                value = Value(given, late=late, maker=maker if late else None)
+                self._values[id(given)] = value
             return value
         if type(given) in (tuple, list):
             return type(given)(self._taken(part) for part in given)

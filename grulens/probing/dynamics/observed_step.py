@@ -171,11 +171,11 @@ class ObservedStep(StepMap):
 
         def change(name: str, step: int, value: Tensor) -> Tensor:
             if step == t - 1 and name in parts:
-                given = parts[name]
-                rows = len(value) if self._has_batch else 1
+                given, turned = parts[name], value.movedim(form.axis, 0)
+                rows = len(turned) if self._has_batch else 1
                 if value.numel() != given.numel() or rows != len(given):
                     raise RecordingError("its states have other rows than its input")
-                return given.reshape(value.shape)
+                return given.reshape(turned.shape).movedim(0, form.axis)
             if step == t:
                 found[name] = value
                 if wanted <= set(found):
@@ -183,7 +183,8 @@ class ObservedStep(StepMap):
             return value
 
         def read(step: int, value: Tensor) -> Tensor:
-            if step == t and not torch.equal(value.flatten(), parts[form.carried].flatten()):
+            given = parts[form.carried].flatten()
+            if step == t and not torch.equal(value.movedim(form.axis, 0).flatten(), given):
                 raise RecordingError("the step reads another state than the one that was given")
             return value
 
@@ -192,7 +193,7 @@ class ObservedStep(StepMap):
         series.append(Series(form.before, change=read, keep=False))
         used = {one.spot.site.path for one in series}
         paths = Paths({p: m for p, m in self._model.named_modules() if p and p in used})
-        reading = Reading(series, paths, BEGAN, is_here=lambda: True)
+        reading = Reading(series, paths, BEGAN, is_here=lambda: True, alias=form.alias)
         with ExitStack() as undo:
             undo.enter_context(eagerly())
             undo.enter_context(untouched(self._model))
@@ -206,12 +207,14 @@ class ObservedStep(StepMap):
                 pass
             else:
                 raise RecordingError(f"its run ended before step {t}")
-        after = torch.cat([found[name].reshape(len(states), -1) for name in self._names], 1)
+        made = [found[name].movedim(form.axis, 0) for name in self._names]
+        after = torch.cat([one.reshape(len(states), -1) for one in made], 1)
         if self._candidate is None:
             return after, after
         like = found[form.carried]
         full = {name: full_value(found[name], like) for name in self._candidate.symbols}
-        return after, self._candidate.value(full, like).reshape(len(states), -1)
+        still = self._candidate.value(full, like).movedim(form.axis, 0)
+        return after, still.reshape(len(states), -1)
 
 
 def observed_step(

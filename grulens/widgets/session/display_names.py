@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from grulens.cells.observed import ObservedCell
 from grulens.cells.signal import Signal, Signalling
 from grulens.cells.space import Fold
 from grulens.probing.edits import positions
@@ -35,12 +34,13 @@ def places(cell: Signalling, units: Sequence[int]) -> str:
     """Where units stand in a state of several axes; "" where they are numbers and nothing more.
 
     >>> from grulens.cells.mix import GatedForm, Polynomial
+    >>> from grulens.cells.observed import ObservedCell
     >>> one = Polynomial.number(1)
     >>> cell = ObservedCell("ConvGRU", (), GatedForm(one, one), "", "h", (2, 2, 2))
     >>> places(cell, [1, 6]), places(cell, [4, 5, 6, 7])
     ('channel 0 at (0, 1), channel 1 at (1, 0)', 'all of channel 1')
     """
-    if not units or not isinstance(cell, ObservedCell) or len(cell.shape) < 2:
+    if not units or not has_space(cell):
         return ""
     fold = Fold(cell.shape, "mean")
     channels = fold.channels(units)

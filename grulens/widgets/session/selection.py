@@ -43,7 +43,7 @@ def _whole(value: Any) -> int:
 
 def has_space(cell: Signalling) -> TypeGuard[ObservedCell]:
     """Whether the state of a cell has several axes, channels over space."""
-    return isinstance(cell, ObservedCell) and len(cell.shape) > 1
+    return isinstance(cell, ObservedCell) and cell.has_space
 
 
 def shape_of(cell: Signalling) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ these, `mixes` what they are mixed of, and `signals` what that is called.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from torch._C._functorch import is_batchedtensor
@@ -17,8 +17,9 @@ from grulens.models.observe.finding.carried import carried
 from grulens.models.observe.finding.mixes import NoFormError
 from grulens.models.observe.finding.refused import NotFound, Remade, from_elsewhere, nearest
 from grulens.models.observe.finding.signals import Signals
+from grulens.models.observe.finding.unrolled import Unrolled, joined, unrolled
 from grulens.models.observe.form import Observed, ObservedForm, Spot
-from grulens.models.observe.rivals import words_of
+from grulens.models.observe.rivals import behind, words_of
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Trace
 
@@ -33,10 +34,49 @@ def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm],
         taken: names that no cell is given: other layers have them.
     """
     alike(trace.nodes)
+    series = _series(trace)
+    states = carried(series)
+    own = [node.site for node in trace.nodes], dict(trace.unseen)
+    alias, apart = joined(trace, states, series)
+    if alias:
+        series = _series(trace)
+        found, refused = _found(trace, series, carried(series), apart, alias, taken)
+        if not refused:
+            return found, refused
+        # what cannot be read as one line is read as it stands
+        for node, site in zip(trace.nodes, own[0], strict=True):
+            node.site = site
+        trace.unseen, series = own[1], _series(trace)
+        apart = {site: one for site in states if (one := unrolled(site, series)) is not None}
+    return _found(trace, series, states, apart, {}, taken)
+
+
+def _series(trace: Trace) -> dict[Site, list[Node]]:
+    """The calls of a run by site."""
     series = defaultdict[Site, list[Node]](list)
     for node in trace.nodes:
         series[node.site].append(node)
-    states = carried(series)
+    return series
+
+
+def _found(
+    trace: Trace,
+    series: dict[Site, list[Node]],
+    states: dict[Site, int],
+    apart: Mapping[Site, Unrolled],
+    alias: Mapping[Site, Site],
+    taken: Collection[str],
+) -> tuple[list[ObservedForm], list[NotFound]]:
+    """What is found of some states, and what is refused.
+
+    Args:
+        trace: what the run called.
+        series: the same by site.
+        states: where it makes states, and how many in turn.
+        apart: those whose rounds make several, which are no steps of the layer.
+        alias: the sites that are read as others.
+        taken: names that no cell is given.
+    """
     in_place = any(node.in_place and _is_value(node) for node in trace.nodes)
     found: list[ObservedForm] = []
     refused: list[NotFound] = []
@@ -45,9 +85,15 @@ def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm],
             refused.append(NotFound(site, "it is made inside torch.vmap", advice=ONE_BATCH))
             continue
         try:
-            found += _each(
-                Signals(site, lag, series, in_place, trace.unseen, states.keys()).found()
-            )
+            form = Signals(site, lag, series, in_place, trace.unseen, states.keys()).found()
+            if site in alias.values():
+                # what rounds leave over has lines of its own, which this run may not have come by
+                more = (one for one in behind(site) if not any(map(one.holds, series)))
+                every = (*form.rivals, *more)
+                own = (one for one in every if one.but or not any(map(one.holds, alias)))
+                form = replace(form, rivals=tuple(own))
+            rounds = apart[site].words if site in apart else ""
+            found += _each(replace(form, rounds=rounds, alias=alias))
         except NoFormError as no:
             # what is written over is no longer what it was
             near = None if in_place or no.advice else nearest(series, site, lag)

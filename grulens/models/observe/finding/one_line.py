@@ -18,7 +18,7 @@ from grulens.models.observe.finding.algebra import same_numbers
 from grulens.models.observe.finding.carried import ancestors
 from grulens.models.observe.rivals import Rival, rivals_of
 from grulens.models.observe.sites import Site
-from grulens.models.observe.trace import FIRST, Node, Value
+from grulens.models.observe.trace import Node, Value
 
 
 def made_in_the_loop(site: Site, first: Node, series: Mapping[Site, list[Node]]) -> bool:
@@ -42,7 +42,7 @@ def made_in_the_loop(site: Site, first: Node, series: Mapping[Site, list[Node]])
 def other_line(
     site: Site,
     steps: Sequence[tuple[Node, Node]],
-    first: Node | None,
+    first: Value | None,
     series: Mapping[Site, list[Node]],
     states: frozenset[Site],
 ) -> tuple[str, str] | None:
@@ -51,7 +51,7 @@ def other_line(
     Args:
         site: where the states are made.
         steps: of each step that was seen the call that makes the state before, and the state.
-        first: the call that made the state before the first of them; None if nobody saw one.
+        first: the state before the first of them; None if the step is given none.
         series: the calls of the run by site.
         states: where the run makes other states: these are steps of their own.
 
@@ -67,18 +67,26 @@ def other_line(
         made = [node for node in nodes if any(_is_numbers(value) for value in node.results)]
         if not made or made[-1].results[0].shape != shape:
             continue
-        if first is not None and first in nodes:
+        if first is not None and _is_of(first, rival, nodes):
             return "first", place
         ways = [_goes_on(run, mine) for run in _runs(nodes)]
         if False in ways or made[-1].number < mine[0].number:
             continue
-        goes_on = True in ways or _is_unseen(nodes, mine, series)
+        goes_on = True in ways or _is_unseen(nodes, mine)
         is_other = any(node.site in states for node in nodes)
-        if not goes_on and (is_other or not rival.is_state or not _is_new(made)):
+        # what has no name of the state's is read of it, and handed to no step
+        if not rival.is_state or (not goes_on and (is_other or not _is_new(made))):
             continue
         if not rival.after or _takes(nodes, mine) or not _takes(_step(mine[:2]), mine[:1]):
             return ("one" if mine[-1].number > made[-1].number else "last"), place
     return None
+
+
+def _is_of(first: Value, rival: Rival, nodes: Sequence[Node]) -> bool:
+    """Whether a state was made by what stands in for a line, seen or not looked at any more."""
+    if first.late:
+        return rival.holds(first.maker) if first.maker else rival.is_state and not rival.but
+    return first.node in nodes
 
 
 def _runs(nodes: Sequence[Node]) -> list[list[Node]]:
@@ -201,20 +209,7 @@ def _is_numbers(value: Value) -> bool:
     return value.tensor.is_floating_point() and value.tensor.dim() > 0
 
 
-def _is_unseen(
-    nodes: Sequence[Node], mine: Sequence[Node], series: Mapping[Site, list[Node]]
-) -> bool:
-    """Whether calls may read a state of a long run, of which the last were not looked at."""
-    if len(mine) < FIRST:
-        return False
-    every = (node for several in series.values() for node in several)
-    before = (node for node in every if node.number < nodes[0].number)
-    known = {id(same_numbers(value)) for node in before for value in node.values}
+def _is_unseen(nodes: Sequence[Node], mine: Sequence[Node]) -> bool:
+    """Whether calls read what a call has made that was not looked at, in the shape of a state."""
     read = (same_numbers(value) for node in nodes for value in node.values)
-    return any(
-        value.node is None
-        and value.shape == mine[-1].results[0].shape
-        and id(value) not in known
-        and not isinstance(value.tensor, torch.nn.Parameter)
-        for value in read
-    )
+    return any(one.late and one.shape == mine[-1].results[0].shape for one in read)

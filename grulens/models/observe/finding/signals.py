@@ -110,16 +110,21 @@ class Signals(ReadOut):
         read: Any = node.results[spot.part : spot.part + 1]
         if spot.given:
             read = [node.argument(spot.part, spot.keyword)]
-        first = next((same_numbers(one).node for one in read if isinstance(one, Value)), None)
-        if first is not None and made_in_the_loop(self.site, first, self.series):
-            which, where = "first", repr(first.site)
+        first = next((same_numbers(one) for one in read if isinstance(one, Value)), None)
+        made = first.node if first is not None else None
+        if made is not None and made_in_the_loop(self.site, made, self.series):
+            which, where = "first", repr(made.site)
         else:
             steps = [(step.before, step.node) for step in self.steps]
             other = other_line(self.site, steps, first, self.series, self.states)
             if other is None:
                 return
             which, where = other
-        away = {"first": ", or the first state before the loop", "last": ", or the last after it"}
+        away = {
+            "first": ", or the first state before the loop",
+            "last": ", or the last after it. What is only read of the last state is made after the "
+            "loop too, under a name of its own: y = norm(h)",
+        }
         which = which if which in away else "other"
         raise NoFormError(
             f"its steps are not all made in one way: the {which} is made in {where}, and would be "

@@ -25,6 +25,8 @@ from grulens.models.observe.reading.kept import writes_to
 from grulens.models.observe.reading.marks import Marks
 from grulens.models.observe.reading.reading import BEGAN, Change, Reading, Series
 from grulens.models.observe.reading.segment import BEFORE, MIX, READ, ObservedSegment
+from grulens.models.observe.rounds import in_turn
+from grulens.models.observe.sites import Site
 from grulens.models.restore.interrupts import grads
 
 ENOUGH = 4
@@ -64,11 +66,13 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
     )  # fmt: skip
     lines = {one.name: (one.where, one.text or one.spot.site.text) for one in form.signals}
     cut = {one.name: one.barred for one in form.signals if one.barred}
+    remarks = form.rounds, in_turn(form.state.site, form.lag, form.turn), form.laid
     return ObservedCell(
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
         form.bend or form.bend_before, cut, "" if form.loop is None else str(form.loop),
         form.hides, form.read_by,
         "" if form.loop is None else order_of(form.loop.code, form.loop.line),
+        "; ".join(filter(None, remarks)), form.axis,
     )  # fmt: skip
 
 
@@ -136,7 +140,10 @@ class Observing:
             for form in of
             if form.name in self.keep and form.loop is not None and form.loop.may_skip
         }
-        if self.marks and not (copies or edited or rivals or skipping):
+        alias = dict[Site, Site]()
+        for name in self._series:
+            alias |= self.forms[name].alias
+        if self.marks and not (copies or edited or rivals or skipping or alias):
             marks = Marks(every, modules, BEGAN, is_here=self.is_here, graph=self.graph)
             if marks.possible:
                 self.reading = marks
@@ -163,6 +170,7 @@ class Observing:
             graph=self.graph,
             until=until,
             rivals=rivals,
+            alias=alias,
         )
         self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
         yield self.stop
@@ -262,7 +270,7 @@ class Observing:
         made = act(signal.name, flat, 0)
         if made is flat:
             return value
-        changed = made.reshape(whole.shape)
+        changed = made.reshape(whole.shape).movedim(0, form.axis)
         made = changed.to(value.dtype)
         if not value.is_floating_point() and not torch.equal(made.to(changed.dtype), changed):
             held = "true or false" if value.dtype is torch.bool else "whole numbers"
@@ -279,6 +287,7 @@ class Observing:
         Raises:
             RecordingError: the state of this run is of another shape than the edits are for.
         """
+        value = _in_front(value, form)
         found, known = tuple(value.shape[1:]), form.shape
         of_state = len(found) == len(known) > 1
         with suppress(RuntimeError):
@@ -361,11 +370,11 @@ class Observing:
         """Raise if the run made a state by a line by which it made none when it was looked at."""
         form = self.forms[name]
         kept = self._series[name][form.carried].values
-        own = row_of(kept[0].shape) if kept else form.shape
+        own = row_of(kept[0].shape, form.axis) if kept else form.shape
         ran = self.reading.ran if isinstance(self.reading, Reading) else {}
         for rival in form.rivals:
             shape = ran.get(rival)
-            if shape is not None and row_of(shape) == own:
+            if shape is not None and row_of(shape, form.axis) == own:
                 raise RecordingError(
                     f"layer {name!r} came by {rival}, which may make a state in place of its own "
                     f"line ({form.state.site!r}) and did not run when its gates were found: a step "
@@ -388,6 +397,7 @@ class Observing:
                 continue
             form, series = self.forms[name], self._series[name]
             after, before = series[form.carried].values, series[BEFORE].values
+            _check_rows(form, after[0].shape)
             # a step that does not begin where the last one ended begins another run of the lines
             cuts = [0, *(i for i in range(1, steps) if not _equal(after[i - 1], before[i])), steps]
             _check_begins(form, cuts[1:-1], after, before, series[form.carried].calls)
@@ -421,7 +431,7 @@ class Observing:
     def _segment(self, form: ObservedForm, steps: slice, total: int) -> ObservedSegment:
         cell = self.cells[form.name]
         read = {name: one.values[steps] for name, one in self._series[form.name].items()}
-        if (shape := row_of(read[form.carried][0].shape)) != cell.shape:
+        if (shape := row_of(read[form.carried][0].shape, form.axis)) != cell.shape:
             cell = replace(cell, shape=shape)
         left = self._counted.left_out.get(form.name, []) if self._counted else []
         made = ObservedSegment(
@@ -505,11 +515,12 @@ def _check_begins(
         given = calls[step] != calls[step - 1]
         if given or _equal(before[step], before[0]) or not bool(before[step].any()):
             continue
-        if gone := _gone(after[step - 1], before[step]):
+        last, first = (_in_front(one, form) for one in (after[step - 1], before[step]))
+        if gone := _gone(last, first):
             which = f"row {gone[0]}" if len(gone) == 1 else f"rows {', '.join(map(str, gone))}"
             raise RecordingError(
                 f"{which} of layer {form.name!r} end with step {step - 1}: its code goes on with "
-                f"{len(before[step])} of {len(after[step - 1])} rows. Keep the rows where they "
+                f"{len(first)} of {len(last)} rows. Keep the rows where they "
                 "are, with a mask: h = torch.where(mask, new, h)"
             )
         raise RecordingError(
@@ -518,6 +529,29 @@ def _check_begins(
             f"no part of {form.equation}. Record the part of the run that takes one way; or all "
             "but observed cells, with observe=False"
         )
+
+
+def _check_rows(form: ObservedForm, shape: torch.Size) -> None:
+    """Raise where a state of one row had rows along an axis that could not be seen."""
+    if form.unsure and shape[form.axis] == 1 and row_of(shape, form.axis)[0] != form.shape[0]:
+        raise RecordingError(
+            f"a state of layer {form.name!r} has the shape {tuple(shape)} in this run; when its "
+            f"gates were found, a row of it had the shape {form.shape}, and along which axis its "
+            "rows lie could not be seen, as there was one"
+        )
+
+
+def _in_front(value: Tensor, form: ObservedForm) -> Tensor:
+    """A value of one step with its rows along the first axis."""
+    if not form.axis:
+        return value
+    axes, shape = len(form.shape) + 1, [*form.shape]
+    shape.insert(form.axis, -1)
+    spread = value.reshape((1,) * (axes - value.dim()) + value.shape)
+    sizes = zip(spread.shape, shape, strict=False)
+    if value.dim() < axes and not all(a in (1, b) or b < 0 for a, b in sizes):
+        spread = value.reshape(shape)
+    return spread.movedim(form.axis, 0)
 
 
 def _gone(after: Tensor, before: Tensor) -> list[int]:

@@ -107,6 +107,7 @@ class Reading(TorchFunctionMode):
         graph: whether what is kept is part of autograd's graph.
         until: spots, and how many steps of each are enough: after them the run ends by `Enough`.
         rivals: what may stand in for the lines that are read, and is noted where it does.
+        alias: the sites that are read as if they were others.
 
     Attributes:
         ran: of each of these that ran the shape of what it made last.
@@ -123,6 +124,7 @@ class Reading(TorchFunctionMode):
         graph: bool = False,
         until: Mapping[Spot, int] | None = None,
         rivals: Collection[Rival] = (),
+        alias: Mapping[Site, Site] | None = None,
     ) -> None:
         super().__init__()
         self._paths, self._end, self._graph = paths, end, graph
@@ -135,13 +137,13 @@ class Reading(TorchFunctionMode):
             noted = self._noted[one] = Noted()
             self._note[one] = noted.noting(copies=copies or one.alone, graph=graph)
         # what is looked at first, because it costs least: the function, and the innermost code
-        self._names = {name for _, _, name in self._here}
+        self._alias = {key_of(one): key_of(other) for one, other in (alias or {}).items()}
+        every = [*self._here, *(one for one in self._alias if self._alias[one] in self._here)]
+        self._names = {name for _, _, name in every}
         self._wanted: dict[Any, str] = {}
         """Names of the functions that stand at a site, as they were met; "" of all others."""
         self._inner = {
-            (name, chain[0][0], step)
-            for _, chain, name in self._here
-            for step in steps_of(*chain[0])
+            (name, chain[0][0], step) for _, chain, name in every for step in steps_of(*chain[0])
         }
         self._left = {key_of(spot.site): spot.each * steps for spot, steps in (until or {}).items()}
         self._ends = bool(self._left)
@@ -192,6 +194,7 @@ class Reading(TorchFunctionMode):
             return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
         key = self._paths.now, self._chains.of(frame), name
+        key = self._alias.get(key, key)
         series = self._here.get(key)
         if series is None or not self._is_here():
             return func(*args, **kwargs)

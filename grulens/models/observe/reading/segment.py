@@ -65,13 +65,15 @@ class ObservedSegment:
     def mask(self) -> Bool[Tensor, "batch time"]:
         """All True: what a row's own end is, only its model knows."""
         state = self.read[self.cell.carried][0]
-        rows = len(state) if state.dim() > 1 else 1
+        rows = state.shape[self.cell.axis] if state.dim() > 1 else 1
         return torch.ones(rows, self.steps, dtype=torch.bool, device=state.device)
 
     def value(self, name: str, steps: slice = slice(None)) -> Float[Tensor, "batch time unit"]:
         """A signal, or what else was read, of some steps."""
         if self.read[self.cell.carried][0].dim() == 1:  # a state without a batch is one row
             return self._read(name, steps)[None]
+        if axis := self.cell.axis:
+            return self._read(name, steps).movedim(axis + 1, 0).flatten(2)
         return self._stacked(name, steps, 1).flatten(2)
 
     def _stacked(self, name: str, steps: slice, axis: int) -> Tensor:

@@ -59,8 +59,9 @@ def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batc
             f"torch.no_grad()) before step {step} of its call, so nothing can be differentiated "
             "through it"
         )
-    check_rows(after, before, name, segment.spacing)
-    rows, sizes = _rows(after[0]), [_size(one) for one in after]
+    axis = segment.cell.axis
+    check_rows(after, before, name, segment.spacing, axis)
+    rows, sizes = _rows(after[0], axis), [_size(one, axis) for one in after]
     like, columns = after[-1], []
     at_once = max(1, MEMORY // (rows * sum(sizes) * like.element_size()))
     for number, size in enumerate(sizes):
@@ -68,7 +69,7 @@ def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batc
             some = torch.eye(size, dtype=like.dtype, device=like.device)[begin : begin + at_once]
             given = [one.new_zeros(len(some), rows, n) for one, n in zip(after, sizes, strict=True)]
             given[number] += some[:, None]
-            columns.append(_back(after, before, given))
+            columns.append(_back(after, before, given, axis))
     return torch.cat(columns).transpose(0, 1)
 
 
@@ -93,7 +94,7 @@ def slopes(segment: ObservedSegment, name: str) -> Float64[Tensor, "batch time s
     made = [slope(segment, step, name).double() for step in range(1, segment.steps)]
     if _first(segment) is None:
         state, size = segment.read[segment.cell.carried][0], segment.cell.state_size
-        shape = _rows(state), size, size
+        shape = _rows(state, segment.cell.axis), size, size
         first = state.new_full(shape, torch.nan, dtype=torch.double)
     else:
         first = slope(segment, 0, name).double()
@@ -112,19 +113,19 @@ def _first(segment: ObservedSegment) -> list[Tensor] | None:
 
 
 def _back(
-    after: Sequence[Tensor], before: Sequence[Tensor], given: Sequence[Tensor]
+    after: Sequence[Tensor], before: Sequence[Tensor], given: Sequence[Tensor], axis: int
 ) -> Float[Tensor, "direction batch state"]:
     """What directions of the state after a step, (direction, batch, unit) each, are before it."""
-    found = pulled(after, before, given)
+    found = pulled(after, before, given, axis)
     if len(before) > 1:
         # c before reaches the step by h before too: that way is h's own
         h, c = before
-        found[1] = found[1] - pulled([h], [c], [found[0]])[0]
+        found[1] = found[1] - pulled([h], [c], [found[0]], axis)[0]
     return torch.cat(found, 2)
 
 
 def pulled(
-    after: Sequence[Tensor], before: Sequence[Tensor], given: Sequence[Tensor]
+    after: Sequence[Tensor], before: Sequence[Tensor], given: Sequence[Tensor], axis: int = 0
 ) -> list[Float[Tensor, "direction batch unit"]]:
     """The derivative of some tensors by others along directions, of all side by side if possible.
 
@@ -132,9 +133,13 @@ def pulled(
         after: what is differentiated, each (batch, ...).
         before: by what.
         given: for each of `after` the directions (direction, batch, unit).
+        axis: along which axis of each of them its rows lie.
     """
     pairs = [(one, way) for one, way in zip(after, given, strict=True) if one.requires_grad]
-    ways = [way.reshape(len(way), *one.shape) for one, way in pairs]
+    ways = [
+        way.reshape(len(way), *one.movedim(axis, 0).shape).movedim(1, axis + 1)
+        for one, way in pairs
+    ]
     outputs, count = [one for one, _ in pairs], len(given[0])
     asked = [one for one in before if one.requires_grad]
 
@@ -145,7 +150,7 @@ def pulled(
         )  # fmt: skip
 
     if not pairs or not asked:
-        return [one.new_zeros(count, _rows(one), _size(one)) for one in before]
+        return [one.new_zeros(count, _rows(one, axis), _size(one, axis)) for one in before]
     try:
         found = back(ways, True)
     except RuntimeError:  # a step may hold what torch cannot run for many directions at once
@@ -157,24 +162,24 @@ def pulled(
     made = iter(found)
     every = [next(made) if one.requires_grad else None for one in before]
     return [
-        one.new_zeros(count, _rows(one), _size(one))
+        one.new_zeros(count, _rows(one, axis), _size(one, axis))
         if part is None
-        else part.detach().reshape(count, _rows(one), _size(one))
+        else part.detach().movedim(axis + 1, 1).reshape(count, _rows(one, axis), _size(one, axis))
         for one, part in zip(before, every, strict=True)
     ]
 
 
-def _rows(state: Tensor) -> int:
+def _rows(state: Tensor, axis: int) -> int:
     """How many rows it has: one without a batch is one row."""
-    return len(state) if state.dim() > 1 else 1
+    return state.shape[axis] if state.dim() > 1 else 1
 
 
-def _size(state: Tensor) -> int:
-    return state.shape[1:].numel() if state.dim() > 1 else state.numel()
+def _size(state: Tensor, axis: int) -> int:
+    return state.numel() // max(1, _rows(state, axis))
 
 
 def check_rows(
-    after: Sequence[Tensor], before: Sequence[Tensor], name: str, spacing: float
+    after: Sequence[Tensor], before: Sequence[Tensor], name: str, spacing: float, axis: int = 0
 ) -> None:
     """Raise where rows act on each other: a row's derivative would hold the others' too.
 
@@ -183,10 +188,11 @@ def check_rows(
         before: those before it.
         name: the layer's.
         spacing: the spacing of numbers at 1 in the coarsest dtype of the step.
+        axis: along which axis of a state its rows lie.
 
     Rows are weighted, and must come back so. Powers of two pass any rounding as they are.
     """
-    rows = _rows(after[0])
+    rows = _rows(after[0], axis)
     if rows == 1:
         return
     generator = torch.Generator().manual_seed(0)
@@ -196,10 +202,11 @@ def check_rows(
     if spacing > finest:
         weight = 2.0 ** (torch.randperm(rows, generator=generator) % 8).double()
     for one in after:
-        way = torch.randn(rows, _size(one), generator=generator, dtype=torch.double)
+        way = torch.randn(rows, _size(one, axis), generator=generator, dtype=torch.double)
         plain.append(way[None].to(one))
         scaled.append((weight[:, None] * way)[None].to(one))
-    for one, other in zip(pulled(after, before, plain), pulled(after, before, scaled), strict=True):
+    pairs = (pulled(after, before, given, axis) for given in (plain, scaled))
+    for one, other in zip(*pairs, strict=True):
         apart = (other - weight.to(one)[:, None] * one).abs().max()
         if float(apart) > min(finest, spacing) ** 0.5 * float(other.abs().max()):
             raise RecordingError(
@@ -217,11 +224,12 @@ def _check_products(segment: ObservedSegment, found: Tensor, name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     way = torch.randn(len(found), found.shape[-1], generator=generator, dtype=torch.double)
     given = [part[None].to(one) for part, one in zip(way.chunk(len(last), 1), last, strict=True)]
-    wanted = pulled(last, before, given)
+    wanted = pulled(last, before, given, segment.cell.axis)
     held, eps = way.to(found), torch.finfo(last[-1].dtype).eps
     for step in range(len(steps) - 1, 0, -1):
         held = (held[:, None] @ found[:, step])[:, 0]
-        whole, first = _with_h(held, steps[step - 1]), len(last) * (step - 1)
+        whole = _with_h(held, steps[step - 1], segment.cell.axis)
+        first = len(last) * (step - 1)
         for mine, one in zip(whole, wanted[first : first + len(last)], strict=True):
             other = one[0].double()
             least = segment.spacing**0.5 * float(other.abs().max()) + 64 * eps
@@ -252,10 +260,10 @@ def _another_way(name: str) -> RecordingError:
     )
 
 
-def _with_h(held: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
+def _with_h(held: Tensor, states: Sequence[Tensor], axis: int) -> list[Tensor]:
     """What reaches each state of a step, (batch, unit): c by the h that is made of it too."""
     parts = [*held.chunk(len(states), 1)]
     if len(states) > 1:
         h, c = states
-        parts[1] = parts[1] + pulled([h], [c], [parts[0][None].to(h)])[0][0].double()
+        parts[1] = parts[1] + pulled([h], [c], [parts[0][None].to(h)], axis)[0][0].double()
     return parts

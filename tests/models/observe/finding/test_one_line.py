@@ -88,6 +88,8 @@ class Ends(nn.Module):
         self.x, self.h, self.last = (nn.Linear(UNITS, UNITS) for _ in range(3))
         self.norm, self.head = nn.LayerNorm(UNITS), nn.Linear(UNITS, 2)
         self.how, self.state = how, torch.zeros(0)
+        self.register_buffer("start", torch.randn(2, UNITS))
+        self.register_buffer("end", torch.randn(2, UNITS))
         self.cells = nn.ModuleList([Cell(), Cell()])
 
     def step(self, x: Tensor, h: Tensor, ends: bool = False) -> Tensor:
@@ -203,6 +205,24 @@ class Ends(nn.Module):
                 h = self.step(x[:, t], h)
         return y
 
+    def read_with_input(self, x: Tensor, h: Tensor, last: int) -> Tensor:
+        y = h
+        for t in range(last + 2):
+            if t > last:
+                y = torch.tanh(self.last(x[:, 0] * 2) + h)
+            else:
+                h = self.step(x[:, t], h)
+        return y
+
+    def read_behind(self, x: Tensor, h: Tensor, last: int) -> Tensor:
+        for t in range(last + 2):
+            x_t = x[:, t % (last + 1)] * 2
+            if t > last:
+                break
+            h = self.step(x[:, t], h)
+        y = self.norm(h + self.last(x_t))
+        return y
+
     def two(self, x: Tensor, h: Tensor, last: int) -> Tensor:
         before = [h, h]
         for x_t in x.unbind(1):
@@ -221,6 +241,19 @@ class Ends(nn.Module):
                 h = self.step(x[:, t], h) if way == 0 else self.step(x[:, -1 - t], h)
             ends.append(h)
         return torch.cat(ends, 1)
+
+    def from_given(self, x: Tensor, h: Tensor, last: int) -> Tensor:
+        ends = list[Tensor]()
+        for way, h in enumerate((self.start, self.end)):  # noqa: PLR1704
+            for t in range(x.shape[1]):
+                h = self.step(x[:, t], h) if way == 0 else self.step(x[:, -1 - t], h)  # noqa: PLW2901
+            ends.append(h)
+        return torch.cat(ends, 1)
+
+    def there_and_back(self, x: Tensor, h: Tensor, last: int) -> Tensor:
+        for t in range(2 * x.shape[1]):
+            h = self.step(x[:, t], h) if t <= last else self.step(x[:, last - t], h)
+        return h
 
 
 OTHER_LINE = [
@@ -241,13 +274,26 @@ def test_a_step_that_is_made_by_another_line_is_refused(how: str, steps: int) ->
     assert f"torch.where({which}, one, another)" in str(caught.value)
 
 
+@pytest.mark.parametrize("steps", [5, 20, 110])
 @pytest.mark.parametrize(
-    ("how", "layers"), [("normed", 1), ("read", 1), ("two", 2), ("both_ways", 2)]
-)
-def test_what_follows_on_the_last_state_is_no_step(how: str, layers: int) -> None:
+    ("how", "layers"),
+    [
+        ("normed", 1), ("read", 1), ("read_with_input", 1), ("read_behind", 1), ("two", 2),
+        ("both_ways", 2), ("from_given", 2),
+    ],
+)  # fmt: skip
+def test_what_follows_on_the_last_state_is_no_step(how: str, layers: int, steps: int) -> None:
     torch.manual_seed(0)
-    run = record(Ends(how), torch.randn(2, 5, UNITS))
-    assert [layer.shape for layer in run.values()] == layers * [(2, 5, UNITS)]
+    run = record(Ends(how), torch.randn(2, steps, UNITS))
+    assert [layer.shape for layer in run.values()] == layers * [(2, steps, UNITS)]
+
+
+@pytest.mark.parametrize("steps", [5, 20, 110])
+def test_a_layer_that_comes_back_by_another_line_is_refused(steps: int) -> None:
+    torch.manual_seed(0)
+    said = r"the last is made in line \d+ .*(?s:.)*the first is made in line \d+ "
+    with pytest.raises(UnsupportedLayerError, match=said):
+        record(Ends("there_and_back"), torch.randn(2, steps, UNITS))
 
 
 @pytest.mark.parametrize("how", [one for one in OTHER_LINE if one != "left_before"])
