@@ -56,7 +56,8 @@ class Followed:
 
     def ends(self, part: Part, layer: int, end: str) -> Float[ndarray, " window"]:
         """Its least or largest value in each window of a part."""
-        found: ndarray = part.index(layer, ENDS[end] if self.direction else end)[self.number]
+        name = ENDS[end] if self.direction else end
+        found: ndarray = part.index(layer, name, [self.number])[self.number]
         return found
 
     def values(self, states: Float[ndarray, "*axes unit"]) -> Float[ndarray, "*axes"]:

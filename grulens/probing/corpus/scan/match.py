@@ -136,7 +136,7 @@ def matches(
         # once there are enough places, a later one must have more units on
         passed = -found[-1][0] if len(found) == limit else least - 1
         mask, *more = words.levels(
-            part.index(layer, "on"),
+            part.index(layer, "on", chosen),
             chosen,
             [least, *range(max(passed, least) + 1, len(chosen) + 1)],
         )
@@ -255,7 +255,7 @@ def _context(
     start = max(0, place.start - BESIDE)
     around = replace(place, start=start, stop=min(steps, place.stop + BESIDE, start + LONGEST))
     windows = slice(first + around.start // WINDOW, first + -(-around.stop // WINDOW))
-    index, begin = part.index(layer, "on"), around.start % WINDOW
+    index, begin = part.index(layer, "on", units), around.start % WINDOW
     on = np.stack([unpacked(index[unit, windows]) for unit in units])
     many = on.sum(0)[begin : begin + around.stop - around.start]
     return part.context(around, labels, [float(value) for value in many])

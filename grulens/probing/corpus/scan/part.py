@@ -1,7 +1,7 @@
 """One scanned part of a corpus on disk: an index of its steps, and what its signals did.
 
     00017/            written under another name, and renamed when it is whole
-      part.json       what is in it, how large each file is, and its checksum
+      part.json       what is in it, how large each file is, and checksums, its own too
       rows.npy        (row, 4): the input, where the row begins in it, its steps, its first window
       ids.npy         (window, 64): what was read at each step, if it was ids
       names.json      what each of these ids is called, if that is known
@@ -16,14 +16,15 @@
 
 A window is 64 steps that follow one another in one row; a row's last one may hold fewer.
 
-What says where rows are is compared with its checksum when a part is opened, and what is read whole
-when it is read. The index of a layer is not: a question reads a few of its units, and not the file.
+What says where rows are is compared with its checksum when a part is opened, and all else when it
+is first read. The index of a layer has a checksum for each unit (and each kept state), for a
+question reads a few of them, and not the file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,7 +38,7 @@ from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt64
 from numpy import ndarray
 from torch import Tensor
 
-from grulens.errors import FileError, ScanError
+from grulens.errors import ScanError
 from grulens.probing.corpus.scan.given import IDS, KEPT, Form
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.statistics import Statistics
@@ -89,7 +90,32 @@ def anchors_of(steps: Int[ndarray, " row"]) -> Int[ndarray, " row"]:
 
 def checksum(file: Path) -> int:
     """The checksum of a file: CRC-32, by which damage is told, and no intent."""
-    return crc32(file.read_bytes())
+    found = 0
+    with file.open("rb") as held:
+        while piece := held.read(1 << 20):
+            found = crc32(piece, found)
+    return found
+
+
+def checksums(file: Path) -> list[int]:
+    """Those of an array on disk: of what says its shape, and of each entry of its first axis."""
+    held = np.load(file, mmap_mode="r", allow_pickle=False)
+    return [_headed(file, held), *(_sum(one) for one in np.asarray(held))]
+
+
+def _headed(file: Path, held: Any) -> int:
+    """The checksum of what stands in a file before the numbers of an array."""
+    with file.open("rb") as opened:
+        return crc32(opened.read(held.offset))
+
+
+def _sum(one: Shaped[ndarray, "*axes"]) -> int:
+    return crc32(np.ascontiguousarray(one).data)
+
+
+def own_sum(head: Mapping[str, Any]) -> int:
+    """The checksum of what `part.json` says, which stands in it, too."""
+    return crc32(json.dumps({name: one for name, one in head.items() if name != "sum"}).encode())
 
 
 def extremes(
@@ -176,6 +202,8 @@ class Part:
             sizes, _ = (head["sizes"].items(), head["windows"]) if version == FORMAT else ((), 0)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(f"part.json cannot be read ({error})") from error
+        if version == FORMAT and head.get("sum", own_sum(head)) != own_sum(head):
+            raise self._changed("part.json")
         if version != FORMAT:
             raise self._damaged(
                 f"it was written in format {version}, and this version of grulens reads {FORMAT}"
@@ -199,7 +227,7 @@ class Part:
         sums = (self._head if head is None else head).get("sums", {})
         file = self.place / name
         if name in sums and file.exists() and checksum(file) != sums[name]:
-            raise self._damaged(f"{name} has changed since it was written: its checksum is another")
+            raise self._changed(name)
 
     def check_labels(self, held: Mapping[str, Any]) -> None:
         """Compare the labels that are given with the part with those that it was scanned with.
@@ -364,13 +392,33 @@ class Part:
         """A bit a step, whether a label holds; None where there are no labels."""
         return self._array("labels.npy") if (self.place / "labels.npy").exists() else None
 
-    def index(self, layer: int, name: str) -> Shaped[ndarray, "unit window"]:
-        """One array of a layer: "on", "low" or "high"."""
+    def index(
+        self, layer: int, name: str, units: Iterable[int] | None = None
+    ) -> Shaped[ndarray, "unit window"]:
+        """One array of a layer: "on", "low" or "high".
+
+        Args:
+            layer: the number of the layer.
+            name: which.
+            units: which of its units are asked for, to be compared with their checksums, each once;
+                None is all.
+
+        Raises:
+            ScanError: one has changed since it was written.
+        """
+        found = self.unchecked(layer, name)
+        self._compare_rows(f"{layer}/{name}.npy", range(len(found)) if units is None else units)
+        return found
+
+    def unchecked(self, layer: int, name: str) -> Shaped[ndarray, "unit window"]:
+        """The same, for a few windows of all units: they are not compared with their checksums."""
         return self._array(f"{layer}/{name}.npy")
 
     def anchor(self, layer: int, row: int, number: int) -> Float[ndarray, " state"]:
         """The states of a layer that were kept of a row, number 1 being the first."""
-        found: ndarray = self._array(f"{layer}/anchors.npy")[self._anchors[row] + number - 1]
+        name, at = f"{layer}/anchors.npy", int(self._anchors[row]) + number - 1
+        found: ndarray = self._array(name)[at]
+        self._compare_rows(name, [at])
         return found
 
     @cached_property
@@ -419,11 +467,39 @@ class Part:
     def _array(self, name: str) -> ndarray:
         if name not in self._open:
             with self._read():
-                if "/" not in name:
+                if name not in self._sums:
                     self._compare(name)
                 mapped = np.load(self.place / name, mmap_mode="r", allow_pickle=False)
+                if name in self._sums and _headed(self.place / name, mapped) != self._sums[name][0]:
+                    raise self._changed(name)
                 self._open[name] = np.asarray(mapped)  # a memmap's own slices take long to make
         return self._open[name]
+
+    def _compare_rows(self, name: str, rows: Iterable[int]) -> None:
+        """Compare entries of an array with their checksums, each once.
+
+        Raises:
+            ScanError: one has changed since it was written.
+        """
+        held = self._array(name)
+        if name not in self._sums:  # a part of before has one checksum of all of it
+            return
+        seen = self._compared.setdefault(name, set())
+        for row in rows:
+            if row not in seen and _sum(held[row]) != self._sums[name][1 + row]:
+                raise self._changed(name)
+            seen.add(row)
+
+    @cached_property
+    def _sums(self) -> dict[str, list[int]]:
+        """The checksums of the arrays that are read a few entries at a time."""
+        found: dict[str, list[int]] = self._head.get("units", {})
+        return found
+
+    @cached_property
+    def _compared(self) -> dict[str, set[int]]:
+        """The entries of each array that were compared with their checksums."""
+        return {}
 
     @cached_property
     def _open(self) -> dict[str, ndarray]:
@@ -436,8 +512,13 @@ class Part:
             yield
         except ScanError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, FileError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # numpy takes a damaged head for Python, which raises anything
             raise self._damaged(str(error)) from error
+
+    def _changed(self, name: str) -> ScanError:
+        return self._damaged(f"{name} has changed since it was written: its checksum is another")
 
     def _damaged(self, why: str) -> ScanError:
         return ScanError(

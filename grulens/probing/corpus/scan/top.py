@@ -153,7 +153,7 @@ def _bounds(
     known = many == part.lengths
     if one.direction is not None:  # it is neither on nor off
         return far, many > 0, known
-    bits = np.asarray(part.index(layer, "on")[one.number])
+    bits = np.asarray(part.index(layer, "on", [one.number])[one.number])
     # where no step that counts is on, none goes past the threshold, and where all are, none below
     passed = words & bits if end == "high" else words & ~bits
     bound = np.where(known | (passed != 0), far, np.minimum(far, sign * np.float32(on)))

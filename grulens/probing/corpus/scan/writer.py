@@ -21,7 +21,9 @@ from grulens.probing.corpus.scan.part import (
     WINDOW,
     anchors_of,
     checksum,
+    checksums,
     digest,
+    own_sum,
     packed,
 )
 from grulens.probing.corpus.scan.statistics import Statistics
@@ -188,8 +190,10 @@ class Writer:
         head = {
             "format": FORMAT, "windows": self._windows, "labels": self._held,
             "sizes": {name: file.stat().st_size for name, file in files.items()},
-            "sums": {name: checksum(file) for name, file in files.items()},
+            "sums": {name: checksum(one) for name, one in files.items() if one.parent == folder},
+            "units": {name: checksums(one) for name, one in files.items() if one.parent != folder},
         }  # fmt: skip
+        head["sum"] = own_sum(head)
         (folder / "part.json").write_text(json.dumps(head), encoding="utf-8")
 
     def _write_read(self, folder: Path, windows: Int[ndarray, " window"]) -> None:
