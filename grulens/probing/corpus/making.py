@@ -6,13 +6,19 @@ name, so that another process can tell what nobody will go on with, and delete i
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
+
+#: What a disk says that is full, and one that may not be written to.
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+CLOSED: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def beside(place: Path) -> Path:
@@ -38,6 +44,22 @@ def sweep(folder: Path) -> None:
         elif dead:
             with suppress(OSError):
                 one.unlink()
+
+
+def unwritten(error: OSError) -> str:
+    """Why something could not be written, and what to do about it.
+
+    >>> unwritten(OSError(errno.ENOSPC, "No space left on device"))
+    'the disk is full: make room, and do it again'
+    >>> unwritten(PermissionError(errno.EACCES, "Permission denied"))
+    'Permission denied: take a folder that may be written to'
+    """
+    # numpy says how much it wrote, and no reason
+    if error.errno in FULL or (error.errno is None and "requested and" in str(error)):
+        return "the disk is full: make room, and do it again"
+    if error.errno in CLOSED:
+        return f"{error.strerror}: take a folder that may be written to"
+    return f"{error.strerror or error}"
 
 
 @cache

@@ -3,7 +3,8 @@
 Whoever goes on with a scan with another `encode` or `decode`, or with labels that say something
 else, would add parts of two kinds. All that they gave stands in the part: the ids, a bit a step for
 each label, and what ids are called. So the first part is read again, without a run of the model,
-and compared at every step.
+and compared at every step. A model goes by more than its weights, so it runs the first inputs
+again, and its states are compared with what was kept of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import numpy as np
+import torch
 from jaxtyping import Shaped
 from numpy import ndarray
 from torch.nn.utils.rnn import PackedSequence
 
 from grulens.errors import ScanError, shown
-from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
+from grulens.models.recording import Recording
+from grulens.probing.corpus.scan.manifest import Manifest
+from grulens.probing.corpus.scan.part import WINDOW, Part, extremes, unpacked
+from grulens.probing.corpus.scan.replay import HALF, NEAR
 from grulens.probing.corpus.scan.sequences import Reader, Run, fits, one_name
 
 
@@ -80,6 +85,52 @@ def compare(part: Part, runs: Iterable[Run], reader: Reader) -> None:
                 )
 
 
+def compare_states(
+    part: Part, recording: Recording, given: Run, reader: Reader, manifest: Manifest
+) -> None:
+    """Compare the states of the first run of a part with those that it was scanned with.
+
+    Args:
+        part: the part; one that is damaged is passed over, for that is said where it is read.
+        recording: the run, as the model does it now.
+        given: what it was given.
+        reader: how parts are read.
+        manifest: what the scan was made with.
+
+    Raises:
+        ScanError: the states are others, by more than a replay may differ.
+    """
+    try:
+        part.check()
+        left = _rows(part)
+    except ScanError:
+        return
+    mask = recording[manifest.layers[0].name].mask.cpu().numpy()
+    run = reader.settled(given, mask)
+    keys = zip(run.documents, run.starts, strict=True)
+    rows = [row for key in keys if (row := next(left.get(key, iter(())), None)) is not None]
+    if len(rows) < len(mask) or (part.rows[rows, 2] != mask.sum(1)).any():
+        raise _other(part, "a model that made other rows or steps of the first inputs")
+    windows = part.rows[rows, 3][:, None] + np.arange(-(-mask.shape[1] // WINDOW))
+    for number, layer in enumerate(manifest.layers):
+        states = recording[layer.name].h
+        near = NEAR if states.dtype in (torch.float32, torch.float64) else HALF
+        now = extremes(states.detach().float().cpu().numpy(), mask)
+        for name, ends in zip(("low", "high"), now, strict=True):
+            kept = part.unchecked(number, name)[:, windows]
+            with np.errstate(invalid="ignore"):
+                apart = np.abs(kept - ends) / np.maximum(1, np.abs(kept))
+            far = float(np.where(kept == ends, 0, apart).max())
+            if not far <= near:
+                part.index(number, name)  # else the part is damaged, and says so
+                raise _other(
+                    part,
+                    "a model that did something else",
+                    f"states of layer {layer.name!r} are {far:.2g} from those that were kept. Its "
+                    "weights are those of the scan: what else does it go by?",
+                )
+
+
 _READ = "other inputs than it has now", "they are others, or `encode` or `input_of` is another"
 
 
@@ -120,6 +171,6 @@ def _same(now: Shaped[ndarray, "*now"], then: Shaped[ndarray, "*then"]) -> bool:
 def _other(part: Part, what: str, why: str = "") -> ScanError:
     return ScanError(
         f"part {part.number} of {part.place.parent.parent} was scanned with {what}"
-        f"{f': {why}' if why else ''}. Parts of two scans cannot be added: go on with what was "
-        "used there, or scan into another folder"
+        f"{f': {why}' if why else ''}{'' if why.endswith('?') else '.'} Parts of two scans cannot "
+        "be added: go on with what was used there, or scan into another folder"
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from time import sleep
 from typing import Any, Final
 
 import torch
@@ -18,7 +20,7 @@ from grulens.cells.activations import HardSigmoid
 from grulens.cells.signal import Signal
 from grulens.errors import ScanError, shown
 from grulens.models.recorded import LayerRecording
-from grulens.probing.corpus.making import beside
+from grulens.probing.corpus.making import beside, unwritten
 from grulens.probing.corpus.scan.direction import SIGNAL, Direction, followed
 from grulens.probing.corpus.scan.part import FORMAT, ROUNDING
 
@@ -157,10 +159,52 @@ class Manifest:
     parts: int = 0
 
     def write(self, folder: Path) -> None:
-        """Write it; readers see all of it or nothing."""
+        """Write it; readers see all of it or nothing.
+
+        Raises:
+            ScanError: it cannot be written.
+        """
+        with self._made(folder) as making:
+            making.replace(folder / NAME)
+
+    def begin(self, folder: Path) -> bool:
+        """Write it where there is none; of several processes at once, one does.
+
+        Returns:
+            Whether this one did.
+
+        Raises:
+            ScanError: it cannot be written.
+        """
+        place = folder / NAME
+        if place.exists():
+            return False
+        with self._made(folder) as making:
+            try:
+                place.hardlink_to(making)
+            except FileExistsError:
+                return False
+            except OSError:  # a disk without links: it is written at one stroke
+                try:
+                    with place.open("xb", buffering=0) as file:
+                        file.write(making.read_bytes())
+                except FileExistsError:
+                    _wait(place)
+                    return False
+        return True
+
+    @contextmanager
+    def _made(self, folder: Path) -> Iterator[Path]:
+        """It as a file of another name, to be put into its place."""
         making = beside(folder / NAME)
-        making.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        making.replace(folder / NAME)
+        try:
+            making.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            yield making
+        except OSError as error:
+            raise ScanError(f"{folder / NAME} cannot be written: {unwritten(error)}") from error
+        finally:
+            with suppress(OSError):
+                making.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -234,6 +278,14 @@ class Manifest:
         if not isinstance(name, str) or name not in names:
             raise ScanError(f"layer {shown(name)} was not scanned; what was is {', '.join(names)}")
         return names.index(name)
+
+
+def _wait(place: Path) -> None:
+    """Wait a little for a file that another process has begun to write."""
+    for _ in range(50):
+        if place.stat().st_size:
+            break
+        sleep(0.1)
 
 
 def weights_of(model: nn.Module) -> str:

@@ -40,10 +40,10 @@ from grulens.probing.coder import Coder
 from grulens.probing.corpus.cluster import check_client
 from grulens.probing.corpus.making import sweep
 from grulens.probing.corpus.numbers import whole
-from grulens.probing.corpus.scan.compared import compare
-from grulens.probing.corpus.scan.manifest import NAME, Manifest
+from grulens.probing.corpus.scan.compared import compare, compare_states
+from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import Part
-from grulens.probing.corpus.scan.scan_part import manifest_of, scan_part
+from grulens.probing.corpus.scan.scan_part import manifest_of, ran, scan_part
 from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_in
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, labelled
 from grulens.probing.corpus.scan.spread import spread
@@ -164,15 +164,16 @@ def scan(
         begun, run, further = _begun(every, reader)
         manifest = manifest_of(model, run, reader, layers, gates, on, call, directions)
         _make(folder / PARTS)
-        if (folder / NAME).exists():
+        if not manifest.begin(folder):
             made = Manifest.read(folder)
             made.check(manifest, folder)
             manifest = made
             first = folder / PARTS / f"{len(begun) - 1:06d}"
             if first.exists():
                 compare(Part(first), chain([run], further), reader)
-        else:
-            manifest.write(folder)
+                again = ran(model, run, [one.name for one in made.layers], call)
+                compare_states(Part(first), again, run, reader, made)
+                del again
         with job.watched(bar=progress):
             for _ in _done(client, model, chain(begun, every), folder, reader, manifest):
                 job.advance()

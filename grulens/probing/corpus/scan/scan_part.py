@@ -81,7 +81,7 @@ def _take(
 ) -> None:
     """Add one run; all that it holds is given back before the next one."""
     names = [layer.name for layer in manifest.layers]
-    recording = _run(model, given, names, manifest.call)
+    recording = ran(model, given, names, manifest.call)
     _one_shape(recording, names)
     mask = recording[names[0]].mask.cpu().numpy()
     run = reader.settled(given, mask)
@@ -156,7 +156,8 @@ def numbers(signal: Tensor) -> Float[ndarray, "row step unit"]:
     return found
 
 
-def _run(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> Recording:
+def ran(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> Recording:
+    """The model runs once, as a part of a scan does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NonFiniteWarning)  # said below, as an error
         return record(model, layers=layers, call=call, inputs=(run.args, run.kwargs))
@@ -190,7 +191,7 @@ def manifest_of(
         raise ScanError(f"on must be a finite number, got {shown(on)}")
     if not isinstance(gates, bool):
         raise ScanError(f"gates must be True or False, got {shown(gates)}")
-    recording = _run(model, run, layers, call)
+    recording = ran(model, run, layers, call)
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
     along_them = told(directions, {one.name: one.units for one in scanned})
     scanned = tuple(one.following(along_them.get(one.name, ())) for one in scanned)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Integer, Shaped, UInt64
 from numpy import ndarray
 
 from grulens.errors import ScanError
-from grulens.probing.corpus.making import beside
+from grulens.probing.corpus.making import beside, unwritten
 from grulens.probing.corpus.scan.given import IDS, Form
 from grulens.probing.corpus.scan.part import (
     ANCHOR,
@@ -145,8 +145,7 @@ class Writer:
             if not place.is_dir():  # another worker may have written the same part meanwhile
                 raise ScanError(
                     f"part {place.name} cannot be written to {place.parent}: "
-                    f"{error.strerror or error}; the parts that are there stay as they are: make "
-                    "room, and scan again"
+                    f"{unwritten(error)}; the parts that are there stay as they are"
                 ) from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
