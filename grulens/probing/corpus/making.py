@@ -50,13 +50,13 @@ def unwritten(error: OSError) -> str:
     """Why something could not be written, and what to do about it.
 
     >>> unwritten(OSError(errno.ENOSPC, "No space left on device"))
-    'the disk is full: make room, and do it again'
+    'No space left on device: make room, and do it again'
     >>> unwritten(PermissionError(errno.EACCES, "Permission denied"))
     'Permission denied: take a folder that may be written to'
     """
     # numpy says how much it wrote, and no reason
     if error.errno in FULL or (error.errno is None and "requested and" in str(error)):
-        return "the disk is full: make room, and do it again"
+        return f"{os.strerror(errno.ENOSPC)}: make room, and do it again"
     if error.errno in CLOSED:
         return f"{error.strerror}: take a folder that may be written to"
     return f"{error.strerror or error}"

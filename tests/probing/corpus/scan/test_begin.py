@@ -17,6 +17,7 @@ from grulens.probing.corpus.scan import manifest
 from grulens.probing.corpus.scan import scan as scanning
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.scanned import Scan, open_scan
+from grulens.probing.corpus.scan.writer import Writer
 
 
 class Scaled(nn.Module):
@@ -100,6 +101,29 @@ def test_of_two_processes_that_begin_at_once_one_does(
         assert not first
         assert "was made otherwise: the first inputs" in second
         assert not [*(tmp_path / str(number)).glob(".*")]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(30, os.strerror(30)), "Read-only file system: take a folder that may be written"),
+        (OSError("564 requested and 496 written"), "No space left on device: make room"),
+    ],
+)
+def test_what_cannot_be_written_says_why_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Writer, "_write", full)
+    with pytest.raises(ScanError, match=f"part 000000 cannot be written to .*: {said}"):
+        scan(Scaled(), PARTS, tmp_path / "s")
+    assert not [*(tmp_path / "s" / "parts").iterdir()]
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(ScanError, match=rf"scan\.json cannot be written: {said}"):
+        scan(Scaled(), PARTS, tmp_path / "t")
+    assert not [*(tmp_path / "t").glob("*.json")]
 
 
 def test_a_manifest_that_is_there_stays(tmp_path: Path) -> None:
