@@ -143,9 +143,9 @@ class ObservedLayer(LayerRecording):
         """What must be known of its steps and states, in words; "" if nothing must.
 
         That is which rounds of its loop made no state, or another one in turn, so that its steps
-        have other numbers than those; which signals hide a share of the state; what the next step
-        reads in place of it by no known rule; and what the model does to the state between two
-        calls.
+        have other numbers than those; which steps begin anew within one call; which signals hide a
+        share of the state; what the next step reads in place of it by no known rule; and what the
+        model does to the state between two calls.
 
         >>> import torch
         >>> from torch import nn
@@ -164,8 +164,23 @@ class ObservedLayer(LayerRecording):
         >>> layer.shape[1], layer.note[-42:]
         (5, 'here is round 4 of it, both counted from 0')
         """
-        own = [self.cell.remark, self._left_out(), self._hidden(), self._read_out()]
+        own = [
+            self.cell.remark, self._left_out(), self._begun(), self._hidden(), self._read_out()
+        ]  # fmt: skip
         return "; ".join(filter(None, [*own, super().note]))
+
+    def _begun(self) -> str:
+        """Which steps do not go on with the state before, where no call begins with them."""
+        begun = [at for at, one in zip(self.calls, self.segments, strict=True) if one.within]
+        if not begun:
+            return ""
+        listed = ", ".join(map(str, begun[:SHOWN])) + (", ..." if len(begun) > SHOWN else "")
+        steps = "step" if len(begun) == 1 else "steps"
+        return (
+            f"{steps} {listed} did not go on with the state before, but began with zeros or with "
+            "the state of the first step, within one call: the loop ran again, or was set back, or "
+            "its code read no further what the step before had made"
+        )
 
     def _hidden(self) -> str:
         """Which signals hide a share of the state before."""

@@ -151,7 +151,8 @@ class SavedObserved:
 
     The attributes are those of an `ObservedCell`; `calls` has of each call, by what was read, a
     tensor of all steps (time, ...), each step in the shape that it had in the code; `left_out` the
-    rounds of its loop in which no state was made.
+    rounds of its loop in which no state was made; `within` whether a call of these is a part of the
+    one before.
     """
 
     name: str
@@ -173,6 +174,7 @@ class SavedObserved:
     order: str = ""
     remark: str = ""
     axis: int = 0
+    within: tuple[bool, ...] = ()
 
     @staticmethod
     def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
@@ -192,6 +194,7 @@ class SavedObserved:
             tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
             tuple(segment.left_out for segment in segments), dict(cell.cut), cell.hides,
             cell.read_by, cell.order, cell.remark, cell.axis,
+            tuple(segment.within for segment in segments),
         )  # fmt: skip
 
     @property
@@ -209,15 +212,16 @@ class SavedObserved:
         names = {signal.name for signal in self.signals}
         found = []
         left_out = self.left_out or ((),) * len(self.calls)
-        if len(left_out) != len(self.calls):
+        within = self.within or (False,) * len(self.calls)
+        if not len(left_out) == len(within) == len(self.calls):
             raise FileError(f"what is said of the calls of layer {self.name!r} is of others")
-        for call, left in zip(self.calls, left_out, strict=True):
+        for call, left, inside in zip(self.calls, left_out, within, strict=True):
             needed = {BEFORE, "h", self.carried, *names, *cell.form.symbols}
             steps = {len(value) if value.dim() else 0 for value in call.values()}
             if not needed <= set(call) or len(steps) != 1 or steps == {0}:
                 raise FileError(f"a call of layer {self.name!r} does not fit its cell")
             read = {what: value.unbind(0) for what, value in call.items()}
-            part = ObservedSegment(cell, read, left_out=left, no_graph=NO_GRAPH)
+            part = ObservedSegment(cell, read, left_out=left, within=inside, no_graph=NO_GRAPH)
             try:
                 sizes = {part.value(what).shape[2] for what in (BEFORE, "h", *names)}
                 fits = sizes == {cell.hidden_size} and part.off() is None

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from grulens import Recording, Session, record, recording
+from grulens.errors import UnsupportedLayerError
 from grulens.widgets.lens import _form
 from tests.models.observe.zoo import INPUT, Plain, PlainStep, zeros
 
@@ -129,6 +130,53 @@ class Leaving(Plain):
 def test_a_loop_that_is_left_has_left_nothing_out() -> None:
     layer = record(Leaving(), resting(), 6)["cell"]
     assert (layer.shape[1], layer.note) == (6, "")
+
+
+class Kept(Plain):
+    """Leaves the first states aside, or some later ones."""
+
+    def forward(self, x: Tensor, begin: int, back: int) -> Tensor:
+        h = first = zeros(x)
+        for t in range(x.shape[1]):
+            new = self.step(x[:, t], h)
+            if t >= begin:
+                h = first if t == back else new
+        return h
+
+
+def test_steps_that_begin_anew_within_a_call_are_said(tmp_path: Path) -> None:
+    model, x = Kept(), resting()
+    assert record(model, x, 0, 9)["cell"].note == ""
+    run = record(model, x, 2, 9)
+    assert run["cell"].calls == (0, 1, 2)
+    assert run["cell"].note.startswith("steps 1, 2 did not go on with the state before, but began")
+    assert Recording.load(run.save(tmp_path / "run"))["cell"].note == run["cell"].note
+    assert record(model, x, 0, 4)["cell"].note.startswith("step 5 did not go on with")
+
+
+class Otherwise(nn.Module):
+    """Makes a state by another line where its input says so, which is zero from zeros on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h, self.own = nn.Linear(INPUT, 4), nn.Linear(4, 4), nn.Parameter(torch.ones(4))
+        self.gate = nn.Linear(INPUT, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, states = x.new_zeros(len(x), 4), []
+        for now in x.unbind(1):
+            new = (self.h(h) + self.x(now) + self.own * h).tanh()
+            h = self.gate(now).sigmoid_() * h if bool(now[0, 0] > 0) else new
+            states.append(h)
+        return torch.stack(states, 1)
+
+
+@pytest.mark.parametrize("signs", ["++---", "+++--", "++--+"])
+def test_a_state_that_another_line_leaves_zero_is_no_first_one(signs: str) -> None:
+    x = torch.randn(1, len(signs), INPUT)
+    x[0, :, 0] = x[0, :, 0].abs() * torch.tensor([1.0 if one == "+" else -1.0 for one in signs])
+    with pytest.raises(UnsupportedLayerError, match="its steps are not all made in one way"):
+        record(Otherwise(), x)
 
 
 def test_where_a_debugger_follows_the_code_it_is_said_that_rounds_may_be_left_out() -> None:

@@ -59,6 +59,12 @@ def test_fixed_points_are_those_of_the_same_gru() -> None:
     assert torch.allclose((grows @ other.T).abs().amax(1), torch.ones(1).double(), atol=1e-6)
 
 
+def test_of_no_states_there_are_no_derivatives() -> None:
+    step = observed_step(Loop(), inputs())
+    none = torch.empty(0, UNITS, dtype=torch.float64)
+    assert step.slope(none).shape == step.off_slope(none).shape == (0, UNITS, UNITS)
+
+
 class Holding(loops.Lines):
     """Holds its last states, with the graph of the run that made them."""
 

@@ -107,6 +107,8 @@ class Mix:
             for i, way in ways.items()
             if way is not None
         ]
+        self.begun = [i for i, way in ways.items() if way is None]
+        """The steps that go on from no state before."""
         self._between = {i: way[1] for i, way in ways.items() if way is not None}
         # of a site by which a step comes several times, fewer steps were seen
         first, second = nodes[0].number, nodes[1].number

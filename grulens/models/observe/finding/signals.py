@@ -114,6 +114,8 @@ class Signals(ReadOut):
         made = first.node if first is not None else None
         if made is not None and made_in_the_loop(self.site, made, self.series):
             which, where = "first", repr(made.site)
+        elif gone_on := first and self._gone_on(spot, first):
+            which, where = "other", repr(gone_on.site)
         else:
             steps = [(step.before, step.node) for step in self.steps]
             other = other_line(self.site, steps, first, self.series, self.states)
@@ -133,6 +135,27 @@ class Signals(ReadOut):
             + away.get(which, ""),
             here=True,
         )
+
+    def _gone_on(self, spot: Spot, first: Value) -> Node | None:
+        """The call of another line that goes on from a first state to a step that begins anew.
+
+        Args:
+            spot: where steps are given the state before.
+            first: what the first of them was given there.
+        """
+        nodes = self.series[spot.site]
+        for step in self.begun:
+            at = step * spot.each + spot.ordinal
+            if at >= len(nodes):
+                continue
+            node = nodes[at]
+            read = node.argument(spot.part, spot.keyword) if spot.given else node.results[spot.part]
+            if not isinstance(read, Value) or (given := same_numbers(read)) is first:
+                continue
+            for one in ancestors(given, 0):
+                if any(same_numbers(value) is first for value in one.values):
+                    return given.node
+        return None
 
     def _inside(self, last: Node, step: Step) -> Iterator[Node]:
         """The calls of a step out of which one is made, but for those that make other states."""

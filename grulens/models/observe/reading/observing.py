@@ -400,8 +400,15 @@ class Observing:
             _check_rows(form, after[0].shape)
             # a step that does not begin where the last one ended begins another run of the lines
             cuts = [0, *(i for i in range(1, steps) if not _equal(after[i - 1], before[i])), steps]
-            _check_begins(form, cuts[1:-1], after, before, series[form.carried].calls)
-            found[name] = [self._segment(form, slice(*cut), steps) for cut in pairwise(cuts)]
+            calls = series[form.carried].calls
+            _check_begins(form, cuts[1:-1], after, before, calls)
+            found[name] = [
+                replace(
+                    self._segment(form, slice(one, other), steps),
+                    within=one > 0 and calls[one] == calls[one - 1],
+                )
+                for one, other in pairwise(cuts)
+            ]
         return found
 
     def unconfirmed(self, parts: Mapping[str, Sequence[ObservedSegment]]) -> list[ObservedForm]:

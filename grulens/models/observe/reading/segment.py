@@ -36,6 +36,7 @@ class ObservedSegment:
             empty of what nobody else holds.
         left_out: of each round of its loop in which no state was made, before which of its steps
             that was; None where the rounds could not be counted.
+        within: whether its first step ran in the call in which the step before it ran.
         no_graph: why its states are no part of autograd's graph, in words; empty if they are.
     """
 
@@ -44,6 +45,7 @@ class ObservedSegment:
     program: Program | None = None
     writes: Mapping[str, Sequence[int | None]] = field(default_factory=dict)
     left_out: tuple[int, ...] | None = ()
+    within: bool = False
     no_graph: str = ""
 
     reverse = False

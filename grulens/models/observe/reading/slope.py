@@ -6,6 +6,7 @@ the derivative of a state by the one before is what torch makes of it; nobody ne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -175,7 +176,9 @@ def _rows(state: Tensor, axis: int) -> int:
 
 
 def _size(state: Tensor, axis: int) -> int:
-    return state.numel() // max(1, _rows(state, axis))
+    return math.prod(
+        state.shape[:axis] + state.shape[axis + 1 :] if state.dim() > 1 else state.shape
+    )
 
 
 def check_rows(
