@@ -113,7 +113,7 @@ def test_of_two_processes_that_begin_at_once_one_does(
 def test_what_cannot_be_written_says_why_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
 ) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(Writer, "_write", full)

@@ -655,7 +655,7 @@ def test_a_full_disk_is_an_error_by_name_and_leaves_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(Writer, "_write", full)
-        with pytest.raises(ScanError, match="No space left on device: make room.*; the parts that"):
+        with pytest.raises(ScanError, match=r"No space left on device: make.*; the parts that"):
             scan(model, parts, tmp_path / "s")
     assert [one.name for one in (tmp_path / "s" / "parts").iterdir()] == ["000000"]
     assert len(scan(model, parts, tmp_path / "s").parts) == 3
