@@ -171,6 +171,10 @@ def layers(model: nn.Module) -> Layers:
 
 
 _LOOKS = "record(model, ...) looks for the gates"
+_MAY_BE_OTHERWISE = (
+    "So it was in the last run. If a constant, a flag or the code is another since, record a run: "
+    "its gates are looked for anew"
+)
 
 
 def _place(part: Closed) -> str:
@@ -212,7 +216,8 @@ def not_known(model: nn.Module, found: Found) -> ModelError:
         found: what it holds.
     """
     if refused := refused_in(model):
-        return not_observed(model, found, Look((), refused))
+        error = not_observed(model, found, Look((), refused))
+        return type(error)(f"{error}\n{_MAY_BE_OTHERWISE}")
     error = not_opened(model, found)
     first = [
         f"{path or WHOLE!r} ({type(module).__name__}) {may_carry(module)}: record(model, ...) "

@@ -37,7 +37,7 @@ from grulens.models.instrument.outermost import (
 )
 from grulens.models.instrument.watch import Watch
 from grulens.models.layers import not_observed
-from grulens.models.observe.look import Look, look_at
+from grulens.models.observe.look import Look, is_outdated, look_at
 from grulens.models.observe.reading.reading import began
 from grulens.models.recording import NOT_SEEN, Recording
 from grulens.models.restore import added
@@ -149,7 +149,8 @@ class Block(Watch):
         return outermost(self._inside, self._outside)
 
     def tell(self, module: nn.Module) -> None:
-        if self.told or not (self.keeps(module) or self.edits_here(module)):
+        concerns = self.keeps(module) or self.edits_here(module)
+        if self.told or here.looks_away(self) or not concerns:
             return
         self.told = True
         what = "recorded" if self.keep is not None else "edited"
@@ -246,7 +247,7 @@ class Block(Watch):
     ) -> Any:
         """What a way into the model returns, its observed cells read and edited."""
         call = functools.partial(way, *args, **kwargs)
-        if not self.observed:
+        if not self.observed or (self._look is None and is_outdated(self.model, name)):
             known = tuple(self.modules.values())
             with here.unseen([self]):
                 self._look = look_at(self.model, copied(call), name, known)

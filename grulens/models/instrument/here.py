@@ -28,6 +28,11 @@ def is_here(watch: Watch) -> bool:
     return watch.mark in _HERE.get() and watch.mark not in _UNSEEN.get()
 
 
+def looks_away(watch: Watch) -> bool:
+    """Whether something inside a watch looks away from it, on purpose."""
+    return watch.mark in _UNSEEN.get()
+
+
 def enter(watch: Watch) -> None:
     """From now on a watch is open for this code."""
     _HERE.set((*_HERE.get(), watch.mark))

@@ -1,8 +1,8 @@
-"""The look at a model that finds its observed cells, once for each way into it."""
+"""The look at a model that finds its observed cells, kept for each way into it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,6 +27,11 @@ from grulens.models.observe.trace import Trace
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.untouched import untouched
 
+Place = tuple[str, str]
+"""The path of a module, and the name of one of its attributes."""
+MOVES = object()
+"""What stands for an attribute that a run itself changes."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -38,6 +43,7 @@ class Look:
         calls: how often each module was called, by path.
         recipes: by which calls the first state of each cell was made, by its name.
         extent: how much the run was given: a run of one step shows nothing, and a longer one may.
+        constants: the plain attributes of the model's modules; `MOVES` for those the run changes.
     """
 
     forms: tuple[ObservedForm, ...]
@@ -45,6 +51,7 @@ class Look:
     calls: dict[str, int] = field(default_factory=dict)
     recipes: dict[str, Recipe] = field(default_factory=dict)
     extent: int = 0
+    constants: dict[Place, object] = field(default_factory=dict)
 
 
 Way = tuple[str | None, tuple[bool, ...]]
@@ -107,7 +114,10 @@ def look_at(
     call: str | None = None,
     skip: tuple[nn.Module, ...] = (),
 ) -> Look:
-    """The observed cells of a model; it is run for that, unless it was before in these modes.
+    """The observed cells of a model; it is run for that, unless all of them are known already.
+
+    What an earlier run in these modes has found is kept. What it has not found may be there now: a
+    constant, a flag or a branch may be another.
 
     Args:
         model: the model.
@@ -118,30 +128,75 @@ def look_at(
     known = _seen.setdefault(model, {})
     way = call, _modes(model)
     before, extent = known.get(way), _extent(run)
-    if before is None or (not before.forms and _may_show_more(before, extent)):
-        trace, paths = _traced(model, run, skip)
-        opened = set(skip)
-        names = {path for path, module in model.named_modules() if module in opened}
-        forms, refused = find(trace, names)
-        forms, unknown = laid_out(model, run, trace, forms)
-        modules = dict(model.named_modules())
-        forms = [_watched(form, modules) for form in forms]
-        held, not_held = tried(model, run, forms, [one.site for one in refused])
-        refused += unknown
-        kinds = {path: type(module).__name__ for path, module in modules.items()}
-        every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
-        way = call, _modes(model)  # some modules are made in a first run
-        recipes = {form.name: recipe_of(form, trace.nodes) for form in held}
-        known[way] = Look(tuple(held), tuple(every), dict(paths.calls), recipes, extent)
-    return known[way]
+    if before is not None and not _may_show_more(before, model, extent, skip):
+        return before
+    look = _looked_at(model, run, skip, extent)
+    if before is not None and not _states(before) <= _states(look):
+        return before
+    known[call, _modes(model)] = look  # some modules are made in a first run
+    return look
 
 
-def _may_show_more(look: Look, extent: int) -> bool:
-    """Whether another run may show cells where a look at one has found none.
+def is_outdated(model: nn.Module, call: str | None) -> bool:
+    """Whether a run by a way that was looked at may show cells that the last look has not found."""
+    look = _seen.get(model, {}).get((call, _modes(model)))
+    return look is not None and _may_show_more(look, model, look.extent, [model])
 
-    A branch that one input takes may not be taken by the next one; and of one step nothing is seen.
+
+def _may_show_more(look: Look, model: nn.Module, extent: int, opened: Collection[object]) -> bool:
+    """Whether another run may show cells that a look at one has not found.
+
+    It may where a state was refused, where an attribute is another, and where nothing at all was
+    seen: there, if other layers are opened, only once the run is given more than the one before (of
+    one step nothing is seen), for a look at each run would cost more than it tells.
     """
-    return any(one.here for one in look.refused) or (not look.refused and extent > look.extent)
+    if look.refused or _has_changed(look.constants, _constants(model)):
+        return True
+    return not look.forms and (not opened or extent > look.extent)
+
+
+def _states(look: Look) -> set[Site]:
+    return {form.state.site for form in look.forms}
+
+
+def _constants(model: nn.Module) -> dict[Place, object]:
+    """The attributes of a model's modules that are plain values, by path and name."""
+    return {
+        (path, name): value
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if value is None or isinstance(value, bool | int | float | str)
+    }
+
+
+def _has_changed(then: Mapping[Place, object], now: Mapping[Place, object]) -> bool:
+    return any(
+        then.get(key) is not MOVES and (key in then, then.get(key)) != (key in now, now.get(key))
+        for key in {*then, *now}
+    )
+
+
+def _looked_at(
+    model: nn.Module, run: Callable[[], Any], skip: tuple[nn.Module, ...], extent: int
+) -> Look:
+    """What a look at a run finds."""
+    constants = _constants(model)
+    trace, paths, after = _traced(model, run, skip)
+    opened = set(skip)
+    names = {path for path, module in model.named_modules() if module in opened}
+    forms, refused = find(trace, names)
+    forms, unknown = laid_out(model, run, trace, forms)
+    modules = dict(model.named_modules())
+    forms = [_watched(form, modules) for form in forms]
+    held, not_held = tried(model, run, forms, [one.site for one in refused])
+    refused += unknown
+    kinds = {path: type(module).__name__ for path, module in modules.items()}
+    every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
+    recipes = {form.name: recipe_of(form, trace.nodes) for form in held}
+    moved = dict.fromkeys(dict(constants.items() ^ after.items()), MOVES)
+    return Look(
+        tuple(held), tuple(every), dict(paths.calls), recipes, extent, {**constants, **moved}
+    )
 
 
 def _extent(run: Callable[[], Any]) -> int:
@@ -154,8 +209,8 @@ def _extent(run: Callable[[], Any]) -> int:
 
 def _traced(
     model: nn.Module, run: Callable[[], Any], skip: Iterable[nn.Module]
-) -> tuple[Trace, Paths]:
-    """What a run calls, of which nothing else remains."""
+) -> tuple[Trace, Paths, dict[Place, object]]:
+    """What a run calls, and which plain attributes it leaves; nothing else of it remains."""
     inside = {part for module in skip for part in module.modules()}
     paths = Paths({
         path: module
@@ -170,7 +225,8 @@ def _traced(
             undo.callback(one)
         undo.enter_context(trace)
         began(run)
-    return trace, paths
+        constants = _constants(model)
+    return trace, paths, constants
 
 
 def made_otherwise_in(
@@ -187,7 +243,7 @@ def made_otherwise_in(
         forms: the cells.
         skip: the modules whose inside is known already.
     """
-    trace, _ = _traced(model, run, skip)
+    trace, *_ = _traced(model, run, skip)
     found = {}
     for form in forms:
         told = [
@@ -245,7 +301,7 @@ def tried(
         except RecordingError as error:
             if other := rival_on_the_way(form.state.site, [set(others)]):
                 why = f"{NOT_IN_ONE_WAY}: {other}"
-                refused.append(NotFound(form.state.site, why, advice=ADVICE, here=True))
+                refused.append(NotFound(form.state.site, why, advice=ADVICE))
                 continue
             off = trial.off_by(form.name)
             is_off = bool(off) and max(off) > ROUNDING

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import record, recording, sweep
-from grulens.errors import RecordingError
+from grulens import ablate, editing, record, recording, sweep
+from grulens.errors import RecordingError, UnsupportedLayerError
 
 UNITS, INPUTS, STEPS = 4, 3, 6
 SHARED = {"leak": 0.9}
 Keeps = Callable[["Cell", Tensor], Tensor | float]
+Change = Callable[[nn.Module], None]
 
 
 class Cell(nn.Module):
@@ -211,6 +212,168 @@ def test_a_step_from_another_state_proves_it_by_itself() -> None:
     model.leak = 0.5
     with pytest.raises(RecordingError, match=r"does not obey h = 0\.9 h_prev"):
         record(model, x[:, :1], torch.ones(2, UNITS))
+
+
+class Square(Cell):
+    """A flag makes it another thing than a gated cell."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        n, z = self.n(x, h), self.z(x, h)
+        return z * h * h + (1 - z) * n if self.flag else z * h + (1 - z) * n
+
+
+class Ungated(Cell):
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        n, z = self.n(x, h), self.z(x, h)
+        return n if self.flag else z * h + (1 - z) * n
+
+
+class Away(Cell):
+    """A flag takes its numbers out of torch."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = self.z(x, h)
+        h = z * h + (1 - z) * self.n(x, h)
+        return torch.from_numpy(h.detach().numpy()) if self.flag else h
+
+
+class Interrupted(Cell):
+    """At one of its steps it is made by another line."""
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        h = x.new_zeros(len(x), UNITS) if h is None else h
+        for at, now in enumerate(x.unbind(1)):
+            h = self.n(now, h) if self.flag is at else self.step(now, h)
+        return h
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z = self.z(x, h)
+        return z * h + (1 - z) * self.n(x, h)
+
+
+def keeps_z(_: Cell, z: Tensor) -> Tensor:
+    return z
+
+
+REFUSED: list[tuple[type[Cell], Change, Change, Keeps]] = [
+    (Euler, to("dt", 0.0), to("dt", 0.25), lambda c, z: 0.75),
+    (Leaky, to("leak", 0.0), to("leak", 0.5), lambda c, z: 0.5),
+    (Shared, shared(0.0), shared(0.5), lambda c, z: 0.5),
+    (Square, to("flag", True), to("flag", False), keeps_z),
+    (Ungated, to("flag", True), to("flag", False), keeps_z),
+    (Away, to("flag", True), to("flag", False), keeps_z),
+    (Interrupted, to("flag", 3), to("flag", False), keeps_z),
+]
+refused = pytest.mark.parametrize(("kind", "as_it_is", "change", "keeps"), REFUSED)
+
+
+@refused
+def test_what_was_refused_is_opened_once_it_is_a_gated_cell(
+    kind: Any, as_it_is: Any, change: Any, keeps: Keeps
+) -> None:
+    model, x = kind(), given()
+    as_it_is(model)
+    for _ in range(2):
+        with pytest.raises(UnsupportedLayerError):
+            record(model, x)
+    change(model)
+    a = by_hand(model, x, keeps)[1]
+    torch.testing.assert_close(record(model, x)["cell"].a.double(), a, rtol=0, atol=1e-5)
+
+
+@refused
+def test_a_block_opens_what_was_refused(
+    kind: Any, as_it_is: Any, change: Any, keeps: Keeps
+) -> None:
+    model, x = kind(), given()
+    as_it_is(model)
+    with pytest.raises(UnsupportedLayerError):
+        record(model, x)
+    with pytest.raises(UnsupportedLayerError, match="is another since, record a run"):
+        editing(model, ablate("cell", 0)).__enter__()
+    with torch.no_grad(), recording(model) as runs:
+        model(x)
+        change(model)
+        model(x)
+    a = by_hand(model, x, keeps)[1]
+    (run,) = runs
+    torch.testing.assert_close(run["cell"].a.double(), a, rtol=0, atol=1e-5)
+    with torch.no_grad(), editing(model, ablate("cell", 0)):
+        assert not model(x)[:, 0].any()
+
+
+class Two(nn.Module):
+    """One cell beside another."""
+
+    def __init__(self, one: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.one, self.other, self.both = one, other, True
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = self.one(x)
+        held = held[0][:, -1] if isinstance(held, tuple) else held
+        return held + self.other(x) if self.both else held  # type: ignore[no-any-return]
+
+
+@refused
+def test_what_was_refused_beside_another_cell_is_opened(
+    kind: Any, as_it_is: Any, change: Any, keeps: Keeps
+) -> None:
+    x = given()
+    for one, names in ((Leaky(), ["one", "other"]), (Gru(), ["one.l0", "other"])):
+        SHARED["leak"] = 0.9
+        model = Two(one, kind())
+        as_it_is(model.other)
+        assert [*record(model, x, observe=True)] == names[:1]
+        change(model.other)
+        with torch.no_grad(), recording(model) as runs:
+            model(x)
+        run = record(model, x, observe=True)
+        assert [*run] == names
+        if isinstance(one, Leaky):
+            assert [*runs[0]] == names
+            # one step shows nothing, and what is known is kept
+            assert [*record(model, x[:, :1])] == names
+        a = by_hand(model.other, x, keeps)[1]
+        torch.testing.assert_close(run["other"].a.double(), a, rtol=0, atol=1e-5)
+
+
+def test_a_cell_that_did_not_run_beside_a_layer_is_found_once_a_flag_lets_it() -> None:
+    model, x = Two(Gru(), Behind()), given()
+    model.both = False
+    assert [*record(model, x)] == ["one.l0"]
+    model.both = True
+    assert [*record(model, x)] == ["one.l0", "other"]
+
+
+class Counts(Cell):
+    """It carries no state, and counts its calls."""
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        SEEN.append(self.calls)
+        return torch.stack([self.gate.bias for _ in range(2)]).sum(0)
+
+
+SEEN: list[int] = []
+
+
+def test_beside_a_layer_a_run_is_looked_at_once() -> None:
+    model, x = Two(Gru(), Counts()), given()
+    for _ in range(3):
+        record(model, x)
+    # it is run for the look, and for each record
+    assert SEEN == [1, 1, 2, 3]
+    model.other.dt = 0.3
+    record(model, x)
+    assert SEEN == [1, 1, 2, 3, 4, 4]
+    model.own = "something"
+    record(model, x)
+    assert SEEN == [1, 1, 2, 3, 4, 4, 5, 5]
+
+
+def Gru() -> nn.GRU:  # noqa: N802 - stands where classes stand
+    return nn.GRU(INPUTS, UNITS, batch_first=True)
 
 
 def test_a_model_that_holds_its_state_makes_its_step_once() -> None:

@@ -97,7 +97,7 @@ def _found(
         except NoFormError as no:
             # what is written over is no longer what it was
             near = None if in_place or no.advice else nearest(series, site, lag)
-            refused.append(NotFound(site, str(no), near, advice=no.advice, here=no.here))
+            refused.append(NotFound(site, str(no), near, advice=no.advice))
     if not found:
         for one in Remade(series, states).found():
             near = None if in_place else nearest(series, one.site)

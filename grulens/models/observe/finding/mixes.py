@@ -48,12 +48,11 @@ class NoFormError(Exception):
 
     Attributes:
         advice: what can be done, where that is more than can be done of any.
-        here: whether it is so in this run, and may be otherwise in another one.
     """
 
-    def __init__(self, why: str, advice: str = "", *, here: bool = False) -> None:
+    def __init__(self, why: str, advice: str = "") -> None:
         super().__init__(why)
-        self.advice, self.here = advice, here
+        self.advice = advice
 
 
 @dataclass(eq=False)
@@ -552,7 +551,7 @@ class Mix:
 
 
 def _not_in_one_way(other: str) -> NoFormError:
-    return NoFormError(f"{NOT_IN_ONE_WAY}: {other}", ADVICE, here=True)
+    return NoFormError(f"{NOT_IN_ONE_WAY}: {other}", ADVICE)
 
 
 def _sums_to_1(mix: Polynomial) -> bool:

@@ -89,7 +89,6 @@ class NotFound:
         nearest: the gated equation that comes nearest; None if there is nothing to compare.
         kind: the class of the module in whose forward it is made.
         advice: what can be done; empty if only what can be done of any.
-        here: whether it is so in this run, and may be otherwise in another one.
     """
 
     site: Site
@@ -97,7 +96,6 @@ class NotFound:
     nearest: Nearest | None = None
     kind: str = ""
     advice: str = ""
-    here: bool = False
 
     @property
     def name(self) -> str:

@@ -133,7 +133,6 @@ class Signals(ReadOut):
             "missing",
             advice=f"Make every step in one way, with torch.where({which}, one, another)"
             + away.get(which, ""),
-            here=True,
         )
 
     def _gone_on(self, spot: Spot, first: Value) -> Node | None:
