@@ -17,10 +17,15 @@ from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Signal
 
 HIDDEN = (
-    "past every activation (by a product with weights, a division by a tensor), or as all that is "
-    "in it"
+    "past every activation that bounds it (by a product with weights, a division by a tensor, "
+    "through relu or a wide hardtanh), or as all that is in it"
 )
 """How a share of a unit's own state stands in a signal beside the gate."""
+COMES_BACK = (
+    "another state hands them on, past every activation that bounds them: a unit keeps what goes "
+    "round through both"
+)
+"""How numbers of older states stand in a signal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +57,9 @@ class ObservedCell:
         remark: what must be known where its line makes other states between one and the next, or
             where its rows may lie along another axis; empty if neither is so.
         axis: along which axis of the state, as the code makes it, its rows lie.
+        comes_back: the signals in which older states stand than the one before, handed on by
+            another state that is made of this one number by number: the position of an oscillator
+            in its velocity. What a unit keeps is no share of this state alone.
     """
 
     kind: str
@@ -70,6 +78,7 @@ class ObservedCell:
     order: str = ""
     remark: str = ""
     axis: int = 0
+    comes_back: tuple[str, ...] = ()
 
     @property
     def hidden_size(self) -> int:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grulens.arguments import Space
-from grulens.cells.observed import HIDDEN, ObservedCell
+from grulens.cells.observed import COMES_BACK, HIDDEN, ObservedCell
 from grulens.cells.space import Fold
 from grulens.errors import PositionError, SignalError
 from grulens.models.derivative import Recorded
@@ -144,8 +144,8 @@ class ObservedLayer(LayerRecording):
 
         That is which rounds of its loop made no state, or another one in turn, so that its steps
         have other numbers than those; which steps begin anew within one call; which signals hide a
-        share of the state; what the next step reads in place of it by no known rule; and what the
-        model does to the state between two calls.
+        share of the state, or of older ones; what the next step reads in place of it by no known
+        rule; and what the model does to the state between two calls.
 
         >>> import torch
         >>> from torch import nn
@@ -165,7 +165,8 @@ class ObservedLayer(LayerRecording):
         (5, 'here is round 4 of it, both counted from 0')
         """
         own = [
-            self.cell.remark, self._left_out(), self._begun(), self._hidden(), self._read_out()
+            self.cell.remark, self._left_out(), self._begun(), self._hidden(), self._older(),
+            self._read_out(),
         ]  # fmt: skip
         return "; ".join(filter(None, [*own, super().note]))
 
@@ -188,9 +189,20 @@ class ObservedLayer(LayerRecording):
             return ""
         return (
             f"a share of {self.cell.carried}_prev may stand in {' and '.join(self.cell.hides)}, "
-            f"{HIDDEN}: a is what the gates keep, and a unit keeps more or less of itself. Written "
-            "as sums and products of numbers one by one, as (1 / tau) * (n - h), it stands in the "
-            "equation"
+            f"{HIDDEN}: a is what the gates keep, and a unit keeps more or less of itself. What "
+            "of it is sums and products of numbers one by one, as (1 / tau) * (n - h), stands in "
+            "the equation where it is written so"
+        )
+
+    def _older(self) -> str:
+        """Which signals bring older states back."""
+        if not self.cell.comes_back:
+            return ""
+        name = self.cell.carried
+        return (
+            f"numbers of {name} from before {name}_prev stand in "
+            f"{' and '.join(self.cell.comes_back)}: {COMES_BACK}, and may swing; a is what the "
+            f"gates keep of {name}_prev alone"
         )
 
     def _read_out(self) -> str:

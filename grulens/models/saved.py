@@ -175,6 +175,7 @@ class SavedObserved:
     remark: str = ""
     axis: int = 0
     within: tuple[bool, ...] = ()
+    comes_back: tuple[str, ...] = ()
 
     @staticmethod
     def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
@@ -194,7 +195,7 @@ class SavedObserved:
             tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
             tuple(segment.left_out for segment in segments), dict(cell.cut), cell.hides,
             cell.read_by, cell.order, cell.remark, cell.axis,
-            tuple(segment.within for segment in segments),
+            tuple(segment.within for segment in segments), cell.comes_back,
         )  # fmt: skip
 
     @property
@@ -207,7 +208,7 @@ class SavedObserved:
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
             self.others, self.lines, self.bend, self.cut, self.loop, self.hides, self.read_by,
-            self.order, self.remark, self.axis,
+            self.order, self.remark, self.axis, self.comes_back,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []

@@ -12,7 +12,7 @@ from torch import Tensor
 from grulens.cells.cell import RecurrentCell
 from grulens.cells.gated import Gated, gated, is_gated
 from grulens.cells.kinds.gru import Cell
-from grulens.cells.observed import HIDDEN, ObservedCell
+from grulens.cells.observed import COMES_BACK, HIDDEN, ObservedCell
 from grulens.cells.signal import Signalling
 from grulens.errors import CellError, RecordingError, shown
 from grulens.models.layers import article, check_layer
@@ -80,7 +80,7 @@ def keeping(cell: Signalling) -> str | None:
 def keeps_a_share(cell: Signalling) -> bool:
     """Whether `kept_of` knows the share of its state that each step of a cell keeps."""
     if isinstance(cell, ObservedCell):
-        return not (cell.bend or cell.hides)
+        return not (cell.bend or cell.hides or cell.comes_back)
     if isinstance(cell, RecurrentCell) and len(cell.states) == 1:
         return is_gated(cell)
     return keeping(cell) is not None
@@ -115,8 +115,16 @@ def kept_of(layer: LayerRecording, what: str) -> Tensor:
             raise CellError(
                 f"{what} rests on the share of its state that each step keeps; of layer "
                 f"{layer.name!r}, {layer.cell.equation}, a share may stand in "
-                f"{' and '.join(layer.cell.hides)}, {HIDDEN}. Write that as sums and products of "
-                "numbers one by one, as (1 / tau) * (n - h), and it is found"
+                f"{' and '.join(layer.cell.hides)}, {HIDDEN}. What of it is sums and "
+                "products of numbers one by one, as (1 / tau) * (n - h), is found where it is "
+                "written so"
+            )
+        if layer.cell.comes_back:
+            raise CellError(
+                f"{what} rests on the share of its state that each step keeps; of layer "
+                f"{layer.name!r}, {layer.cell.equation}, numbers of older states stand in "
+                f"{' and '.join(layer.cell.comes_back)}: {COMES_BACK}. Ask its gradients, by "
+                "record(..., grad=True), or set a state (clamp) and look at what becomes of it"
             )
         return layer.a
     gate = keeping(layer.cell)

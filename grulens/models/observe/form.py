@@ -132,6 +132,8 @@ class ObservedForm:
         loop: the loop in which the state is made; None if that cannot be read.
         hides: the signals in which a share of a unit's own state before may stand that the form
             does not see; see `shares`.
+        comes_back: the signals in which older states stand than the one before, past every
+            activation, as another state hands them on.
         read_by: by which code the next step reads the state, where that is no read-out that is
             known: "`o * c * c` (line 41)"; empty if it reads the state itself, or `output`.
         rounds: what must be known where a step is a round that makes several states; empty if it
@@ -163,6 +165,7 @@ class ObservedForm:
     rivals: tuple[Rival, ...] = ()
     loop: Loop | None = None
     hides: tuple[str, ...] = ()
+    comes_back: tuple[str, ...] = ()
     read_by: str = ""
     rounds: str = ""
     alias: Mapping[Site, Site] = field(default_factory=dict)

@@ -146,7 +146,8 @@ def timescales(
     A half-life says how long a unit holds its state by its gates alone, and not how long the
     network remembers: a candidate may write the old state back at every step. That is taken for new
     as far as an activation bounds it, as the tanh of a GRU does. Of an observed cell that adds a
-    unit's own state past every activation (W h, tanh(h) alone), half-lives are refused.
+    unit's own state past every such activation (W h, relu(h + n), tanh(h) alone), or whose state
+    comes back by another one that it feeds, half-lives are refused.
 
     Args:
         recording: a recording, or one layer of it.

@@ -162,9 +162,10 @@ class Activations(Mix):
         return made_of(node, as_one) is not None
 
     def _nodes(self, step: Step) -> list[Node]:
-        """The calls of a step."""
+        """The calls of a step, in order."""
         every = (node for nodes in self.series.values() for node in nodes)
-        return [node for node in every if self._is_near(node, step)]
+        near = (node for node in every if self._is_near(node, step))
+        return sorted(near, key=lambda node: node.number)
 
     def _uses(self, step: Step) -> Counter[int]:
         """How many calls of a step are given a value, by id."""

@@ -13,7 +13,14 @@ from typing import Any
 import torch
 
 from grulens.cells.mix import Polynomial
-from grulens.models.observe.finding.algebra import FAKES, RANGES, made_of, same_numbers
+from grulens.models.observe.finding.algebra import (
+    FAKES,
+    MADE_OF_NOTHING,
+    RANGES,
+    made_of,
+    same_numbers,
+)
+from grulens.models.observe.finding.carried import as_one
 from grulens.models.observe.trace import Node, Value
 
 Range = tuple[float, float]
@@ -39,6 +46,9 @@ def range_of(value: Any, deep: int = DEEP) -> Range:
     node = value.node
     if node is None or not deep:
         return ANY
+    if node.function in MADE_OF_NOTHING and not node.in_place:
+        number = MADE_OF_NOTHING[node.function](node, as_one).terms.get((), 0.0)
+        return number, number
     if node.function in RANGES and node.function != "hardtanh":
         return RANGES[node.function]
 

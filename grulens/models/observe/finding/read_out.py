@@ -6,12 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 from grulens.cells.mix import GatedForm
-from grulens.models.observe.finding.activation import Activations
-from grulens.models.observe.finding.algebra import bends, fits, made_of, same_numbers
+from grulens.models.observe.finding.activation import Activations, bend_of
+from grulens.models.observe.finding.algebra import (
+    bends,
+    fits,
+    made_of,
+    numbers_of,
+    same_numbers,
+)
 from grulens.models.observe.finding.carried import ancestors, as_one, parents
 from grulens.models.observe.finding.mixes import Step
 from grulens.models.observe.finding.ranges import is_gate
-from grulens.models.observe.finding.shares import Shares, handed_on
+from grulens.models.observe.finding.shares import LAYS, Shares, handed_on
 from grulens.models.observe.form import Observed, Spot
 from grulens.models.observe.trace import Node, Value
 
@@ -19,6 +25,10 @@ _BY_NUMBER = frozenset({
     "pow", "square", "sqrt", "rsqrt", "abs", "reciprocal", "sign", "clamp", "clip", "log", "log1p",
 })  # fmt: skip
 """Functions that act on each number by itself, and are no activations."""
+
+
+_ADDS = frozenset({"sum", "mean", "nansum"})
+"""Functions that add up numbers along an axis, by no weights."""
 
 
 class ReadOut(Activations):
@@ -56,11 +66,41 @@ class ReadOut(Activations):
         }
         ends = [node for node in between if id(node) not in taken]
         self._alone = Shares(state, between).own
-        found = [one for node in ends if (one := self._read_out(node, step)) is not None]
+        users = [node for node in between if not _is_view(node)]
+        found = [
+            one
+            for node in ends
+            if not self._is_weighing(node, users) and (one := self._read_out(node, step))
+        ]
         if not found:
             self.read_by = self._otherwise(ends, step)
         # a gate before the bent state says more than the bent state alone
         return next((one for one in found if one[2] is not None), found[0] if found else None)
+
+    def _is_weighing(self, node: Node, users: list[Node]) -> bool:
+        """Whether a product weighs parts of the state, to be added up, and is no state itself."""
+        if node.function != "mul" or len(node.values) != 2:
+            return False
+        made = same_numbers(node.results[0])
+        parts, sums, is_read_so = {id(made)}, set[int](), False
+        for one in users:
+            given = [v for v in map(same_numbers, one.values) if id(v) in parts | sums]
+            if not any(id(v) in parts for v in given):
+                continue
+            results = {id(result) for result in one.results}
+            if one.function in LAYS - _ADDS:
+                parts |= results
+                continue
+            size = sum(result.shape.numel() for result in one.results)
+            is_less = one.function in _ADDS and size < given[0].shape.numel()
+            if not is_less and not (one.function == "add" and len(given) > 1):
+                return False
+            sums, is_read_so = sums | results, True
+        # a gate of each number is none that weighs parts, but for the shares of a softmax
+        return is_read_so and any(
+            value.shape.numel() < made.shape.numel() or bend_of(value) == "softmax"
+            for value in map(self._inner, node.values)
+        )
 
     def _otherwise(self, ends: list[Node], step: Step) -> str:
         """What is made of a state number by number, and read; empty if nothing is."""
@@ -176,6 +216,10 @@ _READ = {
     "rms_norm", "batch_norm", "instance_norm", "silu", "clamp", "normalize",
 }  # fmt: skip
 """The functions through which a state is read."""
+
+
+def _is_view(node: Node) -> bool:
+    return bool(node.results) and numbers_of(node.results[0]) is not None
 
 
 def _is_by_number(node: Node) -> bool:

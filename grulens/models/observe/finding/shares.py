@@ -4,7 +4,8 @@ What a unit keeps is said to be a of h = a h_prev + b, with everything else that
 held. That is all it keeps where b is bounded by an activation, however that reads the state: the
 candidate of a GRU is made of h_prev too, and of a unit's own number in it. It is not where b has a
 unit's own number in it past every activation, as W h or (n - h) / tau, or is made of nothing else,
-as tanh(h).
+as tanh(h). An activation that hands a number on as far as it likes, as relu or a wide hardtanh,
+bounds nothing, and makes a new value only of what weights have added up: relu(W x + U h).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from torch import Tensor, nn
 
 from grulens.models.observe.finding.algebra import (
     FAKES,
-    RANGES,
+    MADE_OF_NOTHING,
     made_of,
     numbers_of,
     same_numbers,
 )
 from grulens.models.observe.finding.carried import as_one
+from grulens.models.observe.finding.ranges import is_gate
 from grulens.models.observe.trace import Node, Value
 
 MIXING = frozenset({
@@ -32,25 +34,31 @@ MIXING = frozenset({
 })  # fmt: skip
 """Functions that add up several units, each by a weight."""
 _DIVIDES = frozenset({"div", "rdiv", "divide", "addcdiv", "addcmul"})
-_LAYS = frozenset({
+LAYS = frozenset({
     "stack", "hstack", "vstack", "cat", "sum", "mean", "flip",
     "roll", "chunk", "split", "unbind", "getitem", "setitem", "transpose", "permute", "t", "T",
     "mT", "swapaxes", "movedim", "moveaxis", "repeat", "tile", "expand", "index_select", "gather",
     "take_along_dim", "narrow", "select", "pad", "cumsum", "unfold", "dropout",
 })  # fmt: skip
 """Functions that lay numbers elsewhere, or add some up, and hand them on as they are."""
-_BENDS_NUMBERS = frozenset({
-    "layer_norm", "group_norm", "rms_norm", "batch_norm", "instance_norm", "normalize", "clamp",
-    "clip", "clamp_min", "clamp_max", "nan_to_num", "pow", "square", "sqrt", "abs", "round",
-    "reciprocal", "exp", "log", "log1p", "maximum", "minimum", *FAKES,
+_BOUNDS = frozenset({
+    "tanh", "sigmoid", "hardsigmoid", "softsign", "softmax", "softmin", "gumbel_softmax", "sin",
+    "cos", "atan", "arctan", "atan2", "arctan2", "erf", "erfc", "sign", "sgn", "heaviside",
 })  # fmt: skip
-"""Functions that scale, bound or bend: what weights have added up is a new value behind them."""
+"""Functions of which no state comes further than 1 or 2, whatever they are given."""
+_WHOLE_CELLS = frozenset({
+    "gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell", "gru", "lstm", "rnn_tanh",
+    "rnn_relu", "multi_head_attention_forward", "scaled_dot_product_attention", "embedding",
+})  # fmt: skip
+"""Functions that add up units by weights and make something new of that, all in one."""
 _BY_NUMBER = frozenset({"pow", "square", "sqrt", "abs", "reciprocal", "round", *FAKES})
-"""Of these the ones that leave a number what it is of."""
+"""Functions that leave a number what it is of."""
 _DRAWN = frozenset({"dropout", "bernoulli", "batch_norm", "instance_norm"})
 """Functions that make another value, or write, when they are called again."""
 MANY = 256
 """How many units are tried one by one, at most."""
+_MOVES = (1.0, -1.0, 1e3, -1e3)
+"""By how much a number is moved, to see what moves with it: relu may be shut where it is."""
 
 
 class Shares:
@@ -69,7 +77,7 @@ class Shares:
         self._shape = before.results[0].shape
         # by call whether weights have added up units on the way
         self._reached: dict[int, bool] = {id(before): False}
-        self.own, self._gates = {id(before)}, set[int]()
+        self.own = {id(before)}
         for node in nodes:
             if _is_view(node) or node.function.endswith("_like") or node.function[:4] == "new_":
                 continue  # it has the numbers of another one, or none of what it is given
@@ -80,12 +88,12 @@ class Shares:
             if self._is_own(node, values):
                 self.own.add(id(node))
                 self._reached[id(node)] = False
-                if RANGES.get(node.function) == (0, 1):
-                    self._gates.add(id(node))
                 continue
             makers = {id(value.node) for value in values}
-            if node.function == "mul":
-                makers -= self._gates  # what opens and shuts another value is no share
+            if node.function == "mul" and not makers.isdisjoint(self._reached):
+                gates = {id(value.node) for value in values if is_gate(value)}
+                if not makers <= gates:
+                    makers -= gates  # what opens and shuts another value is no share
             ways = [self._reached[maker] for maker in makers if maker in self._reached]
             if ways and (way := _onwards(node, ways)) is not None:
                 self._reached[id(node)] = way
@@ -93,7 +101,7 @@ class Shares:
     def _is_own(self, node: Node, values: list[Value]) -> bool:
         """Whether a call makes something of a unit's own state and of constants alone."""
         own = [id(value.node) in self.own for value in values]
-        if not any(own) or (node.function in MIXING | _LAYS and made_of(node, as_one) is None):
+        if not any(own) or (node.function in MIXING | LAYS and made_of(node, as_one) is None):
             return False
         return all(
             mine or is_constant(value, self._shape) for mine, value in zip(own, values, strict=True)
@@ -108,9 +116,9 @@ class Shares:
             alone: whether it is added as it is, and not as a gate of another value.
         """
         maker = id(same_numbers(value).node)
-        if maker in self.own:
-            return added and (alone or maker not in self._gates)
-        return maker in self._reached and self._moves(same_numbers(value))
+        if maker not in self._reached or (not alone and is_gate(value)):
+            return False
+        return added if maker in self.own else self._moves(same_numbers(value))
 
     def _moves(self, value: Value) -> bool:
         """Whether a unit's own number of the state moves its own number of a value.
@@ -129,12 +137,13 @@ class Shares:
             with torch.no_grad():
                 still = self._again(value, path, plain)
                 for unit in range(size):
-                    moved = plain.clone().reshape(rows, -1)
-                    moved[:, unit] += 1
-                    change = self._again(value, path, moved.reshape(plain.shape)) - still
-                    own = change.expand(plain.shape).reshape(rows, -1)[:, unit]
-                    if not bool((own.abs() <= 1e-9 * still.abs().max().clamp(min=1)).all()):
-                        return True
+                    for by in _MOVES:
+                        moved = plain.clone().reshape(rows, -1)
+                        moved[:, unit] += by
+                        change = self._again(value, path, moved.reshape(plain.shape)) - still
+                        own = change.expand(plain.shape).reshape(rows, -1)[:, unit]
+                        if not bool((own.abs() <= 1e-9 * still.abs().max().clamp(min=1)).all()):
+                            return True
         except (RuntimeError, TypeError, ValueError, IndexError):
             return True
         return False
@@ -192,7 +201,7 @@ def handed_on(value: Value, down_to: int) -> set[int]:
         found.add(id(node))
         if node.function in MIXING and made_of(node, as_one) is None:
             continue
-        if node.function in _BY_NUMBER | _DIVIDES | _LAYS or made_of(node, as_one) is not None:
+        if node.function in _BY_NUMBER | _DIVIDES | LAYS or made_of(node, as_one) is not None:
             stack += [same_numbers(one).node for one in node.values]
     return found
 
@@ -202,10 +211,11 @@ def _onwards(node: Node, ways: list[bool]) -> bool | None:
     if node.function in MIXING:
         # number by number it is a product as any other
         return made_of(node, as_one) is None or any(ways)
-    if node.function in _BENDS_NUMBERS:
-        return False if not all(ways) else None
-    hands_on = node.function in _DIVIDES | _LAYS or made_of(node, as_one) is not None
-    return all(ways) if hands_on else None
+    if node.function in _DIVIDES | LAYS or made_of(node, as_one) is not None:
+        return all(ways)
+    # what weights have added up is a new value behind whatever bends it
+    new = all(ways) or node.function in _BOUNDS | _WHOLE_CELLS
+    return None if new else False
 
 
 def _is_view(node: Node) -> bool:
@@ -226,6 +236,8 @@ def is_constant(value: Value, shape: torch.Size) -> bool:
             continue
         seen.add(id(one))
         node, tensor = one.node, one.tensor
+        if node is not None and node.function in MADE_OF_NOTHING:
+            continue
         if node is None:
             if not isinstance(tensor, nn.Parameter) and tensor.dim() >= max(1, len(shape)):
                 return False

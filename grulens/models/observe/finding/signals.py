@@ -35,6 +35,8 @@ RESERVED = frozenset({
     "signal", "state", "state_edited", "state_prev", "steps_of", "to_numpy", "check_one_batch",
 })  # fmt: skip
 """Names that no signal is given after the code: a layer has them already."""
+OLDER = 3
+"""How many states back another one is looked for that hands them on."""
 
 
 class Signals(ReadOut):
@@ -71,7 +73,9 @@ class Signals(ReadOut):
             self.bend_before, self.lag, read=self.read, shape=row_of(self.shape),
             others=tuple(self._others()), in_place=self.in_place,
             rivals=tuple(not_run(self.site, self.series)), loop=loop_of(self.site),
-            hides=tuple(names[symbol][0] for symbol in self._hiding(form)), read_by=self.read_by,
+            hides=tuple(names[symbol][0] for symbol in self._hiding(form)),
+            comes_back=tuple(names[symbol][0] for symbol in self._coming_back(form)),
+            read_by=self.read_by,
         )  # fmt: skip
         if output is None:
             signals.append(Observed("h", "state", "state", state, low=low, high=high))
@@ -89,16 +93,47 @@ class Signals(ReadOut):
         if self.bend or self.bend_before:
             return []  # no step keeps a share of a state that is bent
         step = self.steps[-1]
-        every = (node for nodes in self.series.values() for node in nodes)
-        near = sorted((n for n in every if self._is_near(n, step)), key=lambda n: n.number)
-        shares = Shares(step.before, near)
+        return self._held_in(form, Shares(step.before, self._nodes(step)))
+
+    def _coming_back(self, form: GatedForm) -> list[str]:
+        """The symbols in which older states stand than the one before, handed on by another one."""
+        if self.bend or self.bend_before:
+            return []
+        known, step = {id(step.node): step for step in self.steps}, self.steps[-1]
+        found, older = list[str](), known.get(id(step.before))
+        for _ in range(OLDER):
+            if older is None:
+                break
+            # what goes by the states in between is what a step is said to keep of each
+            between = [
+                node
+                for nodes in self.series.values()
+                for node in nodes
+                if older.before.number < node.number <= step.node.number and node.site != self.site
+            ]
+            between.sort(key=lambda node: node.number)
+            found += self._held_in(form, Shares(older.before, between))
+            older = known.get(id(older.before))
+        return list(dict.fromkeys(found))
+
+    def _held_in(self, form: GatedForm, shares: Shares) -> list[str]:
+        """The symbols in which a share of a state stands."""
+        leaves = self.steps[-1].leaves
+
+        def is_let_through(symbol: str) -> bool:
+            """Whether it is added, and all else beside it are gates."""
+            products = [term for term in form.write.terms if symbol in term]
+            return any(
+                all(one == symbol or is_gate(leaves[one]) for one in term) for term in products
+            )
+
         return [
             symbol
             for symbol in form.symbols
             if shares.are_in(
-                step.leaves[symbol],
+                leaves[symbol],
                 added=symbol not in form.keep.symbols,
-                alone=(symbol,) in form.write.terms,
+                alone=is_let_through(symbol),
             )
         ]
 

@@ -72,7 +72,7 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
         form.bend or form.bend_before, cut, "" if form.loop is None else str(form.loop),
         form.hides, form.read_by,
         "" if form.loop is None else order_of(form.loop.code, form.loop.line),
-        "; ".join(filter(None, remarks)), form.axis,
+        "; ".join(filter(None, remarks)), form.axis, form.comes_back,
     )  # fmt: skip
 
 

@@ -162,3 +162,51 @@ def test_an_output_gate_is_shifted_before_its_activation(gate: Gate) -> None:
     model, x = Long(gate), torch.randn(3, 5, INPUT)
     run = record(model, x, edits=[shift("cell", "o", 0, by=BY, at=0)])
     torch.testing.assert_close(run.output, model(x, BY))
+
+
+FALLING: dict[str, Callable[[Tensor], Tensor]] = {
+    "1 - sigmoid": lambda p: 1 - torch.sigmoid(p),
+    "from ones": lambda p: torch.ones_like(p) - torch.sigmoid(p),
+    "negated": lambda p: torch.sigmoid(p).neg().add(1),
+    "rsub": lambda p: torch.rsub(torch.sigmoid(p), 1),
+}
+"""Ways to write an input gate that falls where what its activation is given grows."""
+RISING: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid of -p": lambda p: torch.sigmoid(-p),
+    "twice": lambda p: 1 - (1 - torch.sigmoid(-p)),
+}
+"""Ways to write one that grows with it."""
+
+
+class Janet(nn.Module):
+    """h = f h + i g, with an input gate of its own (JANET, van der Westhuizen & Lasenby 2018)."""
+
+    def __init__(self, gate: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.line, self.gate = nn.Linear(INPUT + UNITS, 2 * UNITS), gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), UNITS)
+        for x_t in x.unbind(1):
+            p, g = self.line(torch.cat([x_t, h], 1)).chunk(2, 1)
+            h = torch.sigmoid(p) * h + self.gate(p - 1.0) * torch.tanh(g)
+        return h
+
+
+@pytest.mark.parametrize("how", FALLING)
+def test_an_input_gate_that_falls_is_not_shifted_behind_its_activation(how: str) -> None:
+    torch.manual_seed(0)
+    model, x = Janet(FALLING[how]), torch.randn(3, 5, INPUT)
+    run = record(model, x)
+    assert run["cell"].cell.equation == "h = f h_prev + i g"
+    with pytest.raises(SignalError, match="'i' of layer 'cell' falls where what its activation is"):
+        record(model, x, edits=[shift("cell", "i", 0, by=BY)])
+
+
+@pytest.mark.parametrize("how", RISING)
+def test_an_input_gate_that_grows_is_shifted_before_its_activation(how: str) -> None:
+    torch.manual_seed(0)
+    model, x = Janet(RISING[how]), torch.randn(3, 5, INPUT)
+    before = record(model, x)["cell"].i[0, 0, 0]
+    run = record(model, x, edits=[shift("cell", "i", 0, by=BY, at=0)])
+    torch.testing.assert_close(run["cell"].i[0, 0, 0], torch.sigmoid(torch.logit(before) + BY))

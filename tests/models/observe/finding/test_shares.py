@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grulens import record
+from grulens import Recording, clamp, record
 from grulens.errors import CellError
 from grulens.memory import timescales
 
@@ -135,3 +136,158 @@ def test_a_cell_state_that_is_read_back_by_no_activation_is_a_share_of_it() -> N
 
     for bend, hides in ((torch.tanh, ()), (torch.positive, ("g",))):
         assert record(Linear(bend), torch.randn(2, 5, INPUT))["cell"].cell.hides == hides
+
+
+UNBOUNDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "relu6": F.relu6,
+    "leaky relu": lambda p: F.leaky_relu(p, 0.5),
+    "prelu": lambda p: F.prelu(p, torch.full((1,), 0.25)),
+    "elu": F.elu,
+    "selu": F.selu,
+    "softplus": F.softplus,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "mish": F.mish,
+    "hardswish": F.hardswish,
+    "wide hardtanh": lambda p: F.hardtanh(p, -9.0, 9.0),
+    "asinh": torch.asinh,
+}
+"""Activations that hand a number on, as far as it goes or in a wide range."""
+
+
+@pytest.mark.parametrize("how", UNBOUNDED)
+def test_an_activation_that_bounds_nothing_hands_on_the_state_but_not_what_weights_add_up(
+    how: str,
+) -> None:
+    def bent(m: Any, x: Tensor, h: Tensor, f: Tensor) -> Tensor:
+        return (1 - f) * UNBOUNDED[how](h + m.x(x)[:, UNITS:] - 5)
+
+    def mixed(m: Any, x: Tensor, h: Tensor, f: Tensor) -> Tensor:
+        return (1 - f) * UNBOUNDED[how](m.x(x)[:, UNITS:] + m.h(h)[:, UNITS:])
+
+    run = recorded(bent)
+    (name,) = run["cell"].cell.hides
+    assert f"stand in {name}, past every activation that bounds it" in run["cell"].note
+    with pytest.raises(CellError, match=rf"the half-life of a unit .* stand in {name}, past"):
+        timescales(run)
+    run = recorded(mixed)
+    assert run["cell"].note == ""
+    assert torch.isfinite(timescales(run).half_life).all()
+
+
+def test_a_gate_that_is_bent_by_hand_is_no_share_of_what_it_opens() -> None:
+    def peephole(m: Any, x: Tensor, h: Tensor, f: Tensor) -> Tensor:
+        return (F.relu6(m.x(x)[:, :UNITS] + m.rate * h + 3) / 6) * torch.tanh(m.x(x)[:, UNITS:])
+
+    assert recorded(peephole)["cell"].cell.hides == ()
+
+    def candidate(m: Any, x: Tensor, h: Tensor, f: Tensor) -> Tensor:
+        return (1 - f) * F.hardtanh(m.x(x)[:, UNITS:] + h, 0.0, 1.0)
+
+    assert recorded(candidate)["cell"].cell.hides != ()
+
+
+class Several(nn.Module):
+    """States that each step makes of one another: h, v and u, given the cell, z and n."""
+
+    def __init__(self, step: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.step = step
+        self.line, self.back = nn.Linear(INPUT + UNITS, 2 * UNITS), nn.Linear(UNITS, UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = v = u = x.new_zeros(len(x), UNITS)
+        for x_t in x.unbind(1):
+            z, n = self.line(torch.cat([x_t, h], 1)).chunk(2, 1)
+            h, v, u = self.step(self, torch.sigmoid(z), torch.tanh(n), h, v, u)
+        return h
+
+
+Made = tuple[Tensor, Tensor, Tensor]
+
+
+def oscillator(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
+    v = v + 0.1 * (n - h - 0.5 * v)
+    h = h + 0.1 * v
+    return h, v, u
+
+
+def rated(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
+    v = v - 0.1 * z * (n + 0.3 * h)
+    h = h + 0.1 * z * v
+    return h, v, u
+
+
+def momentum(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
+    v = 0.9 * v + 0.1 * (n - h)
+    h = z * h + (1 - z) * v
+    return h, v, u
+
+
+def skipping(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
+    new = z * h + (1 - z) * (0.5 * n + 0.5 * torch.tanh(v))
+    return new, h.clone(), u
+
+
+def bounded(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
+    v = 0.9 * v + 0.1 * torch.tanh(m.back(h) + h)
+    h = z * h + (1 - z) * v
+    return h, v, u
+
+
+def one_way(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
+    h = z * h + (1 - z) * n
+    v = 0.9 * v + 0.1 * h
+    return h, v, u
+
+
+def by_weights(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
+    v = 0.9 * v + z
+    h = z * h + (1 - z) * torch.tanh(m.back(v) + n)
+    return h, v, u
+
+
+@pytest.mark.parametrize("step", [oscillator, rated, momentum, skipping])
+def test_a_state_that_another_one_hands_back_has_no_half_life(
+    step: Callable[..., Made], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    run = record(Several(step), torch.randn(2, 8, INPUT))
+    run.save(tmp_path / "run.safetensors")
+    for one in (run, Recording.load(tmp_path / "run.safetensors")):
+        (name,) = one["cell"].cell.comes_back
+        said = f"numbers of h from before h_prev stand in {name}: another state hands them on"
+        assert said in one["cell"].note
+        with pytest.raises(CellError, match=rf"half-life .* older states stand in {name}: another"):
+            timescales(one)
+
+
+@pytest.mark.parametrize("step", [bounded, one_way, by_weights])
+def test_a_state_that_comes_back_by_an_activation_or_not_at_all_has_its_half_life(
+    step: Callable[..., Made],
+) -> None:
+    torch.manual_seed(0)
+    run = record(Several(step), torch.randn(2, 8, INPUT))
+    for layer in run.values():
+        assert layer.cell.comes_back == ()
+        assert layer.note == ""
+        assert torch.isfinite(timescales(run, layer.name).half_life).all()
+
+
+def test_an_oscillator_swings_where_its_gate_alone_would_fade() -> None:
+    class Free(Several):
+        def forward(self, x: Tensor) -> Tensor:
+            h = v = x.new_zeros(len(x), UNITS)
+            for x_t in x.unbind(1):
+                n = torch.tanh(self.line(torch.cat([x_t, 0 * h], 1))[:, :UNITS])
+                v = v + 0.1 * (n - h - 0.5 * v)
+                h = h + 0.1 * v
+            return h
+
+    model, x = Free(oscillator), torch.zeros(1, 60, INPUT)
+    plain = record(model, x)["cell"]
+    moved = record(model, x, edits=[clamp("cell", "h", 0, value=1.0, at=0)])["cell"]
+    assert plain.a.min() > 0.98  # a half-life of 69 steps
+    assert (moved.h - plain.h)[0, 30, 0] < -0.2
+    assert plain.cell.comes_back == ("v",)

@@ -178,3 +178,60 @@ def test_a_gate_is_made_by_each_step_and_goes_from_0_to_1(how: str) -> None:
     assert signal.is_gate is (
         how in ("sigmoid of one", "sigmoid of a leak", "decay", "by hand", "of a softmax")
     )
+
+
+class Memory(nn.Module):
+    """A memory that is erased and written, and read by a weighed sum of its slots."""
+
+    def __init__(self, reads: Any) -> None:
+        super().__init__()
+        self.line, self.weigh, self.reads = nn.Linear(2 + 4, 8), nn.Linear(8, 3), reads
+        self.write = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory, read, states = x.new_zeros(len(x), 3, 4) + 0.1, x.new_zeros(len(x), 4), []
+        for x_t in x.unbind(1):
+            now = torch.tanh(self.line(torch.cat([x_t, read], 1)))
+            w = torch.softmax(self.weigh(now), 1).unsqueeze(2)
+            e, a = self.write(now).unsqueeze(1).chunk(2, 2)
+            memory = memory * (1 - w * torch.sigmoid(e)) + w * torch.tanh(a)
+            read = self.reads(w, memory)
+            states.append(read)
+        return torch.stack(states, 1)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        lambda w, m: (w * m).sum(1),
+        lambda w, m: torch.mean(w * m, 1),
+        lambda w, m: (w * torch.tanh(m)).transpose(1, 2).sum(2),
+        lambda w, m: (w * m)[:, 0] + (w * m)[:, 1:].sum(1),
+    ],
+)
+def test_the_weights_by_which_a_memory_is_read_are_no_output_gate(reads: Any) -> None:
+    torch.manual_seed(0)
+    model, x = Memory(reads), torch.randn(2, 5, 2)
+    layer = record(model, x)["cell"]
+    assert layer.cell.equation.startswith("h = ")
+    assert "h = o" not in layer.cell.equation
+    assert not any("output gate" in signal.words for signal in layer.cell.signals)
+    assert layer.note.startswith("the next step reads what `")
+    gone = record(model, x, edits=[clamp("cell", "h", 0, value=0.0)])["cell"]
+    assert gone.h[:, :, 0].abs().max() == 0
+    assert (gone.h - layer.h)[:, 1:, 1:].abs().max() > 0
+
+
+def test_a_state_that_is_read_by_itself_and_as_a_sum_keeps_its_output_gate() -> None:
+    class Pooled(Long):
+        def forward(self, x: Tensor) -> Tensor:
+            h = c = x.new_zeros(len(x), 4)
+            for x_t in x.unbind(1):
+                f, i, g, o = self.line(torch.cat([x_t, h + h.sum(1, True)], 1)).chunk(4, 1)
+                c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+                h = self.made(torch.sigmoid(o), c)
+            return h
+
+    for made in (lambda o, c: o * torch.tanh(c), lambda o, c: o[:, :1] * torch.tanh(c)):
+        layer = record(Pooled(made), torch.randn(3, 5, 2))["cell"]
+        assert layer.cell.equation.endswith("h = o tanh(c)")
