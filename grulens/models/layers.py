@@ -31,7 +31,7 @@ from grulens.models.observe.candidates import (
     refused_in,
 )
 from grulens.models.observe.finding.refused import said
-from grulens.models.observe.look import Look
+from grulens.models.observe.look import Look, looked
 from grulens.models.observe.loops import may_carry
 from grulens.models.restore.parametrized import only_looked_at
 from grulens.tables import html_table
@@ -255,6 +255,29 @@ def not_observed(model: nn.Module, found: Found, seen: Look) -> ModelError:
         for path, module in (ran or parts).items()
     ]
     return type(error)("\n".join([str(error), *looked[:4]]))
+
+
+def own_states(model: nn.Module, opened: Iterable[nn.Module]) -> str:
+    """What is said where no opened layer ran, and a module that holds it may carry a state itself.
+
+    Args:
+        model: the model.
+        opened: the modules that are opened.
+    """
+    if refused := refused_in(model):
+        return f"; and no gated cell was found: {said(refused)}"
+    inside = {part for module in opened for part in module.modules()}
+    own = [
+        f"{path or WHOLE!r} ({type(module).__name__}) {how}"
+        for path, module in model.named_modules()
+        if module not in inside and (how := may_carry(module))
+    ]
+    if not own or looked(model):
+        return ""
+    return (
+        f". {'; '.join(own[:4])}: with record(model, ..., observe=True) the gates of what it "
+        "computes by itself are looked for"
+    )
 
 
 def _not_seen(calls: int | None) -> str:

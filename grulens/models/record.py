@@ -17,6 +17,7 @@ from grulens.models.call.invocation import arguments, invocation
 from grulens.models.instrument.editing import edits_in_force, names, ran
 from grulens.models.instrument.watch import AGAIN, Watch
 from grulens.models.instrument.watchable import Watchable
+from grulens.models.layers import own_states
 from grulens.models.recording import Recording
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.untouched import undone
@@ -162,4 +163,5 @@ def recorded(run: Callable[[], object], watch: Watch) -> Recording:
             f"its code, or what is around it, is another since{AGAIN}"
         )
     held = ", ".join(name for all_ in watch.names.values() for name in all_.values())
-    raise RecordingError(f"none of the layers to record ran in this forward ({held})")
+    own = own_states(watch.model, watch.modules.values())
+    raise RecordingError(f"none of the layers to record ran in this forward ({held}){own}")

@@ -36,7 +36,7 @@ from grulens.models.instrument.outermost import (
     stack,
 )
 from grulens.models.instrument.watch import Watch
-from grulens.models.layers import not_observed
+from grulens.models.layers import not_observed, own_states
 from grulens.models.observe.look import Look, is_outdated, look_at
 from grulens.models.observe.reading.reading import began
 from grulens.models.recording import NOT_SEEN, Recording
@@ -140,7 +140,9 @@ class Block(Watch):
             names = ", ".join(name for all_ in self.names.values() for name in all_.values())
             which = f" ({names})" if names else ""
             idle.append(f"no layer that was to be recorded ran in this block{which}")
-            if not names and self._look is not None:
+            if names and not self.observed:
+                idle[-1] += own_states(self.model, self.modules.values())
+            elif self._look is not None:
                 idle[-1] += f": {not_observed(self.model, self.found, self._look)}"
         if idle:
             warnings.warn("; ".join(idle) + self._not_there(), NothingRanWarning, stacklevel=4)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens import ablate, editing, record, recording, sweep
-from grulens.errors import RecordingError, UnsupportedLayerError
+from grulens.errors import NothingRanWarning, RecordingError, UnsupportedLayerError
 
 UNITS, INPUTS, STEPS = 4, 3, 6
 SHARED = {"leak": 0.9}
@@ -370,6 +370,35 @@ def test_beside_a_layer_a_run_is_looked_at_once() -> None:
     model.own = "something"
     record(model, x)
     assert SEEN == [1, 1, 2, 3, 4, 4, 5, 5]
+
+
+class Unused(Leaky):
+    """It holds a layer that never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.GRUCell(INPUTS, UNITS)
+
+
+class UnusedSquare(Square):
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle, self.flag = nn.GRUCell(INPUTS, UNITS), True
+
+
+def test_where_the_layer_that_is_opened_never_runs_the_loop_beside_it_is_named() -> None:
+    model, x = Unused(), given()
+    said = (
+        r"\(idle\)\. 'the model itself' \(Unused\) .*: with record\(model, \.\.\., observe=True\)"
+    )
+    with pytest.raises(RecordingError, match=said):
+        record(model, x)
+    with pytest.warns(NothingRanWarning, match=r"\(idle\)\. .*observe=True"), recording(model):
+        model(x)
+    assert [*record(model, x, observe=True)] == ["cell"]
+    square = UnusedSquare()
+    with pytest.raises(RecordingError, match=r"\(idle\); and no gated cell was .*the square"):
+        record(square, x, observe=True)
 
 
 def Gru() -> nn.GRU:  # noqa: N802 - stands where classes stand

@@ -311,6 +311,37 @@ class Rounds(loops.Lines):
         return mean
 
 
+class Reset(loops.Lines):
+    """A branch may reset its state at one step, once a gate was made of it, or before."""
+
+    reset = ""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), UNITS)
+        for at, now in enumerate(x.unbind(1)):
+            if at == 3 and self.reset == "before":
+                h = torch.zeros_like(h)
+            both = torch.cat([now, h], 1)
+            z, n = torch.sigmoid(self.one(both)), torch.tanh(self.two(both))
+            if at == 3 and self.reset == "behind":
+                h = torch.zeros_like(h)
+            h = (1 - z) * h + z * n
+        return h
+
+
+def test_a_state_that_a_branch_resets_while_a_gate_has_read_it_is_refused_as_that() -> None:
+    torch.manual_seed(0)
+    model, x = Reset(), inputs()
+    record(model, x)  # it is known from a run that takes one way
+    model.reset = "before"
+    gain, _ = gradient_flow(record(model, x, grad=True)).at(-1)
+    assert bool((gain[:, :3] == 0).all() and (gain[:, 3:] > 0).all())
+    model.reset = "behind"
+    said = "begins step 3 with another state than that after step 2, .* depends on earlier states"
+    with pytest.raises(RecordingError, match=said):
+        gradient_flow(record(model, x, grad=True))
+
+
 def test_gradient_flow_is_refused_where_states_reach_those_of_steps_that_begin_anew() -> None:
     torch.manual_seed(0)
     apart = gradient_flow(record(Rounds(False), inputs(3), grad=True))

@@ -62,8 +62,8 @@ class Nearest:
         most = max(self.off)
         if most <= ROUNDING:
             steps = f"all {len(self.off)} steps" if len(self.off) > 1 else "the one step"
-            held = f"holds to {most:.1e} at {steps} compared, but is not how the code makes it"
-            return f"{self.equation} ({self.where}) {held}"
+            held = f"holds to {most:.1e} at {steps} compared"
+            return f"{self.equation} ({self.where}) {held}; it is not opened for the reason above"
         return f"nearest: {self.equation} ({self.where}), {by_step(self.off)}"
 
 

@@ -244,6 +244,7 @@ def check_apart(segments: Sequence[ObservedSegment], name: str) -> None:
     """Raise where a state reaches one behind a step that began anew: no product goes there."""
     generator = torch.Generator().manual_seed(0)
     earlier: list[Tensor] = []
+    begin = 0
     for segment in segments:
         own = [one for step in range(segment.steps) for one in _states(segment, step)]
         own = [one for one in own if one.requires_grad]
@@ -251,8 +252,15 @@ def check_apart(segments: Sequence[ObservedSegment], name: str) -> None:
         if own and earlier:
             found = torch.autograd.grad(own, earlier, ways, retain_graph=True, allow_unused=True)
             if any(one is not None and bool(one.any()) for one in found):
-                raise _another_way(name)
+                raise RecordingError(
+                    f"layer {name!r} begins step {begin} with another state than that after step "
+                    f"{begin - 1}, and what it makes from there on depends on earlier states all "
+                    "the same, in another way than from step to step (as where a gate is made of "
+                    "the state before a branch resets that), so products of its Jacobians are not "
+                    "what they do"
+                )
         earlier += own
+        begin += segment.steps
 
 
 def _another_way(name: str) -> RecordingError:

@@ -261,7 +261,7 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
     Spread: (
         r"comes into it through einsum \(line \d+\)",
         r"h = z h_prev \+ \(1 - z\) n \(z: line \d+ of .*, sigmoid; n: line \d+ of .*, linear\) "
-        r"holds to [\d.e-]+ at all 5 steps compared, but is not how the code makes it",
+        r"holds to [\d.e-]+ at all 5 steps compared; it is not opened for the reason above",
         r"Write the mix as a product: z \* h \+ \(1 - z\) \* n",
     ),
     NoGate: (
