@@ -133,6 +133,19 @@ class Coder:
             tries = [whole, *tries] if isinstance(whole, str) else tries
         return next((text for text in tries if self._gives(text, row)), "")
 
+    def reply(self, number: int) -> str:
+        """What `decode` does with an id, in words.
+
+        >>> Coder(None, lambda ids: 7).reply(3)
+        'gives 7'
+        """
+        if self.decode is None:
+            return "is not there"
+        try:
+            return f"gives {shown(self.decode(torch.tensor([number])))}"
+        except Exception as error:  # of any kind: it is the user's own
+            return f"raises {type(error).__name__} ({shown(str(error))})"
+
     def _decoded(self, row: Tensor) -> list[str] | None:
         whole = _texts(_quiet(self.decode, row))
         if whole is not None and len(whole) == len(row):

@@ -7,6 +7,7 @@ fitted to, and is given as a code as well, which pays for what it takes to learn
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from grulens.arguments import ControlTask, Integer, LabelNames, LayerName, Numbers, ScanLike
-from grulens.errors import ScanError, shown
+from grulens.errors import ScanError, StoppedWarning, shown
 from grulens.job import Job, stopped, tell
 from grulens.models.restore.mode import evaluated
 from grulens.probing.corpus.cluster import Workers, alone_with, check_client
@@ -293,7 +294,14 @@ def probe(
     if note and work.taken <= test:
         on = "; the same call goes on from there" if kept.whole else ""
         raise ScanError(f"the probe {note}, before one was tested{on}")
-    if note:
+    if note and not kept.whole:
+        warnings.warn(
+            f"the probe {note}; what it counted could not be written to {scan.path}, so the same "
+            "call begins anew",
+            StoppedWarning,
+            stacklevel=2,
+        )
+    elif note:
         tell("the probe", note)
     else:
         kept.clear()
@@ -408,6 +416,10 @@ def _task(
     names = [labels] if isinstance(labels, str) else scan.labels if labels is None else labels
     if isinstance(names, Mapping) or not isinstance(names, Sequence):
         raise ScanError(f"labels must be names of labels of the scan, got {shown(labels)}")
+    if not names and scan.labels:
+        raise ScanError(
+            f"labels must name one label or more, of {', '.join(scan.labels)}; got {shown(labels)}"
+        )
     if not names:
         raise ScanError("a probe needs a label: scan(..., labels={'upper': lambda text: ...})")
     chosen = tuple(scan.label(name) for name in names)

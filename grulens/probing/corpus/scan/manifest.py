@@ -234,6 +234,8 @@ class Manifest:
                 for one in found.pop("layers")
             )  # fmt: skip
             return cls(layers=layers, labels=tuple(found.pop("labels")), **found)
+        except NotADirectoryError:
+            raise ScanError(f"{folder} is a file, and a scan is a folder") from None
         except FileNotFoundError:
             raise ScanError(f"{folder} holds no scan: it has no {NAME}") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -255,6 +257,8 @@ class Manifest:
         mine, others = ({one.name: one.directions for one in m.layers} for m in (self, now))
         if mine.keys() == others.keys() and mine != others:
             pairs = [("directions", mine, others), *(p for p in pairs if p[0] != "layers")]
+        if self.steps != now.steps:  # the first inputs are cut elsewhere, and cannot be compared
+            pairs = [pair for pair in pairs if pair[0] != "first"]
         differ = [
             HASHED.get(name, f"{name} ({_short(before)}, now {_short(after)})")
             for name, before, after in pairs

@@ -128,8 +128,8 @@ def scan(
 
     Warns:
         StoppedWarning: Ctrl-C came before all parts were done.
-        UserWarning: the folder holds more parts than the corpus has now; or several arguments may
-            hold what stands at each step.
+        UserWarning: the folder holds more parts than the corpus has now; several arguments may
+            hold what stands at each step; or `decode` gives no text for an id.
     """
     folder = folder_of(out)
     look(model)
@@ -162,7 +162,11 @@ def scan(
     job: Job[Scan] = Job("scan", "part", length_hint(parts))
     with evaluated(model):
         begun, run, further = _begun(every, reader)
-        manifest = manifest_of(model, run, reader, layers, gates, on, call, directions)
+        try:
+            manifest = manifest_of(model, run, reader, layers, gates, on, call, directions)
+        except Exception as error:
+            error.add_note(f"in part {len(begun) - 1} of the scan")
+            raise
         _make(folder / PARTS)
         if not manifest.begin(folder):
             made = Manifest.read(folder)
@@ -181,8 +185,12 @@ def scan(
             _end(manifest, folder, job.done)
     for one in (folder, folder / PARTS):
         sweep(one)
+    if client is not None and job.note:  # what workers wrote, and had not said by then, counts
+        there = len(numbers_in(folder))
+        job.done = max(job.done, min(there, job.total) if job.total else there)
     if job.note or not job.done:
-        tell("the scan", job.note or "stopped before a part was done")
+        note = job.note or "stopped before a part was done"
+        tell("the scan", note if client is None else f"{note}, and workers end those they are at")
     return Scan(folder, model)
 
 

@@ -195,7 +195,12 @@ def manifest_of(
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
     along_them = told(directions, {one.name: one.units for one in scanned})
     scanned = tuple(one.following(along_them.get(one.name, ())) for one in scanned)
-    run = reader.settled(run, recording[scanned[0].name].mask.cpu().numpy())
+    mask = recording[scanned[0].name].mask.cpu().numpy()
+    run = reader.settled(run, mask)
+    # a model may have a `decode` of its own that is of something else than ids
+    given_one = reader.coder.decode != getattr(model, "decode", None)
+    if given_one and (why := reader.unnamed(run.read, mask)):
+        warnings.warn(f"{why}: ids without a text are shown as numbers", stacklevel=3)
     if run.among:
         warnings.warn(
             f"{', '.join(map(repr, run.among))} may each be what stands at each step of an input, "

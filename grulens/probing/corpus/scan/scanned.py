@@ -21,7 +21,7 @@ from grulens.arguments import Integer, LayerName
 from grulens.errors import ScanError, shown
 from grulens.models.adapters.closed import look
 from grulens.models.layers import layers
-from grulens.probing.corpus.scan.direction import followed
+from grulens.probing.corpus.scan.direction import SIGNAL, followed
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
 from grulens.probing.corpus.scan.notes import Notes
@@ -188,10 +188,12 @@ class Scan:
         number = self.manifest.layer(layer)
         names = [one.name for one in self.manifest.layers[number].signals]
         if not isinstance(signal, str) or signal not in names:
+            how = "" if self.manifest.gates else ". Gates are counted by scan(..., gates=True)"
+            if signal == SIGNAL:
+                how = ". Directions are counted by scan(..., directions={...})"
             raise ScanError(
                 f"signal {shown(signal)} of layer {self.layers[number]!r} was not counted; what "
-                f"was is {', '.join(names)}"
-                + ("" if self.manifest.gates else ". Gates are counted by scan(..., gates=True)")
+                f"was is {', '.join(names)}{how}"
             )
         key = number, signal
         if key not in self._statistics:

@@ -27,6 +27,8 @@ from grulens.probing.corpus.scan.given import IDS, Form, at_each_step, bare, for
 
 #: What an id is called that stands for several things.
 UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
+#: So many ids of the first inputs are looked at, whether `decode` has a text for each.
+LOOKED_AT: Final = 1000
 LabelRule: TypeAlias = Callable[[Any], Any]
 
 
@@ -219,6 +221,24 @@ class Reader:
             return {}
         found = [self.coder.names(torch.tensor([number])) for number in ids.tolist()]
         return {number: name[0] for number, name in zip(ids.tolist(), found, strict=True) if name}
+
+    def unnamed(
+        self, read: Shaped[ndarray, "row step ..."] | None, mask: Bool[ndarray, "row step"]
+    ) -> str:
+        """Why `decode` gives no text for one of these ids, in words; "" where it gives all.
+
+        Args:
+            read: what stands at each step; of what is no ids nothing is said.
+            mask: (row, step), False where there is no step.
+        """
+        if self.coder.decode is None or read is None or read.shape != mask.shape:
+            return ""
+        if not np.issubdtype(read.dtype, np.integer):
+            return ""
+        ids = np.unique(read[mask])[:LOOKED_AT]
+        called = self.names(ids)
+        none = next((number for number in ids.tolist() if number not in called), None)
+        return "" if none is None else f"`decode` {self.coder.reply(none)} for id {none}"
 
     def _labels(
         self, given: Any, held: Mapping[str, Any], steps: int, number: int
