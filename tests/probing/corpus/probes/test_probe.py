@@ -334,7 +334,13 @@ def test_what_cannot_be_probed_is_refused_by_name(case: Any, tmp_path: Path) -> 
     for given, options, words in cases:
         with pytest.raises(ScanError, match=words):
             ask(given, **options)
+    again = open_scan(made.path, model)
+    with (
+        model.register_forward_pre_hook(lambda _, given: (given[0].flip(1),)),
+        pytest.raises(ScanError, match=r"part \d does not run as it did in the scan: states of"),
+    ):
+        ask(again)
     files = made.parts[0].place / "0"
     np.save(files / "low.npy", np.load(files / "low.npy") + 1)
-    with pytest.raises(ScanError, match="part 0 does not run as it did in the scan: states of"):
+    with pytest.raises(ScanError, match=r"part 000000 of .* 0/low\.npy has changed"):
         ask(open_scan(made.path, model))

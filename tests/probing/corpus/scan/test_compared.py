@@ -44,6 +44,7 @@ def capitals(ids: Any) -> list[str]:
     return [LETTERS[i].upper() for i in ids]
 
 
+@pytest.mark.filterwarnings("ignore:`decode` gives None")
 def test_another_encode_decode_or_label_is_seen_in_any_input_of_the_first_part(
     tmp_path: Path,
 ) -> None:
