@@ -10,6 +10,7 @@ import ast
 import dis
 import functools
 import os
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from types import CodeType
 
@@ -94,6 +95,62 @@ def in_turn(site: Site, lag: int, turn: int) -> str:
         )
     number = f"{lag} s" + (f" + {turn}" if turn else "")
     return f"{said}: step s here is state {number} of this line, both counted from 0"
+
+
+def left_aside(site: Site) -> str:
+    """What must be known of a loop that takes its state further in one branch only; "" if not.
+
+    Args:
+        site: where the states are made.
+    """
+    for code, (_, instruction) in zip(site.codes, site.chain, strict=True):
+        said = _aside(code, start_of(code, instruction))
+        if said is not None:
+            return said
+    return ""
+
+
+@functools.lru_cache(1 << 10)
+def _aside(code: CodeType, instruction: int) -> str | None:
+    """What `left_aside` says of the loop of one piece of code; None if it has none around."""
+    tree = parsed(code)
+    if tree is None:
+        return None
+    every = [*ast.walk(tree)]
+    assigned = (n for n in every if isinstance(n, ast.Assign) and is_in(code, instruction, [n]))
+    names = {n.id for one in assigned for n in one.targets if isinstance(n, ast.Name)}
+    loops = (n for n in every if isinstance(n, ast.For | ast.While))
+    around = [node for node in loops if is_in(code, instruction, node.body)]
+    if not around:
+        return None
+    for node in ast.walk(max(around, key=lambda one: one.lineno)):
+        if isinstance(node, ast.If | ast.IfExp) and not is_in(code, instruction, [node]):
+            ways = node.body, node.orelse
+            if any(_hands_on(way, names) for way in ways) and not all(
+                _reads(way, names) for way in ways
+            ):
+                where = f"line {node.lineno} of {os.path.basename(code.co_filename)}"
+                return (
+                    f"{where} takes the state further in one branch only: in the other a step here "
+                    "is one whose state the code leaves aside"
+                )
+    return ""
+
+
+def _hands_on(branch: ast.expr | Sequence[ast.stmt], names: Set[str]) -> bool:
+    """Whether a branch is one of some names, or gives one of them another name."""
+    if isinstance(branch, ast.expr):
+        return isinstance(branch, ast.Name) and branch.id in names
+    return any(
+        isinstance(one, ast.Assign) and isinstance(one.value, ast.Name) and one.value.id in names
+        for one in branch
+    )
+
+
+def _reads(branch: ast.expr | Sequence[ast.stmt], names: Set[str]) -> bool:
+    """Whether a branch reads one of some names."""
+    parts = [branch] if isinstance(branch, ast.expr) else branch
+    return any(isinstance(n, ast.Name) and n.id in names for one in parts for n in ast.walk(one))
 
 
 @functools.lru_cache(1 << 10)

@@ -144,14 +144,43 @@ class Kept(Plain):
         return h
 
 
+class Chosen(Plain):
+    """Leaves the last state aside, by an expression."""
+
+    def forward(self, x: Tensor, end: int) -> Tensor:
+        h = zeros(x)
+        for t in range(x.shape[1]):
+            new = self.step(x[:, t], h)
+            h = new if t < end else h
+        return h
+
+
+class Named(Plain):
+    """Takes every state further, in two ways."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        h = zeros(x)
+        for now in x.unbind(1):
+            new = self.step(now, h)
+            h = new if mask is None else torch.where(mask, new, h)
+        return h
+
+
+def test_a_loop_that_may_leave_a_state_aside_says_so() -> None:
+    x = resting()
+    for run in (record(Kept(), x, 0, 9), record(Chosen(), x, 7)):
+        assert "takes the state further in one branch only" in run["cell"].note
+    assert record(Named(), x)["cell"].note == ""
+
+
 def test_steps_that_begin_anew_within_a_call_are_said(tmp_path: Path) -> None:
     model, x = Kept(), resting()
-    assert record(model, x, 0, 9)["cell"].note == ""
+    assert "go on with" not in record(model, x, 0, 9)["cell"].note
     run = record(model, x, 2, 9)
     assert run["cell"].calls == (0, 1, 2)
-    assert run["cell"].note.startswith("steps 1, 2 did not go on with the state before, but began")
+    assert "steps 1, 2 did not go on with the state before, but began" in run["cell"].note
     assert Recording.load(run.save(tmp_path / "run"))["cell"].note == run["cell"].note
-    assert record(model, x, 0, 4)["cell"].note.startswith("step 5 did not go on with")
+    assert "step 5 did not go on with" in record(model, x, 0, 4)["cell"].note
 
 
 class Otherwise(nn.Module):

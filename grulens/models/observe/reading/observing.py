@@ -25,7 +25,7 @@ from grulens.models.observe.reading.kept import writes_to
 from grulens.models.observe.reading.marks import Marks
 from grulens.models.observe.reading.reading import BEGAN, Change, Reading, Series
 from grulens.models.observe.reading.segment import BEFORE, MIX, READ, ObservedSegment
-from grulens.models.observe.rounds import in_turn
+from grulens.models.observe.rounds import in_turn, left_aside
 from grulens.models.observe.sites import Site
 from grulens.models.restore.interrupts import grads
 
@@ -66,7 +66,8 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
     )  # fmt: skip
     lines = {one.name: (one.where, one.text or one.spot.site.text) for one in form.signals}
     cut = {one.name: one.barred for one in form.signals if one.barred}
-    remarks = form.rounds, in_turn(form.state.site, form.lag, form.turn), form.laid
+    site = form.state.site
+    remarks = form.rounds, in_turn(site, form.lag, form.turn), left_aside(site), form.laid
     return ObservedCell(
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
         form.bend or form.bend_before, cut, "" if form.loop is None else str(form.loop),
