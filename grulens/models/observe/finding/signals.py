@@ -171,7 +171,7 @@ class Signals(ReadOut):
         )
 
     def _gone_on(self, spot: Spot, first: Value) -> Node | None:
-        """The call of another line that goes on from a first state to a step that begins anew.
+        """The call of another line by which a first state is made out of the first one.
 
         Args:
             spot: where steps are given the state before.
@@ -186,6 +186,8 @@ class Signals(ReadOut):
             read = node.argument(spot.part, spot.keyword) if spot.given else node.results[spot.part]
             if not isinstance(read, Value) or (given := same_numbers(read)) is first:
                 continue
+            if bool(given.tensor.any()) and not torch.equal(given.tensor, first.tensor):
+                continue  # what is no first state to look at is refused as such in every run
             for one in ancestors(given, 0):
                 if any(same_numbers(value) is first for value in one.values):
                     return given.node
