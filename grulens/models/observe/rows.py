@@ -1,8 +1,9 @@
 """Along which axis of a state its rows lie.
 
 A state of three axes or more may have them along the first one, (batch, channel, y, x), or behind
-others, as nn.GRU's (layer, batch, unit). Its shape does not tell. So a row of the input is changed
-where the model is run once more, and it is seen which part of the states is another then.
+others, as nn.GRU's (layer, batch, unit). Its shape does not tell, nor does that of a state of two
+axes whose code turns it round. So a row of the input is changed where the model is run once more,
+and it is seen which part of the states is another then.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ TRIED = 2
 """How many inputs are changed, the largest first, along either of their first two axes."""
 ENOUGH = 4
 """How many steps show which part of a state an input reaches."""
+TURNS = frozenset({
+    "T", "mT", "H", "mH", "t", "adjoint", "transpose", "swapaxes", "swapdims", "permute",
+    "movedim", "moveaxis",
+})  # fmt: skip
+"""Functions that lay axes in another order."""
 ADVICE = (
     "Put the rows in front: h.squeeze(0) where the first axis is 1, h.transpose(0, 1) where the "
-    "second one is theirs"
+    "second one is theirs, h.T where they are the last"
 )
 
 
@@ -48,25 +54,32 @@ def laid_out(
     """
     shapes = {form.name: _shape(form, trace) for form in forms}
     deep = {form.name: form for form in forms if len(shapes[form.name]) > 2}
-    given = _inputs(model, trace) if deep else []
+    turned = {form.name: form for form in forms if _is_turned(shapes[form.name], trace)}
+    given = _inputs(model, trace) if deep or turned else []
     # a first state tells which part of the state it is, and not whose
     given = [one for one in given if one.shape not in shapes.values()]
     single = {name for name in deep if 1 in shapes[name][:-1] and _has_one_row(given)}
-    asked = {name: form for name, form in deep.items() if name not in single}
+    asked = turned | {name: form for name, form in deep.items() if name not in single}
     known = dict[str, int]()
     plain = _states(model, run, asked.values(), {}) if asked and given else {}
     largest = sorted(given, key=Tensor.numel, reverse=True)[:TRIED]
     for one, axis in itertools.product(largest, (0, 1)):
         size = one.shape[axis] if one.dim() > axis else 1
-        left = [asked[name] for name in asked if name not in known and size in shapes[name][:-1]]
+        left = [form for name, form in asked.items() if name not in known and size in shapes[name]]
         if size > 1 and left:
             other = {id(one): (one, _changed(one, axis))}
             for name, states in _states(model, run, left, other).items():
                 if (found := _moved(plain[name], states, size)) is not None:
                     known[name] = found
+    if _has_one_row(given):
+        known |= {name: 1 for name in turned if shapes[name][1] == 1 < shapes[name][0]}
     made, refused = list[ObservedForm](), list[NotFound]()
     for form in forms:
         shape = shapes[form.name]
+        if known.get(form.name, 0) == len(shape) - 1 > 0:
+            why = f"its rows lie along the last axis of its states, {tuple(shape)}, and not units"
+            refused.append(NotFound(form.state.site, why, advice=ADVICE))
+            continue
         at = known.get(form.name, _likely(shape, given) if form.name in deep else 0)
         if at is not None:
             unsure, said = form.name in deep and form.name not in known, ""
@@ -86,6 +99,14 @@ def laid_out(
             )
             refused.append(NotFound(form.state.site, why, advice=ADVICE))
     return made, refused
+
+
+def _is_turned(shape: torch.Size, trace: Trace) -> bool:
+    """Whether a run has turned round what has the shape of a state of two axes, or made that so."""
+    return len(shape) == 2 and any(
+        node.function in TURNS and shape in (value.shape for value in (*node.values, *node.results))
+        for node in trace.nodes
+    )
 
 
 def _shape(form: ObservedForm, trace: Trace) -> torch.Size:
@@ -145,7 +166,7 @@ def _moved(plain: Sequence[Tensor], states: Sequence[Tensor], size: int) -> int 
         return None
     moved = torch.stack([~torch.isclose(a, b, equal_nan=True) for a, b in pairs]).any(0)
     found = []
-    for axis, many in enumerate(moved.shape[:-1]):
+    for axis, many in enumerate(moved.shape):
         parts = moved.movedim(axis, 0).flatten(1).any(1)
         if many == size and bool(parts[0]) and not bool(parts[1:].any()):
             found.append(axis)

@@ -357,3 +357,41 @@ def test_where_rows_cannot_be_found_that_is_said() -> None:
     with pytest.raises(UnsupportedLayerError, match=said) as caught:
         record(model, x)
     assert "h.transpose(0, 1)" in str(caught.value)
+
+
+class Columns(nn.Module):
+    """A state (unit, batch), which is turned round for its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(INPUT + UNITS, 2 * UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(UNITS, len(x))
+        for now in x.unbind(1):
+            z, n = self.line(torch.cat([now, h.T], 1)).T.chunk(2, 0)
+            z = torch.sigmoid(z)
+            h = z * h + (1 - z) * torch.tanh(n)
+        return h.T
+
+
+class Twice(Columns):
+    """A state (batch, unit), which is turned round and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), UNITS)
+        for now in x.unbind(1):
+            z, n = self.line(torch.cat([now.mT, h.mT], 0).mT).chunk(2, 1)
+            z = torch.sigmoid(z)
+            h = z * h + (1 - z) * torch.tanh(n)
+        return h
+
+
+@pytest.mark.parametrize("rows", [1, 2, UNITS])
+def test_a_state_whose_rows_are_columns_is_refused(rows: int) -> None:
+    with pytest.raises(UnsupportedLayerError, match="rows lie along the last axis of its states"):
+        record(Columns(), torch.randn(rows, 5, INPUT))
+
+
+def test_a_state_that_is_turned_and_turned_back_is_opened() -> None:
+    assert record(Twice(), torch.randn(2, 5, INPUT))["cell"].shape == (2, 5, UNITS)
