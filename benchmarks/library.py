@@ -1,8 +1,9 @@
 """What the units of the bundled model encode over all of Python's library, and in what time.
 
-    python -m benchmarks.library [--workers 2] [--files 0]
+    python -m benchmarks.library [--workers 2] [--files 0] [--tests]
 
-The model runs over every file of the library (some twelve million characters), thirty a part so
+The model runs over every file of the library but its own tests (some twelve million characters;
+`--tests` takes them in, and makes it thirty), thirty files a part so
 that rows run side by side, on so many worker processes with one torch thread each, or in this one
 (0). Then the best unit for each label is named, with its area under the ROC curve over the files
 that the model was trained on, over those that it was not, and with the labels of another file as a
@@ -42,6 +43,7 @@ FACTS: dict[str, Callable[[Any], Any]] = {
     "late": lambda truth: truth.column >= 50,
 }
 FILES = 30
+TESTS = {"test", "tests", "idle_test"}
 NAMES = [*FACTS, *(f"not {name}" for name in FACTS)]
 """The labels; "not text" is the text of another file, as a control."""
 
@@ -67,13 +69,20 @@ def inputs(pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     return [part(name, other) for name, other in pairs]
 
 
-def readable(most: int) -> list[str]:
-    """The first files of the library that hold something, and that Python's tokenizer takes."""
+def readable(most: int, *, tests: bool = False) -> list[str]:
+    """The first files of the library that hold something, and that Python's tokenizer takes.
+
+    Args:
+        most: how many; negative is all.
+        tests: whether the library's own tests are among them.
+    """
     root = sysconfig.get_path("stdlib")
     found = []
     for name in sorted(glob("**/*.py", root_dir=root, recursive=True)):
         if len(found) == most:
             break
+        if not tests and TESTS & {*Path(name).parts}:
+            continue
         if "-packages" in name or not (Path(root) / name).stat().st_size:
             continue
         try:
@@ -117,9 +126,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--files", type=int, default=0, help="the first files only; 0 is all")
+    parser.add_argument("--tests", action="store_true", help="the library's own tests too")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    names = readable(options.files or -1)
+    names = readable(options.files or -1, tests=options.tests)
     trained = {name for name in names if name in TRAIN_FILES}
     new = [name for name in names if name not in trained]
     with TemporaryDirectory() as folder:

@@ -101,7 +101,8 @@ def record(
         kept = names(layers)
         return Watch(watchable, chosen, keep=kept, graph=grad, marks=call != "forward")
 
-    return _or_anew(invocation(model, given, call), watch(), watch)
+    first = watch()  # it says what is no model
+    return _or_anew(invocation(model, given, call), first, watch)
 
 
 def _or_anew(run: Callable[[], object], first: Watch, another: Callable[[], Watch]) -> Recording:

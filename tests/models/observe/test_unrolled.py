@@ -229,7 +229,7 @@ class Either(Plain):
 
 
 @pytest.mark.parametrize("kind", [Memory, Stacked, Either])
-@pytest.mark.parametrize("steps", [6, 40])
+@pytest.mark.parametrize("steps", [6, 14])
 def test_a_loop_is_the_same_layers_unrolled_or_not(kind: type[Any], steps: int) -> None:
     two, x = made(lambda: kind(2), steps)
     one = kind(1)

@@ -29,13 +29,17 @@ DEEP = 12
 """How many calls behind one another are looked at."""
 
 
-def range_of(value: Any, deep: int = DEEP) -> Range:
+def range_of(value: Any) -> Range:
     """The least and the largest number that a value may have; infinite where nobody says.
 
     Args:
         value: a `Value`, or a number.
-        deep: how many calls are looked at.
     """
+    return _range(value, DEEP, {})
+
+
+def _range(value: Any, deep: int, known: dict[tuple[int, int], Range]) -> Range:
+    """The range of a value behind so many calls; what is read twice is looked at once."""
     if isinstance(value, bool | int | float):
         return float(value), float(value)
     if not isinstance(value, Value):
@@ -46,14 +50,19 @@ def range_of(value: Any, deep: int = DEEP) -> Range:
     node = value.node
     if node is None or not deep:
         return ANY
+    key = id(value), deep
+    if key not in known:
+        known[key] = _made(node, lambda one: _range(one, deep - 1, known))
+    return known[key]
+
+
+def _made(node: Node, of: Callable[[Any], Range]) -> Range:
+    """The range of what a call makes, from those of what it is given."""
     if node.function in MADE_OF_NOTHING and not node.in_place:
         number = MADE_OF_NOTHING[node.function](node, as_one).terms.get((), 0.0)
         return number, number
     if node.function in RANGES and node.function != "hardtanh":
         return RANGES[node.function]
-
-    def of(one: Any) -> Range:
-        return range_of(one, deep - 1)
 
     first = node.argument(0, "input")
     if node.function in _PARTS | FAKES:
@@ -82,7 +91,7 @@ def _chosen(node: Node, of: Callable[[Any], Range]) -> Range:
     values = [*node.args, *node.kwargs.values()]
     if len(values) != 3:
         return ANY
-    is_share = node.function == "lerp" and range_of(values[2]) == (0, 1)
+    is_share = node.function == "lerp" and of(values[2]) == (0, 1)
     if node.function == "lerp":
         return _around(of(values[0]), of(values[1])) if is_share else ANY
     both = [one for one in values if not _is_bool(one)]
