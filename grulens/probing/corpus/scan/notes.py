@@ -7,9 +7,10 @@ damaged stops nobody from asking the scan: it is said, and left as it is.
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,18 +114,19 @@ class Notes:
     @contextmanager
     def _changed(self) -> Iterator[dict[str, Any]]:
         """What is on disk, to be changed: another notebook may have written since."""
-        held = self._read()
-        yield held
-        making = beside(self._file)
-        try:
-            making.write_text(json.dumps(held, indent=1), encoding="utf-8")
-            making.replace(self._file)
-        except OSError as error:
-            raise ScanError(
-                f"names and pins of units are kept in {self._file}, which cannot be written: "
-                f"{error.strerror or error}"
-            ) from error
-        self._held, self._seen = held, self._state()
+        with _alone(self._file.parent):
+            held = self._read()
+            yield held
+            making = beside(self._file)
+            try:
+                making.write_text(json.dumps(held, indent=1), encoding="utf-8")
+                making.replace(self._file)
+            except OSError as error:
+                raise ScanError(
+                    f"names and pins of units are kept in {self._file}, which cannot be written: "
+                    f"{error.strerror or error}"
+                ) from error
+            self._held, self._seen = held, self._state()
 
     def _read(self) -> dict[str, Any]:
         """What is on disk.
@@ -167,3 +169,21 @@ def _all(held: Any, kind: type, of: type) -> bool:
         return False
     values: Any = held.values() if isinstance(held, dict) else held
     return all(type(one) is of for one in values)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else changes what is in a folder, where the system can see to that."""
+    try:
+        import fcntl  # noqa: PLC0415 - Windows has none
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):  # a disk that knows no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from grulens.corpus import Scan, open_scan, scan
 from grulens.errors import ScanError
+from grulens.probing.corpus.scan.notes import Notes
 
 
 @pytest.fixture
@@ -89,3 +91,15 @@ def test_a_damaged_file_is_named_and_stops_no_question(made: Scan, held: str) ->
     file.write_text(whole)
     again.name(2, "down")
     assert made.names() == {1: "up", 2: "down"}
+
+
+def test_names_that_are_given_at_once_are_all_kept(tmp_path: Path) -> None:
+    others = [Notes(tmp_path) for _ in range(4)]
+
+    def give(at: int) -> None:
+        for unit in range(at, 40, len(others)):
+            others[at].name("l0", unit, f"named {unit}")
+
+    with ThreadPoolExecutor(len(others)) as pool:
+        [*pool.map(give, range(len(others)))]
+    assert Notes(tmp_path).names("l0") == {unit: f"named {unit}" for unit in range(40)}
