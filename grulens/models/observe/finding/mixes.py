@@ -159,6 +159,7 @@ class Mix:
             raise NoFormError(
                 f"it is no sum a h_prev + b of the state before: {self._said(mixes[-1])}"
             )
+        self._check_carried()
         self._check_gated(form)
         self._check_weights()
         self._check_axes()
@@ -184,6 +185,18 @@ class Mix:
         for step, one in zip(self.steps, leaves, strict=True):
             step.leaves = one
         return []
+
+    def _check_carried(self) -> None:
+        """Raise if what is bent into the state is carried too: that is the state, and this read."""
+        mixes = {id(same_numbers(step.mix.results[0]).node) for step in self.steps if self.bend}
+        leaves = (leaf for step in self.steps for leaf in step.leaves.values())
+        for leaf in leaves:
+            node = same_numbers(leaf).node
+            if node is not None and id(node) in mixes:
+                raise NoFormError(
+                    f"it is read out of {node.site!r}, which the loop carries itself: that is its "
+                    "state"
+                )
 
     def _check_gated(self, form: GatedForm) -> None:
         """Raise unless the state is a recurrent cell's: gated, or fed back."""

@@ -644,3 +644,28 @@ def test_rows_that_end_are_named_and_a_mask_is_advised() -> None:
     record(model, x, [6, 6, 6, 6])
     with pytest.raises(UnsupportedLayerError, match=f"4 rows and 2: rows end(.|\n)*{advice}"):
         record(model, x, [6, 6, 4, 4])
+
+
+class ReadBack(nn.Module):
+    """Carries h, and beside its gate a share of tanh(h), which it hands out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.gate = nn.Linear(INPUT, UNITS), nn.Linear(INPUT, UNITS)
+        self.own = nn.Parameter(torch.randn(UNITS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = y = x.new_zeros(len(x), UNITS)
+        states = []
+        for now in x.unbind(1):
+            new = self.x(now) + self.own * y
+            h = h + torch.sigmoid(self.gate(now)) * (new - h)
+            y = torch.tanh(h)
+            states.append(y)
+        return torch.stack(states, 1)
+
+
+def test_what_is_read_out_of_a_state_that_is_carried_is_none_itself() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(UnsupportedLayerError, match=r"it is read out of line \d+ of test_refused"):
+        record(ReadBack(), torch.randn(2, 5, INPUT))
