@@ -87,8 +87,11 @@ class ConvGRU(nn.Module):
             z, r = torch.sigmoid(self.gates(torch.cat([x_t, h], 1))).chunk(2, 1)
             n = torch.tanh(self.new(torch.cat([x_t, r * h], 1)))
             h = (1 - z) * h + z * n
-        out: Tensor = self.head(h.mean((2, 3)))
+        out: Tensor = self.head(self.read(h))
         return out
+
+    def read(self, h: Tensor) -> Tensor:
+        return h.mean((2, 3))
 
 
 class Masked(nn.Module):

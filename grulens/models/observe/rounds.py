@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import CodeType
 
 from grulens.models.observe.flow import (
+    Tree,
     following,
     instructions_of,
     is_in,
@@ -116,14 +117,14 @@ def _aside(code: CodeType, instruction: int) -> str | None:
     tree = parsed(code)
     if tree is None:
         return None
-    every = [*ast.walk(tree)]
-    assigned = (n for n in every if isinstance(n, ast.Assign) and is_in(code, instruction, [n]))
-    names = {n.id for one in assigned for n in one.targets if isinstance(n, ast.Name)}
-    loops = (n for n in every if isinstance(n, ast.For | ast.While))
-    around = [node for node in loops if is_in(code, instruction, node.body)]
-    if not around:
+    loop = _innermost(code, tree, instruction)
+    if loop is None:
         return None
-    for node in ast.walk(max(around, key=lambda one: one.lineno)):
+    assigned = (
+        n for n in ast.walk(tree) if isinstance(n, ast.Assign) and is_in(code, instruction, [n])
+    )
+    names = {n.id for one in assigned for n in one.targets if isinstance(n, ast.Name)}
+    for node in ast.walk(loop):
         if isinstance(node, ast.If | ast.IfExp) and not is_in(code, instruction, [node]):
             ways = node.body, node.orelse
             if any(_hands_on(way, names) for way in ways) and not all(
@@ -135,6 +136,12 @@ def _aside(code: CodeType, instruction: int) -> str | None:
                     "is one whose state the code leaves aside"
                 )
     return ""
+
+
+def _innermost(code: CodeType, tree: Tree, instruction: int) -> ast.For | ast.While | None:
+    """The innermost written loop around an instruction; None if there is none."""
+    around = loops_of(code, tree, instruction)
+    return next((one for one in reversed(around) if isinstance(one, ast.For | ast.While)), None)
 
 
 def _hands_on(branch: ast.expr | Sequence[ast.stmt], names: Set[str]) -> bool:
@@ -161,16 +168,12 @@ def _loop(code: CodeType, instruction: int) -> tuple[int, frozenset[int], int, b
     """
     every, instruction = instructions_of(code), start_of(code, instruction)
     tree = parsed(code)
-    loops = (
-        () if tree is None else (n for n in ast.walk(tree) if isinstance(n, ast.For | ast.While))
-    )
-    around = [node for node in loops if is_in(code, instruction, node.body)]
-    if not around:
+    loop = None if tree is None else _innermost(code, tree, instruction)
+    if loop is None:
         leaves = frozenset(one.offset for one in every if one.opname in _LEAVES)
         resumed = next(n for n, one in enumerate(every) if one.opname == "RESUME")
         begin = every[resumed + 1].offset
         return begin, leaves, 0, bool(leaves & _reached(code, begin, instruction, None))
-    loop = max(around, key=lambda node: node.lineno)
     first = loop.target if isinstance(loop, ast.For) else loop.body[0]
     begin = min(one.offset for one in every if is_in(code, one.offset, [first]))
     if isinstance(loop, ast.For):

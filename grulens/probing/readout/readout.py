@@ -66,7 +66,7 @@ def first_tensor(output: Any) -> Tensor:
     >>> first_tensor({"loss": 3, "logits": (torch.zeros(2, 5),)}).shape
     torch.Size([2, 5])
     """
-    for tensor in _tensors(output):
+    for tensor in tensors_in(output):
         if tensor.is_floating_point():
             return tensor
     raise ReadoutError(
@@ -219,17 +219,22 @@ def _batch_first(values: Tensor, batch: int, steps: int) -> Tensor:
     return values
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in what a model takes or gives; a packed sequence is padded, the batch first.
+
+    Args:
+        value: a tensor, or what holds some: tuples, lists, mappings and dataclasses.
+    """
     if isinstance(value, PackedSequence):
         yield pad_packed_sequence(value, batch_first=True)[0]
     elif isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
-            yield from _tensors(getattr(value, field.name))
+            yield from tensors_in(getattr(value, field.name))

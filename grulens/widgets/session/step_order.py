@@ -11,7 +11,7 @@ bit. Of two such steps the later one is read later, by as much, in a layer that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import torch
@@ -21,6 +21,7 @@ from grulens.errors import shown
 from grulens.models.call.invocation import Given
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.readout.readout import tensors_in
 
 Order = Literal["forwards", "backwards", "unknown"]
 
@@ -112,7 +113,7 @@ class StepOrder:
     def _found(self, layer: LayerRecording, of: Sequence[Tensor] | None) -> Order:
         batch, steps, _ = layer.shape
         if not isinstance(layer, ObservedLayer):
-            given = [*tensors(self._given)] if of is None else of
+            given = [*tensors_in(self._given)] if of is None else of
             fitting = (by_rows(value, batch, steps) for value in given)
             told = {told_by(rows, layer) for rows in fitting if rows is not None} - {"unknown"}
             if len(told) == 1:
@@ -179,22 +180,6 @@ def _firsts(before: Recording, after: Recording) -> dict[str, int]:
         if len(changed):
             found[name] = int(changed[0])
     return found
-
-
-def tensors(given: Any) -> Iterator[Tensor]:
-    """The tensors among a model's arguments.
-
-    Args:
-        given: the arguments.
-    """
-    if isinstance(given, Tensor):
-        yield given
-    elif isinstance(given, Mapping):
-        for part in given.values():
-            yield from tensors(part)
-    elif isinstance(given, tuple | list):
-        for part in given:
-            yield from tensors(part)
 
 
 def by_rows(value: Tensor, batch: int, steps: int) -> Tensor | None:

@@ -140,12 +140,7 @@ class Signals(ReadOut):
     def _check_one_line(self) -> None:
         """Raise if the loop makes one of its states by another line."""
         spot = self.spots[STATE]
-        nodes = self.series[spot.site]
-        node = nodes[min(spot.ordinal, len(nodes) - 1)]
-        read: Any = node.results[spot.part : spot.part + 1]
-        if spot.given:
-            read = [node.argument(spot.part, spot.keyword)]
-        first = next((same_numbers(one) for one in read if isinstance(one, Value)), None)
+        first = self._at(spot, min(spot.ordinal, len(self.series[spot.site]) - 1))
         made = first.node if first is not None else None
         if made is not None and made_in_the_loop(self.site, made, self.series):
             which, where = "first", repr(made.site)
@@ -177,14 +172,11 @@ class Signals(ReadOut):
             spot: where steps are given the state before.
             first: what the first of them was given there.
         """
-        nodes = self.series[spot.site]
+        seen = len(self.series[spot.site])
         for step in self.begun:
             at = step * spot.each + spot.ordinal
-            if at >= len(nodes):
-                continue
-            node = nodes[at]
-            read = node.argument(spot.part, spot.keyword) if spot.given else node.results[spot.part]
-            if not isinstance(read, Value) or (given := same_numbers(read)) is first:
+            given = self._at(spot, at) if at < seen else None
+            if given is None or given is first:
                 continue
             if bool(given.tensor.any()) and not torch.equal(given.tensor, first.tensor):
                 continue  # what is no first state to look at is refused as such in every run
@@ -192,6 +184,14 @@ class Signals(ReadOut):
                 if any(same_numbers(value) is first for value in one.values):
                     return given.node
         return None
+
+    def _at(self, spot: Spot, number: int) -> Value | None:
+        """What the run has at a spot when it comes by there for so many times; None if no value."""
+        node = self.series[spot.site][number]
+        read: Any = node.results[spot.part : spot.part + 1]
+        if spot.given:
+            read = [node.argument(spot.part, spot.keyword)]
+        return next((same_numbers(one) for one in read if isinstance(one, Value)), None)
 
     def _inside(self, last: Node, step: Step) -> Iterator[Node]:
         """The calls of a step out of which one is made, but for those that make other states."""

@@ -11,27 +11,16 @@ from zlib import crc32
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from grulens.errors import ScanError
 from grulens.probing.corpus.scan import scan as scanning
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan, open_scan
+from tests.probing.corpus.scan.test_begin import Scaled
 
 FIRST = Place(0, 0, 0, 0, 0, 64)
 DIRECTION = torch.tensor([1.0, -1.0, 0.5, 0.0])
-
-
-class Reader(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embedding, self.rnn = nn.Embedding(5, 3), nn.GRU(3, 4, batch_first=True)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        found: Tensor = self.rnn(self.embedding(ids))[0]
-        return found
 
 
 @pytest.fixture
@@ -39,7 +28,7 @@ def made(tmp_path: Path) -> Scan:
     torch.manual_seed(1)
     parts = [torch.randint(5, (700,)) for _ in range(2)]
     return scanning.scan(
-        Reader().eval(), parts, tmp_path / "s", directions={"way": DIRECTION}, on=0.0,
+        Scaled().eval(), parts, tmp_path / "s", directions={"way": DIRECTION}, on=0.0,
         progress=False,
     )  # fmt: skip
 

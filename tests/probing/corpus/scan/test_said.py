@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from grulens.errors import ScanError, StoppedWarning
 from grulens.probing.corpus.probes import probe as probes
@@ -17,24 +16,13 @@ from grulens.probing.corpus.probes.kept import Kept
 from grulens.probing.corpus.scan import scan as scanning
 from grulens.probing.corpus.scan.scan_part import scan_part
 from grulens.probing.corpus.scan.scanned import Scan, open_scan
-
-
-class Tagger(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embedding, self.rnn = nn.Embedding(5, 3), nn.GRU(3, 4, batch_first=True)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        found: Tensor = self.rnn(self.embedding(ids))[0]
-        return found
-
+from tests.probing.corpus.scan.test_begin import Scaled
 
 PARTS = [torch.randint(5, (90,)) for _ in range(5)]
 
 
 def scan(parts: Any, folder: Path, **options: Any) -> Scan:
-    return scanning.scan(Tagger().eval(), parts, folder, progress=False, **options)
+    return scanning.scan(Scaled().eval(), parts, folder, progress=False, **options)
 
 
 def test_parts_that_workers_wrote_count_though_they_had_not_said_so(
