@@ -2,7 +2,8 @@
 
 beartype refuses many a wrong argument before grulens sees it, but only in tests: what users see is
 grulens' own error, or none. These tests are marked `unchecked` and run here, in a process of their
-own.
+own. So are those that look for observed cells hundreds of times: a search calls short functions by
+the million, and checks make it ten times as long; each kind of cell is searched once with them.
 """
 
 import subprocess

@@ -228,6 +228,7 @@ class Either(Plain):
         return h
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("kind", [Memory, Stacked, Either])
 @pytest.mark.parametrize("steps", [6, 14])
 def test_a_loop_is_the_same_layers_unrolled_or_not(kind: type[Any], steps: int) -> None:

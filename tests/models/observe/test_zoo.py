@@ -97,6 +97,7 @@ def test_with_gradients_the_output_is_bit_for_bit_that_of_the_model_alone(kind: 
     assert any(layer.state.requires_grad for layer in run.values())
 
 
+@pytest.mark.unchecked
 @held
 def test_a_held_gate_acts_inside_the_recurrence(kind: Species, signal: str) -> None:
     model, args, plain = seen(kind)
@@ -114,6 +115,7 @@ def test_a_held_gate_acts_inside_the_recurrence(kind: Species, signal: str) -> N
     assert not torch.equal(run[at].h, plain[at].h)
 
 
+@pytest.mark.unchecked
 @kinds
 def test_edits_that_change_nothing_change_no_bit(kind: Species) -> None:
     model, args, plain = seen(kind)
@@ -129,6 +131,7 @@ def parted(signal: str) -> tuple[str, str, str]:
     return signal.rpartition(":")
 
 
+@pytest.mark.unchecked
 @kinds
 def test_nothing_of_the_model_is_different_afterwards(kind: Species) -> None:
     model, args = kind.made()
@@ -147,6 +150,7 @@ def test_nothing_of_the_model_is_different_afterwards(kind: Species) -> None:
     assert alone.model is not run
 
 
+@pytest.mark.unchecked
 @kinds
 def test_what_is_recorded_twice_is_the_same_twice(kind: Species) -> None:
     model, args, first = seen(kind)
@@ -160,6 +164,7 @@ def test_what_is_recorded_twice_is_the_same_twice(kind: Species) -> None:
         assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in one.names)
 
 
+@pytest.mark.unchecked
 @kinds
 def test_a_longer_and_a_wider_input_is_read_as_well(kind: Species) -> None:
     model, args, _ = seen(kind)

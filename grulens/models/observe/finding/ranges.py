@@ -155,15 +155,7 @@ def _times(one: Range, other: Range) -> Range:
 def _of_sum(node: Node, of: Callable[[Any], Range]) -> Range:
     """What is a sum of products."""
     ranges: dict[str, Range] = {}
-
-    def read(one: Any) -> Polynomial:
-        if not isinstance(one, Value):
-            return Polynomial.number(one) if isinstance(one, int | float) else _unknown(ranges)
-        name = str(id(same_numbers(one)))
-        ranges[name] = of(one)
-        return Polynomial.of(name)
-
-    total = made_of(node, read)
+    total = made_of(node, lambda one: _named(one, of, ranges))
     if total is None:
         return ANY
     low = high = 0.0
@@ -176,9 +168,13 @@ def _of_sum(node: Node, of: Callable[[Any], Range]) -> Range:
     return low, high
 
 
-def _unknown(ranges: dict[str, Range]) -> Polynomial:
-    ranges["?"] = ANY
-    return Polynomial.of("?")
+def _named(one: Any, of: Callable[[Any], Range], ranges: dict[str, Range]) -> Polynomial:
+    """A number, or a symbol of a value, whose range is noted under the symbol."""
+    if isinstance(one, int | float):
+        return Polynomial.number(one)
+    name = str(id(same_numbers(one))) if isinstance(one, Value) else "?"
+    ranges[name] = of(one)
+    return Polynomial.of(name)
 
 
 _Act = Callable[[Node, Range, Callable[[Any], Range]], Range]

@@ -274,6 +274,7 @@ def test_a_step_that_is_made_by_another_line_is_refused(how: str, steps: int) ->
     assert f"torch.where({which}, one, another)" in str(caught.value)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("steps", [5, 20, 110])
 @pytest.mark.parametrize(
     ("how", "layers"),
@@ -288,6 +289,7 @@ def test_what_follows_on_the_last_state_is_no_step(how: str, layers: int, steps:
     assert [layer.shape for layer in run.values()] == layers * [(2, steps, UNITS)]
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("steps", [5, 20, 110])
 def test_a_layer_that_comes_back_by_another_line_is_refused(steps: int) -> None:
     torch.manual_seed(0)
