@@ -81,6 +81,12 @@ def loops_of(code: CodeType, tree: Tree, instruction: int) -> list[Loop]:
     return [node for node in every if is_in(code, instruction, body_of(node))]
 
 
+def innermost(code: CodeType, tree: Tree, instruction: int) -> ast.For | ast.While | None:
+    """The innermost written loop around an instruction; None if there is none."""
+    around = loops_of(code, tree, instruction)
+    return next((one for one in reversed(around) if isinstance(one, ast.For | ast.While)), None)
+
+
 def body_of(loop: Loop) -> Sequence[ast.AST]:
     """What a loop runs in each round."""
     if isinstance(loop, ast.For | ast.While):

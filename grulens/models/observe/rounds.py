@@ -10,13 +10,12 @@ import ast
 import dis
 import functools
 import os
-from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from types import CodeType
 
 from grulens.models.observe.flow import (
-    Tree,
     following,
+    innermost,
     instructions_of,
     is_in,
     loops_of,
@@ -98,68 +97,6 @@ def in_turn(site: Site, lag: int, turn: int) -> str:
     return f"{said}: step s here is state {number} of this line, both counted from 0"
 
 
-def left_aside(site: Site) -> str:
-    """What must be known of a loop that takes its state further in one branch only; "" if not.
-
-    Args:
-        site: where the states are made.
-    """
-    for code, (_, instruction) in zip(site.codes, site.chain, strict=True):
-        said = _aside(code, start_of(code, instruction))
-        if said is not None:
-            return said
-    return ""
-
-
-@functools.lru_cache(1 << 10)
-def _aside(code: CodeType, instruction: int) -> str | None:
-    """What `left_aside` says of the loop of one piece of code; None if it has none around."""
-    tree = parsed(code)
-    if tree is None:
-        return None
-    loop = _innermost(code, tree, instruction)
-    if loop is None:
-        return None
-    assigned = (
-        n for n in ast.walk(tree) if isinstance(n, ast.Assign) and is_in(code, instruction, [n])
-    )
-    names = {n.id for one in assigned for n in one.targets if isinstance(n, ast.Name)}
-    for node in ast.walk(loop):
-        if isinstance(node, ast.If | ast.IfExp) and not is_in(code, instruction, [node]):
-            ways = node.body, node.orelse
-            if any(_hands_on(way, names) for way in ways) and not all(
-                _reads(way, names) for way in ways
-            ):
-                where = f"line {node.lineno} of {os.path.basename(code.co_filename)}"
-                return (
-                    f"{where} takes the state further in one branch only: in the other a step here "
-                    "is one whose state the code leaves aside"
-                )
-    return ""
-
-
-def _innermost(code: CodeType, tree: Tree, instruction: int) -> ast.For | ast.While | None:
-    """The innermost written loop around an instruction; None if there is none."""
-    around = loops_of(code, tree, instruction)
-    return next((one for one in reversed(around) if isinstance(one, ast.For | ast.While)), None)
-
-
-def _hands_on(branch: ast.expr | Sequence[ast.stmt], names: Set[str]) -> bool:
-    """Whether a branch is one of some names, or gives one of them another name."""
-    if isinstance(branch, ast.expr):
-        return isinstance(branch, ast.Name) and branch.id in names
-    return any(
-        isinstance(one, ast.Assign) and isinstance(one.value, ast.Name) and one.value.id in names
-        for one in branch
-    )
-
-
-def _reads(branch: ast.expr | Sequence[ast.stmt], names: Set[str]) -> bool:
-    """Whether a branch reads one of some names."""
-    parts = [branch] if isinstance(branch, ast.expr) else branch
-    return any(isinstance(n, ast.Name) and n.id in names for one in parts for n in ast.walk(one))
-
-
 @functools.lru_cache(1 << 10)
 def _loop(code: CodeType, instruction: int) -> tuple[int, frozenset[int], int, bool]:
     """Where rounds of the loop around an instruction begin and end, its line; if one may skip it.
@@ -168,7 +105,7 @@ def _loop(code: CodeType, instruction: int) -> tuple[int, frozenset[int], int, b
     """
     every, instruction = instructions_of(code), start_of(code, instruction)
     tree = parsed(code)
-    loop = None if tree is None else _innermost(code, tree, instruction)
+    loop = None if tree is None else innermost(code, tree, instruction)
     if loop is None:
         leaves = frozenset(one.offset for one in every if one.opname in _LEAVES)
         resumed = next(n for n, one in enumerate(every) if one.opname == "RESUME")

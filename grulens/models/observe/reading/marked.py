@@ -14,7 +14,8 @@ import dis
 import functools
 import inspect
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from types import CodeType, FunctionType, ModuleType
@@ -124,7 +125,7 @@ def copy_of(function: FunctionType, module: nn.Module, places: tuple[Place, ...]
         places: where to put marks.
     """
     code = function.__code__
-    if any(place.code != id(code) for place in places):
+    if any(place.code != id(code) or _at(place) in _OTHERWISE for place in places):
         return None
     imported = tuple(filter(functools.partial(_is_imported, function), code.co_names))
     if _tree(code, imported) is None:
@@ -137,6 +138,19 @@ def copy_of(function: FunctionType, module: nn.Module, places: tuple[Place, ...]
     if key not in _COPIES:
         _COPIES[key] = _with_marks(code, imported, places, kinds) if all(kinds) else None
     return _COPIES[key]
+
+
+_OTHERWISE = set[tuple[int, int]]()
+"""Where a mark has met something else than the source was taken for."""
+
+
+def _at(place: Place) -> tuple[int, int]:
+    return place.code, place.instruction
+
+
+def met_otherwise(place: Place) -> None:
+    """Put no mark at a place any more: what is called there is none of torch's own methods."""
+    _OTHERWISE.add(_at(place))
 
 
 def _is_imported(function: FunctionType, name: str) -> bool:
@@ -244,6 +258,11 @@ def _kind(node: ast.expr, place: Place, function: FunctionType, module: nn.Modul
         return "operator" if single else ""
     code, names = function.__code__, _dotted(node.func)
     local = {*code.co_varnames, *code.co_cellvars, *code.co_freevars}
+    if names and names[0] in local and (modules := _modules(function)):
+        # what a method has in front of it, a function is given as its first argument
+        by_place = any(not keyword for _, keyword in place.given)
+        if names[0] in modules and (by_place or not modules[names[0]]):
+            return ""
     if names and names[0] not in local:
         called: Any = function.__globals__.get(names[0])
         for name in names[1:]:
@@ -258,6 +277,55 @@ def _kind(node: ast.expr, place: Place, function: FunctionType, module: nn.Modul
         if not isinstance(held, Tensor):
             return ""
     return "method" if _method(node) == place.function else ""
+
+
+def _modules(function: FunctionType) -> dict[str, bool]:
+    """The names of a function's own that stand for modules, as `T` in `T = torch`.
+
+    Returns:
+        Of each whether it is one of torch's.
+    """
+    code, tree = function.__code__, parsed(function.__code__)
+    held: dict[str, Any] = {}
+    with suppress(ValueError):  # not bound yet
+        cells = function.__closure__ or ()
+        held |= {name: one.cell_contents for name, one in zip(code.co_freevars, cells, strict=True)}
+    defaults = function.__defaults__ or ()
+    last = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+    held |= dict(zip(last, defaults, strict=True)) | (function.__kwdefaults__ or {})
+    found = {name: _is_of_torch(one) for name, one in held.items() if isinstance(one, ModuleType)}
+    every = [] if tree is None else [*ast.walk(tree)]
+    for one in every:
+        if isinstance(one, ast.Import | ast.ImportFrom):
+            away = getattr(one, "module", None)
+            for part in one.names:
+                name = (part.asname or part.name).partition(".")[0]
+                found[name] = (away or part.name).partition(".")[0] == "torch"
+    for one in every:
+        for name, value in _named(one):
+            root, *rest = _dotted(value) or [""]
+            known: Any = function.__globals__.get(root)
+            for attr in rest:
+                known = vars(known).get(attr) if isinstance(known, ModuleType) else None
+            if root in found:
+                found[name] = found[root]
+            elif isinstance(known, ModuleType):
+                found[name] = _is_of_torch(known)
+    return found
+
+
+def _is_of_torch(module: ModuleType) -> bool:
+    return module.__name__.partition(".")[0] == "torch"
+
+
+def _named(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """The names to which a statement gives a value, each with that."""
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = [*zip(target.elts, node.value.elts, strict=False)]
+            yield from ((to.id, value) for to, value in pairs if isinstance(to, ast.Name))
 
 
 def _dotted(node: ast.expr) -> list[str]:

@@ -12,7 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CellType, CodeType, FunctionType, MethodType, NoneType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType, NoneType
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,7 +21,14 @@ from torch.overrides import _get_current_function_mode_stack
 
 from grulens.errors import RecordingError
 from grulens.models.observe.reading.kept import Noted
-from grulens.models.observe.reading.marked import Place, Role, calls_torchs, copy_of, forward_of
+from grulens.models.observe.reading.marked import (
+    Place,
+    Role,
+    calls_torchs,
+    copy_of,
+    forward_of,
+    met_otherwise,
+)
 from grulens.models.observe.reading.reading import Key, Reading, Series, key_of
 from grulens.models.observe.sites import Chain, Chains, Site, innermost
 from grulens.models.observe.trace import Trace
@@ -88,7 +95,9 @@ class _Way:
             at, first = read[mark.place], firsts[mark.place, mark.given]
             note = _first(first)
             if mark.role == Role.OWNER:
-                note = _checked(here[mark.place].function, at.others.append)
+                place = here[mark.place]
+                by_place = any(not keyword for _, keyword in place.given)
+                note = _checked(place.function, at.others.append, is_given=by_place)
             if mark.role in (Role.VALUE, Role.SECOND):
                 noted = at.made if mark.given is None else at.given.setdefault(mark.given, Noted())
                 note = noted.noting(copies=copies[mark.place], graph=graph)
@@ -205,9 +214,13 @@ class Marks:
             )
         for key, read in self._read.items():
             if read.others:
+                for way in self._ways:
+                    if key in way.places:
+                        met_otherwise(way.places[key])
                 raise RecordingError(
-                    f"a method of a {read.others[0].__name__} is called at {Site(*key)!r} where "
-                    "torch's own was in the run in which the gates of this cell were found"
+                    f"what is called at {Site(*key)!r} is no method of a tensor, as was taken for "
+                    f"granted, but one of a {read.others[0].__name__}: its arguments are not known "
+                    "for certain. Record once more: it is read in another way from now on"
                 )
             made = read.made.values
             if any(len(noted.values) != len(made) for noted in read.given.values()):
@@ -281,11 +294,21 @@ def _second(seen: list[Any], part: int, keep: Callable[[Any], Any]) -> Callable[
     return note
 
 
-def _checked(function: str, other: Callable[[Any], None]) -> Callable[[Any], Any]:
-    """Notes that of which a method is called. It raises nothing: the code may catch that."""
+def _checked(
+    function: str, other: Callable[[Any], None], *, is_given: bool
+) -> Callable[[Any], Any]:
+    """Notes that of which a method is called. It raises nothing: the code may catch that.
+
+    Args:
+        function: the name of the method.
+        other: notes the class of what has another one.
+        is_given: whether arguments are read by their place, which is another one of a function.
+    """
 
     def note(value: Any) -> Any:
-        if not isinstance(value, Tensor) and not calls_torchs(value, function):
+        if isinstance(value, Tensor):
+            return value
+        if (is_given and isinstance(value, ModuleType)) or not calls_torchs(value, function):
             other(type(value))
         return value
 

@@ -17,6 +17,7 @@ from grulens.cells.observed import ObservedCell
 from grulens.cells.signal import Signal
 from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
+from grulens.models.observe.aside import left_aside
 from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
 from grulens.models.observe.order import order_of
 from grulens.models.observe.paths import Paths
@@ -25,7 +26,7 @@ from grulens.models.observe.reading.kept import writes_to
 from grulens.models.observe.reading.marks import Marks
 from grulens.models.observe.reading.reading import BEGAN, Change, Reading, Series
 from grulens.models.observe.reading.segment import BEFORE, MIX, READ, ObservedSegment
-from grulens.models.observe.rounds import in_turn, left_aside
+from grulens.models.observe.rounds import in_turn
 from grulens.models.observe.sites import Site
 from grulens.models.restore.interrupts import grads
 

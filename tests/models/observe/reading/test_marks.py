@@ -574,3 +574,66 @@ def test_a_call_is_the_same_however_often_python_has_made_it(kind: type[nn.Modul
         assert torch.equal(record(model, x)["cell"].h[:, -1], expected)
     edit = clamp("cell", "z", [0], value=0.5)
     assert bool((record(model, x, edits=edit)["cell"].z[..., 0] == 0.5).all())
+
+
+ANOTHER = """
+import torch
+from torch import nn
+
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.new = nn.Linear(7, 4), nn.Linear(7, 4)
+
+    def forward(self, x{given}):
+        {before}
+        h = x.new_zeros(len(x), 4)
+        for now in x.unbind(1):
+            {inside}
+            both = torch.cat([now, h], 1)
+            z, n = torch.sigmoid(self.gate(both)), torch.tanh(self.new(both))
+            h = {mix}
+        return h
+"""
+OPERATORS = "op.add(op.mul(z, h), op.mul(1 - z, n))"
+BY_NAME = [
+    ("", "T = torch", "", "T.lerp(n, h, z)"),
+    ("", "", "T = torch", "T.lerp(n, h, z)"),
+    ("", "import torch as T", "U = T", "U.lerp(n, h, z)"),
+    ("", "T, rest = torch, ()", "", "T.lerp(n, h, z)"),
+    (", T=torch", "", "", "T.lerp(n, h, z)"),
+    (", *, T=torch", "", "", "T.lerp(n, h, z)"),
+    ("", "", "import operator as op", OPERATORS),
+    ("", "import operator; op = operator", "", OPERATORS),
+]
+
+
+@pytest.mark.parametrize(("given", "before", "inside", "mix"), BY_NAME)
+def test_a_name_of_the_codes_own_may_stand_for_a_module(
+    given: str, before: str, inside: str, mix: str, file: Path
+) -> None:
+    text = ANOTHER.format(given=given, before=before, inside=inside, mix=mix)
+    model, x = _imported(file, text).Cell(), torch.randn(2, 5, 3)
+    layer = record(model, x)["cell"]
+    assert layer.cell.equation == "h = z h_prev + (1 - z) n"
+    assert torch.equal(layer.h[:, -1], model(x))
+
+
+@pytest.mark.parametrize(
+    ("before", "mix"),
+    [
+        ("T = {0: torch}", "T[0].lerp(n, h, z)"),
+        ("op = __import__('operator')", OPERATORS),
+    ],
+)
+def test_a_module_that_the_code_does_not_name_is_said_once(
+    before: str, mix: str, file: Path
+) -> None:
+    text = ANOTHER.format(given="", before=before, inside="", mix=mix)
+    model, x = _imported(file, text).Cell(), torch.randn(2, 5, 3)
+    with pytest.raises(RecordingError, match=r"is no method of a tensor, .* Record once more"):
+        record(model, x)
+    for _ in range(2):
+        layer = record(model, x)["cell"]
+        assert layer.cell.equation == "h = z h_prev + (1 - z) n"
+        assert torch.equal(layer.h[:, -1], model(x))
