@@ -948,7 +948,9 @@ def a_question(draw: Draw) -> None:
 def a_place(draw: Draw) -> None:
     parts = [draw(things(none=0)).value for _ in range(6)]
     documented(lambda: SCAN.replay(grulens.corpus.Place(*parts)), drawn=parts)
-    for ask in (SCAN.replay, SCAN.given, SCAN.inputs, SCAN.lost):
+    around = draw(things(one=1, none=0)).value
+    documented(lambda: SCAN.excerpt(grulens.corpus.Place(*parts), around), drawn=[*parts, around])
+    for ask in (SCAN.replay, SCAN.excerpt, SCAN.given, SCAN.inputs, SCAN.lost):
         documented(lambda ask=ask: ask(parts[0]), drawn=parts)
 
 
@@ -988,6 +990,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Agreement": an_agreement,
     "Context": a_question,
     "Corpus": a_corpus,
+    "Excerpt": a_place,
     "Match": a_question,
     "Place": a_place,
     "Probe": a_probe,

@@ -27,7 +27,7 @@ from grulens.views.page.page import page
 from grulens.views.still.lens import compose
 from grulens.widgets.edits.toggles import AblationToggles
 from grulens.widgets.gates.sliders import GateSliders
-from grulens.widgets.session.controls import button, row
+from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.picture import found, page_arrays
 from grulens.widgets.session.session import Session
@@ -89,7 +89,7 @@ class Lens(Panel):
             min=0, max=len(session.before.h) - 1, value=session.row, description="row",
             style={"description_width": "auto"}, layout=W.Layout(width="110px"),
         )  # fmt: skip
-        self._about, self._form = W.HTML(), W.HTML()
+        self._about, self._form, self._part = W.HTML(), W.HTML(), W.HTML()
         self._form.add_class("grulens-code")
         self.text = W.Textarea(
             value=valid(session.text), description="input", rows=3,
@@ -106,7 +106,7 @@ class Lens(Panel):
         self.table = NeuronTable(session)
         self.studies = Studies(session)
         parts: list[W.Widget] = [row(self._title, self.layer, self._closed, self.row, self._about)]
-        parts.append(self._form)
+        parts += [self._part, self._form]
         if session.coder.encode is not None:
             parts += [self.text, row(self.run)]
         self.fill(*parts, self.gates, self.toggles, self.table, self.studies)
@@ -116,8 +116,10 @@ class Lens(Panel):
         for view in (self.gates.picture, self.table.picture):
             self.settles_with(view)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
+        self.follow(self._on_excerpt, "excerpt")
         self.follow(lambda: setattr(self.text, "value", valid(session.text)), "text")
         self._on_run()
+        self._on_excerpt()
 
     def save(self, path: str | Path) -> Path:
         """Write the present state as a page that works without kernel and network.
@@ -165,6 +167,11 @@ class Lens(Panel):
             f'states">residual {residual:.0e}</span> · '
             f"last run {session.seconds * 1e3:.0f} ms</span>"
         )
+
+    def _on_excerpt(self) -> None:
+        excerpt = self.session.excerpt
+        self._part.value = "" if excerpt is None else quiet(excerpt.note)
+        self._part.layout.display = None if excerpt is not None else "none"
 
     def _on_text(self, _: Any) -> None:
         text, typed = self.session.text, self.text.value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copyreg
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,11 @@ def hook(module: nn.Module, handle: RemovableHandle) -> Callable[[], None]:
         _leave(type(module))
 
     return remove
+
+
+def of_others(hooks: Iterable[int]) -> tuple[int, ...]:
+    """Of hooks, by their ids, those that were not noted here: the user's own."""
+    return tuple(one for one in hooks if one not in _hooks)
 
 
 def _take(value: object) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy as unmade
 
 from grulens.errors import WeightsChangedError
+from grulens.models.restore import added
 from grulens.models.restore.interrupts import Uninterrupted
 from grulens.models.restore.mode import acts
 from grulens.models.restore.versions import version
@@ -163,11 +164,11 @@ def _buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _modes(model: nn.Module, mode: bool) -> list[tuple[object, ...]]:
-    """Each module by name and kind, its mode, and which hooks it has."""
+    """Each module by name and kind, its mode, and which hooks of its own it has."""
     return [
         (
             name, id(module), mode and acts(module),
-            *map(tuple, (module._forward_pre_hooks, module._forward_hooks)),
+            *map(added.of_others, (module._forward_pre_hooks, module._forward_hooks)),
         )
         for name, module in model.named_modules()
     ]  # fmt: skip

@@ -31,7 +31,7 @@ from grulens.views.still.lens import compose
 from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
 from grulens.widgets.corpus.moments import Moments
-from grulens.widgets.corpus.places import row_of, shown_in, tell_again
+from grulens.widgets.corpus.places import open_in, steps_around, tell_again
 from grulens.widgets.corpus.unit_view import UnitView
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.lens import Lens
@@ -79,6 +79,7 @@ class Corpus(Screen):
             `contexts`.
         moments: looks for similar moments: its `length`, `least`, `find` and `contexts`.
         lens: the `Lens` on the place that was opened last, or None.
+        around: how many steps to either side of a place are opened with it.
 
     Raises:
         ScanError: that is no scan, or has no such layer.
@@ -128,13 +129,15 @@ class Corpus(Screen):
             "close the lens", "the corpus alone", self.callbacks.guard(self._on_close)
         )
 
+        self.around = steps_around(self.callbacks.guard(self._on_around))
+
         # layout
         self._table = UnitTable(height=260)
         self.picture = BokehView(self._table.root, lock=LOCK, retire=False)
         open_ = self.open_place
         self.view = UnitView(self, open_, self._on_named)
         self.moments = Moments(self, open_)
-        self._head = row(self._close)
+        self._head = row(self._close, self.around)
         self._opened = W.VBox([self._head], layout=W.Layout(display="none", width="100%"))
         self.fill(
             row(self._title, self._layer),
@@ -158,8 +161,9 @@ class Corpus(Screen):
     def open_place(self, place: Place) -> Lens:
         """Open a place in the lens under the corpus, with its edits if there is one already.
 
-        The whole row of the place runs, compared with what the scan kept of it; the steps of the
-        place and the unit are chosen.
+        Some steps around the place run from the states that the scan kept, or its whole row where
+        the model cannot begin there, and are compared with what the scan kept of them; the steps
+        of the place and the unit are chosen.
 
         Raises:
             ScanError: there is no model; the inputs were no ids; or it does not run as it did.
@@ -167,9 +171,8 @@ class Corpus(Screen):
         with LOCK:
             self.busy_mark.show(True)
             try:
-                found = row_of(self.scan, place)
                 session = None if self.lens is None else self.lens.session
-                session = shown_in(session, self.scan, found, self.layer)
+                session = open_in(session, self.scan, place, self.layer, self.around.value)
             finally:
                 self.busy_mark.show(False)
             if self.lens is None:
@@ -179,7 +182,6 @@ class Corpus(Screen):
                 session.observe(self.callbacks.guard(self._on_session), ["units", "layer"])
                 self._opened.children = (self._head, self.lens)
                 self._opened.layout.display = None
-            found.choose(session)
             session.units = self._numbers
             return self.lens
 
@@ -325,6 +327,11 @@ class Corpus(Screen):
         if along:
             words += f", {len(self._table.shown) - units} of {along} direction{'s' * (along != 1)}"
         self._filter.tell(words)
+
+    def _on_around(self, _: Any) -> None:
+        excerpt = None if self.lens is None else self.lens.session.excerpt
+        if excerpt is not None:
+            self.open_place(excerpt.asked)
 
     def _on_close(self, _: Any) -> None:
         lens, self.lens = self.lens, None

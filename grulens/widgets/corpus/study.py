@@ -18,7 +18,7 @@ from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import open_scan
 from grulens.views.still.lens import compose
 from grulens.widgets.corpus.moments import Moments
-from grulens.widgets.corpus.places import row_of, shown_in, tell_again
+from grulens.widgets.corpus.places import open_in, steps_around, tell_again
 from grulens.widgets.corpus.unit_view import UnitView
 from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
@@ -28,7 +28,7 @@ from grulens.widgets.session.session import Session
 class CorpusStudy(Panel):
     """What the units chosen in a session do over a scanned corpus.
 
-    A click on a place shows its row in the session, the edits kept.
+    A click on a place shows it in the session with some steps around it, the edits kept.
 
     Args:
         model: the model, or a `Session` to share.
@@ -39,6 +39,7 @@ class CorpusStudy(Panel):
         view: the unit that was chosen last.
         moments: looks for similar moments.
         path: the folder of a scan; `attach` opens it.
+        around: how many steps to either side of a place are shown with it.
 
     >>> import torch
     >>> CorpusStudy(nn.GRU(3, 4, batch_first=True), torch.randn(1, 6, 3)).session.scan is None
@@ -57,10 +58,11 @@ class CorpusStudy(Panel):
             self.callbacks.guard(self._on_attach),
         )  # fmt: skip
         self._said = W.HTML()
+        self.around = steps_around(self.callbacks.guard(self._on_around))
         # layout
         self.view = UnitView(self, self._open, lambda: tell_again(self.session))
         self.moments = Moments(self, self._open)
-        self.fill(row(self.path, self.attach, self._said), self.view, self.moments)
+        self.fill(row(self.path, self.attach, self._said, self.around), self.view, self.moments)
         for picture in (self.view.picture, self.moments.picture):
             self.settles_with(picture)
         # both ways
@@ -115,5 +117,9 @@ class CorpusStudy(Panel):
     def _open(self, place: Place) -> None:
         session = self.session
         with LOCK:
-            found = row_of(session.scan, place)
-            found.choose(shown_in(session, session.scan, found, session.layer))
+            open_in(session, session.scan, place, session.layer, self.around.value)
+
+    def _on_around(self, _: Any) -> None:
+        excerpt = self.session.excerpt
+        if excerpt is not None and self.session.scan is not None:
+            self._open(excerpt.asked)

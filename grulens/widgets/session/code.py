@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from grulens.models.call.invocation import Given
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.corpus.scan.excerpt import Excerpt
 from grulens.probing.edits.edit import Edit
 from grulens.probing.edits.sources import Source
 from grulens.widgets.session.names import Names
@@ -43,7 +44,7 @@ class Code:
 
     def run(
         self,
-        given: Given,
+        given: Given | None,
         edits: Sequence[Edit],
         *,
         text: str | None = None,
@@ -54,15 +55,17 @@ class Code:
         """The lines that make the edits and the run.
 
         Args:
-            given: the model's arguments.
+            given: the model's arguments; None is those of `excerpt`.
             edits: those that are on.
             text: the text that the only argument was encoded from, if it was.
             encode: what encoded it.
             listed: whether that gives a list of ids.
             call: the model's method that is the run, or None.
         """
-        args, kwargs = given
-        if text is not None:
+        args, kwargs = ((), {}) if given is None else given
+        if given is None:
+            words = ["inputs=excerpt.given"]
+        elif text is not None:
             words = [f"{self._encoder(encode)}({text!r})"]
             if listed:
                 self.uses.add("torch")
@@ -168,16 +171,19 @@ def write(session: Any) -> str:
     """
     code = Code(session.names, session.model)
     coder = session.coder
+    excerpt: Excerpt | None = session.excerpt
     lines = code.run(
-        session.given, session.on, text=session.typed, encode=coder.encode, listed=coder.listed,
-        call=session.call,
+        session.given if excerpt is None else None, session.on, text=session.typed,
+        encode=coder.encode, listed=coder.listed, call=session.call,
     )  # fmt: skip
+    model = code.model
     imports = ["import torch"] if "torch" in code.uses else []
     before: list[str] = []
     if session.evaluate and any(part.training for part in session.model.modules()):
         imports.append("import copy")
         before = [f"in_eval = copy.deepcopy({code.model}).eval()  # as the run shown"]
         lines[-1] = lines[-1].replace(f"record({code.model}", "record(in_eval", 1)
+        model = "in_eval"
     elif session.runs.random is not None:
         code.notes.append("the model draws random numbers (dropout): no other run is this very one")
     precision = session.runs.precision
@@ -185,6 +191,12 @@ def write(session: Any) -> str:
         imports = sorted({*imports, "import torch"})
         kind, dtype = precision.args[0], precision.keywords["dtype"]
         lines[-1:] = [f"with torch.autocast({kind!r}, dtype={dtype}):", f"    {lines[-1]}"]
+    if excerpt is not None:
+        imports.append("from grulens.corpus import Place, open_scan")
+        place = f"excerpt({excerpt.asked!r}, {excerpt.around})"
+        before.append(f"excerpt = open_scan({str(excerpt.scan)!r}, {model}).{place}")
+        held = max(i for i, line in enumerate(lines) if not line.startswith("    "))
+        lines[held:] = ["with excerpt.first():", *(f"    {one}" for one in lines[held:])]
     names = ", ".join(sorted({"record", *code.uses} - {"torch"}))
     notes = [f"# {' '.join(note.split())}" for note in code.notes]
     head = [*imports, f"from grulens import {names}", ""]

@@ -7,8 +7,8 @@ only where the model has not changed between them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Final
 
 import torch
@@ -42,6 +42,8 @@ class Runs:
         random: the state of torch's generator before the first run that drew random numbers.
         precision: gives a context with the autocast under which this was made.
         evaluate: whether runs are in eval mode, whatever mode the model is in.
+        first: gives a block in which a run begins in other states than the model's own, or does
+            nothing.
     """
 
     def __init__(self, model: nn.Module, call: Any = None) -> None:
@@ -49,6 +51,7 @@ class Runs:
         self.seconds = 0.0
         self.random: Tensor | None = None
         self.evaluate = False
+        self.first: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.precision = present(next(model.parameters(), torch.empty(0)).device)
 
     def __call__(self, given: Given, edits: Sequence[Edit] = ()) -> Recording:
@@ -66,7 +69,7 @@ class Runs:
 
     def _recorded(self, given: Given, **options: Any) -> tuple[Recording, float]:
         """The recording of one run, and how long it took."""
-        with _AsItWas(self), _SameNumbers(self), self.precision():
+        with _AsItWas(self), _SameNumbers(self), self.precision(), self.first():
             began = time.perf_counter()
             done = record(self.model, call=self.call, inputs=fresh(given), **options)
             return done, time.perf_counter() - began
@@ -88,7 +91,7 @@ class Runs:
         Raises:
             WeightsChangedError: the model has changed since it stood so, or does meanwhile.
         """
-        with in_eval(self.evaluate), expecting(standing), self.precision():
+        with in_eval(self.evaluate), expecting(standing), self.precision(), self.first():
             self.check(standing)
             yield
             self.check(standing)

@@ -7,6 +7,7 @@ works alone. A change that cannot be computed raises an error and changes nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import traitlets as tl
@@ -17,6 +18,7 @@ from grulens.errors import ScanError, shown
 from grulens.models.call.invocation import arguments
 from grulens.models.layers import layers
 from grulens.probing.coder import Coder
+from grulens.probing.corpus.scan.excerpt import Excerpt
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.probing.readout.readout import Readout, Scale
 from grulens.widgets.session.answers import Answers
@@ -33,7 +35,8 @@ class Session(ShownRuns):
 
     Args:
         model: any module that holds recurrent layers which `grulens.layers` lists.
-        *args: the model's own arguments; a single text is encoded, where there is an `encode`.
+        *args: the model's own arguments; a single text is encoded, where there is an `encode`. Or
+            one `Excerpt` of a scanned corpus (`Scan.excerpt`).
         tokens: the name of each step: a text (a character a step), one list for all rows, or one
             list a row; or a dict of these by the name of a layer or of a module,
             {"enc": [...], "dec": [...]}. The steps of a layer that they do not fit have numbers,
@@ -85,6 +88,8 @@ class Session(ShownRuns):
             that the runs are in eval mode and the model is not; or "".
         standing: the state of the model in the runs shown, to compare with.
         scan: a scan of the model over a corpus, or None; it can be set, and taken away, later.
+        excerpt: which part of a row of the corpus the input is, or None. Its runs begin in the
+            states in which the row stood there.
 
     Raises:
         ScanError: `scan` is none, or of another model, or of other weights.
@@ -101,6 +106,7 @@ class Session(ShownRuns):
     """
 
     scan = tl.Any(None, allow_none=True)
+    excerpt = tl.Any(None, allow_none=True)
 
     def __init__(
         self,
@@ -133,7 +139,10 @@ class Session(ShownRuns):
         self.coder = Coder.of(model, encode, decode, self.labels)
         self._made = here() or Names({})
         self.standing = self.runs.standing()
-        self.set_input(*args, tokens=tokens, layer=layer, inputs=inputs, **kwargs)
+        if len(args) == 1 and isinstance(args[0], Excerpt):
+            self.show_excerpt(args[0], tokens=tokens, layer=layer)
+        else:
+            self.set_input(*args, tokens=tokens, layer=layer, inputs=inputs, **kwargs)
         self.space = space
         self.scan = scan
 
@@ -159,9 +168,33 @@ class Session(ShownRuns):
         """
         at = here()
         names = self._made if at is None else at.before(self._made)
-        new = Input.of(arguments(args, kwargs, inputs), tokens, self.coder, names)
+        self._take(Input.of(arguments(args, kwargs, inputs), tokens, self.coder, names), layer)
+
+    def show_excerpt(
+        self, excerpt: Excerpt, *, tokens: TokensBy = None, layer: str | None = None
+    ) -> None:
+        """Show some steps of a row of a scanned corpus; the edits stay.
+
+        Its runs, and all that is asked of the model, begin in the states in which the row stood.
+
+        Args:
+            excerpt: what `Scan.excerpt` gave.
+            tokens: as for the class.
+            layer: as for `set_input`.
+        """
+        new = Input.of(excerpt.given, tokens, self.coder, self._made)
+        self._take(new, layer, excerpt)
+
+    def _take(self, new: Input, layer: str | None, excerpt: Excerpt | None = None) -> None:
         with self.lock:
-            self._show(new, self.slots, layer)
+            before = self.runs.first
+            self.runs.first = nullcontext if excerpt is None else excerpt.first
+            try:
+                self._show(new, self.slots, layer)
+            except BaseException:
+                self.runs.first = before
+                raise
+            self.excerpt = excerpt
 
     @tl.validate("scan")
     def _valid_scan(self, proposal: Any) -> Scan | None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from grulens.models.instrument.first_states import FirstStates
 from grulens.models.restore.standing import LOOK, Standing
 
 
@@ -90,6 +91,14 @@ def test_what_changes_nothing_is_no_change() -> None:
     net.rnn.flatten_parameters()
     net.rnn.train()  # which acts on no mode: it has no dropout
     assert standing.same_weights(net)
+
+
+def test_hooks_that_grulens_put_in_are_no_change() -> None:
+    net = Net()
+    standing = Standing(net)
+    with FirstStates({net.rnn: (torch.zeros(1, 4),)})():
+        assert net.rnn._forward_pre_hooks
+        assert standing.same(net)
 
 
 def test_what_modules_keep_is_part_of_it_where_that_is_asked() -> None:

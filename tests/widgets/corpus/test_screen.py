@@ -522,3 +522,28 @@ def test_a_unit_that_never_moves_is_found_by_nothing(tmp_path: Path) -> None:
     assert "· never moves, and says nothing of up" in screen.view._title.value
     assert "AUC" not in screen.view._title.value
     assert error_of(screen) == ""
+
+
+def test_of_a_long_row_some_steps_around_the_place_are_opened(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.GRU(3, 4, batch_first=True)
+    done = corpus.scan(model, [torch.randn(1, 900, 3)], tmp_path / "s", progress=False)
+    screen = Corpus(done)
+    screen.units, screen.around.value = [1], 64
+    place = max(screen.view.found.places, key=lambda one: one.start)
+    lens = screen.open_place(place)
+    session, start = lens.session, (place.start - 64) // 256 * 256
+    assert start > 0
+    assert session.excerpt.place.start == start
+    assert session.times == tuple(range(place.start - start, place.stop - start))
+    whole = done.replay(done.row_of(place)).recording["l0"]
+    shown = whole.h[:, start : session.excerpt.place.stop]
+    assert torch.allclose(session.before.h, shown, atol=1e-5)
+    assert f"step 0 here is step {start}" in lens._part.value
+    assert error_of(screen) == ""
+    screen.around.value = 900
+    assert (session.steps, session.times[0]) == (900, place.start)
+    assert "the whole row of 900 steps" in lens._part.value
+    session.set_input(torch.zeros(1, 5, 3))
+    assert lens._part.value == ""
+    assert lens._part.layout.display == "none"

@@ -63,7 +63,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class Stretch:
     """Some steps of one row, from a step whose states are known.
 
     Attributes:
@@ -71,15 +71,17 @@ class _Stretch:
         row: the row.
         anchor: the number of the kept state that it begins with; 0 is the row's own beginning.
         stop: the step after the last one.
+        after: whether it begins at the step after that state, and not at the one that made it.
     """
 
     part: Part
     row: int
     anchor: int
     stop: int
+    after: bool = False
 
     @classmethod
-    def around(cls, part: Part, row: int, start: int, stop: int, cut: bool) -> _Stretch:
+    def around(cls, part: Part, row: int, start: int, stop: int, cut: bool) -> Stretch:
         """The shortest one that holds some steps, or the whole row.
 
         Args:
@@ -96,8 +98,13 @@ class _Stretch:
 
     @property
     def start(self) -> int:
-        """The step of the row at which the run begins: the one whose states are put in."""
-        return self.anchor * ANCHOR - 1 if self.anchor else 0
+        """The step of the row at which the run begins."""
+        return self.anchor * ANCHOR - self.carried
+
+    @property
+    def carried(self) -> int:
+        """How many steps it begins with whose states are put in: one, or none."""
+        return int(self.anchor > 0 and not self.after)
 
     @property
     def window(self) -> int:
@@ -126,17 +133,17 @@ def replay(
         ScanError: what it took is not kept, or the model does something else now.
     """
     asked = part, place.row, place.start, place.stop
-    whole = _Stretch.around(*asked, cut=False)
-    short = _Stretch.around(*asked, cut=cut)
+    whole = Stretch.around(*asked, cut=False)
+    short = Stretch.around(*asked, cut=cut)
     why = ""
     for one in [whole] if short == whole else [short, whole]:
         try:
-            recording = _run(model, [one], manifest)
+            recording = run(model, [one], manifest)
         except GrulensError:
             if not one.anchor:
                 raise
             continue
-        (why,) = _differ(recording, [one], manifest)
+        (why,) = differ(recording, [one], manifest)
         if not why:
             return Replay(recording, place, one.start)
     for number in range(len(manifest.layers)):  # else the part is damaged, and says so
@@ -172,10 +179,10 @@ def states_again(
     """
     found: dict[int, Float[ndarray, "step unit"]] = {}
     for short in (True, False) if cut else (False,):
-        groups: dict[tuple[bool, int, str], dict[_Stretch, list[int]]] = {}
+        groups: dict[tuple[bool, int, str], dict[Stretch, list[int]]] = {}
         for number, (part, place) in enumerate(places):
             if number not in found:
-                one = _Stretch.around(part, place.row, place.start, place.stop, cut=short)
+                one = Stretch.around(part, place.row, place.start, place.stop, cut=short)
                 alike = one.anchor > 0, one.stop - one.start, repr(part.form(place.row))
                 same = groups.setdefault(alike, {})
                 same.setdefault(one, []).append(number)
@@ -195,7 +202,7 @@ def states_again(
     return [found[number] for number in range(len(places))], cut
 
 
-def _batches(every: list[_Stretch], rows: int, steps: int) -> list[list[_Stretch]]:
+def _batches(every: list[Stretch], rows: int, steps: int) -> list[list[Stretch]]:
     """So many rows at a time, and never as many as steps, for which is which must be seen."""
     size = rows - 1 if rows == steps > 1 else rows
     found = [every[i : i + size] for i in range(0, len(every), size)]
@@ -205,18 +212,18 @@ def _batches(every: list[_Stretch], rows: int, steps: int) -> list[list[_Stretch
 
 
 def _alike(
-    model: nn.Module, together: Sequence[_Stretch], manifest: Manifest, layer: int
-) -> list[tuple[_Stretch, Float[ndarray, "step unit"]]]:
+    model: nn.Module, together: Sequence[Stretch], manifest: Manifest, layer: int
+) -> list[tuple[Stretch, Float[ndarray, "step unit"]]]:
     """Those of some stretches that run as in the scan, with the states of a layer."""
     for one in together:
         _ = one.read  # what has none is an error of its own
     try:
-        recording = _run(model, together, manifest)
+        recording = run(model, together, manifest)
     except Exception:  # each is run by itself then, and that says what is wrong
         return []
     states = _states(recording, manifest, layer)
-    differ = _differ(recording, together, manifest)
-    return [(one, states[row]) for row, one in enumerate(together) if not differ[row]]
+    apart = differ(recording, together, manifest)
+    return [(one, states[row]) for row, one in enumerate(together) if not apart[row]]
 
 
 def _states(
@@ -226,9 +233,9 @@ def _states(
     return found
 
 
-def _kept(together: Sequence[_Stretch], manifest: Manifest) -> tuple[Edit, ...]:
+def _kept(together: Sequence[Stretch], manifest: Manifest) -> tuple[Edit, ...]:
     """The edits that put the kept states into the first step of a run."""
-    if not together[0].anchor:
+    if not together[0].carried:
         return ()
     edits = []
     for number, layer in enumerate(manifest.layers):
@@ -239,7 +246,7 @@ def _kept(together: Sequence[_Stretch], manifest: Manifest) -> tuple[Edit, ...]:
     return tuple(edits)
 
 
-def _run(model: nn.Module, together: Sequence[_Stretch], manifest: Manifest) -> Recording:
+def run(model: nn.Module, together: Sequence[Stretch], manifest: Manifest) -> Recording:
     """The run of stretches of one length and form."""
     names = [layer.name for layer in manifest.layers]
     read = np.stack([one.read for one in together])
@@ -274,10 +281,7 @@ def run_again(
     Raises:
         ScanError: the model cannot be run so.
     """
-    ways = [*enumerate(form.again(read, rows))]
-    if form.open:
-        ways.sort(key=lambda way: way[0] != _WAYS.get(model, 0))
-    for way, (args, kwargs) in ways:
+    for way, (args, kwargs) in _ordered(model, form, read, rows):
         try:
             found = record(model, edits=edits, layers=layers, call=call, inputs=(args, kwargs))
         except GrulensError:
@@ -294,8 +298,24 @@ def run_again(
     return found
 
 
-def _differ(
-    recording: Recording, together: Sequence[_Stretch], manifest: Manifest
+def _ordered(
+    model: nn.Module, form: Form, read: Shaped[ndarray, "row step ..."], rows: Sequence[int]
+) -> list[tuple[int, tuple[tuple[Any, ...], dict[str, Any]]]]:
+    """The ways in which rows may be given, each with its number, that of the last run first."""
+    found = [*enumerate(form.again(read, rows))]
+    return sorted(found, key=lambda way: form.open and way[0] != _WAYS.get(model, 0))
+
+
+def ways(
+    model: nn.Module, part: Part, row: int, read: Shaped[ndarray, "row step ..."]
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What the model may be given for a row, the way in which it ran last first."""
+    form = part.form(row)
+    return [given for _, given in _ordered(model, form, read, [part.batch_row(row)])]
+
+
+def differ(
+    recording: Recording, together: Sequence[Stretch], manifest: Manifest
 ) -> tuple[str, ...]:
     """How the windows of each row of a run differ from those of the scan, in words; "" if not.
 
@@ -304,7 +324,7 @@ def _differ(
         together: what ran in each row, of one length.
         manifest: what the scan was made with.
     """
-    steps, carried = together[0].stop - together[0].start, int(together[0].anchor > 0)
+    steps, carried = together[0].stop - together[0].start, together[0].carried
     found = [""] * len(together)
     for number, layer in enumerate(manifest.layers):
         states = recording[layer.name].h

@@ -21,7 +21,9 @@ from grulens.arguments import Integer, LayerName
 from grulens.errors import ScanError, shown
 from grulens.models.adapters.closed import look
 from grulens.models.layers import layers
+from grulens.probing.corpus.numbers import whole
 from grulens.probing.corpus.scan.direction import SIGNAL, followed
+from grulens.probing.corpus.scan.excerpt import AROUND, Excerpt, excerpt
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
 from grulens.probing.corpus.scan.notes import Notes
@@ -291,6 +293,25 @@ class Scan:
         if cut:  # what could not be cut once is not tried again
             self._cut = not (ran == length > place.stop + WINDOW)
         return found
+
+    def excerpt(self, place: Place, around: Integer = AROUND) -> Excerpt:
+        """A place and some steps before and after it, as an input that begins where the row stood.
+
+        It is run once and compared with what the scan has kept of it. The whole row is taken where
+        a run cannot begin in a kept state, and its `note` says why: of torch's `nn.GRU`, `nn.LSTM`
+        and `nn.RNN` that go forward it can.
+
+        Args:
+            place: one of `top(...).places` or `match(...).places`, or any other.
+            around: how many steps before and after it, at least; it begins at a kept state.
+
+        Raises:
+            ScanError: there is no model; no such place; what the model took there is not kept; or
+                it does not do what it did.
+        """
+        model, part, around = self._model(), self._part(place), whole(around, "around", least=0)
+        cut = self._may_cut(model)
+        return excerpt(self.path, model, part, self.manifest, place, around, cut)
 
     def lost(self, place: Place) -> str:
         """Why the row of a place cannot be run again, in words; "" where it can.

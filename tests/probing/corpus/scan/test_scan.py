@@ -196,13 +196,13 @@ def test_windows_under_a_label_run_side_by_side_and_no_more_than_can_be_at_the_t
     labels = {"x": lambda text: np.array([c in "xyz" for c in text])}
     made = scan(model, [[text[:5000], text[5000:]]], tmp_path / "s", labels=labels, batch=8)
     ran: list[int] = []
-    run = replays._run
+    run = replays.run
 
     def counted(model: Any, together: Any, manifest: Any) -> Any:
         ran.append(len(together))
         return run(model, together, manifest)
 
-    monkeypatch.setattr(replays, "_run", counted)
+    monkeypatch.setattr(replays, "run", counted)
     h = torch.cat([
         record(model, model.encode(one))["rnn.l0"].h[0]
         for row in (text[:5000], text[5000:]) for one in (row[:2048], row[2048:4096], row[4096:])
