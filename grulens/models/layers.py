@@ -205,6 +205,12 @@ def not_opened(model: nn.Module, found: Found) -> ModelError:
     what = f"this model ({type(model).__name__}) holds no nn.GRU, nn.LSTM or nn.RNN; it holds "
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         said = [*said, "scripted and traced modules are not looked into: give the one as written"]
+    elif not candidates(model) and not type(model).__module__.startswith("torch."):
+        said = [
+            *said,
+            "none of its code takes a state or goes round a loop, and steps that are written out "
+            "one by one are not looked for",
+        ]
     return NoLayerError("; ".join([what + inside, *said]))
 
 
@@ -291,7 +297,8 @@ def _not_seen(calls: int | None) -> str:
         )
     return (
         "ran, and no step was seen to make a state of the one before: what scripted code, numpy or "
-        "an extension makes is not seen, nor is a state in a sequence of one step"
+        "an extension makes is not seen, nor is a state in a sequence of one step, or in a loop "
+        "that goes round once"
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import CodeType
 
-from grulens.models.observe.flow import Tree, innermost, is_in, start_of
+from grulens.models.observe.flow import Comprehension, Tree, innermost, is_in, start_of
 from grulens.models.observe.sites import Site, parsed
 
 MOST = 256
@@ -50,6 +50,8 @@ def aside_in(code: CodeType, instruction: int) -> str | None:
     if tree is None:
         return None
     loop = innermost(code, tree, instruction)
+    if isinstance(loop, Comprehension):
+        return ""
     body = tree.body if loop is None else loop.body
     behind = () if loop is None else _read_behind(tree, loop)
     ends = _Round(code, instruction, behind).ends(body)

@@ -81,10 +81,10 @@ def loops_of(code: CodeType, tree: Tree, instruction: int) -> list[Loop]:
     return [node for node in every if is_in(code, instruction, body_of(node))]
 
 
-def innermost(code: CodeType, tree: Tree, instruction: int) -> ast.For | ast.While | None:
-    """The innermost written loop around an instruction; None if there is none."""
+def innermost(code: CodeType, tree: Tree, instruction: int) -> Loop | None:
+    """The innermost loop around an instruction; None if there is none."""
     around = loops_of(code, tree, instruction)
-    return next((one for one in reversed(around) if isinstance(one, ast.For | ast.While)), None)
+    return around[-1] if around else None
 
 
 def body_of(loop: Loop) -> Sequence[ast.AST]:

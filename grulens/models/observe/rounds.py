@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from types import CodeType
 
 from grulens.models.observe.flow import (
+    Comprehension,
     following,
-    innermost,
     instructions_of,
+    is_around,
     is_in,
+    iterated,
     loops_of,
+    placed_in,
     start_of,
     tree_of,
 )
-from grulens.models.observe.sites import Chain, Site, parsed, span
+from grulens.models.observe.sites import Chain, Site, span
 
 _LEAVES = {"RETURN_VALUE", "RETURN_CONST"}
 """Instructions that leave a call."""
@@ -104,24 +107,34 @@ def _loop(code: CodeType, instruction: int) -> tuple[int, frozenset[int], int, b
     Without a loop it is said of a call of the code whether it may skip the instruction.
     """
     every, instruction = instructions_of(code), start_of(code, instruction)
-    tree = parsed(code)
-    loop = None if tree is None else innermost(code, tree, instruction)
-    if loop is None:
-        leaves = frozenset(one.offset for one in every if one.opname in _LEAVES)
-        resumed = next(n for n, one in enumerate(every) if one.opname == "RESUME")
-        begin = every[resumed + 1].offset
-        return begin, leaves, 0, bool(leaves & _reached(code, begin, instruction, None))
-    first = loop.target if isinstance(loop, ast.For) else loop.body[0]
-    begin = min(one.offset for one in every if is_in(code, one.offset, [first]))
-    if isinstance(loop, ast.For):
-        ends = {max(one.offset for one in every if one.offset < begin)}
-    else:
-        ends = {one.offset for one in every if is_in(code, one.offset, [loop.test])}
-    skips = bool(ends & _reached(code, begin, instruction, loop))
-    return begin, frozenset(ends), loop.lineno, skips
+    tree = tree_of(code)
+    for loop in reversed(loops_of(code, tree, instruction) if tree else []):
+        begin, ends = _ends(code, loop)
+        skips = bool(ends & _reached(code, begin, instruction, loop))
+        # one that goes through the layers of a step is seldom written so that it leaves some out
+        if skips or not isinstance(loop, Comprehension):
+            return begin, ends, loop.lineno, skips
+    leaves = frozenset(one.offset for one in every if one.opname in _LEAVES)
+    resumed = next(n for n, one in enumerate(every) if one.opname == "RESUME")
+    begin = every[resumed + 1].offset
+    is_loop = isinstance(tree, Comprehension)
+    return begin, leaves, 0, not is_loop and bool(leaves & _reached(code, begin, instruction, None))
 
 
-def _reached(code: CodeType, start: int, without: int, loop: ast.stmt | None) -> set[int]:
+def _ends(code: CodeType, loop: ast.For | ast.While | Comprehension) -> tuple[int, frozenset[int]]:
+    """Where rounds of a loop begin, and where they end."""
+    first = loop.body[0] if isinstance(loop, ast.While) else [*iterated([loop])][-1][0]
+    placed = [(n, where) for n, where in placed_in(code) if where[2] is not None]
+    begin = min(n for n, where in placed if is_around(first, where))
+    every = [one.offset for one in instructions_of(code)]
+    if isinstance(loop, ast.While):
+        return begin, frozenset(n for n in every if is_in(code, n, [loop.test]))
+    return begin, frozenset([max(n for n in every if n < begin)])
+
+
+def _reached(
+    code: CodeType, start: int, without: int, loop: ast.stmt | ast.expr | None
+) -> set[int]:
     """What may run after an instruction, in one round, where another does not run to its end."""
     then, raised = following(code), _raised(code)
     # what Python adds of its own, to catch an exception, has no line but the function's first one

@@ -191,3 +191,22 @@ def test_layers_that_make_a_step_in_turn_are_steps_and_layers_that_come_once_are
     run = record(Highways(), torch.randn(2, 5, INPUT))
     assert run["cell"].cell.equation == "h = (1 - z) h_prev + z n"
     assert torch.equal(run["cell"].h, run.output)
+
+
+class Upwards(Stepping):
+    """goes round, as up_to() calls itself"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up_to(x, x.shape[1])
+
+    def up_to(self, x: Tensor, t: int) -> Tensor:
+        return zeros(x) if t == 0 else self.step(x[:, t - 1], self.up_to(x, t - 1))
+
+
+@pytest.mark.parametrize("steps", [6, 30])
+def test_with_what_a_function_that_calls_itself_begins_is_no_step(steps: int) -> None:
+    torch.manual_seed(0)
+    model, x = Upwards(), torch.randn(2, steps, INPUT)
+    layer = record(model, x)["cell"]
+    assert (layer.cell.equation, layer.shape[1]) == ("h = z h_prev + (1 - z) n", steps)
+    assert torch.equal(layer.h[:, -1], model(x))

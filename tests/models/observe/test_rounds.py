@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,54 @@ def test_a_lens_says_it_without_a_click() -> None:
     session = Session(Skipping(), resting())
     note = session.before.note
     assert _form(session).endswith(f'</details><div class="grulens-note">{note}</div>')
+
+
+class Listed(Plain):
+    """Steps 2 and 5 make no state, in a comprehension."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        made = [h := self.step(now, h) for now in x.unbind(1) if now.any()]
+        return torch.stack(made, 1)
+
+
+class Yielded(Plain):
+    """The same, by a choice within a generator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+
+        def step(now: Tensor) -> Tensor:
+            nonlocal h
+            h = self.step(now, h)
+            return h
+
+        return torch.stack([*(step(now) if now.any() else h for now in x.unbind(1))], 1)
+
+
+@pytest.mark.parametrize("kind", [Listed, Yielded])
+def test_rounds_of_a_comprehension_are_counted(kind: type[Any]) -> None:
+    layer = record(kind(), resting())["cell"]
+    assert layer.shape[1] == 6
+    assert layer.note.endswith(SAID)
+
+
+class Cells(nn.Module):
+    """A step of two cells, in a comprehension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList([PlainStep(Plain()) for _ in range(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = [zeros(x) for _ in self.cells]
+        for now in x.unbind(1):
+            states = [cell(now, h) for cell, h in zip(self.cells, states, strict=True)]
+        return states[-1]
+
+
+def test_a_comprehension_over_the_cells_of_a_step_is_not_the_loop_of_the_steps() -> None:
+    run = record(Cells(), resting())
+    line = inspect.getsourcelines(Cells.forward)[1] + 2
+    assert {layer.cell.loop for layer in run.values()} == {f"line {line} of test_rounds.py"}
+    assert {layer.note for layer in run.values()} == {""}

@@ -31,6 +31,17 @@ def carried(series: dict[Site, list[Node]]) -> dict[Site, int]:
     return {site: ways[site][0] for site in lasts}
 
 
+def lags(site: Site, nodes: list[Node]) -> dict[int, int]:
+    """By step how many states before its own that is out of which a step makes its state.
+
+    Args:
+        site: where the states are made.
+        nodes: the calls there; a step that goes on from none of them is left out.
+    """
+    ways = {i: way(nodes[i], site, set(map(id, nodes[:i]))) for i in range(1, len(nodes))}
+    return {i: i - nodes.index(one[0]) for i, one in ways.items() if one is not None}
+
+
 def _is_state(node: Node) -> bool:
     if len(node.results) != 1 or node.results[0].node is not node:
         return False

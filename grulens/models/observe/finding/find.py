@@ -15,15 +15,20 @@ from torch._C._functorch import is_batchedtensor
 from grulens.models.observe.finding.algebra import alike
 from grulens.models.observe.finding.carried import carried
 from grulens.models.observe.finding.mixes import NoFormError
-from grulens.models.observe.finding.refused import NotFound, Remade, from_elsewhere, nearest
+from grulens.models.observe.finding.refused import (
+    ONE_BATCH,
+    NotFound,
+    Remade,
+    from_elsewhere,
+    nearest,
+)
 from grulens.models.observe.finding.signals import Signals
+from grulens.models.observe.finding.two_ways import GO_ON
 from grulens.models.observe.finding.unrolled import Unrolled, joined, unrolled
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.rivals import behind, words_of
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Trace
-
-ONE_BATCH = "Tensors cannot be looked at there: give it one batch with all rows instead"
 
 
 def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm], list[NotFound]]:
@@ -100,7 +105,7 @@ def _found(
             refused.append(NotFound(site, str(no), near, advice=no.advice))
     if not found:
         for one in Remade(series, states).found():
-            near = None if in_place else nearest(series, one.site)
+            near = None if in_place or one.advice == GO_ON else nearest(series, one.site)
             refused.append(replace(one, nearest=near))
         refused += from_elsewhere(series) if not refused else ()
     return _named(found, taken), refused

@@ -30,9 +30,8 @@ from grulens.models.observe.finding.carried import ancestors, as_one, parents, w
 from grulens.models.observe.finding.two_ways import (
     ADVICE,
     NOT_IN_ONE_WAY,
-    SUMMED,
-    is_summed,
     rival_on_the_way,
+    summed,
     unlike,
 )
 from grulens.models.observe.form import Spot
@@ -139,21 +138,16 @@ class Mix:
             raise NoFormError("one step comes by some of its lines more often than is looked at")
         between = [self._between[step.index] for step in self.steps]
         if other := rival_on_the_way(self.site, between):
-            raise _not_in_one_way(other)
+            raise self._uneven(other, ADVICE)
         mixes = [self._mix(step) for step in self.steps]
         if len({*map(str, mixes)}) > 1 and (given := self._as_given()):
             mixes = given
         if len({*map(str, mixes)}) > 1:
-            if is_summed(self.site):
-                raise NoFormError(*SUMMED)
             pairs = [(step.before, step.node) for step in self.steps]
             if other := unlike(pairs, between, self.series):
-                raise _not_in_one_way(other)
-            raise NoFormError(
-                f"{NOT_IN_ONE_WAY}: "
-                + " at one, ".join(sorted({self._said(mix) for mix in mixes})[:2])
-                + " at another"
-            )
+                raise self._uneven(other, ADVICE)
+            said = sorted({self._said(mix) for mix in mixes})[:2]
+            raise self._uneven(f"{' at one, '.join(said)} at another")
         form = GatedForm.of(mixes[-1], STATE)
         if form is None:
             raise NoFormError(
@@ -164,6 +158,10 @@ class Mix:
         self._check_weights()
         self._check_axes()
         return form
+
+    def _uneven(self, other: str, advice: str = "") -> NoFormError:
+        """The reason why steps are not all alike, and what can be done."""
+        return NoFormError(*(summed(self.site) or (f"{NOT_IN_ONE_WAY}: {other}", advice)))
 
     def _as_given(self) -> list[Polynomial]:
         """The mixes, where a value that is made now here and now there is read where it goes.
@@ -561,10 +559,6 @@ class Mix:
 
     def _is_in(self, node: Node, step: Step) -> bool:
         return step.after < node.number <= step.node.number
-
-
-def _not_in_one_way(other: str) -> NoFormError:
-    return NoFormError(f"{NOT_IN_ONE_WAY}: {other}", ADVICE)
 
 
 def _sums_to_1(mix: Polynomial) -> bool:

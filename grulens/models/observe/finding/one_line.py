@@ -68,6 +68,8 @@ def other_line(
         if not made or made[-1].results[0].shape != shape:
             continue
         if first is not None and _is_of(first, rival, nodes):
+            if _ends_recursion(rival, made):
+                continue  # the state before the first step
             return "first", place
         ways = [_goes_on(run, mine) for run in _runs(nodes)]
         if False in ways or made[-1].number < mine[0].number:
@@ -87,6 +89,18 @@ def _is_of(first: Value, rival: Rival, nodes: Sequence[Node]) -> bool:
     if first.late:
         return rival.holds(first.maker) if first.maker else rival.is_state and not rival.but
     return first.node in nodes
+
+
+def _ends_recursion(rival: Rival, made: Sequence[Node]) -> bool:
+    """Whether a function that calls itself ends so, with a state that is made of no input.
+
+    Args:
+        rival: an expression of its code.
+        made: the calls that make its numbers.
+    """
+    code = rival.code
+    is_blank = all(not node.values or _is_blank(node) for node in made)
+    return is_blank and code.co_name in (*code.co_names, *code.co_freevars)
 
 
 def _runs(nodes: Sequence[Node]) -> list[list[Node]]:

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 
 from grulens.models.observe.finding.algebra import RANGES, bends, made_of, same_numbers
-from grulens.models.observe.finding.carried import ancestors, as_one, parents
+from grulens.models.observe.finding.carried import ancestors, as_one, lags, parents
+from grulens.models.observe.finding.two_ways import older
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
 
+ONE_BATCH = "Tensors cannot be looked at there: give it one batch with all rows instead"
+"""What can be done about a state that is made inside torch.vmap."""
 SHOWN = 3
 """How many states of a model are spoken of, at most."""
 NUMBERS = 256
@@ -191,6 +195,8 @@ class Remade:
         earlier = self._reads(before, self.series[site][0])
         if not self._reads(node, before) <= earlier and len(self.series[site]) > 2:
             return None
+        if len({*(ages := lags(site, self.series[site])).values()}) > 1:
+            return older(ages)
         tensor = node.results[0].tensor
         if tensor.is_complex():
             return (
@@ -230,10 +236,17 @@ class Remade:
                 "Write the mix as a product: z * h + (1 - z) * n",
             )
         if functions & _MOVING:
+            last = [one for one in through if one.function in _MOVING][-1]
+            what = _EITHER
+            if not last.in_place:  # what is written over is no longer what it was
+                made, given = last.results[0], same_numbers(last.values[0])
+                source = given if given.shape.numel() >= made.shape.numel() else before.results[0]
+                what = _moved(made.tensor, source.tensor)
+            advice = "Keep the rows where they are, with a mask: h = torch.where(mask, new, h)"
             return (
-                f"the state before comes into it through {places}, where rows or units change "
-                "places or are cut out, so that no unit's own state is followed from step to step",
-                "Keep the rows where they are, with a mask: h = torch.where(mask, new, h)",
+                f"the state before comes into it through {places}, where {what} change places or "
+                "are cut out, so that no unit's own state is followed from step to step",
+                advice * (what != _UNITS),
             )
         product = ", and a division by a tensor as a product: h * (1 / s) for h / s"
         return (
@@ -302,6 +315,32 @@ class Remade:
         return sorted(found.values(), key=lambda one: one.number)
 
 
+_UNITS, _EITHER = "units of a row", "rows or units"
+
+
+def _moved(made: Tensor, before: Tensor) -> str:
+    """What stands elsewhere in what was made of a state: rows, units, or either.
+
+    >>> h = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> _moved(h.roll(1, 1), h), _moved(h.roll(1, 0), h), _moved(h[:1], h), _moved(h[:, :1], h)
+    ('units of a row', 'rows', 'rows', 'units of a row')
+    """
+    if made.dim() < 2 or before.dim() != 2:
+        return _EITHER  # along which axis its rows lie is not known
+    if len(made) == len(before) and made.shape != before.shape:
+        return _UNITS
+    if made.shape[1:] != before.shape[1:] or torch.equal(made, before):
+        return _EITHER
+    if len(made) != len(before):
+        return "rows"
+    rows = [one.detach().abs().flatten(1).sort(1).values for one in (made, before)]
+    if torch.equal(*rows):
+        return _UNITS
+    # of rows that change places each is one of those that there were
+    alike = (made[:, None] == before[None]).flatten(2).all(2).any(1)
+    return "rows" if bool(alike.all()) else _EITHER
+
+
 def _cuts(node: Node) -> bool:
     """Whether a call cuts a part out of a value, and leaves what is in it in order."""
     if node.function != "getitem":
@@ -313,6 +352,10 @@ def _cuts(node: Node) -> bool:
 
 def from_elsewhere(series: Mapping[Site, list[Node]]) -> Iterator[NotFound]:
     """Sites that read at every step another tensor, which no call made that was seen."""
+    batched = [site for site, nodes in series.items() if any(map(_is_batched, nodes[-1].values))]
+    if batched:
+        yield NotFound(batched[-1], "it is made inside torch.vmap", advice=ONE_BATCH)
+        return
     away = [site for site, nodes in series.items() if _leaves(nodes)]
     # of several places that at which the state does so: no call that was seen has made it
     away.sort(key=lambda site: not any(map(_is_fresh, map(same_numbers, series[site][-1].values))))
@@ -347,6 +390,10 @@ def _leaves(nodes: Sequence[Node]) -> bool:
     last = nodes[-1]
     out = last.function in ("numpy", "array", "tolist") and len(nodes) > 2
     return out and any(one.tensor.dim() and one.tensor.is_floating_point() for one in last.values)
+
+
+def _is_batched(value: Value) -> bool:
+    return is_batchedtensor(value.tensor)
 
 
 def _is_fresh(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -15,16 +16,50 @@ ADVICE = (
     "Make every step in one way, with torch.where(mask, one, another); a mask that is True nowhere "
     "changes nothing"
 )
-SUMMED = (
-    "Python's own sum adds it up, several times in one place, so that no step is told from another",
-    "Write the sum out, z * h + (1 - z) * n, or torch.stack([z * h, ...]).sum(0)",
+GO_ON = (
+    "Let every step go on with the last state, and a mask say which rows change: "
+    "h = torch.where(mask, new, h)"
 )
-"""Why a state that Python's `sum` makes is not opened, and what can be done."""
+"""What can be done where steps go on with an older state."""
+_ADDING = {"sum", "fsum", "prod", "reduce"}
+"""Python's functions that work through all that they are given, in one place."""
 
 
-def is_summed(site: Site) -> bool:
-    """Whether Python's `sum`, of which no line is seen, makes what a site makes."""
-    return site.text.startswith("sum(") and site.function.strip("_") in ("add", "radd")
+def summed(site: Site) -> tuple[str, str] | None:
+    """Why a state is not opened that Python's `sum` or `reduce` makes, and what can be done.
+
+    Args:
+        site: where it is made.
+
+    Returns:
+        None if none of them makes it, of which no line is seen.
+    """
+    called = re.match(r"(?:\w+\.)*(\w+)\(", site.text)
+    name = called.group(1) if called else ""
+    if name not in _ADDING or name == site.function.strip("_"):
+        return None
+    plain = site.function.strip("_") in ("add", "radd")
+    return (
+        f"Python's own {name} {'adds it up' if plain else 'makes it'}, several times in one place, "
+        "so that no step is told from another",
+        "Write the sum out, z * h + (1 - z) * n, or torch.stack([z * h, ...]).sum(0)",
+    )
+
+
+def older(lags: Mapping[int, int]) -> tuple[str, str]:
+    """Why a state is not opened whose steps go on with states of different age, and what to do.
+
+    Args:
+        lags: by step how many states before its own that is with which it goes on, 1 for the last.
+    """
+    apart = [(step, lag) for step, lag in lags.items() if lag > 1]
+    listed = ", ".join(f"step {step} with that of step {step - lag}" for step, lag in apart[:3])
+    more = ", ..." if len(apart) > 3 else ""
+    return (
+        "not every step goes on with the state that was made last: counted by the states that are "
+        f"made, from 0, {listed}{more}. Its code leaves states aside in some rounds",
+        GO_ON,
+    )
 
 
 def rival_on_the_way(site: Site, between: Sequence[set[Site]]) -> str:

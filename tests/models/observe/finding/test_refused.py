@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from typing import Any
 
@@ -230,6 +232,65 @@ class ByPython(Plain):
         return sum([z * h, (1 - z) * torch.tanh(n)])  # type: ignore[return-value]
 
 
+class OfPairs(Plain):
+    """A mix by Python's own sum, of what a generator makes."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z, n, _ = (self.x(x) + self.h(h)).chunk(3, 1)
+        z = torch.sigmoid(z)
+        pairs = [(z, h), (1 - z, torch.tanh(n))]
+        return sum(a * b for a, b in pairs)  # type: ignore[return-value]
+
+
+class Folded(Plain):
+    """A mix of three terms by Python's own reduce."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        z, n, _ = (self.x(x) + self.h(h)).chunk(3, 1)
+        z = torch.sigmoid(z)
+        return functools.reduce(operator.add, [z * h, (1 - z) * torch.tanh(n), x[:, :1]])
+
+
+class Aside(Plain):
+    """Leaves two states aside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for t in range(x.shape[1]):
+            new = self.step(x[:, t], h)
+            h = new if t not in (2, 3) else h
+        return h
+
+
+class Rolled(Plain):
+    """Its units go round."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return super().step(x, torch.zeros_like(h)) + 0.5 * h.roll(1, 1)
+
+
+class RolledRows(Plain):
+    """Its rows go round."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        return super().step(x, torch.zeros_like(h)) + 0.5 * h.roll(1, 0)
+
+
+class Mapped(Plain):
+    """A step of one row, for all rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, step = zeros(x), torch.vmap(self.row)
+        for now in x.unbind(1):
+            h = step(now, h)
+        return h
+
+    def row(self, x: Tensor, h: Tensor) -> Tensor:
+        z, n, _ = (self.x(x) + self.h(h)).chunk(3, 0)
+        z = torch.sigmoid(z)
+        return z * h + (1 - z) * torch.tanh(n)
+
+
 class InAnExtension(Plain):
     """A mix by calls that nobody sees."""
 
@@ -312,6 +373,20 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
         r"`sum\(\[z \* h, \(1 - z\) \* torch.tanh\(n\)\]\)`.*: Python's own sum adds it up",
         r"torch.stack\(\[z \* h, ...\]\).sum\(0\)",
     ),
+    OfPairs: (
+        r"`sum\(a \* b for a, b in pairs\)`.*: Python's own sum adds it up",
+        r"torch.stack\(\[z \* h, ...\]\).sum\(0\)",
+    ),
+    Folded: (r"`functools.reduce\(.*: Python's own reduce adds it up, several times in one place",),
+    Aside: (
+        r"from 0, step 3 with that of step 1, step 4 with that of step 1. Its code leaves states",
+        r"torch.where\(mask, new, h\)",
+    ),
+    Rolled: (
+        r"roll \(line \d+\), where units of a row change places [^\n]*\n +nearest[^\n]*\nA c",
+    ),
+    RolledRows: (r"roll \(line \d+\), where rows change places", "Keep the rows where they are"),
+    Mapped: ("it is made inside torch.vmap", "give it one batch with all rows"),
     ByNumpy: (
         r"numpy \(`h.detach\(\).numpy\(\)`\), in ByNumpy: its numbers are taken out of torch here",
         r"with torch's own functions",
