@@ -43,10 +43,7 @@ class Polynomial:
         return Polynomial({(): float(value)} if value else {})
 
     def __add__(self, other: Polynomial | int | float) -> Polynomial:
-        terms = dict(self.terms)
-        for product, factor in _lifted(other).terms.items():
-            terms[product] = terms.get(product, 0.0) + factor
-        return Polynomial({p: f for p, f in terms.items() if abs(f) > 1e-12})
+        return self._plus(_lifted(other), 1.0)
 
     __radd__ = __add__
 
@@ -61,13 +58,19 @@ class Polynomial:
     __rmul__ = __mul__
 
     def __neg__(self) -> Polynomial:
-        return self * -1.0
+        return Polynomial({product: -factor for product, factor in self.terms.items()})
 
     def __sub__(self, other: Polynomial | int | float) -> Polynomial:
-        return self + -_lifted(other)
+        return self._plus(_lifted(other), -1.0)
 
     def __rsub__(self, other: Polynomial | int | float) -> Polynomial:
-        return _lifted(other) - self
+        return _lifted(other)._plus(self, -1.0)
+
+    def _plus(self, other: Polynomial, times: float) -> Polynomial:
+        terms = dict(self.terms)
+        for product, factor in other.terms.items():
+            terms[product] = terms.get(product, 0.0) + times * factor
+        return Polynomial({p: f for p, f in terms.items() if abs(f) > 1e-12})
 
     def __bool__(self) -> bool:
         return bool(self.terms)

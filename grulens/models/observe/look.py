@@ -279,7 +279,9 @@ def tried(
     """
     if not forms:
         return [], []
-    cells = {form.name: cell_of(form, "") for form in forms}
+    modules = dict(model.named_modules())
+    # the record that follows asks for the same cells
+    cells = {form.name: cell_of(form, type(modules[form.path]).__name__) for form in forms}
     trial = Observing(
         {form.name: form for form in forms}, cells, model, keep=list(cells), edits={},
         placed=lambda name, rows: (0, None), graph=False, is_here=lambda: True, nudged=True,

@@ -48,6 +48,14 @@ class Site:
     chain: Chain
     function: str
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        # a look asks for it again and again
+        return hash((self.path, self.chain, self.function))
+
     @property
     def code(self) -> tuple[CodeType, int]:
         """The innermost code of the model itself and the instruction in it.
@@ -268,7 +276,15 @@ class Chains:
 def _where(frame: FrameType) -> tuple[int, int]:
     """A frame's code and the instruction in it, the same however often that has run."""
     code, instruction = frame.f_code, frame.f_lasti
-    return id(code), _calls(code).get(instruction, instruction)
+    calls = _CALLS.get(id(code))
+    if calls is None:
+        calls = _CALLS[id(code)] = _calls(code)
+        _CODES[id(code)] = code
+    return id(code), calls.get(instruction, instruction)
+
+
+_CALLS: dict[int, dict[int, int]] = {}
+"""What `_calls` says of code, by its id: code itself takes long to be looked up."""
 
 
 def steps_of(number: int, instruction: int) -> tuple[int, ...]:

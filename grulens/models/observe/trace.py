@@ -7,7 +7,6 @@ out, and where in the code that stands. From that follows which value was made o
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +27,10 @@ OFTEN = 8 * FIRST
 """How often a piece of code is looked at in one module, called by one line, whoever calls that."""
 
 
+_LOOKED_AT = object()
+"""What stands for the site of a call that is looked at."""
+
+
 @dataclass(eq=False)
 class Value:
     """A tensor at one moment of a run: after an operation in place, it is another value.
@@ -41,6 +44,8 @@ class Value:
         plain: the value whose numbers it holds; None until somebody asks, when the run is over.
         late: whether a call made it that was not looked at any more.
         maker: where that call stands; None where nobody asked.
+        ranges: by how many calls behind it are looked at, between which numbers it lies, and by how
+            many it would be the same; None until somebody asks.
     """
 
     tensor: Tensor
@@ -51,6 +56,7 @@ class Value:
     plain: Value | None = None
     late: bool = False
     maker: Site | None = None
+    ranges: dict[int, tuple[tuple[float, float], float]] | None = None
 
     def __repr__(self) -> str:
         return f"Value({tuple(self.shape)} of {self.node})"
@@ -75,6 +81,9 @@ class Node:
         in_place: whether it wrote over its first argument.
         names: by which it was given its arguments, where it was given all of them by name.
         works_on: out of which it works number by number; None until somebody asks.
+        adds_up: whether it makes a sum of products of what it was given; None until somebody asks.
+        hands_on: the values whose numbers it works on, if it makes others of them; None until then.
+        below: whether it bends these, and the calls that made them; None until somebody asks.
         call: torch's function itself.
     """
 
@@ -87,6 +96,9 @@ class Node:
     in_place: bool = False
     names: tuple[str, ...] = ()
     works_on: tuple[Value, ...] | None = None
+    adds_up: bool | None = None
+    hands_on: tuple[Value, ...] | None = None
+    below: tuple[bool, tuple[Node, ...]] | None = None
     call: Any = None
 
     @cached_property
@@ -132,10 +144,11 @@ class Trace(TorchFunctionMode):
         self.seen = 0
         self.unseen: dict[Site, int] = {}
         self._paths, self._end, self._chains = paths, end, Chains(end)
-        self._often: Counter[tuple[Any, ...]] = Counter()
-        self._counts: Counter[tuple[str, Chain, str]] = Counter()
+        self._often: dict[tuple[Any, ...], int] = {}
+        self._met: dict[tuple[str, Chain, str], tuple[Site, int]] = {}
+        self._kinds: dict[Any, tuple[str, str, bool]] = {}
         self._frame: FrameType | None = None
-        self._spent: dict[tuple[int, Any], Site | None] = {}
+        self._spent: dict[tuple[int, Any], Any] = {}
         # values hold their tensors, so no other tensor can have the same id meanwhile
         self._values: dict[int, Value] = {}
         # what is made by a call that is not looked at is held by nobody for that
@@ -144,43 +157,51 @@ class Trace(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
         self.seen += 1
-        frame = innermost(sys._getframe(1), self._end)
-        if frame is None:
-            return func(*args, **kwargs)
         # as long as a frame lives, the same instruction in it is the same site
+        frame: Any = sys._getframe(1)
         if frame is not self._frame:
-            self._frame = frame
-            self._spent.clear()
+            frame = innermost(frame, self._end)
+            if frame is None:
+                return func(*args, **(kwargs or {}))
+            if frame is not self._frame:
+                self._frame = frame
+                self._spent.clear()
         here = frame.f_lasti, func
-        if here in self._spent:
-            return self._dated(func(*args, **kwargs), self._spent[here])
+        spent = self._spent.get(here, _LOOKED_AT)
+        if spent is not _LOOKED_AT:  # most calls come by here
+            result = func(*args, **kwargs) if kwargs else func(*args)
+            if isinstance(result, Tensor) and id(result) not in self._values:
+                self._late[id(result)] = ref(result), spent
+            return result
+        kwargs = kwargs or {}
         by = frame.f_back
         inner = self._paths.now, id(frame.f_code), frame.f_lasti, id(by.f_code), by.f_lasti
-        if self._often[inner] > OFTEN:
+        often = self._often[inner] = self._often.get(inner, 0) + 1
+        if often > OFTEN + 1:
             self._spent[here] = None
             return self._dated(func(*args, **kwargs), None)
-        self._often[inner] += 1
-        number, raw = self.seen, name_of(func)
+        number, (raw, bare, over) = self.seen, self._kind(func)
         key = self._paths.now, self._chains.of(frame), raw
-        count = self._counts[key] = self._counts[key] + 1
+        site, count = self._met.get(key) or (Site(*key), 0)
+        count += 1
+        self._met[key] = site, count
         if count > FIRST:
-            site = self._spent[here] = Site(*key)
+            self._spent[here] = site
             if count == FIRST + 1:
                 self.unseen[site] = number
             return self._dated(func(*args, **kwargs), site)
-        taken = self._taken(args), {name: self._taken(value) for name, value in kwargs.items()}
+        named = {name: self._taken(value) for name, value in kwargs.items()} if kwargs else {}
+        taken = tuple([self._taken(value) for value in args]), named
         result = func(*args, **kwargs)
-        node = Node(number, Site(*key), plain(raw), *taken, call=func)
+        node = Node(number, site, bare, *taken, call=func)
         if not node.args and "input" in node.kwargs:
             # by name or by place, it is the same call
             node.names = tuple(name for name in _PLACES if name in node.kwargs)
             node.args = tuple(node.kwargs.pop(name) for name in node.names)
-        sets = raw == "data" and func.__name__ == "__set__"
-        node.in_place = writes(raw) or sets or kwargs.get("out") is not None
+        node.in_place = over or kwargs.get("out") is not None
         made = result
-        if raw == "__setitem__" or sets:
+        if raw == "__setitem__" or (over and raw == "data"):
             made = args[0] if args else None
         for part, tensor in enumerate(made if isinstance(made, tuple | list) else [made]):
             if isinstance(tensor, Tensor):
@@ -194,6 +215,15 @@ class Trace(TorchFunctionMode):
                 node.results.append(value)
         self.nodes.append(node)
         return result
+
+    def _kind(self, func: Any) -> tuple[str, str, bool]:
+        """The name of a function, the same without how it was called, and if it writes over."""
+        known = self._kinds.get(func)
+        if known is None:
+            raw = name_of(func)
+            sets = raw == "data" and func.__name__ == "__set__"
+            known = self._kinds[func] = raw, plain(raw), writes(raw) or sets
+        return known
 
     def _dated(self, result: Any, site: Site | None) -> Any:
         """The result of a call that is not looked at, noted as made there."""
@@ -217,7 +247,7 @@ class Trace(TorchFunctionMode):
                 self._values[id(given)] = value
             return value
         if type(given) in (tuple, list):
-            return type(given)(self._taken(part) for part in given)
+            return type(given)([self._taken(part) for part in given])
         return given
 
 

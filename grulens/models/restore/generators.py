@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable
+from types import NoneType
 from typing import Any
 
 import torch
@@ -42,7 +43,13 @@ class Generators:
             self._back.pop()()
 
 
+_PLAIN = frozenset({bool, int, float, str, NoneType, dict, list, tuple, set, torch.Tensor})
+"""What most attributes of a module are, and no generator is."""
+
+
 def _is_generator(value: object) -> bool:
+    if type(value) in _PLAIN:
+        return False
     return isinstance(value, torch.Generator | random.Random) or hasattr(value, "bit_generator")
 
 

@@ -12,14 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from grulens.cells.signal import Role
-from grulens.models.observe.finding.algebra import (
-    FAKES,
-    bends,
-    made_of,
-    numbers_of,
-    same_numbers,
-)
-from grulens.models.observe.finding.carried import as_one
+from grulens.models.observe.finding.algebra import FAKES, adds_up, bends, numbers_of, same_numbers
 from grulens.models.observe.finding.mixes import Mix, Step
 from grulens.models.observe.finding.ranges import range_of
 from grulens.models.observe.finding.shares import handed_on, is_constant
@@ -159,7 +152,7 @@ class Activations(Mix):
         """Whether a call makes a sum of products, or divides one by constants."""
         if node.function == "div":
             return is_constant(node.values[-1], self.shape)
-        return made_of(node, as_one) is not None
+        return adds_up(node)
 
     def _nodes(self, step: Step) -> list[Node]:
         """The calls of a step, in order."""
@@ -181,7 +174,7 @@ class Activations(Mix):
 
 
 def _is_by_number(node: Node) -> bool:
-    return made_of(node, as_one) is not None or node.function in (
+    return adds_up(node) or node.function in (
         "div", "rdiv", "pow", "reciprocal",
     )  # fmt: skip
 

@@ -34,6 +34,21 @@ def made_of(node: Node, read: Read) -> Polynomial | None:
     return None if rule is None else rule(node, read)
 
 
+def adds_up(node: Node) -> bool:
+    """Whether a call of torch makes a sum of products of what it was given."""
+    if node.adds_up is None:
+        node.adds_up = made_of(node, as_one) is not None
+    return node.adds_up
+
+
+def as_one(_: Any) -> Polynomial:
+    """Anything as a number: to ask only whether a call is a sum of products."""
+    return _ONE
+
+
+_ONE = Polynomial.number(1)
+
+
 def as_number(given: Any, eps: float = 0.0) -> float | None:
     """A number that is given to a call of torch, as Python or numpy has it; None if it is none.
 
@@ -236,13 +251,17 @@ def _drops(node: Node) -> bool:
 
 
 def _add(node: Node, read: Read) -> Polynomial:
-    factor = node.kwargs.get("alpha", 1)
-    return read(node.argument(0, "input")) + read(node.argument(1, "other")) * read(factor)
+    return read(node.argument(0, "input")) + _other(node, read)
 
 
 def _sub(node: Node, read: Read) -> Polynomial:
-    factor = node.kwargs.get("alpha", 1)
-    return read(node.argument(0, "input")) - read(node.argument(1, "other")) * read(factor)
+    return read(node.argument(0, "input")) - _other(node, read)
+
+
+def _other(node: Node, read: Read) -> Polynomial:
+    """What is added to something, or taken from it."""
+    other = read(node.argument(1, "other"))
+    return other * read(node.kwargs["alpha"]) if "alpha" in node.kwargs else other
 
 
 def _rsub(node: Node, read: Read) -> Polynomial:

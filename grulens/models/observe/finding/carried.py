@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from grulens.cells.mix import Polynomial
-from grulens.models.observe.finding.algebra import bends, laid, made_of, same_numbers
+from grulens.models.observe.finding.algebra import adds_up, bends, laid, same_numbers
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
 
@@ -16,10 +14,11 @@ def carried(series: dict[Site, list[Node]]) -> dict[Site, int]:
     ways: dict[Site, tuple[int, set[Site]]] = {}
     for site, nodes in series.items():
         if len(nodes) > 1 and _is_state(nodes[-1]):
-            steps = [way(nodes[i], site, set(map(id, nodes[:i]))) for i in range(1, len(nodes))]
-            reached = [(i - nodes.index(way[0]), way[1]) for i, way in enumerate(steps, 1) if way]
-            if reached and len({lag for lag, _ in reached}) == 1:
-                ways[site] = reached[-1]
+            ages = lags(nodes)
+            if len({*ages.values()}) == 1:
+                i = max(ages)
+                if (found := way(nodes[i], set(map(id, nodes[:i])))) is not None:
+                    ways[site] = ages[i], found[1]
     # what lies on the way from a state to itself are places of one and the same cycle
     cycles: list[set[Site]] = []
     for site, (_, between) in ways.items():
@@ -31,15 +30,18 @@ def carried(series: dict[Site, list[Node]]) -> dict[Site, int]:
     return {site: ways[site][0] for site in lasts}
 
 
-def lags(site: Site, nodes: list[Node]) -> dict[int, int]:
+def lags(nodes: list[Node]) -> dict[int, int]:
     """By step how many states before its own that is out of which a step makes its state.
 
     Args:
-        site: where the states are made.
-        nodes: the calls there; a step that goes on from none of them is left out.
+        nodes: the calls that make the states; a step that goes on from none of them is left out.
     """
-    ways = {i: way(nodes[i], site, set(map(id, nodes[:i]))) for i in range(1, len(nodes))}
-    return {i: i - nodes.index(one[0]) for i, one in ways.items() if one is not None}
+    earlier, ages = set[int](), dict[int, int]()
+    for i, node in enumerate(nodes):
+        if (last := _last(node, earlier)) is not None:
+            ages[i] = i - nodes.index(last)
+        earlier.add(id(node))
+    return ages
 
 
 def _is_state(node: Node) -> bool:
@@ -49,38 +51,24 @@ def _is_state(node: Node) -> bool:
     return (
         value.tensor.is_floating_point()
         and value.tensor.dim() > 0
-        and (bends(node) or made_of(node, as_one) is not None)
+        and (bends(node) or adds_up(node))
     )
 
 
-def way(node: Node, site: Site, earlier: set[int]) -> tuple[Node, set[Site]] | None:
-    """The latest earlier call at a site out of which a call is made number by number.
+def way(node: Node, earlier: set[int]) -> tuple[Node, set[Site]] | None:
+    """The latest of some earlier calls out of which a call is made number by number.
+
+    Args:
+        node: the call.
+        earlier: the earlier ones, by id.
 
     Returns:
         That call, and the sites on the way; None if there is none.
     """
-    reached: list[Node] = []
     above: dict[int, list[Node]] = {}
-    # bends may stand outside of the mix, and right at the state before; not in between
-    stack = [(node, False)]
-    seen = {(id(node), False)}
-    while stack:
-        one, inside = stack.pop()
-        bent = bends(one)
-        for value in parents(one):
-            by = same_numbers(value).node
-            if by is None or (bent and inside and id(by) not in earlier):
-                continue
-            above.setdefault(id(by), []).append(one)
-            key = id(by), inside or not bent
-            if id(by) in earlier:
-                reached.append(by)
-            elif key not in seen:
-                seen.add(key)
-                stack.append((by, inside or not bent))
-    if not reached:
+    last = _last(node, earlier, above)
+    if last is None:
         return None
-    last = max(reached, key=lambda one: one.number)
     between, back = set[Site](), [last]
     walked = {id(last)}
     while back:
@@ -92,13 +80,50 @@ def way(node: Node, site: Site, earlier: set[int]) -> tuple[Node, set[Site]] | N
     return last, between
 
 
+def _last(node: Node, earlier: set[int], above: dict[int, list[Node]] | None = None) -> Node | None:
+    """The call that `way` reaches.
+
+    Args:
+        node: as there.
+        earlier: as there.
+        above: where to note by which calls each one that was met is read, if that is asked for.
+    """
+    reached: list[Node] = []
+    # bends may stand outside of the mix, and right at the state before; not in between
+    stack = [(node, False)]
+    seen = {(id(node), False)}
+    while stack:
+        one, inside = stack.pop()
+        bent, makers = one.below or _below(one)
+        for by in makers:
+            is_earlier = id(by) in earlier
+            if bent and inside and not is_earlier:
+                continue
+            if above is not None:
+                above.setdefault(id(by), []).append(one)
+            key = id(by), inside or not bent
+            if is_earlier:
+                reached.append(by)
+            elif key not in seen:
+                seen.add(key)
+                stack.append((by, key[1]))
+    return max(reached, key=lambda one: one.number) if reached else None
+
+
+def _below(node: Node) -> tuple[bool, tuple[Node, ...]]:
+    """Whether a call bends what it works on number by number, and which calls made that."""
+    makers = (same_numbers(value).node for value in parents(node))
+    node.below = bends(node), tuple(by for by in makers if by is not None)
+    return node.below
+
+
 def parents(node: Node) -> Iterable[Value]:
     """What a call works on number by number."""
     if node.works_on is None:
         if bends(node):
             node.works_on = node.values[:1]
         else:
-            number_by_number = made_of(node, as_one) is not None
+            number_by_number = adds_up(node)
             node.works_on = (laid(node) or node.values) if number_by_number else ()
     return node.works_on
 
@@ -114,8 +139,3 @@ def ancestors(value: Value, down_to: int) -> Iterable[Node]:
         seen.add(id(node))
         yield node
         queue += [inner.node for inner in node.values]
-
-
-def as_one(_: Any) -> Polynomial:
-    """Anything as a number: to ask only whether a call is a sum of products."""
-    return Polynomial.number(1)

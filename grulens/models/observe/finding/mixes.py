@@ -17,6 +17,7 @@ from torch import nn
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.models.observe.finding.algebra import (
     MADE_OF_NOTHING,
+    adds_up,
     as_number,
     bends,
     fits,
@@ -26,7 +27,7 @@ from grulens.models.observe.finding.algebra import (
     same_numbers,
 )
 from grulens.models.observe.finding.axes import added_along
-from grulens.models.observe.finding.carried import ancestors, as_one, parents, way
+from grulens.models.observe.finding.carried import ancestors, parents, way
 from grulens.models.observe.finding.two_ways import (
     ADVICE,
     NOT_IN_ONE_WAY,
@@ -99,7 +100,7 @@ class Mix:
         self.site, self.lag, self.series, self.in_place = site, lag, series, in_place
         nodes = series[site]
         # a state that does not come from the one before begins a new run of the same lines
-        ways = {i: way(nodes[i], site, set(map(id, nodes[:i]))) for i in range(lag, len(nodes))}
+        ways = {i: way(nodes[i], set(map(id, nodes[:i]))) for i in range(lag, len(nodes))}
         self.steps = [
             Step(i, nodes[i - 1].number, nodes[i], nodes[i - lag], nodes[i])
             for i, way in ways.items()
@@ -115,13 +116,14 @@ class Mix:
         self.steps = [s for s in self.steps if end is None or s.node.number < end]
         last = nodes[-1].results[0].tensor
         self.shape, self.eps = last.shape, torch.finfo(last.dtype).eps
+        self.size = last.numel()
         self.bend = ""
         self.bend_before = ""
         self.itself = False
         self._read_at: dict[Spot, set[Spot]] = {}
         """By where a value of the mix goes, where it is read in one step or another."""
         self.varying = set[Spot]()
-        self.wholes, self.shares, self.met = False, set[int](), set[str]()
+        self.wholes, self.kept_whole, self.shares, self.met = False, False, set[int](), set[str]()
         # the calls that the equation is made of; what they make is no value of its own
         self.parts = set[int]()
         self.read: Spot | None = None
@@ -304,6 +306,8 @@ class Mix:
             raise NoFormError("the square of the state before stands in it")
         # a product of what is given to the step is one share, unless shares sum to 1 apart alone
         whole = self._taken_apart(*keep, step, wholes=True)
+        if not self.kept_whole:
+            return whole
         apart = self._taken_apart(*keep, step, wholes=False)
         return apart if _sums_to_1(apart) and not _sums_to_1(whole) else whole
 
@@ -311,7 +315,7 @@ class Mix:
         self, keep: Polynomial, write: Polynomial, step: Step, *, wholes: bool
     ) -> Polynomial:
         """The mix of a step, its shares taken apart; but for products of what is given to it."""
-        self.wholes, self.shares = wholes, set()
+        self.wholes, self.kept_whole, self.shares = wholes, False, set()
         # z h + (1 - z) (h + m) keeps all of h, and z is a gate all the same
         self.met = set[str]()
         gates, met = self._deep(keep, step), set(self.met)
@@ -322,9 +326,11 @@ class Mix:
         node = self._inner(value).node
         if not self.wholes or node is None or node.function != "mul":
             return False
-        return all(isinstance(one, Value) for one in node.args) and not any(
+        whole = all(isinstance(one, Value) for one in node.args) and not any(
             _bent(one) or self._depends(one, step) for one in node.values
         )
+        self.kept_whole |= whole
+        return whole
 
     def _is_share(self, value: Value, step: Step) -> bool:
         """Whether a value is such a product in the share of the state that is kept."""
@@ -410,7 +416,7 @@ class Mix:
 
     def _inner(self, value: Value) -> Value:
         """The value whose numbers are read; one that broadcasts is taken in the shape it has."""
-        if value.shape.numel() == self.shape.numel():
+        if value.tensor.numel() == self.size:
             return same_numbers(value)
         while value.first is not None:
             value = value.first
@@ -422,7 +428,7 @@ class Mix:
         Of equal values that is the one which the mix is given; else the first one in the step.
         """
         inner, own = self._inner(value), value
-        while own.shape.numel() == self.shape.numel() and (before := numbers_of(own)) is not None:
+        while own.tensor.numel() == self.size and (before := numbers_of(own)) is not None:
             own = before
         every = (own, inner, *inner.again)
         return next((one for one in every if one.node and self._is_in(one.node, step)), inner)
@@ -442,7 +448,7 @@ class Mix:
                 return False
             if node.function == "mul":
                 return True  # a gate and what it lets through
-            for inner in node.values if made_of(node, as_one) is not None else ():
+            for inner in node.values if adds_up(node) else ():
                 known = self._known(inner, step)
                 if known in gates or made_of_gates(inner):
                     return True

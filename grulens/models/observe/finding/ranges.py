@@ -17,10 +17,10 @@ from grulens.models.observe.finding.algebra import (
     FAKES,
     MADE_OF_NOTHING,
     RANGES,
+    as_one,
     made_of,
     same_numbers,
 )
-from grulens.models.observe.finding.carried import as_one
 from grulens.models.observe.trace import Node, Value
 
 Range = tuple[float, float]
@@ -35,25 +35,43 @@ def range_of(value: Any) -> Range:
     Args:
         value: a `Value`, or a number.
     """
-    return _range(value, DEEP, {})
+    return _range(value, DEEP)[0]
 
 
-def _range(value: Any, deep: int, known: dict[tuple[int, int], Range]) -> Range:
-    """The range of a value behind so many calls; what is read twice is looked at once."""
+def _range(value: Any, deep: int) -> tuple[Range, float]:
+    """The range of a value behind so many calls, and behind how many more it is the same.
+
+    It is worked out once, whoever asks for it; where all calls behind it were looked at, once for
+    however many may be.
+    """
     if isinstance(value, bool | int | float):
-        return float(value), float(value)
+        return (float(value), float(value)), 0.0
     if not isinstance(value, Value):
-        return ANY
+        return ANY, 0.0
     value = same_numbers(value)
     if value.tensor.dtype is torch.bool:
-        return 0.0, 1.0
+        return (0.0, 1.0), 0.0
     node = value.node
-    if node is None or not deep:
-        return ANY
-    key = id(value), deep
-    if key not in known:
-        known[key] = _made(node, lambda one: _range(one, deep - 1, known))
-    return known[key]
+    if node is None:
+        return ANY, 0.0
+    if not deep:
+        return ANY, math.inf
+    known: dict[int, tuple[Range, float]] = value.ranges or {}
+    value.ranges = known
+    if deep in known:
+        return known[deep]
+    needed = 1.0
+
+    def of(one: Any) -> Range:
+        nonlocal needed
+        range_, behind = _range(one, deep - 1)
+        needed = max(needed, behind + 1)
+        return range_
+
+    found = _made(node, of), needed
+    every = (deep,) if needed > deep else range(int(needed), DEEP + 1)
+    known |= dict.fromkeys(every, found)
+    return found
 
 
 def _made(node: Node, of: Callable[[Any], Range]) -> Range:

@@ -7,14 +7,8 @@ from typing import Any
 
 from grulens.cells.mix import GatedForm
 from grulens.models.observe.finding.activation import Activations, bend_of
-from grulens.models.observe.finding.algebra import (
-    bends,
-    fits,
-    made_of,
-    numbers_of,
-    same_numbers,
-)
-from grulens.models.observe.finding.carried import ancestors, as_one, parents
+from grulens.models.observe.finding.algebra import adds_up, bends, fits, numbers_of, same_numbers
+from grulens.models.observe.finding.carried import ancestors, parents
 from grulens.models.observe.finding.mixes import Step
 from grulens.models.observe.finding.ranges import is_gate
 from grulens.models.observe.finding.shares import LAYS, Shares, handed_on
@@ -224,7 +218,7 @@ def _is_view(node: Node) -> bool:
 
 def _is_by_number(node: Node) -> bool:
     by_number = bends(node) or node.function in _BY_NUMBER
-    return by_number or made_of(node, as_one) is not None
+    return by_number or adds_up(node)
 
 
 def _bent_by(node: Node) -> tuple[Value, ...]:

@@ -15,13 +15,13 @@ from typing import Any
 
 from grulens.models.observe.finding.algebra import (
     MADE_OF_NOTHING,
+    adds_up,
     as_number,
     bends,
-    made_of,
     numbers_of,
     same_numbers,
 )
-from grulens.models.observe.finding.carried import as_one, parents
+from grulens.models.observe.finding.carried import parents
 from grulens.models.observe.form import ObservedForm
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
@@ -153,7 +153,7 @@ _PLAIN = int | float | str | None
 
 def _is_part(node: Node) -> bool:
     """Whether a call may be one that an equation is made of."""
-    return bends(node) or node.function in MADE_OF_NOTHING or made_of(node, as_one) is not None
+    return bends(node) or node.function in MADE_OF_NOTHING or adds_up(node)
 
 
 def _said(now: Made, then: Made) -> str:

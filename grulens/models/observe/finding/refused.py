@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 
-from grulens.models.observe.finding.algebra import RANGES, bends, made_of, same_numbers
-from grulens.models.observe.finding.carried import ancestors, as_one, lags, parents
+from grulens.models.observe.finding.algebra import RANGES, adds_up, bends, same_numbers
+from grulens.models.observe.finding.carried import ancestors, lags, parents
 from grulens.models.observe.finding.two_ways import older
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
@@ -195,7 +195,7 @@ class Remade:
         earlier = self._reads(before, self.series[site][0])
         if not self._reads(node, before) <= earlier and len(self.series[site]) > 2:
             return None
-        if len({*(ages := lags(site, self.series[site])).values()}) > 1:
+        if len({*(ages := lags(self.series[site])).values()}) > 1:
             return older(ages)
         tensor = node.results[0].tensor
         if tensor.is_complex():
@@ -302,7 +302,7 @@ class Remade:
             if _cuts(one):
                 # what it is cut out of says more, unless that is the state before
                 inner, cut = one.values[:1], cut or one
-            elif not (bends(one) or made_of(one, as_one) is not None):
+            elif not (bends(one) or adds_up(one)):
                 found[id(one)] = one
                 continue
             for value in inner:

@@ -10,7 +10,7 @@ bounds nothing, and makes a new value only of what weights have added up: relu(W
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from grulens.models.observe.finding.algebra import (
     FAKES,
     MADE_OF_NOTHING,
-    made_of,
+    adds_up,
     numbers_of,
     same_numbers,
 )
-from grulens.models.observe.finding.carried import as_one
 from grulens.models.observe.finding.ranges import is_gate
 from grulens.models.observe.trace import Node, Value
 
@@ -79,29 +78,35 @@ class Shares:
         self._reached: dict[int, bool] = {id(before): False}
         self.own = {id(before)}
         for node in nodes:
-            if _is_view(node) or node.function.endswith("_like") or node.function[:4] == "new_":
-                continue  # it has the numbers of another one, or none of what it is given
-            if not all(one.tensor.is_floating_point() for one in node.results):
-                continue  # what is true or false opens and shuts
-            given = node.values[:1] if node.function.endswith("_as") else node.values
-            values = [same_numbers(value) for value in given]
+            values = node.hands_on
+            if values is None:
+                values = node.hands_on = tuple(_handed_on(node))
+            if not values:
+                continue
             if self._is_own(node, values):
                 self.own.add(id(node))
                 self._reached[id(node)] = False
                 continue
             makers = {id(value.node) for value in values}
             if node.function == "mul" and not makers.isdisjoint(self._reached):
-                gates = {id(value.node) for value in values if is_gate(value)}
-                if not makers <= gates:
-                    makers -= gates  # what opens and shuts another value is no share
+                makers -= self._gates(values)
             ways = [self._reached[maker] for maker in makers if maker in self._reached]
             if ways and (way := _onwards(node, ways)) is not None:
                 self._reached[id(node)] = way
 
-    def _is_own(self, node: Node, values: list[Value]) -> bool:
+    def _gates(self, values: Sequence[Value]) -> set[int]:
+        """The calls that make what opens and shuts another one of some values: no share."""
+        others = [value for value in values if id(value.node) not in self._reached]
+        many = len({id(value.node) for value in values if id(value.node) in self._reached})
+        if many == 1 and all(map(is_gate, others)):
+            return set()  # the only one that may be a share stays, whatever it is
+        gates = {id(value.node) for value in values if is_gate(value)}
+        return gates if {id(value.node) for value in values} - gates else set()
+
+    def _is_own(self, node: Node, values: Sequence[Value]) -> bool:
         """Whether a call makes something of a unit's own state and of constants alone."""
         own = [id(value.node) in self.own for value in values]
-        if not any(own) or (node.function in MIXING | LAYS and made_of(node, as_one) is None):
+        if not any(own) or (node.function in MIXING | LAYS and not adds_up(node)):
             return False
         return all(
             mine or is_constant(value, self._shape) for mine, value in zip(own, values, strict=True)
@@ -199,9 +204,9 @@ def handed_on(value: Value, down_to: int) -> set[int]:
         if node is None or id(node) in found or node.number <= down_to:
             continue
         found.add(id(node))
-        if node.function in MIXING and made_of(node, as_one) is None:
+        if node.function in MIXING and not adds_up(node):
             continue
-        if node.function in _BY_NUMBER | _DIVIDES | LAYS or made_of(node, as_one) is not None:
+        if node.function in _BY_NUMBER | _DIVIDES | LAYS or adds_up(node):
             stack += [same_numbers(one).node for one in node.values]
     return found
 
@@ -210,16 +215,23 @@ def _onwards(node: Node, ways: list[bool]) -> bool | None:
     """Whether weights have added up what a call hands on of the state; None if it hands on none."""
     if node.function in MIXING:
         # number by number it is a product as any other
-        return made_of(node, as_one) is None or any(ways)
-    if node.function in _DIVIDES | LAYS or made_of(node, as_one) is not None:
+        return not adds_up(node) or any(ways)
+    if node.function in _DIVIDES | LAYS or adds_up(node):
         return all(ways)
     # what weights have added up is a new value behind whatever bends it
     new = all(ways) or node.function in _BOUNDS | _WHOLE_CELLS
     return None if new else False
 
 
-def _is_view(node: Node) -> bool:
-    return bool(node.results) and numbers_of(node.results[0]) is not None
+def _handed_on(node: Node) -> Iterable[Value]:
+    """The values whose numbers a call works on, if it makes other numbers of them."""
+    if node.results and numbers_of(node.results[0]) is not None:
+        return ()  # it has the numbers of another one
+    if node.function.endswith("_like") or node.function.startswith("new_"):
+        return ()
+    if not all(one.tensor.is_floating_point() for one in node.results):
+        return ()  # what is true or false opens and shuts
+    return map(same_numbers, node.values[:1] if node.function.endswith("_as") else node.values)
 
 
 def is_constant(value: Value, shape: torch.Size) -> bool:
@@ -229,9 +241,9 @@ def is_constant(value: Value, shape: torch.Size) -> bool:
         value: it.
         shape: of the state.
     """
-    stack, seen = [same_numbers(value)], set[int]()
-    while stack:
-        one = stack.pop()
+    # the nearest ones first: what a step is given stands near it, and older states far behind
+    queue, seen = [same_numbers(value)], set[int]()
+    for one in queue:  # which grows on the way
         if id(one) in seen:
             continue
         seen.add(id(one))
@@ -244,7 +256,7 @@ def is_constant(value: Value, shape: torch.Size) -> bool:
         elif node.in_place or (node.function in _TAKES and not _of_parameter(node)):
             return False
         else:
-            stack += [same_numbers(inner) for inner in node.values]
+            queue += [same_numbers(inner) for inner in node.values]
     return True
 
 

@@ -17,8 +17,8 @@ import torch
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Role
 from grulens.models.observe.finding.activation import bend_of
-from grulens.models.observe.finding.algebra import RANGES, fits, made_of, same_numbers
-from grulens.models.observe.finding.carried import ancestors, as_one
+from grulens.models.observe.finding.algebra import RANGES, adds_up, fits, same_numbers
+from grulens.models.observe.finding.carried import ancestors
 from grulens.models.observe.finding.mixes import STATE, NoFormError, Step
 from grulens.models.observe.finding.one_line import made_in_the_loop, not_run, other_line
 from grulens.models.observe.finding.ranges import ANY, is_gate, range_of
@@ -413,7 +413,7 @@ class Signals(ReadOut):
             for node in ancestors(step.leaves[symbol], step.before.number):
                 if node.function not in ("mul", "addcmul", "einsum"):
                     continue
-                if node.number <= step.before.number or made_of(node, as_one) is None:
+                if node.number <= step.before.number or not adds_up(node):
                     continue
                 if node.site == read_out or self.series[node.site][0].number > first:
                     continue

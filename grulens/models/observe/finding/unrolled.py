@@ -58,7 +58,7 @@ def unrolled(site: Site, series: Mapping[Site, list[Node]]) -> Unrolled | None:
     """
     nodes = series[site]
     before, node = nodes[-2], nodes[-1]
-    found = way(node, site, set(map(id, nodes[:-1])))
+    found = way(node, set(map(id, nodes[:-1])))
     if found is None or found[0] is not before:
         return None
     between = [
