@@ -118,7 +118,7 @@ def test_a_scan_on_a_cluster_is_stopped_as_any(client: Any, tmp_path: Path) -> N
         def __iter__(self) -> Iterator[Any]:
             return some()
 
-    with pytest.warns(StoppedWarning, match="stopped after [01] of 3 parts"):
+    with pytest.warns(StoppedWarning, match="stopped after [012] of 3 parts"):
         made = scan(model, Parts(parts), tmp_path / "s", client=client)
     assert len(made.parts) <= 2
     whole = scan(model, parts, tmp_path / "s", client=client)
