@@ -13,8 +13,10 @@ from math import prod
 
 from torch import Tensor
 
+from grulens.arguments import Space
 from grulens.cells.mix import GatedForm, Polynomial
 from grulens.cells.signal import Signal
+from grulens.cells.space import Fold
 
 HIDDEN = (
     "past every activation that bounds it (by a product with weights, a division by a tensor, "
@@ -60,6 +62,9 @@ class ObservedCell:
         comes_back: the signals in which older states stand than the one before, handed on by
             another state that is made of this one number by number: the position of an oscillator
             in its velocity. What a unit keeps is no share of this state alone.
+        channel: along which axis of `shape` its channels lie, as the code that makes the state
+            tells: behind a convolution the first one, behind a Linear the last; None where nothing
+            tells it.
     """
 
     kind: str
@@ -79,6 +84,7 @@ class ObservedCell:
     remark: str = ""
     axis: int = 0
     comes_back: tuple[str, ...] = ()
+    channel: int | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -141,31 +147,45 @@ class ObservedCell:
     def unit_name(self, unit: int) -> str:
         """What a unit is called: its number, or its place where a row's state has several axes.
 
-        The first of three axes or more is called the channel, as in torch's convolutions; of two
-        axes nobody can say which is which.
+        Of three axes or more the first is called the channel where nothing tells which it is; of
+        two such axes neither is.
 
+        >>> from dataclasses import replace
         >>> from grulens.cells.mix import Polynomial
         >>> one = Polynomial.number(1)
         >>> cell = ObservedCell("ConvGRU", (), GatedForm(one, one), "", "h", (4, 8, 8))
         >>> cell.unit_name(203)
         'channel 3 at (1, 3)'
+        >>> replace(cell, shape=(8, 8, 4), channel=2).unit_name(203)
+        'channel 3 at (6, 2)'
         """
         if not self.has_space:
             return str(unit)
-        place = []
-        for size in reversed(self.shape):
-            unit, here = divmod(unit, size)
-            place.append(here)
-        channel, *at = reversed(place)
-        if len(at) == 1:
+        fold = self.fold("mean")
+        channel, at = fold.where(unit)
+        if fold.noun == "slice":
             return f"unit {(channel, *at)}"
-        return f"channel {channel} at {tuple(at)}"
+        return f"channel {channel} at {at if len(at) > 1 else at[0]}"
+
+    def fold(self, space: Space) -> Fold:
+        """How its units are folded to a number a channel; arguments and errors as for `Fold.of`."""
+        return Fold.of(self.shape, space, self.channel)
+
+    @property
+    def assumed(self) -> str:
+        """What must be said where axes are named by habit alone; empty where they are not."""
+        if self.channel is not None or len(self.shape) < 3:
+            return ""
+        return (
+            f"which axis of a row's state, {self.shape}, is its channel could not be seen: the "
+            "first one is taken for it, and those behind it for places"
+        )
 
     @property
     def words(self) -> str:
-        """The equation, and where the code makes its signals, in one line."""
+        """The equation, where the code makes its signals, and what is assumed, in one line."""
         made = [_said(name, *line) for name, line in self.lines.items() if name not in "hc"]
-        return "; ".join([*made, self.equation])
+        return "; ".join(filter(None, [*made, self.equation, self.assumed]))
 
     def __repr__(self) -> str:
         return f"ObservedCell({self.kind}, hidden {self.hidden_size}, {self.equation})"

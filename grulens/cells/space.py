@@ -1,7 +1,7 @@
 """A state over space, (channel, y, x), folded to a number a channel: mean, largest or one place.
 
-Of two axes, (node, channel) as well as (channel, x), nobody can say which is the channel: each part
-along the first one is called a slice.
+Which axis is the channel tells the code that makes the state: (y, x, channel) has it last. Of two
+axes of which nothing is known, each part along the first one is called a slice.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ class Fold:
     """How the units of a state over space become one number a channel.
 
     Attributes:
-        shape: of one row's state; its first axis is the channel, as in torch's convolutions, where
-            there are three or more.
+        shape: of one row's state.
         how: "mean" or "max" over all places, or one place: (y, x).
+        channel: the axis of channels; None where that is not known, and the first one is taken, as
+            it is in torch's convolutions.
 
     >>> import torch
     >>> fold = Fold.of((2, 2, 3), "mean")
@@ -32,23 +33,28 @@ class Fold:
     ([2.5, 8.5], 'mean over 2 × 3 places')
     >>> fold.units([1]), fold.channels([0, 6, 7, 8, 9, 10, 11])
     ((6, 7, 8, 9, 10, 11), (1,))
-    >>> Fold.of((2, 2, 3), (1, 0)).units([1])
-    (9,)
+    >>> Fold.of((2, 2, 3), (1, 0)).units([1]), Fold.of((2, 3, 2), (1, 0), channel=2).units([1])
+    ((9,), (7,))
+    >>> last = Fold.of((2, 3, 2), "mean", channel=2)
+    >>> last(torch.arange(12.0)).tolist(), last.words, last.units([1]), last.where(7)
+    ([5.0, 6.0], 'mean over 2 × 3 places', (1, 3, 5, 7, 9, 11), (1, (1, 0)))
     """
 
     shape: tuple[int, ...]
     how: str | tuple[int, ...]
+    channel: int | None = None
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], space: Space) -> Fold:
+    def of(cls, shape: tuple[int, ...], space: Space, channel: int | None = None) -> Fold:
         """The fold that a user asked for.
 
         Raises:
             PositionError: it is none, or no place of such a state.
         """
         if isinstance(space, str) and space in ("mean", "max"):
-            return cls(shape, space)
-        sizes, place = shape[1:], tuple(space) if isinstance(space, tuple | list) else ()
+            return cls(shape, space, channel)
+        sizes = cls(shape, "mean", channel).sizes
+        place = tuple(space) if isinstance(space, tuple | list) else ()
         inside = [
             type(at) is int and 0 <= at < size for at, size in zip(place, sizes, strict=False)
         ]
@@ -56,17 +62,32 @@ class Fold:
             raise PositionError(
                 f"space must be 'mean', 'max' or a place in {sizes}, got {shown(space)}"
             )
-        return cls(shape, place)
+        return cls(shape, place, channel)
 
     @property
     def noun(self) -> str:
         """What is made: a "channel"; a "slice" where the first of two axes may be anything."""
-        return "channel" if len(self.shape) > 2 else "slice"
+        return "channel" if len(self.shape) > 2 or self.channel is not None else "slice"
+
+    @property
+    def axis(self) -> int:
+        """The axis of channels, or the one that is taken for it."""
+        return self.channel or 0
+
+    @property
+    def count(self) -> int:
+        """How many channels there are."""
+        return self.shape[self.axis]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of space."""
+        return self.shape[: self.axis] + self.shape[self.axis + 1 :]
 
     @property
     def places(self) -> int:
         """How many places a channel has."""
-        return prod(self.shape[1:])
+        return prod(self.sizes)
 
     @property
     def words(self) -> str:
@@ -74,12 +95,14 @@ class Fold:
         if not isinstance(self.how, str):
             inside = ", ".join(map(str, self.how))
             return f"at ({inside})" if len(self.how) > 1 else f"at {inside}"
-        size = " × ".join(map(str, self.shape[1:]))
+        size = " × ".join(map(str, self.sizes))
         return f"{'mean' if self.how == 'mean' else 'largest'} over {size} places"
 
     def __call__(self, values: Float[Tensor, "*before unit"]) -> Float[Tensor, "*before channel"]:
         """Values of units as values of channels."""
-        over = values.reshape(*values.shape[:-1], self.shape[0], self.places)
+        whole = values.reshape(*values.shape[:-1], *self.shape)
+        axis = self.axis - len(self.shape)
+        over = whole.movedim(axis, -len(self.shape)).reshape(*values.shape[:-1], self.count, -1)
         if self.how == "mean":
             return over.mean(-1)
         return over.amax(-1) if self.how == "max" else over[..., self._number]
@@ -87,16 +110,25 @@ class Fold:
     def units(self, channels: Iterable[int]) -> tuple[int, ...]:
         """The units that channels are made of: all their places, or the one place."""
         inside = range(self.places) if isinstance(self.how, str) else (self._number,)
-        return tuple(channel * self.places + at for channel in channels for at in inside)
+        return tuple(self._unit(channel, at) for channel in channels for at in inside)
+
+    def where(self, unit: int) -> tuple[int, tuple[int, ...]]:
+        """The channel of a unit, and its place."""
+        at = []
+        for size in reversed(self.shape):
+            unit, here = divmod(unit, size)
+            at.append(here)
+        at.reverse()
+        return at.pop(self.axis), tuple(at)
 
     def channels(self, units: Iterable[int]) -> tuple[int, ...]:
         """The channels of which these have just the units that they are made of.
 
         Where one place is shown, a channel of which other places are among these is none of them.
         """
-        held: list[set[int]] = [set() for _ in range(self.shape[0])]
+        held: list[set[int]] = [set() for _ in range(self.count)]
         for unit in units:
-            held[unit // self.places].add(unit)
+            held[unit // self._inner % self.count].add(unit)
         return tuple(one for one, has in enumerate(held) if has == {*self.units([one])})
 
     def moved(self, units: Iterable[int], before: Fold | None) -> tuple[int, ...]:
@@ -113,7 +145,7 @@ class Fold:
         ((9,), (6, 7, 8, 9, 10, 11), ())
         """
         chosen = tuple(units)
-        whole = Fold(self.shape, "mean")
+        whole = Fold(self.shape, "mean", self.channel)
         for fold in (self, before or whole):
             channels = fold.channels(chosen)
             if {*fold.units(channels)} == {*chosen}:
@@ -121,9 +153,19 @@ class Fold:
         return ()
 
     @property
+    def _inner(self) -> int:
+        """How many units stand between one channel and the next."""
+        return prod(self.shape[self.axis + 1 :])
+
+    def _unit(self, channel: int, place: int) -> int:
+        """The unit of a channel at a place, counted along the axes of space."""
+        outer, inner = divmod(place, self._inner)
+        return (outer * self.count + channel) * self._inner + inner
+
+    @property
     def _number(self) -> int:
         """The place, counted as the units are."""
         number, place = 0, () if isinstance(self.how, str) else self.how
-        for at, size in zip(place, self.shape[1:], strict=True):
+        for at, size in zip(place, self.sizes, strict=True):
             number = number * size + at
         return number

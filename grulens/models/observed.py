@@ -10,7 +10,6 @@ from torch import Tensor
 
 from grulens.arguments import Space
 from grulens.cells.observed import COMES_BACK, HIDDEN, ObservedCell
-from grulens.cells.space import Fold
 from grulens.errors import PositionError, SignalError
 from grulens.models.derivative import Recorded
 from grulens.models.observe.reading.segment import BEFORE, ObservedSegment
@@ -165,8 +164,8 @@ class ObservedLayer(LayerRecording):
         (5, 'here is round 4 of it, both counted from 0')
         """
         own = [
-            self.cell.remark, self._left_out(), self._begun(), self._hidden(), self._older(),
-            self._read_out(),
+            self.cell.remark, self.cell.assumed, self._left_out(), self._begun(), self._hidden(),
+            self._older(), self._read_out(),
         ]  # fmt: skip
         return "; ".join(filter(None, [*own, super().note]))
 
@@ -292,7 +291,8 @@ class ObservedLayer(LayerRecording):
             signal: its name.
 
         Returns:
-            A number for each place of the first axis of the state.
+            A number for each channel, or for each part along the first axis of a state of two axes
+            of which nothing tells which is which.
 
         Raises:
             PositionError: the state has one axis only; or it has no such place.
@@ -320,7 +320,7 @@ class ObservedLayer(LayerRecording):
                 f"the state of layer {self.name!r} has one axis, of {self.shape[2]} units: there "
                 "is no space to fold"
             )
-        return Fold.of(shape, space)(self.signal(signal))
+        return self.cell.fold(space)(self.signal(signal))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -176,6 +176,7 @@ class SavedObserved:
     axis: int = 0
     within: tuple[bool, ...] = ()
     comes_back: tuple[str, ...] = ()
+    channel: int | None = None
 
     @staticmethod
     def of(name: str, segments: Sequence[ObservedSegment]) -> SavedObserved:
@@ -196,6 +197,7 @@ class SavedObserved:
             tuple(segment.left_out for segment in segments), dict(cell.cut), cell.hides,
             cell.read_by, cell.order, cell.remark, cell.axis,
             tuple(segment.within for segment in segments), cell.comes_back,
+            cell.channel,
         )  # fmt: skip
 
     @property
@@ -208,7 +210,7 @@ class SavedObserved:
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
             self.others, self.lines, self.bend, self.cut, self.loop, self.hides, self.read_by,
-            self.order, self.remark, self.axis, self.comes_back,
+            self.order, self.remark, self.axis, self.comes_back, self.channel,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []
@@ -236,6 +238,8 @@ class SavedObserved:
             found.append(part)
         if not found:
             raise FileError(f"layer {self.name!r} has no calls")
+        if self.channel is not None and not 0 <= self.channel < len(self.shape):
+            raise FileError(f"layer {self.name!r} has no axis {self.channel} of channels")
         return tuple(found)
 
 

@@ -359,7 +359,7 @@ def test_a_state_over_space_is_shown_by_its_channels(space: Any, tmp_path: Path)
     assert table["mean_h"].tolist() == pytest.approx(layer.folded(space)[0].mean(0).tolist())
     assert table["z_high"].tolist() == (z > 0.9).float().mean(0).tolist()
     assert lens.table._table.root.columns[0].title == (
-        '<span title="first axis of the hidden state: its places are folded">channel</span>'
+        '<span title="channel of the hidden state: its places are folded">channel</span>'
     )
     assert "2 of 2 channels" in lens.table._count.value
     # a channel is all its places, or the one that is seen
@@ -465,8 +465,36 @@ class Graph(nn.Module):
         return h.mean(1)
 
 
-def test_of_two_axes_none_is_called_the_channel() -> None:
+def test_the_channels_of_nodes_are_folded_over_nodes() -> None:
     lens = Lens(Graph(), torch.randn(2, 5, 3, 2), space="max")
+    _, called = of_channels(lens)
+    assert called == ["channel 0", "channel 1"]
+    assert "Each row is a channel: largest over 3 places" in lens.gates.space._says.value
+    lens.table._table.source.selected.indices = [1]
+    assert lens.session.units == (1, 3, 5)
+    assert "(all of channel 1)" in lens.gates._chosen.value
+    # all of a channel has no place of its own: the middle one is shown
+    lens.gates.space.fold.value = "one place"
+    assert (lens.session.space, lens.session.units) == ((1,), (3,))
+
+
+class Apart(Graph):
+    """Numbers over two axes that no weights add up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x.new_zeros(len(x), 3, 2)
+        for x_t in x.unbind(1):
+            z = torch.sigmoid(self.own * x_t + h)
+            h = z * h + (1 - z) * torch.tanh(x_t)
+        return h.mean(1)
+
+
+def test_of_two_axes_of_which_nothing_tells_none_is_called_the_channel() -> None:
+    lens = Lens(Apart(), torch.randn(2, 5, 3, 2), space="max")
     _, called = of_channels(lens)
     assert called == ["slice 0", "slice 1", "slice 2"]
     assert "Each row is a slice of the state along its first axis" in lens.gates.space._says.value

@@ -143,6 +143,7 @@ class ObservedForm:
         axis: along which axis of the state, as the code makes it, its rows lie.
         unsure: whether that could not be seen, and the first one is taken.
         laid: what must be said of that then; empty of one row, which is the same either way.
+        channel: along which axis of a row its channels lie; None where nothing tells.
     """
 
     path: str
@@ -172,6 +173,7 @@ class ObservedForm:
     axis: int = 0
     unsure: bool = False
     laid: str = ""
+    channel: int | None = None
 
     @property
     def carried(self) -> str:

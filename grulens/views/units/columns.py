@@ -40,7 +40,7 @@ class Column(NamedTuple):
 #: The columns that every kind of cell has; those of its gates: `about`.
 COLUMNS: Final = {
     "unit": Column("unit", "coordinate of the hidden state", "0", 42),
-    "channel": Column("channel", "first axis of the hidden state: its places are folded", "0", 62),
+    "channel": Column("channel", "channel of the hidden state: its places are folded", "0", 62),
     "slice": Column("slice", "first axis of the hidden state: the other is folded", "0", 46),
     "place": Column("place", "where the unit stands in a state of several axes", width=128),
     "mean_h": Column("mean h", "mean of the state over valid steps"),

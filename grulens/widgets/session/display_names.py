@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from grulens.cells.signal import Signal, Signalling
-from grulens.cells.space import Fold
 from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
 from grulens.widgets.session.selection import has_space
@@ -42,7 +41,7 @@ def places(cell: Signalling, units: Sequence[int]) -> str:
     """
     if not units or not has_space(cell):
         return ""
-    fold = Fold(cell.shape, "mean")
+    fold = cell.fold("mean")
     channels = fold.channels(units)
     if {*fold.units(channels)} == {*units}:
         numbers = ", ".join(map(str, channels))

@@ -59,7 +59,7 @@ class Seen:
     def names(self) -> list[str] | None:
         """What each is called; None where that is its number and nothing more."""
         if self.fold is not None:
-            return [self.name(channel) for channel in range(self.fold.shape[0])]
+            return [self.name(channel) for channel in range(self.fold.count)]
         if not has_space(self._cell):
             return None
         return [self._cell.unit_name(unit) for unit in range(self._cell.hidden_size)]

@@ -5,7 +5,7 @@ Every choice is checked against the run, wherever it comes from: a screen, a cel
 
 from __future__ import annotations
 
-from math import prod
+from dataclasses import replace
 from operator import index
 from typing import Any, TypeGuard
 
@@ -56,7 +56,7 @@ def fitting(cell: Signalling, space: Any) -> Any:
     if space is None or not has_space(cell):
         return None
     try:
-        return Fold.of(cell.shape, space).how
+        return cell.fold(space).how
     except PositionError:
         return None
 
@@ -114,7 +114,7 @@ class Selection(tl.HasTraits):
                 f"the state of layer {self.layer!r} has one axis, of {cell.hidden_size} units: "
                 "there is no space to fold"
             )
-        return Fold.of(cell.shape, value).how
+        return cell.fold(value).how
 
     @tl.observe("layer")
     def _on_layer(self, change: Any) -> None:
@@ -127,17 +127,19 @@ class Selection(tl.HasTraits):
         cell, fold = self.baseline[self.layer].cell, self.fold
         if fold is not None and self.units:
             before = fitting(cell, change["old"])
-            self.units = fold.moved(self.units, before and Fold(fold.shape, before))
+            self.units = fold.moved(self.units, before and replace(fold, how=before))
 
     @property
     def chosen_units(self) -> list[int] | slice | None:
         """The selected units as an edit names them: None is all, a channel's places a slice."""
-        units = list(self.units)
-        shape = shape_of(self.baseline[self.layer].cell)
-        if shape and units:
-            start, end, size = units[0], units[-1] + 1, prod(shape[1:])
-            if end - start == len(units) and start % size == end % size == 0:
-                return slice(start, end)
+        units, cell = list(self.units), self.baseline[self.layer].cell
+        if units and has_space(cell):
+            fold = cell.fold("mean")
+            channels = fold.channels(units)
+            step = units[1] - units[0] if len(units) > 1 else 1
+            is_even = units == list(range(units[0], units[-1] + 1, step))
+            if is_even and {*fold.units(channels)} == {*units}:
+                return slice(units[0], units[-1] + 1, None if step == 1 else step)
         return units or None
 
     @property
@@ -146,4 +148,4 @@ class Selection(tl.HasTraits):
         cell = self.baseline[self.layer].cell
         if self.space is None or not has_space(cell):
             return None
-        return Fold.of(cell.shape, self.space)
+        return cell.fold(self.space)

@@ -99,12 +99,10 @@ class SpaceControl:
 
     def _somewhere(self) -> tuple[int, ...]:
         """The place of the first unit chosen, else the middle; a whole channel has no place."""
-        sizes = self.session.before.cell.shape[1:]  # type: ignore[attr-defined]  # seen with space
+        cell: Any = self.session.before.cell  # seen with space
+        fold = cell.fold("mean")
         units = self.session.units
-        if not units or isinstance(self.session.chosen_units, slice):
-            return tuple(size // 2 for size in sizes)
-        place, rest = [], units[0]
-        for size in reversed(sizes):
-            rest, at = divmod(rest, size)
-            place.append(at)
-        return tuple(reversed(place))
+        if not units or {*fold.units(fold.channels(units))} == {*units}:
+            return tuple(size // 2 for size in fold.sizes)
+        place: tuple[int, ...] = fold.where(units[0])[1]
+        return place

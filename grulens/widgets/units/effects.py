@@ -49,7 +49,7 @@ def measure_effects(session: Session, job: Job[Columns]) -> None:
         batch, steps, units = layer.shape
         scale, mask = session.answer_before.scale, layer.mask[row].cpu()
         seen = Seen(session)
-        shown = range(units) if seen.fold is None else range(seen.fold.shape[0])
+        shown = range(units) if seen.fold is None else range(seen.fold.count)
         groups = None if seen.fold is None else [list(seen.units([one])) for one in shown]
         job.total = len(shown)
 

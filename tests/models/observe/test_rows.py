@@ -387,11 +387,34 @@ class Twice(Columns):
         return h
 
 
+class Apart(Columns):
+    """A state (unit, batch) that no weights add up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(INPUT, 2 * UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(UNITS, len(x))
+        for now in x.unbind(1):
+            z, n = self.line(now).T.chunk(2, 0)
+            z = torch.sigmoid(z)
+            h = z * h + (1 - z) * torch.tanh(n)
+        return h.T
+
+
 @pytest.mark.parametrize("rows", [1, 2, UNITS])
-def test_a_state_whose_rows_are_columns_is_refused(rows: int) -> None:
-    with pytest.raises(UnsupportedLayerError, match="rows lie along the last axis of its states"):
-        record(Columns(), torch.randn(rows, 5, INPUT))
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(Columns, r"laid out \(unit, batch\)"), (Apart, "rows lie along the last axis of its states")],
+)
+def test_a_state_whose_rows_are_columns_is_refused(
+    kind: type[nn.Module], said: str, rows: int
+) -> None:
+    with pytest.raises(UnsupportedLayerError, match=said):
+        record(kind(), torch.randn(rows, 5, INPUT))
 
 
-def test_a_state_that_is_turned_and_turned_back_is_opened() -> None:
-    assert record(Twice(), torch.randn(2, 5, INPUT))["cell"].shape == (2, 5, UNITS)
+@pytest.mark.parametrize("rows", [2, UNITS])
+def test_a_state_that_is_turned_and_turned_back_is_opened(rows: int) -> None:
+    assert record(Twice(), torch.randn(rows, 5, INPUT))["cell"].shape == (rows, 5, UNITS)

@@ -266,7 +266,7 @@ class Mix:
             for node in ancestors(step.leaves[symbol], step.before.number + 1)
             if any(self._depends(value, step) for value in node.values)
         ]
-        along = added_along(made, self.shape)
+        along = added_along(made, step.before)
         if set(along) == {0}:
             raise NoFormError(
                 f"weights add it up along its first axis ({along[0].site}) and never along its "

@@ -75,6 +75,7 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
         form.hides, form.read_by,
         "" if form.loop is None else order_of(form.loop.code, form.loop.line),
         "; ".join(filter(None, remarks)), form.axis, form.comes_back,
+        form.channel,
     )  # fmt: skip
 
 
@@ -542,7 +543,11 @@ def _check_begins(
 
 def _check_rows(form: ObservedForm, shape: torch.Size) -> None:
     """Raise where a state of one row had rows along an axis that could not be seen."""
-    if form.unsure and shape[form.axis] == 1 and row_of(shape, form.axis)[0] != form.shape[0]:
+    now = row_of(shape, form.axis)
+    # of one row, what is as long as another number of units may be several rows
+    one_axis = len(now) == 1 and (len(shape) == 1 or shape[form.axis] == 1)
+    unsure = form.unsure and shape[form.axis] == 1 and now[0] != form.shape[0]
+    if unsure or (one_axis and now != form.shape):
         raise RecordingError(
             f"a state of layer {form.name!r} has the shape {tuple(shape)} in this run; when its "
             f"gates were found, a row of it had the shape {form.shape}, and along which axis its "
