@@ -16,6 +16,7 @@ from numpy import ndarray
 from torch import nn
 
 from grulens.errors import ScanError
+from grulens.probing.corpus.scan.abreast import abreast
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import WINDOW, Part, extremes, unpacked
 from grulens.probing.corpus.scan.replay import HALF, NEAR, run_again
@@ -52,7 +53,7 @@ def rerun(model: nn.Module, part: Part, manifest: Manifest, layer: int) -> Itera
         ScanError: what the model took is not kept; or it does not do what it did.
     """
     scanned = manifest.layers[layer]
-    for chosen, windows in _side_by_side(part, manifest.batch):
+    for chosen, windows in _side_by_side(part, manifest):
         steps = int(part.rows[chosen[0], 2])
         read = np.stack([part.again(row, 0, steps) for row in chosen])
         at = [part.batch_row(row) for row in chosen]
@@ -79,7 +80,7 @@ def rerun(model: nn.Module, part: Part, manifest: Manifest, layer: int) -> Itera
 
 
 def _side_by_side(
-    part: Part, batch: int
+    part: Part, manifest: Manifest
 ) -> Iterator[tuple[Sequence[int], Int[ndarray, "row window"]]]:
     """Rows of one length and form, and the windows of each; never as many rows as steps."""
     lengths = part.rows[:, 2]
@@ -89,7 +90,8 @@ def _side_by_side(
             alike.setdefault(repr(part.form(row)), []).append(row)
         groups = []
         for same in alike.values():
-            size = 1 if part.form(same[0]).alone else batch
+            size = abreast(manifest.batch, manifest.room, length)
+            size = 1 if part.form(same[0]).alone else size
             groups += [same[i : i + size] for i in range(0, len(same), size)]
         if any(len(one) == length > 1 for one in groups):  # which is which must be seen
             groups = [half for one in groups for half in (one[:1], one[1:]) if half]

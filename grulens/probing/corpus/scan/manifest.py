@@ -31,6 +31,7 @@ ACTIVATIONS: Final = ("gate", "candidate", "activation")
 HASHED: Final = {
     "weights": "weights (the model has others now)",
     "directions": "directions (their vectors or names are others now)",
+    "room": "how many rows run side by side (by batch=, and by memory where that is not given)",
     "first": "the first inputs (they, or what their labels say of them, are others now)",
 }
 
@@ -136,12 +137,13 @@ class Manifest:
         on: above which value a state counts as on.
         gates: whether gates are counted.
         steps: the longest row.
-        batch: how many rows ran side by side.
+        batch: how many rows ran side by side at most.
         call: the name of the method that was the run, or None.
         first: a hash of what the first run of the corpus was given, and of its labels.
         format: the version of the format.
         torch: the version of torch that ran the model.
         parts: how many parts the corpus has, once all were scanned; 0 before.
+        room: how many steps ran side by side at most; 0 is any number.
     """
 
     model: str
@@ -157,6 +159,7 @@ class Manifest:
     format: int = FORMAT
     torch: str = torch.__version__
     parts: int = 0
+    room: int = 0
 
     def write(self, folder: Path) -> None:
         """Write it; readers see all of it or nothing.
@@ -257,7 +260,8 @@ class Manifest:
         mine, others = ({one.name: one.directions for one in m.layers} for m in (self, now))
         if mine.keys() == others.keys() and mine != others:
             pairs = [("directions", mine, others), *(p for p in pairs if p[0] != "layers")]
-        if self.steps != now.steps:  # the first inputs are cut elsewhere, and cannot be compared
+        cuts = [(one.steps, one.batch, one.room) for one in (self, now)]
+        if cuts[0] != cuts[1]:  # the first inputs are cut elsewhere, and cannot be compared
             pairs = [pair for pair in pairs if pair[0] != "first"]
         differ = [
             HASHED.get(name, f"{name} ({_short(before)}, now {_short(after)})")

@@ -27,6 +27,7 @@ from grulens.errors import GrulensError, ScanError
 from grulens.models.record import record
 from grulens.models.recording import Recording
 from grulens.models.restore.mode import evaluated
+from grulens.probing.corpus.scan.abreast import abreast
 from grulens.probing.corpus.scan.given import Form
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import ANCHOR, WINDOW, Part, extremes
@@ -189,7 +190,8 @@ def states_again(
         for (_, steps, _), group in groups.items():
             first = next(iter(group))
             alone = first.part.form(first.row).alone
-            for together in _batches([*group], 1 if alone else manifest.batch, steps):
+            rows = 1 if alone else abreast(manifest.batch, manifest.room, steps)
+            for together in _batches([*group], rows, steps):
                 for one, states in _alike(model, together, manifest, layer):
                     for number in group[one]:
                         place = places[number][1]

@@ -8,6 +8,7 @@ again by a run from there: `Scan.replay`.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,13 +36,15 @@ from grulens.errors import ScanError, shown
 from grulens.job import Job, tell
 from grulens.models.adapters.closed import look
 from grulens.models.call.invocation import positional
+from grulens.models.recording import Recording
 from grulens.models.restore.mode import evaluated
 from grulens.probing.coder import Coder
 from grulens.probing.corpus.cluster import check_client
 from grulens.probing.corpus.making import sweep
-from grulens.probing.corpus.numbers import whole
+from grulens.probing.corpus.numbers import as_number, whole
+from grulens.probing.corpus.scan.abreast import ROWS, room_of
 from grulens.probing.corpus.scan.compared import compare, compare_states
-from grulens.probing.corpus.scan.manifest import Manifest
+from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scan_part import manifest_of, ran, scan_part
 from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_in
@@ -68,7 +71,7 @@ def scan(
     input_of: str | None = None,
     call: MethodName = None,
     steps: Integer = 2048,
-    batch: Integer = 64,
+    batch: Integer | None = None,
     client: Any = None,
     progress: bool = True,
 ) -> Scan:
@@ -115,9 +118,9 @@ def scan(
         call: the name of the method that is the run.
         steps: texts and ids are cut into rows of so many steps at most; each row begins with the
             state that the model itself begins with.
-        batch: how many rows run side by side. Memory goes with it, and not with the corpus: the
-            model's own run of 64 rows of 2,048 steps takes 1.4 GB with a GRU of 512 units, and a
-            scan little more.
+        batch: how many rows run side by side. Memory goes with it, and not with the corpus. None
+            is 64, or fewer where so many steps of the model would take more than a gigabyte (of a
+            GRU of 512 units, 32 rows of 2,048 steps); and it is what a scan in the folder has.
         client: a `dask.distributed.Client`: its workers scan the parts, and what comes out is the
             same bit for bit. `out` is a folder that all workers share. None scans here.
         progress: whether to show a progress bar.
@@ -150,20 +153,35 @@ def scan(
         raise ScanError(
             f"input_of must be the name of an argument of the model, got {shown(input_of)}"
         )
+    above = as_number(on)
+    if above is None or not math.isfinite(above):
+        raise ScanError(f"on must be a finite number, got {shown(on)}")
+    if not isinstance(gates, bool):
+        raise ScanError(f"gates must be True or False, got {shown(gates)}")
+    rows, room = _abreast(batch, folder)
     told = {
         n: rule if callable(rule) or isinstance(rule, str) else None for n, rule in rules.items()
     }
     reader = Reader(
         Coder.of(model, encode, decode, None), told,
-        whole(steps, "steps"), whole(batch, "batch"), column, input_of,
-        tuple(positional(model, call)),
+        whole(steps, "steps"), rows, column, input_of, tuple(positional(model, call)), room or 0,
     )  # fmt: skip
     every = labelled(_each(parts), rules)
     job: Job[Scan] = Job("scan", "part", length_hint(parts))
     with evaluated(model):
         begun, run, further = _begun(every, reader)
         try:
-            manifest = manifest_of(model, run, reader, layers, gates, on, call, directions)
+            few = run.few
+            recording = ran(model, few, layers, call)
+            if room is None and (room := room_of(recording, rows, reader.steps)):
+                reader = replace(reader, room=room)
+                further = reader.runs(begun[-1])
+                run = next(further)
+            # how far states go may be another thing in each row
+            if len(few.documents) < len(run.documents) and not _from_zero(recording):
+                recording = ran(model, run, layers, call)
+            manifest = manifest_of(model, run, reader, recording, gates, above, call, directions)
+            del recording
         except Exception as error:
             error.add_note(f"in part {len(begun) - 1} of the scan")
             raise
@@ -220,6 +238,21 @@ def _places(folder: Path, parts: Iterable[Any]) -> Iterator[tuple[Path, Any]]:
         if isinstance(part, Labelled) and place.exists():
             Part(place).check_labels(part.held)
         yield place, part
+
+
+def _abreast(batch: Any, folder: Path) -> tuple[int, int | None]:
+    """How many rows run side by side, and steps; None where that is to be found out."""
+    if batch is not None:
+        return whole(batch, "batch"), 0
+    if not (folder / NAME).exists():
+        return ROWS, None
+    made = Manifest.read(folder)
+    return made.batch, made.room
+
+
+def _from_zero(recording: Recording) -> bool:
+    """Whether all layers begin with a state of zeros."""
+    return not any(bool(layer.segments[0].h_0.any()) for layer in recording.values())
 
 
 def _end(manifest: Manifest, folder: Path, many: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -17,10 +16,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from grulens.arguments import LayerNames
-from grulens.errors import NonFiniteWarning, ScanError, shown
+from grulens.errors import NonFiniteWarning, ScanError
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.corpus.numbers import as_number
 from grulens.probing.corpus.scan.direction import ENDS, SIGNAL, along, told
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
 from grulens.probing.corpus.scan.part import ANCHOR, extremes
@@ -179,23 +177,30 @@ def manifest_of(
     model: nn.Module,
     run: Run,
     reader: Reader,
-    layers: LayerNames,
-    gates: Any,
-    on: Any,
+    recording: Recording,
+    gates: bool,
+    on: float,
     call: str | None,
     directions: Any,
 ) -> Manifest:
-    """What a scan of a corpus is made with; its layers are those that run in its first run."""
-    above = as_number(on)
-    if above is None or not math.isfinite(above):
-        raise ScanError(f"on must be a finite number, got {shown(on)}")
-    if not isinstance(gates, bool):
-        raise ScanError(f"gates must be True or False, got {shown(gates)}")
-    recording = ran(model, run, layers, call)
+    """What a scan of a corpus is made with; its layers are those that run in its first run.
+
+    Args:
+        model: the model.
+        run: the first run.
+        reader: how the corpus is read.
+        recording: what the layers do in it.
+        gates: see `corpus.scan`, as all that follows.
+        on: the same.
+        call: the same.
+        directions: the same.
+    """
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
     along_them = told(directions, {one.name: one.units for one in scanned})
     scanned = tuple(one.following(along_them.get(one.name, ())) for one in scanned)
     mask = recording[scanned[0].name].mask.cpu().numpy()
+    if not run.ready and run.read is not None:  # a few of its rows may have run
+        mask = np.ones(run.read.shape[:2], bool)
     run = reader.settled(run, mask)
     # a model may have a `decode` of its own that is of something else than ids
     given_one = reader.coder.decode != getattr(model, "decode", None)
@@ -214,6 +219,6 @@ def manifest_of(
         + [(name, torch.from_numpy(run.labels[name])) for name in reader.labels]
     )
     return Manifest(
-        type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), above,
-        gates, reader.steps, reader.batch, call, first,
+        type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), on,
+        gates, reader.steps, reader.batch, call, first, room=reader.room,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from grulens.errors import ScanError, shown
 from grulens.probing.coder import Coder
+from grulens.probing.corpus.scan.abreast import abreast
 from grulens.probing.corpus.scan.given import IDS, Form, at_each_step, bare, form_of
 
 #: What an id is called that stands for several things.
@@ -78,6 +79,20 @@ class Run:
     among: tuple[str, ...] = ()
     held: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def few(self) -> Run:
+        """Two rows of it, which say as much of the model as all; all of what is given as it is."""
+        if self.ready or self.read is None or len(self.documents) < 3 or self.read.shape[1] == 2:
+            return self
+        return replace(
+            self,
+            args=tuple(one[:2] for one in self.args),
+            documents=self.documents[:2],
+            starts=self.starts[:2],
+            read=self.read[:2],
+            labels={name: held[:2] for name, held in self.labels.items()},
+        )
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -89,12 +104,13 @@ class Reader:
             each step (step, input)) to a bool for each of its steps; or the name of the column of
             an input that holds these; or None where they come with the part, as `Labelled`.
         steps: the longest row that a text or a sequence of ids is cut into.
-        batch: how many rows run side by side.
+        batch: how many rows run side by side at most.
         column: the name under which an input that is a mapping holds the text or the ids; None
             where a mapping holds the model's named arguments.
         input_of: the name of the argument that holds what stands at each step; None is the first
             that may.
         arguments: the names of what the model takes by place.
+        room: how many steps run side by side at most; 0 is any number.
     """
 
     coder: Coder
@@ -104,6 +120,7 @@ class Reader:
     column: str | None = None
     input_of: str | None = None
     arguments: tuple[str, ...] = ()
+    room: int = 0
 
     def runs(self, part: Any) -> Iterator[Run]:
         """The runs of a part, in an order that depends on nothing but the part.
@@ -144,7 +161,7 @@ class Reader:
                 piece = _Piece(number, start, ids[cut], there, names)
                 same = waiting.setdefault(len(piece.ids), [])
                 same.append(piece)
-                if len(same) == self.batch:
+                if len(same) == abreast(self.batch, self.room, len(piece.ids)):
                     yield from _side_by_side(waiting.pop(len(piece.ids)))
         for length in sorted(waiting, reverse=True):
             yield from _side_by_side(waiting[length])
