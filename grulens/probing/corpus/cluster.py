@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from pickle import PicklingError
 from types import TracebackType
 from typing import Any, Final
 
@@ -40,6 +41,11 @@ def check_client(client: Any) -> None:
 
     if not isinstance(client, distributed.Client) or client.asynchronous:
         raise ScanError(f"client must be a dask.distributed.Client, got {shown(client)}")
+    if client.status in ("closed", "closing"):
+        raise ScanError(
+            "client must be connected to its cluster, and this one is closed: make another one, "
+            "distributed.Client(...), or leave client= out"
+        )
 
 
 class Workers:
@@ -62,7 +68,14 @@ class Workers:
     def __enter__(self) -> Workers:
         import cloudpickle  # noqa: PLC0415 - it comes with distributed
 
-        written = cloudpickle.dumps((torch.__version__, self._what))
+        try:
+            written = cloudpickle.dumps((torch.__version__, self._what))
+        except Exception as error:
+            raise ScanError(
+                "what workers need must be pickled, the model and the functions that read the "
+                f"corpus, and cannot be: {shown(str(error))}. Make of it what can be, or leave "
+                "client= out"
+            ) from error
         try:
             self._shared.write_bytes(written)
         except OSError as error:
@@ -97,8 +110,18 @@ class Workers:
             key: what `first` gives back with the result.
             do: a function of a module that workers import.
             given: its further arguments.
+
+        Raises:
+            ScanError: they cannot be sent to a worker.
         """
-        future = self._client.submit(do, self._shared, *given, pure=False)
+        try:
+            future = self._client.submit(do, self._shared, *given, pure=False)
+        except (TypeError, ValueError, AttributeError, PicklingError) as error:
+            raise ScanError(
+                f"part {part} must be pickled to go to a worker, and cannot be: {_first(error)}. "
+                "Give what can be, such as a path, or a function of a module that reads the part "
+                "there; or leave client= out"
+            ) from error
         self._waiting[future] = part, key
 
     def first(self) -> Iterator[tuple[Any, Any]]:
@@ -128,6 +151,13 @@ class Workers:
                 raise
             done, now = self._again
             raise ScanError(f"{what} not {done}: {error}. {now}") from error
+
+
+def _first(error: BaseException) -> str:
+    """What was said first of those errors that led to this one."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return shown(str(error))
 
 
 @lru_cache(maxsize=1)

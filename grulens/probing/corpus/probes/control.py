@@ -18,7 +18,11 @@ from numpy import ndarray
 
 
 def coins(
-    ids: Integer[ndarray, "row step"], tokens: int, rates: Sequence[float], seed: int
+    ids: Integer[ndarray, "row step"],
+    tokens: int,
+    rates: Sequence[float],
+    seed: int,
+    labels: Sequence[int] | None = None,
 ) -> Bool[ndarray, "label row step"]:
     """The control labels of some rows.
 
@@ -27,6 +31,8 @@ def coins(
         tokens: so many of the last tokens decide; before a row begins stands one that is no other.
         rates: (label,) how often each of them is to be true.
         seed: another gives other labels.
+        labels: (label,) which of the scan's labels each belongs to, so that a label has the same
+            control whichever others are asked for; None is from the first on.
 
     >>> ids = np.array([[0, 1, 0, 0, 1, 0]])
     >>> once = coins(ids, 1, [0.5], 0)[0, 0]
@@ -38,7 +44,8 @@ def coins(
         read = np.full(ids.shape, np.uint64(1 << 63))
         read[:, back:] = ids[:, : max(0, ids.shape[1] - back)].astype(np.int64).astype(np.uint64)
         key = _mixed(key ^ read)
-    salt = _mixed(np.arange(len(rates), dtype=np.uint64) ^ _mixed(np.array([seed], np.uint64)))
+    numbers = np.asarray(range(len(rates)) if labels is None else labels, np.uint64)
+    salt = _mixed(numbers ^ _mixed(np.array([seed], np.uint64)))
     drawn = (_mixed(key ^ salt[:, None, None]) >> np.uint64(11)) * 2.0**-53
     held: ndarray = drawn < np.asarray(rates)[:, None, None]
     return held

@@ -92,7 +92,9 @@ def visited(
                     "a control task goes by the ids that were read, and the inputs of part "
                     f"{part.number} were no ids: control=None"
                 )
-            held = np.concatenate([held, coins(ran.read, task.tokens, task.rates, task.seed)])
+            held = np.concatenate(
+                [held, coins(ran.read, task.tokens, task.rates, task.seed, task.labels)]
+            )
         targets: Bool[ndarray, "step target"] = held.reshape(len(held), -1).T
         states = ran.states.reshape(-1, ran.states.shape[-1])
         found = Moments.of(states, targets)

@@ -317,6 +317,77 @@ def _look_at(
 _look = Compiled(_look_at)
 
 
+def furthest(
+    values: Float[ndarray, "row step unit"],
+    words: UInt64[ndarray, "label row window"],
+    whole: UInt64[ndarray, "row window"],
+    rows: Int[ndarray, " row"],
+    first: Int[ndarray, " row"],
+    far: Float[ndarray, "label 2 kept unit"],
+    row: Int[ndarray, "label 2 kept unit"],
+    window: Int[ndarray, "label 2 kept unit"],
+) -> None:
+    """See `furthest.Furthest.add`; the last three are what it keeps."""
+    _furthest(*_flat(values), words, whole, rows, first, far, row, window)
+
+
+def _go_furthest(
+    flat: Any, row_apart: Any, step_apart: Any, words: Any, whole: Any, rows: Any, first: Any,
+    far: Any, row: Any, window: Any,
+) -> Any:  # fmt: skip
+    labels, _, kept, units = far.shape
+    ends, one, none = np.empty((2, units), np.float32), np.uint64(1), np.float32(0)
+    most, least = ends[0], ends[1]
+    for many in range(whole.shape[0]):
+        for span in range(whole.shape[1]):
+            for label in range(labels):
+                word = words[label, many, span]
+                if not word or word == whole[many, span]:
+                    continue
+                most[:], least[:] = -np.inf, np.inf
+                start = many * row_apart + span * WINDOW * step_apart
+                while word:
+                    if word & one:
+                        value = flat[start : start + units]
+                        for unit in range(units):
+                            most[unit] = max(most[unit], value[unit])
+                        for unit in range(units):
+                            least[unit] = min(least[unit], value[unit])
+                    word >>= one
+                    start += step_apart
+                for unit in range(units):
+                    least[unit] = none - least[unit]
+                for end in range(2):
+                    last, new = far[label, end, kept - 1], ends[end]
+                    for unit in range(units):
+                        if new[unit] < last[unit]:
+                            continue
+                        here, by, at = new[unit], rows[many], first[many] + span
+                        place = kept
+                        while place > 0:
+                            other = far[label, end, place - 1, unit]
+                            if here < other:
+                                break
+                            if here == other:
+                                begun = row[label, end, place - 1, unit]
+                                if by > begun or (
+                                    by == begun and at > window[label, end, place - 1, unit]
+                                ):
+                                    break
+                            place -= 1
+                        if place == kept:
+                            continue
+                        for to in range(kept - 1, place, -1):
+                            far[label, end, to, unit] = far[label, end, to - 1, unit]
+                            row[label, end, to, unit] = row[label, end, to - 1, unit]
+                            window[label, end, to, unit] = window[label, end, to - 1, unit]
+                        far[label, end, place, unit] = here
+                        row[label, end, place, unit], window[label, end, place, unit] = by, at
+
+
+_furthest = Compiled(_go_furthest)
+
+
 def count(
     codes: UInt16[ndarray, "step unit"],
     steps: Int[ndarray, " chosen"],

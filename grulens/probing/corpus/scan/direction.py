@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 #: The signal of a layer that has a value for each of its directions.
 SIGNAL: Final = "directions"
 #: What the index of a part calls the extremes of the directions.
-ENDS: Final = {"low": "direction_low", "high": "direction_high"}
+DIRECTION: Final = "direction_"
+ENDS: Final = {"low": f"{DIRECTION}low", "high": f"{DIRECTION}high"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Followed:
         name = ENDS[end] if self.direction else end
         found: ndarray = part.index(layer, name, [self.number])[self.number]
         return found
+
+    def furthest(
+        self, part: Part, layer: int, label: int, end: str
+    ) -> tuple[Float[ndarray, " kept"], Int[ndarray, " kept"]] | None:
+        """How far it goes in the windows that a part has kept of a label, and which they are."""
+        kept = part.furthest(layer, DIRECTION if self.direction else "", self.number)
+        place = label, int(end == "low")
+        return None if kept is None else (kept[0][place], kept[1][place])
 
     def values(self, states: Float[ndarray, "*axes unit"]) -> Float[ndarray, "*axes"]:
         """Its values, of states of the layer."""

@@ -22,7 +22,7 @@ from grulens.errors import ScanError, shown
 from grulens.models.recorded import LayerRecording
 from grulens.probing.corpus.making import beside, unwritten
 from grulens.probing.corpus.scan.direction import SIGNAL, Direction, followed
-from grulens.probing.corpus.scan.part import FORMAT, ROUNDING
+from grulens.probing.corpus.scan.part import FORMAT, ROUNDING, own_sum
 
 NAME: Final = "scan.json"
 #: The functions of a cell that bound its signals.
@@ -201,7 +201,9 @@ class Manifest:
         """It as a file of another name, to be put into its place."""
         making = beside(folder / NAME)
         try:
-            making.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            held = asdict(self)
+            held["sum"] = own_sum(held)
+            making.write_text(json.dumps(held, indent=1), encoding="utf-8")
             yield making
         except OSError as error:
             raise ScanError(f"{folder / NAME} cannot be written: {unwritten(error)}") from error
@@ -224,6 +226,11 @@ class Manifest:
                     f"{folder} was scanned by another version of grulens (format "
                     f"{found.get('format')}, this one reads {FORMAT}): scan again, into another "
                     "folder"
+                )
+            if found.pop("sum", said := own_sum(found)) != said:
+                raise ScanError(
+                    f"{place} has changed since it was written: its checksum is another. Put it "
+                    "back as it was, or scan into another folder"
                 )
             layers = tuple(
                 ScannedLayer(

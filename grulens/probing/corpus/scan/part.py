@@ -11,6 +11,10 @@
       0/on.npy        (unit, window): a bit a step, whether the unit of layer 0 is on
       0/low.npy       (unit, window): its least value in the window
       0/high.npy      (unit, window): its largest
+      0/furthest.npy  (unit, label, end, k): how far it goes in the windows where it goes furthest
+                      under a label that holds at some of their steps, high first; where there are
+                      so few windows that k would be 0, there is none
+      0/furthest_at.npy  the same: which windows these are, -1 for none
       0/anchors.npy   (anchor, state): the states after every 256th step of a row that goes on
       0-h             statistics of a signal of layer 0
 
@@ -413,6 +417,29 @@ class Part:
     def unchecked(self, layer: int, name: str) -> Shaped[ndarray, "unit window"]:
         """The same, for a few windows of all units: they are not compared with their checksums."""
         return self._array(f"{layer}/{name}.npy")
+
+    def furthest(
+        self, layer: int, prefix: str, unit: int
+    ) -> tuple[Float[ndarray, "label 2 kept"], Int[ndarray, "label 2 kept"]] | None:
+        """How far a unit goes where it goes furthest under each label, and in which windows.
+
+        Args:
+            layer: the number of the layer.
+            prefix: "" of units, "direction_" of directions.
+            unit: which.
+
+        Returns:
+            None where that was not kept: the part is short, or was made before.
+
+        Raises:
+            ScanError: it has changed since it was written.
+        """
+        far, at = f"{layer}/{prefix}furthest.npy", f"{layer}/{prefix}furthest_at.npy"
+        if far not in self._head["sizes"]:
+            return None
+        for name in (far, at):
+            self._compare_rows(name, [unit])
+        return self._array(far)[unit], self._array(at)[unit]
 
     def anchor(self, layer: int, row: int, number: int) -> Float[ndarray, " state"]:
         """The states of a layer that were kept of a row, number 1 being the first."""

@@ -135,6 +135,7 @@ def scan(
             hold what stands at each step; or `decode` gives no text for an id.
     """
     folder = folder_of(out)
+    _check_folder(folder)
     look(model)
     if client is not None:
         check_client(client)
@@ -158,6 +159,10 @@ def scan(
         raise ScanError(f"on must be a finite number, got {shown(on)}")
     if not isinstance(gates, bool):
         raise ScanError(f"gates must be True or False, got {shown(gates)}")
+    if layers is not None and not isinstance(layers, str) and not [*layers]:
+        raise ScanError(
+            f"layers must name one layer or more, or be None for all; got {shown(layers)}"
+        )
     rows, room = _abreast(batch, folder)
     told = {
         n: rule if callable(rule) or isinstance(rule, str) else None for n, rule in rules.items()
@@ -238,6 +243,32 @@ def _places(folder: Path, parts: Iterable[Any]) -> Iterator[tuple[Path, Any]]:
         if isinstance(part, Labelled) and place.exists():
             Part(place).check_labels(part.held)
         yield place, part
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise where a folder holds what no scan has written: it stays as it is.
+
+    Raises:
+        ScanError: it does; or it holds a scan that cannot be read.
+    """
+    if (folder / NAME).exists():
+        Manifest.read(folder)
+        return
+    if not folder.is_dir():
+        return
+    there = [one.name for one in folder.iterdir() if one.name != PARTS]
+    if (folder / PARTS).is_dir():
+        there += [f"{PARTS}/{one.name}" for one in (folder / PARTS).iterdir()]
+    foreign = sorted(
+        name for name in there
+        if not Path(name).name.startswith(".") and not Path(name).name.isdecimal()
+    )  # fmt: skip
+    if foreign:
+        raise ScanError(
+            f"out must be a new or empty folder, or that of a scan, and {folder} holds "
+            f"{', '.join(foreign[:3])}{', …' * (len(foreign) > 3)} and no {NAME}: name another "
+            "folder, one in it, say"
+        )
 
 
 def _abreast(batch: Any, folder: Path) -> tuple[int, int | None]:

@@ -19,11 +19,12 @@ from grulens.arguments import LayerNames
 from grulens.errors import NonFiniteWarning, ScanError
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.corpus.scan.direction import ENDS, SIGNAL, along, told
+from grulens.probing.corpus.scan.direction import DIRECTION, ENDS, SIGNAL, along, told
+from grulens.probing.corpus.scan.furthest import Furthest, places
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
-from grulens.probing.corpus.scan.part import ANCHOR, extremes
+from grulens.probing.corpus.scan.part import ANCHOR, extremes, packed
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, one_name
-from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally
+from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally, compiled
 from grulens.probing.corpus.scan.writer import Writer
 
 
@@ -59,12 +60,15 @@ def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) ->
     """What is to be written of a part."""
     writer = Writer(len(manifest.layers), part.held if isinstance(part, Labelled) else None)
     tallies, combinations = _tallies(manifest)
+    furthest = _furthest(manifest)
     for given in reader.runs(part):
-        _take(model, given, reader, manifest, writer, tallies, combinations)
+        _take(model, given, reader, manifest, writer, tallies, combinations, furthest)
     writer.names |= reader.names(writer.unnamed())
     if writer.any:
         for (number, _), tally in tallies.items():
             writer.count(number, tally.statistics(combinations))
+        for (number, signal), found in furthest.items():
+            writer.furthest(number, DIRECTION if signal == SIGNAL else "", found)
     return writer
 
 
@@ -76,6 +80,7 @@ def _take(
     writer: Writer,
     tallies: Mapping[tuple[int, str], Tally],
     combinations: Combinations,
+    furthest: Mapping[tuple[int, str], Furthest],
 ) -> None:
     """Add one run; all that it holds is given back before the next one."""
     names = [layer.name for layer in manifest.layers]
@@ -89,15 +94,30 @@ def _take(
         raise ScanError(
             f"layer {names[0]!r} has {mask.shape[0]} rows of {mask.shape[1]} steps for ids of "
             f"{len(run.documents)} rows: a scan needs a layer that takes a step "
-            "for each of the input"
+            f"for each of the input{_turned(run, mask)}"
         )
     labels = [run.labels[name] & mask for name in manifest.labels]
     lengths = mask.sum(1).tolist()
     writer.names = one_name(chain(writer.names.items(), run.names.items()))
-    writer.rows(run.documents, run.starts, lengths, mask.shape[1], run.read, labels, run.form)
+    words = packed(np.stack([*labels, mask], -1))
+    first = writer.rows(
+        run.documents, run.starts, lengths, mask.shape[1], run.read, words[:-1], run.form
+    )
+    at = words[:-1], words[-1], places(np.array(run.documents), np.array(run.starts)), first
     groups = combinations.of(labels, mask)
     for number, layer in enumerate(manifest.layers):
-        _add(writer, number, layer, recording[layer.name], mask, groups, tallies)
+        _add(writer, number, layer, recording[layer.name], mask, groups, tallies, furthest, at)
+
+
+def _turned(run: Run, mask: Bool[ndarray, "row step"]) -> str:
+    """What to give a model that took the steps of a sequence of ids for rows, in words."""
+    if run.read is None or run.read.shape[:2] != mask.T.shape:
+        return ""
+    return (
+        ". The model takes steps first, and texts and sequences of ids, (step,) or (1, step), are "
+        "run as (row, step): give ids as it takes them, (step, row), with two steps or more; or in "
+        "a tuple, (ids,)"
+    )
 
 
 def _tallies(manifest: Manifest) -> tuple[dict[tuple[int, str], Tally], Combinations]:
@@ -113,6 +133,17 @@ def _tallies(manifest: Manifest) -> tuple[dict[tuple[int, str], Tally], Combinat
     return tallies, Combinations(len(manifest.labels), min(room))
 
 
+def _furthest(manifest: Manifest) -> dict[tuple[int, str], Furthest]:
+    """What finds the windows in which units and directions go furthest under labels."""
+    return {
+        (number, signal.name): Furthest(
+            len(layer.directions) if signal.name == SIGNAL else layer.units, len(manifest.labels)
+        )
+        for number, layer in enumerate(manifest.layers) if manifest.labels
+        for signal in layer.signals if signal.name in ("h", SIGNAL)
+    }  # fmt: skip
+
+
 def _add(
     writer: Writer,
     number: int,
@@ -121,6 +152,8 @@ def _add(
     mask: Bool[ndarray, "row step"],
     groups: Sequence[tuple[int, Steps]],
     tallies: Mapping[tuple[int, str], Tally],
+    furthest: Mapping[tuple[int, str], Furthest],
+    at: tuple[ndarray, ndarray, ndarray, ndarray],
 ) -> None:
     index: dict[str, Any] = {}
     states = numbers(layer.signal("h"))
@@ -133,6 +166,9 @@ def _add(
         else:
             values = states if signal.name == "h" else numbers(gates.pop(signal.name))
         index |= tallies[number, signal.name].add(values, mask, groups)
+        if (number, signal.name) in furthest:
+            fast = compiled(tallies[number, signal.name].values)
+            furthest[number, signal.name].add(values, *at, fast)
     writer.layer(number, index, mask, _states(scanned, layer, states))
 
 

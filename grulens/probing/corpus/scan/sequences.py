@@ -174,6 +174,12 @@ class Reader:
     def _in_column(self, given: Any) -> Any:
         """What an input that is a mapping holds in the column, if one was named."""
         if not isinstance(given, Mapping):
+            if self.column is not None:
+                raise ScanError(
+                    f"column={self.column!r} is where an input that is a mapping holds its text or "
+                    f"its ids, and an input is {shown(given, 60)}: make each a mapping, or leave "
+                    "column= out"
+                )
             return given
         if self.column is None:  # what is left are the model's named arguments
             columns = [rule for rule in self.labels.values() if isinstance(rule, str)]

@@ -132,6 +132,11 @@ class Tally:
         """For how many combinations of labels there is room."""
         return max(1, MOST // (self._units * self._code.bins * 4))
 
+    @property
+    def values(self) -> int:
+        """How many values were counted."""
+        return self._steps * self._units
+
     def add(
         self,
         values: Float[ndarray, "row step unit"],
@@ -155,7 +160,7 @@ class Tally:
         mask = np.ascontiguousarray(mask)
         if not self._steps and mask.any():
             self._pivot = _near(values, mask)
-        fast = _compiled(self._steps * units + values.size)
+        fast = compiled(self._steps * units + values.size)
         codes = np.empty((rows, steps, units), np.uint16)
         moved = np.empty((WINDOWS * WINDOW, units), np.float32)
         found: dict[str, Any] = {}
@@ -259,7 +264,7 @@ def _blocks(rows: int, steps: int) -> Iterator[tuple[slice, slice]]:
             yield slice(row, row + WINDOWS), slice(step, min(steps, step + many * WINDOW))
 
 
-def _compiled(values: int) -> Any:
+def compiled(values: int) -> Any:
     """The module of what is compiled by numba, where that is installed and pays; else None."""
     if find_spec("numba") is None or (values < PAYS and COMPILED not in sys.modules):
         return None

@@ -18,6 +18,7 @@ from numpy import ndarray
 from grulens.errors import ScanError, shown
 from grulens.probing.corpus.numbers import whole
 from grulens.probing.corpus.scan.direction import Followed, followed
+from grulens.probing.corpus.scan.furthest import bound
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
@@ -105,8 +106,10 @@ def top(
         raise ScanError(f"end must be 'high' or 'low', got {shown(end)}")
     sign = np.float32(1 if end == "high" else -1)
     seen = [_bounds(part, layer, one, label, end, manifest.on) for part in parts]
-    far, held, known = (np.concatenate(each) for each in zip(*seen, strict=True))
-    first = np.cumsum([0, *(part.windows for part in parts)])
+    far, held, known, after = (np.concatenate(each) for each in zip(*seen, strict=True))
+    many = [part.windows for part in parts]
+    first = np.cumsum([0, *many])
+    after += np.repeat(first[:-1], many)
 
     def where(window: int) -> tuple[Part, int]:
         at = int(np.searchsorted(first, window, side="right")) - 1
@@ -120,7 +123,7 @@ def top(
             for i, (part, window), values in zip(windows, places, states, strict=True)
         ]
 
-    best = _best(far, np.flatnonzero(held & known), np.flatnonzero(held & ~known), k, run)
+    best = _best(far, after, np.flatnonzero(held & known), np.flatnonzero(held & ~known), k, run)
     found = [where(window) for _, window in best]
     return Top(
         scanned.name, unit if isinstance(unit, str) else one.number, end,
@@ -133,8 +136,13 @@ def top(
 
 def _bounds(
     part: Part, layer: int, one: Followed, label: int | None, end: str, on: float
-) -> tuple[Float[ndarray, " window"], Bool[ndarray, " window"], Bool[ndarray, " window"]]:
+) -> tuple[
+    Float[ndarray, " window"], Bool[ndarray, " window"], Bool[ndarray, " window"],
+    Int[ndarray, " window"],
+]:  # fmt: skip
     """How far one goes at most in each window; whether a step counts there; whether it is known.
+
+    The last says of each from which window on it comes: where two go as far, the first is meant.
 
     Args:
         part: the part.
@@ -147,17 +155,19 @@ def _bounds(
     sign = np.float32(1 if end == "high" else -1)
     far = sign * np.asarray(one.ends(part, layer, end))
     if label is None:
-        return far, part.lengths > 0, np.ones(len(far), bool)
+        return far, part.lengths > 0, np.ones(len(far), bool), np.arange(len(far))
     words = part.holds(label)
     many = np.bitwise_count(words)
     known = many == part.lengths
-    if one.direction is not None:  # it is neither on nor off
-        return far, many > 0, known
+    kept = one.furthest(part, layer, label, end)
+    far, listed, after = bound(far, (many > 0) & ~known, sign, kept)
+    if one.direction is not None or kept is not None:  # it is neither on nor off, or nothing is new
+        return far, many > 0, known | listed, after
     bits = np.asarray(part.index(layer, "on", [one.number])[one.number])
     # where no step that counts is on, none goes past the threshold, and where all are, none below
     passed = words & bits if end == "high" else words & ~bits
-    bound = np.where(known | (passed != 0), far, np.minimum(far, sign * np.float32(on)))
-    return bound, many > 0, known
+    far = np.where(known | (passed != 0), far, np.minimum(far, sign * np.float32(on)))
+    return far, many > 0, known, after
 
 
 def _under(label: int, part: Part, window: int, values: Float[ndarray, " step"], far: Any) -> float:
@@ -177,6 +187,7 @@ def _under(label: int, part: Part, window: int, values: Float[ndarray, " step"],
 
 def _best(
     far: Float[ndarray, " window"],
+    after: Int[ndarray, " window"],
     known: Int[ndarray, " known"],
     bounded: Int[ndarray, " bounded"],
     k: int,
@@ -188,6 +199,7 @@ def _best(
 
     Args:
         far: how far each window goes, or goes at most.
+        after: the first window that one that goes so far may come at: its own number, or later.
         known: the windows that go so far.
         bounded: those that go so far at most.
         k: how many.
@@ -198,7 +210,7 @@ def _best(
 
     def may(window: int) -> bool:
         """Whether a window can still be one of them."""
-        return len(best) < k or (float(-far[window]), window) < best[-1]
+        return len(best) < k or (float(-far[window]), int(after[window])) < best[-1]
 
     for chunk in _in_order(far, bounded, best[-1][0] if len(best) == k else np.inf):
         left = [*chunk]

@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from grulens.errors import ScanError
 from grulens.probing.corpus.making import beside, unwritten
+from grulens.probing.corpus.scan.furthest import Furthest
 from grulens.probing.corpus.scan.given import IDS, Form
 from grulens.probing.corpus.scan.part import (
     ANCHOR,
@@ -24,7 +25,6 @@ from grulens.probing.corpus.scan.part import (
     checksums,
     digest,
     own_sum,
-    packed,
 )
 from grulens.probing.corpus.scan.statistics import Statistics
 
@@ -50,6 +50,7 @@ class Writer:
             {"on": [], "low": [], "high": [], "anchors": []} for _ in range(layers)
         ]
         self.statistics: dict[tuple[int, str], Statistics] = {}
+        self._furthest: dict[str, Furthest] = {}
 
     def rows(
         self,
@@ -58,9 +59,9 @@ class Writer:
         lengths: Sequence[int],
         steps: int,
         read: Shaped[ndarray, "row step ..."] | None,
-        labels: Sequence[Bool[ndarray, "row step"]],
+        labels: UInt64[ndarray, "label row window"],
         form: Form = IDS,
-    ) -> None:
+    ) -> Int[ndarray, " row"]:
         """Add the rows of one run.
 
         Args:
@@ -69,8 +70,11 @@ class Writer:
             lengths: how many steps each row has.
             steps: how many steps the run has, its longest row's at least.
             read: (row, step, ...) what stands at each step, or None.
-            labels: (row, step), a bool a step; False where there is no step.
+            labels: a bit a step for each; none where there is no step.
             form: how the input was given to the model.
+
+        Returns:
+            The first window of each row, as long as nothing is written.
         """
         windows = -(-steps // WINDOW)
         count = len(documents)
@@ -89,9 +93,9 @@ class Writer:
             if form not in self._forms:
                 self._forms.append(form)
             self._form_of |= dict.fromkeys(documents, self._forms.index(form))
-        if labels:
-            words = packed(np.stack(labels, -1))
-            self._labels.append(words.reshape(len(labels), -1))
+        if len(labels):
+            self._labels.append(labels.reshape(len(labels), -1))
+        return first
 
     def layer(
         self,
@@ -122,6 +126,10 @@ class Writer:
     def count(self, number: int, statistics: Statistics) -> None:
         """Add what one signal of a layer did in all runs."""
         self.statistics[number, statistics.signal] = statistics
+
+    def furthest(self, number: int, prefix: str, found: Furthest) -> None:
+        """Add where the units of a layer, or its directions, go furthest under each label."""
+        self._furthest[f"{number}/{prefix}furthest"] = found
 
     def unnamed(self) -> Integer[ndarray, " id"]:
         """The ids that have no name by now."""
@@ -180,6 +188,12 @@ class Writer:
                 else:
                     whole = np.concatenate(blocks, 1)[:, windows]
                 np.save(folder / str(number) / f"{name}.npy", whole)
+        number_of = np.empty_like(windows)
+        number_of[windows] = np.arange(len(windows))
+        for name, furthest in self._furthest.items():
+            if (kept := furthest.written(number_of)) is not None:
+                np.save(folder / f"{name}.npy", kept[0])
+                np.save(folder / f"{name}_at.npy", kept[1])
         for (number, signal), statistics in self.statistics.items():
             statistics.save(folder / f"{number}-{signal}")
         files = {

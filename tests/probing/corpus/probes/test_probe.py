@@ -276,7 +276,7 @@ def test_what_must_be_known_of_it_is_said(tmp_path: Path) -> None:
 
 def test_a_control_that_says_nothing_is_told(case: Any) -> None:
     made, _ = case
-    found = ask(made, "thrice", seed=1)
+    found = ask(made, "thrice")
     assert "is learned as well as thrice: the states hold the tokens" in found.note
     assert "control='context'" in found.note
     assert "is learned as well" not in ask(made, control="context", context=5).note

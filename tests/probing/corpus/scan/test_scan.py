@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from grulens import record
 from grulens.errors import ScanError, StoppedWarning
+from grulens.probing.corpus.scan import furthest
 from grulens.probing.corpus.scan import replay as replays
 from grulens.probing.corpus.scan import scan as module
 from grulens.probing.corpus.scan.place import Place
@@ -191,6 +192,7 @@ def test_the_windows_at_the_top_are_the_furthest(case: Any, end: str, where: str
 def test_windows_under_a_label_run_side_by_side_and_no_more_than_can_be_at_the_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(furthest, "SHARE", 1000)  # as of a short part, which keeps no windows
     torch.manual_seed(0)
     model, text = Reader().eval(), "".join(np.random.default_rng(3).choice(list(LETTERS), 9000))
     labels = {"x": lambda text: np.array([c in "xyz" for c in text])}

@@ -36,7 +36,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
     """Have everything compiled from the first value on, or nothing, as if numba were not there."""
     monkeypatch.setattr(module, "PAYS", 0)
     monkeypatch.setattr(module, "find_spec", lambda name: name if there else None)
-    assert (module._compiled(0) is None) == (not there)
+    assert (module.compiled(0) is None) == (not there)
 
 
 def run(
@@ -117,9 +117,9 @@ def test_what_is_compiled_is_loaded_when_it_pays_and_used_once_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(sys.modules, COMPILED)
-    assert module._compiled(module.PAYS - 1) is None
-    assert module._compiled(module.PAYS).__name__ == COMPILED
-    assert module._compiled(0).__name__ == COMPILED
+    assert module.compiled(module.PAYS - 1) is None
+    assert module.compiled(module.PAYS).__name__ == COMPILED
+    assert module.compiled(0).__name__ == COMPILED
 
 
 def test_what_cannot_be_kept_on_disk_is_compiled_all_the_same(
