@@ -32,6 +32,7 @@ NothingRanWarning (UserWarning) a block of editing or recording ended, and its l
 NotComparedWarning (UserWarning) an edit led a class of the user's own to where none can look
 GraphCutWarning (UserWarning)  a model detached a state whose derivatives were asked for
 WeightsMovedWarning (UserWarning) parameters of the model changed while a run was recorded
+LeftBehindWarning (UserWarning) a run of which nothing should remain left something behind
 """
 
 from __future__ import annotations
@@ -182,6 +183,10 @@ class GraphCutWarning(UserWarning):
 
 class WeightsMovedWarning(UserWarning):
     """Parameters of the model changed while a run was recorded: it is not of one model."""
+
+
+class LeftBehindWarning(UserWarning):
+    """A run of which nothing should remain left something behind, which the next one may feel."""
 
 
 def shown(value: object, most: int = 300) -> str:

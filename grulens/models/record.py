@@ -18,6 +18,7 @@ from grulens.models.instrument.editing import edits_in_force, names, ran
 from grulens.models.instrument.watch import AGAIN, Watch
 from grulens.models.instrument.watchable import Watchable
 from grulens.models.layers import own_states
+from grulens.models.observe.again import tell_if_other
 from grulens.models.recording import Recording
 from grulens.models.restore.interrupts import grads
 from grulens.models.restore.untouched import undone
@@ -80,6 +81,8 @@ def record(
 
     Warns:
         NonFiniteWarning: NaN or infinity entered a layer.
+        LeftBehindWarning: the runs in which observed cells were looked for have left something
+            behind, and the model returns something else than it would.
 
     >>> import torch
     >>> rnn = nn.GRU(3, 4, bidirectional=True, batch_first=True)
@@ -149,7 +152,10 @@ def recorded(run: Callable[[], object], watch: Watch) -> Recording:
     """
     with grads(watch.graph):
         output = ran(run, watch)
-    recording = watch.recording(watch.run, output, (*edits_in_force(watch), *watch.edits))
+    edits = (*edits_in_force(watch), *watch.edits)
+    recording = watch.recording(watch.run, output, edits)
+    if not edits:
+        tell_if_other(output, watch.before)
     if recording:
         return recording
     if inspect.isawaitable(output) | inspect.isgenerator(output):

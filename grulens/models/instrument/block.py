@@ -16,6 +16,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
@@ -37,6 +38,7 @@ from grulens.models.instrument.outermost import (
 )
 from grulens.models.instrument.watch import Watch
 from grulens.models.layers import not_observed, own_states
+from grulens.models.observe.again import tell_if_other
 from grulens.models.observe.look import Look, is_outdated, look_at
 from grulens.models.observe.reading.reading import began
 from grulens.models.recording import NOT_SEEN, Recording
@@ -248,12 +250,13 @@ class Block(Watch):
         name: str | None = None,
     ) -> Any:
         """What a way into the model returns, its observed cells read and edited."""
-        call = functools.partial(way, *args, **kwargs)
+        call, before = functools.partial(way, *args, **kwargs), None
         if not self.observed or (self._look is None and is_outdated(self.model, name)):
             known = tuple(self.modules.values())
             with here.unseen([self]):
-                self._look = look_at(self.model, copied(call), name, known)
-            self.learn(self._look.forms)
+                look = look_at(self.model, copied(call), name, known)
+            self._look, before = replace(look, output=None), look.output
+            self.learn(look.forms)
         observing = self.observe(lambda: run)
         if observing is None:
             return way(*args, **kwargs)
@@ -264,6 +267,8 @@ class Block(Watch):
                 undo.callback(one)
             output = began(call)
             self.observed_ran(observing, run, call)
+        if not (self.edits or self._edits_in_force(self)):
+            tell_if_other(output, before)
         self._ran.update(name for name, steps in observing.lengths().items() if steps)
         return output
 

@@ -25,12 +25,14 @@ class Watchable(NamedTuple):
         found: its parts that are opened by their weights, or like such.
         observed: the cells that are read in their module's own forward.
         new: whether they were looked for in this very run, and not in an earlier one.
+        output: what the model returned when they were looked for; None where that is not known.
     """
 
     model: nn.Module
     found: Found
     observed: tuple[ObservedForm, ...] = ()
     new: bool = False
+    output: object = None
 
     @classmethod
     def of(cls, model: nn.Module) -> Watchable:
@@ -82,4 +84,4 @@ class Watchable(NamedTuple):
         if not seen.forms and not found.opened:
             raise not_observed(model, found, seen)
         forms = beside(seen.forms, model, found.opened.values())
-        return cls(model, found, forms, not any(seen is one for one in before))
+        return cls(model, found, forms, not any(seen is one for one in before), seen.output)

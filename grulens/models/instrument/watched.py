@@ -31,6 +31,7 @@ class Watched:
         found: its parts that are opened by their weights, or like such.
         observed: the cells that are read in their module's own forward, by name.
         new: whether the observed cells were looked for in this very run.
+        before: what the model returned then; None where that is not known.
         names: of each opened module its layers' names.
 
     Raises:
@@ -48,7 +49,7 @@ class Watched:
         may_observe: bool,
     ) -> None:
         self.edits, self.keep = tuple(edits), keep
-        self.model, self.found, observed, self.new = watchable
+        self.model, self.found, observed, self.new, self.before = watchable
         if not (self.found.opened or observed or may_observe):
             raise not_known(self.model, self.found)
         self.observed: dict[str, ObservedForm] = {}

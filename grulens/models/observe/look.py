@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from grulens.errors import RecordingError
+from grulens.models.observe.alone import alone
 from grulens.models.observe.finding.find import find
 from grulens.models.observe.finding.recipe import Recipe, made_otherwise, recipe_of
 from grulens.models.observe.finding.refused import ROUNDING, NotFound, by_step
@@ -24,8 +25,6 @@ from grulens.models.observe.reading.reading import BEGAN, Enough, began
 from grulens.models.observe.rows import laid_out
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Trace
-from grulens.models.restore.interrupts import grads
-from grulens.models.restore.untouched import untouched
 
 Place = tuple[str, str]
 """The path of a module, and the name of one of its attributes."""
@@ -44,6 +43,7 @@ class Look:
         recipes: by which calls the first state of each cell was made, by its name.
         extent: how much the run was given: a run of one step shows nothing, and a longer one may.
         constants: the plain attributes of the model's modules; `MOVES` for those the run changes.
+        output: what the run returned, which is not kept for later.
     """
 
     forms: tuple[ObservedForm, ...]
@@ -52,6 +52,7 @@ class Look:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     extent: int = 0
     constants: dict[Place, object] = field(default_factory=dict)
+    output: object = None
 
 
 Way = tuple[str | None, tuple[bool, ...]]
@@ -133,7 +134,7 @@ def look_at(
     look = _looked_at(model, run, skip, extent)
     if before is not None and not _states(before) <= _states(look):
         return before
-    known[call, _modes(model)] = look  # some modules are made in a first run
+    known[call, _modes(model)] = replace(look, output=None)  # a first run may make modules
     return look
 
 
@@ -181,7 +182,7 @@ def _looked_at(
 ) -> Look:
     """What a look at a run finds."""
     constants = _constants(model)
-    trace, paths, after = _traced(model, run, skip)
+    trace, paths, after, output = _traced(model, run, skip)
     opened = set(skip)
     names = {path for path, module in model.named_modules() if module in opened}
     forms, refused = find(trace, names)
@@ -194,9 +195,8 @@ def _looked_at(
     every = (replace(one, kind=kinds[one.site.path]) for one in (*refused, *not_held))
     recipes = {form.name: recipe_of(form, trace.nodes) for form in held}
     moved = dict.fromkeys(dict(constants.items() ^ after.items()), MOVES)
-    return Look(
-        tuple(held), tuple(every), dict(paths.calls), recipes, extent, {**constants, **moved}
-    )
+    calls, constants = dict(paths.calls), {**constants, **moved}
+    return Look(tuple(held), tuple(every), calls, recipes, extent, constants, output)
 
 
 def _extent(run: Callable[[], Any]) -> int:
@@ -209,8 +209,8 @@ def _extent(run: Callable[[], Any]) -> int:
 
 def _traced(
     model: nn.Module, run: Callable[[], Any], skip: Iterable[nn.Module]
-) -> tuple[Trace, Paths, dict[Place, object]]:
-    """What a run calls, and which plain attributes it leaves; nothing else of it remains."""
+) -> tuple[Trace, Paths, dict[Place, object], Any]:
+    """What a run calls, which plain attributes it leaves, and its output; nothing else remains."""
     inside = {part for module in skip for part in module.modules()}
     paths = Paths({
         path: module
@@ -218,15 +218,10 @@ def _traced(
         if path and module not in inside and not type(module).__module__.startswith("torch.")
     })  # fmt: skip
     trace = Trace(paths, BEGAN)
-    with ExitStack() as undo:
-        undo.enter_context(untouched(model))
-        undo.enter_context(grads(False))
-        for one in paths.follow():
-            undo.callback(one)
-        undo.enter_context(trace)
-        began(run)
+    with alone(model, run, paths.follow(), trace):
+        output = began(run)
         constants = _constants(model)
-    return trace, paths, constants
+    return trace, paths, constants, output
 
 
 def made_otherwise_in(
@@ -286,12 +281,7 @@ def tried(
         {form.name: form for form in forms}, cells, model, keep=list(cells), edits={},
         placed=lambda name, rows: (0, None), graph=False, is_here=lambda: True, nudged=True,
     )  # fmt: skip
-    with ExitStack() as undo:
-        undo.enter_context(untouched(model))
-        undo.enter_context(grads(False))
-        for one in trial.follow():
-            undo.callback(one)
-        undo.enter_context(suppress(Enough))
+    with alone(model, run, trial.follow()), suppress(Enough):
         began(run)
     trial.finish()
     held: list[ObservedForm] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from grulens.models.observe.alone import alone
 from grulens.models.observe.finding.axes import TURNS, channel_of
 from grulens.models.observe.finding.refused import NotFound
 from grulens.models.observe.form import ObservedForm, row_of
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.reading import BEGAN, Enough, Reading, Series, began
 from grulens.models.observe.trace import Trace
-from grulens.models.restore.interrupts import grads
-from grulens.models.restore.untouched import untouched
 
 TRIED = 2
 """How many inputs are changed, the largest first, along either of their first two axes."""
@@ -136,10 +135,10 @@ def _seen(
         shared = dict[str, list[Rows]]()
         for name, states in first.items():
             found = _reached(plain[name], states, size, 0)
-            alone = [rows for rows in found if rows.each == 1]
-            if len(alone) == 1 and len(shapes[name]) > 1:
-                known[name] = replace(alone[0], by_column=columns)
-            elif not alone or len(shapes[name]) == 1:
+            sole = [rows for rows in found if rows.each == 1]
+            if len(sole) == 1 and len(shapes[name]) > 1:
+                known[name] = replace(sole[0], by_column=columns)
+            elif not sole or len(shapes[name]) == 1:
                 shared[name] = found
         # what a row shares with others is believed of two rows, the first one and the last
         again = [left[name] for name in shared if shared[name]]
@@ -242,9 +241,9 @@ def _has_one_row(given: Sequence[Tensor]) -> bool:
 def _likely(shape: torch.Size, given: Sequence[Tensor]) -> int | None:
     """The axis of a state that has as many parts as an input may have rows; None if none has."""
     ones = [axis for axis, many in enumerate(shape[:-1]) if many == 1]
-    alone = len(ones) == 1 and any(one.shape[0] == 1 for one in given)
-    if alone or not given or any(shape[0] in one.shape[:2] for one in given):
-        return ones[0] if alone else 0
+    is_one = len(ones) == 1 and any(one.shape[0] == 1 for one in given)
+    if is_one or not given or any(shape[0] in one.shape[:2] for one in given):
+        return ones[0] if is_one else 0
     return None
 
 
@@ -357,15 +356,8 @@ def _states(
         series.values(), paths, BEGAN, is_here=lambda: True, alias=alias,
         until={form.state: ENOUGH for form in forms},
     )  # fmt: skip
-    with ExitStack() as undo:
-        undo.enter_context(untouched(model))
-        undo.enter_context(grads(False))
-        for one in paths.follow():
-            undo.callback(one)
-        undo.enter_context(reading)
-        undo.enter_context(_Given(others))
-        # whatever the user's own code says of such an input
-        undo.enter_context(suppress(Enough, Exception))
+    # whatever the user's own code says of such an input
+    with alone(model, run, paths.follow(), reading, _Given(others)), suppress(Enough, Exception):
         began(run)
     reading.finish()
     return {name: one.values for name, one in series.items()}

@@ -27,7 +27,7 @@ class Generators:
     """
 
     def __init__(self, held: Iterable[object]) -> None:
-        self._held = [value for value in held if _is_generator(value)]
+        self._held = [value for value in held if is_generator(value)]
         self._back: list[Callable[[], None]] = []
 
     def keep(self) -> None:
@@ -47,7 +47,8 @@ _PLAIN = frozenset({bool, int, float, str, NoneType, dict, list, tuple, set, tor
 """What most attributes of a module are, and no generator is."""
 
 
-def _is_generator(value: object) -> bool:
+def is_generator(value: object) -> bool:
+    """Whether a value is a generator of random numbers: torch's, numpy's or Python's."""
     if type(value) in _PLAIN:
         return False
     return isinstance(value, torch.Generator | random.Random) or hasattr(value, "bit_generator")

@@ -1,29 +1,40 @@
 """Run a model once more as if it had not run: what relative edits refer to is such a run.
 
-A forward may draw random numbers, count batches, keep its last state: the run after it must not see
-any of that.
+A forward may draw random numbers, count batches, keep its last state, on the model or in a list of
+its file: the run after it must not see any of that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from grulens.errors import LeftBehindWarning
 from grulens.models.restore.generators import Generators
 from grulens.models.restore.interrupts import Uninterrupted, random_kept
 from grulens.models.restore.keras_values import kept_values
+from grulens.models.restore.reached import Reached
 
 
 class untouched(Uninterrupted):  # noqa: N801 - called as a function is, in a `with`
-    """Afterwards the model's buffers and attributes and torch's random numbers are as before.
+    """Afterwards the model, what else its code can change, and random numbers are as before.
 
     Args:
         model: the model.
         random: whether random numbers are part of it.
+        also: what else its run is given.
+        told: whether a warning says what could not be put back.
+
+    Attributes:
+        lost: what could not be put back, in words.
+
+    Warns:
+        LeftBehindWarning: something could not be put back.
 
     >>> norm = nn.BatchNorm1d(2)
     >>> with untouched(norm):
@@ -32,7 +43,17 @@ class untouched(Uninterrupted):  # noqa: N801 - called as a function is, in a `w
     (tensor([0., 0.]), 0)
     """
 
-    def __init__(self, model: nn.Module, *, random: bool = True) -> None:
+    lost: Sequence[str] = ()
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        random: bool = True,
+        also: Iterable[object] = (),
+        told: bool = True,
+    ) -> None:
+        self.told = told
         # attributes may be given a new value or, where they are tensors, changed in place
         scripted = [m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)]
         plain = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
@@ -47,14 +68,9 @@ class untouched(Uninterrupted):  # noqa: N801 - called as a function is, in a `w
             *(value for value in held if isinstance(value, Tensor) and _plain(value)),
         ]
         self.values = [(tensor, tensor.clone()) for tensor in tensors]
-        own = [(n, v) for _, attributes in self.attributes for n, v in attributes.items()]
-        # torch's own dicts of hooks and parts are not what a forward changes
-        self.containers = [
-            (value, value.copy())
-            for name, value in own
-            if type(value) in (list, dict, set) and not name.startswith("_")
-        ]
-        self.generators = Generators(value for _, value in own)
+        kept = [*(vars(module) for module in plain), *tensors]
+        self.reached = Reached(model, kept, also)
+        self.generators = Generators(self.reached.generators)
         devices = {p.device.index for p in model.parameters() if p.is_cuda}
         self.random: Uninterrupted = random_kept(devices=devices) if random else Uninterrupted()
 
@@ -78,10 +94,7 @@ class untouched(Uninterrupted):  # noqa: N801 - called as a function is, in a `w
     def end(self) -> None:
         self.random.end()
         self.generators.put_back()
-        for container, before_ in self.containers:
-            if container != before_ or len(container) != len(before_):
-                container.clear()
-                (container.extend if isinstance(container, list) else container.update)(before_)
+        self.lost = self.reached.put_back()
         for module, before in self.attributes:
             _restore(vars(module), before)
         for held, kept in self.buffers:
@@ -95,6 +108,13 @@ class untouched(Uninterrupted):  # noqa: N801 - called as a function is, in a `w
                 # as one, and an earlier graph may hold the buffer
                 if not torch.equal(tensor, value):
                     tensor.copy_(value)
+        if self.told and self.lost:
+            warnings.warn(
+                "a run of the model of which nothing should remain has gone by what cannot be put "
+                f"back: {', '.join(self.lost)}. The next run may be another for that",
+                LeftBehindWarning,
+                stacklevel=2,
+            )
 
 
 class undone(untouched):  # noqa: N801 - called as a function is, in a `with`

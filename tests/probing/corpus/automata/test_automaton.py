@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -604,18 +605,18 @@ def test_a_table_a_figure_and_a_file(tmp_path: Path) -> None:
 
 
 def test_an_acceptor_asks_each_word_once() -> None:
-    asked: list[int] = []
+    asked: SimpleQueue[int] = SimpleQueue()  # what it holds is not put back behind a run
 
     class Counted(Follows):
         def forward(self, ids: Tensor) -> Tensor:
-            asked.append(len(ids))
+            asked.put(len(ids))
             return super().forward(ids)
 
     acceptor = Acceptor(Counted(TOMITA[1]), "01")
-    asked.clear()
+    before = asked.qsize()
     acceptor.ask([(0, 1), (1, 1), (0, 1), (1,)])
     acceptor.ask([(1, 1), (1,)])
-    assert asked == [1, 2]
+    assert [asked.get() for _ in range(asked.qsize())][before:] == [1, 2]
     assert acceptor.answer((1, 1))
     assert not acceptor.answer((0, 1))
 
