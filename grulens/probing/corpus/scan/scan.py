@@ -159,7 +159,7 @@ def scan(
         raise ScanError(f"on must be a finite number, got {shown(on)}")
     if not isinstance(gates, bool):
         raise ScanError(f"gates must be True or False, got {shown(gates)}")
-    if layers is not None and not isinstance(layers, str) and not [*layers]:
+    if isinstance(layers, str | list | tuple | set | frozenset) and not layers:
         raise ScanError(
             f"layers must name one layer or more, or be None for all; got {shown(layers)}"
         )
