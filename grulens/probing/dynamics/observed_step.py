@@ -43,6 +43,8 @@ from grulens.probing.dynamics.taped import Taped
 from grulens.probing.edits import positions
 from grulens.probing.layer import layer_of
 
+NUDGE, APART = 1e-6, 1e-5
+"""By how much a state is moved to see how its step moves, and how far autograd may be from that."""
 _MAKERS = frozenset(
     getattr(torch, name)
     for name in (
@@ -124,7 +126,7 @@ class ObservedStep(StepMap):
         return other
 
     def check(self, states: Float64[Tensor, "point state"]) -> None:
-        """Raise RecordingError if rows act on each other, or random numbers are drawn."""
+        """Raise RecordingError if it has no derivative that autograd knows, or draws at random."""
         with torch.enable_grad():
             before = states.detach().clone().requires_grad_()
             check_rows([self._made(before)[0]], [before], self.layer, torch.finfo(before.dtype).eps)
@@ -142,6 +144,47 @@ class ObservedStep(StepMap):
                 f"a step of layer {self.layer!r} draws random numbers (dropout in training mode?): "
                 "it is no function of its state"
             )
+        self._check_slope(states)
+
+    def _check_slope(self, states: Tensor) -> None:
+        """Raise RecordingError if autograd leaves a share of the state out, or adds one."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.rand(2, *states.shape, generator=generator, dtype=torch.double).to(states)
+        # beside the states themselves, which may lie on the edge of a branch (a relu's zero)
+        states, way = states + 0.01 * (drawn[0] - 0.5), drawn[1] - 0.5
+        said = (self.slope(states) @ way[..., None])[..., 0]
+        found, wider = (self._moved(states, way, by) for by in (NUDGE, 2 * NUDGE))
+        apart = (found - said).abs().max(1).values
+        # what rounds on the way, as to float32, is not told closer than two nudges differ
+        near = APART * found.abs().max().clamp(min=1) + 10 * (found - wider).abs().max()
+        is_off = bool((apart > near).any())
+        if is_off and not self._is_made_up(states):
+            raise RecordingError(
+                f"a step of layer {self.layer!r} is moved by its state otherwise than autograd "
+                f"says (by {float(apart.max()):.2g} along one direction): its code hands numbers "
+                "of the state on without their graph (torch.no_grad(), .detach(), .data, .item()). "
+                "Let it be differentiated as it computes"
+            )
+
+    def _moved(self, states: Tensor, way: Tensor, by: float) -> Tensor:
+        """How far states come along a direction, a unit of it, by a difference."""
+        return (self.after(states + by * way) - self.after(states - by * way)) / (2 * by)
+
+    def _is_made_up(self, states: Tensor) -> bool:
+        """Whether its code gives derivatives of its own, by a custom autograd function."""
+        with torch.enable_grad():
+            made = self._made(states.detach().clone().requires_grad_())
+        todo: list[Any] = [one.grad_fn for one in made]
+        seen = set[Any]()
+        while todo:
+            node = todo.pop()
+            if node is None or node in seen:
+                continue
+            if isinstance(node, torch.autograd.function.BackwardCFunction):
+                return True
+            seen.add(node)
+            todo += [one for one, _ in node.next_functions]
+        return False
 
     def _slope(self, states: Tensor, of: int) -> Tensor:
         with torch.enable_grad():

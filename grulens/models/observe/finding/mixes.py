@@ -540,7 +540,8 @@ class Mix:
         """The site of a call of a step, how often a step comes by, and which time it is."""
         nodes = self.series[node.site]
         states = self.series[self.site]
-        first, last = states[step.index - 1].number, states[step.index].number
+        first = states[step.index - 1].number if step.index else -1
+        last = states[step.index].number
         here = [one for one in nodes if first < one.number <= last]
         if node in here:
             return node.site, len(here), here.index(node)

@@ -37,9 +37,10 @@ class ReadOut(Activations):
         Returns:
             Where it is, the number before it, its gate, and how it reads the state: "tanh({})".
         """
-        if len(self.steps) < 2:
+        if len(self.steps) < 2 and self.steps[0].index != 1:
             return None
-        step, then = self.steps[-2], self.steps[-1]
+        then = self.steps[-1]
+        step = self.steps[-2] if len(self.steps) > 1 else self._first_step()
         state = step.node
         fed = set()
         for symbol in (*form.keep.symbols, *form.write.symbols):
@@ -70,6 +71,11 @@ class ReadOut(Activations):
             self.read_by = self._otherwise(ends, step)
         # a gate before the bent state says more than the bent state alone
         return next((one for one in found if one[2] is not None), found[0] if found else None)
+
+    def _first_step(self) -> Step:
+        """The step that makes the first state, out of what the run was given or began with."""
+        node = self.series[self.site][0]
+        return Step(0, -1, node, replace(node, number=-1), node)
 
     def _is_weighing(self, node: Node, users: list[Node]) -> bool:
         """Whether a product weighs parts of the state, to be added up, and is no state itself."""

@@ -100,21 +100,42 @@ class Signals(ReadOut):
         if self.bend or self.bend_before:
             return []
         known, step = {id(step.node): step for step in self.steps}, self.steps[-1]
+        if id(step.before) not in known:
+            return self._begun_with(form, step)
         found, older = list[str](), known.get(id(step.before))
         for _ in range(OLDER):
             if older is None:
                 break
             # what goes by the states in between is what a step is said to keep of each
-            between = [
-                node
-                for nodes in self.series.values()
-                for node in nodes
-                if older.before.number < node.number <= step.node.number and node.site != self.site
-            ]
-            between.sort(key=lambda node: node.number)
-            found += self._held_in(form, Shares(older.before, between))
+            found += self._held_in(form, Shares(older.before, self._since(older.before, step)))
             older = known.get(id(older.before))
         return list(dict.fromkeys(found))
+
+    def _begun_with(self, form: GatedForm, step: Step) -> list[str]:
+        """The same where no state is seen before the one before: what else a step hands on."""
+        found, shares = list[str](), Shares(step.before, self._nodes(step))
+        for site, nodes in self.series.items():
+            before = [node for node in nodes if node.number < step.before.number]
+            after = [node for node in nodes if self._is_in(node, step)]
+            if site == self.site or not before or not after:
+                continue
+            shapes = {one.shape for one in (*before[-1].results, *after[-1].results)}
+            # what it makes now of this state, it has made then of the one before
+            if shapes == {self.shape} and shares.are_in(
+                after[-1].results[0], added=True, alone=True
+            ):
+                found += self._held_in(form, Shares(before[-1], self._since(before[-1], step)))
+        return list(dict.fromkeys(found))
+
+    def _since(self, first: Node, step: Step) -> list[Node]:
+        """The calls from one to the end of a step, in order; but for those that make the state."""
+        between = [
+            node
+            for nodes in self.series.values()
+            for node in nodes
+            if first.number < node.number <= step.node.number and node.site != self.site
+        ]
+        return sorted(between, key=lambda node: node.number)
 
     def _held_in(self, form: GatedForm, shares: Shares) -> list[str]:
         """The symbols in which a share of a state stands."""

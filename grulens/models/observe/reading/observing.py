@@ -22,6 +22,7 @@ from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
 from grulens.models.observe.order import order_of
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.counted import Counted
+from grulens.models.observe.reading.cuts import Cuts
 from grulens.models.observe.reading.kept import writes_to
 from grulens.models.observe.reading.marks import Marks
 from grulens.models.observe.reading.reading import BEGAN, Change, Reading, Series
@@ -115,6 +116,8 @@ class Observing:
     _programs: dict[str, tuple[int, Program]] = field(default_factory=dict)
     _mode: Reading | None = None
     _counted: Counted | None = None
+    _cuts: Cuts | None = None
+    _noting: Cuts | None = None
 
     def follow(self) -> Iterator[Callable[[], None]]:
         """Read the run from now on; each thing that is done comes with what undoes it."""
@@ -151,6 +154,8 @@ class Observing:
             if marks.possible:
                 self.reading = marks
                 yield from marks.follow()
+                self._note_cuts()
+                yield self.stop
                 return
         # where no followed module runs, the path is "": that of the model itself
         used |= {one[0] for rival in rivals for one in rival.but if isinstance(one, tuple)}
@@ -176,6 +181,7 @@ class Observing:
             alias=alias,
         )
         self._mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
+        self._note_cuts()
         yield self.stop
         if skipping:
             yield from self._count(skipping, paths)
@@ -194,8 +200,17 @@ class Observing:
         self._counted.begin()
         yield self._counted.end
 
+    def _note_cuts(self) -> None:
+        """Note from now on where numbers are handed on without a graph, where one is kept."""
+        if self.graph:
+            self._cuts = self._noting = Cuts(BEGAN)
+            self._noting.__enter__()  # type: ignore[no-untyped-call]  # torch's
+
     def stop(self) -> None:
         """Read no more."""
+        noting, self._noting = self._noting, None
+        if noting is not None:
+            noting.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
         mode, self._mode = self._mode, None
         if mode is not None:
             mode.__exit__(None, None, None)
@@ -455,6 +470,7 @@ class Observing:
                 if steps.start <= before < steps.stop or before == steps.stop == total
             ),
             no_graph=self._no_graph(read[form.carried][-1]),
+            cuts=self._cuts,
         )
         _check(form, made, steps.start)
         made = replace(made, writes={name: writes_to(of) for name, of in read.items()})

@@ -14,6 +14,7 @@ from torch import Tensor
 from grulens.cells.changes import Program
 from grulens.cells.observed import ObservedCell
 from grulens.errors import RecordingError
+from grulens.models.observe.reading.cuts import Cuts
 
 BEFORE, MIX, READ = "h_prev", "its mix", "its state before, as the mix reads it"
 """What is read of a cell besides its signals. The last two are no signals' names."""
@@ -38,6 +39,7 @@ class ObservedSegment:
             that was; None where the rounds could not be counted.
         within: whether its first step ran in the call in which the step before it ran.
         no_graph: why its states are no part of autograd's graph, in words; empty if they are.
+        cuts: where the run handed numbers on without its graph; None if it kept none.
     """
 
     cell: ObservedCell
@@ -47,6 +49,7 @@ class ObservedSegment:
     left_out: tuple[int, ...] | None = ()
     within: bool = False
     no_graph: str = ""
+    cuts: Cuts | None = None
 
     reverse = False
     lengths = None

@@ -33,8 +33,8 @@ def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batc
         side.
 
     Raises:
-        RecordingError: the run has no graph, or the step begins with a state that is no part of it;
-            or rows act on each other.
+        RecordingError: the run has no graph, or the step begins with a state that is no part of it,
+            or hands numbers of it on without it; or rows act on each other.
     """
     after = _states(segment, step)
     before = _states(segment, step - 1) if step else _first(segment)
@@ -59,6 +59,14 @@ def slope(segment: ObservedSegment, step: int, name: str) -> Float[Tensor, "batc
             f"the state of layer {name!r} is handed on without its graph (.detach(), .data, "
             f"torch.no_grad()) before step {step} of its call, so nothing can be differentiated "
             "through it"
+        )
+    if segment.cuts is not None and (where := segment.cuts.between(after, before)):
+        raise RecordingError(
+            f"numbers of the state of layer {name!r} go into the next one without their graph "
+            f"({where}), at step {step} of its call, so the derivative of the step is none that "
+            "autograd knows. Let the code take no such number: keep it out of torch.no_grad(), "
+            ".detach() and .data. Where they cancel, as a largest number that is taken off, "
+            "observed_step(model, ...).slope has it: that compares it with differences"
         )
     axis = segment.cell.axis
     check_rows(after, before, name, segment.spacing, axis)
