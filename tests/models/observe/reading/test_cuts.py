@@ -113,3 +113,27 @@ def test_what_cancels_is_asked_of_the_step_itself() -> None:
         Gated(lambda m, x, h: mixed(m.gate(torch.cat([x, h], 1)).softmax(1), h, m.n(x, h))), X, t=2
     )
     assert torch.allclose(step.slope(states), plain.slope(states), atol=1e-9)
+
+
+def short(m: Gated, x: Tensor, h: Tensor) -> Tensor:
+    z = torch.sigmoid(m.gate(torch.cat([x, h], 1)).float()).to(x.dtype)
+    return mixed(z, h, m.n(x, h))
+
+
+def test_what_rounds_to_fewer_digits_on_the_way_is_no_cut() -> None:
+    step = observed_step(Gated(short), X, t=2)
+    states = torch.rand(1, UNITS, dtype=torch.double) - 0.5
+    plain = observed_step(Gated(lambda m, x, h: mixed(m.z(x, h), h, m.n(x, h))), X, t=2)
+    assert torch.allclose(step.slope(states), plain.slope(states), atol=1e-5)
+
+
+def in_some(m: Gated, x: Tensor, h: Tensor) -> Tensor:
+    return mixed(m.z(x, h), torch.where(h > 0, h.detach(), h), m.n(x, h))
+
+
+def test_a_share_that_is_left_out_at_some_states_only_is_said() -> None:
+    step = observed_step(Gated(lambda m, x, h: mixed(m.z(x, h), h, m.n(x, h))), X, t=2)
+    states = torch.tensor([[-0.5, -0.4, -0.3], [-0.5, 0.4, -0.3]], dtype=torch.double)
+    step.check(states)
+    with pytest.raises(RecordingError, match="otherwise than autograd says"):
+        observed_step(Gated(in_some), X, t=2).check(states)
