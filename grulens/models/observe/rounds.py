@@ -114,7 +114,7 @@ def _loop(code: CodeType, instruction: int) -> tuple[int, frozenset[int], int, b
         # one that goes through the layers of a step is seldom written so that it leaves some out
         if skips or not isinstance(loop, Comprehension):
             return begin, ends, loop.lineno, skips
-    leaves = frozenset(one.offset for one in every if one.opname in _LEAVES)
+    leaves = _run(code, {one.offset for one in every if one.opname in _LEAVES})
     resumed = next(n for n, one in enumerate(every) if one.opname == "RESUME")
     begin = every[resumed + 1].offset
     is_loop = isinstance(tree, Comprehension)
@@ -129,7 +129,20 @@ def _ends(code: CodeType, loop: ast.For | ast.While | Comprehension) -> tuple[in
     every = [one.offset for one in instructions_of(code)]
     if isinstance(loop, ast.While):
         return begin, frozenset(n for n in every if is_in(code, n, [loop.test]))
-    return begin, frozenset([max(n for n in every if n < begin)])
+    return begin, _run(code, {max(n for n in every if n < begin)})
+
+
+def _run(code: CodeType, starts: set[int]) -> frozenset[int]:
+    """Some instructions, with what stands before those that have a large argument.
+
+    Python jumps to that, and says of both together once that they run. The jump over a long loop,
+    for one, has a large argument.
+    """
+    found = set(starts)
+    for one in reversed(instructions_of(code)):
+        if one.opname == "EXTENDED_ARG" and one.offset + 2 in found:
+            found.add(one.offset)
+    return frozenset(found)
 
 
 def _reached(

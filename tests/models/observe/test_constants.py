@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from grulens import ablate, editing, record, recording, sweep
 from grulens.errors import NothingRanWarning, RecordingError, UnsupportedLayerError
 
+pytestmark = pytest.mark.unchecked
+
 UNITS, INPUTS, STEPS = 4, 3, 6
 SHARED = {"leak": 0.9}
 Keeps = Callable[["Cell", Tensor], Tensor | float]

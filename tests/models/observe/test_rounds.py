@@ -66,6 +66,23 @@ class Reduced(Plain):
         )
 
 
+class Long(Plain):
+    """The same, in a loop of so many instructions that Python's jumps over it are made of two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for now in x.unbind(1):
+            if not now.any():
+                continue
+            one, two, three = now.mean(), now.std(), now.sum()
+            four, five, six = one + two * three, two + three * one, three + one * two
+            seven, eight, nine = four + five * six, five + six * four, six + four * five
+            ten = seven + eight * nine + (one - two) * (three - four) * (five - six)
+            ten = ten + torch.stack([one, two, three, four, five, six, seven, eight, nine]).sum()
+            h = self.step(now + 0 * ten, h)
+        return h
+
+
 class Apart(Plain):
     """The same of one of two cells, whose code is one."""
 
@@ -95,7 +112,7 @@ SAID = (
 )
 
 
-@pytest.mark.parametrize("kind", [Skipping, Asking, Early, Reduced, Apart])
+@pytest.mark.parametrize("kind", [Skipping, Asking, Early, Reduced, Long, Apart])
 def test_rounds_that_make_no_state_are_said(kind: type[Any], tmp_path: Path) -> None:
     model, x = kind(), resting()
     first, run = record(model, x), record(model, x)

@@ -17,6 +17,8 @@ from grulens.errors import RecordingError
 from grulens.widgets.lens import _form
 from tests.models.observe.zoo import BATCH, INPUT, UNITS, Notes, Plain, PlainStep, gru_step, zeros
 
+pytestmark = pytest.mark.unchecked
+
 
 class Lines(Plain):
     """Two lines call a step."""
@@ -228,7 +230,6 @@ class Either(Plain):
         return h
 
 
-@pytest.mark.unchecked
 @pytest.mark.parametrize("kind", [Memory, Stacked, Either])
 @pytest.mark.parametrize("steps", [6, 14])
 def test_a_loop_is_the_same_layers_unrolled_or_not(kind: type[Any], steps: int) -> None:

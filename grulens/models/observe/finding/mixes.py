@@ -98,6 +98,7 @@ class Mix:
     ) -> None:
         self.states = frozenset(states) - {site}
         self.site, self.lag, self.series, self.in_place = site, lag, series, in_place
+        self.unseen = unseen
         nodes = series[site]
         # a state that does not come from the one before begins a new run of the same lines
         ways = {i: way(nodes[i], set(map(id, nodes[:i]))) for i in range(lag, len(nodes))}

@@ -16,27 +16,56 @@ import torch
 
 from grulens.models.observe.finding.algebra import same_numbers
 from grulens.models.observe.finding.carried import ancestors
+from grulens.models.observe.flow import body_of, innermost, is_in, start_of, tree_of
 from grulens.models.observe.rivals import Rival, rivals_of
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
 
 
-def made_in_the_loop(site: Site, first: Node, series: Mapping[Site, list[Node]]) -> bool:
+def made_in_the_loop(
+    site: Site, first: Node, series: Mapping[Site, list[Node]], unseen: Mapping[Site, int]
+) -> bool:
     """Whether a loop had begun before its first state was made.
 
-    Then some line came by before that one, once again before the next state, and in every step.
+    Then some line came by before that one, once again before the next state, and in every step; or
+    the line that made it does so.
 
     Args:
         site: where the states are made.
         first: the call that made the state before the first of them.
         series: the calls of the run by site.
+        unseen: by site the number of the first call that was not looked at any more.
     """
     one, two = series[site][0].number, series[site][1].number
+    again = [node.number for node in series[first.site] if node.number > first.number]
+    again += [unseen[first.site]] if first.site in unseen else []
+    is_over = first.site in unseen and len(again) == 1
+    if again and again[0] < one and (is_over or one < [*again, one][1] < two):
+        return True
     return any(
         nodes[0].number < first.number < nodes[1].number < one < nodes[2].number < two
         for nodes in series.values()
         if len(nodes) > 2
     )
+
+
+def stands_in_the_loop(site: Site, maker: Site) -> bool:
+    """Whether a line stands in the innermost loop around that which makes the states.
+
+    Args:
+        site: where the states are made.
+        maker: the line, or a call in it.
+    """
+    for depth, (code, (number, instruction)) in enumerate(zip(site.codes, site.chain, strict=True)):
+        tree, around = tree_of(code), site.chain[depth + 1 :]
+        loop = None if tree is None else innermost(code, tree, start_of(code, instruction))
+        if loop is None:
+            continue
+        at = len(maker.chain) - len(around) - 1
+        if at < 0 or maker.chain[at + 1 :] != around or maker.chain[at][0] != number:
+            return False
+        return is_in(code, start_of(code, maker.chain[at][1]), body_of(loop))
+    return False
 
 
 def other_line(

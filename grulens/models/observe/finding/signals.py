@@ -20,7 +20,12 @@ from grulens.models.observe.finding.activation import bend_of
 from grulens.models.observe.finding.algebra import RANGES, adds_up, fits, same_numbers
 from grulens.models.observe.finding.carried import ancestors
 from grulens.models.observe.finding.mixes import STATE, NoFormError, Step
-from grulens.models.observe.finding.one_line import made_in_the_loop, not_run, other_line
+from grulens.models.observe.finding.one_line import (
+    made_in_the_loop,
+    not_run,
+    other_line,
+    stands_in_the_loop,
+)
 from grulens.models.observe.finding.ranges import ANY, is_gate, range_of
 from grulens.models.observe.finding.read_out import ReadOut
 from grulens.models.observe.finding.shares import Shares, handed_on, is_constant
@@ -163,8 +168,11 @@ class Signals(ReadOut):
         spot = self.spots[STATE]
         first = self._at(spot, min(spot.ordinal, len(self.series[spot.site]) - 1))
         made = first.node if first is not None else None
-        if made is not None and made_in_the_loop(self.site, made, self.series):
+        late = first.maker if first is not None and first.late else None
+        if made is not None and made_in_the_loop(self.site, made, self.series, self.unseen):
             which, where = "first", repr(made.site)
+        elif late and first and first.tensor.any() and stands_in_the_loop(self.site, late):
+            which, where = "first", repr(late)
         elif gone_on := first and self._gone_on(spot, first):
             which, where = "other", repr(gone_on.site)
         else:

@@ -14,6 +14,8 @@ from grulens import record, recording
 from grulens.errors import RecordingError, UnsupportedLayerError
 from grulens.models.observe.look import known_forms
 
+pytestmark = pytest.mark.unchecked
+
 UNITS, STEPS = 4, 5
 Step = Callable[[Tensor, Tensor], Tensor]
 

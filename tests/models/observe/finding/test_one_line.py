@@ -59,6 +59,31 @@ def test_a_first_step_that_is_made_by_another_line_is_refused(how: str) -> None:
     assert "the first state before the loop" in str(caught.value)
 
 
+class Chosen(nn.Module):
+    """A loop that begins with some steps by another law, which is worked out in all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(UNITS, UNITS), nn.Linear(UNITS, UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), UNITS)
+        for now in x.unbind(1):
+            new = torch.tanh(self.x(now) + self.h(h))
+            h = torch.sigmoid(self.x(now)) * h if bool(now[0, 0] > 0) else new
+        return h
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 11, 12, 13, 20])
+def test_first_steps_by_a_law_that_all_steps_work_out_are_not_left_out(steps: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 26, UNITS)
+    x[0, :, 0] = 1.0
+    x[0, :steps, 0] = -1.0
+    with pytest.raises(UnsupportedLayerError, match="the first is made in line .*would be missing"):
+        record(Chosen(), x)
+
+
 @pytest.mark.parametrize("how", ["zeros", "within the step", "before"])
 def test_a_first_state_that_stands_before_a_step_is_no_step(how: str) -> None:
     torch.manual_seed(0)

@@ -363,7 +363,7 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
         r"was found, and does not act so when its signals are changed \(off by [\d.e-]+ at step 0",
         "takes another way",
     ),
-    Late: (r"does not act so when its signals are changed \(off by [\d.e-]+ at step 0",),
+    Late: (r"the first is made in line \d+ of zoo.py, add, and would be missing",),
     Summed: (r"h = h_prev \+ now adds up what, as far as is seen, does not depend on it",),
     Weighed: (
         r"through matmul \(line \d+\), where it is laid beside other values \(line \d+, `torch.",
