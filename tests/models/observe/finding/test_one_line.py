@@ -80,7 +80,7 @@ def test_first_steps_by_a_law_that_all_steps_work_out_are_not_left_out(steps: in
     x = torch.randn(2, 26, UNITS)
     x[0, :, 0] = 1.0
     x[0, :steps, 0] = -1.0
-    with pytest.raises(UnsupportedLayerError, match="the first is made in line .*would be missing"):
+    with pytest.raises(UnsupportedLayerError, match=r"the first is made in .*would be missing"):
         record(Chosen(), x)
 
 
