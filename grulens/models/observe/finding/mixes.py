@@ -28,6 +28,7 @@ from grulens.models.observe.finding.algebra import (
 )
 from grulens.models.observe.finding.axes import added_along
 from grulens.models.observe.finding.carried import ancestors, parents, way
+from grulens.models.observe.finding.shares import handed_on
 from grulens.models.observe.finding.two_ways import (
     ADVICE,
     NOT_IN_ONE_WAY,
@@ -189,11 +190,18 @@ class Mix:
 
     def _check_carried(self) -> None:
         """Raise if what is bent into the state is carried too: that is the state, and this read."""
-        mixes = {id(same_numbers(step.mix.results[0]).node) for step in self.steps if self.bend}
-        leaves = (leaf for step in self.steps for leaf in step.leaves.values())
-        for leaf in leaves:
-            node = same_numbers(leaf).node
-            if node is not None and id(node) in mixes:
+        if not self.bend:
+            return
+        mixes = {step.index: same_numbers(step.mix.results[0]).node for step in self.steps}
+        for step in self.steps:
+            node = mixes.get(step.index - self.lag)
+            if node is None:
+                continue
+            # it may be added as it is, or where a mask lets it through, or laid elsewhere
+            behind = (
+                handed_on(leaf, node.number - 1, step.before) for leaf in step.leaves.values()
+            )
+            if any(id(node) in calls for calls in behind):
                 raise NoFormError(
                     f"it is read out of {node.site!r}, which the loop carries itself: that is its "
                     "state"

@@ -191,12 +191,13 @@ class Shares:
         return again
 
 
-def handed_on(value: Value, down_to: int) -> set[int]:
+def handed_on(value: Value, down_to: int, state: Node | None = None) -> set[int]:
     """The calls whose numbers a value is made of, by no activation and no weights between; by id.
 
     Args:
         value: it.
         down_to: the number of the last call behind which none is looked at.
+        state: a call behind which none is looked at either.
     """
     found, stack = set[int](), [same_numbers(value).node]
     while stack:
@@ -204,7 +205,7 @@ def handed_on(value: Value, down_to: int) -> set[int]:
         if node is None or id(node) in found or node.number <= down_to:
             continue
         found.add(id(node))
-        if node.function in MIXING and not adds_up(node):
+        if node is state or (node.function in MIXING and not adds_up(node)):
             continue
         if node.function in _BY_NUMBER | _DIVIDES | LAYS or adds_up(node):
             stack += [same_numbers(one).node for one in node.values]

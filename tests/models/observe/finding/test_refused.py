@@ -198,6 +198,19 @@ class Late(Plain):
         return h
 
 
+class BentAndNot(Plain):
+    """What is bent into the state goes on as well, where a mask lets it through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = zeros(x)
+        for now in x.unbind(1):
+            z, n, _ = (self.x(now) + self.h(h)).chunk(3, 1)
+            z = torch.sigmoid(z)
+            c = z * h + (1 - z) * torch.where(now[:, :1] > 0, c, torch.tanh(n))
+            h = torch.tanh(c)
+        return h
+
+
 class Inner(nn.Module):
     """A cell inside of a model."""
 
@@ -364,6 +377,7 @@ WORDS: dict[type[nn.Module], tuple[str, ...]] = {
         "takes another way",
     ),
     Late: (r"the first is made in line \d+ of zoo.py, add, and would be missing",),
+    BentAndNot: (r"it is read out of .*, add, which the loop carries itself: that is its state",),
     Summed: (r"h = h_prev \+ now adds up what, as far as is seen, does not depend on it",),
     Weighed: (
         r"through matmul \(line \d+\), where it is laid beside other values \(line \d+, `torch.",
