@@ -128,8 +128,8 @@ class Shares:
     def _moves(self, value: Value) -> bool:
         """Whether a unit's own number of the state moves its own number of a value.
 
-        Everything else is held, as the run has made it. Where it cannot be worked out again, it
-        may.
+        Everything else is held, as the run has made it, but for masks that choose. Where it cannot
+        be worked out again, it may.
         """
         path = self._path(value)
         start = self._before.results[0].tensor
@@ -181,14 +181,26 @@ class Shares:
             return one
 
         for node in path:
-            args, named = map(given, node.args), dict(zip(node.names, node.args, strict=False))
-            more = {name: given(one) for name, one in {**node.kwargs, **named}.items()}
-            result = node.call(**more) if node.names else node.call(*args, **more)
+            args = list(map(given, node.args))
+            named = dict(zip(node.names, args, strict=False))
+            more = named | {name: given(one) for name, one in node.kwargs.items()}
+            result: Any
+            if node.function in ("where", "masked_fill"):
+                result = _both([*args, *more.values()])
+            else:
+                result = node.call(**more) if node.names else node.call(*args, **more)
             parts = result if isinstance(result, tuple | list) else [result]
             for one, part in zip(node.results, parts, strict=True):
                 made[id(one)] = part
         again: Tensor = given(value)
         return again
+
+
+def _both(given: Sequence[Any]) -> Tensor:
+    """Some of each of two values between which a mask chooses: another step takes the other one."""
+    one, other = (it for it in given if not isinstance(it, Tensor) or it.dtype != torch.bool)
+    mixed: Tensor = 0.375 * one + 0.625 * other
+    return mixed
 
 
 def handed_on(value: Value, down_to: int, state: Node | None = None) -> set[int]:

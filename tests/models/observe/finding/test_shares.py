@@ -225,6 +225,12 @@ def momentum(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> M
     return h, v, u
 
 
+def aside(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
+    v = torch.where(z > 2, 0.9 * v + 0.1 * (n - h), n)  # no step that is seen goes on from v
+    h = z * h + (1 - z) * torch.where(z > 2, n, v)
+    return h, v, u
+
+
 def skipping(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) -> Made:
     new = z * h + (1 - z) * (0.5 * n + 0.5 * torch.tanh(v))
     return new, h.clone(), u
@@ -248,7 +254,7 @@ def by_weights(m: Any, z: Tensor, n: Tensor, h: Tensor, v: Tensor, u: Tensor) ->
     return h, v, u
 
 
-@pytest.mark.parametrize("step", [oscillator, rated, momentum, skipping])
+@pytest.mark.parametrize("step", [oscillator, rated, momentum, aside, skipping])
 def test_a_state_that_another_one_hands_back_has_no_half_life(
     step: Callable[..., Made], tmp_path: Path
 ) -> None:
