@@ -201,6 +201,7 @@ class Program:
         """Its input, and a mask."""
         torch.manual_seed(self.seed + 1)
         x = torch.randn(self.batch, STEPS, INPUT)
+        x[0, :2, 0] = x[0, :2, 0].abs() * torch.tensor([1, -1])  # of two laws both are taken
         return x, (torch.rand(self.batch, STEPS, 1) > 0.4).float()
 
     # ------------------------------------------------------------------------- by itself
