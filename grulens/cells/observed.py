@@ -49,8 +49,6 @@ class ObservedCell:
         bend: the function between the mix and the state, or through which the mix reads the state
             before; empty if there is none.
         loop: the line of the loop that makes its steps: "line 38 of mynet.py"; empty if unknown.
-        order: which way that loop goes through its input, "forwards" or "backwards"; empty where
-            its code does not say it.
         hides: the signals in which a share of a unit's own state before may stand that the equation
             does not show: no activation bounds it there (W h, a division by a tensor), or it is
             all that they are made of (tanh(h)). What a step keeps beside its gates is not known.
@@ -80,7 +78,6 @@ class ObservedCell:
     loop: str = ""
     hides: tuple[str, ...] = ()
     read_by: str = ""
-    order: str = ""
     remark: str = ""
     axis: int = 0
     comes_back: tuple[str, ...] = ()

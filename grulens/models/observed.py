@@ -245,7 +245,8 @@ class ObservedLayer(LayerRecording):
     def explain(self) -> str:
         """What was found, in lines: the equation, each signal with its code, how exactly; the note.
 
-        Where the code says it, it tells which way the loop goes through what it reads.
+        Which place of its input a step reads is not in it: the code may turn that round, and a lens
+        finds it by runs of the model.
 
         >>> import torch
         >>> from torch import nn
@@ -275,9 +276,10 @@ class ObservedLayer(LayerRecording):
             f"compared at all {batch} x {time} x {unit} numbers (batch, time, unit): it is off by "
             f"{self.residual:.1e} at most"
         )
-        ends = {"forwards": "from its beginning on", "backwards": "from its end on"}
-        if cell.order:
-            check += f"; the loop in {cell.loop} goes through what it reads {ends[cell.order]}"
+        if cell.loop:
+            check += (
+                f"; its steps are rounds of the loop in {cell.loop}, in the order in which it runs"
+            )
         lines = [head, *(line.rstrip() for line in said), check]
         return "\n".join(filter(None, [*lines, self.note]))
 

@@ -171,7 +171,6 @@ class SavedObserved:
     cut: dict[str, str] = field(default_factory=dict)
     hides: tuple[str, ...] = ()
     read_by: str = ""
-    order: str = ""
     remark: str = ""
     axis: int = 0
     within: tuple[bool, ...] = ()
@@ -195,7 +194,7 @@ class SavedObserved:
             name, cell.kind, cell.signals, SavedForm.of(cell.form), cell.equation, cell.carried,
             tuple(cell.shape), cell.others, dict(cell.lines), cell.bend, tuple(calls), cell.loop,
             tuple(segment.left_out for segment in segments), dict(cell.cut), cell.hides,
-            cell.read_by, cell.order, cell.remark, cell.axis,
+            cell.read_by, cell.remark, cell.axis,
             tuple(segment.within for segment in segments), cell.comes_back,
             cell.channel,
         )  # fmt: skip
@@ -210,7 +209,7 @@ class SavedObserved:
         cell = ObservedCell(
             self.kind, self.signals, self.form.form, self.equation, self.carried, self.shape,
             self.others, self.lines, self.bend, self.cut, self.loop, self.hides, self.read_by,
-            self.order, self.remark, self.axis, self.comes_back, self.channel,
+            self.remark, self.axis, self.comes_back, self.channel,
         )  # fmt: skip
         names = {signal.name for signal in self.signals}
         found = []

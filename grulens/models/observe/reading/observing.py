@@ -19,7 +19,6 @@ from grulens.errors import EditError, RecordingError, SignalError
 from grulens.models.call.place import EditLike, Place
 from grulens.models.observe.aside import left_aside
 from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
-from grulens.models.observe.order import order_of
 from grulens.models.observe.paths import Paths
 from grulens.models.observe.reading.counted import Counted
 from grulens.models.observe.reading.cuts import Cuts
@@ -74,7 +73,6 @@ def _cell_of(form: ObservedForm, kind: str) -> ObservedCell:
         kind, signals, form.form, form.equation, form.carried, form.shape, others, lines,
         form.bend or form.bend_before, cut, "" if form.loop is None else str(form.loop),
         form.hides, form.read_by,
-        "" if form.loop is None else order_of(form.loop.code, form.loop.line),
         "; ".join(filter(None, remarks)), form.axis, form.comes_back,
         form.channel,
     )  # fmt: skip
