@@ -20,7 +20,7 @@ from grulens.cells.space import Fold
 
 HIDDEN = (
     "past every activation that bounds it (by a product with weights, a division by a tensor, "
-    "through relu or a wide hardtanh), or as all that is in it"
+    "through relu or what is as wide as 10 tanh(h / 10)), or as all that is in it"
 )
 """How a share of a unit's own state stands in a signal beside the gate."""
 COMES_BACK = (

@@ -4,22 +4,27 @@ What a unit keeps is said to be a of h = a h_prev + b, with everything else that
 held. That is all it keeps where b is bounded by an activation, however that reads the state: the
 candidate of a GRU is made of h_prev too, and of a unit's own number in it. It is not where b has a
 unit's own number in it past every activation, as W h or (n - h) / tau, or is made of nothing else,
-as tanh(h). An activation that hands a number on as far as it likes, as relu or a wide hardtanh,
-bounds nothing, and makes a new value only of what weights have added up: relu(W x + U h).
+as tanh(h). An activation that hands a number on as far as it likes, as relu, a wide hardtanh or
+10 tanh(h / 10), bounds nothing, and makes a new value only of what weights have added up:
+relu(W x + U h).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from grulens.cells.mix import Polynomial
 from grulens.models.observe.finding.algebra import (
     FAKES,
     MADE_OF_NOTHING,
     adds_up,
+    as_number,
+    made_of,
     numbers_of,
     same_numbers,
 )
@@ -45,6 +50,8 @@ _BOUNDS = frozenset({
     "cos", "atan", "arctan", "atan2", "arctan2", "erf", "erfc", "sign", "sgn", "heaviside",
 })  # fmt: skip
 """Functions of which no state comes further than 1 or 2, whatever they are given."""
+WIDE = 2.0
+"""What multiplies such a function by more lets a state pass as far as it goes."""
 _WHOLE_CELLS = frozenset({
     "gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell", "gru", "lstm", "rnn_tanh",
     "rnn_relu", "multi_head_attention_forward", "scaled_dot_product_attention", "embedding",
@@ -76,6 +83,8 @@ class Shares:
         self._shape = before.results[0].shape
         # by call whether weights have added up units on the way
         self._reached: dict[int, bool] = {id(before): False}
+        # what an activation has bounded, by how much that is multiplied since, and what so is wide
+        self._bounded, self._wide = dict[int, float](), set[int]()
         self.own = {id(before)}
         for node in nodes:
             values = node.hands_on
@@ -93,6 +102,63 @@ class Shares:
             ways = [self._reached[maker] for maker in makers if maker in self._reached]
             if ways and (way := _onwards(node, ways)) is not None:
                 self._reached[id(node)] = way
+            if (times := self._multiplied(node, values, ways)) > WIDE:
+                self._wide.add(id(node))
+                self._reached[id(node)] = False
+            if times:
+                self._bounded[id(node)] = times
+
+    def _multiplied(self, node: Node, values: Sequence[Value], ways: Sequence[bool]) -> float:
+        """By how much a call multiplies a unit's own state behind an activation; 0 if it does not.
+
+        Args:
+            node: it.
+            values: what it hands on.
+            ways: whether weights have added up what it is given of the state.
+        """
+        known = [self._bounded[id(one.node)] for one in values if id(one.node) in self._bounded]
+        if node.function in _BOUNDS:
+            return 1.0 if known or not all(ways) else 0.0
+        if not known:
+            return 0.0
+        if not adds_up(node):
+            return max(known) if node.function in LAYS else 0.0
+        by = dict[str, Value]()
+
+        def named(one: Any) -> Polynomial:
+            if (number := as_number(one)) is not None or not isinstance(one, Value):
+                return Polynomial.number(1.0 if number is None else number)
+            by[str(id(same_numbers(one)))] = one
+            return Polynomial.of(str(id(same_numbers(one))))
+
+        total = made_of(node, named)
+        assert total is not None, "it adds up"
+        bounded = [name for name, one in by.items() if id(same_numbers(one).node) in self._bounded]
+        return max(self.times(total, by, name) for name in bounded)
+
+    def times(self, total: Polynomial, by: Mapping[str, Value], symbol: str) -> float:
+        """By how much a sum multiplies one of its values at most, since an activation bounded it.
+
+        Args:
+            total: the sum.
+            by: its values, by symbol.
+            symbol: of that value.
+        """
+        products = [(abs(factor), term) for term, factor in total.terms.items() if symbol in term]
+        sizes = (
+            factor * math.prod(self._size(by[one]) for one in term) for factor, term in products
+        )
+        return max(sizes, default=0.0)
+
+    def _size(self, value: Value) -> float:
+        """How far a value goes: a constant as far as it is from zero; gates, and all else, to 1."""
+        maker = id(same_numbers(value).node)
+        if maker in self._bounded:
+            return self._bounded[maker]
+        held = value.tensor.detach()
+        if not held.numel() or held.is_complex() or not is_constant(value, self._shape):
+            return 1.0
+        return float(held.abs().max())
 
     def _gates(self, values: Sequence[Value]) -> set[int]:
         """The calls that make what opens and shuts another one of some values: no share."""
@@ -112,15 +178,19 @@ class Shares:
             mine or is_constant(value, self._shape) for mine, value in zip(own, values, strict=True)
         )
 
-    def are_in(self, value: Value, *, added: bool, alone: bool) -> bool:
+    def are_in(self, value: Value, *, added: bool, alone: bool, times: float = 1.0) -> bool:
         """Whether a unit's own state before stands in a value past every activation.
 
         Args:
             value: what a step is made of.
             added: whether it is added, and not what the state before is multiplied by.
             alone: whether it is added as it is, and not as a gate of another value.
+            times: by how much it is multiplied at most, with what an activation has bounded in it.
         """
         maker = id(same_numbers(value).node)
+        if maker in self._bounded and times > WIDE:
+            self._wide.add(maker)
+            self._reached[maker] = False
         if maker not in self._reached or (not alone and is_gate(value)):
             return False
         return added if maker in self.own else self._moves(same_numbers(value))
@@ -155,14 +225,17 @@ class Shares:
 
     def _path(self, value: Value) -> list[Node]:
         """The calls by which a value has numbers of the state, in order."""
-        found, stack = dict[int, Node](), [value.node]
+        found, stack = dict[int, Node](), [(value.node, False)]
+        seen = set[tuple[int, bool]]()
         while stack:
-            node = stack.pop()
-            if node is None or node is self._before or id(node) in found:
+            node, is_wide = stack.pop()
+            if node is None or node is self._before or (id(node), is_wide) in seen:
                 continue
-            if id(node) in self._reached:
+            seen.add((id(node), is_wide))
+            is_wide = is_wide or id(node) in self._wide
+            if id(node) in self._reached or (is_wide and id(node) in self._bounded):
                 found[id(node)] = node
-                stack += [same_numbers(one).node for one in node.values]
+                stack += [(same_numbers(one).node, is_wide) for one in node.values]
         return sorted(found.values(), key=lambda one: one.number)
 
     def _again(self, value: Value, path: list[Node], state: Tensor) -> Tensor:

@@ -176,6 +176,31 @@ def test_an_activation_that_bounds_nothing_hands_on_the_state_but_not_what_weigh
     assert torch.isfinite(timescales(run).half_life).all()
 
 
+SCALED: dict[str, tuple[bool, Step]] = {
+    "10 tanh": (True, lambda m, x, h, f: 10 * torch.tanh((h + m.x(x)[:, UNITS:]) / 10)),
+    "added as it is": (True, lambda m, x, h, f: (1 - f) * 9 * F.softsign((h + x[:, :1]) / 9)),
+    "9 atan in place": (True, lambda m, x, h, f: torch.atan((h + x[:, :1]) / 9).mul_(9)),
+    "a sigmoid": (True, lambda m, x, h, f: 6 * torch.sigmoid((h + x[:, :1]) / 2) - 3),
+    "by a weight": (True, lambda m, x, h, f: (m.rate + 7) * torch.tanh((h + x[:, :1]) / 7)),
+    "by a quotient": (True, lambda m, x, h, f: torch.tanh((h + x[:, :1]) / 7) / 0.1),
+    "and cut": (True, lambda m, x, h, f: (9 * torch.tanh(h + x[:, :1])).clamp(-3, 3)),
+    "tanh by a sigmoid": (False, lambda m, x, h, f: 2 * torch.sigmoid(2 * (h + x[:, :1])) - 1),
+    "LeCun's tanh": (False, lambda m, x, h, f: 1.7159 * torch.tanh(2 / 3 * (h + x[:, :1]))),
+    "bent again": (False, lambda m, x, h, f: torch.tanh(9 * torch.tanh((h + x[:, :1]) / 9))),
+    "of weights": (False, lambda m, x, h, f: 10 * torch.tanh(m.whole(h) / 10)),
+    "gated": (False, lambda m, x, h, f: f * (1 - f) * torch.tanh(h + x[:, :1])),
+}
+"""What is added, and whether a unit's own number goes as far in it as it likes."""
+
+
+@pytest.mark.parametrize("how", SCALED)
+def test_an_activation_bounds_as_far_as_it_goes_with_its_scale(how: str) -> None:
+    is_share, added = SCALED[how]
+    layer = recorded(added)["cell"]
+    assert bool(layer.cell.hides) == is_share
+    assert ("as wide as 10 tanh(h / 10)" in layer.note) == is_share
+
+
 def test_a_gate_that_is_bent_by_hand_is_no_share_of_what_it_opens() -> None:
     def peephole(m: Any, x: Tensor, h: Tensor, f: Tensor) -> Tensor:
         return (F.relu6(m.x(x)[:, :UNITS] + m.rate * h + 3) / 6) * torch.tanh(m.x(x)[:, UNITS:])
