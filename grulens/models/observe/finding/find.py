@@ -103,11 +103,11 @@ def _found(
             # what is written over is no longer what it was
             near = None if in_place or no.advice else nearest(series, site, lag)
             refused.append(NotFound(site, str(no), near, advice=no.advice))
-    if not found:
-        for one in Remade(series, states).found():
-            near = None if in_place or one.advice == GO_ON else nearest(series, one.site)
-            refused.append(replace(one, nearest=near))
-        refused += from_elsewhere(series) if not refused else ()
+    # of rounds that make several states, the lines are read as others, and come by more often
+    for one in Remade(series, states).found() if not (found and alias) else ():
+        near = None if found or in_place or one.advice == GO_ON else nearest(series, one.site)
+        refused.append(replace(one, nearest=near, beside=bool(found)))
+    refused += from_elsewhere(series) if not (found or refused) else ()
     return _named(found, taken), refused
 
 

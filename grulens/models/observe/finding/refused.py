@@ -93,6 +93,8 @@ class NotFound:
         nearest: the gated equation that comes nearest; None if there is nothing to compare.
         kind: the class of the module in whose forward it is made.
         advice: what can be done; empty if only what can be done of any.
+        beside: whether the run shows others that are opened; this one is listed then, and later
+            runs are not looked into for it.
     """
 
     site: Site
@@ -100,6 +102,7 @@ class NotFound:
     nearest: Nearest | None = None
     kind: str = ""
     advice: str = ""
+    beside: bool = False
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import re
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -758,3 +759,44 @@ def test_what_is_read_out_of_a_state_that_is_carried_is_none_itself() -> None:
     torch.manual_seed(0)
     with pytest.raises(UnsupportedLayerError, match=r"it is read out of line \d+ of test_refused"):
         record(ReadBack(), torch.randn(2, 5, INPUT))
+
+
+class Beside(nn.Module):
+    """A gated loop, and one without gates over its states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gated, self.plain = Plain(), Recurrent()
+        self.runs = SimpleQueue[int]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs.put(1)
+        out: Tensor = self.plain(self.gated(x))
+        return out
+
+
+class Recurrent(nn.Module):
+    """A plain recurrent network in a loop (Elman 1990)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(UNITS, UNITS), nn.Linear(UNITS, UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = zeros(x)
+        for now in x.unbind(1):
+            h = torch.tanh(self.x(now) + self.h(h))
+        return h
+
+
+def test_a_loop_without_gates_beside_an_opened_one_is_listed_and_not_looked_for_again() -> None:
+    model, x = Beside(), torch.randn(2, 6, INPUT)
+    assert [*record(model, x)] == ["gated"]
+    (closed,) = layers(model).closed
+    assert (closed.name, closed.kind) == ("plain", "Recurrent")
+    assert "comes into it through linear" in closed.reason
+    with pytest.raises(LayerError, match=r"'plain' was observed and is not opened: the state of"):
+        record(model, x, layers=["plain"])
+    runs = model.runs.qsize()
+    record(model, x)
+    assert model.runs.qsize() == runs + 1
