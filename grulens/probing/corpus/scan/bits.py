@@ -184,10 +184,10 @@ def last_before(mask: Words, steps: Int[ndarray, " step"]) -> Int[ndarray, " ste
     word, bit = steps // WINDOW, steps % WINDOW
     bits = mask[word] & (_ALL >> (WINDOW - 1 - bit).astype(np.uint64))
     none = np.flatnonzero(bits == 0)
-    while len(none):
-        word[none] -= 1
+    if len(none):  # in a word before it, the last that is not empty
+        last = np.maximum.accumulate(np.where(mask != 0, np.arange(len(mask)), 0))
+        word[none] = last[word[none] - 1]
         bits[none] = mask[word[none]]
-        none = none[bits[none] == 0]
     # without the bit below the highest no rounding of the others reaches the next power of two
     highest: ndarray = np.frexp((bits & ~(bits >> np.uint64(1))).astype(float))[1] - 1
     found: ndarray = word * WINDOW + highest

@@ -5,13 +5,13 @@ Every place is counted, and the best are kept, each with the labels that stand t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, UInt64
+from jaxtyping import Bool, Float64, Int, Int64, Shaped, UInt64
 from numpy import ndarray
 from torch import Tensor
 
@@ -35,6 +35,8 @@ from grulens.tables import html_table
 CONTEXTS: Final = 20
 BESIDE: Final = 8
 LONGEST: Final = 64
+#: Of so many numbers of units on it is counted at a time where they are.
+AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,23 +136,23 @@ def matches(
     for at, part in enumerate(parts):
         follows = part.follows
         # once there are enough places, a later one must have more units on
-        passed = -found[-1][0] if len(found) == limit else least - 1
-        mask, *more = words.levels(
-            part.index(layer, "on", chosen),
-            chosen,
-            [least, *range(max(passed, least) + 1, len(chosen) + 1)],
-        )
+        better = 1 - found[-1][0] if len(found) == limit else least
+        index = part.index(layer, "on", chosen)
+        both = [least, *([better] if least < better <= len(chosen) else [])]
+        mask, *more = words.levels(index, chosen, both)
         lasts = words.lasting(mask, length, follows)
         if not lasts.any():
             continue
         # where a run that lasts begins, so many steps of it are set
         begins = lasts & words.begun(mask, follows)
         several += int(np.bitwise_count(begins).sum())
-        inside = [words.lasting(level, length, follows) for level in reversed(more)]
-        new = _places(begins, inside, len(chosen), least if passed < least else None, limit)
-        if new:
-            found = sorted([*found, *((-many, at, place) for many, place in new)])[:limit]
-            masks[at] = mask
+        if better <= len(chosen):
+            from_on = words.lasting(more[0], length, follows) if more else lasts
+            higher = _higher(words, index, chosen, from_on, better, length, follows)
+            new = _places(begins, from_on if more else None, better, higher, limit)
+            if new:
+                found = sorted([*found, *((-many, at, place) for many, place in new)])[:limit]
+                masks[at] = mask
         covered = words.spread(lasts, length, follows)
         steps += int(np.bitwise_count(covered).sum())
         if part.labels is not None:
@@ -173,29 +175,77 @@ def matches(
     )  # fmt: skip
 
 
+def _higher(
+    words: Any,
+    index: Shaped[ndarray, "unit window"],
+    units: Sequence[int],
+    lasts: Words,
+    least: int,
+    length: int,
+    follows: Bool[ndarray, " window"],
+) -> Iterator[tuple[int, Int[ndarray, " step"]]]:
+    """At which steps more units begin to be on for long enough: all of them, one fewer, and so on.
+
+    More of them are on for so long only where fewer are, so other windows are not counted on.
+
+    Args:
+        words: the module that counts.
+        index: a bit a step, whether a unit is on.
+        units: which units.
+        lasts: the steps from which on `least` units are on long enough.
+        least: how many are enough.
+        length: how long.
+        follows: whether a window goes on from the one before it, in the same row.
+    """
+    windows, kept = np.arange(len(lasts)), []
+    for first in range(least + 1, len(units) + 1, AT_ONCE):
+        there = lasts != 0
+        there[1:] |= there[:-1]  # a run goes on in the next window at most
+        some = np.flatnonzero(there)
+        if not len(some):
+            break
+        if 2 * len(some) < len(there):
+            index, units = index[np.ix_(units, some)], range(len(units))
+            follows, windows = follows[some] & (np.diff(some, prepend=-1) == 1), windows[some]
+        levels = range(first, min(first + AT_ONCE, len(units) + 1))
+        for level, mask in zip(levels, words.levels(index, units, levels), strict=True):
+            lasts = words.lasting(mask, length, follows)
+            kept.append((level, windows, lasts))
+    for level, windows, lasts in reversed(kept):
+        if lasts.any():
+            steps = positions(lasts & ~(lasts << np.uint64(1)))
+            yield level, windows[steps // WINDOW] * WINDOW + steps % WINDOW
+
+
 def _places(
-    begins: Words, inside: Sequence[Words], most: int, least: int | None, limit: int
+    begins: Words,
+    lasts: Words | None,
+    least: int,
+    higher: Iterable[tuple[int, Int[ndarray, " step"]]],
+    limit: int,
 ) -> list[tuple[int, int]]:
     """The places of a part with the most units on, each with how many; the first of them.
 
     Args:
         begins: the steps at which places begin.
-        inside: the steps from which on `most` units are on long enough, one fewer, and so on.
-        most: how many units there are.
-        least: how many units are on in every place; None, if such a place is none of the best.
+        lasts: the steps from which on `least` units are on long enough; None, if those of a place
+            always are.
+        least: with how many units on a place may be one of the best.
+        higher: at which steps more are, the most first.
         limit: how many places.
     """
     found: dict[int, int] = {}  # in the order in which they are found
-    for level, words in zip(range(most, 0, -1), inside, strict=False):
+    for level, steps in higher:
         # a place with more units on lies in the last place that began before it
-        if words.any():
-            starts = np.unique(last_before(begins, positions(words & ~(words << np.uint64(1)))))
-            found |= {step: level for step in starts.tolist() if step not in found}
+        starts = np.unique(last_before(begins, steps))
+        found |= {step: level for step in starts.tolist() if step not in found}
         if len(found) >= limit:
-            break
-    if least is not None and len(found) < limit:
-        rest = positions(begins, limit + len(found)).tolist()
-        found |= {step: least for step in rest if step not in found}
+            return [(level, step) for step, level in found.items()][:limit]
+    if lasts is None:
+        starts = positions(begins, limit + len(found))
+    else:
+        starts = np.unique(last_before(begins, positions(lasts & ~(lasts << np.uint64(1)))))
+    found |= {step: least for step in starts.tolist() if step not in found}
     return [(level, step) for step, level in found.items()][:limit]
 
 

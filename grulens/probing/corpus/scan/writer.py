@@ -177,7 +177,7 @@ class Writer:
         np.save(folder / "rows.npy", rows)
         self._write_read(folder, windows)
         if self._labels:
-            np.save(folder / "labels.npy", np.concatenate(self._labels, 1)[:, windows])
+            np.save(folder / "labels.npy", _chosen(self._labels, windows))
         for number, index in enumerate(self._index):
             (folder / str(number)).mkdir()
             for name, blocks in index.items():
@@ -186,7 +186,7 @@ class Writer:
                 if name == "anchors":
                     whole = np.concatenate(blocks)[anchors]
                 else:
-                    whole = np.concatenate(blocks, 1)[:, windows]
+                    whole = _chosen(blocks, windows)
                 np.save(folder / str(number) / f"{name}.npy", whole)
         number_of = np.empty_like(windows)
         number_of[windows] = np.arange(len(windows))
@@ -231,6 +231,17 @@ class Writer:
         if self._forms:
             held = {"forms": [one.to_dict() for one in self._forms], "of": self._form_of}
             (folder / "given.json").write_text(json.dumps(held), encoding="utf-8")
+
+
+def _chosen(
+    blocks: Sequence[Shaped[ndarray, "unit _"]], windows: Int[ndarray, " window"]
+) -> Shaped[ndarray, "unit window"]:
+    """Some windows of what lies side by side, those of a unit one after another.
+
+    A question reads a few units: indexing would leave the units of a window side by side, and each
+    of them would be read off all pages of the file.
+    """
+    return np.concatenate(blocks, 1).take(windows, 1)
 
 
 def _ranges(first: Int[ndarray, " row"], many: Int[ndarray, " row"]) -> Int[ndarray, " some"]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from grulens.probing.corpus.scan import bits, compiled
+from grulens.probing.corpus.scan.match import _higher
 from grulens.probing.corpus.scan.part import packed, unpacked
 from tests.probing.corpus.scan.test_scan import LABELS, Reader, scan, texts
 
@@ -90,6 +91,32 @@ def test_the_best_places_are_the_first_of_all(tmp_path: Path, limit: int) -> Non
     assert len(keys) == every.found == few.found > 100
     assert few.places == every.places[:limit]
     assert few.together == every.together[:limit]
+
+
+@pytest.mark.parametrize("module", [bits, compiled])
+@pytest.mark.parametrize("length", [1, 5, 64])
+def test_where_more_units_are_on_is_found_without_the_other_windows(
+    module: Any, length: int
+) -> None:
+    rng = np.random.default_rng(2)
+    windows, units = 600, 12
+    share = np.repeat(np.where(rng.random(windows) < 0.2, 0.995, 0.2), 64)
+    index = words(rng.random((units, 64 * windows)) < share)
+    follows = rng.random(windows) < 0.8
+    follows[0] = False
+    chosen = rng.permutation(units)[:11].tolist()
+    first, *more = (
+        bits.lasting(level, length, follows) for level in bits.levels(index, chosen, range(3, 12))
+    )
+    looked = list(_higher(module, index, chosen, first, 3, length, follows))
+    expected = [
+        (level, bits.positions(each & ~(each << np.uint64(1))))
+        for level, each in reversed([*enumerate(more, 4)]) if each.any()
+    ]  # fmt: skip
+    assert [level for level, _ in looked] == [level for level, _ in expected]
+    assert len(looked) > 5
+    for (_, found), (_, truth) in zip(looked, expected, strict=True):
+        np.testing.assert_array_equal(found, truth)
 
 
 def test_matches_are_the_same_with_numba_and_without(

@@ -331,6 +331,12 @@ def test_matches_are_all_places_where_so_many_are_on(
     assert few.found == found.found
 
 
+def test_a_unit_lies_in_one_piece_on_disk(tmp_path: Path) -> None:
+    made = scan(Reader().eval(), texts(), tmp_path / "s", labels=LABELS)
+    for name in ("0/on.npy", "0/low.npy", "0/high.npy", "labels.npy"):
+        assert np.load(made.parts[0].place / name).flags.c_contiguous, name
+
+
 @pytest.mark.parametrize("length", [1, 5])
 def test_units_that_are_never_on_match_nowhere(tmp_path: Path, length: int) -> None:
     made = scan(Reader().eval(), texts(), tmp_path / "s", labels=LABELS, on=1.0)
