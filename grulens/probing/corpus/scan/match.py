@@ -205,7 +205,7 @@ def _higher(
         if not len(some):
             break
         if 2 * len(some) < len(there):
-            index, units = index[np.ix_(units, some)], range(len(units))
+            index, units = index[np.ix_(np.asarray(units), some)], range(len(units))
             follows, windows = follows[some] & (np.diff(some, prepend=-1) == 1), windows[some]
         levels = range(first, min(first + AT_ONCE, len(units) + 1))
         for level, mask in zip(levels, words.levels(index, units, levels), strict=True):
