@@ -5,13 +5,14 @@ input round before a layer reads it. Of any but an observed loop, what it reads 
 is the same at steps of the same id, and not if they were turned round, nothing more is asked. Else
 the model is run again on an input that is another at one step. What the layer reads is compared,
 and of an observed loop its states: before the step where that is read they are the same to the last
-bit. Of two such steps the later one is read later, by as much, in a layer that goes forwards.
+bit. So are tried the first step, the last and two neighbours between them, no more, since each
+takes a run: a loop that turns round others only is not seen.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import torch
@@ -24,6 +25,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.readout.readout import tensors_in
 
 Order = Literal["forwards", "backwards", "unknown"]
+_WAYS: Final[tuple[Order, ...]] = ("forwards", "backwards")
 
 #: What torch adds to a module's path to name its levels and directions.
 LEVEL: Final = re.compile(r"(^|\.)l\d+(_reverse)?$")
@@ -118,12 +120,19 @@ class StepOrder:
             told = {told_by(rows, layer) for rows in fitting if rows is not None} - {"unknown"}
             if len(told) == 1:
                 return told.pop()
-        early, late = (steps - 1) // 3, (2 * steps - 1) // 3
-        first, then = (self._reached(layer, at, of) for at in (early, late))
-        if first is None or then is None:
-            return "unknown"
-        apart = {late - early: "forwards", early - late: "backwards"}
-        return apart.get(then - first, "unknown")  # type: ignore[return-value]  # mypy reads str
+        early, last = (steps - 1) // 3, steps - 1
+        if self._reached(layer, last, of) is None:  # padding, that no step reads
+            last = (2 * steps - 1) // 3
+        firsts = dict[int, int]()
+        for at in (early, early + 1, last, 0):
+            first = self._reached(layer, at, of)
+            if first is None:
+                return "unknown"
+            firsts[at] = first
+            ways = _ways(firsts, steps)
+            if not ways:
+                return "unknown"
+        return ways.pop() if len(ways) == 1 else "unknown"
 
     def _reached(self, layer: LayerRecording, at: int, of: Sequence[Tensor] | None) -> int | None:
         """The first step at which a layer is another when the input is another at one step."""
@@ -163,6 +172,30 @@ class StepOrder:
                 return self._again(given)
         except Exception:  # whatever a user's model does with such an input: then nothing is known
             return None
+
+
+def _ways(firsts: Mapping[int, int], steps: int) -> set[Order]:
+    """The ways through an input that agree with where its steps are read first.
+
+    A step of the layer may read steps of the input that come after its own (a convolution), by
+    equally many each; the first one reads the first. A step that is read later only than at its own
+    place is another's: `x[:, t - 1]`.
+
+    Args:
+        firsts: by step of the input, the first step of the layer that reads it.
+        steps: steps.
+
+    >>> _ways({1: 1, 2: 2, 0: 0}, 6), _ways({1: 4, 2: 3}, 6), _ways({1: 2, 2: 3}, 6)
+    ({'forwards'}, {'backwards'}, set())
+    """
+    found = set[Order]()
+    for way in _WAYS:
+        places = {at if way == "forwards" else steps - 1 - at: at for at in firsts}
+        ahead = {place - firsts[at] for place, at in places.items() if place}
+        begins = 0 not in places or firsts[places[0]] == 0
+        if begins and len(ahead) <= 1 and min(ahead, default=0) >= 0:
+            found.add(way)
+    return found
 
 
 def _firsts(before: Recording, after: Recording) -> dict[str, int]:

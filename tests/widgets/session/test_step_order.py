@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import Lens, Session
+from grulens import Lens, Session, record
 from grulens.widgets.session.step_order import StepOrder
 
 
@@ -173,3 +175,92 @@ def test_a_model_is_not_run_again_where_what_its_layer_reads_tells_the_order(
     assert (session.tokens is None) is turned
     if not turned:
         assert Session(layer, torch.randn(1, 6, 3), tokens=CALLED).tokens == CALLED
+
+
+class Walks(nn.Module):
+    """A loop over the steps of its input in any order of places."""
+
+    def __init__(self, way: Callable[[int], Iterable[int]], turned: bool = False) -> None:
+        super().__init__()
+        self.line, self.way, self.turned = nn.Linear(7, 8), way, turned
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = read_turned(x) if self.turned else x
+        h, out = x.new_zeros(len(x), 4), []
+        for t in self.way(x.shape[1]):
+            z, n = self.line(torch.cat([x[:, t], h], 1)).chunk(2, 1)
+            z = torch.sigmoid(z)
+            h = z * h + (1 - z) * torch.tanh(n)
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+class FromTheEnd(Walks):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flip(1))
+
+
+class Later(Walks):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1))
+
+
+def read_turned(x: Tensor) -> Tensor:
+    return torch.stack(x.unbind(1)[::-1], 1)
+
+
+def by_trying(model: nn.Module, x: Tensor) -> list[int]:
+    """For each step of the input, the first state that is another where it is; all if none is."""
+    was, found = model(x), []
+    for at in range(x.shape[1]):
+        other = x.clone()
+        other[:, at] += 1
+        found.append(int((model(other) == was).all(2).all(0).long().cumprod(0).sum()))
+    return found
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Walks(range),
+        Walks(lambda n: reversed(range(n))),
+        Walks(lambda n: (-t for t in range(n))),
+        Walks(lambda n: (-1 - t for t in range(n))),
+        Walks(lambda n: (t - 1 for t in range(n))),
+        Walks(lambda n: ((t + 1) % n for t in range(n))),
+        Walks(lambda n: (min(t + 1, n - 1) for t in range(n))),
+        Walks(lambda n: (max(t - 1, 0) for t in range(n))),
+        Walks(lambda n: torch.randperm(n, generator=torch.Generator().manual_seed(1)).tolist()),
+        Walks(lambda n: (min(t ^ 1, n - 1) for t in range(n))),
+        Walks(lambda n: (t // 2 * 2 for t in range(n))),
+        Walks(lambda n: [*range(0, n, 2), *range(1, n, 2)]),
+        Walks(lambda n: [*range(n - 2), n - 1, n - 2]),
+        Walks(lambda n: ((t + n // 2) % n for t in range(n))),
+        Walks(range, turned=True),
+        Walks(lambda n: range(n - 1, -1, -1), turned=True),
+        FromTheEnd(range),
+        Later(range),
+    ],
+)
+@torch.no_grad()
+def test_what_is_said_of_an_order_is_what_trying_every_step_shows(model: nn.Module) -> None:
+    steps = 7
+    x = torch.randn(1, steps, 3, generator=torch.Generator().manual_seed(0))
+    run = record(model, x)
+    order = StepOrder(run, lambda given: record(model, *given[0]), ((x,), {}))
+    seen, there = by_trying(model, x), [*range(steps)]
+    expected = {tuple(there): "forwards", tuple(there[::-1]): "backwards"}
+    assert order.order(run["cell"]) == expected.get(tuple(seen), "unknown")
+
+
+@torch.no_grad()
+def test_padding_that_no_step_reads_hides_no_order() -> None:
+    class Padded(Walks):
+        def forward(self, x: Tensor) -> Tensor:
+            there = torch.arange(x.shape[1]) < 5
+            return super().forward(x * there[:, None])
+
+    model, x = Padded(range), torch.randn(1, 7, 3)
+    run = record(model, x)
+    order = StepOrder(run, lambda given: record(model, *given[0]), ((x,), {}))
+    assert order.order(run["cell"]) == "forwards"
