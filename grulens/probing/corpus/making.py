@@ -30,6 +30,17 @@ def beside(place: Path) -> Path:
     return place.with_name(f".{place.name}~{_home()}~{os.getpid()}~{uuid4().hex[:8]}")
 
 
+def unfinished(file: Path, name: str) -> bool:
+    """Whether a file is what some process has begun to write beside the place of this name.
+
+    >>> files = beside(Path("s/scan.json")), Path("s/.scan.json~")
+    >>> [unfinished(file, "scan.json") for file in files]
+    [True, False]
+    """
+    head, *rest = file.name.rsplit("~", 3)
+    return head == f".{name}" and len(rest) == 3 and rest[1].isdecimal()
+
+
 def sweep(folder: Path) -> None:
     """Delete what is left of writers that were killed: those of this machine that run no more.
 

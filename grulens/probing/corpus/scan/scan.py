@@ -40,7 +40,7 @@ from grulens.models.recording import Recording
 from grulens.models.restore.mode import evaluated
 from grulens.probing.coder import Coder
 from grulens.probing.corpus.cluster import check_client
-from grulens.probing.corpus.making import sweep
+from grulens.probing.corpus.making import sweep, unfinished
 from grulens.probing.corpus.numbers import as_number, whole
 from grulens.probing.corpus.scan.abreast import ROWS, room_of
 from grulens.probing.corpus.scan.compared import compare, compare_states
@@ -53,6 +53,8 @@ from grulens.probing.corpus.scan.spread import spread
 
 #: A state above this is on, unless another value is given.
 ON: Final = 0.3
+#: What a system or a notebook leaves in a folder that a person calls empty.
+LEFT: Final = (".DS_Store", ".directory", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints")
 
 
 def scan(
@@ -256,14 +258,18 @@ def _check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         return
-    there = [one.name for one in folder.iterdir() if one.name != PARTS]
-    if (folder / PARTS).is_dir():
-        there += [f"{PARTS}/{one.name}" for one in (folder / PARTS).iterdir()]
-    foreign = sorted(
-        name for name in there
-        if not Path(name).name.startswith(".") and not Path(name).name.isdecimal()
-    )  # fmt: skip
-    if foreign:
+    foreign = [
+        one.name for one in folder.iterdir()
+        if one.name not in (PARTS, *LEFT) and not unfinished(one, NAME)
+    ]  # fmt: skip
+    if (folder / PARTS).is_dir():  # its manifest is written before any part of a scan
+        foreign += [
+            f"{PARTS}/{one.name}" for one in (folder / PARTS).iterdir() if one.name not in LEFT
+        ]
+    elif (folder / PARTS).exists():
+        foreign.append(PARTS)
+    foreign.sort()
+    if foreign and not (folder / NAME).exists():  # another process may have begun meanwhile
         raise ScanError(
             f"out must be a new or empty folder, or that of a scan, and {folder} holds "
             f"{', '.join(foreign[:3])}{', …' * (len(foreign) > 3)} and no {NAME}: name another "

@@ -26,7 +26,10 @@ def scan(out: Path, parts: Any = PARTS, model: Any = None, **options: Any) -> Sc
     return scanned(model or Scaled().eval(), parts, out, progress=False, **options)
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", "parts/mine.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["thesis.tex", "parts/mine.txt", "2024", ".git", "parts/12", "parts/.mine", "parts/000000"],
+)
 def test_a_folder_of_something_else_stays_as_it_is(name: str, tmp_path: Path) -> None:
     file = tmp_path / "s" / name
     file.parent.mkdir(parents=True)
@@ -34,6 +37,13 @@ def test_a_folder_of_something_else_stays_as_it_is(name: str, tmp_path: Path) ->
     with pytest.raises(ScanError, match=f"new or empty folder, .* holds {name} and no scan.json"):
         scan(tmp_path / "s")
     assert [one for one in (tmp_path / "s").rglob("*") if one.is_file()] == [file]
+
+
+def test_what_a_system_or_a_killed_scan_left_is_no_other_folder(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    for name in (".DS_Store", ".scan.json~here-1~99~0a1b2c3d"):
+        (tmp_path / name).write_text("")
+    assert len(scan(tmp_path).parts) == 2
 
 
 def test_another_programs_manifest_is_no_scan(tmp_path: Path) -> None:
