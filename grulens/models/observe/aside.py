@@ -2,7 +2,8 @@
 
 The ways through one round are followed in the source, from the line that makes the state on. At the
 end of each the state stands under some names. A name that the next round reads, and under which it
-stands at the end of some ways and of others not, says that the code may leave a state aside.
+stands at the end of some ways and of others not, says that the code may leave a state aside; but
+not one that never has more than what was made of it, where the state itself goes on in every way.
 """
 
 from __future__ import annotations
@@ -71,7 +72,11 @@ def aside_in(code: CodeType, instruction: int) -> str | None:
 
 def _parting(ends: Sequence[_Way], names: set[str]) -> int:
     """The line at which ways part of which one keeps the state under a name, and another not."""
+    own = {name for one in ends for name in one.own} & names
+    goes_on = any(all(name in one.own for one in ends) for name in own)
     for name in sorted({name for one in ends for name in one.held} & names):
+        if goes_on and name not in own:
+            continue  # the next input, say, may be made of this state, or be another one
         for one in ends:
             for other in ends:
                 if name in one.held and name not in other.held:
@@ -90,12 +95,14 @@ class _Way:
 
     Attributes:
         made: whether it has come by the line that makes the state.
-        held: under which names the state stands.
+        held: under which names the state stands, or what was made of it.
+        own: under which of them it stands itself.
         turns: the lines at which it parted from others, and which way it took there.
     """
 
     made: bool = False
     held: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
     turns: tuple[tuple[int, int], ...] = ()
 
     def turned(self, line: int, number: int) -> _Way:
@@ -209,7 +216,7 @@ class _Round:
             yield target, value
 
     def _all_given(self, way: _Way, pairs: Sequence[tuple[ast.expr, ast.expr]]) -> list[_Way]:
-        ways, before = [way], way.held
+        ways, before = [way], way
         for target, value in pairs:
             ways = self._given(ways, target, value, before)
         return ways
@@ -219,7 +226,7 @@ class _Round:
         ways: Iterable[_Way],
         target: ast.expr,
         value: ast.expr,
-        before: frozenset[str] | None = None,
+        before: _Way | None = None,
     ) -> list[_Way]:
         """Some ways after a name was given a value; nothing, of what is written into another."""
         name, found = ast.unparse(target), list[_Way]()
@@ -228,16 +235,28 @@ class _Round:
             if is_part or isinstance(target, ast.Starred):
                 found.append(way)
                 continue
-            several = [*self._ways(value, way.held if before is None else before)]
+            several = self._ways(value, (before or way).held)
+            is_own = self._is_itself(value, (before or way).own)
             for number, holds in several:
-                held = frozenset(one for one in way.held if not f"{one}.".startswith(f"{name}."))
-                after = replace(way, held=held | {name} if holds else held)
+                held, own = (
+                    frozenset(one for one in names if not f"{one}.".startswith(f"{name}."))
+                    for names in (way.held, way.own)
+                )
+                after = replace(
+                    way,
+                    held=held | {name} if holds else held,
+                    own=own | {name} if holds and is_own else own,
+                )
                 found.append(after.turned(value.lineno, number) if len(several) > 1 else after)
         return found
 
     def _ways(self, value: ast.expr, held: frozenset[str]) -> list[tuple[int, bool]]:
         """Whether a value is the state, or made of it, numbered where it is so in one case only."""
         return [*enumerate(sorted(self._holds(value, held)))]
+
+    def _is_itself(self, node: ast.expr, own: frozenset[str]) -> bool:
+        """Whether an expression makes the state, or is one of the names under which it stands."""
+        return is_in(self._code, self._instruction, [node]) or ast.unparse(node) in own
 
     def _holds(self, node: ast.expr, held: frozenset[str]) -> set[bool]:
         is_here = is_in(self._code, self._instruction, [node])
@@ -269,9 +288,9 @@ class _Round:
 
 def _merged(ways: Iterable[_Way]) -> list[_Way]:
     """Some ways, each of those once that are alike from here on."""
-    found: dict[tuple[bool, frozenset[str]], _Way] = {}
+    found: dict[tuple[bool, frozenset[str], frozenset[str]], _Way] = {}
     for one in ways:
-        found.setdefault((one.made, one.held), one)
+        found.setdefault((one.made, one.held, one.own), one)
     return [*found.values()]
 
 

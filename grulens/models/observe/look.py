@@ -151,9 +151,8 @@ def _may_show_more(look: Look, model: nn.Module, extent: int, opened: Collection
     seen: there, if other layers are opened, only once the run is given more than the one before (of
     one step nothing is seen), for a look at each run would cost more than it tells.
     """
-    if any(not one.beside for one in look.refused) or _has_changed(
-        look.constants, _constants(model)
-    ):
+    anew = [one for one in look.refused if extent > look.extent or not one.beside]
+    if anew or _has_changed(look.constants, _constants(model)):
         return True
     return not look.forms and (not opened or extent > look.extent)
 

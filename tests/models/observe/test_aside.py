@@ -115,6 +115,16 @@ KEPT = {
         finally: states = []
         h = new
     """,
+    "another input": """
+        h = self.step(x[:, t], h)
+        if t % 2: x = x.clone()
+        else: x = x * h.mean()
+    """,
+    "an input made of it or given": """
+        h = self.step(y, h)
+        if t % 2: y = x[:, t]
+        else: y = h[:, :4]
+    """,
     "of no use further on": """
         h = self.step(x[:, t], h)
         first = h if t == 0 else first

@@ -14,7 +14,7 @@ from torch._C._functorch import is_batchedtensor
 
 from grulens.models.observe.finding.algebra import alike
 from grulens.models.observe.finding.carried import carried
-from grulens.models.observe.finding.mixes import NoFormError
+from grulens.models.observe.finding.mixes import DepthError, NoFormError
 from grulens.models.observe.finding.refused import (
     ONE_BATCH,
     NotFound,
@@ -85,6 +85,7 @@ def _found(
     in_place = any(node.in_place and _is_value(node) for node in trace.nodes)
     found: list[ObservedForm] = []
     refused: list[NotFound] = []
+    layered = set[Site]()
     for site, lag in states.items():
         if is_batchedtensor(series[site][-1].results[0].tensor):
             refused.append(NotFound(site, "it is made inside torch.vmap", advice=ONE_BATCH))
@@ -100,11 +101,15 @@ def _found(
             rounds = apart[site].words if site in apart else ""
             found += _each(replace(form, rounds=rounds, alias=alias))
         except NoFormError as no:
+            layered |= {site} if isinstance(no, DepthError) else set()
             # what is written over is no longer what it was
             near = None if in_place or no.advice else nearest(series, site, lag)
             refused.append(NotFound(site, str(no), near, advice=no.advice))
+    if found:
+        refused = [replace(one, beside=True) for one in refused if one.site not in layered]
     # of rounds that make several states, the lines are read as others, and come by more often
-    for one in Remade(series, states).found() if not (found and alias) else ():
+    remade = Remade(series, states).found(bool(found)) if not (found and alias) else ()
+    for one in remade:
         near = None if found or in_place or one.advice == GO_ON else nearest(series, one.site)
         refused.append(replace(one, nearest=near, beside=bool(found)))
     refused += from_elsewhere(series) if not (found or refused) else ()

@@ -56,6 +56,10 @@ class NoFormError(Exception):
         self.advice = advice
 
 
+class DepthError(NoFormError):
+    """What is made of itself again and again goes through layers: it is no state."""
+
+
 @dataclass(eq=False)
 class Step:
     """One step: the calls between the state before and the state.
@@ -250,7 +254,7 @@ class Mix:
         # read the same, several layers make a step in turn
         again = any(self._reads(step) == other for step in self.steps if step is not pairs[-1][1])
         if one - other and other - one and not again:
-            raise NoFormError(
+            raise DepthError(
                 "its steps read weights of their own: it goes through layers, and not through time"
             )
 

@@ -141,7 +141,7 @@ def _runs(nodes: Sequence[Node]) -> list[list[Node]]:
 def _goes_on(run: Sequence[Node], mine: Sequence[Node]) -> bool | None:
     """Whether some calls go on with the last state that was made; None if they read no state.
 
-    What reads an earlier one and not that is another layer over all states.
+    What reads an earlier one, or what was made of it, and not that is another layer over them all.
     """
     before = [node for node in mine if node.number < run[0].number]
     own, read = {node.site for node in run}, list[Node]()
@@ -154,11 +154,35 @@ def _goes_on(run: Sequence[Node], mine: Sequence[Node]) -> bool | None:
         seen.add(id(node))
         if node in before:
             read.append(node)
-        elif before and node.number > before[-1].number and not _is_blank(node):
-            # all states side by side are no state
-            inner = [same_numbers(value).node for value in node.values]
-            stack += node.values if len({*map(id, inner)} & {*map(id, before)}) < 2 else ()
+        elif before and node.number > before[0].number and not _is_blank(node):
+            stack += () if _gathers(node, before) else node.values
     return before[-1] in read if read else None
+
+
+def _gathers(node: Node, states: Sequence[Node]) -> bool:
+    """Whether a call lays several states side by side, or what was made of each: that is no state.
+
+    Args:
+        node: the call.
+        states: the calls that make states.
+    """
+    known, found = {*map(id, states)}, set[int]()
+    deep = node.function in _GATHERS
+    stack, seen = [*node.values], set[int]()
+    while stack:
+        by = same_numbers(stack.pop()).node
+        if by is None or id(by) in seen or by.number < states[0].number:
+            continue
+        seen.add(id(by))
+        if id(by) in known:
+            found.add(id(by))
+        elif deep:
+            stack += by.values
+    return len(found) > 1
+
+
+_GATHERS = {"stack", "cat", "hstack", "vstack", "dstack", "column_stack", "setitem", "copy"}
+"""Functions that put values beside one another."""
 
 
 def _is_blank(node: Node) -> bool:

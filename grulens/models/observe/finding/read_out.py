@@ -37,10 +37,12 @@ class ReadOut(Activations):
         Returns:
             Where it is, the number before it, its gate, and how it reads the state: "tanh({})".
         """
-        if len(self.steps) < 2 and self.steps[0].index != 1:
-            return None
         then = self.steps[-1]
-        step = self.steps[-2] if len(self.steps) > 1 else self._first_step()
+        # of states that are carried in turn, the one before is that of another layer
+        own = [one for one in self.steps[:-1] if (then.index - one.index) % self.lag == 0]
+        if not own and then.index >= 2 * self.lag:
+            return None
+        step = own[-1] if own else self._first_step(then.index - self.lag)
         state = step.node
         fed = set()
         for symbol in (*form.keep.symbols, *form.write.symbols):
@@ -72,10 +74,10 @@ class ReadOut(Activations):
         # a gate before the bent state says more than the bent state alone
         return next((one for one in found if one[2] is not None), found[0] if found else None)
 
-    def _first_step(self) -> Step:
-        """The step that makes the first state, out of what the run was given or began with."""
-        node = self.series[self.site][0]
-        return Step(0, -1, node, replace(node, number=-1), node)
+    def _first_step(self, index: int) -> Step:
+        """The step that makes a first state, out of what the run was given or began with."""
+        node = self.series[self.site][index]
+        return Step(index, -1, node, replace(node, number=-1), node)
 
     def _is_weighing(self, node: Node, users: list[Node]) -> bool:
         """Whether a product weighs parts of the state, to be added up, and is no state itself."""

@@ -93,8 +93,8 @@ class NotFound:
         nearest: the gated equation that comes nearest; None if there is nothing to compare.
         kind: the class of the module in whose forward it is made.
         advice: what can be done; empty if only what can be done of any.
-        beside: whether the run shows others that are opened; this one is listed then, and later
-            runs are not looked into for it.
+        beside: whether the run shows others that are opened; this one is listed then, and of later
+            runs only longer ones are looked into for it.
     """
 
     site: Site
@@ -162,8 +162,13 @@ class Remade:
                     made |= self.reach[id(by)] | self.numbers[by.site]
             self.reach[id(node)] = made
 
-    def found(self) -> Iterator[NotFound]:
-        """Each of them, with the reason why it is no gated cell."""
+    def found(self, weighed: bool) -> Iterator[NotFound]:
+        """Each of them, with the reason why it is no gated cell.
+
+        Args:
+            weighed: whether only what weights add up on the way is asked for. What else comes back
+                may be a list of outputs, or a sum.
+        """
         loops = [site for site in self.series if self._reaches(site, self.numbers[site])]
         taken = 0
         for site in sorted(loops, key=lambda one: -self.series[one][0].number):
@@ -175,6 +180,8 @@ class Remade:
             ]
             cycle = sum(self.numbers[one] for one in together)
             if cycle & (taken | self.known) or not self._is_state(site):
+                continue
+            if weighed and not any(self.series[one][-1].function in _MIXING for one in together):
                 continue
             taken |= cycle
             if (why := self._why(site)) is not None:

@@ -158,7 +158,7 @@ class Shares:
         held = value.tensor.detach()
         if not held.numel() or held.is_complex() or not is_constant(value, self._shape):
             return 1.0
-        return float(held.abs().max())
+        return float(held.double().abs().max())
 
     def _gates(self, values: Sequence[Value]) -> set[int]:
         """The calls that make what opens and shuts another one of some values: no share."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import clamp, editing, record, recording
+from grulens import clamp, editing, layers, record, recording
 from grulens.errors import RecordingError, UnsupportedLayerError
 from grulens.models.observe.look import known_forms
 
@@ -364,3 +364,41 @@ def test_no_run_comes_by_a_line_for_training_and_one_for_use() -> None:
     model, x = Modes().eval(), torch.randn(2, 4, UNITS)
     record(model, x)
     assert [form.rivals for form in known_forms(model)] == [()]
+
+
+class Over(nn.Module):
+    """A layer over the whole sequence, which hands on what it makes of its states (LSTM without h).
+
+    Args:
+        how: how it keeps what it hands on.
+    """
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.line, self.norm, self.how = nn.Linear(UNITS, 3 * UNITS), nn.LayerNorm(UNITS), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        c, kept, joined = torch.zeros_like(x[:, 0]), torch.zeros_like(x), x[:, :0]
+        listed = []
+        for t, now in enumerate(x.unbind(1)):
+            f, o, n = self.line(now).chunk(3, 1)
+            f = torch.sigmoid(f + c)
+            c = f * c + (1 - f) * torch.tanh(n)
+            h = self.norm(c) if self.how == "normed" else torch.sigmoid(o) * torch.tanh(c)
+            listed.append(h)
+            joined = torch.cat([joined, h[:, None]], 1)
+            kept[:, t] = h
+        return {"written": kept, "joined": joined}.get(self.how, torch.stack(listed, 1))
+
+
+@pytest.mark.parametrize(
+    ("how", "steps"),
+    [("listed", 2), ("listed", 5), ("normed", 5), ("written", 2), ("written", 5), ("joined", 5)],
+)
+def test_the_layer_above_makes_no_step_of_the_one_below(how: str, steps: int) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Over(how), Over(how), Over(how)), torch.randn(2, steps, UNITS)
+    run = record(model, x)
+    assert [*run] == ["0", "1", "2"]
+    assert layers(model).closed == ()
+    assert torch.equal(run["1"].h_prev[:, 1:], run["1"].h[:, :-1])

@@ -762,16 +762,19 @@ def test_what_is_read_out_of_a_state_that_is_carried_is_none_itself() -> None:
 
 
 class Beside(nn.Module):
-    """A gated loop, and one without gates over its states."""
+    """A gated loop, one without gates over its states, and layers behind both."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gated, self.plain = Plain(), Recurrent()
+        self.gated, self.plain, self.deep = Plain(), Recurrent(), nn.ModuleList()
+        self.deep.extend(nn.Linear(UNITS, UNITS) for _ in range(3))
         self.runs = SimpleQueue[int]()
 
     def forward(self, x: Tensor) -> Tensor:
         self.runs.put(1)
         out: Tensor = self.plain(self.gated(x))
+        for layer in self.deep:
+            out = out + torch.tanh(layer(out))
         return out
 
 

@@ -75,6 +75,7 @@ HOLD_NOT: dict[str, Step] = {
     "exponential": lambda m, x, h, f: new(m, x, h) * torch.exp(0.1 * m.whole(h)),
     "atan": lambda m, x, h, f: (1 - f) * torch.atan(m.whole(h) + m.x(x)[:, UNITS:]),
     "rolled": lambda m, x, h, f: new(m, x, h) + 0.2 * h.roll(1, 1),
+    "constant mask": lambda m, x, h, f: new(m, x, h) * (torch.arange(UNITS) > 1),
     "others alone": lambda m, x, h, f: new(m, x, h) + 0.2 * m.others(h),
     "gate of its own": lambda m, x, h, f: new(m, x, h) * torch.sigmoid(m.rate * h),
     "its size": lambda m, x, h, f: new(m, x, h) * m.rate.expand_as(h) + 0.1 * torch.ones_like(h),
