@@ -201,6 +201,10 @@ class ObservedStep(StepMap):
         """The states after the step, and what is equal to the state where it stands still."""
         if not len(states):
             return states, states
+        if self._has_batch and len(states) == 1:
+            # code that squeezes takes one row for none
+            both = self._ran_at_once(states.expand(2, -1))
+            return both[0][:1], both[1][:1]
         if self._has_batch:
             return self._ran_at_once(states)
         pairs = [self._ran_at_once(states[i : i + 1]) for i in range(len(states))]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import record, recording
-from grulens.errors import RecordingError, UnsupportedLayerError
+from grulens import clamp, record, recording
+from grulens.errors import PositionError, RecordingError, UnsupportedLayerError
 from tests.models.observe.zoo import BATCH, INPUT, STEPS, UNITS, NodeGRU
 
 
@@ -136,3 +136,60 @@ def test_columns_that_know_nothing_of_each_other_may_be_rows_and_that_is_said(
 def test_the_nodes_of_one_graph_are_rows_as_before() -> None:
     layer = record(NodeGRU(), torch.randn(6, 3, 2))["cell"]
     assert (layer.shape, layer.note) == ((3, 6, 4), "")
+
+
+class Slots(nn.Module):
+    """Gates over (batch * slot, unit), of states (batch, slot, unit), opened by a mask of units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(2 * UNITS, 2 * UNITS)
+        self.register_buffer("open", torch.arange(UNITS) > 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0])
+        for now in x.unbind(1):
+            z, n = self.line(torch.cat([now, h], 2).flatten(0, 1)).chunk(2, 1)
+            z = torch.sigmoid(z)
+            h = (z * self.open).view_as(h) * h + (1 - z).view_as(h) * torch.tanh(n).view_as(h)
+        return h
+
+
+def test_a_signal_that_is_laid_out_otherwise_than_its_state_is_recorded_and_not_edited() -> None:
+    torch.manual_seed(0)
+    model, x = Slots(), torch.randn(2, 5, 3, UNITS)
+    layer = record(model, x)["cell"]
+    assert layer.z.shape == layer.h.shape == (2, 5, 3 * UNITS)
+    with pytest.raises(RecordingError, match=r"has the shape \(6, \d\) in its .* row of the state"):
+        record(model, x, edits=[clamp("cell", "z", 0, value=0.5)])
+    held = record(model, x, edits=[clamp("cell", "h", value=layer.h)])
+    assert torch.equal(held["cell"].h, layer.h)
+
+
+class Masked(nn.Module):
+    """A gated cell with a share of each unit that is the same for all rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.share = nn.Linear(INPUT + UNITS, 2 * UNITS), nn.Parameter(torch.rand(UNITS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), UNITS)
+        for now in x.unbind(1):
+            z, n = self.line(torch.cat([now, h], 1)).chunk(2, 1)
+            share = torch.sigmoid(self.share)
+            h = share * torch.sigmoid(z) * h + torch.tanh(n)
+        return h
+
+
+def test_a_signal_without_rows_is_held_at_what_it_is_in_each() -> None:
+    torch.manual_seed(0)
+    model, x = Masked(), torch.randn(3, 5, INPUT)
+    run = record(model, x)
+    values = run["cell"].share
+    assert values.shape == (3, 5, UNITS)
+    held = record(model, x, edits=[clamp("cell", "share", value=values)])
+    assert torch.equal(held.output, run.output)
+    values = values * torch.tensor([1.0, 0.5, 1.0])[:, None, None]
+    with pytest.raises(PositionError, match="has 3 rows; this run of layer 'cell' has 1"):
+        record(model, x, edits=[clamp("cell", "share", value=values)])

@@ -432,3 +432,26 @@ def test_starts_of_two_states_are_asked_for_side_by_side() -> None:
 def test_autocast_is_refused_by_its_name() -> None:
     with torch.autocast("cpu"), pytest.raises(RecordingError, match=r"torch\.autocast rounds it"):
         observed_step(Loop(), inputs(), t=2)
+
+
+class Squeezed(nn.Module):
+    """A cell whose code takes a single row for none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(INPUTS + UNITS, 2 * UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), UNITS)
+        for t in range(x.shape[1]):
+            now = x[:, t : t + 1].squeeze()[:, :]
+            z, n = self.line(torch.cat([now, h], 1)).chunk(2, 1)
+            h = torch.sigmoid(z) * h + (1 - torch.sigmoid(z)) * torch.tanh(n)
+        return h
+
+
+def test_one_state_is_stepped_as_several_are() -> None:
+    torch.manual_seed(0)
+    step, states = observed_step(Squeezed(), inputs()), torch.rand(3, UNITS).double()
+    assert torch.allclose(step.after(states[:1]), step.after(states)[:1], atol=1e-12)
+    assert torch.allclose(step.slope(states[:1]), step.slope(states)[:1], atol=1e-12)

@@ -301,7 +301,8 @@ class Observing:
         """A value with a number for each unit.
 
         Raises:
-            RecordingError: the state of this run is of another shape than the edits are for.
+            RecordingError: the state of this run is of another shape than the edits are for, or the
+                value is laid out otherwise than the state.
         """
         value = _in_front(value, form)
         found, known = tuple(value.shape[1:]), form.shape
@@ -309,6 +310,13 @@ class Observing:
         with suppress(RuntimeError):
             if not of_state or all(a in (1, b) for a, b in zip(found, known, strict=True)):
                 return _filled(value, known)
+        if not of_state and len(known) > 1:
+            raise RecordingError(
+                f"what is edited in layer {form.name!r} has the shape {tuple(value.shape)} in its "
+                f"module's code, and a row of the state has {known}: which of its numbers belong "
+                "to which row is not known there. Edit a signal that is laid out as the state is, "
+                "such as the state itself ('h')"
+            )
         raise RecordingError(
             f"a row of layer {form.name!r} has the shape {found} in this run, and units are "
             f"counted in {known}, that of the last recorded run: record(model, ...) an input of "
