@@ -30,6 +30,40 @@ screen
 """
 
 
+# an answer that is held until the test lets it go
+HOLD = """
+import threading
+gate, match = threading.Event(), corpus.Scan.match
+def held(*args, **options):
+    gate.wait(60)
+    return match(*args, **options)
+corpus.Scan.match = held
+"""
+LET_GO = "gate.set(); corpus.Scan.match = match"
+
+
+def what_is_pressed_is_busy(notebook: Any) -> None:
+    """A button says that its answer is under way, and stays readable; so does the list of it."""
+    page = notebook.page
+    find = page.get_by_role("button", name="find similar moments")
+    busy = page.locator("[aria-busy=true]")
+    assert busy.count() == 0
+    notebook.kernel(HOLD)
+    find.click()
+    until(page, lambda: busy.count() == 2, "a button and a list that say they are busy")
+    assert find.get_attribute("aria-busy") == "true"
+    assert page.locator(".grulens-contexts[aria-busy=true]").count() == 1
+    bar = find.evaluate(
+        "of => [getComputedStyle(of, '::after').height, getComputedStyle(of).opacity]"
+    )
+    assert bar == ["3px", "1"]
+    notebook.screenshot("corpus-busy", of=notebook.cell(0))
+    notebook.kernel(LET_GO)
+    page.get_by_role("list", name="similar moments").get_by_role("listitem").first.wait_for()
+    until(page, lambda: busy.count() == 0, "no mark of what has ended")
+    assert page.locator(".grulens-busy").count() == 0
+
+
 def every_control_by_keyboard(page: Any) -> None:
     """Tab goes over every control, each with a name, and leaves the table behind."""
     page.set_viewport_size({"width": 968, "height": 2100})
@@ -64,8 +98,7 @@ def test_from_a_unit_to_its_places_to_a_lens(open_notebook: Any) -> None:
     )
     notebook.screenshot("corpus-unit", of=notebook.cell(0))
     every_control_by_keyboard(page)
-    page.get_by_role("button", name="find similar moments").click()
-    page.get_by_role("list", name="similar moments").get_by_role("listitem").first.wait_for()
+    what_is_pressed_is_busy(notebook)
     notebook.theme("dark")
     notebook.screenshot("corpus-moments", of=notebook.cell(0))
     first = contexts.get_by_role("button").first
@@ -122,7 +155,7 @@ def test_a_direction_over_numbers_by_keyboard(open_notebook: Any) -> None:
     assert first.locator("path").count() == 3
     held = notebook.kernel("print(int(done.holds(screen.view.found.places[0])[0].sum()))")
     bars = first.locator("rect").evaluate_all(
-        "all => all.filter(one => one.getAttribute('y') === '45').length"
+        "all => all.filter(one => one.getAttribute('y') === '47').length"
     )
     assert str(bars) == held
     assert page.get_by_role("button", name="find similar moments").is_disabled()

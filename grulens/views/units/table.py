@@ -28,6 +28,7 @@ _STYLE = """
 .slick-header-column .slick-column-name { float: right; }
 .slick-header-column .slick-column-name:has(.words) { float: left; }
 .slick-cell { line-height: 21px; }
+.slick-cell > * { overflow: hidden; text-overflow: ellipsis; }
 /* on some systems a scroll bar shows only while one scrolls: nobody would know of columns beyond */
 .slick-viewport::-webkit-scrollbar { width: 10px; height: 10px; }
 .slick-viewport::-webkit-scrollbar-thumb { background: #8889; border-radius: 5px; }

@@ -2,7 +2,8 @@
 // values as a curve. Bars under a step say which labels hold at it. All text is text, never HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDE, HIGH, STRIP, TRACK] = [640, 44, 9, 4];
+// the strip of a unit's values ends so far over the first bar: both may be white, or black
+const [WIDE, HIGH, STRIP, TRACK, GAP] = [640, 44, 9, 4, 3];
 // so many labels are named beside a line, the others when one points there
 const NAMED = 3;
 
@@ -41,7 +42,7 @@ function tokens(line) {
 
 function curves(line) {
   const tracks = line.holds[0]?.length ?? 0;
-  const high = HIGH + TRACK * tracks;
+  const high = HIGH + (tracks ? GAP + TRACK * tracks : 0);
   const box = drawn("svg", {
     viewBox: `0 0 ${WIDE} ${high}`, preserveAspectRatio: "none", role: "img",
     class: "grulens-context-curve", "aria-label": line.about,
@@ -70,7 +71,7 @@ function curves(line) {
       if (!bars[k]) return;
       const wide = WIDE / line.holds.length;
       box.appendChild(drawn("rect", {
-        x: step * wide, width: wide + 0.5, y: HIGH + TRACK * k + 1, height: TRACK - 1, fill: "currentColor",
+        x: step * wide, width: wide + 0.5, y: HIGH + GAP + TRACK * k, height: TRACK - 1, fill: "currentColor",
       }));
     });
   }
@@ -101,7 +102,11 @@ function render({ model, el }) {
       open.title = here ? `${line.about}: open in a lens` : why;
       open.setAttribute("aria-label", `${here ? "open " : ""}${line.about}, ${line.name}`);
       const what = line.tokens ? tokens(line) : curves(line);
-      const chosen = () => here && model.send({ kind: "open", line: number });
+      const chosen = () => {
+        if (!here) return;
+        for (const other of buttons()) other.classList.toggle("grulens-pressed", other === open);
+        model.send({ kind: "open", line: number });
+      };
       open.addEventListener("click", chosen);
       what.addEventListener("click", chosen);
       if (here) what.classList.add("grulens-context-opens");
@@ -126,7 +131,11 @@ function render({ model, el }) {
     el.replaceChildren(words, list, legend);
     if (focused >= 0) buttons()[Math.min(focused, lines.length - 1)]?.focus();
   };
-  const age = () => el.classList.toggle("grulens-contexts-old", model.get("old"));
+  const age = () => {
+    const old = model.get("old");
+    el.classList.toggle("grulens-contexts-old", old);
+    if (old) el.querySelector(".grulens-pressed")?.classList.remove("grulens-pressed");
+  };
   model.on("change:shown", draw);
   model.on("change:old", age);
   draw();

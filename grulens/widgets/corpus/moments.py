@@ -85,12 +85,16 @@ class Moments(W.VBox):
         self.picture = BokehView(self._lifts.root, lock=LOCK, retire=False)
         self.picture.layout.display = "none"
         self.contexts = ContextList(
-            screen.callbacks.guard(on_open, source="open"), name="similar moments"
+            screen.callbacks.guard(self._on_open, source="open"), name="similar moments"
         )
+        self._on_place = on_open
         self.children = (
             row(self._units, self.length, self.least, self.find), self.picture, self.contexts,
         )  # fmt: skip
-        self._worker = screen.callbacks.background(self._answer, source=self, lock=LOCK)
+        self._worker = screen.callbacks.background(
+            self._answer, source=self, lock=LOCK,
+            busy=lambda: screen.busy_marks.held(self.find, self.contexts),
+        )  # fmt: skip
 
     def ask(self, scan: Scan, layer: str, units: Sequence[int], length: int | None = None) -> None:
         """Offer to look for some units; what was found for others goes.
@@ -140,8 +144,11 @@ class Moments(W.VBox):
             raise ScanError("choose one or more units first, in the table of units")
         self._worker.later(Wanted(*self._given, self.length.value, self.least.value))
 
+    def _on_open(self, place: Place) -> None:
+        with self._screen.busy_marks.held(self.contexts):
+            self._on_place(place)
+
     def _answer(self, wanted: Wanted) -> None:
-        self._screen.busy_mark.show(True)
         self.contexts.old = True
         try:
             found = wanted.scan.match(
@@ -151,7 +158,6 @@ class Moments(W.VBox):
                 self._show(wanted.scan, found)
         finally:
             self.contexts.old = False
-            self._screen.busy_mark.show(False)
 
     def _show(self, scan: Scan, found: Match) -> None:
         self.found = found

@@ -152,7 +152,7 @@ class Corpus(Screen):
         self._filter.follow()
         self._table.on_units(self._on_chosen)
         guard = self.callbacks.guard
-        self.observe(guard(lambda _: self._on_layer(), source="layer"), "layer")
+        self.observe(guard(self._on_layer, source="layer"), "layer")
         self.observe(guard(self._on_units, source="units", clears=False), "units")
         self.observe(guard(lambda _: self._on_unit(), source="unit", clears=False), "unit")
         self.layer = first
@@ -169,12 +169,8 @@ class Corpus(Screen):
             ScanError: there is no model; the inputs were no ids; or it does not run as it did.
         """
         with LOCK:
-            self.busy_mark.show(True)
-            try:
-                session = None if self.lens is None else self.lens.session
-                session = open_in(session, self.scan, place, self.layer, self.around.value)
-            finally:
-                self.busy_mark.show(False)
+            session = None if self.lens is None else self.lens.session
+            session = open_in(session, self.scan, place, self.layer, self.around.value)
             if self.lens is None:
                 session.scan = self.scan
                 self.lens = Lens(session)
@@ -258,7 +254,11 @@ class Corpus(Screen):
         units = len(self.scan.stats(self.layer).mean)
         return np.concatenate([np.arange(units), -1 - np.arange(len(self._names))])
 
-    def _on_layer(self) -> None:
+    def _on_layer(self, _: Any) -> None:
+        with self.busy_marks.held(self._layer):
+            self._show_layer()
+
+    def _show_layer(self) -> None:
         self.units, self.unit = (), None
         columns = corpus_columns(self.scan, self.layer)
         asked = ["unit", *(name for name in columns if name not in ("called", "found_by"))]
@@ -298,7 +298,8 @@ class Corpus(Screen):
         if self.unit is None:
             self.view.hide()
         else:
-            self.view.show(self.scan, self.layer, self.unit, later=self._from_table)
+            pressed = [self.picture] if self._from_table else []
+            self.view.show(self.scan, self.layer, self.unit, later=bool(pressed), pressed=pressed)
         self.moments.ask(self.scan, self.layer, self._numbers)
 
     def _on_named(self) -> None:
@@ -331,7 +332,8 @@ class Corpus(Screen):
     def _on_around(self, _: Any) -> None:
         excerpt = None if self.lens is None else self.lens.session.excerpt
         if excerpt is not None:
-            self.open_place(excerpt.asked)
+            with self.busy_marks.held(self.around):
+                self.open_place(excerpt.asked)
 
     def _on_close(self, _: Any) -> None:
         lens, self.lens = self.lens, None

@@ -89,7 +89,8 @@ class CorpusStudy(Panel):
                 "type the folder that corpus.scan(..., out=...) wrote, then open"
             )
             return
-        self.session.scan = open_scan(Path(path).expanduser(), self.session.model)
+        with self.busy_marks.held(self.attach):
+            self.session.scan = open_scan(Path(path).expanduser(), self.session.model)
 
     def _on_chosen(self) -> None:
         session, scan = self.session, self.session.scan
@@ -122,4 +123,5 @@ class CorpusStudy(Panel):
     def _on_around(self, _: Any) -> None:
         excerpt = self.session.excerpt
         if excerpt is not None and self.session.scan is not None:
-            self._open(excerpt.asked)
+            with self.busy_marks.held(self.around):
+                self._open(excerpt.asked)

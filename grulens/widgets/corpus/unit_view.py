@@ -7,7 +7,7 @@ unit 137 · found by in_text 0.97      [highest|lowest]  where [any step ▾]  w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, Final
@@ -83,6 +83,7 @@ class UnitView(W.VBox):
         self._telling = False
         self._asked: Question | None = None
         self._given: tuple[Scan, str, int | str] | None = None
+        self._pressed: tuple[W.DOMWidget, ...] = ()
         self.found: Top | None = None
         self.drawn: tuple[list[Context], tuple[float, float]] = [], (-1.0, 1.0)
         # controls
@@ -116,20 +117,32 @@ class UnitView(W.VBox):
         self._chart = Histogram()
         self.picture = BokehView(self._chart.root, lock=LOCK, retire=False)
         self.contexts = ContextList(
-            screen.callbacks.guard(on_open, source="open"), name="windows of the unit"
+            screen.callbacks.guard(self._on_open, source="open"), name="windows of the unit"
         )
+        self._on_place = on_open
         self._scale, self._gone = W.HTML(), W.HTML()
         self.children = (
             row(self._title, self.pin, self.name, self.label), self.picture,
             row(word, self.end, self.where, self.most, self._scale), self._gone, self.contexts,
         )  # fmt: skip
-        self._worker = screen.callbacks.background(self._answer, source=self, lock=LOCK)
+        self._worker = screen.callbacks.background(
+            self._answer, source=self, lock=LOCK,
+            busy=lambda: screen.busy_marks.held(*self._pressed, self.contexts),
+        )  # fmt: skip
         for control in (self.end, self.where, self.most, self.label):
             control.observe(screen.callbacks.guard(self._on_control, clears=False), "value")
         for control in (self.name, self.pin):
             control.observe(screen.callbacks.guard(self._on_note, source="note"), "value")
 
-    def show(self, scan: Scan, layer: str, unit: int | str, *, later: bool = False) -> None:
+    def show(
+        self,
+        scan: Scan,
+        layer: str,
+        unit: int | str,
+        *,
+        later: bool = False,
+        pressed: Sequence[W.DOMWidget] = (),
+    ) -> None:
         """Show a unit, or a direction.
 
         Args:
@@ -137,6 +150,7 @@ class UnitView(W.VBox):
             layer: of which layer.
             unit: which one: a number, or the name of a direction.
             later: on another thread, as for what a person did.
+            pressed: where it was chosen, which is busy until it is shown.
         """
         before, self._given = self._given, None
         if before is None or before[0] is not scan:
@@ -163,7 +177,7 @@ class UnitView(W.VBox):
         self._telling = False
         self.layout.display = None
         self._given = scan, layer, unit
-        self._ask(later)
+        self._ask(later, pressed)
 
     def hide(self) -> None:
         """Show no unit."""
@@ -220,10 +234,11 @@ class UnitView(W.VBox):
 
     def _on_control(self, change: Any) -> None:
         if self._given is not None:
-            self._ask(from_browser(change))
+            self._ask(from_browser(change), (change["owner"],))
 
-    def _ask(self, later: bool) -> None:
+    def _ask(self, later: bool, pressed: Sequence[W.DOMWidget]) -> None:
         assert self._given is not None
+        self._pressed = tuple(pressed)
         self._asked = Question(
             *self._given, self.end.value, self.where.value, self.most.value, self.label.value
         )
@@ -231,12 +246,12 @@ class UnitView(W.VBox):
         (self._worker.later if later else self._worker.now)(self._asked)
 
     def _answer(self, question: Question) -> None:
-        self._screen.busy_mark.show(True)
-        try:
-            self._show_histogram(question)
-            self._show_contexts(question)
-        finally:
-            self._screen.busy_mark.show(False)
+        self._show_histogram(question)
+        self._show_contexts(question)
+
+    def _on_open(self, place: Place) -> None:
+        with self._screen.busy_marks.held(self.contexts):
+            self._on_place(place)
 
     def _show_histogram(self, asked: Question) -> None:
         found, unit = counted(asked.scan, asked.layer, asked.unit)

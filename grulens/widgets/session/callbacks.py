@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from html import escape
 from typing import Any, TypeVar
@@ -63,6 +63,7 @@ class Callbacks:
         source: object = None,
         lock: AbstractContextManager[Any] | None = None,
         stop: Callable[[], object] | None = None,
+        busy: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> Latest[T]:
         """A worker that calls `do(newest value)` on another thread until `close`; shows its error.
 
@@ -71,9 +72,10 @@ class Callbacks:
             source: the source of its error.
             lock: as `Latest`.
             stop: ends a `do` that runs, as early as it can.
+            busy: as `Latest`.
         """
         show, clear = partial(self.show, source=source), partial(self.clear, source)
-        made = Latest(do, show, clear, lock=lock, stop=stop)
+        made = Latest(do, show, clear, lock=lock, stop=stop, busy=busy)
         self._workers.append(made)
         return made
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
@@ -55,6 +55,7 @@ class Latest(Generic[T]):
             while the worker computes always has the last word. It must be that very lock: where
             widgets are set under it, a second one would be taken in the opposite order.
         stop: ends an `fn` that runs, as early as it can.
+        busy: a block that is open from when a value is sent until it is answered or overtaken.
 
     >>> from ipywidgets import IntSlider
     >>> slider = IntSlider()
@@ -71,12 +72,14 @@ class Latest(Generic[T]):
         *,
         lock: AbstractContextManager[Any] | None = None,
         stop: Callable[[], object] | None = None,
+        busy: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
+        self._marked = busy
         self._fn = guarded(fn, on_error, on_success)
         self._lock: AbstractContextManager[Any] = nullcontext() if lock is None else lock
         self._stop = stop
         self._state = threading.Condition()
-        self._pending: list[T] = []
+        self._pending: list[tuple[T, ExitStack]] = []
         self._busy = self._closed = False
         self._worker: threading.Thread | None = None
         _ALL.add(self)
@@ -90,9 +93,9 @@ class Latest(Generic[T]):
 
     def now(self, value: T) -> None:
         """Compute on this thread; what is pending is overtaken."""
-        with self._lock:
+        with self._marked(), self._lock:
             with self._state:
-                self._pending.clear()
+                self._drop()
                 if self._closed:
                     return
             self._fn(value)
@@ -102,7 +105,10 @@ class Latest(Generic[T]):
         with self._state:
             if self._closed:
                 return
-            self._pending[:] = [value]
+            self._drop()
+            open_ = ExitStack()
+            open_.enter_context(self._marked())
+            self._pending.append((value, open_))
             if self._busy:
                 return
             self._busy = True
@@ -135,7 +141,7 @@ class Latest(Generic[T]):
         """
         with self._state:
             self._closed = True
-            self._pending.clear()
+            self._drop()
             worker = self._worker
         if self._stop is not None:
             self._stop()
@@ -151,8 +157,14 @@ class Latest(Generic[T]):
                         self._busy = False
                         self._state.notify_all()
                         return
-                    value = self._pending.pop()
-                self._fn(value)
+                    value, open_ = self._pending.pop()
+                with open_:
+                    self._fn(value)
+
+    def _drop(self) -> None:
+        """Forget what is pending."""
+        while self._pending:
+            self._pending.pop()[1].close()
 
 
 _ALL: Final[WeakSet[Latest[Any]]] = WeakSet()

@@ -57,7 +57,12 @@ function letGo(model) {
 
 function initialize({ model }) {
   const manager = model.widget_manager;
-  model.on("msg:custom", ({ closing }) => {
+  model.on("msg:custom", ({ closing, busy, on }) => {
+    if (busy && manager?.has_model?.(busy))
+      manager.get_model(busy).then((marked) => {
+        for (const view of Object.values(marked.views ?? {}))
+          view.then(({ el }) => el.setAttribute("aria-busy", String(on)), () => {});
+      }, () => {});
     for (const id of closing ?? [])
       if (manager?.has_model?.(id)) manager.get_model(id).then(letGo, () => {});
   });

@@ -15,7 +15,7 @@ from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.jupyter.rerun import RERUN, forget
 from grulens.widgets.jupyter.still import Still, publish
 from grulens.widgets.session.after_cells import AFTER_CELLS
-from grulens.widgets.session.busy import BusyMark
+from grulens.widgets.session.busy import BusyMark, BusyMarks
 from grulens.widgets.session.callbacks import Callbacks
 
 #: So many signals of a cell have buttons in the colours of their roles.
@@ -32,6 +32,11 @@ class Style(anywidget.AnyWidget):
         for place in range(1, SIGNALS + 1)
     )
 
+    def tell_busy(self, widget: W.Widget, busy: bool) -> None:
+        """Have a screen reader know that a widget is busy, or no longer."""
+        if self.comm is not None and widget.comm is not None:
+            self.send({"busy": widget.model_id, "on": busy})
+
 
 class Screen(W.VBox):
     """A widget that a person works in, whatever it shows.
@@ -39,6 +44,7 @@ class Screen(W.VBox):
     Attributes:
         callbacks: makes the callbacks of its controls, and shows their errors.
         busy_mark: marks the screen while something goes on.
+        busy_marks: marks single controls and parts of it.
     """
 
     def __init__(self) -> None:
@@ -51,6 +57,7 @@ class Screen(W.VBox):
         self.layout.width = "100%"
         self._style = Style()
         self.busy_mark = BusyMark(self)
+        self.busy_marks = BusyMarks(self._style.tell_busy)
         AFTER_CELLS.add(self)
         RERUN.replace(self)
 

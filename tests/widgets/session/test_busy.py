@@ -59,3 +59,18 @@ def test_a_mark_that_comes_too_late_is_not_set() -> None:
     thread.start()
     thread.join(60)
     assert box.told == []
+
+
+def test_what_goes_on_twice_is_marked_until_both_have_ended() -> None:
+    box = Box()
+    told: list[bool] = []
+    mark = BusyMark(box, after=0.0, tell=lambda _, busy: told.append(busy))
+    with mark.held():
+        assert box.marked.wait(60)
+        with mark.held():
+            pass
+        mark.show(True)
+        mark.show(False)
+        assert box.told == [(MARK,)]
+    assert box.told == [(MARK,), ()]
+    assert told == [True, False]

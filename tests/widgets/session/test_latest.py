@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -139,3 +141,26 @@ def test_guarded_keeps_the_callbacks_name_and_arguments() -> None:
     call(3, again=True)
     assert (call.__name__, call.__doc__) == ("choose", "Choose a unit.")
     assert seen == [(3, True)]
+
+
+def test_a_value_is_busy_from_when_it_is_sent_until_it_is_answered_or_overtaken() -> None:
+    slow = Slow()
+    told: list[str] = []
+
+    @contextmanager
+    def busy() -> Iterator[None]:
+        told.append("begun")
+        yield
+        told.append("ended")
+
+    latest = Latest(slow, unexpected, busy=busy)
+    latest.later(1.0)
+    assert told == ["begun"]
+    assert slow.started.acquire(timeout=10)
+    latest.later(2.0)
+    latest.later(3.0)  # 2 is overtaken
+    assert told == ["begun", "begun", "ended", "begun"]
+    slow.go_on.release(2)
+    assert latest.wait(10.0)
+    assert told == ["begun", "begun", "ended", "begun", "ended", "ended"]
+    assert slow.seen == [1.0, 3.0]
