@@ -180,3 +180,17 @@ def test_a_direction_over_numbers_by_keyboard(open_notebook: Any) -> None:
         f"print(screen.lens is not None and screen.lens.session.times == {place})", "True"
     )
     assert notebook.kernel("print(screen.callbacks.box.value)") == ""
+    # in the lens' own study it is chosen by a key
+    notebook.kernel("screen.lens.studies.shown = 'corpus'")
+    choice = page.get_by_role("combobox", name="direction", exact=True)
+    choice.wait_for()
+    choice.focus()
+    page.keyboard.press("ArrowDown")
+    notebook.until(
+        "study = screen.lens.studies.opened['corpus']; print(study.wait(0.0) and study.view.found"
+        " is not None and study.view.found.unit, study.callbacks.box.value)",
+        "first less second",
+    )
+    page.get_by_role("list", name="windows of the unit").nth(1).get_by_role("listitem").nth(
+        9
+    ).wait_for()

@@ -1,21 +1,23 @@
 """A scanned corpus beside one input: what the chosen units encode elsewhere, and where else.
 
-scan [library.grulens            ] [open]
-── the unit that was chosen last: its histogram, the windows in which it goes furthest ──
+scan [library.grulens            ] [open]   direction [none ▾]
+── the direction, or the unit that was chosen last: its histogram, where it goes furthest ──
 ── similar moments, for as many steps as are chosen ──
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import ipywidgets as W
 from torch import nn
 
 from grulens.models.instrument.lock import LOCK
+from grulens.probing.corpus.scan.found_by import directions_called
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import open_scan
+from grulens.views.figure.tokens import different, visible_name
 from grulens.views.still.lens import compose
 from grulens.widgets.corpus.moments import Moments
 from grulens.widgets.corpus.places import open_in, steps_around, tell_again
@@ -23,6 +25,9 @@ from grulens.widgets.corpus.unit_view import UnitView
 from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
+
+#: No direction; none has this name.
+NONE: Final = ""
 
 
 class CorpusStudy(Panel):
@@ -36,7 +41,9 @@ class CorpusStudy(Panel):
         **options: as `Session`; `scan` is the scan.
 
     Attributes:
-        view: the unit that was chosen last.
+        direction: the name of the direction that is shown, "" for none: there is a choice where
+            the scan followed any, and a unit that is chosen after it takes its place.
+        view: that direction, or else the unit that was chosen last.
         moments: looks for similar moments.
         path: the folder of a scan; `attach` opens it.
         around: how many steps to either side of a place are shown with it.
@@ -59,16 +66,28 @@ class CorpusStudy(Panel):
         )  # fmt: skip
         self._said = W.HTML()
         self.around = steps_around(self.callbacks.guard(self._on_around))
+        self.direction = W.Dropdown(
+            options=[("none", NONE)], description="direction",
+            tooltip="a direction of the states that the scan followed, in place of the unit",
+            style={"description_width": "auto"}, layout=W.Layout(width="auto", display="none"),
+        )  # fmt: skip
+        self._offering = False
         # layout
         self.view = UnitView(self, self._open, lambda: tell_again(self.session))
         self.moments = Moments(self, self._open)
-        self.fill(row(self.path, self.attach, self._said, self.around), self.view, self.moments)
+        self.fill(
+            row(self.path, self.attach, self._said, self.direction, self.around),
+            self.view, self.moments,
+        )  # fmt: skip
         for picture in (self.view.picture, self.moments.picture):
             self.settles_with(picture)
         # both ways
         self._units: tuple[int, ...] = ()
         self._unit: int | None = None
         self.follow(self._on_chosen, "scan", "units", "times", "layer")
+        self.direction.observe(
+            self.callbacks.guard(self._on_direction, source="direction"), "value"
+        )
         self._on_chosen()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -102,18 +121,45 @@ class CorpusStudy(Panel):
         else:
             self.path.value = str(scan.path)
             words = f"{len(scan.parts)} parts, {scan.steps:,} steps"
-            self._said.value = quiet(words if session.units else f"{words}; choose units")
+            more = " or a direction" if scan.directions.get(session.layer) else ""
+            self._said.value = quiet(words if session.units else f"{words}; choose units{more}")
         new = [unit for unit in session.units if unit not in self._units]
         if new or self._unit not in session.units:
             self._unit = new[-1] if new else next(iter(session.units), None)
         self._units = session.units
         self.moments.layout.display = None if there else "none"
-        if scan is None or not there or self._unit is None:
-            self.view.hide()
-        else:
-            self.view.show(scan, session.layer, self._unit, later=True)
+        self._offer(keep=not new)
+        self._show()
         if scan is not None and there:
             self.moments.ask(scan, session.layer, session.units, len(session.times) or None)
+
+    def _offer(self, *, keep: bool) -> None:
+        """Offer the directions of the layer; the one that is shown stays if it is to and can."""
+        scan, layer, before = self.session.scan, self.session.layer, self.direction.value
+        names = () if scan is None else scan.directions.get(layer, ())
+        said = [] if scan is None or not names else directions_called(scan, layer)
+        called = different([visible_name(one, 40) for one in said])
+        options = (("none", NONE), *zip(called, names, strict=True))
+        self._offering = True
+        try:
+            if options != self.direction.options:
+                self.direction.options = options
+            self.direction.value = before if keep and before in names else NONE
+        finally:
+            self._offering = False
+        self.direction.layout.display = None if names else "none"
+
+    def _show(self) -> None:
+        session, scan = self.session, self.session.scan
+        shown = self.direction.value or self._unit
+        if scan is None or session.layer not in scan.layers or shown is None:
+            self.view.hide()
+        else:
+            self.view.show(scan, session.layer, shown, later=True)
+
+    def _on_direction(self, _: Any) -> None:
+        if not self._offering:
+            self._show()
 
     def _open(self, place: Place) -> None:
         session = self.session

@@ -57,6 +57,61 @@ def test_select_units_and_steps_and_find_similar_moments(model: Tagger, scanned:
     assert "h of unit 3" in lens.studies.still()
 
 
+def test_a_direction_is_shown_in_place_of_a_unit(model: Tagger, tmp_path: Path) -> None:
+    weights = {"sum": torch.ones(6), "<b>": 2 * torch.eye(6)[3]}
+    scanned = corpus.scan(
+        model, MORE, tmp_path / "d", labels=LABELS, decode=letters, on=0.0, progress=False,
+        directions={"rnn.l1": weights}, layers=["rnn.l0", "rnn.l1"],
+    )  # fmt: skip
+    study = CorpusStudy(model, "abcdab", layer="rnn.l1")
+    session, choice = study.session, study.direction
+    assert choice.layout.display == "none"
+    session.scan = scanned
+    assert choice.layout.display is None
+    assert choice.options == (("none", ""), ("→ sum", "sum"), ("→ <b>", "<b>"))
+    assert "choose units or a direction" in study._said.value
+
+    def title() -> str:
+        assert study.wait(30.0)
+        assert study.callbacks.box.value == ""
+        said: str = study.view._title.value
+        return "" if study.view.layout.display == "none" else said
+
+    assert title() == ""
+    choice.value = "sum"
+    assert "direction sum" in title()
+    assert study.view.found is not None
+    assert study.view.found.places == scanned.top("sum", layer="rnn.l1").places
+    assert "h along direction sum" in study.still()
+    assert study.moments.find.disabled  # neither on nor off
+    # a place of it opens, and it stays
+    study.view.contexts._received(None, {"line": 1}, [])
+    place = study.view.found.places[1]
+    assert session.times == tuple(range(place.start, place.stop))
+    assert "direction sum" in title()
+    # what it is called stands in the choice, and nothing else is chosen by that
+    study.view.name.value, study.view.pin.value = "all", True
+    assert choice.options[1] == ("★ → sum: all", "sum")
+    assert (choice.value, "direction sum" in title()) == ("sum", True)
+    # a unit that is chosen takes its place, and gives it back
+    session.units = (3,)
+    assert choice.value == ""
+    assert "unit 3" in title()
+    choice.value = "<b>"
+    assert "direction &lt;b&gt;" in title()
+    assert "unit 3" in study.moments._units.value
+    session.times = (0, 1)
+    assert choice.value == "<b>"
+    choice.value = ""
+    assert "unit 3" in title()
+    choice.value = "sum"
+    session.layer = "rnn.l0"  # where none was followed
+    assert (choice.layout.display, choice.options, choice.value) == ("none", (("none", ""),), "")
+    assert "direction" not in title()
+    session.scan = None
+    assert title() == ""
+
+
 def test_the_table_of_units_gains_the_labels_when_a_scan_is_there(
     model: Tagger, scanned: Scan
 ) -> None:

@@ -60,28 +60,32 @@ def called(scan: Scan, layer: str) -> dict[str, Any]:
     return {"called": np.array(said)} if any(said) else {}
 
 
+def directions_called(scan: Scan, layer: str) -> list[str]:
+    """An arrow and the name of each direction, what it is called; ★ for those that are pinned."""
+    names, pins = scan.names(layer), scan.pins(layer)
+    return [
+        f"{PIN} " * (one in pins)
+        + f"{DIRECTION} {one}"
+        + (f": {names[one]}" if one in names else "")
+        for one in scan.directions.get(layer, ())
+    ]
+
+
 def corpus_columns(scan: Scan, layer: str) -> dict[str, Any]:
     """All columns over a corpus: what a unit is called and found by, and how it moves.
 
     The directions stand under the units, an arrow before their names.
     """
     columns = called(scan, layer) | _moved(scan.stats(layer))
-    directions = scan.directions.get(layer, ())
-    if not directions:
+    said = directions_called(scan, layer)
+    if not said:
         return columns
-    names, pins = scan.names(layer), scan.pins(layer)
-    said = [
-        f"{DIRECTION} {one}" + (f": {names[one]}" if one in names else "") for one in directions
-    ]
-    said = [
-        f"{PIN} {text}" if one in pins else text for one, text in zip(directions, said, strict=True)
-    ]
     along = {"called": np.array(said), **_moved(scan.stats(layer, SIGNAL))}
     units = len(columns["mean"])
     columns = {
         "unit": np.arange(units, dtype=float), "called": np.array([""] * units), **columns
     }  # fmt: skip
-    none = np.full(len(directions), np.nan)
+    none = np.full(len(said), np.nan)
     return {name: np.concatenate([one, along.get(name, none)]) for name, one in columns.items()}
 
 
