@@ -149,17 +149,17 @@ class CorpusStudy(Panel):
             self._offering = False
         self.direction.layout.display = None if names else "none"
 
-    def _show(self) -> None:
+    def _show(self, *pressed: W.DOMWidget) -> None:
         session, scan = self.session, self.session.scan
         shown = self.direction.value or self._unit
         if scan is None or session.layer not in scan.layers or shown is None:
             self.view.hide()
         else:
-            self.view.show(scan, session.layer, shown, later=True)
+            self.view.show(scan, session.layer, shown, later=True, pressed=pressed)
 
     def _on_direction(self, _: Any) -> None:
         if not self._offering:
-            self._show()
+            self._show(self.direction)
 
     def _open(self, place: Place) -> None:
         session = self.session

@@ -79,6 +79,7 @@ def test_a_direction_is_shown_in_place_of_a_unit(model: Tagger, tmp_path: Path) 
 
     assert title() == ""
     choice.value = "sum"
+    assert study.view._pressed == (choice,)  # which is busy until it is shown
     assert "direction sum" in title()
     assert study.view.found is not None
     assert study.view.found.places == scanned.top("sum", layer="rnn.l1").places
