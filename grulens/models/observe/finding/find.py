@@ -14,7 +14,7 @@ from torch._C._functorch import is_batchedtensor
 
 from grulens.models.observe.finding.algebra import alike
 from grulens.models.observe.finding.carried import carried
-from grulens.models.observe.finding.mixes import DepthError, NoFormError
+from grulens.models.observe.finding.mixes import DepthError, NoFormError, Step
 from grulens.models.observe.finding.refused import (
     ONE_BATCH,
     NotFound,
@@ -28,7 +28,7 @@ from grulens.models.observe.finding.unrolled import Unrolled, joined, unrolled
 from grulens.models.observe.form import Observed, ObservedForm, Spot
 from grulens.models.observe.rivals import behind, words_of
 from grulens.models.observe.sites import Site
-from grulens.models.observe.trace import Node, Trace
+from grulens.models.observe.trace import Node, Trace, Value
 
 
 def find(trace: Trace, taken: Collection[str] = ()) -> tuple[list[ObservedForm], list[NotFound]]:
@@ -91,7 +91,9 @@ def _found(
             refused.append(NotFound(site, "it is made inside torch.vmap", advice=ONE_BATCH))
             continue
         try:
-            form = Signals(site, lag, series, in_place, trace.unseen, states.keys()).found()
+            signals = Signals(site, lag, series, in_place, trace.unseen, states.keys())
+            form = signals.found()
+            form = replace(form, in_place=in_place and _is_written_over(trace, signals.steps))
             if site in alias.values():
                 # what rounds leave over has lines of its own, which this run may not have come by
                 more = (one for one in behind(site) if not any(map(one.holds, series)))
@@ -114,6 +116,27 @@ def _found(
         refused.append(replace(one, nearest=near, beside=bool(found)))
     refused += from_elsewhere(series) if not (found or refused) else ()
     return _named(found, taken), refused
+
+
+def _is_written_over(trace: Trace, steps: Sequence[Step]) -> bool:
+    """Whether the run writes over what its steps read or make: `out[:, t] = h` does not.
+
+    Args:
+        trace: what the run called.
+        steps: those of a cell.
+    """
+    first, last = steps[0].before.number, steps[-1].node.number
+    inside = (node for node in trace.nodes if first <= node.number <= last and not node.in_place)
+    read = {_memory(one) for node in inside for one in node.results}
+    read |= {_memory(leaf) for step in steps for leaf in step.leaves.values()}
+    over = [node for node in trace.nodes if node.in_place and _is_value(node)]
+    written = (one for node in over for one in (*node.values[:1], *node.results))
+    return any(_memory(one) in read for one in written)
+
+
+def _memory(value: Value) -> int:
+    """Where the numbers of a value lie, with those that share their memory."""
+    return value.tensor.untyped_storage().data_ptr()
 
 
 def _is_value(node: Node) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens import Recording, clamp, record
+from grulens.errors import RecordingError
 
 CONSTANT = "constant factor of the state before"
 
@@ -235,3 +236,40 @@ def test_a_state_that_is_read_by_itself_and_as_a_sum_keeps_its_output_gate() -> 
     for made in (lambda o, c: o * torch.tanh(c), lambda o, c: o[:, :1] * torch.tanh(c)):
         layer = record(Pooled(made), torch.randn(3, 5, 2))["cell"]
         assert layer.cell.equation.endswith("h = o tanh(c)")
+
+
+class Written(nn.Module):
+    """A gated loop that writes its states into a buffer, and may go on with what stands there.
+
+    Args:
+        goes_on: whether it does.
+    """
+
+    def __init__(self, goes_on: bool) -> None:
+        super().__init__()
+        self.line, self.goes_on = nn.Linear(3 + 4, 2 * 4), goes_on
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, out = x.new_zeros(len(x), 4), x.new_zeros(len(x), x.shape[1], 4)
+        for t in range(x.shape[1]):
+            z, n = self.line(torch.cat([x[:, t], h], 1)).chunk(2, 1)
+            z = torch.sigmoid(z)
+            h = z * h + (1 - z) * torch.tanh(n)
+            out[:, t] = h
+            if self.goes_on:
+                h = out[:, t]
+        return out
+
+
+def test_a_buffer_of_outputs_is_none_of_the_values_that_are_read() -> None:
+    torch.manual_seed(0)
+    model, x = Written(False), torch.randn(2, 5, 3)
+    run = record(model, x, grad=True)
+    (slope,) = torch.autograd.grad(run.output[:, -1].sum(), run["cell"].h)
+    assert bool((slope != 0).any())
+    assert torch.equal(run["cell"].h, run.output)
+    model = Written(True)
+    with pytest.raises(RecordingError, match="writes over its values in place"):
+        record(model, x, grad=True)
+    run = record(model, x)
+    assert torch.equal(run["cell"].h, run.output)
