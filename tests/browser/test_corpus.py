@@ -194,3 +194,7 @@ def test_a_direction_over_numbers_by_keyboard(open_notebook: Any) -> None:
     page.get_by_role("list", name="windows of the unit").nth(1).get_by_role("listitem").nth(
         9
     ).wait_for()
+    # an output of this height is folded, by Notebook at once, to what one can still work in
+    notebook.cell(0).evaluate("cell => cell.classList.add('jp-mod-outputsScrolled')")
+    area = notebook.cell(0).locator(".jp-Cell-outputArea")
+    assert area.bounding_box()["height"] > 0.8 * 1400
