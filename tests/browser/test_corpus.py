@@ -96,6 +96,12 @@ def test_from_a_unit_to_its_places_to_a_lens(open_notebook: Any) -> None:
     notebook.until(
         "print(screen.view.wait(0.0) and screen.view.contexts.shown['said'] == '')", "True"
     )
+    # bars are of the page's ink whatever the ink of their step, which may be that of the page
+    bars = contexts.locator(".grulens-context-text > span").evaluate_all(
+        "all => all.map(of => getComputedStyle(of).boxShadow).filter(of => of !== 'none')"
+    )
+    assert bars
+    assert all("rgba(0, 0, 0, 0.87)" in bar for bar in bars)
     notebook.screenshot("corpus-unit", of=notebook.cell(0))
     every_control_by_keyboard(page)
     what_is_pressed_is_busy(notebook)

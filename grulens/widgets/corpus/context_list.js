@@ -4,6 +4,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 // the strip of a unit's values ends so far over the first bar: both may be white, or black
 const [WIDE, HIGH, STRIP, TRACK, GAP] = [640, 44, 9, 4, 3];
+// bars stand on the page, and not on a step's ground, whose ink may be the page's own colour
+const BAR = "var(--jp-content-font-color1, #222)";
 // so many labels are named beside a line, the others when one points there
 const NAMED = 3;
 
@@ -22,6 +24,9 @@ function drawn(name, attributes) {
 
 function tokens(line) {
   const box = made("span", "grulens-context-text");
+  // letters stand close, as in a text; words would run into each other
+  const words = line.tokens.filter((text) => text.length > 1).length;
+  box.classList.toggle("grulens-context-words", 2 * words > line.tokens.length);
   line.tokens.forEach((text, step) => {
     const token = made("span", line.inside[step] ? "" : "grulens-context-beside", text);
     token.title = line.tips[step];
@@ -32,7 +37,7 @@ function tokens(line) {
     // bar k belongs to label k of the legend, whichever of them hold
     const bars = line.holds[step] ?? [];
     token.style.boxShadow = bars
-      .map((on, k) => `0 ${3 * k + 3}px 0 -0.5px ${on ? "currentColor" : "var(--jp-layout-color0, #fff)"}`)
+      .map((on, k) => `0 ${3 * k + 3}px 0 -0.5px ${on ? BAR : "var(--jp-layout-color0, #fff)"}`)
       .slice(0, bars.lastIndexOf(true) + 1)
       .join(", ");
     box.appendChild(token);
