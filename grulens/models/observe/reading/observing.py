@@ -295,7 +295,7 @@ class Observing:
                 f"edit makes {float(changed[changed != made.to(changed.dtype)][0]):g} of it at "
                 f"step {step}: give it such a value, or edit a gate beside it"
             )
-        return made.reshape(value.shape) if value.numel() == made.numel() else made
+        return _laid_as(value, made.reshape(value.shape) if value.numel() == made.numel() else made)
 
     def _whole(self, form: ObservedForm, value: Tensor) -> Tensor:
         """A value with a number for each unit.
@@ -617,6 +617,16 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def _no_mean() -> Tensor:
     raise RecordingError("the mean of the unedited run is not known here")
+
+
+def _laid_as(value: Tensor, made: Tensor) -> Tensor:
+    """A tensor laid out in memory as another one, for torch adds up in the order of the memory."""
+    pairs = zip(value.shape, value.stride(), strict=True)
+    span = 1 + sum((size - 1) * step for size, step in pairs)
+    if value.shape != made.shape or value.stride() == made.stride() or span < value.numel():
+        return made  # numbers that share their memory cannot be other ones
+    laid = torch.empty_strided(value.shape, value.stride(), dtype=made.dtype, device=made.device)
+    return laid.copy_(made)
 
 
 def _filled(value: Tensor, shape: tuple[int, ...]) -> Tensor:

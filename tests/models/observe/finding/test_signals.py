@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -273,3 +274,31 @@ def test_a_buffer_of_outputs_is_none_of_the_values_that_are_read() -> None:
         record(model, x, grad=True)
     run = record(model, x)
     assert torch.equal(run["cell"].h, run.output)
+
+
+class ChannelsLast(nn.Module):
+    """A convolutional GRU without a reset gate, whose pictures lie in memory channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates, self.laid = nn.Conv2d(4, 4, 3, padding=1), SimpleQueue[Any]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0]).to(memory_format=torch.channels_last)
+        for x_t in x.unbind(1):
+            now = torch.cat([x_t, h], 1).contiguous(memory_format=torch.channels_last)
+            z, n = self.gates(now).chunk(2, 1)
+            z = torch.sigmoid(z)
+            h = z * h + (1 - z) * torch.tanh(n)
+            self.laid.put((z.stride(), h.stride()))
+        return h
+
+
+@pytest.mark.parametrize("name", ["z", "h"])
+def test_an_edit_leaves_a_value_as_it_lies_in_memory(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = ChannelsLast(), torch.randn(2, 4, 2, 6, 5)
+    run = record(model, x)
+    held = record(model, x, edits=[clamp("cell", name, value=run["cell"].signal(name))])
+    assert torch.equal(held.output, run.output)
+    assert len({model.laid.get() for _ in range(model.laid.qsize())}) == 1
