@@ -149,6 +149,7 @@ class Corpus(Screen):
 
         # both ways
         self._from_table = False
+        self._linked = self.callbacks.guard(self._on_session)
         self._filter.follow()
         self._table.on_units(self._on_chosen)
         guard = self.callbacks.guard
@@ -175,7 +176,7 @@ class Corpus(Screen):
                 session.scan = self.scan
                 self.lens = Lens(session)
                 self.lens.join()
-                session.observe(self.callbacks.guard(self._on_session), ["units", "layer"])
+                session.observe(self._linked, ["units", "layer"])
                 self._opened.children = (self._head, self.lens)
                 self._opened.layout.display = None
             session.units = self._numbers
@@ -339,7 +340,8 @@ class Corpus(Screen):
         lens, self.lens = self.lens, None
         self._opened.children, self._opened.layout.display = (self._head,), "none"
         if lens is not None:
-            lens.session.unobserve_all()
+            # this alone: the parts of the lens end what they follow themselves
+            lens.session.unobserve(self._linked, ["units", "layer"])
             lens.close()
 
     def _about(self) -> str:

@@ -203,8 +203,13 @@ def test_a_click_opens_the_place_in_a_lens_linked_both_ways(screen: Corpus) -> N
     assert (screen.layer, screen.units) == ("rnn.l0", ())
     screen.open_place(screen.scan.top(0, layer="rnn.l0").places[0])
     assert screen.lens is lens
+    theirs: list[Any] = []
+    session.observe(theirs.append, ["units"])
     screen._close.click()
     assert screen.lens is None
+    assert error_of(screen) == ""
+    session.units = (4,)
+    assert len(theirs) == 1  # what others follow goes on
     screen.units = [1]
 
 
