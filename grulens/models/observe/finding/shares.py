@@ -12,7 +12,8 @@ relu(W x + U h).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -85,6 +86,8 @@ class Shares:
         self._reached: dict[int, bool] = {id(before): False}
         # what an activation has bounded, by how much that is multiplied since, and what so is wide
         self._bounded, self._wide = dict[int, float](), set[int]()
+        # what of that something else opens and shuts: of a sum, each at another step
+        self._shut = set[int]()
         self.own = {id(before)}
         for node in nodes:
             values = node.hands_on
@@ -133,6 +136,8 @@ class Shares:
 
         total = made_of(node, named)
         assert total is not None, "it adds up"
+        if any(map(self._opened_by(by), total.terms)):
+            self._shut.add(id(node))
         bounded = [name for name, one in by.items() if id(same_numbers(one).node) in self._bounded]
         return max(self.times(total, by, name) for name in bounded)
 
@@ -144,11 +149,26 @@ class Shares:
             by: its values, by symbol.
             symbol: of that value.
         """
-        products = [(abs(factor), term) for term, factor in total.terms.items() if symbol in term]
-        sizes = (
-            factor * math.prod(self._size(by[one]) for one in term) for factor, term in products
-        )
-        return max(sizes, default=0.0)
+        opened_by, sizes, own = self._opened_by(by), defaultdict[Any, float](float), set[Any]()
+        for product, factor in total.terms.items():
+            if any(id(same_numbers(by[one]).node) in self._bounded for one in product):
+                # what the same gates open adds up: tanh + tanh goes as far as 2 tanh
+                gates = opened_by(product)
+                sizes[gates] += abs(factor) * math.prod(self._size(by[one]) for one in product)
+                own |= {gates} if symbol in product else set()
+        return max((sizes[gates] for gates in own), default=0.0)
+
+    def _opened_by(self, by: Mapping[str, Value]) -> Callable[[Iterable[str]], tuple[str, ...]]:
+        """From a product of values to those in it that are no constants, and may shut it."""
+
+        def shuts(value: Value) -> bool:
+            maker = id(same_numbers(value).node)
+            if maker in self._bounded:
+                return maker in self._shut
+            return not is_constant(value, self._shape)
+
+        shutting = {name for name, value in by.items() if shuts(value)}
+        return lambda product: tuple(sorted(one for one in product if one in shutting))
 
     def _size(self, value: Value) -> float:
         """How far a value goes: a constant as far as it is from zero; gates, and all else, to 1."""

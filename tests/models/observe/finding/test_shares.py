@@ -177,6 +177,16 @@ def test_an_activation_that_bounds_nothing_hands_on_the_state_but_not_what_weigh
     assert torch.isfinite(timescales(run).half_life).all()
 
 
+def thrice(t: Tensor) -> Tensor:
+    return t + t + t
+
+
+def mixed(m: Any, x: Tensor, h: Tensor) -> Tensor:
+    one, two = torch.sigmoid(m.x(x)).chunk(2, 1)
+    n, o, p = (torch.tanh(by * h + x[:, :1]) for by in (1, 2, 3))
+    return one * n + two * one * o + two * p
+
+
 SCALED: dict[str, tuple[bool, Step]] = {
     "10 tanh": (True, lambda m, x, h, f: 10 * torch.tanh((h + m.x(x)[:, UNITS:]) / 10)),
     "added as it is": (True, lambda m, x, h, f: (1 - f) * 9 * F.softsign((h + x[:, :1]) / 9)),
@@ -184,6 +194,8 @@ SCALED: dict[str, tuple[bool, Step]] = {
     "a sigmoid": (True, lambda m, x, h, f: 6 * torch.sigmoid((h + x[:, :1]) / 2) - 3),
     "by a weight": (True, lambda m, x, h, f: (m.rate + 7) * torch.tanh((h + x[:, :1]) / 7)),
     "by a quotient": (True, lambda m, x, h, f: torch.tanh((h + x[:, :1]) / 7) / 0.1),
+    "added up": (True, lambda m, x, h, f: thrice(torch.tanh((h + x[:, :1]) / 3))),
+    "gates' sum": (False, lambda m, x, h, f: mixed(m, x, h)),
     "and cut": (True, lambda m, x, h, f: (9 * torch.tanh(h + x[:, :1])).clamp(-3, 3)),
     "tanh by a sigmoid": (False, lambda m, x, h, f: 2 * torch.sigmoid(2 * (h + x[:, :1])) - 1),
     "LeCun's tanh": (False, lambda m, x, h, f: 1.7159 * torch.tanh(2 / 3 * (h + x[:, :1]))),
