@@ -108,7 +108,7 @@ def _found(
             near = None if in_place or no.advice else nearest(series, site, lag)
             refused.append(NotFound(site, str(no), near, advice=no.advice))
     if found:
-        refused = [replace(one, beside=True) for one in refused if one.site not in layered]
+        refused = [one for one in refused if one.site not in layered]
     # of rounds that make several states, the lines are read as others, and come by more often
     remade = Remade(series, states).found(bool(found)) if not (found and alias) else ()
     for one in remade:
