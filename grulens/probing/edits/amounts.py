@@ -97,7 +97,8 @@ def values(amount: Amount, place: Place, keyword: str) -> Tensor:
         return exact.to(place.like.device, place.like.dtype)
     else:
         value = amount
-        if value.dim() == 3 and place.batch == 1 and bool((value == value[:1]).all()):
+        rows = len(value) if value.dim() == 3 else 1
+        if rows > place.batch == 1 and bool((value == value[:1]).all()):
             value = value[:1]  # the signal may be the same for all rows, and is read for each
         if value.dim() == 3 and len(value) not in (1, place.batch):
             raise PositionError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -136,49 +136,43 @@ class Shares:
 
         total = made_of(node, named)
         assert total is not None, "it adds up"
-        if any(map(self._opened_by(by), total.terms)):
+        if any(self._reach(by[one])[1] for one in total.symbols):
             self._shut.add(id(node))
-        bounded = [name for name, one in by.items() if id(same_numbers(one).node) in self._bounded]
-        return max(self.times(total, by, name) for name in bounded)
+        return self.times(total, by, [one for one in by if self._is_bounded(by[one])])
 
-    def times(self, total: Polynomial, by: Mapping[str, Value], symbol: str) -> float:
-        """By how much a sum multiplies one of its values at most, since an activation bounded it.
+    def times(self, total: Polynomial, by: Mapping[str, Value], symbols: Collection[str]) -> float:
+        """By how much a sum multiplies one of some values at most, since an activation bounded it.
 
         Args:
             total: the sum.
             by: its values, by symbol.
-            symbol: of that value.
+            symbols: of those values; of what no activation has bounded it is 0.
         """
-        opened_by, sizes, own = self._opened_by(by), defaultdict[Any, float](float), set[Any]()
+        if not any(self._is_bounded(by[one]) for one in symbols):
+            return 0.0
+        reach = {one: self._reach(by[one]) for one in total.symbols}
+        sizes, own = defaultdict[Any, float](float), set[Any]()
         for product, factor in total.terms.items():
-            if any(id(same_numbers(by[one]).node) in self._bounded for one in product):
+            if any(self._is_bounded(by[one]) for one in product):
                 # what the same gates open adds up: tanh + tanh goes as far as 2 tanh
-                gates = opened_by(product)
-                sizes[gates] += abs(factor) * math.prod(self._size(by[one]) for one in product)
-                own |= {gates} if symbol in product else set()
+                gates = tuple(sorted(one for one in product if reach[one][1]))
+                sizes[gates] += abs(factor) * math.prod(reach[one][0] for one in product)
+                own |= set() if set(symbols).isdisjoint(product) else {gates}
         return max((sizes[gates] for gates in own), default=0.0)
 
-    def _opened_by(self, by: Mapping[str, Value]) -> Callable[[Iterable[str]], tuple[str, ...]]:
-        """From a product of values to those in it that are no constants, and may shut it."""
+    def _is_bounded(self, value: Value) -> bool:
+        return id(same_numbers(value).node) in self._bounded
 
-        def shuts(value: Value) -> bool:
-            maker = id(same_numbers(value).node)
-            if maker in self._bounded:
-                return maker in self._shut
-            return not is_constant(value, self._shape)
-
-        shutting = {name for name, value in by.items() if shuts(value)}
-        return lambda product: tuple(sorted(one for one in product if one in shutting))
-
-    def _size(self, value: Value) -> float:
-        """How far a value goes: a constant as far as it is from zero; gates, and all else, to 1."""
+    def _reach(self, value: Value) -> tuple[float, bool]:
+        """How far a value goes, gates and what else is no constant to 1; whether it may shut."""
         maker = id(same_numbers(value).node)
         if maker in self._bounded:
-            return self._bounded[maker]
+            return self._bounded[maker], maker in self._shut
+        if not is_constant(value, self._shape):
+            return 1.0, True
         held = value.tensor.detach()
-        if not held.numel() or held.is_complex() or not is_constant(value, self._shape):
-            return 1.0
-        return float(held.double().abs().max())
+        known = held.numel() and not held.is_complex()
+        return (float(held.double().abs().max()) if known else 1.0), False
 
     def _gates(self, values: Sequence[Value]) -> set[int]:
         """The calls that make what opens and shuts another one of some values: no share."""

@@ -160,7 +160,7 @@ class Signals(ReadOut):
                 leaves[symbol],
                 added=symbol not in form.keep.symbols,
                 alone=is_let_through(symbol),
-                times=shares.times(form.write, leaves, symbol),
+                times=shares.times(form.write, leaves, [symbol]),
             )
         ]
 

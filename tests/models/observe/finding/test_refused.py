@@ -766,37 +766,24 @@ class Beside(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gated, self.plain, self.deep = Plain(), Recurrent(), nn.ModuleList()
+        self.gated, self.plain, self.deep = Plain(), NoGate(), nn.ModuleList()
         self.deep.extend(nn.Linear(UNITS, UNITS) for _ in range(3))
         self.runs = SimpleQueue[int]()
 
     def forward(self, x: Tensor) -> Tensor:
         self.runs.put(1)
-        out: Tensor = self.plain(self.gated(x))
+        self.plain(x)
+        out: Tensor = self.gated(x)
         for layer in self.deep:
             out = out + torch.tanh(layer(out))
         return out
-
-
-class Recurrent(nn.Module):
-    """A plain recurrent network in a loop (Elman 1990)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.x, self.h = nn.Linear(UNITS, UNITS), nn.Linear(UNITS, UNITS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = zeros(x)
-        for now in x.unbind(1):
-            h = torch.tanh(self.x(now) + self.h(h))
-        return h
 
 
 def test_a_loop_without_gates_beside_an_opened_one_is_listed_and_not_looked_for_again() -> None:
     model, x = Beside(), torch.randn(2, 6, INPUT)
     assert [*record(model, x)] == ["gated"]
     (closed,) = layers(model).closed
-    assert (closed.name, closed.kind) == ("plain", "Recurrent")
+    assert (closed.name, closed.kind) == ("plain", "NoGate")
     assert "comes into it through linear" in closed.reason
     with pytest.raises(LayerError, match=r"'plain' was observed and is not opened: the state of"):
         record(model, x, layers=["plain"])
