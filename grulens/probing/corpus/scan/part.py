@@ -455,6 +455,11 @@ class Part:
         found: ndarray = many.cumsum() - many
         return found
 
+    def sum_of(self, name: str) -> tuple[int, int] | None:
+        """The size and the checksum that a file was written with; None of a part of before."""
+        sums = self._head.get("sums", {})
+        return (self._head["sizes"][name], sums[name]) if name in sums else None
+
     def statistics(self, layer: int, signal: str) -> Statistics:
         """What one signal of a layer did."""
         with self._read():

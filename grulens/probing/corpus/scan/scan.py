@@ -216,7 +216,11 @@ def scan(
     if job.note or not job.done:
         note = job.note or "stopped before a part was done"
         tell("the scan", note if client is None else f"{note}, and workers end those they are at")
-    return Scan(folder, model)
+    found = Scan(folder, model)
+    if not job.note:
+        with suppress(KeyboardInterrupt, ScanError):  # else they are added up when asked for
+            _add_up(found)
+    return found
 
 
 def _done(
@@ -303,6 +307,13 @@ def _end(manifest: Manifest, folder: Path, many: int) -> None:
         )
     if manifest.parts != max(many, there):
         replace(manifest, parts=max(many, there)).write(folder)
+
+
+def _add_up(found: Scan) -> None:
+    """Add up the statistics of all parts, so that who opens the scan finds their sums on disk."""
+    for layer in found.manifest.layers if len(found.parts) > 1 else ():
+        for signal in layer.signals:
+            found.stats(layer.name, signal.name)
 
 
 def _make(folder: Path) -> None:

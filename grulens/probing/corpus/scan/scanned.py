@@ -6,8 +6,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +24,7 @@ from grulens.probing.corpus.scan.direction import SIGNAL, followed
 from grulens.probing.corpus.scan.excerpt import AROUND, Excerpt, excerpt
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.match import Match, matches
+from grulens.probing.corpus.scan.merged import merged
 from grulens.probing.corpus.scan.notes import Notes
 from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
@@ -200,8 +199,7 @@ class Scan:
         key = number, signal
         if key not in self._statistics:
             self._check_any()
-            each = (part.statistics(number, signal) for part in self.parts)
-            self._statistics[key] = reduce(add, each)
+            self._statistics[key] = merged(self.path, self.parts, number, signal)
         return self._statistics[key]
 
     def top(

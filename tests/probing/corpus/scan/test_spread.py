@@ -57,7 +57,9 @@ def test_two_workers_make_what_one_process_makes_though_one_is_killed(
     assert len({int(one.name) for one in workers.iterdir()} - {here}) >= 2
     assert files(many) == files(alone)
     assert model.training
-    assert {one.name for one in many.path.iterdir()} == {"parts", "scan.json"}
+    assert {one.name for one in many.path.iterdir()} == {"merged", "parts", "scan.json"}
+    sums = [{one.name for one in (each.path / "merged").iterdir()} for each in (alone, many)]
+    assert sums[0] == sums[1]
     with pytest.warns(UserWarning, match="holds 9 parts, and the corpus has 2 now"):
         again = scan(
             model, watched[:2], tmp_path / "many", labels=LABELS, gates=True, client=client
