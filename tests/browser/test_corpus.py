@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.browser.jupyter import settled, until
+from tests.browser.test_bokeh_view import contrast, luminance
 from tests.browser.test_keyboard import WATCH, walk
 
 pytestmark = pytest.mark.browser
@@ -64,6 +65,63 @@ def what_is_pressed_is_busy(notebook: Any) -> None:
     assert page.locator(".grulens-busy").count() == 0
 
 
+# the ink of each word, its ground (that of the page where it has none), what pales both
+WORDS = """all => all.map(of => {
+  let opacity = 1;
+  for (let up = of; up; up = up.parentElement) opacity *= Number(getComputedStyle(up).opacity);
+  const page = getComputedStyle(document.body).getPropertyValue("--jp-layout-color0");
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+  const style = getComputedStyle(of);
+  const [ground, ink] = [[page, style.backgroundColor], [page, style.backgroundColor, style.color]]
+    .map(layers => {
+      for (const color of layers) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
+      return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    });
+  return { ground, ink, opacity, plain: style.backgroundColor === "rgba(0, 0, 0, 0)" };
+})"""
+
+
+def every_word_is_read(page: Any, theme: str) -> None:
+    """Each word has its ink on its ground, and where no unit is on that is the page's."""
+    words = page.locator(".grulens-context-text > span").evaluate_all(WORDS)
+    assert len({str(one["ground"]) for one in words}) > 20
+    for one in words:
+        assert one["opacity"] == 1
+        assert contrast(one["ground"], one["ink"]) >= 4.5, one
+    beside = page.locator(".grulens-context-beside").evaluate_all(WORDS)
+    assert any(one["plain"] for one in beside)
+    assert all((luminance(one["ground"]) < 0.4) == (theme == "dark") for one in beside)
+
+
+def no_half_line_at_the_foot(page: Any) -> None:
+    """A list or table ends at a whole line, and a list says how many more there are."""
+    for name in ("windows of the unit", "similar moments"):
+        area = page.get_by_role("list", name=name)
+        foot = area.evaluate("""of => [of.getBoundingClientRect().bottom,
+            ...[...of.children].map(one => one.getBoundingClientRect().bottom)]""")
+        below = sum(bottom > foot[0] + 1 for bottom in foot[1:])
+        assert min(abs(bottom - foot[0]) for bottom in foot[1:]) <= 1
+        said = area.locator("xpath=following-sibling::*").inner_text()
+        assert said.startswith(f"\u2193 {below} more: scroll." if below else "bars"), said
+    table = page.locator(".slick-viewport-top.slick-viewport-left").first
+    assert table.evaluate("of => of.offsetHeight") == 9 * 25
+
+
+def legends_are_whole(page: Any) -> None:
+    """On a narrow page entries stand under each other, all of them on it."""
+    panel = page.locator(".grulens-panel").first
+    page.set_viewport_size({"width": 480, "height": 1400})
+    settled(panel)
+    area = panel.bounding_box()
+    left, right = area["x"], area["x"] + area["width"]
+    entries = page.locator(".bk-Legend .bk-label")
+    assert entries.count() == 2
+    for one in entries.all():
+        box = one.bounding_box()
+        assert left + 15 < box["x"] < box["x"] + box["width"] <= right
+    page.set_viewport_size({"width": 968, "height": 1400})
+
+
 def every_control_by_keyboard(page: Any) -> None:
     """Tab goes over every control, each with a name, and leaves the table behind."""
     page.set_viewport_size({"width": 968, "height": 2100})
@@ -77,6 +135,10 @@ def every_control_by_keyboard(page: Any) -> None:
         "on for so many steps", "at least so many units", "find similar moments",
     ):  # fmt: skip
         assert any(control in name for name in names), control
+    assert {"table of units: heads", "table of units: rows"} <= {
+        stop["name"] for stop in seen if stop["bokeh"]
+    }
+    assert any(name.startswith("histogram: h of unit 137") for name in names)
     assert sum(name.startswith("open part") for name in names) == 10
     page.set_viewport_size({"width": 968, "height": 1400})
 
@@ -105,7 +167,10 @@ def test_from_a_unit_to_its_places_to_a_lens(open_notebook: Any) -> None:
     notebook.screenshot("corpus-unit", of=notebook.cell(0))
     every_control_by_keyboard(page)
     what_is_pressed_is_busy(notebook)
-    notebook.theme("dark")
+    no_half_line_at_the_foot(page)
+    for theme in ("light", "dark"):
+        notebook.theme(theme)
+        every_word_is_read(page, theme)
     notebook.screenshot("corpus-moments", of=notebook.cell(0))
     first = contexts.get_by_role("button").first
     first.focus()
@@ -127,7 +192,7 @@ model = nn.LSTM(3, 12, num_layers=2, batch_first=True)
 parts = [torch.sin(torch.arange(600.0)[:, None] / torch.tensor([9.0, 17.0, 40.0]) + k)[None]
          for k in range(4)]
 labels = {
-    "first is up": lambda x: np.asarray(x)[:, 0] > 0,
+    "first is up, or so it seems": lambda x: np.asarray(x)[:, 0] > 0,
     "never": lambda x: np.zeros(len(x), bool),
 }
 along = {"l1": {"first less second": torch.eye(12)[0] - torch.eye(12)[1]}}
@@ -155,7 +220,8 @@ def test_a_direction_over_numbers_by_keyboard(open_notebook: Any) -> None:
     contexts = page.get_by_role("list", name="windows of the unit")
     contexts.get_by_role("listitem").nth(9).wait_for()
     page.get_by_text("the strip under them: h along it").wait_for()
-    page.get_by_text("bars under the lines, from the top: first is up").wait_for()
+    page.get_by_text("bars under the lines, from the top: first is up, or so it").wait_for()
+    legends_are_whole(page)
     # a path for each number of the input, and a bar at each step with the label
     first = contexts.locator("svg").first
     assert first.locator("path").count() == 3

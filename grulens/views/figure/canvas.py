@@ -184,8 +184,21 @@ def log_ticks(axis: Any, low: float, high: float, most: int = 6) -> None:
     axis.ticker = FixedTicker(ticks=found)
 
 
+#: Entries that are wider than the axes and the margin left of them go on in another line, and one
+#: that is so by itself ends in "…". BokehJS 3.9 would have the page cut them off.
+_LINES: Final = f"""
+:host {{ width: max-content; max-width: calc(100% + {LEFT}px); }}
+:host {{ grid-template-columns: minmax(0, auto); }}
+.bk-grid {{ display: flex; flex-wrap: wrap; justify-content: flex-end; width: auto; }}
+.bk-grid {{ row-gap: 0 !important; }}
+.bk-item {{ max-width: 100%; }}
+.bk-glyph {{ flex: none; }}
+.bk-label {{ display: block; min-width: 0; overflow: hidden; text-overflow: ellipsis; }}
+"""
+
+
 def legend(items: list[LegendItem]) -> Any:
-    """One line of entries, to stand above a figure."""
+    """One line of entries, to stand above a figure; several where the page has no room for one."""
     made: Any = Legend(
         items=items,
         orientation="horizontal",
@@ -196,6 +209,7 @@ def legend(items: list[LegendItem]) -> Any:
         label_height=14,
         label_text_font_size="12px",
         spacing=12,
+        stylesheets=[_LINES],
     )
     made.update(padding=0, margin=0)
     return made

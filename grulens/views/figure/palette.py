@@ -99,6 +99,9 @@ RECURRENT: Final = "#3A9BD9"
 FOR: Final = "#D6533D"
 AGAINST: Final = "#3F7FD0"
 
+#: The ground of a light and of a dark page, as JupyterLab has them.
+PAGES: Final = {"light": "#FFFFFF", "dark": "#111111"}
+
 #: Yellow is in none of the maps: what is not a number cannot be taken for a value.
 NAN_COLOR: Final = "#F0E442"
 BLANK_COLOR: Final = "#00000000"
@@ -193,13 +196,30 @@ PALETTE: Final = BySignal(
 )
 
 
-def _needs_white(colors: tuple[str, ...]) -> tuple[bool, ...]:
+def needs_white(colors: tuple[str, ...]) -> tuple[bool, ...]:
+    """Whether text on each of these colours is to be white; else black has the higher contrast.
+
+    >>> needs_white(("#7B1F57", "#CC79A7"))
+    (True, False)
+    """
     # WCAG 2.2 relative luminance: white gives the higher contrast below 0.179
     light = linear(colors) @ np.array([0.2126, 0.7152, 0.0722])
     return tuple(bool(y < 0.179) for y in light)
 
 
+def mixed(color: str, share: float, page: str) -> str:
+    """A colour that lies over a page with an opacity of `share`, as a browser would draw it.
+
+    Text on it keeps its own ink: where the opacity is that of the whole, ink pales as well.
+
+    >>> mixed("#CC79A7", 0.5, "#FFFFFF")
+    '#E6BCD3'
+    """
+    pairs = ((int(color[i : i + 2], 16), int(page[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(share * a + (1 - share) * b):02X}" for a, b in pairs)
+
+
 #: For each byte, whether text on its colour is to be white (else black).
 WHITE_INK: Final = BySignal(
-    {name: (*_needs_white(colors), False, False) for name, colors in COLORS.items()}
+    {name: (*needs_white(colors), False, False) for name, colors in COLORS.items()}
 )

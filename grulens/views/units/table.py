@@ -35,6 +35,8 @@ _STYLE = """
 .slick-viewport::-webkit-scrollbar-track { background: #8882; }
 """
 
+#: How high a row is, in pixels.
+ROW: Final = 25
 _POSITIONS: Final = re.compile(r"\s*\d+(\s*[-–]\s*\d+)?(\s*[,\s]\s*\d+(\s*[-–]\s*\d+)?)*\s*")
 
 __all__ = ["COLUMNS", "UnitTable"]
@@ -43,13 +45,17 @@ __all__ = ["COLUMNS", "UnitTable"]
 class UnitTable:
     """Numbers about every unit, a bar chart of its state in the row, sortable and selectable.
 
+    Args:
+        rows: so many are seen at once, none of them by half.
+        live: whether a person may choose rows.
+
     Attributes:
         root: the Bokeh DataTable.
         units: the selected units.
         shown: the units that pass the filter.
     """
 
-    def __init__(self, *, height: int = 320, live: bool = True) -> None:
+    def __init__(self, *, rows: int = 12, live: bool = True) -> None:
         self._listeners: list[Listener] = []
         self._units: Int[np.ndarray, " unit"] = np.arange(0)
         self._text = ""
@@ -66,13 +72,13 @@ class UnitTable:
             source=self.source,
             view=CDSView(filter=self.filter_model),
             columns=[],
-            height=height,
+            height=ROW * (1 + rows),  # a head is as high as a row
             sizing_mode="stretch_width",
             autosize_mode="none",
             index_position=None,
             # only with jQuery UI, which the page has not: Bokeh would warn
             reorderable=False,
-            row_height=25,
+            row_height=ROW,
             stylesheets=[InlineStyleSheet(css=_STYLE)],
         )
         if live:

@@ -22,6 +22,16 @@ function drawn(name, attributes) {
   return element;
 }
 
+// on a light page and on a dark one: the sheet takes what the theme is
+function looking(element, line, step) {
+  const [ground, ink, darkGround, darkInk] = line.looks[line.look[step]] ?? [];
+  if (!ground) return;
+  element.classList.add("grulens-context-ground");
+  for (const [name, value] of Object.entries({ ground, ink, "dark-ground": darkGround, "dark-ink": darkInk })) {
+    element.style.setProperty(`--grulens-${name}`, value);
+  }
+}
+
 function tokens(line) {
   const box = made("span", "grulens-context-text");
   // letters stand close, as in a text; words would run into each other
@@ -30,10 +40,7 @@ function tokens(line) {
   line.tokens.forEach((text, step) => {
     const token = made("span", line.inside[step] ? "" : "grulens-context-beside", text);
     token.title = line.tips[step];
-    if (line.grounds[step]) {
-      token.style.background = line.grounds[step];
-      token.style.color = line.inks[step];
-    }
+    looking(token, line, step);
     // bar k belongs to label k of the legend, whichever of them hold
     const bars = line.holds[step] ?? [];
     token.style.boxShadow = bars
@@ -54,7 +61,7 @@ function curves(line) {
   });
   box.style.height = `${high}px`;
   const [least, most] = line.ends;
-  const foot = HIGH - 2 - (line.strip.length ? STRIP : 0);
+  const foot = HIGH - 2 - (line.look.length ? STRIP : 0);
   const y = (value) => foot - ((value - least) / (most - least || 1)) * (foot - 2);
   const many = Math.max(1, ...line.curves.map((curve) => curve.values.length));
   const [from, to] = line.place;
@@ -66,9 +73,11 @@ function curves(line) {
     box.appendChild(drawn("line", { x1: 0, x2: WIDE, y1: y(0), y2: y(0), stroke: "currentColor", "stroke-opacity": 0.3 }));
   }
   // the values of the unit, as the ground of a text has them
-  line.strip.forEach((fill, step) => {
+  line.look.forEach((_, step) => {
     const [x, width] = [(step / many) * WIDE, WIDE / many + 0.5];
-    box.appendChild(drawn("rect", { x, width, y: HIGH - STRIP, height: STRIP, fill }));
+    const strip = drawn("rect", { x, width, y: HIGH - STRIP, height: STRIP, fill: "none" });
+    looking(strip, line, step);
+    box.appendChild(strip);
   });
   // bar k belongs to label k of the legend: a stretch of steps at which it holds
   for (let k = 0; k < tracks; k++) {
@@ -88,7 +97,25 @@ function curves(line) {
   return box;
 }
 
+// A list that is longer than its place ends below a whole line; its foot says how many follow.
+function fit(list, foot) {
+  list.style.maxHeight = "";
+  const room = list.clientHeight;
+  const ends = [...list.children].map((item) => item.offsetTop + item.offsetHeight);
+  const whole = ends.filter((end) => end <= room + 1);
+  if (whole.length && whole.length < ends.length) list.style.maxHeight = `${whole.at(-1)}px`;
+  const tell = () => {
+    const seen = list.scrollTop + list.clientHeight + 1;
+    const below = ends.filter((end) => end > seen).length;
+    foot.textContent = below ? `\u2193 ${below} more: scroll. ` : "";
+  };
+  list.onscroll = tell;
+  tell();
+}
+
 function render({ model, el }) {
+  let shown; // the list that stands there, and its foot
+  const resized = new ResizeObserver(() => shown && fit(...shown));
   el.classList.add("grulens", "grulens-contexts");
   const draw = () => {
     const buttons = () => [...el.querySelectorAll("button")];
@@ -125,6 +152,8 @@ function render({ model, el }) {
     const words = made("div", "grulens-quiet", said);
     words.setAttribute("role", "status");
     const legend = made("div", "grulens-quiet");
+    shown = [list, made("span")];
+    legend.append(shown[1]);
     if (inputs.length) legend.append("numbers of the input:");
     for (const { name, color } of inputs) {
       const dash = made("span", "", " \u2501 ");
@@ -134,6 +163,7 @@ function render({ model, el }) {
     if (inputs.length && tracks.length) legend.append(" \u00b7 ");
     if (tracks.length) legend.append(`bars under the ${under}, from the top: ${tracks.join(", ")}`);
     el.replaceChildren(words, list, legend);
+    fit(...shown);
     if (focused >= 0) buttons()[Math.min(focused, lines.length - 1)]?.focus();
   };
   const age = () => {
@@ -145,7 +175,9 @@ function render({ model, el }) {
   model.on("change:old", age);
   draw();
   age();
+  resized.observe(el);
   return () => {
+    resized.disconnect();
     model.off("change:shown", draw);
     model.off("change:old", age);
   };

@@ -19,13 +19,17 @@ from jaxtyping import Bool, Float
 
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.views.corpus.contexts import CUT, inks
-from grulens.views.figure.palette import ACCENT, COLORS
+from grulens.views.figure.palette import ACCENT, COLORS, PAGES, mixed, needs_white
 from grulens.views.figure.tokens import number, valid, visible_name, visible_text
 
 #: So many labels have a bar under the text.
 TRACKS: Final = 3
 #: The colours of the numbers of an input.
 LINES: Final = tuple(ACCENT[name] for name in ("keep", "reset", "candidate", "write", "read"))
+#: The opacity of the ground of a step beside those that are meant.
+BESIDE: Final = 0.62
+#: The signal whose values count something: none of it has no colour, all of it the state's.
+COUNT: Final = "weight"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +105,7 @@ class ContextList(anywidget.AnyWidget):
             lines: the places.
             tracks: the labels that have bars.
             ends: the values at the ends of the colours.
-            signal: whose colours.
+            signal: whose colours; a "weight" counts something, from 0 to the end of the colours.
             said: a sentence over them.
         """
         self._places = tuple(line.place for line in lines)
@@ -133,6 +137,55 @@ class ContextList(anywidget.AnyWidget):
             self._open(self._places[line])
 
 
+#: Where no value is known, no step has a colour.
+NO_LOOKS: Final[dict[str, Any]] = {"looks": [], "look": []}
+
+
+def looks(
+    values: Float[np.ndarray, " step"],
+    inside: Sequence[bool],
+    signal: str,
+    ends: tuple[float, float],
+) -> dict[str, Any]:
+    """The ground and the ink of each step, on a light page and on a dark one.
+
+    A ground pales into the page beside the steps that are meant, and where little is counted; ink
+    never does, and is black or white as that ground needs it.
+
+    Args:
+        values: (step,).
+        inside: (step,), whether the step is meant.
+        signal: whose colours.
+        ends: the values at their ends.
+
+    Returns:
+        The looks that there are, "" for a ground that is the page, and for each step which it has.
+
+    >>> looks(np.array([0.0, 2.0]), [True, True], "weight", (0.0, 2.0))["looks"]
+    [['', '', '', ''], ['#CC79A7', '#000', '#CC79A7', '#000']]
+    """
+    grounds = inks(values[None], signal, ends)[0][0]
+    shares = [1.0 if one else BESIDE for one in inside]
+    if signal == COUNT:
+        counted = (values - ends[0]) / (ends[1] - ends[0] or 1.0)
+        shares = [one * part for one, part in zip(shares, counted.tolist(), strict=True)]
+        grounds = [ACCENT["state"]] * len(shares)
+    found: dict[tuple[str, float], int] = {}
+    look = [found.setdefault(each, len(found)) for each in zip(grounds, shares, strict=True)]
+    made = [
+        [part for page in PAGES.values() for part in _ink(mixed(ground, share, page))]
+        if share
+        else [""] * 2 * len(PAGES)
+        for ground, share in found
+    ]
+    return {"looks": made, "look": look}
+
+
+def _ink(ground: str) -> tuple[str, str]:
+    """A ground, and the ink that is read on it."""
+    return ground, "#fff" if needs_white((ground,))[0] else "#000"
+
+
 def _drawn(
     line: Line,
     tracks: Sequence[str],
@@ -155,8 +208,8 @@ def _drawn(
         "holds": line.holds.T.tolist() if len(line.holds) else [],
     }
     values = np.array(one.values or [np.nan] * len(steps))
-    grounds, colors = inks(values[None], signal, ends)
     known = one.values is not None
+    inside = [line.place.start <= step < line.place.stop for step in steps]
     if one.tokens is None and line.inputs is not None:
         return found | {
             "tokens": None,
@@ -164,7 +217,7 @@ def _drawn(
                 {"values": each, "color": LINES[i % len(LINES)]}
                 for i, each in enumerate(np.clip(np.nan_to_num(line.inputs.T), *far).tolist())
             ],
-            "strip": grounds[0] if known else [],
+            **(looks(values, [True] * len(steps), signal, ends) if known else NO_LOOKS),
             "place": [line.place.start - place.start, line.place.stop - place.start],
             "ends": list(far),
         }
@@ -172,13 +225,12 @@ def _drawn(
         return found | _curves(line, ends)
     return found | {
         "tokens": [valid(visible_text(token, CUT * 3)) for token in one.tokens],
-        "grounds": grounds[0] if known else ["" for _ in steps],
-        "inks": colors[0],
+        **(looks(values, inside, signal, ends) if known else NO_LOOKS),
         "tips": [
             f"step {place.offset + step}" + (f": {number(value, '.3f')}" if known else "")
             for step, value in zip(steps, values.tolist(), strict=True)
         ],
-        "inside": [line.place.start <= step < line.place.stop for step in steps],
+        "inside": inside,
     }
 
 
@@ -196,8 +248,8 @@ def _curves(line: Line, ends: tuple[float, float]) -> dict[str, Any]:
             {"values": low, "color": COLORS["state"][54]},
         ]
         meant = [line.window, line.window + 1]
-        return {"tokens": None, "curves": curves, "strip": [], "place": meant, "ends": list(ends),
-                "holds": []}  # fmt: skip
+        return {"tokens": None, "curves": curves, "place": meant, "ends": list(ends),
+                "holds": [], **NO_LOOKS}  # fmt: skip
     else:
         curves, meant = [], [0, 0]
-    return {"tokens": None, "curves": curves, "strip": [], "place": meant, "ends": list(ends)}
+    return {"tokens": None, "curves": curves, "place": meant, "ends": list(ends), **NO_LOOKS}

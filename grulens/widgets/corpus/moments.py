@@ -191,7 +191,7 @@ class Moments(W.VBox):
             for many, one, place in zip(found.together, found.contexts, found.places, strict=False)
         ]
         on = f"on is above {number(scan.manifest.on)}"
-        said = f"{where}; {found.steps:,} of {found.of:,} steps. The darker, the more units on"
+        said = f"{where}; {found.steps:,} of {found.of:,} steps. The more colour, the more units on"
         said += f"; {on}"
         if not found.found:
             said = f"no such place in {found.of:,} steps: {on}, which scan(on=) sets"

@@ -132,7 +132,7 @@ class Corpus(Screen):
         self.around = steps_around(self.callbacks.guard(self._on_around))
 
         # layout
-        self._table = UnitTable(height=260)
+        self._table = UnitTable(rows=9)
         self.picture = BokehView(self._table.root, lock=LOCK, retire=False)
         open_ = self.open_place
         self.view = UnitView(self, open_, self._on_named)

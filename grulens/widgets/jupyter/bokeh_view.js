@@ -186,15 +186,40 @@ function redrawTables(doc, events) {
   }
 }
 
+// What a figure or table is: its name and title; else what its axes are; else that it is one.
+function nameOf(model) {
+  const text = (one) => (typeof one?.text === "string" ? one.text : typeof one === "string" ? one : "").trim();
+  const axes = [...(model.left ?? []), ...(model.below ?? [])].map((one) => text(one.axis_label));
+  const said = [text(model.name), text(model.title)].filter(Boolean).join(": ");
+  return said || axes.filter(Boolean).join(" by ") || model.type.toLowerCase();
+}
+
 // a canvas tells a screen reader nothing: every figure and table has a name
 function nameParts(doc) {
   for (const model of doc.all_models) {
     const role = { Figure: "figure", DataTable: "group" }[model.type];
-    const el = role && doc.views_manager?.find_one(model)?.el;
-    if (!el) continue;
-    const title = typeof model.title?.text === "string" ? model.title.text.trim() : "";
-    el.setAttribute("role", role);
-    el.setAttribute("aria-label", [model.name, title].filter(Boolean).join(": "));
+    const view = role && doc.views_manager?.find_one(model);
+    if (!view?.el) continue;
+    const name = nameOf(model);
+    view.el.setAttribute("role", role);
+    view.el.setAttribute("aria-label", name);
+    // Tab stops within: at the canvas that takes the events of a figure, at the panes of a table
+    for (const stop of stops(view.el)) {
+      const called = stop.title || stop.getAttribute("aria-label");
+      if (called && called !== stop.dataset.grulensName) continue; // by itself: a tool, a slider
+      const part = stop.matches(".slick-pane-header") ? ": heads" : ": rows";
+      const own = name + (role === "group" ? part : "");
+      if (!stop.hasAttribute("role")) stop.setAttribute("role", "group");
+      stop.setAttribute("aria-label", own);
+      stop.dataset.grulensName = own;
+    }
+  }
+}
+
+function* stops(el) {
+  for (const one of el.shadowRoot?.querySelectorAll("*") ?? []) {
+    if (one.getAttribute("tabindex") === "0") yield one;
+    yield* stops(one);
   }
 }
 
@@ -212,6 +237,7 @@ function keepFocusElsewhere(view) {
     }, { capture: true, signal: view.ended.signal });
   }
   view.host.addEventListener("focusin", (event) => {
+    if (view.doc && !view.host.contains(event.relatedTarget)) nameParts(view.doc); // a new table is in
     const from = event.relatedTarget, now = performance.now();
     const table = event.composedPath().some((el) => el.classList?.contains("bk-DataTable"));
     if (!table || !from?.isConnected || view.host.contains(from)) return;

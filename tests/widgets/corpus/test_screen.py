@@ -92,7 +92,7 @@ def test_a_chosen_row_shows_its_unit_with_the_states_of_a_run(
     h = record(model, model.encode(TEXTS[place.part])[:, : place.stop])["rnn.l1"].h[0, :, 4]
     values = np.array(screen.view.drawn[0][0].values)
     assert np.allclose(values, h[place.start :].numpy(), atol=1e-5)
-    assert all(first["grounds"])
+    assert all(first["looks"][i][0] for i in first["look"])
     assert first["holds"][0][0] == (text[0] == "a")
 
 
@@ -217,7 +217,7 @@ def test_without_the_model_all_but_colours_and_the_lens(scanned: Scan) -> None:
     screen = Corpus(corpus.open_scan(scanned.path))
     screen.units = [3]
     assert "open_scan(path, model)" in screen.view.contexts.shown["said"]
-    assert not any(lines(screen)[0]["grounds"])
+    assert lines(screen)[0]["looks"] == []
     assert screen.view._scale.value == ""
     screen.moments.find.click()
     assert error_of(screen) == ""
@@ -308,7 +308,7 @@ def test_numbers_are_drawn_as_lines_on_the_colours_of_the_unit(tmp_path: Path) -
     assert [one["name"] for one in shown["inputs"]] == ["0", "1", "2"]
     assert (shown["tracks"], shown["under"]) == (["up"], "lines")
     assert [one[0] for one in first["holds"]] == (there[0] > 0).tolist()
-    assert len(set(first["strip"])) > 1
+    assert len(set(first["look"])) > 1
     screen.view.where.value = "up"
     screen.moments.find.click()
     assert error_of(screen) == ""
@@ -320,7 +320,7 @@ def test_numbers_are_drawn_as_lines_on_the_colours_of_the_unit(tmp_path: Path) -
     # without the model the lines are there, and the strip is not
     alone = Corpus(corpus.open_scan(done.path))
     alone.units = [1]
-    assert lines(alone)[0]["strip"] == []
+    assert lines(alone)[0]["look"] == []
     assert "without colours: the model is not there" in alone.view.contexts.shown["said"]
 
 
@@ -466,7 +466,7 @@ def test_directions_are_rows_of_the_table_and_shown_as_units_are(along: Scan) ->
     screen.units = [3, "one"]
     screen.unit = 3
     assert first["tokens"] == lines(screen)[0]["tokens"]
-    assert all(first["grounds"])
+    assert all(first["looks"][i][0] for i in first["look"])
     assert np.allclose(drawn, 2 * np.array(screen.view.drawn[0][0].values), atol=1e-5)
     screen.unit = "sum"
     assert screen.units == (3, "sum", "one")
