@@ -123,7 +123,7 @@ class Reached:
         if isinstance(one, property):
             return one.fget, one.fset
         if isinstance(one, type):
-            return self._class(one) if _is_users(one.__module__) else ()
+            return self._class(one) if is_users(one.__module__) else ()
         if isinstance(one, Iterator) and not hasattr(one, "__dict__"):
             return self._iterator(one)
         return self._object(one)
@@ -175,7 +175,7 @@ class Reached:
     def _object(self, one: Any) -> Iterable[object]:
         """An object of a class of the user's."""
         kind = type(one)
-        if not _is_users(kind.__module__):
+        if not is_users(kind.__module__):
             return
         yield kind
         if isinstance(held := getattr(one, "__dict__", None), dict):
@@ -215,7 +215,7 @@ class Reached:
     def _function(self, one: FunctionType) -> Iterable[object]:
         if (inner := getattr(one, "__wrapped__", None)) is not None:
             yield inner
-        if not _is_users(one.__module__):
+        if not is_users(one.__module__):
             return
         if vars(one):
             self._all_names(vars(one))
@@ -227,7 +227,7 @@ class Reached:
         for name in read:
             value = one.__globals__.get(name)
             if isinstance(value, ModuleType):
-                if _is_users(value.__name__):
+                if is_users(value.__name__):
                     self._names(vars(value), set_ & vars(value).keys())
                     yield from (vars(value)[name] for name in read & vars(value).keys())
             else:
@@ -381,7 +381,7 @@ def _named(code: CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[st
 
 
 @functools.cache
-def _is_users(module: str | None) -> bool:
+def is_users(module: str | None) -> bool:
     """Whether a module of this name is the user's own: not Python's, and not installed."""
     root = (module or "").split(".")[0]
     if root in ("torch", "grulens") or (root in sys.stdlib_module_names and root != "__main__"):

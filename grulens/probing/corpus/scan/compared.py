@@ -3,7 +3,8 @@
 Whoever goes on with a scan with another `encode` or `decode`, or with labels that say something
 else, would add parts of two kinds. All that they gave stands in the part: the ids, a bit a step for
 each label, and what ids are called. So the first part is read again, without a run of the model,
-and compared at every step. A model goes by more than its weights, so it runs the first inputs
+and compared at every step; and so is every part, where labels are told by functions that are not
+what they were (see rules.py). A model goes by more than its weights, so it runs the first inputs
 again, and its states are compared with what was kept of them.
 """
 

@@ -144,6 +144,8 @@ class Manifest:
         torch: the version of torch that ran the model.
         parts: how many parts the corpus has, once all were scanned; 0 before.
         room: how many steps ran side by side at most; 0 is any number.
+        rules: a hash of the functions that told its labels, see `rules_of`; "" where that is not
+            known. Others may tell the same, so they are no other scan.
     """
 
     model: str
@@ -160,6 +162,7 @@ class Manifest:
     torch: str = torch.__version__
     parts: int = 0
     room: int = 0
+    rules: str = ""
 
     def write(self, folder: Path) -> None:
         """Write it; readers see all of it or nothing.
@@ -262,7 +265,7 @@ class Manifest:
         pairs = [
             (one.name, getattr(self, one.name), getattr(now, one.name))
             for one in fields(self)
-            if one.name != "parts"
+            if one.name not in ("parts", "rules")
         ]
         mine, others = ({one.name: one.directions for one in m.layers} for m in (self, now))
         if mine.keys() == others.keys() and mine != others:

@@ -91,7 +91,10 @@ def scan(
             Each is some hundred thousand steps at best: small ones cost space, large ones memory.
             A part is known by its place in the sequence: of a corpus that has changed since, only
             the first part with a step is read again and compared (its ids, its labels, and what
-            its ids are called), and labels that are arrays. A batch of a
+            its ids are called), and labels that are arrays; all parts are, where labels are told
+            by functions that are not what they were: their code, what of your own it reads, and so
+            on from there. What they take from elsewhere (an installed library, a file) is not
+            looked at. A batch of a
             `DataLoader` that has several columns is a tuple of arguments, too. What stands at each
             step is kept, ids or up to 16 numbers, so that rows can run again.
         out: the folder of the scan.
@@ -188,6 +191,7 @@ def scan(
             if len(few.documents) < len(run.documents) and not _from_zero(recording):
                 recording = ran(model, run, layers, call)
             manifest = manifest_of(model, run, reader, recording, gates, above, call, directions)
+            told_by = manifest.rules
             del recording
         except Exception as error:
             error.add_note(f"in part {len(begun) - 1} of the scan")
@@ -196,7 +200,7 @@ def scan(
         if not manifest.begin(folder):
             made = Manifest.read(folder)
             made.check(manifest, folder)
-            manifest = made
+            told_by, manifest = manifest.rules, made
             first = folder / PARTS / f"{len(begun) - 1:06d}"
             if first.exists():
                 compare(Part(first), chain([run], further), reader)
@@ -204,10 +208,11 @@ def scan(
                 compare_states(Part(first), again, run, reader, made)
                 del again
         with job.watched(bar=progress):
-            for _ in _done(client, model, chain(begun, every), folder, reader, manifest):
+            others = told_by != manifest.rules
+            for _ in _done(client, model, chain(begun, every), folder, reader, manifest, others):
                 job.advance()
             job.total = job.done  # of an iterator, it is known only now
-            _end(manifest, folder, job.done)
+            _end(manifest, folder, job.done, told_by)
     for one in (folder, folder / PARTS):
         sweep(one)
     if client is not None and job.note:  # what workers wrote, and had not said by then, counts
@@ -230,9 +235,13 @@ def _done(
     folder: Path,
     reader: Reader,
     manifest: Manifest,
+    others: bool,
 ) -> Iterator[str]:
-    """Scan parts, here or on a cluster; gives the name of each when it is there."""
-    places = _places(folder.resolve() / PARTS, parts)
+    """Scan parts, here or on a cluster; gives the name of each when it is there.
+
+    `others` is whether labels are told by other functions than before.
+    """
+    places = _places(folder.resolve() / PARTS, parts, reader if others else None)
     if client is not None:
         yield from spread(client, model, places, reader, manifest, folder)
         return
@@ -242,12 +251,16 @@ def _done(
         yield place.name
 
 
-def _places(folder: Path, parts: Iterable[Any]) -> Iterator[tuple[Path, Any]]:
-    """The folder of each part, and the part."""
+def _places(
+    folder: Path, parts: Iterable[Any], reader: Reader | None
+) -> Iterator[tuple[Path, Any]]:
+    """The folder of each part, and the part; one that is there is read again by `reader`."""
     for number, part in enumerate(parts):
         place = folder / f"{number:06d}"
         if isinstance(part, Labelled) and place.exists():
             Part(place).check_labels(part.held)
+        if reader is not None and place.exists():
+            compare(Part(place), reader.runs(part), reader)
         yield place, part
 
 
@@ -296,8 +309,11 @@ def _from_zero(recording: Recording) -> bool:
     return not any(bool(layer.segments[0].h_0.any()) for layer in recording.values())
 
 
-def _end(manifest: Manifest, folder: Path, many: int) -> None:
-    """Write how many parts the corpus has, so that one that goes missing is missed."""
+def _end(manifest: Manifest, folder: Path, many: int, rules: str) -> None:
+    """Write how many parts the corpus has, so that one that goes missing is missed.
+
+    And by which functions all of them have been labelled, or compared.
+    """
     there = max([*numbers_in(folder), -1]) + 1
     if there > many:
         warnings.warn(
@@ -305,8 +321,8 @@ def _end(manifest: Manifest, folder: Path, many: int) -> None:
             "before are in every answer, too. Scan into another folder, if they should not be",
             stacklevel=3,
         )
-    if manifest.parts != max(many, there):
-        replace(manifest, parts=max(many, there)).write(folder)
+    if (manifest.parts, manifest.rules) != (max(many, there), rules):
+        replace(manifest, parts=max(many, there), rules=rules).write(folder)
 
 
 def _add_up(found: Scan) -> None:

@@ -23,6 +23,7 @@ from grulens.probing.corpus.scan.direction import DIRECTION, ENDS, SIGNAL, along
 from grulens.probing.corpus.scan.furthest import Furthest, places
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
 from grulens.probing.corpus.scan.part import ANCHOR, extremes, packed
+from grulens.probing.corpus.scan.rules import rules_of
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, one_name
 from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally, compiled
 from grulens.probing.corpus.scan.writer import Writer
@@ -257,4 +258,5 @@ def manifest_of(
     return Manifest(
         type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), on,
         gates, reader.steps, reader.batch, call, first, room=reader.room,
+        rules=rules_of(reader.labels),
     )  # fmt: skip

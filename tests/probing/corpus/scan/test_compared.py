@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,64 @@ def test_what_a_text_alone_says_of_ids_is_compared(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"other names .* was called 'x', and is called 'X' now"):
         scan(model, [["abab", "Xyz"], "a"], tmp_path / "s", **lower)
     assert len(scan(model, [["abab", "xyz"], "a"], tmp_path / "s", **lower).parts) == 2
+
+
+VOWELS = {"a"}
+
+
+def vowel(text: str) -> Any:
+    return np.array([c in VOWELS for c in text])
+
+
+class Starts:
+    """A label that is told by an object."""
+
+    def __init__(self, letter: str) -> None:
+        self.letter = letter
+
+    def __call__(self, text: str) -> Any:
+        return np.array([c == self.letter for c in text])
+
+
+def is_(letter: str) -> Any:
+    return lambda text: np.array([c == letter for c in text])
+
+
+def test_functions_that_are_others_are_compared_in_every_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each says the same of the first part, and what it says now of the second is refused."""
+    model, asked = Reader().eval(), []
+
+    def part(number: int) -> Any:
+        return lambda: [asked.append(number), [["abab"], ["xyxy"], ["baba"]][number]][1]
+
+    def made(labels: Any, many: int) -> Any:
+        asked.clear()
+        return scan(model, [part(n) for n in range(many)], tmp_path / "s", labels=labels)
+
+    kinds = {"global": vowel, "closure": is_("a"), "object": Starts("a"),
+             "partial": partial(lambda k, text: np.array([c == k for c in text]), "a"),
+             "method": Starts("a").__call__}  # fmt: skip
+    made(kinds, 2)
+    again = kinds | {"closure": is_("a"), "object": Starts("a")}
+    made(again, 2)
+    assert set(asked) == {0}  # they are what they were: the second is not read
+    more = lambda text: np.array([c in "ax" for c in text])  # noqa: E731
+    for name, other in (
+        ("closure", more), ("object", more), ("method", more), ("partial", partial(more)),
+    ):  # fmt: skip
+        with pytest.raises(ScanError, match=rf"part 1 of .* other labels than .* \({name}\)\."):
+            made(again | {name: other}, 3)
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "VOWELS", {"a", "y"})
+        with pytest.raises(ScanError, match=r"part 1 of .* other labels .* \(global\)"):
+            made(again, 3)
+    # others that say the same go on, and are known from then on
+    made(again | {"closure": lambda text: np.array([c in "a" for c in text])}, 3)
+    assert set(asked) == {0, 1, 2}
+    made(again | {"closure": lambda text: np.array([c in "a" for c in text])}, 3)
+    assert set(asked) == {0}
 
 
 X = torch.randn(2, 70, 3, generator=torch.Generator().manual_seed(0))
