@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -152,6 +153,9 @@ def _settled(part: Part, run: Run, reader: Reader) -> Run | None:
     if not len(lengths):
         raise _other(part, *_READ)
     windows = int(np.diff(part.rows[:, 3], append=part.windows)[at][0])
+    form = part.form(int(at.argmax()))
+    turned = next((one.turned for one in form.every if one.kind == "read"), None)
+    run = replace(run, turned=turned)  # as it was then
     for one in run.ready.values():
         shape = (int(lengths.max()),) if isinstance(one, PackedSequence) else one.shape[:2]
         for steps in map(int, shape):

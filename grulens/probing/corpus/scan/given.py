@@ -157,6 +157,7 @@ def form_of(
     read: Any,
     lengths: Sequence[int],
     steps: int,
+    turned: bool | None = None,
 ) -> Form:
     """How an input was given.
 
@@ -166,29 +167,33 @@ def form_of(
         read: which of them holds what stands at each step; None where that is not known.
         lengths: (row,) how many steps each row has.
         steps: how many steps the longest one has.
+        turned: whether steps come before rows in `read`, where their numbers do not tell it.
     """
     return Form(
-        tuple(_argument(one, read, lengths, steps) for one in args),
-        {name: _argument(one, read, lengths, steps) for name, one in kwargs.items()},
+        tuple(_argument(one, read, lengths, steps, turned) for one in args),
+        {name: _argument(one, read, lengths, steps, turned) for name, one in kwargs.items()},
     )
 
 
-def at_each_step(read: Any, rows: int, steps: int) -> Shaped[ndarray, "row step ..."] | None:
+def at_each_step(
+    read: Any, rows: int, steps: int, turned: bool | None = None
+) -> Shaped[ndarray, "row step ..."] | None:
     """What stands at each step of an input (row, step, ...); None where that cannot be kept.
 
     Args:
         read: the argument that holds it.
         rows: how many rows the layers had.
         steps: how many steps.
+        turned: whether these come first, where their numbers do not tell it.
     """
     if isinstance(read, PackedSequence):
         read = pad_packed_sequence(read, batch_first=True)[0]
-    elif not isinstance(read, Tensor) or (rows == steps > 1):
+    elif not isinstance(read, Tensor) or (rows == steps > 1 and turned is None):
         return None
     read = read.detach().cpu()
     if bare(read, rows, steps):
         read = read[None]
-    if tuple(read.shape[:2]) != (rows, steps):
+    if turned or tuple(read.shape[:2]) != (rows, steps):
         if tuple(read.shape[:2]) != (steps, rows):
             return None
         read = read.transpose(0, 1)
@@ -208,7 +213,9 @@ def bare(given: Tensor, rows: int, steps: int) -> bool:
     )
 
 
-def _argument(one: Any, read: Any, lengths: Sequence[int], steps: int) -> Argument:
+def _argument(
+    one: Any, read: Any, lengths: Sequence[int], steps: int, stepped: bool | None
+) -> Argument:
     rows = len(lengths)
     if isinstance(one, PackedSequence):
         dtype = _named(one.data)
@@ -221,7 +228,7 @@ def _argument(one: Any, read: Any, lengths: Sequence[int], steps: int) -> Argume
         if one is read and bare(one, rows, steps):
             return Argument("read", list(shape[1:]), dtype, bare=True)
         if one is read:
-            return Argument("read", list(shape[2:]), dtype, turned)
+            return Argument("read", list(shape[2:]), dtype, bool(stepped) or turned)
         if plain.is_complex():
             return Argument("lost", f"a tensor {shape} of {dtype}")
         if not shape:

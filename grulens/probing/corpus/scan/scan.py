@@ -46,7 +46,7 @@ from grulens.probing.corpus.scan.abreast import ROWS, room_of
 from grulens.probing.corpus.scan.compared import compare, compare_states
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
-from grulens.probing.corpus.scan.scan_part import manifest_of, ran, scan_part
+from grulens.probing.corpus.scan.scan_part import manifest_of, oriented, ran, scan_part
 from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_in
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, labelled
 from grulens.probing.corpus.scan.spread import spread
@@ -190,6 +190,7 @@ def scan(
             # how far states go may be another thing in each row
             if len(few.documents) < len(run.documents) and not _from_zero(recording):
                 recording = ran(model, run, layers, call)
+            run = oriented(model, run, recording, call)
             manifest = manifest_of(model, run, reader, recording, gates, above, call, directions)
             told_by = manifest.rules
             del recording

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from grulens.arguments import LayerNames
 from grulens.errors import NonFiniteWarning, ScanError
@@ -88,7 +89,7 @@ def _take(
     recording = ran(model, given, names, manifest.call)
     _one_shape(recording, names)
     mask = recording[names[0]].mask.cpu().numpy()
-    run = reader.settled(given, mask)
+    run = reader.settled(oriented(model, given, recording, manifest.call), mask)
     if len(run.documents) != len(mask) or (
         run.read is not None and run.read.shape[:2] != mask.shape
     ):
@@ -108,6 +109,34 @@ def _take(
     groups = combinations.of(labels, mask)
     for number, layer in enumerate(manifest.layers):
         _add(writer, number, layer, recording[layer.name], mask, groups, tallies, furthest, at)
+
+
+def oriented(model: nn.Module, run: Run, recording: Recording, call: str | None) -> Run:
+    """A run of as many rows as steps, with what a run of one column less says of which is which.
+
+    That a layer has its rows first does not say it: a model may turn its input before.
+
+    Args:
+        model: the model.
+        run: the run.
+        recording: what its layers did in it.
+        call: the name of the method that is the run.
+    """
+    name, layer = next(iter(recording.items()))
+    rows, steps = layer.mask.shape
+    given = [one for one in tree_leaves((run.args, run.kwargs)) if isinstance(one, Tensor)]
+    one = next(iter(run.ready.values()), None)
+    if not (rows == steps > 1 and len(given) == 1 and given[0] is one and one.dim() > 1):
+        return run
+    if tuple(one.shape[:2]) != (rows, steps):
+        return run
+    args, kwargs = tree_map(lambda of: of[:, :-1] if of is one else of, (run.args, run.kwargs))
+    try:
+        less = ran(model, replace(run, args=args, kwargs=kwargs), [name], call)[name].mask
+    except Exception:  # the model wants so many
+        return run
+    known = {(rows, steps - 1): False, (steps - 1, rows): True}
+    return replace(run, turned=known.get((len(less), less.shape[1])))
 
 
 def _turned(run: Run, mask: Bool[ndarray, "row step"]) -> str:

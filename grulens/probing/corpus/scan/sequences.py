@@ -65,6 +65,8 @@ class Run:
         among: the names of the arguments that may stand at each step, where they are several; the
             first is the one that is taken.
         held: by name, what was given of the labels of `ready`.
+        turned: whether the steps of `ready` come before its rows, where these are as many and a run
+            has told it; None where the numbers of both tell it, or nothing does.
     """
 
     args: tuple[Any, ...]
@@ -78,6 +80,7 @@ class Run:
     ready: Mapping[str, Tensor | PackedSequence] = field(default_factory=dict)
     among: tuple[str, ...] = ()
     held: dict[str, Any] = field(default_factory=dict)
+    turned: bool | None = None
 
     @property
     def few(self) -> Run:
@@ -322,14 +325,19 @@ class Reader:
         fit = {name: one for name, one in run.ready.items() if fits(one, rows, steps)}
         first = next(iter((fit or run.ready).values()))
         several = tuple(name for name, one in fit.items() if not _mask(one))
-        read = at_each_step(first, rows, steps)
+        read = at_each_step(first, rows, steps, run.turned)
         run = replace(
             run,
             documents=run.documents * rows,
             starts=run.starts * rows,
             read=read,
             form=form_of(
-                run.args, run.kwargs, None if read is None else first, mask.sum(1).tolist(), steps
+                run.args,
+                run.kwargs,
+                None if read is None else first,
+                mask.sum(1).tolist(),
+                steps,
+                run.turned,
             ),
             ready={},
             among=several if len(several) > 1 else (),
@@ -339,10 +347,12 @@ class Reader:
         if not self.labels and not (_whole(first) and first.dim() == 2):
             return run
         shape = tuple(first.shape[:2])
-        if not fits(first, rows, steps) or (rows == steps > 1):
+        hidden = rows == steps > 1 and run.turned is None
+        if not fits(first, rows, steps) or hidden:
             why = (
-                "which are rows and which are steps cannot be told; give another number of rows"
-                if rows == steps
+                "which are rows and which are steps cannot be told, for the model takes other "
+                "tensors beside it, or does not run a step less; give its rows as two inputs"
+                if hidden
                 else "a scan of ids or labels needs a layer that takes a step for each of the input"
             )
             raise ScanError(f"an input is {shape} and its layers had {rows} rows of {steps}: {why}")
@@ -351,7 +361,7 @@ class Reader:
         values = first.detach().cpu()
         if bare(first, rows, steps):
             values = values[None]
-        elif shape != (rows, steps):
+        elif run.turned or shape != (rows, steps):
             values = values.transpose(0, 1)
         held = {name: _rows(given, rows, name) for name, given in run.held.items()}
         each = [

@@ -856,12 +856,68 @@ def test_labels_of_ids_and_of_numbers(tmp_path: Path) -> None:
     net.batch_first = False
     swapped = scan(net, [x.transpose(0, 1)], tmp_path / "t", labels={"up": lambda x: x[:, 1] > 0})
     assert torch.equal(swapped.stats().counts, made.stats().counts)
-    with pytest.raises(ScanError, match="which are rows and which are steps cannot be told"):
-        scan(net, [x[:, :2]], tmp_path / "u", labels={"up": lambda x: x[:, 1] > 0})
     with pytest.raises(ScanError, match=r"an input is \(2, 70\) and its layers had 2 rows of 35"):
         scan(Halved(), [ids[:140].view(2, 70)], tmp_path / "v")
     with pytest.raises(ScanError, match="rows of 35 steps for ids of"):
         scan(Halved(), [ids[:70]], tmp_path / "w")
+
+
+class Turning(nn.Module):
+    """Takes (row, step) and turns it for a layer that has its steps first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.rnn = nn.Embedding(9, 3), nn.GRU(3, 4)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        found: Tensor = self.rnn(self.embedding(ids.T))[0]
+        return found
+
+
+class Two(Turning):
+    """Takes another tensor, of no use."""
+
+    def forward(self, ids: Tensor, more: Tensor) -> Tensor:
+        return super().forward(ids)
+
+
+SQUARE = torch.randint(9, (8, 8), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("kind", ["rows first", "steps first", "turning", "numbers"])
+def test_as_many_rows_as_steps_are_told_apart_by_a_run_of_a_column_less(
+    tmp_path: Path, kind: str
+) -> None:
+    torch.manual_seed(0)
+    steps_first = kind in ("steps first", "numbers")
+    model = nn.Sequential(nn.Embedding(9, 3), nn.GRU(3, 4, batch_first=not steps_first)).eval()
+    given, two, other = SQUARE, {"two": lambda x: x == 2}, {"two": lambda x: x % 3 == 2}
+    if kind == "turning":
+        model = Turning().eval()
+    elif kind == "numbers":
+        model, given = model[1], nn.functional.one_hot(SQUARE % 3, 3).float()
+        two, other = ({"two": lambda x, k=k: x[:, k] > 0.5} for k in (2, 1))
+    made = scan(model, [given], tmp_path / "s", labels=two)
+    apart = scan(
+        model, [[*given.split((5, 3), 1 if steps_first else 0)]], tmp_path / "t", labels=two
+    )
+    assert torch.equal(made.stats().counts, apart.stats().counts)
+    for place in made.top(0, 8).places:
+        there = given[:, place.batch_row] if steps_first else given[place.batch_row]
+        kept = made.inputs(place) if kind == "numbers" else made.ids(place)
+        assert torch.equal(torch.as_tensor(kept), there)
+        made.replay(place)
+    # and so it is told which they are where a scan goes on, and they are compared
+    parts = [[torch.zeros_like(given[:5]), given], given]
+    scan(model, parts[:1], tmp_path / "u", labels=two)
+    assert len(scan(model, parts, tmp_path / "u", labels=two).parts) == 2
+    with pytest.raises(ScanError, match=r"part 0 of .* other labels than are given now"):
+        scan(model, parts, tmp_path / "u", labels=other)
+
+
+def test_as_many_rows_as_steps_beside_another_tensor_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="takes other tensors beside it, or does not"):
+        scan(Two().eval(), [(SQUARE, SQUARE)], tmp_path / "s", labels={"two": lambda x: x == 2})
 
 
 @pytest.mark.parametrize(
