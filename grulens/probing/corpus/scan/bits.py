@@ -55,24 +55,47 @@ def levels(
     array([[6],
            [4]], dtype=uint64)
     """
-    windows = index.shape[1]
-    found = np.empty((len(least), windows), np.uint64)
-    for start in range(0, windows, BLOCK):
+    found = np.empty((len(least), index.shape[1]), np.uint64)
+    for start in range(0, index.shape[1], BLOCK):
         part = slice(start, start + BLOCK)
-        planes: list[Words] = []
-        for number, unit in enumerate(units, 1):
-            carry = np.asarray(index[unit, part])
-            for place, plane in enumerate(planes):
-                planes[place], carry = plane ^ carry, plane & carry
-            if len(planes) < number.bit_length():
-                planes.append(carry)
+        counted = planes(index[:, part], units)
         for level, many in enumerate(least):
-            found[level, part] = _reaching(planes, many)
+            found[level, part] = reaching(counted, many)
     return found
 
 
-def _reaching(planes: Sequence[Words], least: int) -> Words:
-    """At which steps a count is `least` or more."""
+def planes(
+    index: Shaped[ndarray, "unit window"], units: Sequence[int]
+) -> Shaped[ndarray, "plane window"]:
+    """How many of these units are on at each step, in binary, the lowest place first.
+
+    >>> planes(np.array([[0b111], [0b110], [0b100]], np.uint64), [0, 1, 2])
+    array([[5],
+           [6]], dtype=uint64)
+    """
+    found = np.zeros((len(units).bit_length(), index.shape[1]), np.uint64)
+    for start in range(0, index.shape[1], BLOCK):
+        part = slice(start, start + BLOCK)
+        for number, unit in enumerate(units, 1):
+            carry = np.asarray(index[unit, part])
+            for place in range(number.bit_length()):
+                plane = found[place, part]
+                over = plane & carry
+                plane ^= carry
+                carry = over
+    return found
+
+
+def reaching(planes: Shaped[ndarray, "plane window"], least: int) -> Words:
+    """At which steps a count is `least` or more.
+
+    Args:
+        planes: the counts, in binary.
+        least: 1 or more.
+
+    >>> reaching(np.array([[5], [6]], np.uint64), 2)
+    array([6], dtype=uint64)
+    """
     more, equal = np.zeros_like(planes[0]), np.full_like(planes[0], _ALL)
     for place in reversed(range(len(planes))):
         if least >> place & 1:
@@ -82,6 +105,23 @@ def _reaching(planes: Sequence[Words], least: int) -> Words:
             equal &= ~planes[place]
     reached: ndarray = more | equal
     return reached
+
+
+def highest(planes: Shaped[ndarray, "plane window"]) -> int:
+    """The largest count at any step.
+
+    Args:
+        planes: the counts, in binary.
+
+    >>> highest(np.array([[5], [6]], np.uint64))
+    3
+    """
+    found, equal = 0, np.full_like(planes[0], _ALL)
+    for place in reversed(range(len(planes))):
+        also = equal & planes[place]
+        if also.any():
+            found, equal = found | 1 << place, also
+    return found
 
 
 def doublings(length: int) -> Iterator[int]:
@@ -205,7 +245,40 @@ def positions(mask: Words, first: int | None = None) -> Int[ndarray, " place"]:
     array([64, 66])
     """
     words = np.flatnonzero(mask)[:first]
-    bits = unpacked(mask[words]).reshape(-1, WINDOW)
-    word, bit = np.nonzero(bits)
-    found: ndarray = words[word] * WINDOW + bit
+    steps = np.flatnonzero(unpacked(mask[words]))
+    found: ndarray = words[steps // WINDOW] * WINDOW + steps % WINDOW
     return found[:first]
+
+
+class Stretches:
+    """Stretches of steps, one after another, and which of them hold a step that is set.
+
+    Args:
+        begins: where each begins; it ends where the next does, the last with the windows.
+        windows: which windows are looked at; in no others is a step set.
+
+    >>> Stretches(np.array([0, 70]), np.array([0, 1])).hold(np.array([0, 1 << 5], np.uint64))
+    array([ True, False])
+    """
+
+    def __init__(self, begins: Int[ndarray, " stretch"], windows: Int[ndarray, " looked"]) -> None:
+        words, bits = begins // WINDOW, (begins % WINDOW).astype(np.uint64)
+        self._at = np.searchsorted(windows, words)
+        there = np.append(windows, -1)[self._at] == words
+        self._below = np.where(there, (np.uint64(1) << bits) - np.uint64(1), np.uint64(0))
+
+    def hold(self, mask: Shaped[ndarray, " looked"]) -> Bool[ndarray, " stretch"]:
+        """Whether a step of each is set.
+
+        Args:
+            mask: the steps that are set, of the windows that are looked at.
+        """
+        if not mask.any():
+            return np.zeros(len(self._at), bool)
+        before = np.zeros(len(mask) + 1, np.int64)
+        np.cumsum(np.bitwise_count(mask), out=before[1:])
+        words = np.append(mask, np.uint64(0))[self._at]
+        so_far = np.full(len(self._at) + 1, before[-1])
+        so_far[:-1] = before[self._at] + np.bitwise_count(words & self._below)
+        held: ndarray = so_far[1:] > so_far[:-1]
+        return held

@@ -73,13 +73,26 @@ def levels(
 ) -> Shaped[ndarray, "level window"]:
     """See `bits.levels`."""
     found = np.empty((len(least), index.shape[1]), np.uint64)
-    given = np.asarray(index).view()
-    given.flags.writeable = False  # as what lies on disk: compiled for one kind of array
-    _levels(given, np.asarray(units, np.int64), np.asarray(least, np.int64), found)
+    _counted_in(index, units, least, found, found[:0])
     return found
 
 
-def _count(index: Any, units: Any, least: Any, found: Any) -> None:
+def planes(
+    index: Shaped[ndarray, "unit window"], units: Sequence[int]
+) -> Shaped[ndarray, "plane window"]:
+    """See `bits.planes`."""
+    found = np.empty((len(units).bit_length(), index.shape[1]), np.uint64)
+    _counted_in(index, units, (), found[:0], found)
+    return found
+
+
+def _counted_in(index: Any, units: Any, least: Any, found: Any, counts: Any) -> None:
+    given = np.asarray(index).view()
+    given.flags.writeable = False  # as what lies on disk: compiled for one kind of array
+    _levels(given, np.asarray(units, np.int64), np.asarray(least, np.int64), found, counts)
+
+
+def _count(index: Any, units: Any, least: Any, found: Any, counts: Any) -> None:
     most = 0
     while len(units) >> most:
         most += 1
@@ -110,6 +123,9 @@ def _count(index: Any, units: Any, least: Any, found: Any) -> None:
                     plane[i] = held ^ carry[i]
                     carry[i] &= held
                 place += 1
+        for place in range(counts.shape[0]):
+            for i in range(size):
+                counts[place, start + i] = planes[place, i]
         for level in range(found.shape[0]):
             more[:] = 0
             equal[:] = every

@@ -5,7 +5,7 @@ Every place is counted, and the best are kept, each with the labels that stand t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,10 +18,13 @@ from torch import Tensor
 from grulens.errors import ScanError, shown
 from grulens.probing.corpus.numbers import as_whole, whole
 from grulens.probing.corpus.scan.bits import (
+    Stretches,
     Words,
+    highest,
     last_before,
     positions,
     quickest,
+    reaching,
 )
 from grulens.probing.corpus.scan.direction import check_unit
 from grulens.probing.corpus.scan.manifest import Manifest
@@ -35,8 +38,6 @@ from grulens.tables import html_table
 CONTEXTS: Final = 20
 BESIDE: Final = 8
 LONGEST: Final = 64
-#: Of so many numbers of units on it is counted at a time where they are.
-AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -148,8 +149,12 @@ def matches(
         several += int(np.bitwise_count(begins).sum())
         if better <= len(chosen):
             from_on = words.lasting(more[0], length, follows) if more else lasts
-            higher = _higher(words, index, chosen, from_on, better, length, follows)
-            new = _places(begins, from_on if more else None, better, higher, limit)
+            if more:  # each of them lies in the last place that began before it
+                ons = positions(from_on & ~(from_on << np.uint64(1)))
+                places = np.unique(last_before(begins, ons))
+            else:
+                places = positions(begins, limit if better == len(chosen) else None)
+            new = _best(words, index, chosen, places, from_on, better, length, follows, limit)
             if new:
                 found = sorted([*found, *((-many, at, place) for many, place in new)])[:limit]
                 masks[at] = mask
@@ -175,78 +180,53 @@ def matches(
     )  # fmt: skip
 
 
-def _higher(
+def _best(
     words: Any,
     index: Shaped[ndarray, "unit window"],
     units: Sequence[int],
+    places: Int[ndarray, " place"],
     lasts: Words,
     least: int,
     length: int,
     follows: Bool[ndarray, " window"],
-) -> Iterator[tuple[int, Int[ndarray, " step"]]]:
-    """At which steps more units begin to be on for long enough: all of them, one fewer, and so on.
-
-    More of them are on for so long only where fewer are, so other windows are not counted on.
+    limit: int,
+) -> list[tuple[int, int]]:
+    """The first of the places of a part with the most units on, each with how many, these first.
 
     Args:
         words: the module that counts.
         index: a bit a step, whether a unit is on.
         units: which units.
-        lasts: the steps from which on `least` units are on long enough.
-        least: how many are enough.
+        places: the steps at which the places begin, each with `least` units on for long enough.
+        lasts: the steps from which on `least` units are on long enough, all of them in a place.
+        least: with how many units on a place may be one of the best.
         length: how long.
         follows: whether a window goes on from the one before it, in the same row.
-    """
-    windows, kept = np.arange(len(lasts)), []
-    for first in range(least + 1, len(units) + 1, AT_ONCE):
-        there = lasts != 0
-        there[1:] |= there[:-1]  # a run goes on in the next window at most
-        some = np.flatnonzero(there)
-        if not len(some):
-            break
-        if 2 * len(some) < len(there):
-            index, units = index[np.ix_(np.asarray(units), some)], range(len(units))
-            follows, windows = follows[some] & (np.diff(some, prepend=-1) == 1), windows[some]
-        levels = range(first, min(first + AT_ONCE, len(units) + 1))
-        for level, mask in zip(levels, words.levels(index, units, levels), strict=True):
-            lasts = words.lasting(mask, length, follows)
-            kept.append((level, windows, lasts))
-    for level, windows, lasts in reversed(kept):
-        if lasts.any():
-            steps = positions(lasts & ~(lasts << np.uint64(1)))
-            yield level, windows[steps // WINDOW] * WINDOW + steps % WINDOW
-
-
-def _places(
-    begins: Words,
-    lasts: Words | None,
-    least: int,
-    higher: Iterable[tuple[int, Int[ndarray, " step"]]],
-    limit: int,
-) -> list[tuple[int, int]]:
-    """The places of a part with the most units on, each with how many; the first of them.
-
-    Args:
-        begins: the steps at which places begin.
-        lasts: the steps from which on `least` units are on long enough; None, if those of a place
-            always are.
-        least: with how many units on a place may be one of the best.
-        higher: at which steps more are, the most first.
         limit: how many places.
     """
-    found: dict[int, int] = {}  # in the order in which they are found
-    for level, steps in higher:
-        # a place with more units on lies in the last place that began before it
-        starts = np.unique(last_before(begins, steps))
-        found |= {step: level for step in starts.tolist() if step not in found}
-        if len(found) >= limit:
-            return [(level, step) for step, level in found.items()][:limit]
-    if lasts is None:
-        starts = positions(begins, limit + len(found))
-    else:
-        starts = np.unique(last_before(begins, positions(lasts & ~(lasts << np.uint64(1)))))
-    found |= {step: least for step in starts.tolist() if step not in found}
-    return [(level, step) for step, level in found.items()][:limit]
+    best: list[tuple[int, int]] = []
+    left = np.ones(len(places), bool)
+    if len(places) and least < len(units):
+        # more of them are on for so long only where fewer are
+        there = lasts != 0
+        there[1:] |= there[:-1]  # a run goes on in the next window at most
+        windows = np.flatnonzero(there)
+        if 2 * len(windows) < len(there):
+            index, units = index[np.ix_(np.asarray(units), windows)], range(len(units))
+            follows = follows[windows] & (np.diff(windows, prepend=-1) == 1)
+        else:
+            windows = np.arange(len(there))
+        planes = words.planes(index, units)
+        stretches = Stretches(places, windows)
+        for level in range(highest(planes), least, -1):
+            lasts = words.lasting(reaching(planes, level), length, follows)
+            new = left & stretches.hold(lasts)
+            best += [(level, place) for place in places[new].tolist()]
+            left &= ~new
+            if len(best) >= limit or not left.any():
+                break
+    best += [(least, place) for place in places[left][:limit].tolist()]
+    return best[:limit]
 
 
 def _held(labels: UInt64[ndarray, "label window"], covered: Words) -> Int64[ndarray, " label"]:

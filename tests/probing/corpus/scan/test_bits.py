@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from grulens.probing.corpus.scan import bits, compiled
-from grulens.probing.corpus.scan.match import _higher
+from grulens.probing.corpus.scan.match import _best
 from grulens.probing.corpus.scan.part import packed, unpacked
 from tests.probing.corpus.scan.test_scan import LABELS, Reader, scan, texts
 
@@ -95,28 +95,54 @@ def test_the_best_places_are_the_first_of_all(tmp_path: Path, limit: int) -> Non
 
 @pytest.mark.parametrize("module", [bits, compiled])
 @pytest.mark.parametrize("length", [1, 5, 64])
-def test_where_more_units_are_on_is_found_without_the_other_windows(
-    module: Any, length: int
+@pytest.mark.parametrize("often", [0.1, 0.9])  # few windows are looked at, or all
+def test_the_places_with_the_most_units_on_are_those_of_a_count_of_all(
+    module: Any, length: int, often: float
 ) -> None:
     rng = np.random.default_rng(2)
     windows, units = 600, 12
-    share = np.repeat(np.where(rng.random(windows) < 0.2, 0.995, 0.2), 64)
-    index = words(rng.random((units, 64 * windows)) < share)
+    share = np.repeat(np.where(rng.random(windows) < often, rng.random(windows), 0.01), 64)
+    index = words(rng.random((units, 64 * windows)) < (share / 2) ** (1 / length))
     follows = rng.random(windows) < 0.8
     follows[0] = False
     chosen = rng.permutation(units)[:11].tolist()
-    first, *more = (
-        bits.lasting(level, length, follows) for level in bits.levels(index, chosen, range(3, 12))
-    )
-    looked = list(_higher(module, index, chosen, first, 3, length, follows))
-    expected = [
-        (level, bits.positions(each & ~(each << np.uint64(1))))
-        for level, each in reversed([*enumerate(more, 4)]) if each.any()
-    ]  # fmt: skip
-    assert [level for level, _ in looked] == [level for level, _ in expected]
-    assert len(looked) > 5
-    for (_, found), (_, truth) in zip(looked, expected, strict=True):
+    least = 3
+    levels = bits.levels(index, chosen, range(least, 12))
+    lasts = [bits.lasting(level, length, follows) for level in levels]
+    begins = bits.positions(lasts[0] & bits.begun(levels[0], follows))
+    place = np.searchsorted(begins, np.arange(64 * windows), side="right") - 1
+    most = np.zeros(len(begins), int)
+    for level, each in enumerate(lasts, least):
+        most[place[unpacked(each)]] = level
+    expected = sorted(zip((-most).tolist(), begins.tolist(), strict=True))
+    assert len({many for many, _ in expected}) > 3
+    for limit in (1, len(begins) // 2, len(begins), 10**6):
+        found = _best(module, index, chosen, begins, lasts[0], least, length, follows, limit)
+        assert found == [(-many, step) for many, step in expected[:limit]]
+
+
+@pytest.mark.parametrize("module", [bits, compiled])
+def test_planes_are_the_count_in_binary(module: Any) -> None:
+    on = np.random.default_rng(4).random((9, 64 * (bits.BLOCK + 3))) < 0.8
+    counted = module.planes(words(on), [8, 0, 3, 4, 1, 2, 5])
+    many = on[[8, 0, 3, 4, 1, 2, 5]].sum(0)
+    assert len(counted) == 3
+    np.testing.assert_array_equal(sum(unpacked(one) << i for i, one in enumerate(counted)), many)
+    assert bits.highest(counted) == many.max() == 7
+    assert bits.highest(module.planes(words(on[:, :64] & False), [0, 1])) == 0
+
+
+def test_a_stretch_holds_a_step_from_its_first_to_the_next_one_s() -> None:
+    rng = np.random.default_rng(5)
+    on = rng.random(64 * 50) < 0.02
+    on[64 * 20 : 64 * 30] = False
+    mask = words(on[None])[0]
+    begins = np.flatnonzero(rng.random(len(on)) < 0.02)
+    truth = [on[a:b].any() for a, b in zip(begins, [*begins[1:], len(on)], strict=True)]
+    for windows in (np.arange(50), np.flatnonzero(mask)):
+        found = bits.Stretches(begins, windows).hold(mask[windows])
         np.testing.assert_array_equal(found, truth)
+        assert not bits.Stretches(begins, windows).hold(mask[windows] * np.uint64(0)).any()
 
 
 def test_matches_are_the_same_with_numba_and_without(
