@@ -1107,7 +1107,7 @@ ACTS: dict[str, Callable[[Lens, Any], object]] = {
     "tokens": lambda lens, v: lens.session.set_input("abcdab", tokens=v),
     "layer of input": lambda lens, v: lens.session.set_input("abcdab", layer=v),
     **{f"session.{trait}": (lambda lens, v, t=trait: setattr(lens.session, t, v))  # type: ignore[misc]
-       for trait in ("slots", "layer", "units", "times", "row", "step")},
+       for trait in ("slots", "layer", "units", "unit", "times", "row", "step")},
     **{f"gates.{trait}": (lambda lens, v, t=trait: setattr(lens.gates, t, v))  # type: ignore[misc]
        for trait in ("signal", "difference", "order")},
     "toggles.to": lambda lens, v: setattr(lens.toggles, "to", v),
@@ -1123,7 +1123,7 @@ MUTE_OR_ARRAY = ("mute", "numpy", "tensor", "packed")
 
 def state(session: Session) -> tuple[Any, ...]:
     return (session.slots, id(session.edited), id(session.baseline), session.layer, session.units,
-            session.times, session.row, session.step)  # fmt: skip
+            session.unit, session.times, session.row, session.step)  # fmt: skip
 
 
 @settings(max_examples=60)

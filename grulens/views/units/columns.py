@@ -42,6 +42,9 @@ COLUMNS: Final = {
     "unit": Column("unit", "coordinate of the hidden state", "0", 42),
     "channel": Column("channel", "channel of the hidden state: its places are folded", "0", 62),
     "slice": Column("slice", "first axis of the hidden state: the other is folded", "0", 46),
+    "direction": Column(
+        "direction", "which way in the space of the states; a star: it is pinned", width=140
+    ),
     "place": Column("place", "where the unit stands in a state of several axes", width=128),
     "mean_h": Column("mean h", "mean of the state over valid steps"),
     "spread_h": Column("sd h", "standard deviation of the state over valid steps"),

@@ -38,8 +38,11 @@ from grulens.widgets.lens import Lens
 from grulens.widgets.session.controls import button, row
 from grulens.widgets.session.screen import Screen
 from grulens.widgets.session.selection import Positions
+from grulens.widgets.session.session import Session
 from grulens.widgets.units.filter import UnitFilter
 
+#: What is chosen in the lens and on the screen alike.
+LINKED: Final = ("units", "unit", "layer")
 #: So many units stand in a still picture, in cells of this style.
 FIRST: Final = 12
 _CELL: Final = 'style="text-align:right;padding:1px 10px;background:transparent"'
@@ -148,7 +151,7 @@ class Corpus(Screen):
             self.settles_with(picture)
 
         # both ways
-        self._from_table = False
+        self._from_table = self._linking = False
         self._linked = self.callbacks.guard(self._on_session)
         self._filter.follow()
         self._table.on_units(self._on_chosen)
@@ -176,10 +179,10 @@ class Corpus(Screen):
                 session.scan = self.scan
                 self.lens = Lens(session)
                 self.lens.join()
-                session.observe(self._linked, ["units", "layer"])
+                session.observe(self._linked, [*LINKED])
                 self._opened.children = (self._head, self.lens)
                 self._opened.layout.display = None
-            session.units = self._numbers
+            self._tell_lens()
             return self.lens
 
     def to_frame(self) -> Any:
@@ -289,9 +292,7 @@ class Corpus(Screen):
         if new or self.unit not in self.units:
             self.unit = new[-1] if new else self.units[-1] if self.units else None
         self.moments.ask(self.scan, self.layer, self._numbers)
-        session = None if self.lens is None else self.lens.session
-        if session is not None and session.layer == self.layer:
-            session.units = self._numbers
+        self._tell_lens()
 
     def _on_unit(self) -> None:
         if self.unit is not None and self.unit not in self.units:
@@ -302,6 +303,7 @@ class Corpus(Screen):
             pressed = [self.picture] if self._from_table else []
             self.view.show(self.scan, self.layer, self.unit, later=bool(pressed), pressed=pressed)
         self.moments.ask(self.scan, self.layer, self._numbers)
+        self._tell_lens()
 
     def _on_named(self) -> None:
         """A unit has another name, or is pinned or no longer."""
@@ -311,13 +313,39 @@ class Corpus(Screen):
         if self.lens is not None:
             tell_again(self.lens.session)
 
+    def _tell_lens(self) -> None:
+        """Have what is chosen here chosen in the lens, where it shows the same layer."""
+        session = None if self.lens is None else self.lens.session
+        if session is None or session.layer != self.layer or self._linking:
+            return
+        self._linking = True
+        try:
+            session.units = self._numbers
+            session.unit = self.unit if self._knows(session, self.unit) else None
+        finally:
+            self._linking = False
+
     def _on_session(self, change: Any) -> None:
-        """What was chosen in the lens."""
+        """What was chosen in the lens; its one direction stands in place of those chosen here."""
         session = change["owner"]
         if change["name"] == "layer" and session.layer in self.scan.layers:
             self.layer = session.layer
-        elif session.layer == self.layer:
-            self.units = (*session.units, *(one for one in self.units if isinstance(one, str)))
+        if session.layer != self.layer or self._linking:
+            return
+        unit = session.unit
+        self._linking = True
+        try:
+            along = isinstance(unit, str) and self._knows(session, unit)
+            self.units = (*session.units, unit) if along else session.units
+            if unit in self.units:
+                self.unit = unit
+        finally:
+            self._linking = False
+
+    def _knows(self, session: Session, unit: int | str | None) -> bool:
+        """Whether this is the same to the lens: a direction of another scan is another."""
+        mine = session.scan is not None and session.scan.path == self.scan.path
+        return mine or not isinstance(unit, str)
 
     def _on_filter(self) -> None:
         ranges = self._filter.ranges
@@ -341,7 +369,7 @@ class Corpus(Screen):
         self._opened.children, self._opened.layout.display = (self._head,), "none"
         if lens is not None:
             # this alone: the parts of the lens end what they follow themselves
-            lens.session.unobserve(self._linked, ["units", "layer"])
+            lens.session.unobserve(self._linked, [*LINKED])
             lens.close()
 
     def _about(self) -> str:

@@ -41,9 +41,9 @@ class CorpusStudy(Panel):
         **options: as `Session`; `scan` is the scan.
 
     Attributes:
-        direction: the name of the direction that is shown, "" for none: there is a choice where
-            the scan followed any, and a unit that is chosen after it takes its place.
-        view: that direction, or else the unit that was chosen last.
+        direction: chooses a direction, "" for none, where the scan followed any of the layer.
+        view: what is looked at in the session (`Session.unit`): the unit that was chosen last, or
+            a direction.
         moments: looks for similar moments.
         path: the folder of a scan; `attach` opens it.
         around: how many steps to either side of a place are shown with it.
@@ -72,6 +72,7 @@ class CorpusStudy(Panel):
             style={"description_width": "auto"}, layout=W.Layout(width="auto", display="none"),
         )  # fmt: skip
         self._offering = False
+        self._pressed: tuple[W.DOMWidget, ...] = ()
         # layout
         self.view = UnitView(self, self._open, lambda: tell_again(self.session))
         self.moments = Moments(self, self._open)
@@ -82,13 +83,13 @@ class CorpusStudy(Panel):
         for picture in (self.view.picture, self.moments.picture):
             self.settles_with(picture)
         # both ways
-        self._units: tuple[int, ...] = ()
-        self._unit: int | None = None
-        self.follow(self._on_chosen, "scan", "units", "times", "layer")
+        self.follow(self._on_chosen, "scan", "units", "unit", "times", "layer")
+        self.follow(self._show, "scan", "unit", "layer")
         self.direction.observe(
             self.callbacks.guard(self._on_direction, source="direction"), "value"
         )
         self._on_chosen()
+        self._show()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is computed; whether that was reached in time."""
@@ -121,45 +122,44 @@ class CorpusStudy(Panel):
         else:
             self.path.value = str(scan.path)
             words = f"{len(scan.parts)} parts, {scan.steps:,} steps"
-            more = " or a direction" if scan.directions.get(session.layer) else ""
-            self._said.value = quiet(words if session.units else f"{words}; choose units{more}")
-        new = [unit for unit in session.units if unit not in self._units]
-        if new or self._unit not in session.units:
-            self._unit = new[-1] if new else next(iter(session.units), None)
-        self._units = session.units
+            more = " or a direction" if session.directions else ""
+            chosen = session.unit is not None
+            self._said.value = quiet(words if chosen else f"{words}; choose units{more}")
         self.moments.layout.display = None if there else "none"
-        self._offer(keep=not new)
-        self._show()
+        self._offer()
         if scan is not None and there:
             self.moments.ask(scan, session.layer, session.units, len(session.times) or None)
 
-    def _offer(self, *, keep: bool) -> None:
-        """Offer the directions of the layer; the one that is shown stays if it is to and can."""
-        scan, layer, before = self.session.scan, self.session.layer, self.direction.value
-        names = () if scan is None else scan.directions.get(layer, ())
-        said = [] if scan is None or not names else directions_called(scan, layer)
+    def _offer(self) -> None:
+        """Offer the directions of the layer, with what each is called."""
+        session, scan, names = self.session, self.session.scan, self.session.directions
+        said = [] if scan is None or not names else directions_called(scan, session.layer)
         called = different([visible_name(one, 40) for one in said])
         options = (("none", NONE), *zip(called, names, strict=True))
         self._offering = True
         try:
             if options != self.direction.options:
                 self.direction.options = options
-            self.direction.value = before if keep and before in names else NONE
+            self.direction.value = session.unit if session.unit in names else NONE
         finally:
             self._offering = False
         self.direction.layout.display = None if names else "none"
 
-    def _show(self, *pressed: W.DOMWidget) -> None:
+    def _show(self) -> None:
         session, scan = self.session, self.session.scan
-        shown = self.direction.value or self._unit
-        if scan is None or session.layer not in scan.layers or shown is None:
+        if scan is None or session.layer not in scan.layers or session.unit is None:
             self.view.hide()
         else:
-            self.view.show(scan, session.layer, shown, later=True, pressed=pressed)
+            self.view.show(scan, session.layer, session.unit, later=True, pressed=self._pressed)
 
     def _on_direction(self, _: Any) -> None:
-        if not self._offering:
-            self._show(self.direction)
+        if self._offering:
+            return
+        self._pressed = (self.direction,)
+        try:
+            self.session.unit = self.direction.value or None
+        finally:
+            self._pressed = ()
 
     def _open(self, place: Place) -> None:
         session = self.session

@@ -85,17 +85,26 @@ class Selection(tl.HasTraits):
     @tl.validate("units", "times", "row")
     def _valid_positions(self, proposal: Any) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
-        if self.layer:
-            batch, steps, units = self.baseline[self.layer].shape
-            size = {"units": units, "times": steps, "row": batch}[name]
-            for position in value if isinstance(value, tuple) else (value,):
-                if not 0 <= position < size:
-                    word = name.removesuffix("s")
-                    raise PositionError(
-                        f"{word} {shown(position)} is not in this run of layer {self.layer!r}, "
-                        f"which has {size} {word}s (0 to {size - 1})"
-                    )
+        self.check_positions(name, value if isinstance(value, tuple) else (value,))
         return value
+
+    def check_positions(self, name: str, positions: tuple[int, ...]) -> None:
+        """Check that the layer shown has these units, times or rows.
+
+        Raises:
+            PositionError: it has not.
+        """
+        if not self.layer:
+            return
+        batch, steps, units = self.baseline[self.layer].shape
+        word = name.removesuffix("s")
+        size = {"unit": units, "time": steps, "row": batch}[word]
+        for position in positions:
+            if not 0 <= position < size:
+                raise PositionError(
+                    f"{word} {shown(position)} is not in this run of layer {self.layer!r}, "
+                    f"which has {size} {word}s (0 to {size - 1})"
+                )
 
     @tl.validate("step")
     def _valid_step(self, proposal: Any) -> Any:

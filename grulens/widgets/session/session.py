@@ -14,7 +14,6 @@ import traitlets as tl
 from torch import nn
 
 from grulens.arguments import Decode, Encode, Inputs, MethodName, Space
-from grulens.errors import ScanError, shown
 from grulens.models.call.invocation import arguments
 from grulens.models.layers import layers
 from grulens.probing.coder import Coder
@@ -24,13 +23,14 @@ from grulens.probing.readout.readout import Readout, Scale
 from grulens.widgets.session.answers import Answers
 from grulens.widgets.session.code import write
 from grulens.widgets.session.input import Input
+from grulens.widgets.session.looked_at import LookedAt
 from grulens.widgets.session.names import Names, here
 from grulens.widgets.session.runs import Runs
 from grulens.widgets.session.shown_runs import ShownRuns
 from grulens.widgets.session.tokens import TokensBy, names_of, texts
 
 
-class Session(ShownRuns):
+class Session(ShownRuns, LookedAt):
     """One model on one input, shown by any number of linked screens.
 
     Args:
@@ -63,6 +63,11 @@ class Session(ShownRuns):
     Attributes:
         layer: the name of the layer shown.
         units: the selected units; empty means all.
+        unit: the unit that is looked at, the last one that was chosen, or the name of a direction
+            of the scan; the study "corpus" shows it. A unit that is set is chosen with the others,
+            a direction is none of them, and None takes it away: then it is one of the chosen units
+            again, if there are any.
+        directions: the names of the directions that the scan followed of the layer shown.
         times: the selected steps; empty means all.
         row: the row of the batch that is shown.
         step: the selected step of the output.
@@ -105,7 +110,6 @@ class Session(ShownRuns):
     True
     """
 
-    scan = tl.Any(None, allow_none=True)
     excerpt = tl.Any(None, allow_none=True)
 
     def __init__(
@@ -195,15 +199,6 @@ class Session(ShownRuns):
                 self.runs.first = before
                 raise
             self.excerpt = excerpt
-
-    @tl.validate("scan")
-    def _valid_scan(self, proposal: Any) -> Scan | None:
-        given = proposal["value"]
-        if given is None or (isinstance(given, Scan) and given.model is self.model):
-            return given
-        if not isinstance(given, Scan):
-            raise ScanError(f"a session takes a scan of its model, got {shown(given)}")
-        return Scan(given.path, self.model)  # which compares the weights
 
     def code(self) -> str:
         """The Python that makes the present run, for a notebook cell.

@@ -3,6 +3,7 @@
 find [3-8, 27]   where [mean z ▾] from [0.8] to [    ]   [clear]     12 of 192 units
 [measure effects]  ▓▓▓░░░░░░  measured 64 of 192 units
 unit  effect direct recurrent  mean h  sd h  mean z  half-life  r<0.1 …  last h  h over time
+── the directions of the scan, where there are any ──
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.space import SpaceControl
+from grulens.widgets.units.directions import DirectionList
 from grulens.widgets.units.effects import Columns, measure_effects
 from grulens.widgets.units.filter import UnitFilter
 
@@ -44,6 +46,9 @@ class NeuronTable(Panel):
         model: the model, or a `Session` to share.
         *args: the model's own arguments.
         **options: as `Session`.
+
+    Attributes:
+        directions: a table of the directions that the session's scan followed of the layer.
 
     >>> from grulens import NeuronTable
     >>> screen = NeuronTable(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
@@ -75,6 +80,7 @@ class NeuronTable(Panel):
         self.measure = self._measuring.button
         self.space = SpaceControl(session, self.callbacks)
         self._measured = W.HTML()
+        self.directions = DirectionList(self)
 
         # layout
         self._table = UnitTable()
@@ -84,6 +90,7 @@ class NeuronTable(Panel):
             self._filter.box,
             row(self.measure, self._measuring.bar, self._measured),
             self.picture,
+            self.directions,
         )
 
         self.settles_with(self.picture)

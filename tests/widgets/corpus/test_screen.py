@@ -478,9 +478,27 @@ def test_directions_are_rows_of_the_table_and_shown_as_units_are(along: Scan) ->
     # what is on together are units
     assert screen.moments._units.value.endswith(">unit 3</span>")
     screen.view.contexts._received(None, {"line": 0}, [])
-    assert screen.lens.session.units == (3,)
-    screen.lens.session.units = (1,)
-    assert (screen.units, screen.unit) == ((1, "sum", "one"), 1)
+    session = screen.lens.session
+    assert (session.units, session.unit) == ((3,), "sum")
+    # both ways: a direction is looked at in place of the units, and they in its place
+    screen.unit = 3
+    assert (session.units, session.unit) == ((3,), 3)
+    session.unit = "one"
+    assert (screen.units, screen.unit, session.units) == ((3, "one"), "one", (3,))
+    session.unit = None
+    assert (screen.units, screen.unit, session.unit) == ((3,), 3, 3)
+    screen.units = ["sum"]
+    assert (session.units, session.unit) == ((), "sum")
+    session.units = (1,)
+    assert (screen.units, screen.unit) == ((1,), 1)
+    # a direction of another scan is another, whatever its name
+    screen.unit = "sum"
+    session.scan = None
+    assert (session.units, session.unit, screen.unit) == ((1,), 1, 1)
+    screen.unit = "sum"
+    assert (session.unit, screen.unit) == (1, "sum")
+    session.scan = along
+    assert error_of(screen) == ""
     assert list(screen.to_frame().index) == [0, 1, 2, 3, 4, 5, "sum", "one"]
     assert np.allclose(screen.to_frame()["mean"], shown["mean"])
     assert "→ sum" in screen.still()

@@ -10,7 +10,7 @@ import torch
 
 from grulens import Lens, ablate, corpus
 from grulens.corpus import Scan
-from grulens.errors import ScanError
+from grulens.errors import PositionError, ScanError
 from grulens.widgets.corpus.study import CorpusStudy
 from tests.widgets.conftest import Tagger
 from tests.widgets.corpus.test_screen import LABELS, TEXTS, letters
@@ -158,3 +158,54 @@ def test_a_scan_of_another_model_is_refused(scanned: Scan) -> None:
     with pytest.raises(ScanError, match="a session takes a scan of its model, got 3"):
         lens.session.scan = 3
     assert lens.session.scan is None
+
+
+def test_a_direction_is_a_row_beside_the_units_and_none_of_them(
+    model: Tagger, tmp_path: Path
+) -> None:
+    weights = {"sum": torch.ones(6), "one": 2 * torch.eye(6)[3]}
+    scanned = corpus.scan(
+        model, MORE, tmp_path / "d", labels=LABELS, decode=letters, on=0.0, progress=False,
+        directions={"rnn.l1": weights}, layers=["rnn.l0", "rnn.l1"],
+    )  # fmt: skip
+    lens = Lens(model, "abcdab", layer="rnn.l1")
+    session, listed = lens.session, lens.table.directions
+    assert (listed.children, listed.layout.display) == ((), "none")
+    with pytest.raises(ScanError, match="direction 'sum' is of a scan, and the session has none"):
+        session.unit = "sum"
+    session.scan = scanned
+    assert listed.layout.display is None
+    shown, rows = listed._table.source.data, listed._table.source.selected
+    assert shown["unit"] == ["→ sum", "→ one"]
+    assert np.allclose(shown["auc_<i>a"], scanned.stats("rnn.l1", "directions").auc[0])
+    assert shown["found_by"] == ["<i>a"] * 2
+    assert len(lens.table.columns()["found_by"]) == 6  # those of units are of units alone
+    session.units = (2, 4)
+    lens.studies.shown = "corpus"
+    study = lens.studies.opened["corpus"]
+    assert isinstance(study, CorpusStudy)
+    rows.indices = [0]  # as a person does
+    assert (session.unit, session.units, study.direction.value) == ("sum", (2, 4), "sum")
+    assert study.wait(30.0)
+    assert "direction sum" in study.view._title.value
+    rows.indices = [0, 1]  # a second one takes its place
+    assert (session.unit, rows.indices, study.direction.value) == ("one", [1], "one")
+    rows.indices = []  # which gives it back to the unit that was looked at
+    assert (session.unit, study.direction.value) == (4, "")
+    study.direction.value = "one"
+    assert rows.indices == [1]
+    session.units = (2, 3, 4)
+    assert (session.unit, rows.indices) == (3, [])
+    session.unit = np.int64(5)
+    assert (session.unit, session.units) == (5, (2, 3, 4, 5))
+    session.units = (2, 4)
+    assert session.unit == 4
+    for wrong, said in ((6, "unit 6 is not in this run"), (1.5, "got 1.5"), (True, "got True")):
+        with pytest.raises(PositionError, match=said):
+            session.unit = wrong
+    with pytest.raises(ScanError, match=r"'two' of layer 'rnn.l1' was not scanned"):
+        session.unit = "two"
+    session.unit = "sum"
+    session.layer = "rnn.l0"
+    assert (session.unit, session.units, listed.layout.display) == (None, (), "none")
+    assert lens.table.callbacks.box.value == ""
