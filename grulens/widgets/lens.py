@@ -92,7 +92,7 @@ class Lens(Panel):
         self._about, self._form, self._part = W.HTML(), W.HTML(), W.HTML()
         self._form.add_class("grulens-code")
         self.text = W.Textarea(
-            value=valid(session.text), description="input", rows=3,
+            value=valid(session.text), description="input", rows=2,
             style={"description_width": "auto"}, layout=W.Layout(width="100%", margin="0"),
         )  # fmt: skip
         self.run = button("run", "run the model on this text; the edits stay",
@@ -108,8 +108,11 @@ class Lens(Panel):
         parts: list[W.Widget] = [row(self._title, self.layer, self._closed, self.row, self._about)]
         parts += [self._part, self._form]
         if session.coder.encode is not None:
-            parts += [self.text, row(self.run)]
-        self.fill(*parts, self.gates, self.toggles, self.table, self.studies)
+            asked = W.HBox([self.text, self.run])
+            asked.add_class("grulens-asked")
+            parts.append(asked)
+        self.gates.add_area(self.toggles)
+        self.fill(*parts, self.gates, self.table, self.studies)
         for part in (self.gates, self.toggles, self.table, self.studies):
             part.join()
 

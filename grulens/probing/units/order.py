@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 Order = Literal["index", "activity", "similarity"]
 ORDERS = ("index", "activity", "similarity")
 CLUSTERED = 4096
+#: So many steps are taken at a time: a long run's signal is large.
+STEPS = 8192
 
 
 def order_units(
@@ -37,22 +39,37 @@ def order_units(
     if by == "activity":
         # a unit at a time: a long run's signal is large, and here it would be copied twice
         return np.argsort([-np.linalg.norm(_centred(unit)) for unit in values], kind="stable")
-    unit_vectors = _centred(values)
-    # a unit that never varies is like no other: it stays where its zero vector puts it
-    unit_vectors /= np.maximum(np.linalg.norm(unit_vectors, axis=1), 1e-12)[:, None]
     if units > CLUSTERED:
+        unit_vectors = _centred(values)
+        # a unit that never varies is like no other: it stays where its zero vector puts it
+        unit_vectors /= np.maximum(np.linalg.norm(unit_vectors, axis=1), 1e-12)[:, None]
         _, _, axes = np.linalg.svd(unit_vectors, full_matrices=False)
         return np.argsort(unit_vectors @ axes[0], kind="stable")
     from scipy.cluster.hierarchy import leaves_list, linkage  # noqa: PLC0415 - slow to import
     from scipy.spatial.distance import squareform  # noqa: PLC0415
 
-    distance = 1 - np.clip(unit_vectors @ unit_vectors.T, -1, 1)
+    distance = 1 - np.clip(_correlation(values), -1, 1)
     np.fill_diagonal(distance, 0)
     tree: Any = linkage(
         squareform(distance, checks=False), "average", optimal_ordering=units <= CLUSTERED // 8
     )
     leaves: Int[np.ndarray, " unit"] = leaves_list(tree).astype(np.int64)
     return leaves
+
+
+def _correlation(values: Float[np.ndarray, "unit time"]) -> Float[np.ndarray, "unit unit"]:
+    """The correlation of the units over time; 0 with one that never varies. NaN counts as 0."""
+    units, time = values.shape
+    blocks = [slice(start, start + STEPS) for start in range(0, time, STEPS)]
+    mean = sum((np.nan_to_num(values[:, block].astype(np.float64)).sum(1) for block in blocks),
+               np.zeros(units)) / max(1, time)  # fmt: skip
+    products = np.zeros((units, units))
+    for block in blocks:
+        moved = np.nan_to_num(values[:, block].astype(np.float64)) - mean[:, None]
+        products += moved @ moved.T
+    norms = np.maximum(np.sqrt(products.diagonal()), 1e-12)
+    found: Float[np.ndarray, "unit unit"] = products / norms[:, None] / norms
+    return found
 
 
 def _centred(values: Float[np.ndarray, "*unit time"]) -> Float[np.ndarray, "*unit time"]:

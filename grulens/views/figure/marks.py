@@ -49,32 +49,27 @@ class Marks:
 
 
 class StepMark:
-    """A strip over one step of each figure that it is drawn on.
+    """A thin line at one step of each figure that it is drawn on: no value of any step is so thin.
 
     Attributes:
-        source: where the strip begins and ends; empty where no step is marked.
+        source: where the line stands; empty where no step is marked.
 
     >>> mark = StepMark()
     >>> mark.show(3)
     >>> mark.source.data
-    {'left': [2.5], 'right': [3.5]}
+    {'step': [3]}
     """
 
     def __init__(self) -> None:
-        self.source = ColumnDataSource({"left": [], "right": []})
+        self.source = ColumnDataSource({"step": []})
 
     def draw(self, root: Any) -> None:
         """Draw it on a figure, too."""
-        root.vstrip(
-            "left", "right", source=self.source,
-            fill_color=AFTER, fill_alpha=0.3, line_color=AFTER, line_width=1.5,
-        )  # fmt: skip
+        root.vspan("step", source=self.source, line_color=AFTER, line_width=2)
 
     def show(self, step: int | None) -> None:
         """Mark a step; None marks none."""
-        marked = [] if step is None else [step]
-        data = {"left": [s - 0.5 for s in marked], "right": [s + 0.5 for s in marked]}
-        set_data(self.source, data)
+        set_data(self.source, {"step": [] if step is None else [step]})
 
 
 def rings(root: Any, x: str, y: str, source: ColumnDataSource, size: int) -> None:

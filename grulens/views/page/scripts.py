@@ -62,7 +62,7 @@ table.selected.indices = Array.from({length: high - low + 1}, (_, i) => low + i)
 TAP_STEP: Final = """
 const step = Math.round(cb_obj.x);
 if (step < 0 || step >= steps || steps === 1) return;
-mark.data = {left: [step - 0.5], right: [step + 0.5]};
+mark.data = {step: [step]};
 const from = step * count, to = from + count;
 if (!count || to > outputs.data.label.length) return;
 bars.data = {...bars.data, label: outputs.data.label.slice(from, to),

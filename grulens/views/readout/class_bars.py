@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from bokeh.models import (
@@ -25,7 +25,9 @@ from grulens.views.figure.canvas import fit, frame, legend, stretch
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import plain, visible_name
 
-_BAR = 15
+#: How tall a bar is, and what stands above the bars.
+_BAR: Final = 9
+_HEAD: Final = 46
 _LABEL_JS = "return bars.data.label[tick] ?? ''"
 # Percent leave no room for rounding to say that something likely is impossible.
 _VALUES_JS = """
@@ -88,17 +90,18 @@ class ClassBars:
             self.root.x_range.update(start=0.0, end=1.0)
         else:
             stretch(self.root.x_range, np.concatenate([before, after]), 0.0, 1e-3)
-        self.root.xaxis.axis_label = plain(quantity)
-        self.root.title.text = plain(title)
-        self.root.update(height=94 + 2 * _BAR * max(1, len(labels)), visible=True)
+        # the numbers stand beside the bars: an axis would say them a second time
+        self.root.title.text = plain(f"{title}: {quantity}" if quantity == "probability" else title)
+        self.root.update(height=_HEAD + 2 * _BAR * max(1, len(labels)), visible=True)
 
     def _draw(self) -> Any:
         y_range = Range1d(start=0.5, end=-0.5)
         root = frame(
-            height=94, x_range=(0, 1), y_range=y_range, title="", visible=False,
+            height=_HEAD, x_range=(0, 1), y_range=y_range, title="", visible=False,
             name="classes before and after",
         )  # fmt: skip
         args = {"bars": self.source}
+        root.xaxis.visible = False
         root.yaxis.ticker = FixedTicker(ticks=[])
         root.yaxis.formatter = CustomJSTickFormatter(args=args, code=_LABEL_JS)
         root.yaxis.major_label_text_font = "monospace"

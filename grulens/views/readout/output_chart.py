@@ -17,6 +17,7 @@ from bokeh.layouts import row
 from bokeh.models import (
     BasicTickFormatter,
     ColumnDataSource,
+    FixedTicker,
     HoverTool,
 )
 from bokeh.models.annotations import LegendItem
@@ -116,9 +117,13 @@ class OutputChart:
         [0.0, 1.5, 0.25]
         """
         floor = FLOOR[measure]
-        self._time.visible = self.roots[1].visible = True
         self._length = len(divergence)
-        self._time.xaxis.visible = self._length > 1
+        self._time.visible = self._length > 1  # one answer has no axis of time
+        self._time.xaxis.visible = True
+        self.roots[1].visible = True
+        # of what nothing differs a scale would say that something might
+        moved = np.nan_to_num(divergence).any()
+        self._time.yaxis.ticker = self._scale if moved else self._none
         fit(self.x_range, self._length)
         self._time.yaxis.axis_label = MEASURE[measure]
         lowest = -floor if measure == "difference" else 0.0
@@ -177,6 +182,7 @@ class OutputChart:
         self._lines[self.values] = {"before": _blank(before, mask), "after": _blank(after, mask)}
         self._paint(self.x_range.start, self.x_range.end)
         self.classes.root.visible, self._values.visible = False, True
+        self._time.xaxis.visible = False  # that of the values stands under it
 
     def mark_step(self, step: int | None) -> None:
         """Mark a step without showing its classes; None marks none; tells no listener."""
@@ -186,10 +192,12 @@ class OutputChart:
 
     def _draw_time(self) -> Any:
         root = frame(
-            height=150, x_range=self.x_range, y_range=(0, 1), x_axis_label="step",
+            height=84, x_range=self.x_range, y_range=(0, 1), x_axis_label="step",
             name="how far the output moved, by step",
         )  # fmt: skip
         whole_steps(root.xaxis)
+        self._scale, self._none = root.yaxis[0].ticker, FixedTicker(ticks=[])
+        self._scale.desired_num_ticks = 2
         root.yaxis.formatter = BasicTickFormatter(power_limit_low=-5)  # 0.0005, and no 5.000e-4
         bars = root.vbar(
             x="middle", top="divergence", width="width", source=self.along,

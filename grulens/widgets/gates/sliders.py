@@ -1,17 +1,24 @@
 """See every gate, move it, and watch the output answer.
 
+the text, coloured by one unit; a drag over words chooses steps
+┌ selected: units 3, 17 · all steps [clear] ┬ the readout at one step,   ┐
+│ act by [scale|set|shift]                  │ before and after           │
+│ r ──●──   z ──●──   n ──●──               │ ▬▬▬▬▬▬▬▬                   │
+└───────────────────────────────────────────┴────────────────────────────┘
 show [h|r|z|n] [edited − baseline]  order [activity ▾]
-selected: units 3, 17 · all steps [clear]
-act by [scale|set|shift]   r ──●──   z ──●──   n ──●──
-┌ heatmap: units down, steps across         ┐
-│ strip of tokens, coloured by one unit     │
-│ divergence along time                     │
-└ the readout at one step, before and after ┘
+┌ heatmap: units down, steps across; where steps have no names, a strip of one unit ┐
+└ divergence along time                                                            ┘
+
+What is done and what it does are seen together: where there is room, the text and the map stand at
+the left, and sliders and answer at the right of them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any, Final
 
 import ipywidgets as W
 import numpy as np
@@ -21,13 +28,17 @@ from torch import Tensor, nn
 
 from grulens.cells.signal import Signal
 from grulens.errors import shown
+from grulens.models.observed import ObservedLayer
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units
 from grulens.views.figure.raster import scale
 from grulens.views.gates.heatmap import Heatmap
+from grulens.views.gates.input_lines import MOST, InputLines
 from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.readout.output_chart import OutputChart
+from grulens.widgets.gates.answer_line import answer_line
 from grulens.widgets.gates.controls import GateControls
+from grulens.widgets.gates.token_text import TokenText
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, choice, row
 from grulens.widgets.session.display_names import places
@@ -36,6 +47,15 @@ from grulens.widgets.session.picture import still
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.space import SpaceControl
+
+
+#: How tall the map is: with the text over it, it is seen at once.
+HEIGHT: Final = 230
+#: What to do first; gone when it is done.
+_HINT: Final = (
+    '<span class="grulens-quiet">Click a step, or drag over several; then move a gate, and see '
+    "what the answer does.</span>"
+)
 
 
 class GateSliders(Panel):
@@ -63,7 +83,7 @@ class GateSliders(Panel):
 
     signal = tl.Unicode("h")
     difference = tl.Bool(False)
-    order: Any = tl.Enum(ORDERS, "activity")
+    order: Any = tl.Enum(ORDERS, "similarity")
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
@@ -89,6 +109,10 @@ class GateSliders(Panel):
         )
         self.space = SpaceControl(session, self.callbacks)
         self.controls = GateControls(session, self.callbacks)
+        self._hint = W.HTML(_HINT)
+        self._line = W.HTML()
+        self._bar = W.HBox([self._line])
+        self._bar.add_class("grulens-bar")
         for trait, control in (
             ("signal", self._signal),
             ("difference", self._difference),
@@ -97,26 +121,40 @@ class GateSliders(Panel):
             W.link((self, trait), (control, "value"))
 
         # layout
-        self._heat = Heatmap()
+        self.text = TokenText()
+        self._heat = Heatmap(height=HEIGHT)
+        self._input = InputLines(x_range=self._heat.x_range)
         self._strip = TokenStrip(x_range=self._heat.x_range)
         # a decoder may answer at other steps than its layer's: then the output has its own axis
         answers = (
             not session.unread and len(session.answer_before.values) == session.before.shape[1]
         )
         self._output = OutputChart(x_range=self._heat.x_range if answers else None)
-        views = (self._heat.root, self._strip.root, *self._output.roots)
+        along, classes, values = self._output.roots
         self.picture = BokehView(
-            column([*views], sizing_mode="stretch_width"),
+            column(
+                [self._input.root, self._heat.root, self._strip.root, along, values],
+                sizing_mode="stretch_width",
+            ),
             lock=session.lock,
             retire=False,
         )
-        self.fill(
-            row(show, self._signal, self._difference, self._order),
-            self.space.box,
-            row(self._chosen, self._clear),
-            self.controls.box,
-            self.picture,
+        self.answer = BokehView(classes, lock=session.lock, retire=False)
+        self.desk = W.HBox(
+            [
+                _area("words", self.text),
+                _area("hand", row(self._chosen, self._clear), self.controls.box),
+                _area("answer", self.answer),
+                _area(
+                    "map",
+                    row(show, self._signal, self._difference, self._order),
+                    self.space.box,
+                    self.picture,
+                ),
+            ]
         )
+        self.desk.add_class("grulens-desk")
+        self.fill(self._hint, self._bar, self.desk)
 
         self.settles_with(self.picture)
 
@@ -124,15 +162,20 @@ class GateSliders(Panel):
         self._heat.on_units(lambda chosen: setattr(session, "units", self._seen.units(chosen)))
         self._heat.on_times(lambda times: setattr(session, "times", times))
         self._strip.on_times(lambda times: setattr(session, "times", times))
+        self.text.on_times(self.callbacks.guard(self._on_words))
         self._output.on_step(lambda step: setattr(session, "step", step))
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
         self.follow(self._on_space, "space", "layer", "baseline")
         self.follow(self._on_selection, "units", "times")
         self.follow(self._on_step, "step")
-        self.follow(lambda: self.controls.sync(unanswered=False), "slots")
+        self.follow(self._on_slots, "slots")
         self.follow(self.controls.sync, "units", "times", "layer", "row", "baseline")
         self._on_run()
         self._on_selection()
+
+    def add_area(self, panel: Panel) -> None:
+        """Show a further screen on the same session beside the controls, where there is room."""
+        self.desk.children = (*self.desk.children, _area("edits", panel))
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
@@ -175,9 +218,16 @@ class GateSliders(Panel):
         if hasattr(self, "picture"):
             self.callbacks.guard(self._draw)()
 
+    def _on_words(self, times: tuple[int, ...]) -> None:
+        session = self.session
+        session.times = times
+        if times and not session.unread and self._answers:  # and what it says there is seen
+            session.step = times[-1]
+
     def _on_run(self) -> None:
-        with self.picture.batch():
+        with self._batch():
             self._offer()
+            self._draw_input()
             self._draw()
             self._draw_output()
 
@@ -189,31 +239,66 @@ class GateSliders(Panel):
         units += f" ({where})" if where else ""
         self._chosen.value = f'<span class="grulens-quiet">Selected:</span> {units} · {times}'
         self._clear.disabled = not (session.units or session.times)
-        with self.picture.batch():
+        with self._batch():
             self._heat.select(self._seen.chosen(session.units), session.times)
             self._strip.select(session.times)
+            self._mark_words()
             self._draw_strip(self._values())
 
     def _on_space(self) -> None:
         self.space.show()
-        with self.picture.batch():
+        with self._batch():
             self._draw()
 
     def _on_step(self) -> None:
-        with self.picture.batch():
+        with self._batch():
             self._show_step()
+            self._mark_words()
+        self._show_bar()
+
+    def _on_slots(self) -> None:
+        self.controls.sync(unanswered=False)
+        if self.session.slots:  # who has made an edit knows how
+            self._hint.layout.display = "none"
+        self._show_bar()
 
     def _on_clear(self, _: Any) -> None:
         self.session.units, self.session.times = (), ()
 
     # drawing
 
+    @contextmanager
+    def _batch(self) -> Iterator[None]:
+        """What changes meanwhile reaches each figure as one message."""
+        with self.picture.batch(), self.answer.batch():
+            yield
+
+    @property
+    def _answers(self) -> bool:
+        """Whether there is an answer at each step of the layer."""
+        session = self.session
+        return len(session.answer_before.values) == session.before.shape[1] > 1
+
+    def _show_bar(self) -> None:
+        """The sliders that do something here and the answer, for a narrow screen."""
+        sliders, resets = self.controls.sliders, self.controls.resets
+        used = [slider for name, slider in sliders.items() if not resets[name].disabled]
+        self._bar.children = (*used, self._line)
+        said = answer_line(self.session)
+        self._line.value = f'<span role="status">{escape(said)}</span>'
+        self._bar.layout.display = None if used else "none"
+
+    def _mark_words(self) -> None:
+        session = self.session
+        step = session.step if not session.unread and self._answers else None
+        self.text.select(session.times, step)
+
     def _draw(self) -> None:
         session, seen = self.session, self._seen
         units = self._ordered()
         values = self._values()
         called = seen.names
-        with self.picture.batch():
+        with self._batch():
             self._heat.update(
                 values[units],
                 signal=self._shown,
@@ -231,28 +316,53 @@ class GateSliders(Panel):
         session, seen = self.session, self._seen
         chosen = seen.chosen(session.units)
         unit = chosen[0] if chosen else int(np.argmax(np.nan_to_num(values).std(1)))
-        self._strip.update(
-            values[unit],
-            signal=self._shown,
-            tokens=session.tokens,
-            mask=self._mask(),
-            name=seen.name(unit),
-            ends=scale("difference", values) if self.difference else None,
-        )
+        ends = scale("difference", values) if self.difference else None
+        mask, name = self._mask(), seen.name(unit)
+        named = session.tokens is not None
+        self._strip.root.visible = not named
+        self.text.layout.display = None if named else "none"
+        if named:
+            what = "edited − baseline" if self.difference else self._shown.title
+            self.text.name(session.tokens)
+            self.text.paint(values[unit], signal=self._shown, mask=mask, ends=ends,
+                            name=f"{name} · {what}")  # fmt: skip
+            return
+        self._strip.update(values[unit], signal=self._shown, mask=mask, name=name, ends=ends)
+
+    def _draw_input(self) -> None:
+        """The numbers that the layer reads, where they are few and no tokens."""
+        session = self.session
+        self._input.root.visible = False
+        # what an observed cell reads, only its module knows
+        if session.tokens is not None or isinstance(session.before, ObservedLayer):
+            return
+        x = session.before.x
+        if x.shape[2] <= MOST:
+            read = x[session.row].detach().float().cpu().numpy().T
+            self._input.update(read, mask=self._mask())
+            self._input.root.visible = True
 
     def _draw_output(self) -> None:
         session = self.session
+        below = not session.unread and self._answers
+        if self._heat.root.xaxis.visible == below:  # the axis of what stands under it is its own
+            self._heat.root.xaxis.visible = not below
         if session.unread:
             self._output.hide()
+            self.desk.add_class("grulens-no-classes")
+            self._show_bar()
             return
         before, now = session.answer_before, session.answer_now
-        with self.picture.batch():
+        with self._batch():
             measure = "difference" if before.scale == "value" else "bits"
             mask = self._mask() if len(before.values) == session.before.shape[1] else None
             self._output.update(session.divergence.numpy(), measure=measure, mask=mask)
             if before.values.shape[1] == 1:
                 self._output.update_values(before.values[:, 0].numpy(), now.values[:, 0].numpy())
             self._show_step()
+        bars = self._output.roots[1].visible and self._output.classes.root.visible
+        (self.desk.remove_class if bars else self.desk.add_class)("grulens-no-classes")
+        self._show_bar()
 
     def _show_step(self) -> None:
         session = self.session
@@ -301,3 +411,10 @@ class GateSliders(Panel):
     def _mask(self) -> np.ndarray:
         mask: np.ndarray = self.session.before.mask[self.session.row].cpu().numpy()
         return mask
+
+
+def _area(name: str, *children: W.Widget) -> W.VBox:
+    """A part of the screen, whose place depends on how wide that is."""
+    box = W.VBox(children)
+    box.add_class(f"grulens-area-{name}")
+    return box

@@ -23,7 +23,7 @@ WIDTH: Final = 96
 
 
 def still(
-    session: Session, signal: str = "h", *, difference: bool = False, order: Order = "activity"
+    session: Session, signal: str = "h", *, difference: bool = False, order: Order = "similarity"
 ) -> str:
     """The present state as HTML that needs no kernel and no network."""
     with session.lock:

@@ -29,9 +29,9 @@ def test_a_bar_for_each_step_signed_and_coloured() -> None:
     assert len(data["token"][1]) <= 24
     assert chart.bars.y_range.end < 1, "padding does not stretch the axis"
     chart.mark(1)
-    assert dict(chart.marked.data) == {"left": [0.5], "right": [1.5]}
+    assert dict(chart.marked.data) == {"step": [1]}
     chart.mark(None)
-    assert chart.marked.data["left"] == []
+    assert chart.marked.data["step"] == []
 
 
 def test_thousands_of_steps_are_reduced_to_the_strongest_until_zoomed() -> None:

@@ -42,9 +42,9 @@ def test_a_step_shows_its_classes_as_text() -> None:
     assert view.classes.source.data["label"] == ["<b>", "␣"]
     assert view.classes.source.data["before"].tolist() == [0.75, 0.25]
     assert view.classes.source.data["after"].tolist() == [0.5, 0.5]
-    assert view.mark.data == {"left": [0.5], "right": [1.5]}
+    assert view.mark.data == {"step": [1]}
     assert (view.step, view.classes.root.visible) == (1, True)
-    assert view.classes.root.title.text == "output at step 1"
+    assert view.classes.root.title.text == "output at step 1: probability"
     assert steps == []
 
 
@@ -77,19 +77,20 @@ def test_one_step_is_a_pair_of_bars_and_nothing_lies_over_it() -> None:
     bars = view.classes.source.data
     assert (bars["label"], bars["before"], bars["after"]) == (["output"], [1.5], [1.25])
     assert view.classes.root.title.text == "output"
-    assert view.mark.data == {"left": [], "right": []}
+    assert view.mark.data == {"step": []}
     assert view.along.data["width"] == [ALONE]
-    assert not view.along_time[0].xaxis.visible
+    assert not view.along_time[0].visible
     view.show_step(0, ["a", "b"], np.array([0.5, 0.5]), np.array([0.25, 0.75]))
-    assert view.classes.root.title.text == "output"
-    assert view.mark.data == {"left": [], "right": []}
+    assert view.classes.root.title.text == "output: probability"
+    assert view.mark.data == {"step": []}
     view.update(np.zeros(3))
     view.update_values(np.ones(3), np.ones(3))
     view.mark_step(0)
-    assert view.mark.data == {"left": [-0.5], "right": [0.5]}
+    assert view.mark.data == {"step": [0]}
     assert view.along_time[1].visible
     assert not view.classes.root.visible
-    assert view.along_time[0].xaxis.visible
+    assert view.along_time[0].visible
+    assert not view.along_time[0].xaxis.visible  # that of the values stands under it
 
 
 def test_a_tap_chooses_a_step() -> None:
@@ -122,4 +123,4 @@ def test_what_is_hidden_is_seen_again_with_the_next_answer() -> None:
     view.update(np.array([0.5]))
     view.update_values(np.array([0.5]), np.array([0.25]))
     assert view.visible
-    assert [root.visible for root in view.roots] == [True, True, False]
+    assert [root.visible for root in view.roots] == [False, True, False]

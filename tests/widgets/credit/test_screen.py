@@ -151,7 +151,7 @@ def test_credit_of_the_layer_that_the_readout_reads_stands_over_its_own_steps(me
 
 def test_taps_select_steps_and_the_selection_is_seen(panel: CreditBars, session: Session) -> None:
     bars = panel._credit.figure.bars
-    assert bars.marked.data["left"] == [session.step - 0.5]
+    assert bars.marked.data["step"] == [session.step]
     for listener in bars._listeners:
         listener((1, 2))
     assert session.times == (1, 2)
@@ -161,7 +161,7 @@ def test_taps_select_steps_and_the_selection_is_seen(panel: CreditBars, session:
     panel.step.value = 2
     assert session.step == 2
     assert panel.wait(20.0)
-    assert bars.marked.data["left"] == [1.5]
+    assert bars.marked.data["step"] == [2]
 
 
 def test_the_lens_shows_the_run_and_a_tap_moves_the_step(
@@ -318,7 +318,7 @@ def test_outputs_of_one_step_and_of_one_number() -> None:
     assert panel.wait(20.0)
     assert panel.step.layout.display == panel.target.control.layout.display == "none"
     assert ">output: " in panel._status.value
-    assert panel._credit.figure.bars.marked.data["left"] == []
+    assert panel._credit.figure.bars.marked.data["step"] == []
     panel.session.row = 1
     assert panel.wait(20.0)
     assert panel.credit is not None

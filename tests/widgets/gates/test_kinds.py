@@ -210,8 +210,8 @@ def test_a_name_that_means_another_thing_elsewhere_means_its_own_here(tmp_path: 
         lens.gates.signal = "g"
         assert lens.gates._heat.root.title.text == "update gate g · l0"
         assert lens.gates._heat._ends == (0.0, 1.0)
-        for view in (lens.gates._heat, lens.gates._strip):
-            assert list(view.mapper.palette) == list(PALETTE["keep"])
+        assert list(lens.gates._heat.mapper.palette) == list(PALETTE["keep"])
+        assert lens.gates.text.painted["palette"] == list(PALETTE["keep"])
         assert lens.gates.controls.sliders["g"].style.handle_color == ACCENT["keep"]
         assert (lens.gates.controls.sliders["c"].description) == "c  candidate"
         said = "update gate of unit 1 times 0.5"

@@ -431,7 +431,7 @@ def test_an_answer_without_time_has_no_step(classes: int, tmp_path: Path) -> Non
     assert output.classes.root.visible
     assert not output.along_time[1].visible
     assert output.classes.root.title.text == "output"
-    assert output.mark.data == {"left": [], "right": []}
+    assert output.mark.data == {"step": []}
     assert "output moved" in lens.toggles._moved.value
     assert "step" not in lens.toggles._moved.value
     still, page = lens.still(), lens.save(tmp_path / "lens.html").read_text(encoding="utf-8")
