@@ -111,8 +111,8 @@ class Lens(Panel):
             asked = W.HBox([self.text, self.run])
             asked.add_class("grulens-asked")
             parts.append(asked)
-        self.gates.add_area(self.toggles)
-        self.fill(*parts, self.gates, self.table, self.studies)
+        bar = self.gates.extend(self.toggles)
+        self.fill(*parts[:1], bar, *parts[1:], self.gates, self.table, self.studies)
         for part in (self.gates, self.toggles, self.table, self.studies):
             part.join()
 

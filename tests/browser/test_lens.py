@@ -35,8 +35,8 @@ def lens(open_notebook: Any) -> Any:
 
 
 def picture(notebook: Any) -> Any:
-    """The figures: heatmap, tokens, output."""
-    return notebook.page.locator(".grulens-bokeh").first
+    """The figures on the axis of time: heatmap, output."""
+    return notebook.page.locator(".grulens-area-map .grulens-bokeh").first
 
 
 def slider(notebook: Any, gate: str) -> Any:
@@ -50,20 +50,19 @@ def changed(notebook: Any, before: bytes) -> bytes:
     return settled(shown)
 
 
-def spot(notebook: Any, figure: int, x: float, y: float) -> tuple[float, float]:
-    """Where on the page a point of a figure lies, in pixels; those seen count from the top."""
+def spot(notebook: Any, x: float, y: float) -> tuple[float, float]:
+    """Where on the page a point of the heatmap lies, in pixels."""
     left, top = notebook.page.evaluate(
-        """([at, x, y]) => {
-          const doc = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents[0];
-          const tops = [...doc.all_models].filter((model) => model.type === "Figure")
-            .map((model) => doc.views_manager.find_one(model))
-            .filter((view) => view.el.getBoundingClientRect().width)
-            .sort((a, b) => a.el.getBoundingClientRect().top - b.el.getBoundingClientRect().top);
-          const view = tops[at], box = view.el.getBoundingClientRect();
+        """([x, y]) => {
+          const { documents } = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh;
+          const views = documents.flatMap((doc) => [...doc.all_models]
+            .filter((model) => model.type === "Figure" && model.name === "units by steps")
+            .map((model) => doc.views_manager.find_one(model)));
+          const view = views[0], box = view.el.getBoundingClientRect();
           const { x_scale, y_scale } = view.frame;
           return [box.left + x_scale.compute(x), box.top + y_scale.compute(y)];
         }""",
-        [figure, x, y],
+        [x, y],
     )
     return left, top
 
@@ -131,7 +130,7 @@ def test_the_mouse_drags_a_slider(lens: Any) -> None:
 
 def test_table_and_heatmap_select_together(lens: Any) -> None:
     before = picture(lens).screenshot()
-    table = lens.page.locator(".grulens-bokeh").nth(1)
+    table = lens.page.locator(".grulens-bokeh").last
     table.scroll_into_view_if_needed()
     table.locator(".slick-header-column", has_text="mean z").click()
     table.locator(".slick-row").nth(1).locator(".slick-cell").nth(1).click()
@@ -144,16 +143,82 @@ def test_table_and_heatmap_select_together(lens: Any) -> None:
 
 
 def test_a_drag_over_tokens_limits_the_edit(lens: Any) -> None:
-    picture(lens).locator(".bk-Figure").nth(1).scroll_into_view_if_needed()
+    token(lens, 10).scroll_into_view_if_needed()
     for step, act in ((10, "down"), (15, None), (19, "up")):
-        lens.page.mouse.move(*spot(lens, 1, step + (0.4 if act == "up" else -0.4), 0.5))
+        box = token(lens, step).bounding_box()
+        lens.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         if act:
             getattr(lens.page.mouse, act)()
     lens.until("print(session.times)", str(tuple(range(10, 20))))
+    lens.until("print(session.step)", "19")
+    chosen = lens.page.locator(".grulens-text-body .grulens-chosen")
+    until(lens.page, lambda: chosen.count() == 10, "ten chosen tokens")
+    before = colors(lens)
     slider(lens, "z").focus()
     lens.page.keyboard.press("ArrowLeft")
     lens.until("print(session.slots[0].edit.at)", "slice(10, 20, None)")
     assert lens.kernel("print(float(session.divergence[:10].sum()) < 1e-6)") == "True"
+    until(lens.page, lambda: colors(lens) != before, "other colours under the words")
+
+
+def token(notebook: Any, step: int) -> Any:
+    return notebook.page.locator(f'.grulens-text-body [data-i="{step}"]')
+
+
+def colors(notebook: Any) -> list[str]:
+    """The colour under each token."""
+    found: list[str] = notebook.page.locator(".grulens-text-body [data-i]").evaluate_all(
+        "all => all.map((one) => one.style.background)"
+    )
+    return found
+
+
+def test_a_text_is_walked_over_and_searched_by_keyboard(lens: Any) -> None:
+    page = lens.page
+    token(lens, 3).click()
+    lens.until("print(session.times, session.step)", "(3,) 3")
+    page.keyboard.press("ArrowRight")
+    lens.until("print(session.times, session.step)", "(4,) 4")
+    page.keyboard.press("Shift+ArrowRight")
+    lens.until("print(session.times)", "(4, 5)")
+    page.keyboard.press("ArrowDown")  # under the g of greet stands a quote
+    lens.until("print(len(session.times), session.step > 17)", "1 True")
+    page.keyboard.press("Home")
+    lens.until("print(session.times)", "(0,)")
+    page.keyboard.press("Escape")
+    lens.until("print(session.times)", "()")
+    find = page.get_by_label("search the text")
+    find.fill("NAME")
+    page.get_by_role("status").filter(has_text="1 of 2").wait_for()
+    find.press("Enter")
+    lens.until("print(session.times)", str(tuple(range(10, 14))))
+    find.press("Enter")
+    page.get_by_role("status").filter(has_text="2 of 2").wait_for()
+    lens.until("print(''.join(session.tokens[t] for t in session.times))", "name")
+    find.fill("zebra")
+    page.get_by_role("status").filter(has_text="not found").wait_for()
+    assert lens.flavour in ("lab", "notebook")
+
+
+def test_where_it_is_narrow_a_bar_with_slider_and_answer_stays_in_sight(lens: Any) -> None:
+    page = lens.page
+    lens.kernel("lens.gates.controls.sliders['z'].value = 0.5")
+    bar = page.locator(".grulens-bar")
+    assert not bar.is_visible()
+    page.set_viewport_size({"width": 760 if lens.flavour == "lab" else 560, "height": 700})
+    bar.locator(".noUi-handle").wait_for()
+    page.get_by_role("status").filter(has_text="→").first.wait_for()
+    panel = page.locator(".grulens-panel").first
+    panel.locator(".slick-row").first.scroll_into_view_if_needed()
+    box = until(page, bar.bounding_box, "a bar")
+    assert 0 < box["y"] < 350, "it stays where the screen is scrolled"
+    bar.locator(".noUi-handle").first.press("ArrowLeft")
+    lens.until("print(session.slots[0].edit.amount)", "0.49")
+    page.set_viewport_size({"width": 1700, "height": 900})
+    bar.wait_for(state="hidden")
+    hand = page.locator(".grulens-area-hand").bounding_box()
+    text = page.locator(".grulens-area-words").bounding_box()
+    assert hand["x"] > text["x"] + text["width"] - 1, "the sliders stand beside the text"
 
 
 def test_an_error_shows_and_the_lens_lives_on(lens: Any) -> None:
@@ -343,19 +408,20 @@ def test_two_displays_are_equal_and_rerunning_leaves_nothing(open_notebook: Any)
     notebook = open_notebook(SETUP.replace("\nlens\n", "\n"), "display(lens); display(lens)")
     notebook.run_all()
     notebook.page.set_viewport_size({"width": 1200, "height": 1500})
-    views = notebook.page.locator(".grulens-bokeh")
-    views.nth(2).locator("canvas").first.wait_for()
-    views.nth(3).locator(".slick-row").first.wait_for()
+    views = notebook.page.locator(".grulens-area-map .grulens-bokeh")
+    last = notebook.page.locator(".grulens-bokeh").last  # the table of the second
+    views.nth(1).locator("canvas:visible").first.wait_for()
+    last.locator(".slick-row").first.wait_for()
     documents = 'globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents.length'
     first, shown = notebook.kernel(counts), notebook.page.evaluate(documents)
     settled(views.nth(0))
     before = canvases(views.nth(0))
-    assert len(before) > 3
+    assert len(before) > 1
     notebook.kernel("session.units = (137,); lens.gates.controls.sliders['z'].value = 0.5")
     painted_anew(notebook, before)
 
     def equal() -> bool:
-        one, other = (canvases(views.nth(i)) for i in (0, 2))
+        one, other = (canvases(views.nth(i)) for i in (0, 1))
         return one == other != before
 
     until(notebook.page, equal, "two displays that show the same")
@@ -363,13 +429,14 @@ def test_two_displays_are_equal_and_rerunning_leaves_nothing(open_notebook: Any)
         notebook.run_cell(0)
         notebook.run_cell(1)
     assert notebook.kernel(counts) == first
-    views.nth(3).locator("canvas, .slick-row").first.wait_for()
-    assert notebook.page.evaluate(documents) == shown == 4
+    last.locator("canvas, .slick-row").first.wait_for()
+    assert notebook.page.evaluate(documents) == shown == 6
 
 
 def test_figures_and_table_have_names(lens: Any) -> None:
-    for name in ("units by steps: state h · rnn.l0", "tokens, coloured by one unit"):
-        lens.page.get_by_role("figure", name=name, exact=True).wait_for()
+    name = "units by steps: state h · rnn.l0"
+    lens.page.get_by_role("figure", name=name, exact=True).wait_for()
+    lens.page.get_by_role("listbox", name="steps: click or drag").wait_for()
     lens.page.get_by_role("group", name="table of units", exact=True).wait_for()
     lens.kernel("lens.gates.signal = 'z'")
     name = "units by steps: update gate z · rnn.l0"
@@ -390,7 +457,7 @@ def test_a_hostile_token_is_text(open_notebook: Any) -> None:
     notebook.page.locator(".grulens-panel canvas").first.wait_for()
     picture(notebook).scroll_into_view_if_needed()
     settled(picture(notebook))
-    notebook.page.mouse.move(*spot(notebook, 0, 2, 2))
+    notebook.page.mouse.move(*spot(notebook, 2, 2))
     notebook.page.locator(".bk-Tooltip:visible").get_by_text("x␣onerror").wait_for()
     assert notebook.page.evaluate("window.hacked") is None
     assert notebook.page.locator("img[src='x']").count() == 0

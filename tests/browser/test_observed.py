@@ -95,7 +95,7 @@ def test_its_equation_is_read_and_its_gates_move(
     edits.nth(1).wait_for()
     if name == "conv":
         says(notebook, "state of unit 1 set to 0 · channel 0 at (0, 1)")
-    settled(page.locator(".grulens-bokeh").first)
+    settled(page.locator(".grulens-area-map .grulens-bokeh").first)
     edges = page.evaluate(EDGES)
     assert len(edges) == 3
     assert max(edges) - min(edges) < 1, "steps stand under each other, however long a name is"
@@ -126,12 +126,12 @@ def test_space_is_folded_and_what_is_chosen_goes_along(open_notebook: Any) -> No
 
     notebook.kernel("lens.gates.order = 'index'")
     shows("channel 0 at (0, 0)", "state h · cell", "all units", "24 of 24 units")
-    settled(page.locator(".grulens-bokeh").first)
+    settled(page.locator(".grulens-area-map .grulens-bokeh").first)
     pictures = []
     for fold, title in (("mean", "mean over 3 × 4 places"), ("max", "largest over 3 × 4 places")):
         space.select_option(fold)
         shows("channel 0", f"state h · cell, {title}", f"a channel: {title}", "2 of 2 channels")
-        pictures.append(settled(page.locator(".grulens-bokeh").first))
+        pictures.append(settled(page.locator(".grulens-area-map .grulens-bokeh").first))
     assert pictures[0] != pictures[1]
     notebook.kernel("session.units = range(12, 24)")
     says(notebook, "units 12 to 23 (all of channel 1)")

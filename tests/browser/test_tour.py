@@ -33,7 +33,7 @@ def test_the_tour_runs_its_lens_answers_and_its_last_picture_needs_no_kernel(
     assert errors.count() == 0
     panel = page.locator(".grulens-panel").first
     panel.locator("canvas").first.wait_for()
-    view = panel.locator(".grulens-bokeh").first
+    view = panel.locator(".grulens-area-map .grulens-bokeh").first
     moved = "print(float(lens.session.moved.mean()))"
     held = float(opened.kernel(moved))
     assert held > 0.1  # the tour leaves the update gate of unit 137 held

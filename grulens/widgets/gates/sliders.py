@@ -48,7 +48,6 @@ from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.space import SpaceControl
 
-
 #: How tall the map is: with the text over it, it is seen at once.
 HEIGHT: Final = 230
 #: What to do first; gone when it is done.
@@ -72,6 +71,7 @@ class GateSliders(Panel):
         difference: whether edited minus baseline is shown.
         order: how units are ordered: "index", "activity" or "similarity".
         controls: mode, sliders and resets.
+        bar: where it is narrow, the sliders in use and the answer.
 
     >>> import torch
     >>> from grulens import GateSliders
@@ -111,8 +111,8 @@ class GateSliders(Panel):
         self.controls = GateControls(session, self.callbacks)
         self._hint = W.HTML(_HINT)
         self._line = W.HTML()
-        self._bar = W.HBox([self._line])
-        self._bar.add_class("grulens-bar")
+        self.bar = W.HBox([self._line])
+        self.bar.add_class("grulens-bar")
         for trait, control in (
             ("signal", self._signal),
             ("difference", self._difference),
@@ -154,7 +154,7 @@ class GateSliders(Panel):
             ]
         )
         self.desk.add_class("grulens-desk")
-        self.fill(self._hint, self._bar, self.desk)
+        self.fill(self.bar, self._hint, self.desk)
 
         self.settles_with(self.picture)
 
@@ -173,9 +173,15 @@ class GateSliders(Panel):
         self._on_run()
         self._on_selection()
 
-    def add_area(self, panel: Panel) -> None:
-        """Show a further screen on the same session beside the controls, where there is room."""
+    def extend(self, panel: Panel) -> W.HBox:
+        """Be a part of a larger screen: with another one beside the controls, without the bar.
+
+        Returns:
+            The bar, which stays in sight while the screen that holds it does.
+        """
+        self.children = tuple(child for child in self.children if child is not self.bar)
         self.desk.children = (*self.desk.children, _area("edits", panel))
+        return self.bar
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
@@ -283,10 +289,10 @@ class GateSliders(Panel):
         """The sliders that do something here and the answer, for a narrow screen."""
         sliders, resets = self.controls.sliders, self.controls.resets
         used = [slider for name, slider in sliders.items() if not resets[name].disabled]
-        self._bar.children = (*used, self._line)
+        self.bar.children = (*used, self._line)
         said = answer_line(self.session)
         self._line.value = f'<span role="status">{escape(said)}</span>'
-        self._bar.layout.display = None if used else "none"
+        self.bar.layout.display = None if used else "none"
 
     def _mark_words(self) -> None:
         session = self.session
@@ -318,12 +324,12 @@ class GateSliders(Panel):
         unit = chosen[0] if chosen else int(np.argmax(np.nan_to_num(values).std(1)))
         ends = scale("difference", values) if self.difference else None
         mask, name = self._mask(), seen.name(unit)
-        named = session.tokens is not None
-        self._strip.root.visible = not named
-        self.text.layout.display = None if named else "none"
-        if named:
+        tokens = session.tokens
+        self._strip.root.visible = tokens is None
+        self.text.layout.display = "none" if tokens is None else None
+        if tokens is not None:
             what = "edited − baseline" if self.difference else self._shown.title
-            self.text.name(session.tokens)
+            self.text.name(tokens)
             self.text.paint(values[unit], signal=self._shown, mask=mask, ends=ends,
                             name=f"{name} · {what}")  # fmt: skip
             return

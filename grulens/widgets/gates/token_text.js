@@ -25,8 +25,8 @@ function render({ model, el }) {
   const seek = made("label", "grulens-text-find");
   const find = made("input");
   find.type = "search";
-  find.placeholder = "find";
-  find.setAttribute("aria-label", "find in the text");
+  find.placeholder = "search";
+  find.setAttribute("aria-label", "search the text");
   const count = made("span");
   count.setAttribute("role", "status");
   seek.append(count, find);
@@ -220,7 +220,8 @@ function render({ model, el }) {
     event.stopPropagation();
   });
 
-  function seekFor(way = 0) {
+  // the first Enter chooses what is shown, the next ones go on
+  function seekFor(way = 0, take = false) {
     const { plain, spaced } = model.get("tokens");
     const wanted = find.value.toLowerCase();
     for (const [first, last] of found) for (let i = first; i <= last; i++) spans[i]?.classList.remove("grulens-found");
@@ -243,17 +244,23 @@ function render({ model, el }) {
       found.push([token, last]);
     }
     for (const [first, last] of found) for (let i = first; i <= last; i++) spans[i].classList.add("grulens-found");
-    at = found.length ? ((way ? at + way : 0) + found.length) % found.length : -1;
+    at = found.length ? ((Math.max(at, 0) + way) % found.length + found.length) % found.length : -1;
     count.textContent = found.length ? `${at + 1} of ${found.length}` : "not found";
     if (found.length) {
       show(found[at][0]);
-      if (way) choose(found[at]);
+      if (take) choose(found[at]);
     }
   }
-  find.addEventListener("input", () => seekFor());
+  let taken = false;
+  find.addEventListener("input", () => {
+    [taken, at] = [false, -1];
+    seekFor();
+  });
   find.addEventListener("keydown", (event) => {
     event.stopPropagation();
-    if (event.key === "Enter") seekFor(event.shiftKey ? -1 : at < 0 ? 0 : 1);
+    if (event.key !== "Enter") return;
+    seekFor(!taken ? 0 : event.shiftKey ? -1 : 1, true);
+    taken = true;
   });
 
   model.on("change:tokens", write);

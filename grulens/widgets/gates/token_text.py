@@ -1,6 +1,6 @@
 """The tokens as a text: wrapped as text is, coloured by one unit, with steps to choose in it.
 
-unit 27 · state h  −1 ▒▒▒▒ 1                                        [find      ] 2 of 5
+unit 27 · state h  −1 ▒▒▒▒ 1                                        2 of 5 [search    ]
  the film was not bad at all , said nobody who had seen it …        click, drag: choose steps
 
 A page has room for ten thousand words and none for ten thousand labels of an axis. All that is

@@ -128,12 +128,12 @@ def test_the_hint_goes_with_the_first_edit_and_the_bar_has_the_sliders_in_use() 
     torch.manual_seed(0)
     screen = GateSliders(Tagger(), torch.tensor([[1, 2, 3, 4]]), labels=["neg", "pos"])
     assert screen._hint.layout.display is None
-    assert screen._bar.layout.display == "none"
+    assert screen.bar.layout.display == "none"
     screen.controls.sliders["n"].value = 0.2
     assert screen._hint.layout.display == "none"
-    assert screen._bar.children == (screen.controls.sliders["n"], screen._line)
-    assert screen._bar.layout.display is None
+    assert screen.bar.children == (screen.controls.sliders["n"], screen._line)
+    assert screen.bar.layout.display is None
     assert "→" in screen._line.value
     screen.session.undo()
-    assert screen._bar.layout.display == "none"
+    assert screen.bar.layout.display == "none"
     assert screen._hint.layout.display == "none"
