@@ -48,7 +48,17 @@ EXPECTED = {
     "scale", "set", "shift", "ablate selection", "zero", "its mean", "all on", "all off", "invert",
     "undo", "remove", "copy as code", "into a new cell", "the same as code",
 }  # fmt: skip
-LABELLED = {"layer", "input", "Order units by", "Find", "where", "from", "to"}
+LABELLED = {
+    "search the text",
+    "steps: click or drag",
+    "layer",
+    "input",
+    "Order units by",
+    "Find",
+    "where",
+    "from",
+    "to",
+}
 
 
 def walk(page: Any) -> list[dict[str, Any]]:
@@ -100,7 +110,7 @@ def test_every_control_by_keyboard(open_notebook: Any) -> None:
     assert len(stops) < 80
     assert sum(stop["bokeh"] for stop in seen[stops.index("measure effects") + 1 :]) <= 14
     figures = {"units by steps: state h · rnn.l0", "how far the output moved, by step",
-               "tokens, coloured by one unit", "table of units: rows"}  # fmt: skip
+               "table of units: rows"}  # fmt: skip
     assert not figures - {stop["name"] for stop in seen if stop["bokeh"]}
     assert notebook.kernel("print(session.units)") == "(3,)"
 
