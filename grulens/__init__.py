@@ -17,6 +17,7 @@ from grulens.models.layers import layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits.edit import Edit, ablate, clamp, patch, scale, shift
+from grulens.probing.units.close_up import CloseUp, close_up
 from grulens.probing.units.sweep import Sweep, sweep
 from grulens.probing.units.trace import Trace, trace_patch
 
@@ -25,6 +26,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AblationToggles",
     "Cell",
+    "CellView",
+    "CloseUp",
     "Edit",
     "GateSliders",
     "LayerRecording",
@@ -37,6 +40,7 @@ __all__ = [
     "ablate",
     "adapters",
     "clamp",
+    "close_up",
     "corpus",
     "credit",
     "dynamics",
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
     from grulens.widgets.lens import Lens
     from grulens.widgets.plot.plot import plot
     from grulens.widgets.session.session import Session
+    from grulens.widgets.units.cell_view import CellView
     from grulens.widgets.units.table import NeuronTable
 else:
     __getattr__, __dir__ = lazy(
@@ -71,6 +76,7 @@ else:
         [*__all__, "__version__"],
         {
             "AblationToggles": "grulens.widgets.edits.toggles",
+            "CellView": "grulens.widgets.units.cell_view",
             "GateSliders": "grulens.widgets.gates.sliders",
             "Lens": "grulens.widgets.lens",
             "NeuronTable": "grulens.widgets.units.table",

@@ -385,6 +385,7 @@ def last(out: Any) -> torch.Tensor:
     return out[0][:, -1].sum(1)
 
 
+CLOSE = grulens.close_up(SOURCE, "l0", step=1, unit=2)
 SWEEP = grulens.sweep(RNN, X, layer="l0", readout=last, progress=False)
 TRACE = grulens.trace_patch(RNN, X, X.flip(1), "l0", last, progress=False)
 
@@ -699,6 +700,23 @@ def a_timescale(draw: Draw) -> None:
     assert "l0" in found._repr_html_()
 
 
+def a_close_up(draw: Draw) -> None:
+    run, layer = draw(things(run=SOURCE)), draw(things(l0="l0", none=None))
+    step, unit, row = (draw(things(first=0, last=-1)) for _ in range(3))
+    found = documented(
+        lambda: grulens.close_up(
+            run.value, layer.value, step=step.value, unit=unit.value, row=row.value
+        ),
+        drawn=(run, layer, step, unit, row),
+    )
+    found = CLOSE if found is None else found
+    signal = draw(things(z="z"))
+    parts = documented(lambda: found.parts(signal.value), drawn=signal)
+    documented(lambda: found.total(signal.value), drawn=signal)
+    assert parts is None or len(parts) == len(found.x) + len(found.h_prev) + 2
+    assert "l0" in found._repr_html_()
+
+
 def a_sweeps_use(draw: Draw) -> None:
     anything = draw(things(effect="effect"))
     documented(lambda: SWEEP.size(anything.value), drawn=anything)
@@ -771,7 +789,7 @@ def a_plot(draw: Draw) -> None:
     results = {"sweep": SWEEP, "trace": TRACE, "attention": ATTENTION, "timescales": TIMESCALES,
                "tree": TREE, "credit": CREDIT, "lens": LENS, "automaton": FOUND,
                "statistics": SCAN.stats(), "top": SCAN.top(1), "match": SCAN.match([0, 1], 2),
-               "probe": PROBED, **FURTHER}  # fmt: skip
+               "probe": PROBED, "close": CLOSE, **FURTHER}  # fmt: skip
     found, options = draw(things(**results)), dict[str, Thing]()
     if draw(st.booleans()):
         fit = {"tokens": {"texts": [TEXTS["html"]] * 5}, "output": {}, "row": {}, "toward": {}}
@@ -1031,8 +1049,10 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     **{kind: an_edit(kind) for kind in EDITS},
     **{name: a_widget(name) for name in
         ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "CreditBars",
-        "GateMemory", "PhraseTree")},
+        "CellView", "GateMemory", "PhraseTree")},
     "Cell": a_cell,
+    "CloseUp": a_close_up,
+    "close_up": a_close_up,
     "Edit": a_stored_edit,
     "GRUStack": a_stack,
     "GateAttention": an_attention,

@@ -69,6 +69,7 @@ def results() -> dict[str, Any]:
         "Lyapunov": grulens.dynamics.lyapunov(cell, torch.randn(30, 1)),
         "Jacobian": grulens.dynamics.jacobian(cell, torch.zeros(1, 1).double(), starts[:1]),
         "GradientFlow": grulens.memory.gradient_flow(run),
+        "CloseUp": grulens.close_up(run, step=2, unit=1),
         "GateAttention": grulens.memory.attention(run),
         "Timescales": grulens.memory.timescales(run),
         "Portrait": grulens.dynamics.portrait(run),
@@ -84,7 +85,7 @@ def results() -> dict[str, Any]:
 
 
 NAMES = (
-    "FixedPoints", "Lyapunov", "Jacobian", "GradientFlow", "GateAttention", "Timescales",
+    "CloseUp", "FixedPoints", "Lyapunov", "Jacobian", "GradientFlow", "GateAttention", "Timescales",
     "Portrait", "Head", "Hierarchy", "Interactions", "Decomposition", "Credit",
     "Automaton", "Statistics", "Top", "Match", "Probe",
 )  # fmt: skip

@@ -39,6 +39,9 @@ def plot(
     ledger that adds up to the score; a logit lens is a line for each of the likeliest classes, and
     what each unit adds to one of them at the step that is tapped.
 
+    A close up is the drawing of the cell with its numbers, and the parts of one sum, of the signal
+    that is tapped.
+
     A portrait is the states in their first two components; fixed points lie in the components of
     their own, with the eigenvalues of the one that is tapped; exponents stand from the largest down
     with their bands; a Jacobian and a readout are pictures of their numbers. Gradient flow is a map

@@ -1,4 +1,4 @@
-"""A sweep and a trace as figures: bars of units, or a picture of units by steps."""
+"""Sweeps, traces and close ups as figures: bars, a picture of units by steps, a drawn cell."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from grulens.errors import PositionError, ReadoutError, shown
 from grulens.probing.edits import positions
+from grulens.probing.units.close_up import CloseUp
 from grulens.probing.units.sweep import PATHS, Sweep
 from grulens.probing.units.trace import Trace
 from grulens.views.figure import raster
@@ -20,9 +21,21 @@ from grulens.views.still import lens as still
 from grulens.views.still import sweep as still_sweep
 from grulens.views.units.sweep_chart import SweepChart
 from grulens.widgets.plot.registry import Figure, PlotOptions, check_enough, draws
+from grulens.widgets.units import close_up
 
 #: A trace's colours always reach a whole share, so that a faint one looks faint.
 WHOLE = 1.0
+
+
+@draws(CloseUp)
+def draw_close_up(found: CloseUp, options: PlotOptions) -> Figure:
+    """The cell with its numbers, and the parts of one sum; a tap on a signal chooses it."""
+    check_enough(options.tokens, found.step + 1)
+    token = "" if options.tokens is None else options.tokens[found.step]
+    figure = close_up.CloseUpFigure()
+    figure.drawing.on_signal(lambda name: figure.update(found, name, token=token))
+    figure.update(found, found.blocks[0], token=token)
+    return figure.root, lambda: close_up.still(found, token=token)
 
 
 @draws(Sweep)

@@ -1,0 +1,53 @@
+"""One unit at one step as a still picture: its equation with its numbers, each sum a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from grulens.views.figure.palette import ACCENT
+from grulens.views.still.credit import parts as ledger
+from grulens.views.units.cell_drawing import Shown, digits, with_numbers
+
+
+def close_up(
+    shown: Shown,
+    sums: Mapping[str, tuple[Sequence[str], Sequence[float]]],
+    *,
+    title: str = "",
+    caption: str = "",
+) -> str:
+    """The numbers of a cell, and what adds up to each pre-activation.
+
+    Args:
+        shown: the numbers.
+        sums: of each signal with a pre-activation the names and the values of its parts.
+        title: over it.
+        caption: under it.
+
+    >>> from grulens.cells.signal import Signal
+    >>> h = Signal("h", "state", -1.0, 1.0, "state", activated=False)
+    >>> shown = Shown((h,), {}, {"h": 0.5}, {"h": 0.0}, 1, 1, "")
+    >>> "h 0.5" in close_up(shown, {}, title="<b>").replace("</b>", "")
+    True
+    """
+    before = {f"{state}_prev": value for state, value in shown.before.items()}
+    lines = [f"{name} = {digits(value)}" for name, value in before.items()]
+    if shown.equation:
+        numbers = with_numbers(shown.equation, {**shown.values, **before})
+        lines.append(f"h = {shown.equation} = {numbers}")
+    head = "".join(
+        f'<span style="margin-right:16px"><span style="color:{ACCENT[signal]}">■</span> '
+        f"{escape(signal.words)} <b>{escape(signal.name)}</b> {digits(shown.values[signal.name])}"
+        f"{' (as an edit left it)' if signal.name in shown.edited else ''}</span>"
+        for signal in shown.signals
+    )
+    tables = "".join(
+        f"<div>{ledger(names, values, f'sum of {name}', f'what adds up to {name}')}</div>"
+        for name, (names, values) in sums.items()
+    )
+    return (
+        f"<b>{escape(title)}</b><div>{head}</div><div>{escape('; '.join(lines))}</div>"
+        f'<div style="display:flex;flex-wrap:wrap;gap:8px 28px">{tables}</div>'
+        f"<div>{escape(caption)}</div>"
+    )

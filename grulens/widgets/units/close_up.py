@@ -1,0 +1,107 @@
+"""The close up of a unit at a step as figures: its cell drawn, and one sum part by part."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from bokeh.layouts import column
+
+from grulens.probing.units.close_up import CloseUp
+from grulens.views.credit.waterfall import Waterfall
+from grulens.views.figure.tokens import visible_name
+from grulens.views.still.close_up import close_up as drawn
+from grulens.views.still.lens import compose
+from grulens.views.units.cell_drawing import CellDrawing, Shown, digits, with_numbers
+
+#: So many parts of a sum have a bar of their own.
+MOST: Final = 12
+
+
+class CloseUpFigure:
+    """Both figures of one `CloseUp`.
+
+    Attributes:
+        root: the figures.
+        drawing: the cell.
+        bars: the parts of one sum, the largest first.
+    """
+
+    def __init__(self) -> None:
+        self.drawing, self.bars = CellDrawing(), Waterfall("what adds up")
+        self.root: Any = column(self.drawing.root, self.bars.root, sizing_mode="stretch_width")
+
+    def update(self, found: CloseUp, signal: str, *, token: str = "", group: str = "") -> None:
+        """Show another one.
+
+        Args:
+            found: the numbers.
+            signal: whose sum stands part by part.
+            token: what the step is called, or "".
+            group: what all inputs together are called, where they are one bar; or "".
+        """
+        self.drawing.update(shown(found, token), chosen=signal, title=title(found, token))
+        labels, values = listed(found, signal, group)
+        name = found.signal(signal).title
+        self.bars.update(
+            labels, np.array(values), whole=f"sum of {signal}", title=f"what adds up to {name}"
+        )
+
+
+def still(found: CloseUp, *, token: str = "", group: str = "", caption: str = "") -> str:
+    """All sums as HTML that needs no kernel and no network."""
+    sums = {name: listed(found, name, group) for name in found.blocks}
+    said = "; ".join(filter(None, [caption, found.note]))
+    return compose(drawn(shown(found, token), sums, title=title(found, token), caption=said))
+
+
+def title(found: CloseUp, token: str = "") -> str:
+    """Which unit at which step."""
+    at = f"step {found.step}" + (f", {visible_name(token)}" if token else "")
+    return f"unit {found.unit} at {at} · {found.layer}"
+
+
+def shown(found: CloseUp, token: str = "") -> Shown:
+    """What the drawing of a cell takes."""
+    return Shown(
+        found.signals, {name: found.total(name) for name in found.blocks}, found.values,
+        found.before, found.inputs.shape[1], found.units.shape[1], found.equation, found.edited,
+        visible_name(token) if token else "",
+    )  # fmt: skip
+
+
+def equation(found: CloseUp) -> str:
+    """The equation of the state, with its numbers; "" where the kind of cell names none."""
+    if not found.equation:
+        return ""
+    before = {f"{state}_prev": value for state, value in found.before.items()}
+    numbers = with_numbers(found.equation, {**found.values, **before})
+    left = " (as an edit left it)" if "h" in found.edited else ""
+    return f"h = {found.equation} = {numbers}; h is {digits(found.values['h'])}{left}"
+
+
+def listed(found: CloseUp, signal: str, group: str = "") -> tuple[list[str], list[float]]:
+    """The parts of a sum, the largest first, and what the others add up to.
+
+    Args:
+        found: the numbers.
+        signal: which sum.
+        group: what all inputs together are called, where they are one part; or "".
+
+    >>> import torch
+    >>> from grulens import close_up, record
+    >>> run = record(torch.nn.GRU(3, 40, batch_first=True), torch.randn(1, 6, 3))
+    >>> labels, values = listed(close_up(run, step=2, unit=1), "r", "the word")
+    >>> len(labels), "the word" in labels or labels[-1].startswith("the other"), labels[-1]
+    (13, True, 'the other 31')
+    """
+    parts = found.parts(signal)
+    if group:
+        inputs = sum(parts.pop(f"input {i}") for i in range(found.inputs.shape[1]))
+        parts = dict(sorted([*parts.items(), (group, inputs)], key=lambda part: -abs(part[1])))
+    labels, values = list(parts), list(parts.values())
+    rest = len(labels) - MOST
+    if rest > 1:
+        labels = [*labels[:MOST], f"the other {rest}"]
+        values = [*values[:MOST], sum(values[MOST:])]
+    return labels, values
