@@ -48,7 +48,8 @@ class CellView(Panel):
 
     >>> from grulens import CellView
     >>> screen = CellView(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
-    >>> screen.move(across=2, down=1)
+    >>> screen.session.step = 3
+    >>> screen.move(across=-1, down=1)
     >>> screen.found
     CloseUp('l0', step 2, unit 1, row 0)
     """

@@ -14,6 +14,7 @@ from grulens import CellView, Lens, Session, clamp
 
 @pytest.fixture
 def screen(session: Session) -> Iterator[CellView]:
+    session.step = 0
     made = CellView(session)
     yield made
     made.close()
@@ -95,8 +96,8 @@ def test_what_was_observed_is_refused_by_name() -> None:
     assert screen.picture.layout.display == "none"
     assert "was observed in its module" in screen.still()
     assert screen._errors.value == ""
-    screen.move(across=1, down=1)
-    assert screen.session.step == 1
+    screen.move(across=-1, down=1)
+    assert screen.session.step == 2
     screen.close()
 
 
