@@ -30,6 +30,7 @@ VIEWS = {
     "gates": ("grulens.widgets.gates.sliders", "GateSliders"),
     "neurons": ("grulens.widgets.units.table", "NeuronTable"),
     "ablation": ("grulens.widgets.edits.toggles", "AblationToggles"),
+    "cell": ("grulens.widgets.units.cell_view", "CellView"),
     "memory": ("grulens.widgets.memory.screen", "GateMemory"),
     "motion": ("grulens.widgets.dynamics.portrait", "PhasePortrait"),
     "credit": ("grulens.widgets.credit.screen", "CreditBars"),
