@@ -80,7 +80,7 @@ def test_one_that_ended_early_goes_on_where_it_was(
     found = ask(open_scan(made.path, made.model))
     assert sorted(ran) == [-1, *range(12)]  # none ran again
     assert same(found, whole)
-    assert {one.name for one in made.path.iterdir()} == {"parts", "scan.json"}
+    assert {one.name for one in made.path.iterdir()} == {"merged", "parts", "scan.json"}
     assert same(ask(made), whole)
 
 
@@ -133,7 +133,7 @@ def test_two_workers_find_what_one_process_finds_though_one_is_killed(
     assert (tmp_path / "killed").exists()
     assert isinstance(found, Probe)
     assert same(found, whole)
-    assert {one.name for one in made.path.iterdir()} == {"parts", "scan.json"}
+    assert {one.name for one in made.path.iterdir()} == {"merged", "parts", "scan.json"}
 
 
 def test_a_probe_on_a_cluster_is_stopped_and_goes_on(
