@@ -137,6 +137,41 @@ def scale(signal: Signal | str, values: Float[np.ndarray, "*shape"]) -> tuple[fl
     return (0.0, high) if from_zero else (low, high)
 
 
+#: What the colours of a map can reach over: all that a signal can be, most of what it is, or all.
+REACHES: Final = ("all it can be", "1st to 99th percentile", "all it is")
+
+
+def reach(
+    signal: Signal | str, values: Float[np.ndarray, "*shape"], over: str = REACHES[0]
+) -> tuple[float, float]:
+    """The values at the two ends of a map that reaches over what a person has chosen.
+
+    A map that goes both ways from zero keeps its white there: it reaches as far to both sides.
+
+    Args:
+        signal: as for `scale`.
+        values: the values that are drawn, those that are no step left out.
+        over: one of `REACHES`.
+
+    >>> z = Signal("z", "update gate", 0.0, 1.0, "keep")
+    >>> reach(z, np.array([0.25, 0.5]), "all it is"), reach(z, np.array([0.25, 0.5]))
+    ((0.25, 0.5), (0.0, 1.0))
+    >>> reach("difference", np.array([0.25, -0.5]), "all it is")
+    (-0.5, 0.5)
+    """
+    finite = values[np.isfinite(values)]
+    if over == REACHES[0] or not finite.size:
+        return scale(signal, values)
+    ends = (1.0, 99.0) if over == REACHES[1] else (0.0, 100.0)
+    low, high = (float(end) for end in np.percentile(finite, ends))
+    if isinstance(signal, str) or is_diverging(signal):
+        far = max(abs(low), abs(high))
+        low, high = -far, far
+    if high - low < DIFFERENCE_FLOOR / 100:  # of one value there is no map
+        return scale(signal, values)
+    return low, high
+
+
 def symmetric(values: Float[np.ndarray, "*shape"], floor: float) -> tuple[float, float]:
     """Ends around zero that hold the values: 1, 2 or 5 times a power of ten, `floor` at least.
 

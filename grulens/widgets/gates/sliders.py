@@ -5,7 +5,7 @@ the text, coloured by one unit; a drag over words chooses steps
 │ act by [scale|set|shift]                  │ before and after           │
 │ r ──●──   z ──●──   n ──●──               │ ▬▬▬▬▬▬▬▬                   │
 └───────────────────────────────────────────┴────────────────────────────┘
-show [h|r|z|n] [edited − baseline]  order [activity ▾]
+show [h|r|z|n] [edited − baseline]  order [similarity ▾]  colours over [all it can be ▾]
 ┌ heatmap: units down, steps across; where steps have no names, a strip of one unit ┐
 └ divergence along time                                                            ┘
 
@@ -31,7 +31,7 @@ from grulens.errors import shown
 from grulens.models.observed import ObservedLayer
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units
-from grulens.views.figure.raster import scale
+from grulens.views.figure.raster import REACHES, reach
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.input_lines import MOST, InputLines
 from grulens.views.gates.token_strip import TokenStrip
@@ -70,6 +70,8 @@ class GateSliders(Panel):
             an LSTM, of an observed cell those that its code makes.
         difference: whether edited minus baseline is shown.
         order: how units are ordered: "index", "activity" or "similarity".
+        colors: what the colours reach over: "all it can be", "1st to 99th percentile" or "all it
+            is"; a map with white at zero reaches as far to both sides.
         controls: mode, sliders and resets.
         bar: where it is narrow, the sliders in use and the answer.
 
@@ -84,6 +86,7 @@ class GateSliders(Panel):
     signal = tl.Unicode("h")
     difference = tl.Bool(False)
     order: Any = tl.Enum(ORDERS, "similarity")
+    colors: Any = tl.Enum(REACHES, REACHES[0])
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
@@ -103,6 +106,10 @@ class GateSliders(Panel):
             options=list(ORDERS), description="Order units by",
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
+        self._colors = W.Dropdown(
+            options=list(REACHES), description="Colours over",
+            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
+        )  # fmt: skip
         self._chosen = W.HTML()
         self._clear = button(
             "clear", "select no unit and all steps", self.callbacks.guard(self._on_clear)
@@ -117,6 +124,7 @@ class GateSliders(Panel):
             ("signal", self._signal),
             ("difference", self._difference),
             ("order", self._order),
+            ("colors", self._colors),
         ):
             W.link((self, trait), (control, "value"))
 
@@ -147,7 +155,7 @@ class GateSliders(Panel):
                 _area("answer", self.answer),
                 _area(
                     "map",
-                    row(show, self._signal, self._difference, self._order),
+                    row(show, self._signal, self._difference, self._order, self._colors),
                     self.space.box,
                     self.picture,
                 ),
@@ -185,7 +193,10 @@ class GateSliders(Panel):
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""
-        return still(self.session, self.signal, difference=self.difference, order=self.order)
+        return still(
+            self.session, self.signal, difference=self.difference, order=self.order,
+            colors=self.colors,
+        )  # fmt: skip
 
     def shown(self) -> dict[str, Any]:
         """What is chosen to be seen, as arguments of `views.page.page`."""
@@ -219,7 +230,7 @@ class GateSliders(Panel):
 
     # what a change does
 
-    @tl.observe("signal", "difference", "order")
+    @tl.observe("signal", "difference", "order", "colors")
     def _on_view(self, _: Any) -> None:
         if hasattr(self, "picture"):
             self.callbacks.guard(self._draw)()
@@ -314,6 +325,7 @@ class GateSliders(Panel):
                 layer=seen.layer,
                 labels=None if called is None else [called[unit] for unit in units.tolist()],
                 down=seen.noun,
+                ends=self._ends(values),
             )
             self._heat.select(seen.chosen(session.units), session.times)
             self._draw_strip(values)
@@ -322,15 +334,17 @@ class GateSliders(Panel):
         session, seen = self.session, self._seen
         chosen = seen.chosen(session.units)
         unit = chosen[0] if chosen else int(np.argmax(np.nan_to_num(values).std(1)))
-        ends = scale("difference", values) if self.difference else None
-        mask, name = self._mask(), seen.name(unit)
+        ends, mask, name = self._ends(values), self._mask(), seen.name(unit)
         tokens = session.tokens
         self._strip.root.visible = tokens is None
         self.text.layout.display = "none" if tokens is None else None
         if tokens is not None:
             what = "edited − baseline" if self.difference else self._shown.title
+            one, there = values[unit], int(mask.sum())
+            if mask[:there].all():  # a shorter row ends where it ends
+                tokens, one, mask = tokens[:there], one[:there], mask[:there]
             self.text.name(tokens)
-            self.text.paint(values[unit], signal=self._shown, mask=mask, ends=ends,
+            self.text.paint(one, signal=self._shown, mask=mask, ends=ends,
                             name=f"{name} · {what}")  # fmt: skip
             return
         self._strip.update(values[unit], signal=self._shown, mask=mask, name=name, ends=ends)
@@ -413,6 +427,12 @@ class GateSliders(Panel):
         if self.difference:
             values = values - self._seen.values(session.before.signal(self.signal))
         return values
+
+    def _ends(self, values: np.ndarray) -> tuple[float, float]:
+        """The values at the ends of the colours, of the map and of the text alike."""
+        # all that it can be asks nothing of a long run's values, and copies none
+        there = values if self.colors == REACHES[0] else values[:, self._mask()]
+        return reach(self._shown, there, self.colors)
 
     def _mask(self) -> np.ndarray:
         mask: np.ndarray = self.session.before.mask[self.session.row].cpu().numpy()

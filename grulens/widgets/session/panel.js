@@ -23,8 +23,34 @@ function say(panel) {
   panel.prepend(box);
 }
 
+// the handle of a slider has no name of its own: a screen reader would say a number, and not whose
+function nameSliders(panel) {
+  for (const handle of panel.querySelectorAll(".noUi-handle:not([aria-label])")) {
+    const label = handle.closest(".widget-inline-hbox")?.querySelector(".widget-label");
+    if (label?.textContent.trim()) handle.setAttribute("aria-label", label.textContent.trim());
+  }
+}
+
+function named(el, signal) {
+  const panel = el.closest(".grulens-panel");
+  if (!panel || panel.parentElement?.closest(".grulens-panel")) return;
+  let asked = 0;
+  const soon = () => {
+    asked ||= requestAnimationFrame(() => {
+      asked = 0;
+      nameSliders(panel);
+    });
+  };
+  const watch = new MutationObserver(soon);
+  watch.observe(panel, { childList: true, subtree: true });
+  signal.addEventListener("abort", () => watch.disconnect());
+  soon();
+}
+
 function render({ model, el }) {
   const ended = new AbortController();
+  // an element is in its panel one frame after it is made
+  requestAnimationFrame(() => named(el, ended.signal));
   let asking;
   const acted = (event) => {
     // a figure says so itself, and a panel within a panel leaves it to the outer one

@@ -23,7 +23,12 @@ WIDTH: Final = 96
 
 
 def still(
-    session: Session, signal: str = "h", *, difference: bool = False, order: Order = "similarity"
+    session: Session,
+    signal: str = "h",
+    *,
+    difference: bool = False,
+    order: Order = "similarity",
+    colors: str = raster.REACHES[0],
 ) -> str:
     """The present state as HTML that needs no kernel and no network."""
     with session.lock:
@@ -36,14 +41,15 @@ def still(
         shown = "difference" if difference else session.now.cell.signal(signal)
         mask = session.before.mask[session.row].cpu().numpy()
         unit = chosen[0] if chosen else int(units[0])
+        there = values if colors == raster.REACHES[0] else values[:, mask]
+        ends = raster.reach(shown, there, colors)
         parts = [
             draw.heatmap(
                 values[units], signal=shown, units=units, mask=mask, layer=seen.layer,
-                selected=chosen, times=session.times, down=seen.noun,
+                selected=chosen, times=session.times, down=seen.noun, ends=ends,
             )
         ]  # fmt: skip
         if session.tokens is not None:
-            ends = raster.scale("difference", values) if difference else None
             parts.append(
                 draw.tokens(
                     values[unit], signal=shown, tokens=session.tokens, mask=mask,

@@ -11,6 +11,7 @@ from grulens.cells.signal import Signal
 from grulens.views.figure.palette import BLANK_CODE, NAN_CODE, PALETTE
 from grulens.widgets.gates.sliders import GateSliders
 from grulens.widgets.gates.token_text import TokenText
+from grulens.widgets.session.session import Session
 
 Z = Signal("z", "update gate", 0.0, 1.0, "keep")
 
@@ -137,3 +138,31 @@ def test_the_hint_goes_with_the_first_edit_and_the_bar_has_the_sliders_in_use() 
     screen.session.undo()
     assert screen.bar.layout.display == "none"
     assert screen._hint.layout.display == "none"
+
+
+def test_a_shorter_row_ends_where_it_ends() -> None:
+    torch.manual_seed(0)
+    packed = nn.utils.rnn.pack_sequence([torch.randn(4, 3), torch.randn(2, 3)])
+    session = Session(nn.GRU(3, 4), packed, tokens=[list("abcd"), list("xy")])
+    screen = GateSliders(session)
+    assert screen.text.tokens["texts"] == list("abcd")
+    session.row = 1
+    assert screen.text.tokens["texts"] == list("xy")
+    assert len(screen.text.painted["codes"]) == 2
+
+
+def test_the_colours_of_map_and_text_reach_over_what_is_chosen() -> None:
+    torch.manual_seed(0)
+    screen = GateSliders(Tagger(), torch.tensor([[1, 2, 3, 4]]), tokens=["a", "b", "c", "d"])
+    screen.signal = "z"
+    assert screen._heat._ends == (0.0, 1.0)
+    screen.colors = "all it is"
+    z = screen.session.now.signal("z").detach()
+    assert screen._heat._ends == (pytest.approx(float(z.min())), pytest.approx(float(z.max())))
+    assert screen.text.painted["ends"] == [f"{end:g}" for end in screen._heat._ends]
+    assert f"{screen._heat._ends[1]:g}" in screen.still()
+    screen.colors = "1st to 99th percentile"
+    assert screen._heat._ends[0] > float(z.min())
+    screen.signal = "h"  # its white stays at zero
+    assert screen._heat._ends[0] == -screen._heat._ends[1]
+    assert screen._heat._ends[1] <= float(screen.session.now.h.abs().max())
