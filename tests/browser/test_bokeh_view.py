@@ -501,7 +501,8 @@ def outputs_of(notebook: Any) -> list[str]:
 def test_a_figure_keeps_its_tools_when_the_page_changes_its_width(open_notebook: Any) -> None:
     notebook = open_notebook(WIDE)
     notebook.run_all()
-    page, figure = notebook.page, notebook.page.locator(FIGURE).first
+    page = notebook.page
+    figure = page.locator(".grulens-area-map .bk-Figure:visible").nth(1)  # under the input's lines
     settled(figure)
     buttons = figure.locator(".bk-OnOffButton:visible")
     many = buttons.count()
