@@ -134,7 +134,7 @@ def measure(name: str, setup: str, count: int) -> None:
         nbformat.write(made, server.root / "latency.ipynb")
         notebook = Notebook(server, browser, "lab", "latency.ipynb")
         notebook.run_all()
-        notebook.page.locator(".grulens-panel canvas").first.wait_for(timeout=120_000)
+        notebook.page.locator(".grulens-panel canvas:visible").first.wait_for(timeout=120_000)
         notebook.page.wait_for_timeout(2000)
         notebook.page.evaluate(WATCH)
         presses = []

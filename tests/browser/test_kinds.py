@@ -41,7 +41,7 @@ WRITTEN = """(steps) => {
 def test_its_own_signals_move(open_notebook: Any, kind: str, signals: str, moved: str) -> None:
     notebook = open_notebook(CELL.format(kind=kind))
     notebook.run_all()
-    notebook.page.locator(".grulens-panel canvas").first.wait_for()
+    notebook.page.locator(".grulens-panel canvas:visible").first.wait_for()
     for name in signals:
         notebook.page.locator(f".grulens-signal-{name} .noUi-handle:visible").first.wait_for()
     assert notebook.page.locator(".grulens-signal-z .noUi-handle:visible").count() == 0

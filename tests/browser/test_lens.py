@@ -29,7 +29,7 @@ MOVED = "print(round(float(session.divergence.sum()), 6))"
 def lens(open_notebook: Any) -> Any:
     notebook = open_notebook(SETUP)
     notebook.run_all()
-    notebook.page.locator(".grulens-panel canvas").first.wait_for()
+    notebook.page.locator(".grulens-panel canvas:visible").first.wait_for()
     settled(picture(notebook))
     return notebook
 
@@ -267,7 +267,7 @@ def test_training_goes_on_under_an_open_lens(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP, TRAINED)
     notebook.run_cell(0)
     page = notebook.page
-    page.locator(".grulens-panel canvas").first.wait_for()
+    page.locator(".grulens-panel canvas:visible").first.wait_for()
     notebook.kernel("session.add(grulens.scale('rnn.l0', 'z', 137, by=1.0))")
     note = page.get_by_text("the model has changed since this run", exact=True)
     assert not note.is_visible()
@@ -324,7 +324,7 @@ def test_a_word_model_is_typed_into_and_can_be_looked_at_in_eval(open_notebook: 
     notebook = open_notebook(WORDS)
     notebook.run_all()
     page = notebook.page
-    page.locator(".grulens-panel canvas").first.wait_for()
+    page.locator(".grulens-panel canvas:visible").first.wait_for()
     box = page.locator(".grulens-panel textarea").first
     assert box.input_value() == "the film  was not bad"
     box.fill("not  good ")
@@ -366,7 +366,7 @@ def test_what_must_be_known_is_seen_in_both_themes(open_notebook: Any, theme: st
     notebook = open_notebook(SHAPED)
     notebook.run_all()
     page = notebook.page
-    page.locator(".grulens-panel canvas").first.wait_for()
+    page.locator(".grulens-panel canvas:visible").first.wait_for()
     page.get_by_text("No answer is shown", exact=False).first.wait_for()
     assert page.locator("code", has_text="readout=lambda output: output.flatten(2)").count() == 1
     notebook.kernel("session.add(grulens.ablate('rnn.l0', 3, at=[10, 11]))")
@@ -454,7 +454,7 @@ def test_a_hostile_token_is_text(open_notebook: Any) -> None:
         "lens"
     )
     notebook.run_all()
-    notebook.page.locator(".grulens-panel canvas").first.wait_for()
+    notebook.page.locator(".grulens-panel canvas:visible").first.wait_for()
     picture(notebook).scroll_into_view_if_needed()
     settled(picture(notebook))
     notebook.page.mouse.move(*spot(notebook, 2, 2))

@@ -51,7 +51,7 @@ def lens_on(open_notebook: Any, name: str) -> Any:
     """A notebook with a lens on one of the cells."""
     notebook = open_notebook(CELLS, LENS.format(name=name))
     notebook.run_all()
-    notebook.page.locator(".grulens-panel canvas").first.wait_for()
+    notebook.page.locator(".grulens-panel canvas:visible").first.wait_for()
     return notebook
 
 
@@ -193,7 +193,7 @@ def test_its_saved_page_lives_without_a_kernel(browser: Any, tmp_path: Path) -> 
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(lens.save(tmp_path / "lens.html").as_uri())
-    page.locator("canvas").first.wait_for()
+    page.locator("canvas:visible").first.wait_for()
     page.get_by_text("cell (ConvGRU): h = (1 - z) h_prev + z n").first.wait_for()
     models = "[...Bokeh.documents[0].all_models]"
     title = f"{models}.find(m => m.type === 'Title' && m.text.includes('cell')).text"
