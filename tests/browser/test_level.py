@@ -45,7 +45,7 @@ FIGURES = f"""(() => {{
 }})()"""
 DRAWN = f"""(lenses) => {{
   const docs = {SHARED}.scope.Bokeh?.documents ?? [];
-  return docs.length === 2 * lenses && docs.every((doc) => [...doc.all_models]
+  return docs.length === 3 * lenses && docs.every((doc) => [...doc.all_models]
     .filter((model) => model.type === "Figure")
     .every((model) => doc.views_manager?.find_one(model)?.el.isConnected));
 }}"""
