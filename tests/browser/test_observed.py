@@ -24,7 +24,10 @@ lens
 """
 # where the time axis begins in what is seen of steps: their units, their names, their answers
 EDGES = """() => {
-  const doc = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents[0];
+  const { documents } = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh;
+  const mapped = (doc) => [...doc.all_models].some((model) => model.name === "units by steps");
+  const doc = documents.find(mapped);
+  if (!doc) return null;
   return [...doc.all_models]
     .filter((model) => model.type === "Figure" && /step|token/.test(model.name))
     .map((model) => doc.views_manager.find_one(model))
@@ -33,7 +36,10 @@ EDGES = """() => {
 }"""
 # how the first unit of the map is called, and the title above the map
 MAP = """() => {
-  const doc = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents[0];
+  const { documents } = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh;
+  const mapped = (doc) => [...doc.all_models].some((model) => model.name === "units by steps");
+  const doc = documents.find(mapped);
+  if (!doc) return null;
   const figure = [...doc.all_models].find((model) => model.type === "Figure" && model.title?.text);
   const rows = [...doc.all_models].find(
     (model) => model.type === "ColumnDataSource" && model.columns().join() === "unit");
