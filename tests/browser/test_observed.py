@@ -103,7 +103,7 @@ def test_its_equation_is_read_and_its_gates_move(
         says(notebook, "state of unit 1 set to 0 · channel 0 at (0, 1)")
     settled(page.locator(".grulens-area-map .grulens-bokeh").first)
     edges = page.evaluate(EDGES)
-    assert len(edges) == 3
+    assert len(edges) == (2 if name == "conv" else 3)  # one answer has no axis of time
     assert max(edges) - min(edges) < 1, "steps stand under each other, however long a name is"
     notebook.screenshot(f"observed-{name}")
     page.get_by_role("button", name="undo").click()
