@@ -161,7 +161,7 @@ def test_a_mask_is_dragged_between_its_bounds(open_notebook: Any) -> None:
     notebook = lens_on(open_notebook, "masked")
     page = notebook.page
     page.get_by_role("button", name="set", exact=True).click()
-    handle = page.locator(".grulens-act-set.grulens-signal-m .noUi-handle")
+    handle = page.locator(".grulens-area-hand .grulens-act-set.grulens-signal-m .noUi-handle")
     handle.wait_for()
     handle.scroll_into_view_if_needed()
     box = handle.bounding_box()
@@ -178,7 +178,9 @@ def test_a_mask_is_dragged_between_its_bounds(open_notebook: Any) -> None:
     page.get_by_role("button", name="undo").click()
     notebook.until("print(session.edited is session.baseline)", "True")
     page.get_by_role("button", name="shift", exact=True).click()
-    page.locator(".grulens-act-shift.grulens-signal-m .noUi-target[disabled]").wait_for()
+    page.locator(
+        ".grulens-area-hand .grulens-act-shift.grulens-signal-m .noUi-target[disabled]"
+    ).wait_for()
 
 
 def test_a_study_that_it_has_not_says_so_where_it_would_stand(open_notebook: Any) -> None:
