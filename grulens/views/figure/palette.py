@@ -91,6 +91,9 @@ def is_diverging(signal: Signal) -> bool:
 BEFORE: Final = "#8C8C8C"
 AFTER: Final = "#E69F00"
 
+#: The numbers of an input, where each is a line.
+INPUTS: Final = tuple(ACCENT[role] for role in ("keep", "reset", "candidate", "write", "read"))
+
 #: The two paths of an effect. Grey and blue of one another's lightness would be one grey in print.
 DIRECT: Final = "#6F6F6F"
 RECURRENT: Final = "#3A9BD9"

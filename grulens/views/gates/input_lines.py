@@ -1,12 +1,11 @@
 """What a layer reads, as lines over its steps: the input of a model that reads numbers.
 
-input of rnn.l0 │  ╱╲    ╱╲          on the axis of the map under it
-                │ ╱  ╲__╱  ╲__
+input │  ╱╲    ╱╲          on the axis of the map under it
+      │ ╱  ╲__╱  ╲__
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,12 +15,10 @@ from jaxtyping import Bool, Float
 
 from grulens.views.figure import raster
 from grulens.views.figure.canvas import fit, frame, legend, set_data, steps, stretch
-from grulens.views.figure.palette import ACCENT
-from grulens.views.figure.tokens import plain
+from grulens.views.figure.palette import INPUTS
 
 #: So many lines can be told apart; more numbers a step are not drawn as lines.
-MOST: Final = 5
-COLORS: Final = tuple(ACCENT[role] for role in ("keep", "reset", "candidate", "write", "read"))
+MOST: Final = len(INPUTS)
 HEIGHT: Final = 92
 
 
@@ -37,13 +34,14 @@ class InputLines:
         self.x_range: Any = x_range or steps()
         self.source = ColumnDataSource({"step": [], **{f"x{i}": [] for i in range(MOST)}})
         self.root = frame(
-            height=HEIGHT, x_range=self.x_range, y_range=(0, 1), name="the input, by step"
-        )
+            height=HEIGHT, x_range=self.x_range, y_range=(0, 1), y_axis_label="input",
+            name="the input, by step",
+        )  # fmt: skip
         self.root.xaxis.visible = False
         self.root.yaxis.ticker.desired_num_ticks = 2
         self._lines = [
             self.root.line("step", f"x{i}", source=self.source, line_color=color, line_width=1.5)
-            for i, color in enumerate(COLORS)
+            for i, color in enumerate(INPUTS)
         ]
         self._legend = legend([])
         self.root.add_layout(self._legend, "above")
@@ -54,17 +52,13 @@ class InputLines:
         self,
         values: Float[np.ndarray, "number time"],
         *,
-        names: Sequence[str] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
-        title: str = "input",
     ) -> None:
         """Show other values.
 
         Args:
             values: (number, time), `MOST` numbers at most.
-            names: (number,), what to call each; None is its place.
             mask: (time,), False where there is no step: left blank.
-            title: stands at the left.
 
         >>> lines = InputLines()
         >>> lines.update(np.array([[0.0, 1.0, 0.5]]))
@@ -82,11 +76,10 @@ class InputLines:
         blank = np.full(rows.shape[1], np.nan)
         data = {f"x{i}": rows[i] if i < count else blank for i in range(MOST)}
         set_data(self.source, {"step": np.array(span.firsts()), **data})
-        called = [str(i) for i in range(count)] if names is None else [*names]
-        items = [(called[i], self._lines[i]) for i in range(count)] if count > 1 else []
+        several = count > 1  # one line needs no name
         self._legend.items = [
-            LegendItem(label=plain(name), renderers=[line]) for name, line in items
+            LegendItem(label=str(i), renderers=[self._lines[i]])
+            for i in range(count if several else 0)
         ]
-        lines = [(called[i] if count > 1 else "value", f"@x{i}{{0.0000}}") for i in range(count)]
+        lines = [(str(i) if several else "value", f"@x{i}{{0.0000}}") for i in range(count)]
         self._hover.tooltips = [("step", "@step"), *lines]
-        self.root.yaxis.axis_label = plain(title)

@@ -19,13 +19,11 @@ from jaxtyping import Bool, Float
 
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.views.corpus.contexts import CUT, inks
-from grulens.views.figure.palette import ACCENT, COLORS, PAGES, mixed, needs_white
+from grulens.views.figure.palette import ACCENT, COLORS, INPUTS, PAGES, mixed, needs_white
 from grulens.views.figure.tokens import number, valid, visible_name, visible_text
 
 #: So many labels have a bar under the text.
 TRACKS: Final = 3
-#: The colours of the numbers of an input.
-LINES: Final = tuple(ACCENT[name] for name in ("keep", "reset", "candidate", "write", "read"))
 #: The opacity of the ground of a step beside those that are meant.
 BESIDE: Final = 0.62
 #: The signal whose values count something: none of it has no colour, all of it the state's.
@@ -121,8 +119,8 @@ class ContextList(anywidget.AnyWidget):
             "tracks": [visible_name(label) for label in tracks] if barred else [],
             "under": "lines" if drawn and drawn[0]["tokens"] is None else "text",
             "inputs": [
-                {"name": ", ".join(map(str, range(i, many, len(LINES)))), "color": color}
-                for i, color in enumerate(LINES[:many])
+                {"name": ", ".join(map(str, range(i, many, len(INPUTS)))), "color": color}
+                for i, color in enumerate(INPUTS[:many])
             ],
             "said": said,
             "opens": self._open is not None,
@@ -214,7 +212,7 @@ def _drawn(
         return found | {
             "tokens": None,
             "curves": [
-                {"values": each, "color": LINES[i % len(LINES)]}
+                {"values": each, "color": INPUTS[i % len(INPUTS)]}
                 for i, each in enumerate(np.clip(np.nan_to_num(line.inputs.T), *far).tolist())
             ],
             **(looks(values, [True] * len(steps), signal, ends) if known else NO_LOOKS),

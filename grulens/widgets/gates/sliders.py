@@ -238,7 +238,7 @@ class GateSliders(Panel):
     def _on_words(self, times: tuple[int, ...]) -> None:
         session = self.session
         session.times = times
-        if times and not session.unread and self._answers:  # and what it says there is seen
+        if times and self._answers:  # and what it says there is seen
             session.step = times[-1]
 
     def _on_run(self) -> None:
@@ -294,7 +294,8 @@ class GateSliders(Panel):
     def _answers(self) -> bool:
         """Whether there is an answer at each step of the layer."""
         session = self.session
-        return len(session.answer_before.values) == session.before.shape[1] > 1
+        steps = session.before.shape[1]
+        return not session.unread and len(session.answer_before.values) == steps > 1
 
     def _show_bar(self) -> None:
         """The sliders that do something here and the answer, for a narrow screen."""
@@ -307,7 +308,7 @@ class GateSliders(Panel):
 
     def _mark_words(self) -> None:
         session = self.session
-        step = session.step if not session.unread and self._answers else None
+        step = session.step if self._answers else None
         self.text.select(session.times, step)
 
     def _draw(self) -> None:
@@ -364,7 +365,7 @@ class GateSliders(Panel):
 
     def _draw_output(self) -> None:
         session = self.session
-        below = not session.unread and self._answers
+        below = self._answers
         if self._heat.root.xaxis.visible == below:  # the axis of what stands under it is its own
             self._heat.root.xaxis.visible = not below
         if session.unread:
