@@ -16,6 +16,7 @@ from grulens.models.instrument.editing import editing, recording
 from grulens.models.layers import layers
 from grulens.models.record import record
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.comparison.compare import Comparison, compare
 from grulens.probing.edits.edit import Edit, ablate, clamp, patch, scale, shift
 from grulens.probing.units.close_up import CloseUp, close_up
 from grulens.probing.units.sweep import Sweep, sweep
@@ -28,6 +29,7 @@ __all__ = [
     "Cell",
     "CellView",
     "CloseUp",
+    "Comparison",
     "Edit",
     "GateSliders",
     "LayerRecording",
@@ -41,6 +43,7 @@ __all__ = [
     "adapters",
     "clamp",
     "close_up",
+    "compare",
     "corpus",
     "credit",
     "dynamics",

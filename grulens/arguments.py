@@ -78,6 +78,18 @@ if TYPE_CHECKING:
     Decode = Callable[[Tensor], str | Sequence[str]] | None
     """From ids (time,) to a text or texts; None is the model's own."""
 
+    RowPair = tuple[int, int]
+    """Two rows, one of each run."""
+
+    Align = Literal["steps", "tokens"]
+    """Which steps of two rows stand beside each other."""
+
+    ScaleName = Literal["logits", "probability", "value"] | None
+    """What the numbers of an answer are; None tells probabilities, which sum to 1, from values."""
+
+    TokenPair = tuple[Sequence[object], Sequence[object]] | None
+    """What the steps of two runs are called, those of each by themselves."""
+
     Inputs = tuple[tuple[Any, ...], Mapping[str, Any]] | None
     """All arguments of a run, positional and by name."""
 
@@ -230,4 +242,4 @@ else:
     OnnxModel = NodeName = NodeDirection = Any
     AlphabetLike = WordLike = WordsLike = Transitions = Accepting = EncodeWord = Accepts = Any
     AutomatonMethod = LabelNames = ControlTask = ScanLike = LabelsLike = DirectionsLike = Any
-    Space = Any
+    Space = RowPair = Align = ScaleName = TokenPair = Any

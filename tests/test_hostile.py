@@ -386,6 +386,7 @@ def last(out: Any) -> torch.Tensor:
 
 
 CLOSE = grulens.close_up(SOURCE, "l0", step=1, unit=2)
+COMPARED = grulens.compare(SOURCE, SOURCE, "l0", rows=(0, 1))
 SWEEP = grulens.sweep(RNN, X, layer="l0", readout=last, progress=False)
 TRACE = grulens.trace_patch(RNN, X, X.flip(1), "l0", last, progress=False)
 
@@ -698,6 +699,26 @@ def a_timescale(draw: Draw) -> None:
     assert parts is None or float(parts.sum()) in (0.0, pytest.approx(1.0))
     assert len(found.to_frame()) == len(found) == 4
     assert "l0" in found._repr_html_()
+
+
+def a_comparison(draw: Draw) -> None:
+    a, b = (draw(things(run=SOURCE, layer=SOURCE["l0"])) for _ in range(2))
+    tokens = draw(things(none=None, right=("abcd", "abXd"), short=("abc", "ab")))
+    drawn = {
+        "layer": draw(things(l0="l0", none=None)), "rows": draw(things(two=(0, 1), last=(-1, 0))),
+        "align": draw(things(steps="steps", tokens="tokens")), "tokens": tokens,
+        "readout": draw(things(none=None, last=lambda out: out[0])),
+        "scale": draw(things(none=None, value="value")),
+    }  # fmt: skip
+    options = {name: thing.value for name, thing in drawn.items()}
+    found = documented(lambda: grulens.compare(a.value, b.value, **options), drawn=(a, b, drawn))
+    found = COMPARED if found is None else found
+    signal = draw(things(z="z"))
+    change = documented(lambda: found.difference(signal.value), drawn=signal)
+    assert change is None or len(change) == len(found.steps)
+    documented(lambda: found.ranked(signal.value), drawn=signal)
+    documented(lambda: found.answer_difference, drawn=(a, b, drawn))
+    assert "Comparison" in found._repr_html_()
 
 
 def a_close_up(draw: Draw) -> None:
@@ -1052,7 +1073,9 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
         "CellView", "GateMemory", "PhraseTree")},
     "Cell": a_cell,
     "CloseUp": a_close_up,
+    "Comparison": a_comparison,
     "close_up": a_close_up,
+    "compare": a_comparison,
     "Edit": a_stored_edit,
     "GRUStack": a_stack,
     "GateAttention": an_attention,

@@ -70,6 +70,7 @@ def results() -> dict[str, Any]:
         "Jacobian": grulens.dynamics.jacobian(cell, torch.zeros(1, 1).double(), starts[:1]),
         "GradientFlow": grulens.memory.gradient_flow(run),
         "CloseUp": grulens.close_up(run, step=2, unit=1),
+        "Comparison": grulens.compare(run, run, rows=(0, 1)),
         "GateAttention": grulens.memory.attention(run),
         "Timescales": grulens.memory.timescales(run),
         "Portrait": grulens.dynamics.portrait(run),
@@ -85,9 +86,9 @@ def results() -> dict[str, Any]:
 
 
 NAMES = (
-    "CloseUp", "FixedPoints", "Lyapunov", "Jacobian", "GradientFlow", "GateAttention", "Timescales",
-    "Portrait", "Head", "Hierarchy", "Interactions", "Decomposition", "Credit",
-    "Automaton", "Statistics", "Top", "Match", "Probe",
+    "CloseUp", "Comparison", "FixedPoints", "Lyapunov", "Jacobian", "GradientFlow",
+    "GateAttention", "Timescales", "Portrait", "Head", "Hierarchy", "Interactions",
+    "Decomposition", "Credit", "Automaton", "Statistics", "Top", "Match", "Probe",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from grulens.arguments import Direction, Integer
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.plot import (  # noqa: F401 - what they draw
+    comparison,
     corpus,
     credit,
     dynamics,
@@ -39,6 +40,9 @@ def plot(
     ledger that adds up to the score; a logit lens is a line for each of the likeliest classes, and
     what each unit adds to one of them at the step that is tapped.
 
+    A comparison is a picture of the difference of one signal, h where `output` names no other, of
+    the units that differ most first; a step without a partner is blank.
+
     A close up is the drawing of the cell with its numbers, and the parts of one sum, of the signal
     that is tapped.
 
@@ -62,7 +66,7 @@ def plot(
             None shows the only one; of several, the mean size of their effects, or a trace's mean
             share. Of a logit lens and a decomposition, the class that is shown; None is the
             likeliest. Of a readout, the one class that is shown; of a portrait, two components; of
-            a Jacobian, the name of a part.
+            a Jacobian, the name of a part; of a comparison, the name of a signal.
         row: of what is of a batch, which row is shown.
         toward: of attention, a direction (unit,): what each step adds along it, signed; of
             gradient flow, the gains in it.
