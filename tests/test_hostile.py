@@ -1147,6 +1147,7 @@ ACTS: dict[str, Callable[[Lens, Any], object]] = {
     "set slots": lambda lens, v: lens.session.set_slots(v),
     "effect": lambda lens, v: lens.session.effect(v),
     "top": lambda lens, v: lens.session.top(v),
+    "sort": lambda lens, v: lens.table.sort(v),
     "tokens": lambda lens, v: lens.session.set_input("abcdab", tokens=v),
     "layer of input": lambda lens, v: lens.session.set_input("abcdab", layer=v),
     **{f"session.{trait}": (lambda lens, v, t=trait: setattr(lens.session, t, v))  # type: ignore[misc]

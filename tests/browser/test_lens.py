@@ -494,6 +494,11 @@ def test_it_is_drawn_in_both_themes_and_when_narrow(lens: Any, theme: str) -> No
 
 def test_the_table_measures_effects_at_a_click(lens: Any) -> None:
     page = lens.page
+    by = page.get_by_role("columnheader", name="mean z", exact=True)
+    by.click()
+    longest = lens.kernel("print(int(lens.table.to_frame()['mean_z'].idxmax()))")
+    top = page.locator(".slick-row").first.locator(".slick-cell").first
+    until(page, lambda: top.inner_text().strip() == longest, "what keeps its memory at the top")
     button = page.get_by_role("button", name="measure effects")
     button.scroll_into_view_if_needed()
     button.click()
@@ -501,9 +506,11 @@ def test_the_table_measures_effects_at_a_click(lens: Any) -> None:
     status.wait_for(timeout=60000)
     effect = page.locator(".slick-header-column", has_text="effect").first
     effect.wait_for()
-    effect.click()  # falling
+    # the order is as it was, and the new column is offered
+    assert by.get_attribute("aria-sort") == "descending"
+    assert top.inner_text().strip() == longest
+    page.get_by_role("button", name="sort by effect", exact=True).click()
     strongest = lens.kernel("print(int(lens.table.to_frame()['effect'].idxmax()))")
-    top = page.locator(".slick-row").first.locator(".slick-cell").first
     until(page, lambda: top.inner_text().strip() == strongest, "the strongest unit at the top")
     effect.click()  # rising
     least = float(lens.kernel("print(lens.table.to_frame()['effect'].min())"))
@@ -515,3 +522,44 @@ def test_the_table_measures_effects_at_a_click(lens: Any) -> None:
 
     until(page, lambda: 0 < said() < 2.1 * least, "the least effect")
     assert button.inner_text().strip() == "measure effects"
+
+
+def test_the_table_fits_its_place_and_is_read_out(lens: Any) -> None:
+    page = lens.page
+    table = page.get_by_role("grid", name="table of units", exact=True)
+    table.scroll_into_view_if_needed()
+    heads = table.get_by_role("columnheader")
+    rows = table.locator(".slick-viewport-top.slick-viewport-left")
+    reach = "of => [of.clientWidth, of.querySelector('.slick-row .slick-cell:last-child')"
+    reach += ".getBoundingClientRect().right - of.getBoundingClientRect().left]"
+
+    def filled() -> bool:
+        there, used = rows.evaluate(reach)
+        return abs(there - used) < 2
+
+    more = page.locator(".grulens-more-columns")
+    until(page, filled, "columns as wide as the table")
+    page.set_viewport_size({"width": {"lab": 800, "notebook": 480}[lens.flavour], "height": 900})
+    more.filter(has_text="more column").wait_for()
+    folded = lambda: filled() and "r < 0.1" not in heads.all_inner_texts()  # noqa: E731
+    until(page, folded, "fewer columns as wide as the table")
+    fewer = heads.count()
+    more.focus()
+    page.keyboard.press("Enter")
+    until(page, lambda: heads.count() > fewer, "the other columns")
+    assert more.get_attribute("aria-expanded") == "true"
+    more.click()
+    until(page, lambda: heads.count() == fewer, "only those that fit")
+
+    # with keys: sort by the second column, then choose the unit at the top
+    page.get_by_role("group", name="table of units: heads").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    lens.until("print(lens.table._table.sorted_by)", "(('mean_h', False),)")
+    table.get_by_role("status").filter(has_text="mean h, sorted downwards").wait_for()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    highest = lens.kernel("print(int(lens.table.to_frame()['mean_h'].idxmax()))")
+    lens.until("print(session.units)", f"({highest},)")
+    table.get_by_role("row", selected=True).get_by_role("gridcell").first.wait_for()
+    table.get_by_role("status").filter(has_text=f"unit {highest}").wait_for()

@@ -28,48 +28,60 @@ LARGE: Final = 1e5
 class Column(NamedTuple):
     """How a column of numbers is shown: its title, what it says, format, width in pixels.
 
-    The format is a 0 with as many decimals as are shown, a % behind it for shares, or ANY.
+    The format is a 0 with as many decimals as are shown, a % behind it for shares, or ANY. Where
+    a table has too little room, the columns with the highest `fold` go first; 0 always stays.
     """
 
     title: str
     meaning: str
     format: str = "0.00"
     width: int = 56
+    fold: int = 2
 
 
 #: The columns that every kind of cell has; those of its gates: `about`.
 COLUMNS: Final = {
-    "unit": Column("unit", "coordinate of the hidden state", "0", 42),
-    "channel": Column("channel", "channel of the hidden state: its places are folded", "0", 62),
-    "slice": Column("slice", "first axis of the hidden state: the other is folded", "0", 46),
+    "unit": Column("unit", "coordinate of the hidden state", "0", 42, 0),
+    "channel": Column("channel", "channel of the hidden state: its places are folded", "0", 62, 0),
+    "slice": Column("slice", "first axis of the hidden state: the other is folded", "0", 46, 0),
     "direction": Column(
-        "direction", "which way in the space of the states; a star: it is pinned", width=140
+        "direction", "which way in the space of the states; a star: it is pinned", width=140, fold=0
     ),
-    "place": Column("place", "where the unit stands in a state of several axes", width=128),
-    "mean_h": Column("mean h", "mean of the state over valid steps"),
-    "spread_h": Column("sd h", "standard deviation of the state over valid steps"),
+    "place": Column("place", "where the unit stands in a state of several axes", width=128, fold=1),
+    "mean_h": Column("mean h", "mean of the state over valid steps", fold=1),
+    "spread_h": Column("sd h", "standard deviation of the state over valid steps", fold=5),
     "last_h": Column(
-        "last h", "state at the step read last: a row's end; its beginning in a reverse layer"
+        "last h",
+        "state at the step read last: a row's end; its beginning in a reverse layer",
+        fold=6,
     ),
     "called": Column(
-        "name", "what it was called; a star: it is pinned, an arrow: a direction", width=112
+        "name", "what it was called; a star: it is pinned, an arrow: a direction", width=112, fold=1
     ),
     "found_by": Column(
-        "found by", "the label that the unit follows best over the corpus", width=112
+        "found by", "the label that the unit follows best over the corpus", width=112, fold=3
     ),
     "found_auc": Column(
-        "its AUC", "0.5 is chance; below it the unit is low where it holds", "0.000"
+        "its AUC", "0.5 is chance; below it the unit is low where it holds", "0.000", fold=4
     ),
     "mean": Column("mean", "mean over the corpus"),
-    "std": Column("sd", "standard deviation over the corpus"),
+    "std": Column("sd", "standard deviation over the corpus", fold=5),
     "on": Column("on", "share of steps with the unit above the scan's threshold", "0%", 48),
     "effect": Column(
-        "effect", "how far the output moves, mean a step, when the unit is switched off", ANY
+        "effect",
+        "how far the output moves, mean a step, when the unit is switched off",
+        ANY,
+        fold=0,
     ),
     "direct": Column(
-        "direct", "the same if only what leaves the layer is switched off, not its memory", ANY
+        "direct",
+        "the same if only what leaves the layer is switched off, not its memory",
+        ANY,
+        fold=5,
     ),
-    "recurrent": Column("recurrent", "effect less direct: what came through the memory", ANY, 68),
+    "recurrent": Column(
+        "recurrent", "effect less direct: what came through the memory", ANY, 68, 5
+    ),
 }
 
 
@@ -97,14 +109,14 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
             f"area under the ROC curve for {visible_name(last)} over the corpus; 0.5 is chance"
         )
         title = visible_name(last, 14)
-        return Column(title, meaning, "0.000", max(72, 7 * len(title)))
+        return Column(title, meaning, "0.000", max(72, 7 * len(title)), 8)
     if first == "mean" and last in known:
         return Column(f"mean {last}", f"mean of the {known[last].words}; 1 keeps the memory")
     if first in known and last in ENDS:
         bound, words = ENDS[last]
         meaning = f"share of steps with the {known[first].words} {words}"
-        return Column(f"{first} {bound}", meaning, "0%", 48)
-    return Column(name, "", ANY, 84)
+        return Column(f"{first} {bound}", meaning, "0%", 48, 7)
+    return Column(name, "", ANY, 84, 8)
 
 
 ENDS: Final = {"low": ("< 0.1", "below 0.1"), "high": ("> 0.9", "above 0.9")}
@@ -206,6 +218,7 @@ def described(
             field=name,
             title=title,
             width=_BARS_WIDTHS[0],
+            tags=[4, _BARS_WIDTHS[1]],
             sortable=False,
             formatter=HTMLTemplateFormatter(template=_TEMPLATE),
         )
@@ -224,6 +237,7 @@ def described(
         field=field,
         title=title,
         width=shown.width,
+        tags=[shown.fold, shown.width],
         formatter=formatter,
         default_sort="ascending" if field == "unit" else "descending",
     )

@@ -4,8 +4,9 @@
       12   −0.31  0.42    0.93       9.6      12 %     ▁▂▇▇▅▁▁▂▇▇
 
 A selection means units, never row positions: sorting happens in the browser and rows that a filter
-hides keep their place in it. All rows stay in the browser, so that a filter sends only which rows
-to show. Texts in cells are escaped by Bokeh's own formatters.
+hides keep their place in it. The page says what the rows are sorted by, and `sort` tells it. All
+rows stay in the browser, so that a filter sends only which rows to show. Texts in cells are escaped
+by Bokeh's own formatters.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ _STYLE = """
 .slick-header-column .slick-column-name:has(.words) { float: left; }
 .slick-cell { line-height: 21px; }
 .slick-cell > * { overflow: hidden; text-overflow: ellipsis; }
-/* on some systems a scroll bar shows only while one scrolls: nobody would know of columns beyond */
-.slick-viewport::-webkit-scrollbar { width: 10px; height: 10px; }
-.slick-viewport::-webkit-scrollbar-thumb { background: #8889; border-radius: 5px; }
-.slick-viewport::-webkit-scrollbar-track { background: #8882; }
+.slick-header-column.at { box-shadow: inset 0 0 0 2px var(--jp-brand-color1, #1976d2); }
+/* a scroll bar has its place, and is seen where somebody is at the table */
+.slick-viewport { scrollbar-width: thin; scrollbar-gutter: stable; }
+@media (hover: hover) {
+  .slick-viewport:not(:hover, :focus-within) { scrollbar-color: transparent transparent; }
+}
 """
 
 #: How high a row is, in pixels.
@@ -69,11 +72,13 @@ class UnitTable:
         self.filter_model = IndexFilter(indices=None)
         self.root = DataTable(
             name="table of units",
+            tags=["fits"],  # the page fills its width with columns: bokeh_table.js
             source=self.source,
             view=CDSView(filter=self.filter_model),
             columns=[],
             height=ROW * (1 + rows),  # a head is as high as a row
             sizing_mode="stretch_width",
+            margin=(4, 0, 0, 0),  # under the left edge of the controls
             autosize_mode="none",
             index_position=None,
             # only with jQuery UI, which the page has not: Bokeh would warn
@@ -172,9 +177,42 @@ class UnitTable:
 
     @property
     def shown(self) -> Positions:
-        """The units that pass the filter, in the order of the rows."""
+        """The units that pass the filter, in the order in which they were given."""
         rows = self.filter_model.indices
         return tuple(self._units.tolist() if rows is None else self._units[rows].tolist())
+
+    def sort(self, column: str, *, ascending: bool = False) -> None:
+        """Sort the rows by a column, in every view of the table."""
+        self.root.view.tags = [[column, ascending]]
+
+    @property
+    def sorted_by(self) -> tuple[tuple[str, bool], ...]:
+        """The columns that the rows are sorted by, and whether upwards; the first one first."""
+        # a page may say anything
+        told = [one for one in self.root.view.tags if isinstance(one, list) and len(one) == 2]
+        return tuple((name, bool(up)) for name, up in told if name in self.source.data)
+
+    @property
+    def ordered(self) -> Int[np.ndarray, " row"]:
+        """The rows that are seen, in the order in which they are: positions in the columns given.
+
+        >>> table = UnitTable()
+        >>> table.update({"mean_h": np.array([0.5, np.nan, -0.5, 2.0])}, units=np.arange(4))
+        >>> table.sort("mean_h")
+        >>> table.ordered
+        array([3, 0, 2, 1])
+        """
+        shown = self.filter_model.indices
+        rows = np.arange(len(self._units)) if shown is None else np.asarray(shown, np.int64)
+        for name, up in reversed(self.sorted_by):
+            values: Any = self.source.data[name]
+            if isinstance(values, list):
+                texts = [(values[row].lower(), values[row]) for row in rows]
+                rows = rows[sorted(range(len(rows)), key=texts.__getitem__, reverse=not up)]
+            else:
+                held = np.asarray(values)[rows].astype(float)
+                rows = rows[np.argsort(held if up else -held, kind="stable")]  # NaN is last
+        return rows
 
     def _show(self, data: dict[str, Any]) -> None:
         names = list(data)

@@ -24,9 +24,9 @@ PARTS: Final = {
 
 _HERE = Path(__file__).parent
 
-#: What the page runs for a view. An anywidget takes one module: the theme's functions come first.
+#: What the page runs for a view. An anywidget takes one module: what the view uses comes first.
 VIEW_JS: Final = "\n".join(
-    (_HERE / name).read_text(encoding="utf-8") for name in ("bokeh_theme.js", "bokeh_view.js")
+    (_HERE / f"bokeh_{name}.js").read_text(encoding="utf-8") for name in ("theme", "table", "view")
 )
 VIEW_CSS: Final = (_HERE / "bokeh_view.css").read_text(encoding="utf-8")
 

@@ -38,6 +38,7 @@ async function evaluate(gzipped) {
     URL.revokeObjectURL(url);
   }
   spareStyles(page.scope.Bokeh);
+  fittingTables(page.scope.Bokeh);
 }
 
 // With every paint BokehJS 3.9 writes where each part of a figure lies into a style sheet of its own,

@@ -1,7 +1,7 @@
 """One row a unit: what it does over the run, sorted, filtered, selected in step with the rest.
 
 find [3-8, 27]   where [mean z ▾] from [0.8] to [    ]   [clear]     12 of 192 units
-[measure effects]  ▓▓▓░░░░░░  measured 64 of 192 units
+[measure effects]  ▓▓▓░░░░░░  measured 64 of 192 units  [sort by effect]
 unit  effect direct recurrent  mean h  sd h  mean z  half-life  r<0.1 …  last h  h over time
 ── the directions of the scan, where there are any ──
 """
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from grulens.arguments import Frame
+from grulens.errors import GrulensError, shown
 from grulens.probing.corpus.scan.found_by import called, label_columns
 from grulens.probing.layer import keeping
 from grulens.probing.units.statistics import Neurons, names, neurons
@@ -28,7 +29,7 @@ from grulens.views.still.sweep import effects
 from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
-from grulens.widgets.session.controls import row
+from grulens.widgets.session.controls import button, row
 from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.seen import Seen
@@ -80,6 +81,10 @@ class NeuronTable(Panel):
         self.measure = self._measuring.button
         self.space = SpaceControl(session, self.callbacks)
         self._measured = W.HTML()
+        self.by_effect = button(
+            "sort by effect", "the units that move the output most first",
+            self.callbacks.guard(lambda _: self.sort("effect")),
+        )  # fmt: skip
         self.directions = DirectionList(self)
 
         # layout
@@ -88,7 +93,7 @@ class NeuronTable(Panel):
         self.fill(
             self.space.box,
             self._filter.box,
-            row(self.measure, self._measuring.bar, self._measured),
+            row(self.measure, self._measuring.bar, self._measured, self.by_effect),
             self.picture,
             self.directions,
         )
@@ -121,6 +126,25 @@ class NeuronTable(Panel):
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
         found = self._neurons().to_frame().assign(**self._effects, **self._places, **self._corpus)
         return found.rename_axis(self._seen.noun)
+
+    def sort(self, column: str, *, ascending: bool = False) -> None:
+        """Sort the rows by a column, the largest first.
+
+        Args:
+            column: its name, one of `columns()`, or "unit".
+            ascending: the smallest first. What is not a number stands last either way.
+
+        Raises:
+            GrulensError: there is no such column.
+        """
+        known = ["unit", *self.columns()]
+        if not isinstance(column, str) or column not in known:
+            raise GrulensError(
+                f"column must be one of {', '.join(known)}, got {shown(column)}; effects have a "
+                "column once they are measured"
+            )
+        with self.picture.batch():
+            self._table.sort(column, ascending=ascending)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no effects are being measured; whether that was reached in time."""
@@ -169,6 +193,7 @@ class NeuronTable(Panel):
             self.column.options = titles
             known = chosen in [name for _, name in titles]
             self.column.value = chosen if known else self._usual
+        self.by_effect.layout.display = None if done else "none"
         # what moves the output can be measured only where there is one
         self.measure.disabled = not job.running and self.session.unread is not None
         text = ""
@@ -203,9 +228,9 @@ class NeuronTable(Panel):
         ranges = self._filter.ranges
         with self.picture.batch():
             self._table.filter(text=self.find.value, ranges=ranges)
-        shown, total, noun = len(self._table.shown), len(self._neurons()), self._seen.noun
-        text = f"{shown} of {total} {noun}s"
-        if not shown:
+        passing, total, noun = len(self._table.shown), len(self._neurons()), self._seen.noun
+        text = f"{passing} of {total} {noun}s"
+        if not passing:
             text = f"{self._sought()} fits no {noun}: there are {total}, 0 to {total - 1}"
         self._filter.tell(text)
 

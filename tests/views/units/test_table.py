@@ -176,3 +176,33 @@ def test_ten_thousand_rows_stay_small() -> None:
     assert sum(len(text) for text in view.source.data["bars"]) <= 10_000 * BARS
     view.filter("10-20")
     assert len(view.shown) == 11
+
+
+def test_the_order_of_the_rows_is_the_pages() -> None:
+    view, _ = table()
+
+    def units() -> list[int]:
+        found: list[int] = UNITS[view.ordered].tolist()
+        return found
+
+    assert units() == [4, 9, 2, 7]
+    view.root.view.tags = [["mean_z", False]]  # as the page says it
+    assert (view.sorted_by, units()) == ((("mean_z", False),), [9, 7, 4, 2])
+    view.sort("mean_z", ascending=True)
+    assert units() == [4, 7, 9, 2]  # what is no number stands last
+    view.sort("note", ascending=True)
+    assert units() == [2, 9, 7, 4]
+    view.filter(ranges={"mean_z": (0.4, None)})
+    assert units() == [9, 7]
+    view.put({"effect": np.arange(4.0)})
+    assert units() == [9, 7]
+    view.root.view.tags = ["nonsense", ["elsewhere", True], [1], ["effect", False]]
+    assert (view.sorted_by, units()) == ((("effect", False),), [7, 9])
+
+
+def test_what_says_least_folds_away_first_and_the_unit_never() -> None:
+    view, _ = table()
+    view.put({"effect": np.zeros(4), "z_low": np.zeros(4), "auc_<b>": np.zeros(4)})
+    folds = {column.field: column.tags[0] for column in view.root.columns}
+    assert folds["unit"] == folds["effect"] == 0
+    assert folds["mean_z"] < folds["bars"] < folds["z_low"] < folds["auc_<b>"]

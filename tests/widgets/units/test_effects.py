@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from grulens import Lens, NeuronTable, Session, ablate, clamp, sweep
+from grulens.errors import GrulensError
 from grulens.probing.units.batched_runs import EditedRuns
 from grulens.probing.units.experiment import prepare
 from grulens.probing.units.grid import Grid
@@ -82,6 +83,21 @@ def test_it_measures_what_a_sweep_gives(table: NeuronTable, session: Session) ->
     measured(table)
     same(table, expected(session))
     assert float(np.ptp(shown(table, "effect"))) > 0
+
+
+def test_the_order_is_kept_and_the_new_column_offered(table: NeuronTable) -> None:
+    table.sort("mean_h")
+    assert table.by_effect.layout.display == "none"
+    with pytest.raises(GrulensError, match="got 'effect'; effects have a column once"):
+        table.sort("effect")
+    measured(table)
+    assert table._table.sorted_by == (("mean_h", False),)
+    assert table.by_effect.layout.display is None
+    table.by_effect.click()
+    strongest = int(np.argmax(shown(table, "effect")))
+    assert table._table.ordered[0] == strongest
+    table.sort("effect", ascending=True)
+    assert table._table.ordered[-1] == strongest
 
 
 def test_it_is_in_the_pictures_that_outlive_the_kernel(session: Session, tmp_path: object) -> None:
