@@ -93,6 +93,9 @@ if TYPE_CHECKING:
     Inputs = tuple[tuple[Any, ...], Mapping[str, Any]] | None
     """All arguments of a run, positional and by name."""
 
+    TruthLike = Tensor | Sequence[int | float | str | None] | None
+    """What each row's answer should be: a class by number or name, or a number (batch,)."""
+
     Space = Literal["mean", "max"] | Sequence[int] | None
     """How a state over space is folded: its mean, its largest, or one place (y, x); None is not."""
 
@@ -242,4 +245,4 @@ else:
     OnnxModel = NodeName = NodeDirection = Any
     AlphabetLike = WordLike = WordsLike = Transitions = Accepting = EncodeWord = Accepts = Any
     AutomatonMethod = LabelNames = ControlTask = ScanLike = LabelsLike = DirectionsLike = Any
-    Space = RowPair = Align = ScaleName = TokenPair = Any
+    Space = TruthLike = RowPair = Align = ScaleName = TokenPair = Any

@@ -144,6 +144,7 @@ class GrulensMagics(Magics):
     )
     @argument("--layer", help="the layer to begin with; the first one that runs if left out")
     @argument("--tokens", help="a name: what to call each step (a text, or a list of texts)")
+    @argument("--truth", help="a name: what each row's answer should be, one class a row")
     @argument("--call", help="the model's method that is the run: generate; the model if left out")
     @argument("--view", choices=tuple(VIEWS), default="lens", help="the screen; lens if left out")
     @argument("--as", dest="name", metavar="NAME", help="keep the screen under this name")
@@ -248,11 +249,12 @@ class GrulensMagics(Magics):
         module, kind = VIEWS[options.view]
         tokens = lookup(options.tokens, self.shell.user_ns) if options.tokens else None
         names = import_module("grulens.widgets.session.names")
+        truth = lookup(options.truth, self.shell.user_ns) if options.truth else None
         written = [options.model, *options.inputs, *names.expressions(cell)]
         make = getattr(import_module(module), kind)
         with names.called(self.shell.user_ns, written):
             screen = make(
-                model, tokens=tokens, layer=options.layer, call=options.call,
+                model, tokens=tokens, layer=options.layer, call=options.call, truth=truth,
                 inputs=(tuple(args), kwargs),
             )  # fmt: skip
         if options.name:

@@ -347,6 +347,7 @@ def a_widget(name: str) -> Callable[[Draw], None]:
         choices = {
             "tokens": things(texts=several["tokens"]), "labels": things(texts=several["labels"]),
             "readout": readout, "scale": scales, "layer": things(name="rnn.l0"),
+            "truth": things(one=[1], name=["c"], unknown=[None], text=[TEXTS[text]]),
         }  # fmt: skip
         asked = draw(st.lists(st.sampled_from(sorted(choices)), max_size=3, unique=True))
         drawn = {option: draw(choices[option]) for option in asked}
@@ -1151,7 +1152,7 @@ ACTS: dict[str, Callable[[Lens, Any], object]] = {
     "tokens": lambda lens, v: lens.session.set_input("abcdab", tokens=v),
     "layer of input": lambda lens, v: lens.session.set_input("abcdab", layer=v),
     **{f"session.{trait}": (lambda lens, v, t=trait: setattr(lens.session, t, v))  # type: ignore[misc]
-       for trait in ("slots", "layer", "units", "unit", "times", "row", "step")},
+       for trait in ("slots", "layer", "units", "unit", "times", "row", "step", "truth")},
     **{f"gates.{trait}": (lambda lens, v, t=trait: setattr(lens.gates, t, v))  # type: ignore[misc]
        for trait in ("signal", "difference", "order")},
     "toggles.to": lambda lens, v: setattr(lens.toggles, "to", v),
@@ -1167,7 +1168,7 @@ MUTE_OR_ARRAY = ("mute", "numpy", "tensor", "packed")
 
 def state(session: Session) -> tuple[Any, ...]:
     return (session.slots, id(session.edited), id(session.baseline), session.layer, session.units,
-            session.unit, session.times, session.row, session.step)  # fmt: skip
+            session.unit, session.times, session.row, session.step, session.truth)  # fmt: skip
 
 
 @settings(max_examples=60)

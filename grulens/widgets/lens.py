@@ -1,6 +1,6 @@
 """The linked whole: gates, units and edits of one model on one input, on one screen.
 
-CharacterModel   layer [rnn.l0 ▾] ▸ 1 not opened  row [0]   192 units × 80 steps · residual 1e-07
+CharacterModel   layer [rnn.l0 ▾] ▸ 1 not opened  row [0] [pick a row]  192 units × 80 steps
 input [def f(x): …                                                              ] [run]
 ── gates ─────────────────────────────────────────────────────────────────────────
 ── edits ─────────────────────────────────────────────────────────────────────────
@@ -27,6 +27,7 @@ from grulens.views.page.page import page
 from grulens.views.still.lens import compose
 from grulens.widgets.edits.toggles import AblationToggles
 from grulens.widgets.gates.sliders import GateSliders
+from grulens.widgets.rows import RowTable
 from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.picture import found, page_arrays
@@ -53,6 +54,7 @@ class Lens(Panel):
         call: the name of the method, or of the submodule, whose call is the run; None is the model.
         space: how a state over space is shown: its channels by "mean", "max" or at a place (y, x).
         inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`.
+        truth: what each row's answer should be (batch,), as for `Session`.
         scan: a scan of the model over a corpus, as for `Session`.
         **kwargs: the model's own keyword arguments.
 
@@ -60,6 +62,7 @@ class Lens(Panel):
         gates: the `GateSliders`.
         table: the `NeuronTable`.
         toggles: the `AblationToggles`.
+        rows: the rows as a table; None before "pick a row" is pressed: `lens.pick.value = True`.
         studies: further screens, of which one is open at a time: `lens.studies.shown = "memory"`.
         session: what they share.
 
@@ -89,6 +92,13 @@ class Lens(Panel):
             min=0, max=len(session.before.h) - 1, value=session.row, description="row",
             style={"description_width": "auto"}, layout=W.Layout(width="110px"),
         )  # fmt: skip
+        self.rows: RowTable | None = None
+        self.pick = W.ToggleButton(
+            description="pick a row", tooltip="by its text, its answer, and whether that is right",
+            layout=W.Layout(width="auto"),
+        )  # fmt: skip
+        self.pick.observe(self.callbacks.guard(lambda _: self._on_pick()), "value")
+        self._rows = W.VBox(layout=W.Layout(display="none", width="100%"))
         self._about, self._form, self._part = W.HTML(), W.HTML(), W.HTML()
         self._form.add_class("grulens-code")
         self.text = W.Textarea(
@@ -105,8 +115,10 @@ class Lens(Panel):
         self.toggles = AblationToggles(session)
         self.table = NeuronTable(session)
         self.studies = Studies(session)
-        parts: list[W.Widget] = [row(self._title, self.layer, self._closed, self.row, self._about)]
-        parts += [self._part, self._form]
+        parts: list[W.Widget] = [
+            row(self._title, self.layer, self._closed, self.row, self.pick, self._about)
+        ]
+        parts += [self._rows, self._part, self._form]
         if session.coder.encode is not None:
             asked = W.HBox([self.text, self.run])
             asked.add_class("grulens-asked")
@@ -156,7 +168,10 @@ class Lens(Panel):
         if self.layer.options != tuple(session.baseline):
             self.layer.options = tuple(session.baseline)
         self.row.max = len(session.before.h) - 1
-        self.row.layout.display = None if self.row.max else "none"
+        for control in (self.row, self.pick):
+            control.layout.display = None if self.row.max else "none"
+        if not self.row.max:
+            self.pick.value = False
         with torch.no_grad():
             residual = session.now.residual
         _, _, units = session.before.shape
@@ -170,6 +185,16 @@ class Lens(Panel):
             f'states">residual {residual:.0e}</span> · '
             f"last run {session.seconds * 1e3:.0f} ms</span>"
         )
+
+    def _on_pick(self) -> None:
+        opened = self.pick.value
+        if opened and self.rows is None:
+            self.rows = RowTable(self.session)
+            self.rows.join()
+            self._rows.children = (self.rows,)
+        self._rows.layout.display = None if opened else "none"
+        if self.rows is not None:
+            (self.rows.wake if opened else self.rows.sleep)()
 
     def _on_excerpt(self) -> None:
         excerpt = self.session.excerpt

@@ -47,6 +47,17 @@ COLUMNS: Final = {
     "direction": Column(
         "direction", "which way in the space of the states; a star: it is pinned", width=140, fold=0
     ),
+    "row": Column("row", "row of the batch", "0", 46, 0),
+    "text": Column("text", "what the row says", width=240, fold=0),
+    "steps": Column("steps", "steps of the row, padding left out", "0", 52, 5),
+    "answer": Column("answer", "what the model answers at the row's last step", width=92, fold=0),
+    "share": Column("share", "how likely that answer is", "0%", 52, 3),
+    "largest": Column("its number", "the number of that answer, the largest", ANY, 76, 3),
+    "value": Column("answer", "what the model answers at the row's last step", ANY, 76, 0),
+    "unedited": Column("unedited", "what it answers without the edits", width=92, fold=4),
+    "truth": Column("truth", "what the answer should be", width=92, fold=2),
+    "off": Column("off by", "how far the answer is from the truth", ANY, 66, 1),
+    "judged": Column("right", "whether the answer is the truth", width=56, fold=1),
     "place": Column("place", "where the unit stands in a state of several axes", width=128, fold=1),
     "mean_h": Column("mean h", "mean of the state over valid steps", fold=1),
     "spread_h": Column("sd h", "standard deviation of the state over valid steps", fold=5),

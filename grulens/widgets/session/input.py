@@ -9,6 +9,7 @@ from functools import partial
 from grulens.models.call.invocation import Given
 from grulens.probing.coder import Coder, ids_in
 from grulens.widgets.session.names import Names
+from grulens.widgets.session.row_answers import Truth
 from grulens.widgets.session.tokens import Naming, TokensBy
 
 
@@ -22,6 +23,7 @@ class Input:
         naming: what is known of the names of its steps.
         names: the names of the user's variables where it was given.
         coder: encodes texts, and names ids.
+        truth: what each row's answer should be, or None.
     """
 
     given: Given
@@ -29,9 +31,12 @@ class Input:
     naming: Naming
     names: Names
     coder: Coder
+    truth: Truth = None
 
     @classmethod
-    def of(cls, given: Given, tokens: TokensBy, coder: Coder, names: Names) -> Input:
+    def of(
+        cls, given: Given, tokens: TokensBy, coder: Coder, names: Names, truth: Truth = None
+    ) -> Input:
         """The input that a user gave; a single text is encoded, where there is a way.
 
         Args:
@@ -39,6 +44,7 @@ class Input:
             tokens: the names of the steps, as a user gave them.
             coder: encodes texts, and names ids.
             names: the names of the user's variables.
+            truth: what each row's answer should be.
         """
         args, kwargs = given
         typed = spelled = None
@@ -47,7 +53,7 @@ class Input:
             args = (coder.read(typed),)
             spelled = coder.spelled(args[0], typed)
         naming = Naming(tokens, partial(coder.names, text=typed), ids_in(args, kwargs), spelled)
-        return cls((args, kwargs), typed, naming, names, coder)
+        return cls((args, kwargs), typed, naming, names, coder, truth)
 
     def text(self, names: Sequence[Sequence[str]] | None) -> str:
         """Its text as it was given; of ids, a text that encodes to them, or "".

@@ -13,7 +13,8 @@ from typing import Any
 import traitlets as tl
 from torch import nn
 
-from grulens.arguments import Decode, Encode, Inputs, MethodName, Space
+from grulens.arguments import Decode, Encode, Inputs, MethodName, Space, TruthLike
+from grulens.errors import GrulensError
 from grulens.models.call.invocation import arguments
 from grulens.models.layers import layers
 from grulens.probing.coder import Coder
@@ -25,6 +26,7 @@ from grulens.widgets.session.code import write
 from grulens.widgets.session.input import Input
 from grulens.widgets.session.looked_at import LookedAt
 from grulens.widgets.session.names import Names, here
+from grulens.widgets.session.row_answers import truth_of
 from grulens.widgets.session.runs import Runs
 from grulens.widgets.session.shown_runs import ShownRuns
 from grulens.widgets.session.tokens import TokensBy, names_of, texts
@@ -56,6 +58,9 @@ class Session(ShownRuns, LookedAt):
             the "mean" or the "max" over its places, or one place, (y, x); None is a row a unit.
         inputs: all arguments of the run as (args, kwargs), in place of `*args` and `**kwargs`; for
             a model that has keyword arguments of the same names as this class.
+        truth: what each row's answer should be, (batch,): numbers of classes, names of them, or
+            numbers where an answer is one; None for a row of which it is not known. The table of
+            rows says which answers are wrong.
         scan: a scan of the model over a corpus (`corpus.scan`, `corpus.open_scan`): the table of
             units says what each is found by, and the study "corpus" where else units are on.
         **kwargs: the model's own keyword arguments.
@@ -81,6 +86,7 @@ class Session(ShownRuns, LookedAt):
         text: the text of the input as it was given; for an input of ids, a text that encodes to
             them, or "".
         coder: encodes texts to the model's input, and names ids.
+        truth: what each row's answer should be, as given, or None.
         typed: the text that the input was encoded from; None where no text was given.
         names: the names of the user's variables, for `code`.
         runs: runs the model.
@@ -126,6 +132,7 @@ class Session(ShownRuns, LookedAt):
         call: MethodName = None,
         space: Space = None,
         inputs: Inputs = None,
+        truth: TruthLike = None,
         scan: Scan | None = None,
         **kwargs: Any,
     ) -> None:
@@ -144,9 +151,11 @@ class Session(ShownRuns, LookedAt):
         self._made = here() or Names({})
         self.standing = self.runs.standing()
         if len(args) == 1 and isinstance(args[0], Excerpt):
+            if truth is not None:
+                raise GrulensError("an excerpt of a corpus is one row of it, and has no truth")
             self.show_excerpt(args[0], tokens=tokens, layer=layer)
         else:
-            self.set_input(*args, tokens=tokens, layer=layer, inputs=inputs, **kwargs)
+            self.set_input(*args, tokens=tokens, layer=layer, inputs=inputs, truth=truth, **kwargs)
         self.space = space
         self.scan = scan
 
@@ -156,6 +165,7 @@ class Session(ShownRuns, LookedAt):
         tokens: TokensBy = None,
         layer: str | None = None,
         inputs: Inputs = None,
+        truth: TruthLike = None,
         **kwargs: Any,
     ) -> None:
         """Run the model on another input; the edits stay.
@@ -168,11 +178,13 @@ class Session(ShownRuns, LookedAt):
             tokens: as for the class.
             layer: the layer to show; None keeps the present one, if it ran.
             inputs: as for the class.
+            truth: as for the class; that of another input is forgotten.
             **kwargs: the model's own keyword arguments.
         """
         at = here()
         names = self._made if at is None else at.before(self._made)
-        self._take(Input.of(arguments(args, kwargs, inputs), tokens, self.coder, names), layer)
+        given, known = arguments(args, kwargs, inputs), truth_of(truth)
+        self._take(Input.of(given, tokens, self.coder, names, known), layer)
 
     def show_excerpt(
         self, excerpt: Excerpt, *, tokens: TokensBy = None, layer: str | None = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import traitlets as tl
 
-from grulens.errors import GrulensError, WeightsChangedError
+from grulens.errors import GrulensError, NoAnswerError, WeightsChangedError
 from grulens.models.call.invocation import Given
 from grulens.models.instrument.lock import LOCK
 from grulens.models.layers import check_layer
@@ -23,6 +23,7 @@ from grulens.widgets.session.comparison import Comparison
 from grulens.widgets.session.edit_list import EditList, Slots, check_edit
 from grulens.widgets.session.input import Input
 from grulens.widgets.session.names import Names
+from grulens.widgets.session.row_answers import Truth, check_truth, row_answers, truth_of
 from grulens.widgets.session.runs import Runs
 from grulens.widgets.session.selection import fitting, shape_of
 from grulens.widgets.session.step_order import StepOrder
@@ -43,6 +44,7 @@ class ShownRuns(Comparison, EditList):
     evaluate = tl.Bool(False)
     mode = tl.Unicode("")
     text = tl.Unicode("")
+    truth: Any = tl.Any(None)
     _input: Input
     _named: bool
     runs: Runs
@@ -85,6 +87,8 @@ class ShownRuns(Comparison, EditList):
             if not again:
                 raise
             names_by = dict.fromkeys(baseline)  # the model runs other steps now than they are of
+        if new.truth is not None:
+            self._check_truth(new.truth, baseline, wanted)
         if self._named:
             self.answers.check_labels(baseline.output, batch, steps)
         text = self.text if again else new.text(names_by[names[0]])
@@ -104,6 +108,7 @@ class ShownRuns(Comparison, EditList):
             self.units = tuple(u for u in self.units if u < units) if same else ()
             self.space = fitting(baseline[wanted].cell, self.space)
             self.mode, self.changed, self.text = mode, False, text
+            self.truth = new.truth
             self.baseline = baseline
             self.edited = edited
             self.set_trait("slots", slots)
@@ -231,6 +236,19 @@ class ShownRuns(Comparison, EditList):
             return self.runs.aside(given)
         finally:
             self.busy = False
+
+    def _check_truth(self, truth: Truth, run: Recording, layer: str) -> None:
+        """Raise GrulensError unless a truth fits the rows and the classes of a run."""
+        check_truth(truth, len(run[layer].h))
+        with suppress(NoAnswerError):
+            row_answers(self.answers, run, run[layer], truth)
+
+    @tl.validate("truth")
+    def _valid_truth(self, proposal: Any) -> Truth:
+        truth = truth_of(proposal["value"])
+        if truth is not None and self.layer:
+            self._check_truth(truth, self.baseline, self.layer)
+        return truth
 
     @tl.observe("evaluate")
     def _on_evaluate(self, change: Any) -> None:
