@@ -215,7 +215,7 @@ def test_inputs_are_paths_and_tokens_a_name(loaded: InteractiveShell) -> None:
         ),
         ("%grulens model x,x[0]", "parted by spaces alone, so write x x[0]"),
         ("%grulens model, x", "'model,' has a comma"),
-        ("%grulens model x --truth x", "truth of row"),
+        ("%grulens model x --truth x", "truth must have one item a row"),
         ("%grulens model x --truth nowhere", "'nowhere'"),
         ("%grulens model x --shout", "unrecognized arguments: --shout"),
         ("%grulens model x[9][9]", "IndexError"),
