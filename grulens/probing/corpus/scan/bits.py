@@ -9,6 +9,7 @@ cache; `compiled` has most of it once more, for numba, where that is installed.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 from numpy import ndarray
 
+from grulens.errors import shown
 from grulens.probing.corpus.scan.part import WINDOW, unpacked
 
 Words = Shaped[ndarray, " window"]
@@ -38,7 +40,23 @@ def quickest(windows: int) -> Any:
     """
     if find_spec("numba") is None or (windows < PAYS and COMPILED not in sys.modules):
         return sys.modules[__name__]
-    return import_module(COMPILED)
+    return loaded() or sys.modules[__name__]
+
+
+def loaded() -> Any:
+    """The module of what is compiled by numba; None where that cannot be imported, which is said.
+
+    Numba may be installed beside a numpy, or a Python, that is newer than it knows.
+    """
+    try:
+        return import_module(COMPILED)
+    except Exception as error:  # of any kind: it is numba's own
+        warnings.warn(
+            f"numba is installed and cannot be imported ({shown(str(error), 200)}): numpy counts "
+            "and looks instead, with the same results, and slower",
+            stacklevel=2,
+        )
+        return None
 
 
 def levels(

@@ -10,7 +10,7 @@ again, and its states are compared with what was kept of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 from numpy import ndarray
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from grulens.errors import ScanError, shown
@@ -116,7 +117,7 @@ def compare_states(
     windows = part.rows[rows, 3][:, None] + np.arange(-(-mask.shape[1] // WINDOW))
     for number, layer in enumerate(manifest.layers):
         states = recording[layer.name].h
-        near = NEAR if states.dtype in (torch.float32, torch.float64) else HALF
+        near = _near(states)
         now = extremes(states.detach().float().cpu().numpy(), mask)
         for name, ends in zip(("low", "high"), now, strict=True):
             kept = part.unchecked(number, name)[:, windows]
@@ -131,6 +132,36 @@ def compare_states(
                     f"states of layer {layer.name!r} are {far:.2g} from those that were kept. Its "
                     "weights are those of the scan: what else does it go by?",
                 )
+
+
+def check_again(before: Mapping[str, Tensor], again: Recording) -> None:
+    """Raise where a model does something else when it runs once more on the same input.
+
+    Args:
+        before: the states of its layers, by their names.
+        again: what they did the second time.
+
+    Raises:
+        ScanError: other states, by more than a replay may differ: what is counted would hang on
+            the order of the parts, or on chance, and no row could run again.
+    """
+    for name, layer in again.items():
+        one, two = before[name].detach().double(), layer.h.detach().double()
+        far = float("inf")
+        if one.shape == two.shape:
+            apart = (one - two).abs() / one.abs().clamp(min=1)
+            far = float(torch.where(one == two, 0, apart).nan_to_num(0).max())
+        if far > _near(layer.h):
+            raise ScanError(
+                f"the model gives other states when it runs once more on the same input (layer "
+                f"{name!r}, {far:.2g} apart). It keeps something from one call to the next, or "
+                "draws random numbers in eval mode, too: a scan needs a model that begins anew "
+                "with each call, so set back in forward() what it keeps, or give it as an argument"
+            )
+
+
+def _near(states: Tensor) -> float:
+    return NEAR if states.dtype in (torch.float32, torch.float64) else HALF
 
 
 _READ = "other inputs than it has now", "they are others, or `encode` or `input_of` is another"

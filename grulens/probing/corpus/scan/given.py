@@ -190,17 +190,23 @@ def at_each_step(
         read = pad_packed_sequence(read, batch_first=True)[0]
     elif not isinstance(read, Tensor) or (rows == steps > 1 and turned is None):
         return None
-    read = read.detach().cpu()
+    read = plain(read)
     if bare(read, rows, steps):
         read = read[None]
     if turned or tuple(read.shape[:2]) != (rows, steps):
         if tuple(read.shape[:2]) != (steps, rows):
             return None
         read = read.transpose(0, 1)
-    if read[:1, :1].numel() > KEPT or read.dtype == torch.bfloat16 or read.is_complex():
+    if read[:1, :1].numel() > KEPT or read.is_complex():
         return None
     found: ndarray = read.contiguous().numpy()
     return found
+
+
+def plain(given: Tensor) -> Tensor:
+    """The same numbers on the CPU, in a kind that numpy has, too."""
+    found = given.detach().cpu()
+    return found.float() if found.dtype == torch.bfloat16 else found
 
 
 def bare(given: Tensor, rows: int, steps: int) -> bool:
@@ -208,7 +214,7 @@ def bare(given: Tensor, rows: int, steps: int) -> bool:
     shape = tuple(given.shape)
     return (
         given.is_floating_point()
-        and rows == 1 < steps == shape[0]
+        and (rows == 1 and steps == shape[0])
         and (len(shape) == 2 and shape[1] > 1)
     )
 

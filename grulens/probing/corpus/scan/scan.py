@@ -43,10 +43,10 @@ from grulens.probing.corpus.cluster import check_client
 from grulens.probing.corpus.making import sweep, unfinished
 from grulens.probing.corpus.numbers import as_number, whole
 from grulens.probing.corpus.scan.abreast import ROWS, room_of
-from grulens.probing.corpus.scan.compared import compare, compare_states
+from grulens.probing.corpus.scan.compared import check_again, compare, compare_states
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
-from grulens.probing.corpus.scan.scan_part import manifest_of, oriented, ran, scan_part
+from grulens.probing.corpus.scan.scan_part import manifest_of, oriented, ran, scan_part, settled
 from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_in
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, labelled
 from grulens.probing.corpus.scan.spread import spread
@@ -87,7 +87,8 @@ def scan(
         parts: the pieces of the corpus; each is an input, a list of inputs, or a function that
             gives either or an iterator of inputs. An input is a text, a `Path` of a text file, a
             tensor of ids (step,), what the model itself takes (batch, step, ...), a tuple of
-            several arguments, or a mapping; an empty text or tensor of ids holds no step.
+            several arguments, or a mapping; an empty text or tensor of ids holds no step. The rows
+            of a data frame are mappings. All steps that the layers take count, padding too.
             Each is some hundred thousand steps at best: small ones cost space, large ones memory.
             A part is known by its place in the sequence: of a corpus that has changed since, only
             the first part with a step is read again and compared (its ids, its labels, and what
@@ -119,7 +120,7 @@ def scan(
             where a mapping holds the model's named arguments.
         input_of: the name of the argument of the model that holds what stands at each step, where
             an input has several: its labels, contexts and controls are of that. None is the first
-            that may, and is no mask; where others may, too, that is said.
+            that may in the first input, and is no mask; where others may, too, that is said.
         call: the name of the method that is the run.
         steps: texts and ids are cut into rows of so many steps at most; each row begins with the
             state that the model itself begins with.
@@ -132,12 +133,14 @@ def scan(
 
     Raises:
         ScanError: the folder holds a scan that was made otherwise; an input, a label, a direction
-            or a layer does not fit; the disk is full; or the workers of `client` do not stay alive.
+            or a layer does not fit; the model does something else when it runs again; the disk is
+            full; or the workers of `client` do not stay alive.
 
     Warns:
         StoppedWarning: Ctrl-C came before all parts were done.
         UserWarning: the folder holds more parts than the corpus has now; several arguments may
-            hold what stands at each step; or `decode` gives no text for an id.
+            hold what stands at each step; an argument says that steps are padding, which the layers
+            take; or `decode` gives no text for an id.
     """
     folder = folder_of(out)
     _check_folder(folder)
@@ -182,7 +185,10 @@ def scan(
         begun, run, further = _begun(every, reader)
         try:
             few = run.few
+            before = {name: layer.h for name, layer in ran(model, few, layers, call).items()}
             recording = ran(model, few, layers, call)
+            check_again(before, recording)
+            del before
             if room is None and (room := room_of(recording, rows, reader.steps)):
                 reader = replace(reader, room=room)
                 further = reader.runs(begun[-1])
@@ -191,7 +197,12 @@ def scan(
             if len(few.documents) < len(run.documents) and not _from_zero(recording):
                 recording = ran(model, run, layers, call)
             run = oriented(model, run, recording, call)
-            manifest = manifest_of(model, run, reader, recording, gates, above, call, directions)
+            first_run = settled(run, reader, recording)
+            # of all inputs it is the same argument, whichever fits
+            reader = replace(reader, input_of=first_run.by or reader.input_of)
+            manifest = manifest_of(
+                model, first_run, reader, recording, gates, above, call, directions
+            )
             told_by = manifest.rules
             del recording
         except Exception as error:
@@ -346,6 +357,10 @@ def _each(parts: Any) -> Iterator[Any]:
         if isinstance(parts, DataLoader):  # what it gives as a list are the columns of a batch
             return (tuple(one) if isinstance(one, list) else one for one in parts)
         with suppress(Exception):
+            if hasattr(parts, "iterrows"):  # a data frame of pandas gives its columns' names
+                return iter(parts.to_dict("records"))
+            if hasattr(parts, "to_dicts"):  # one of polars its columns
+                return iter(parts.to_dicts())
             if not isinstance(parts, Iterable):  # a data set may say where it ends by len() alone
                 return map(parts.__getitem__, range(len(parts)))
             return iter(parts)

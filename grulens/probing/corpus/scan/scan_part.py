@@ -239,6 +239,18 @@ def _one_shape(recording: Recording, names: Sequence[str]) -> None:
             )
 
 
+def settled(run: Run, reader: Reader, recording: Recording) -> Run:
+    """The first run of a scan with its rows and labels."""
+    return reader.settled(run, _there(run, recording))
+
+
+def _there(run: Run, recording: Recording) -> Bool[ndarray, "row step"]:
+    """Which steps of a run there are; a few of its rows may have been recorded."""
+    mask: ndarray = next(iter(recording.values())).mask.cpu().numpy()
+    few = not run.ready and run.read is not None and run.read.shape[:2] != mask.shape
+    return np.ones(run.read.shape[:2], bool) if few and run.read is not None else mask
+
+
 def manifest_of(
     model: nn.Module,
     run: Run,
@@ -253,7 +265,7 @@ def manifest_of(
 
     Args:
         model: the model.
-        run: the first run.
+        run: the first run, with its rows and labels.
         reader: how the corpus is read.
         recording: what the layers do in it.
         gates: see `corpus.scan`, as all that follows.
@@ -264,13 +276,9 @@ def manifest_of(
     scanned = tuple(ScannedLayer.of(layer, gates) for layer in recording.values())
     along_them = told(directions, {one.name: one.units for one in scanned})
     scanned = tuple(one.following(along_them.get(one.name, ())) for one in scanned)
-    mask = recording[scanned[0].name].mask.cpu().numpy()
-    if not run.ready and run.read is not None:  # a few of its rows may have run
-        mask = np.ones(run.read.shape[:2], bool)
-    run = reader.settled(run, mask)
     # a model may have a `decode` of its own that is of something else than ids
     given_one = reader.coder.decode != getattr(model, "decode", None)
-    if given_one and (why := reader.unnamed(run.read, mask)):
+    if given_one and (why := reader.unnamed(run.read, _there(run, recording))):
         warnings.warn(f"{why}: ids without a text are shown as numbers", stacklevel=3)
     if run.among:
         warnings.warn(

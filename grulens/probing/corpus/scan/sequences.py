@@ -8,6 +8,7 @@ Any other input is what the model itself takes, and runs as it is.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -24,7 +25,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from grulens.errors import ScanError, shown
 from grulens.probing.coder import Coder
 from grulens.probing.corpus.scan.abreast import abreast
-from grulens.probing.corpus.scan.given import IDS, Form, at_each_step, bare, form_of
+from grulens.probing.corpus.scan.given import IDS, Form, at_each_step, bare, form_of, plain
+from grulens.probing.corpus.scan.padding import named, padding
 
 #: What an id is called that stands for several things.
 UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
@@ -67,6 +69,7 @@ class Run:
         held: by name, what was given of the labels of `ready`.
         turned: whether the steps of `ready` come before its rows, where these are as many and a run
             has told it; None where the numbers of both tell it, or nothing does.
+        by: the name of the argument of `ready` that was taken, once it is.
     """
 
     args: tuple[Any, ...]
@@ -81,6 +84,7 @@ class Run:
     among: tuple[str, ...] = ()
     held: dict[str, Any] = field(default_factory=dict)
     turned: bool | None = None
+    by: str = ""
 
     @property
     def few(self) -> Run:
@@ -285,11 +289,9 @@ class Reader:
         kwargs: dict[str, Any] = {}
         if isinstance(given, Mapping):
             args, kwargs = (), dict(given)
-        names = [*self.arguments[: len(args)]]
-        names += [f"argument {place}" for place in range(len(names), len(args))]
         every = {
             name: one
-            for name, one in zip([*names, *kwargs], [*args, *kwargs.values()], strict=True)
+            for name, one in named(args, kwargs, self.arguments).items()
             if isinstance(one, PackedSequence) or (isinstance(one, Tensor) and one.dim() > 1)
         }
         if not every:
@@ -323,7 +325,7 @@ class Reader:
             return run
         rows, steps = mask.shape
         fit = {name: one for name, one in run.ready.items() if fits(one, rows, steps)}
-        first = next(iter((fit or run.ready).values()))
+        by, first = next(iter((fit or run.ready).items()))
         several = tuple(name for name, one in fit.items() if not _mask(one))
         read = at_each_step(first, rows, steps, run.turned)
         run = replace(
@@ -341,7 +343,15 @@ class Reader:
             ),
             ready={},
             among=several if len(several) > 1 else (),
+            by=by,
         )
+        if (name := padding(run.args, run.kwargs, self.arguments, by, mask)) is not None:
+            warnings.warn(
+                f"argument {name!r} says which steps of an input are padding, and the layers take "
+                "these, too: they count as steps. Scan rows without padding: texts or ids of their "
+                "own lengths, or packed inputs",
+                stacklevel=2,
+            )
         if isinstance(first, PackedSequence):
             return replace(run, labels=self._of_packed(first, run, steps))
         if not self.labels and not (_whole(first) and first.dim() == 2):
@@ -355,10 +365,14 @@ class Reader:
                 if hidden
                 else "a scan of ids or labels needs a layer that takes a step for each of the input"
             )
-            raise ScanError(f"an input is {shape} and its layers had {rows} rows of {steps}: {why}")
+            which = "an input"
+            if len(run.args) + len(run.kwargs) > 1:
+                which = f"argument {by!r}"
+                why += f"; where another argument than {by!r} has its steps, name it: input_of="
+            raise ScanError(f"{which} is {shape} and its layers had {rows} rows of {steps}: {why}")
         if not self.labels:
             return run
-        values = first.detach().cpu()
+        values = plain(first)
         if bare(first, rows, steps):
             values = values[None]
         elif run.turned or shape != (rows, steps):

@@ -2,8 +2,10 @@
 
 The values of a run are taken in blocks of some windows that stay in the processor's cache, and all
 that is kept of them is taken from there: extremes, bits, moments, and the bins that they lie in.
-Moments are about one value near all others, products of a block in float32 and their sum in
-float64; all else is whole numbers. So neither the number of workers nor numba changes a bit.
+Moments are about one value near all others, and their sum is float64. Of a signal with bounds the
+products of a block are float32, which loses nothing there; of one without, beside a value far from
+all others, they would, and are float64. All else is whole numbers. So neither the number of workers
+nor numba changes a bit.
 
 A histogram for each label would count a step once for each label that holds there. Labels hold
 together in few combinations, so each step is counted once, for its combination (`Combinations`).
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
@@ -23,7 +24,7 @@ from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt16, UInt64
 from numpy import ndarray
 
 from grulens.errors import ScanError
-from grulens.probing.corpus.scan.bits import COMPILED
+from grulens.probing.corpus.scan.bits import COMPILED, loaded
 from grulens.probing.corpus.scan.codes import Code
 from grulens.probing.corpus.scan.part import ROUNDING, WINDOW, extremes, packed, unpacked
 from grulens.probing.corpus.scan.statistics import Statistics
@@ -121,7 +122,8 @@ class Tally:
         self._units, self._code = units, Code(signal.low, signal.high)
         self._on = None if on is None else np.float32(on)
         self._steps = 0
-        self._pivot = np.zeros(units, np.float32)
+        self._kind: Any = np.float32 if self._code.bounded else np.float64
+        self._pivot: ndarray = np.zeros(units, self._kind)
         self._sums, self._products = np.zeros(units), np.zeros((units, units))
         self._moved = np.zeros(units, bool)
         self._together = np.zeros((units, units), np.int64)
@@ -159,10 +161,10 @@ class Tally:
         rows, steps, units = values.shape
         mask = np.ascontiguousarray(mask)
         if not self._steps and mask.any():
-            self._pivot = _near(values, mask)
+            self._pivot = _near(values, mask).astype(self._kind)
         fast = compiled(self._steps * units + values.size)
         codes = np.empty((rows, steps, units), np.uint16)
-        moved = np.empty((WINDOWS * WINDOW, units), np.float32)
+        moved = np.empty((WINDOWS * WINDOW, units), self._kind)
         found: dict[str, Any] = {}
         if self._on is not None:
             shape = units, rows, -(-steps // WINDOW)
@@ -202,7 +204,8 @@ class Tally:
             )
 
     def _moments(self, moved: Float[ndarray, "value unit"]) -> None:
-        sums = np.ones(len(moved), np.float32) @ moved
+        with np.errstate(all="ignore"):  # what is not finite is refused
+            sums = np.ones(len(moved), self._kind) @ moved
         # one that is not finite makes the sum so, too
         if not np.isfinite(sums).all() and not np.isfinite(moved).all():
             raise ScanError(
@@ -268,7 +271,7 @@ def compiled(values: int) -> Any:
     """The module of what is compiled by numba, where that is installed and pays; else None."""
     if find_spec("numba") is None or (values < PAYS and COMPILED not in sys.modules):
         return None
-    return import_module(COMPILED)
+    return loaded()
 
 
 def look(
@@ -290,7 +293,7 @@ def look(
         mask: (row, step), False where there is no step.
         several: which rows.
         part: which steps; they begin with a window.
-        pivot: what is taken from each value.
+        pivot: what is taken from each value, in the numbers of `moved`.
         on: above which value a unit is on; None where extremes and bits are not wanted.
         code: how values become bins.
         moved: where what is left of each value goes, one step after another.

@@ -252,4 +252,6 @@ def _ranges(first: Int[ndarray, " row"], many: Int[ndarray, " row"]) -> Int[ndar
 def _smallest(ids: Integer[ndarray, "row step"]) -> Any:
     """The smallest whole numbers that hold these ids."""
     low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
-    return np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))
+    found = np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))
+    # numpy takes numbers below 0 beside some of 64 bits without a sign for floats, which round
+    return found if found.itemsize < 8 else np.int64

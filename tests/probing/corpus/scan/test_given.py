@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ FORMS = {
 def test_a_row_runs_again_as_it_did(name: str, tmp_path: Path) -> None:
     kind, part = FORMS[name]
     model = kind().eval()
-    made = scan(model, [part] * 3, tmp_path / "s", labels=TWO)
+    padded = isinstance(part, dict) and part.get("mask") is MASK
+    with pytest.warns(UserWarning, match="'mask' says") if padded else nullcontext():
+        made = scan(model, [part] * 3, tmp_path / "s", labels=TWO)
     args, kwargs = ((), part) if isinstance(part, dict) else (part, {})
     h = record(model, *args, **kwargs)["rnn.l0"].h
     ends = LENGTHS if kind is Lengths else [90, 90]
@@ -187,6 +190,96 @@ def test_of_two_tensors_of_ids_it_is_said_which_is_taken_or_asked(tmp_path: Path
     scan(model, [pair], tmp_path / "bare", input_of="tokens")
     with pytest.raises(ScanError, match=r"other inputs than .*`input_of` is another"):
         scan(model, [pair] * 2, tmp_path / "bare", input_of="segments")
+
+
+class Decodes(nn.Module):
+    """Reads a source, and then a target, of ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(9, 4)
+        self.enc, self.dec = nn.GRU(4, 5, batch_first=True), nn.GRU(4, 5, batch_first=True)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        out: Tensor = self.dec(self.embed(target), self.enc(self.embed(source))[1])[0]
+        return out
+
+
+def pairs(*sizes: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+    """Sources of 2 and targets of 3, of these lengths."""
+    return [(torch.full((2, a), 2), torch.full((2, b), 3)) for a, b in sizes]
+
+
+def test_what_stands_at_each_step_is_one_argument_of_all_inputs(tmp_path: Path) -> None:
+    model, ones = Decodes().eval(), {"one": lambda ids: ids == 3}
+    # in the second part both have as many steps
+    made = scan(model, pairs((5, 3), (4, 4)), tmp_path / "s", labels=ones, layers="dec.l0")
+    assert int(made.stats().positives) == made.steps == 14
+    with (
+        pytest.warns(UserWarning, match="'source' is taken"),
+        pytest.raises(ScanError, match=r"argument 'source' is \(2, 5\) .* name it: input_of="),
+    ):
+        scan(model, pairs((4, 4), (5, 3)), tmp_path / "t", labels=ones, layers="dec.l0")
+
+
+@pytest.mark.parametrize("most", [2**53 + 9, 2**63 - 1])
+def test_ids_are_kept_to_the_last_bit(most: int, tmp_path: Path) -> None:
+    class Hashed(Named):
+        def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(ids=ids % 9)
+
+    ids = [torch.tensor([-most, 3, most]), torch.tensor([most, most - 1])]
+    made = scan(Hashed().eval(), [ids], tmp_path / "s")
+    kept = [made.ids(made.row_of(place)) for place in made.top(0, 2).places]
+    assert {tuple(one.tolist()) for one in kept if one is not None} == {
+        tuple(one.tolist()) for one in ids
+    }
+
+
+def test_half_numbers_and_a_single_step_have_labels(tmp_path: Path) -> None:
+    half = nn.GRU(3, 4, batch_first=True).bfloat16().eval()
+    x = torch.randn(2, 70, 3).bfloat16()
+    made = scan(half, [x] * 2, tmp_path / "half", labels=UP)
+    assert int(made.stats().positives) == 2 * int((x[..., 0] > 0).sum())
+    place = made.top(0, 1).places[0]
+    inputs = made.inputs(place)
+    assert inputs is not None
+    assert torch.equal(inputs.bfloat16(), x[place.batch_row, place.start : place.stop])
+    assert made.replay(place).recording["l0"].h.dtype == torch.bfloat16
+    rows = [torch.randn(9, 3), torch.randn(1, 3)]
+    alone = scan(nn.GRU(3, 4, batch_first=True).eval(), rows, tmp_path / "one", labels=UP)
+    assert int(alone.stats().positives) == sum(int((row[:, 0] > 0).sum()) for row in rows)
+
+
+class Pooled(Named):
+    """Leaves padding out only after its layer."""
+
+    def forward(self, ids: Tensor, lengths: Any) -> Tensor:  # type: ignore[override]
+        return super().forward(ids=ids).cumsum(1)[range(len(ids)), torch.as_tensor(lengths) - 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "name"),
+    [
+        (Named, {"ids": IDS, "mask": MASK.long()}, "mask"),
+        (Named, {"ids": IDS, "mask": MASK.flip(1)}, "mask"),
+        (Pooled, (IDS, torch.tensor(LENGTHS)), "lengths"),
+        (Pooled, (IDS, LENGTHS), "lengths"),
+        (Named, {"ids": IDS, "mask": torch.ones_like(IDS)}, ""),
+        (Named, {"ids": IDS, "at": torch.tensor([[90.0], [40.0]])}, ""),
+        (Lengths, (IDS, torch.tensor(LENGTHS)), ""),
+        (Pooled, (IDS, [90, 90]), ""),
+        (Pooled, (IDS, [7, 40]), ""),
+    ],
+)
+def test_padding_that_the_layers_take_is_said(
+    kind: type[Named], part: Any, name: str, tmp_path: Path
+) -> None:
+    words = f"argument '{name}' says which steps of an input are padding, and the layers take"
+    with pytest.warns(UserWarning, match=words) if name else nullcontext():
+        made = scan(kind().eval(), [part], tmp_path / "s")
+    assert made.steps == (130 if kind is Lengths else 180)
 
 
 def test_which_way_round_a_model_takes_ids_is_tried_once(tmp_path: Path) -> None:

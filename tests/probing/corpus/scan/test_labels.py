@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -47,6 +48,15 @@ def test_functions_columns_and_arrays_are_the_same_labels(tmp_path: Path) -> Non
     with pytest.raises(ScanError, match="the first inputs"):
         scan(model(), parts, tmp_path / "b", steps=40, labels={"t": [~twos[0], twos[1]]})
     assert len(open_scan(tmp_path / "b").parts) == 2
+
+
+def test_the_rows_of_a_data_frame_are_its_inputs(tmp_path: Path) -> None:
+    ids = [np.arange(n) % 6 for n in (50, 30)]
+    rows = [{"ids": one, "two": one == 2} for one in ids]
+    options: Any = {"column": "ids", "labels": {"t": "two"}}
+    frame = scan(model(), pd.DataFrame(rows), tmp_path / "frame", **options)
+    assert torch.equal(held(frame), held(scan(model(), rows, tmp_path / "rows", **options)))
+    assert int(frame.stats().positives) == sum(int((one == 2).sum()) for one in ids)
 
 
 def test_labels_of_batches_and_of_packed_rows(tmp_path: Path) -> None:

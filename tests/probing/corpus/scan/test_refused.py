@@ -89,6 +89,34 @@ def test_a_model_that_takes_steps_first_is_told_how(tmp_path: Path) -> None:
     assert scan(tmp_path / "t", [(ids,)], model).steps == 5
 
 
+class Keeps(Scaled):
+    """Goes on where its last call ended."""
+
+    last: torch.Tensor | None = None
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        found, last = self.rnn(self.embedding(ids), self.last)
+        self.last = last.detach()
+        return found  # type: ignore[no-any-return]
+
+
+class Noisy(Scaled):
+    """Draws numbers in eval mode, too."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        found = self.rnn(self.embedding(ids) + torch.randn(3))[0]
+        return found  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", [Keeps, Noisy])
+def test_a_model_that_does_something_else_each_time_is_refused(
+    kind: type[Scaled], tmp_path: Path
+) -> None:
+    with pytest.raises(ScanError, match="other states when it runs once more on the same input"):
+        scan(tmp_path / "s", model=kind().eval())
+    assert not (tmp_path / "s").exists()
+
+
 class Closed:
     """What a client of dask says once it is closed."""
 

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 from torch import nn
 
 from grulens.errors import ScanError
-from grulens.probing.corpus.scan import compiled
+from grulens.probing.corpus.scan import bits, compiled
 from grulens.probing.corpus.scan import tally as module
 from grulens.probing.corpus.scan.bits import COMPILED
 from grulens.probing.corpus.scan.codes import Code
@@ -120,6 +120,35 @@ def test_what_is_compiled_is_loaded_when_it_pays_and_used_once_it_is(
     assert module.compiled(module.PAYS - 1) is None
     assert module.compiled(module.PAYS).__name__ == COMPILED
     assert module.compiled(0).__name__ == COMPILED
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("far", [1e4, 1e29])
+@pytest.mark.parametrize("first", [True, False])
+def test_one_value_far_from_all_others_leaves_the_moments_right(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, far: float, first: bool
+) -> None:
+    installed(monkeypatch, fast)
+    values = np.random.default_rng(0).standard_normal((1, 3000, 3)).astype(np.float32)
+    values[0, 1500 if first else 7, 0] = far  # that by which all are measured, or another
+    stats, _ = run(values, np.ones((1, 3000), bool), [], (-np.inf, np.inf))
+    h = np.concatenate([values[0]] * 2).astype(float)
+    np.testing.assert_allclose(stats.covariance, np.cov(h.T, bias=True), rtol=1e-5)
+    np.testing.assert_allclose(stats.std, h.std(0), rtol=1e-6)
+
+
+def test_numba_that_cannot_be_imported_is_said_and_numpy_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(name: str) -> Any:
+        raise ImportError("Numba needs NumPy 2.2 or less")
+
+    monkeypatch.setattr(bits, "import_module", broken)
+    monkeypatch.setattr(module, "PAYS", 0)
+    with pytest.warns(UserWarning, match=r"cannot be imported \('Numba needs .*numpy counts"):
+        assert module.compiled(0) is None
+    with pytest.warns(UserWarning, match="cannot be imported"):
+        assert bits.quickest(bits.PAYS) is bits
 
 
 def test_what_cannot_be_kept_on_disk_is_compiled_all_the_same(
