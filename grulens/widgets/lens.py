@@ -20,18 +20,23 @@ import torch
 from torch import nn
 
 from grulens.cells.cell import RecurrentCell
+from grulens.errors import CellError, RecordingError
 from grulens.models.adapters.closed import Closed, sentences
 from grulens.models.observed import ObservedLayer
 from grulens.views.figure.tokens import valid
 from grulens.views.page.page import page
+from grulens.views.page.running import running_page
 from grulens.views.still.lens import compose
 from grulens.widgets.edits.toggles import AblationToggles
 from grulens.widgets.gates.sliders import GateSliders
+from grulens.widgets.gates.token_text import TokenText
 from grulens.widgets.rows import RowTable
 from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.picture import found, page_arrays
+from grulens.widgets.session.running import running
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.told import told
 from grulens.widgets.studies import Studies
 from grulens.widgets.units.table import NeuronTable
 
@@ -136,22 +141,43 @@ class Lens(Panel):
         self._on_run()
         self._on_excerpt()
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, weights: bool = True) -> Path:
         """Write the present state as a page that works without kernel and network.
 
-        Signal, order, selection and step are those of the screen. The study that is open stands at
-        the end as a picture: what moves in it asks the kernel.
+        Signal, order, selection, edits and step are those of the screen. Where the run can be made
+        of the weights alone (layers of torch's GRU, LSTM and RNN that feed one another, and a
+        linear readout), they stand in the page, and it runs: sliders, ablations, undo, another
+        text. Else, and where the weights are more than 8 MB as float16, the page shows both runs
+        as they were, and says why. The study that is open stands at the end as a picture.
 
         Args:
             path: where to; an existing file is replaced.
+            weights: whether the page may hold the model's weights; False keeps them out of it, and
+                the page shows the runs as they were.
 
         Returns:
             The path.
         """
-        path = Path(path)
-        shown = page_arrays(self.session) | self.gates.shown()
-        study = self.studies.settled()
-        path.write_text(page(**shown, columns=self.table.columns(), study=study), encoding="utf-8")
+        path, session = Path(path), self.session
+        study, shown, why = self.studies.settled(), self.gates.shown(), ""
+        if weights:
+            try:
+                data = told(
+                    session, running(session),
+                    {"signal": self.gates.signal, "order": self.gates.order,
+                     "difference": self.gates.difference},
+                    self.table.columns(),
+                )  # fmt: skip
+            except (CellError, RecordingError) as error:
+                why = f"This page shows the run as it was; it cannot run here, because {error}."
+            else:
+                made = running_page(data, TokenText.script, TokenText.style, study)
+                path.write_text(made, encoding="utf-8")
+                return path
+        arrays = page_arrays(session) | shown
+        arrays["about"] = "\n".join(filter(None, [why, arrays["about"]]))
+        made = page(**arrays, columns=self.table.columns(), study=study)
+        path.write_text(made, encoding="utf-8")
         return path
 
     def still(self) -> str:

@@ -21,7 +21,7 @@ MODELS = "[...Bokeh.documents[0].all_models]"
 def test_a_saved_page_lives_without_kernel_and_network(browser: Any, tmp_path: Path) -> None:
     lens = Lens(load().model, 'x = "text"\n')
     lens.session.add(ablate("rnn.l0", 137))
-    path = lens.save(tmp_path / "lens.html")
+    path = lens.save(tmp_path / "lens.html", weights=False)
     page = browser.new_page(viewport={"width": 1000, "height": 1400})
     asked: list[str] = []
     errors: list[str] = []
@@ -71,7 +71,7 @@ def test_a_page_of_one_answer_a_row_opens_as_the_lens_stood(browser: Any, tmp_pa
     lens.session.units, lens.session.times = (5,), (3, 4)
     lens.gates.order, lens.gates.signal = "similarity", "z"
     lens.studies.shown = "memory"
-    path = lens.save(tmp_path / "lens.html")
+    path = lens.save(tmp_path / "lens.html", weights=False)
     page = browser.new_page(viewport={"width": 1000, "height": 2400})
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -47,8 +47,10 @@ class TokenText(anywidget.AnyWidget):
     (True, [0, 252], ['0', '1'])
     """
 
-    _esm = Path(__file__).with_name("token_text.js").read_text(encoding="utf-8")
-    _css = Path(__file__).with_name("token_text.css").read_text(encoding="utf-8")
+    #: The script and its styles, which a saved page has as well.
+    script: Final = Path(__file__).with_name("token_text.js").read_text(encoding="utf-8")
+    style: Final = Path(__file__).with_name("token_text.css").read_text(encoding="utf-8")
+    _esm, _css = script, style
 
     tokens = tl.Dict({"texts": [], "plain": [], "spaced": False, "rtl": False}).tag(sync=True)
     painted = tl.Dict().tag(sync=True)

@@ -71,13 +71,15 @@ class Read:
     Attributes:
         weights: (class, unit) by layer.
         bias: (class,).
-        each: whether every position has an answer; else one is read where each layer ends: at the
-            last position of a layer that reads forward, at the first of one that reads backward.
+        each: whether every position has an answer; else one is read.
+        ends: where that one is read: where each layer ends, which is the last position of a layer
+            that reads forward and the first of one that reads backward; or the last one of all.
     """
 
     weights: Mapping[str, Float[Tensor, "klass unit"]]
     bias: Float[Tensor, " klass"]
     each: bool
+    ends: bool = True
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def describe(
             {
                 "layer": layer.name,
                 "weight": kept(f"head {layer.name}", head.weights[layer.name]),
-                "position": "first" if layer.reverse else "last",
+                "position": "first" if layer.reverse and head.ends else "last",
             }
             for layer in layers
             if layer.name in head.weights

@@ -59,9 +59,9 @@ class Runs:
         done, self.seconds = self._recorded(given, edits=edits)
         return done
 
-    def aside(self, given: Given) -> Recording:
+    def aside(self, given: Given, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run that is not shown: `seconds` stays that of the one that is."""
-        return self._recorded(given)[0]
+        return self._recorded(given, edits=edits)[0]
 
     def with_graph(self, given: Given, edits: Sequence[Edit] = ()) -> Recording:
         """The recording of one run with its graph: see `record(grad=True)`."""

@@ -1,0 +1,660 @@
+/* A page that runs: the session of a lens without a kernel.
+
+   `data` says everything (grulens/widgets/session/told.py); the engine makes the runs; here is what a
+   person does and what is then seen. All that is shown of the model is text, never HTML. */
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("grulens-data").textContent);
+  const network = new grulensEngine.Network(data.network, grulensEngine.unpacked(data.arrays));
+  const main = document.getElementById("grulens-main");
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const MODES = {
+    scale: "multiply the gate", set: "hold the gate at a value",
+    shift: "add before the activation: the gate leans one way",
+  };
+
+  const state = {
+    ...data.shown, mode: "scale", edits: data.edits, history: [], pins: [], given: data.given,
+    tokens: data.tokens, failed: "",
+  };
+  let keys = Math.max(0, ...data.edits.map((edit) => edit.key)) + 1;
+  let before = null, after = null, spent = 0, dragging = null, asked = 0;
+
+  // elements
+
+  function made(name, className = "", text = null, set = {}) {
+    const element = document.createElement(name);
+    if (className) element.className = className;
+    if (text !== null) element.textContent = text;
+    for (const [key, value] of Object.entries(set)) element.setAttribute(key, value);
+    return element;
+  }
+  function button(text, title, act) {
+    const element = made("button", "", text, {type: "button", title});
+    element.addEventListener("click", act);
+    return element;
+  }
+  // one of several, as buttons of which one is down
+  function choice(label, className, options, chosen, act) {
+    const group = made("span", `choice ${className}`, null, {role: "group", "aria-label": label});
+    const buttons = options.map(([value, text, title]) => {
+      const one = button(text, title, () => act(value));
+      one.dataset.value = value;
+      return one;
+    });
+    group.append(...buttons);
+    group.show = () => buttons.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.value === chosen())));
+    group.show();
+    return group;
+  }
+  // other children, and the keyboard's focus where it was
+  function refill(box, children) {
+    const at = box.contains(document.activeElement) ? document.activeElement.dataset.at : undefined;
+    box.replaceChildren(...children);
+    if (at) box.querySelector(`[data-at="${at}"]`)?.focus();
+  }
+  function labelled(text, element) {
+    const label = made("label", "pair");
+    label.append(made("span", "", text), element);
+    return label;
+  }
+  function select(options, value, act) {
+    const element = made("select");
+    for (const [key, text] of options) element.append(new Option(text, key));
+    element.value = value;
+    element.addEventListener("change", () => act(element.value));
+    return element;
+  }
+
+  // words
+
+  const minus = (text) => text.replace(/-/g, "\u2212");
+  function number(value, digits = 3) {
+    if (!Number.isFinite(value)) return Number.isNaN(value) ? "no number" : value > 0 ? "\u221e" : "\u2212\u221e";
+    return minus(String(Number(value.toPrecision(digits))));
+  }
+  function positions(list, word) {
+    if (list === null) return `all ${word}s`;
+    const runs = runsOf(list).map(([a, b]) => (a === b ? `${a}` : b === a + 1 ? `${a}, ${b}` : `${a} to ${b}`));
+    return `${word}${list.length > 1 ? "s" : ""} ${runs.join(", ")}`;
+  }
+  function runsOf(list) {
+    const runs = [];
+    for (const i of [...list].sort((a, b) => a - b)) {
+      const last = runs.at(-1);
+      if (last && i === last[1] + 1) last[1] = i;
+      else runs.push([i, i]);
+    }
+    return runs;
+  }
+  const layer = () => data.layers[state.layer];
+  const signalOf = (name, of = state.layer) => data.layers[of].signals.find((one) => one.name === name);
+  function words(edit) {
+    const does = {scale: "times", set: "set to", add: "plus", before: "plus"}[edit.how];
+    const value = typeof edit.value === "number" ? number(edit.value, 6) : "given values";
+    const where = Object.keys(data.layers).length > 1 ? `${edit.layer}: ` : "";
+    return `${where}${signalOf(edit.signal, edit.layer).words} of ${positions(edit.units, "unit")} ${does} ${value}` +
+      (edit.how === "before" ? " (before the activation)" : "") +
+      (edit.steps ? `, ${positions(edit.steps, "step")}` : "");
+  }
+  // a token as the page shows it: itself, but for what nobody could see
+  function seen(token) {
+    const cut = [...token].slice(0, 80).map((letter) => (letter === "\n" ? "\u23ce" : letter === "\t" ? "\u21e5"
+      : /[\p{Cc}\p{Zl}\p{Zp}]/u.test(letter) ? `\\x${letter.codePointAt(0).toString(16).padStart(2, "0")}` : letter)).join("");
+    return cut || "\u2205";
+  }
+  function named(token) {
+    return token.trim() ? seen(token) : `\u2018${seen(token)}\u2019`;
+  }
+
+  // runs
+
+  const steps = () => before.steps;
+  const units = () => before.layers[state.layer].units;
+  function misfit(edit) {
+    const past = (edit.steps ?? []).filter((t) => t >= steps());
+    if (past.length) return `this input has no ${positions(past, "step")}`;
+    const count = data.network.layers.find((one) => one.name === edit.layer).units;
+    const size = edit.value.length;
+    return size > count && size !== count * steps() ? "its values are of another input" : "";
+  }
+  const acting = () => state.edits.filter((edit) => edit.on && !misfit(edit));
+  function run() {
+    const began = performance.now();
+    const on = acting();
+    after = on.length ? network.run(state.given, on, before) : before;
+    spent = performance.now() - began;
+  }
+  function begin() {
+    before = network.run(state.given);
+    state.times = state.times.filter((t) => t < steps());
+    state.step = Math.max(0, Math.min(state.step, answers() - 1));
+    run();
+  }
+  // one drawing a frame, however fast a hand moves
+  function soon() {
+    asked ||= requestAnimationFrame(() => {
+      asked = 0;
+      run();
+      draw();
+    });
+  }
+  function change(edits, {drag = null, now = false} = {}) {
+    if (drag === null || drag !== dragging) state.history.push(state.edits);
+    dragging = drag;
+    state.edits = edits;
+    if (!now) return soon();
+    run();
+    draw();
+  }
+
+  // answers
+
+  const head = data.answer;
+  const answers = () => (!head ? 0 : head.each ? steps() : 1);
+  const linear = (made, t) => made.answer.subarray(t * head.read, (t + 1) * head.read);
+  function softmax(values) {
+    const top = Math.max(...values), powers = Array.from(values, (value) => Math.exp(value - top));
+    const sum = powers.reduce((a, b) => a + b, 0);
+    return powers.map((power) => power / sum);
+  }
+  const finish = {none: (values) => [...values], softmax, sigmoid: (values) => Array.from(values, (v) => 1 / (1 + Math.exp(-v)))};
+  // the numbers of the answer, as the readout gives them
+  function answer(made, t) {
+    const values = finish[head.finish](linear(made, t));
+    return head.pick === null ? values : [values[head.pick]];
+  }
+  const shown = (made, t) => (head.scale === "logits" ? softmax(answer(made, t)) : answer(made, t));
+  function moved(t) {
+    const [was, now] = [answer(before, t), answer(after, t)];
+    if (head.scale === "value")
+      return was.length === 1 ? now[0] - was[0] : Math.hypot(...was.map((value, k) => now[k] - value));
+    const logs = (values) => {
+      if (head.scale !== "logits") return values.map(Math.log);
+      const top = Math.max(...values), all = top + Math.log(values.reduce((sum, v) => sum + Math.exp(v - top), 0));
+      return values.map((value) => value - all);
+    };
+    const [p, q] = [logs(was), logs(now)];
+    const sum = p.reduce((total, log, k) => total + (Math.exp(log) > 0 ? Math.exp(log) * (log - q[k]) : 0), 0);
+    return Math.max(0, sum / Math.LN2);
+  }
+  const percent = (share) => (share >= 0.0995 ? (100 * share).toFixed(0) : (100 * share).toFixed(1));
+  function top(t, most = 8) {
+    const [was, now] = [shown(before, t), shown(after, t)];
+    return was.map((_, k) => k)
+      .sort((a, b) => Math.max(Math.abs(was[b]), Math.abs(now[b])) - Math.max(Math.abs(was[a]), Math.abs(now[a])))
+      .slice(0, most).sort((a, b) => was[b] - was[a])
+      .map((k) => ({name: named(head.labels[k]), was: was[k], now: now[k]}));
+  }
+  function sentence(classes) {
+    const [first] = classes;
+    if (head.scale === "value") return `${first.name} ${number(first.was)} \u2192 ${number(first.now)}`;
+    const best = classes.reduce((a, b) => (b.now > a.now ? b : a));
+    return `${first.name} ${percent(first.was)} \u2192 ${percent(first.now)} %` +
+      (best === first ? "" : `, now ${best.name} ${percent(best.now)} %`);
+  }
+
+  // the selection
+
+  const chosenUnits = () => (state.units.length ? [...state.units].sort((a, b) => a - b) : null);
+  const chosenSteps = () => (state.times.length ? [...state.times] : null);
+  const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+  const how = (signal) => ({scale: "scale", set: "set", shift: signal.activated ? "before" : "add"})[state.mode];
+  function held(signal) {
+    return state.edits.find((edit) => edit.layer === state.layer && edit.signal === signal.name
+      && edit.how === how(signal) && typeof edit.value === "number"
+      && same(edit.units, chosenUnits()) && same(edit.steps, chosenSteps()));
+  }
+  function put(signal, value) {
+    const there = held(signal);
+    const edit = {
+      layer: state.layer, signal: signal.name, how: how(signal), value, units: chosenUnits(),
+      steps: chosenSteps(), on: true, key: there ? there.key : keys++,
+    };
+    change(there ? state.edits.map((one) => (one === there ? edit : one)) : [...state.edits, edit], {drag: edit.key});
+  }
+  function rest(signal) {
+    if (state.mode !== "set") return state.mode === "scale" ? 1 : 0;
+    const values = before.layers[state.layer].signals[signal.name], count = units();
+    const of = chosenUnits() ?? Array.from({length: count}, (_, u) => u);
+    let sum = 0;
+    for (let t = 0; t < steps(); t++) for (const u of of) sum += values[t * count + u];
+    return Math.round(100 * sum / (steps() * of.length)) / 100;
+  }
+  function chooseUnit(unit, more) {
+    const on = state.units.includes(unit);
+    if (more) state.units = on ? state.units.filter((one) => one !== unit) : [...state.units, unit];
+    else state.units = on && state.units.length === 1 ? [] : [unit];
+    dragging = null;
+    draw();
+  }
+  function chooseSteps(list) {
+    state.times = [...new Set(list)].sort((a, b) => a - b);
+    if (state.times.length && answers() > 1) state.step = state.times.at(-1);
+    dragging = null;
+    draw();
+  }
+
+  // values to draw
+
+  function values(name = state.signal) {
+    const now = after.layers[state.layer].signals[name];
+    if (!state.difference) return now;
+    const was = before.layers[state.layer].signals[name];
+    return now.map((value, i) => value - was[i]);
+  }
+  function colorOf() {
+    if (state.difference) return data.colors.difference;
+    const signal = signalOf(state.signal);
+    return {...data.colors[signal.role], ends: signal.ends, floor: data.colors.difference.floor, fromZero: signal.fromZero};
+  }
+  function lookedAt(drawn) {
+    const count = units();
+    if (state.units.length) return state.units.at(-1);
+    let best = 0, most = -1;
+    for (let u = 0; u < count; u++) {
+      let sum = 0, square = 0;
+      for (let t = 0; t < steps(); t++) {
+        const value = drawn[t * count + u];
+        sum += value;
+        square += value * value;
+      }
+      const spread = square - sum * sum / steps();
+      if (spread > most) [best, most] = [u, spread];
+    }
+    return best;
+  }
+
+  // the page
+
+  const bar = made("header");
+  const about = made("span", "quiet");
+  const desk = made("div", "desk");
+  const areas = Object.fromEntries(["words", "hand", "answer", "map", "edits"].map((name) => [name, made("section", `area-${name}`)]));
+  desk.append(...Object.values(areas));
+
+  // the text: the same script as in the notebook, given what it asks of a widget's model
+  const heard = {};
+  const told = {tokens: {texts: [], plain: [], spaced: false, rtl: false}, painted: {}, times: [], step: -1};
+  const textBox = made("div");
+  areas.words.append(textBox);
+  function tell(name, value) {
+    if (same(told[name], value) && name !== "painted") return;
+    told[name] = value;
+    heard[`change:${name}`]?.();
+  }
+  grulensText.render({
+    el: textBox,
+    model: {
+      get: (name) => told[name],
+      on: (event, act) => { heard[event] = act; },
+      off: () => {},
+      send: ({ends, toggle}) => {
+        if (!ends) return chooseSteps([]);
+        const [low, high] = [...ends].sort((a, b) => a - b);
+        const meant = Array.from({length: high - low + 1}, (_, i) => low + i);
+        if (!toggle) return chooseSteps(meant);
+        chooseSteps([...state.times.filter((t) => !meant.includes(t)), ...meant.filter((t) => !state.times.includes(t))]);
+      },
+    },
+  });
+  function nameSteps() {
+    const tokens = state.tokens ?? Array.from({length: steps()}, (_, t) => String(t));
+    const long = tokens.filter((token) => [...token].length > 1).length;
+    const parted = tokens.some((token) => token !== token.trim() || !token);
+    tell("tokens", {
+      texts: tokens.map(seen), plain: tokens,
+      spaced: state.tokens === null || (2 * long > tokens.length && !parted),
+      rtl: 2 * tokens.filter((token) => /[\p{Script=Hebrew}\p{Script=Arabic}]/u.test(token)).length > tokens.length,
+    });
+  }
+
+  // another text
+  const typed = made("textarea", "", null, {rows: "2", "aria-label": "another text", spellcheck: "false"});
+  const refused = made("p", "failed", null, {role: "alert"});
+  function encoded(text) {
+    const {words: byWord, ids} = data.spelling;
+    const parts = byWord ? text.split(/\s+/).filter(Boolean) : [...text];
+    const strange = [...new Set(parts.filter((part) => !Object.hasOwn(ids, part)))];
+    if (!parts.length) throw new Error("there is nothing in it");
+    if (strange.length)
+      throw new Error(`the model has no ${byWord ? "word" : "character"} ${strange.slice(0, 8).map(named).join(", ")}`);
+    return [parts.map((part) => ids[part]), parts];
+  }
+  function runText() {
+    try {
+      const [given, tokens] = encoded(typed.value);
+      Object.assign(state, {given, tokens, times: [], step: given.length - 1});
+      refused.textContent = "";
+      begin();
+      nameSteps();
+      draw();
+    } catch (error) {
+      refused.textContent = `This text cannot be run: ${error.message}.`;
+    }
+  }
+  if (data.spelling) {
+    const box = made("div", "asked");
+    typed.value = (data.tokens ?? []).join(data.spelling.words ? " " : "");
+    typed.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) runText();
+    });
+    box.append(labelled("input", typed), button("run", "run the network on this text; the edits stay (Ctrl Enter)", runText));
+    areas.words.prepend(box, refused);
+  }
+
+  // the hand: selection, mode and a slider a signal
+  const selection = made("p", "selection", null, {role: "status"});
+  const clear = button("clear", "choose no unit and all steps", () => {
+    [state.units, state.times] = [[], []];
+    draw();
+  });
+  const chosen = made("div", "row");
+  const find = made("input", "", null, {type: "number", min: "0", "aria-label": "choose a unit by its number", placeholder: "unit"});
+  find.addEventListener("change", () => {
+    const unit = Number(find.value);
+    if (find.value !== "" && Number.isInteger(unit) && unit >= 0 && unit < units()) {
+      state.units = [unit];
+      draw();
+    }
+    find.value = "";
+  });
+  chosen.append(selection, find, clear);
+  const modes = choice("act by", "modes", Object.entries(MODES).map(([mode, does]) => [mode, mode, does]), () => state.mode, (mode) => {
+    state.mode = mode;
+    dragging = null;
+    draw();
+  });
+  const modeRow = made("div", "row");
+  modeRow.append(made("span", "quiet", "Act by"), modes);
+  const sliders = made("div", "sliders");
+  let handles = [];
+  function offer() {
+    handles = layer().signals.filter((signal) => !signal.state).map((signal) => {
+      const id = `slider-${signal.name}`;
+      const label = made("label", "", `${signal.name}  ${signal.words}`, {for: id});
+      const handle = made("input", "", null, {type: "range", id, step: "0.01"});
+      const value = made("output", "", "", {for: id});
+      const reset = button("reset", `take the ${signal.words}'s edit of this selection away`, () => {
+        const there = held(signal);
+        if (there) change(state.edits.filter((edit) => edit !== there));
+      });
+      handle.style.setProperty("--accent", data.colors[signal.role].accent);
+      handle.addEventListener("input", () => {
+        value.textContent = number(Number(handle.value), 4);
+        put(signal, Number(handle.value));
+      });
+      handle.addEventListener("change", () => { dragging = null; });
+      const line = made("div", "slider");
+      line.append(label, handle, value, reset);
+      return {signal, handle, value, reset, line};
+    });
+    sliders.replaceChildren(...handles.map(({line}) => line));
+  }
+  function showSliders() {
+    for (const {signal, handle, value, reset} of handles) {
+      const [low, high] = state.mode === "scale" ? [0, 2] : state.mode === "shift" ? [-8, 8] : signal.range;
+      const there = held(signal);
+      const now = there ? there.value : rest(signal);
+      [handle.min, handle.max] = [low, high];
+      if (document.activeElement !== handle || Number(handle.value) !== now) handle.value = now;
+      handle.title = `${state.mode} the ${signal.words}: ${MODES[state.mode]}`;
+      value.textContent = number(now, 4);
+      handle.setAttribute("aria-valuetext", value.textContent);
+      reset.disabled = !there;
+    }
+  }
+  const ablate = button("ablate", "set the state of the chosen units to 0 at the chosen steps", () => {
+    const edit = {layer: state.layer, signal: "h", how: "set", value: 0, units: chosenUnits(), steps: chosenSteps(), on: true, key: keys++};
+    change([...state.edits, edit]);
+  });
+  const undo = button("undo", "take the last change of the edits back", () => {
+    state.edits = state.history.pop() ?? state.edits;
+    dragging = null;
+    soon();
+  });
+  const pin = button("\u2605 pin", "show the chosen units as lines over the steps", () => {
+    for (const unit of chosenUnits() ?? [lookedAt(values())])
+      if (!state.pins.some((one) => one.layer === state.layer && one.unit === unit)) state.pins.push({layer: state.layer, unit});
+    draw();
+  });
+  const acts = made("div", "row");
+  acts.append(ablate, pin, undo);
+  areas.hand.append(chosen, modeRow, sliders, acts);
+
+  // the answer
+  const said = made("p", "said", null, {role: "status"});
+  const extent = made("p", "quiet");
+  const classes = made("div", "classes");
+  const at = made("p", "quiet");
+  areas.answer.append(at, said, classes, extent);
+  function showAnswer() {
+    areas.answer.hidden = !head;
+    if (!head) return;
+    const list = top(state.step);
+    at.textContent = head.each ? `The answer at step ${state.step}${state.tokens ? `, after ${named(state.tokens[state.step])}` : ""}` : "The answer";
+    said.textContent = sentence(list);
+    const most = Math.max(1e-9, ...list.flatMap(({was, now}) => [Math.abs(was), Math.abs(now)]));
+    const share = head.scale === "value" ? (value) => Math.abs(value) / most : (value) => value;
+    classes.replaceChildren(...list.map(({name, was, now}) => {
+      const line = made("div", "class"), both = made("span", "both");
+      for (const [kind, value] of [["was", was], ["now", now]]) {
+        const one = made("span", kind);
+        one.style.width = `${100 * Math.min(1, share(value))}%`;
+        both.append(one);
+      }
+      const numbers = head.scale === "value" ? `${number(was)} \u2192 ${number(now)}` : `${percent(was)} \u2192 ${percent(now)} %`;
+      line.append(made("span", "label", name, {title: name}), both, made("span", "numbers", numbers));
+      return line;
+    }));
+    const all = Array.from({length: answers()}, (_, t) => Math.abs(moved(t)));
+    const mean = all.reduce((a, b) => a + b, 0) / all.length;
+    extent.textContent = acting().length
+      ? `The edits move the answer by ${number(mean, 2)}${head.scale === "value" ? "" : " bits"}${head.each ? " a step" : ""}.`
+      : "Grey is the run as it was, orange the run with the edits.";
+  }
+
+  // the map
+  const shows = made("div", "row");
+  let signalChoice = null;
+  const differenceBox = button("edited \u2212 baseline", "show what the edits changed in this signal", () => {
+    state.difference = !state.difference;
+    draw();
+  });
+  const orders = select([], "", (order) => {
+    state.order = order;
+    draw();
+  });
+  function offerSignals() {
+    const [h, ...inside] = [...layer().signals].reverse();
+    signalChoice = choice("show", "signals", [h, ...inside.reverse()].map((s) => [s.name, `${s.name} ${s.words}`, `show the ${s.words}`]),
+      () => state.signal, (name) => {
+        state.signal = name;
+        draw();
+      });
+    for (const one of signalChoice.children) one.style.setProperty("--accent", data.colors[signalOf(one.dataset.value).role].accent);
+    orders.replaceChildren(...Object.keys(layer().orders).map((order) => new Option(order, order)));
+    orders.value = state.order;
+    shows.replaceChildren(made("span", "quiet", "Show"), signalChoice, differenceBox, labelled("Order units by", orders));
+  }
+  const canvas = made("canvas", "map", null, {tabindex: "0", role: "img"});
+  const under = made("p", "quiet under", null, {role: "status"});
+  const strip = made("canvas", "strip", null, {role: "img", "aria-label": "how far the answer moved at each step"});
+  const caption = made("p", "quiet");
+  areas.map.append(shows, canvas, strip, caption, under);
+  let cursor = [0, 0];
+  const rows = () => layer().orders[state.order];
+  function place(event) {
+    const box = canvas.getBoundingClientRect();
+    const row = Math.floor((event.clientY - box.top) / box.height * units());
+    const t = Math.floor((event.clientX - box.left) / box.width * steps());
+    return [Math.max(0, Math.min(units() - 1, row)), Math.max(0, Math.min(steps() - 1, t))];
+  }
+  function describe([row, t]) {
+    const unit = rows()[row], i = t * units() + unit, of = (made) => made.layers[state.layer].signals[state.signal][i];
+    const token = state.tokens ? ` ${named(state.tokens[t])}` : "";
+    const was = of(before), now = of(after);
+    under.textContent = `unit ${unit} \u00b7 step ${t}${token} \u00b7 ${state.signal} ${number(now)}${now === was ? "" : `, was ${number(was)}`}`;
+  }
+  canvas.addEventListener("pointermove", (event) => describe(place(event)));
+  canvas.addEventListener("pointerleave", () => { under.textContent = "Click chooses a unit (with Shift more of them); arrow keys walk, Enter chooses."; });
+  canvas.addEventListener("click", (event) => {
+    const [row, t] = cursor = place(event);
+    if (answers() > 1) state.step = t;
+    chooseUnit(rows()[row], event.shiftKey || event.ctrlKey || event.metaKey);
+  });
+  canvas.addEventListener("keydown", (event) => {
+    const [row, t] = cursor;
+    const to = {ArrowUp: [row - 1, t], ArrowDown: [row + 1, t], ArrowLeft: [row, t - 1], ArrowRight: [row, t + 1]}[event.key];
+    if (to) {
+      cursor = [Math.max(0, Math.min(units() - 1, to[0])), Math.max(0, Math.min(steps() - 1, to[1]))];
+      if (answers() > 1) state.step = cursor[1];
+      draw();
+      describe(cursor);
+    } else if (event.key === "Enter" || event.key === " ") chooseUnit(rows()[row], event.shiftKey || event.key === " ");
+    else if (event.key === "Escape") clear.click();
+    else return;
+    event.preventDefault();
+  });
+
+  // edits and pins
+  const list = made("ul", "edits");
+  const pins = made("div", "pins");
+  areas.edits.append(made("h2", "", "Edits"), list, pins);
+  function showEdits() {
+    undo.disabled = !state.history.length;
+    refill(list, state.edits.map((edit) => {
+      const line = made("li"), why = misfit(edit), on = made("input", "", null, {type: "checkbox"});
+      on.checked = edit.on && !why;
+      on.disabled = Boolean(why);
+      on.addEventListener("change", () => change(state.edits.map((one) => (one === edit ? {...edit, on: on.checked} : one))));
+      const text = made("label", why || !edit.on ? "off" : "");
+      text.append(on, made("span", "", words(edit) + (why ? ` \u00b7 off: ${why}` : "")));
+      const remove = button("remove", "take this edit away", () => change(state.edits.filter((one) => one !== edit)));
+      [on.dataset.at, remove.dataset.at] = [`on ${edit.key}`, `remove ${edit.key}`];
+      line.append(text, remove);
+      return line;
+    }));
+    if (!state.edits.length) list.append(made("li", "quiet", "none yet: choose steps or a unit, then move a gate"));
+  }
+  function showPins() {
+    const ink = getComputedStyle(main).getPropertyValue("--faint");
+    refill(pins, state.pins.map((one) => {
+      const card = made("figure"), title = made("figcaption"), picture = made("canvas", "", null, {role: "img", "aria-label": `unit ${one.unit} of ${one.layer} over the steps`});
+      title.append(made("strong", "", `unit ${one.unit}`), made("span", "quiet", Object.keys(data.layers).length > 1 ? one.layer : ""));
+      const {signals} = data.layers[one.layer], count = before.layers[one.layer].units;
+      const of = (made, name) => Array.from({length: steps()}, (_, t) => made.layers[one.layer].signals[name][t * count + one.unit]);
+      for (const signal of signals) {
+        const mark = made("span", "mark", signal.name, {title: signal.words});
+        mark.style.setProperty("--accent", data.colors[signal.role].accent);
+        title.append(mark);
+      }
+      title.append(button("\u00d7", `unpin unit ${one.unit}`, () => {
+        state.pins = state.pins.filter((other) => other !== one);
+        draw();
+      }));
+      card.append(title, picture);
+      one.draw = () => {
+        const drawn = signals.flatMap((signal) => {
+          const accent = data.colors[signal.role].accent, thick = signal.state ? 2 : 1;
+          const now = {values: of(after, signal.name), color: accent, thick, dash: []};
+          return after === before ? [now] : [{...now, values: of(before, signal.name), thick: 1, dash: [3, 3]}, now];
+        });
+        const all = drawn.flatMap(({values: line}) => line).filter(Number.isFinite);
+        const span = [Math.min(-1, ...all), Math.max(1, ...all)];
+        grulensDraw.lines(picture, {steps: steps(), span, drawn, step: answers() > 1 ? state.step : null, grid: ink});
+      };
+      return card;
+    }));
+    for (const one of state.pins) one.draw();
+  }
+
+  function drawMap() {
+    const drawn = values(), color = colorOf(), span = grulensDraw.ends(color, drawn), count = units(), order = rows();
+    const where = new Map(order.map((unit, row) => [unit, row]));
+    const step = answers() > 1 ? state.step : null, style = getComputedStyle(main);
+    grulensDraw.map(canvas, {
+      rows: count, steps: steps(), at: (row, t) => drawn[t * count + order[row]], color, span,
+      chosen: state.units.map((unit) => where.get(unit)), times: runsOf(state.times), step, ink: style.getPropertyValue("--ink"),
+    });
+    const what = state.difference ? "edited \u2212 baseline" : signalOf(state.signal).title;
+    canvas.setAttribute("aria-label", `${what} of ${count} units over ${steps()} steps`);
+    strip.hidden = !(answers() > 1);
+    if (!strip.hidden) grulensDraw.bars(strip, {values: Array.from({length: steps()}, (_, t) => moved(t)), color: "#E69F00", grid: style.getPropertyValue("--faint")});
+    caption.textContent = `${count} units by ${state.order}, from the top; steps 0 to ${steps() - 1}.` +
+      (strip.hidden ? "" : ` Below: how far the answer moved${head.scale === "value" ? "" : ", in bits"}.`);
+    const unit = lookedAt(drawn), row = Float32Array.from({length: steps()}, (_, t) => drawn[t * count + unit]);
+    tell("painted", {
+      codes: Uint8Array.from(row, (value) => grulensDraw.code(value, span)), values: row, palette: color.palette,
+      white: Uint8Array.from(color.white), ends: span.map((end) => number(end)), name: `unit ${unit} \u00b7 ${what}`,
+    });
+    tell("times", runsOf(state.times));
+    tell("step", step ?? -1);
+  }
+
+  function draw() {
+    selection.textContent = `Selected: ${positions(chosenUnits(), "unit")} \u00b7 ${positions(chosenSteps(), "step")}`;
+    clear.disabled = !(state.units.length || state.times.length);
+    modes.show();
+    signalChoice.show();
+    differenceBox.setAttribute("aria-pressed", String(state.difference));
+    about.textContent = `${units()} units \u00d7 ${steps()} steps \u00b7 last run ${Math.max(1, Math.round(spent))} ms`;
+    showSliders();
+    showAnswer();
+    showEdits();
+    drawMap();
+    showPins();
+    units_.hidden = state.layer !== of;
+    table?.mark(state.units);
+  }
+  function showLayer(name) {
+    state.layer = name;
+    state.units = [];
+    if (!signalOf(state.signal)) state.signal = "h";
+    if (!layer().orders[state.order]) state.order = "index";
+    offer();
+    offerSignals();
+    draw();
+  }
+
+  bar.append(made("h1", "", data.title));
+  if (Object.keys(data.layers).length > 1)
+    bar.append(labelled("layer", select(Object.keys(data.layers).map((name) => [name, name]), state.layer, showLayer)));
+  bar.append(about);
+  // the table, of the layer and the run that were saved
+  const of = state.layer, units_ = made("details", "table");
+  const table = data.table.length ? grulensTable(data.table, (unit, more) => chooseUnit(unit, more)) : null;
+  if (table) {
+    units_.open = true;
+    units_.append(made("summary", "quiet", `The units of ${of} in the run that was saved`), table);
+  }
+  const notes = made("details", "notes");
+  notes.append(made("summary", "quiet", "This page runs the network by itself."), ...data.notes.map((note) => made("p", "", note)));
+  begin();
+  // what a page made otherwise than the model is not shown as the model's
+  const apart = Object.entries(data.recorded).map(([name, states]) => {
+    const {signals: {h}, units: count} = before.layers[name], from = h.length - count;
+    return Math.max(...states.map((value, u) => Math.abs(value - h[from + u])));
+  });
+  if (!(Math.max(...apart) <= data.tolerance)) {
+    main.replaceChildren(made("p", "failed", `This browser makes other numbers than the model did (apart by ${number(Math.max(...apart), 2)}): nothing is shown.`, {role: "alert"}));
+    return;
+  }
+  main.replaceChildren(bar, notes, desk, ...(table ? [units_] : []));
+  nameSteps();
+  offer();
+  offerSignals();
+  under.textContent = "Click chooses a unit (with Shift more of them); arrow keys walk, Enter chooses.";
+  draw();
+  let resized = 0;
+  new ResizeObserver(() => {
+    resized ||= requestAnimationFrame(() => {
+      resized = 0;
+      drawMap();
+      for (const one of state.pins) one.draw?.();
+    });
+  }).observe(main);
+  dark.addEventListener("change", draw);
+  // for whoever asks the page from a console or a test
+  window.grulens = {state, change, runs: () => ({before, after}), answer: (made, t) => answer(made, t)};
+})();

@@ -1,0 +1,61 @@
+/* The table of the units as it was when the page was saved: a click on a head sorts, on a row chooses. */
+"use strict";
+function grulensTable(columns, choose) {
+  const minus = (text) => text.replace(/^-(?=[0.]*%?$)/, "").replace("-", "\u2212");
+  // a 0 with as many decimals as are shown, a % behind it for shares, or "any"
+  function written(value, format) {
+    if (value === null) return "\u2013";
+    if (typeof value === "string") return value;
+    if (format === "any") {
+      if (value === 0) return "0";
+      return minus(Math.abs(value) < 0.0005 ? value.toExponential(0) : Math.abs(value) < 1e5 ? value.toFixed(3) : value.toExponential(1));
+    }
+    const decimals = (format.replace("%", "").split(".")[1] ?? "").length;
+    return minus(format.endsWith("%") ? `${(100 * value).toFixed(decimals)}%` : value.toFixed(decimals));
+  }
+
+  const box = document.createElement("div"), table = document.createElement("table");
+  box.className = "units";
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", "table of units");
+  box.append(table);
+  const head = table.createTHead().insertRow(), body = table.createTBody();
+  const rows = columns[0].values.map((unit, i) => {
+    const row = document.createElement("tr");
+    row.dataset.unit = unit;
+    for (const {values, format} of columns) {
+      const cell = row.insertCell();
+      cell.textContent = written(values[i], format);
+      if (typeof values[i] === "string") cell.className = "words";
+    }
+    row.addEventListener("click", (event) => choose(unit, event.shiftKey || event.ctrlKey || event.metaKey));
+    return {row, i};
+  });
+  let by = null, down = true;
+  const heads = columns.map(({title, meaning, values}) => {
+    const cell = document.createElement("th"), sort = document.createElement("button");
+    sort.type = "button";
+    sort.textContent = title;
+    sort.title = `${meaning}; a click sorts`;
+    sort.addEventListener("click", () => {
+      [by, down] = by === values ? [by, !down] : [values, values !== columns[0].values];
+      heads.forEach((one) => one.removeAttribute("aria-sort"));
+      cell.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const way = down ? -1 : 1;
+      rows.sort((a, b) => {
+        const [one, other] = [by[a.i], by[b.i]];
+        if (one === null || other === null) return (one === null) - (other === null);
+        return way * (one < other ? -1 : one > other ? 1 : 0) || a.i - b.i;
+      });
+      body.replaceChildren(...rows.map(({row}) => row));
+    });
+    cell.scope = "col";
+    cell.append(sort);
+    head.append(cell);
+    return cell;
+  });
+  body.replaceChildren(...rows.map(({row}) => row));
+  box.mark = (units) => rows.forEach(({row}) => row.setAttribute("aria-selected", String(units.includes(Number(row.dataset.unit)))));
+  return box;
+}

@@ -1,0 +1,127 @@
+"""A session as the page that runs is told it: the network, what is shown of it, in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, floor, isfinite
+from typing import Any, Final, get_args
+
+import numpy as np
+from torch import Tensor
+
+from grulens.cells.signal import Signal
+from grulens.models.recorded import LayerRecording
+from grulens.probing.units.order import Order, order_units
+from grulens.views.figure.tokens import valid
+from grulens.views.page.running import colors, signal_of, table
+from grulens.widgets.session.picture import found
+from grulens.widgets.session.running import TOLERANCE, Running
+from grulens.widgets.session.session import Session
+
+#: To what a signal without bounds can be set at least.
+FAR: Final = 4.0
+
+
+def told(
+    session: Session, run: Running, shown: dict[str, Any], columns: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that the page is told.
+
+    Args:
+        session: what it shows.
+        run: the network, found in its runs.
+        shown: the signal, the order and whether the difference is shown.
+        columns: of the table of units, name to (unit,).
+    """
+    with session.lock:
+        on = {slot.key for slot in session.slots if slot.on}
+        signals = [s for layer in session.baseline.values() for s in layer.cell.signals]
+        tokens = session.tokens
+        return {
+            "title": f"{type(session.model).__name__} · {session.layer}",
+            "notes": [*filter(None, _notes(session, run))],
+            "network": run.described.network,
+            "arrays": run.described.packed(run.dtype),
+            "given": run.given,
+            "tokens": None if tokens is None else [valid(t) for t in tokens[: session.steps]],
+            "layers": {name: _layer(session, layer) for name, layer in session.baseline.items()},
+            "colors": colors(signals),
+            "table": table(columns, session.now.cell.signals),
+            "answer": _answer(session, run),
+            "spelling": None
+            if run.spelling is None
+            else {"words": run.spelling.words, "ids": run.spelling.ids},
+            "edits": [edit | {"on": edit["key"] in on} for edit in run.edits],
+            "shown": {
+                **shown, "layer": session.layer, "units": [*session.units],
+                "times": [t for t in session.times if t < session.steps], "step": session.step,
+            },
+            "recorded": {
+                name: layer.h[session.row, session.steps - 1].double().cpu().tolist()
+                for name, layer in session.baseline.items()
+            },
+            "tolerance": TOLERANCE if run.dtype == "f4" else max(0.05, 10 * run.apart),
+        }  # fmt: skip
+
+
+def _notes(session: Session, run: Running) -> list[str]:
+    what = "answer is" if run.answered else "states are"
+    far = f"{max(run.apart, 1e-7):.0e}"
+    apart = f"The {what} within {far} of the model's, in parts of the largest number"
+    rounded = (
+        f"{apart}: the weights that stand here are rounded to float16."
+        if run.dtype == "f2"
+        else f"{apart}, on the input it was saved with."
+    )
+    return [
+        "Edits act inside the recurrence, and what they do is computed here, from the weights that "
+        "stand in this file. Nothing is fetched, and nothing is sent.",
+        rounded,
+        f"The answer is not made here: {run.unanswered}." if run.unanswered else "",
+        f"Another input cannot be given here: {run.unspelled}." if run.unspelled else "",
+        "The order of the units is that of the input it was saved with.",
+        session.mode,
+        found(session),
+    ]
+
+
+def _layer(session: Session, layer: LayerRecording) -> dict[str, Any]:
+    h = _rows(session, layer.h)
+    return {
+        "signals": [
+            signal_of(
+                signal,
+                state=signal.name in layer.cell.states,
+                span=_span(signal, _rows(session, layer.signal(signal.name))),
+            )
+            for signal in layer.cell.signals
+        ],
+        "orders": {order: order_units(h, order).tolist() for order in get_args(Order)},
+    }  # fmt: skip
+
+
+def _rows(session: Session, signal: Tensor) -> np.ndarray:
+    values: np.ndarray = signal[session.row, : session.steps].detach().float().cpu().numpy().T
+    return values
+
+
+def _span(signal: Signal, values: np.ndarray) -> tuple[float, float]:
+    """From where to where a signal can be set: its bounds, else what it was in this run."""
+    if isfinite(signal.low) and isfinite(signal.high):
+        return signal.low, signal.high
+    least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    low, high = min(-FAR, floor(least)), max(FAR, ceil(most))
+    return float(max(signal.low, low)), float(min(signal.high, high))
+
+
+def _answer(session: Session, run: Running) -> dict[str, Any] | None:
+    made = run.answered
+    if made is None:
+        return None
+    answer = session.answer_before
+    classes = answer.values.shape[1]
+    return {
+        "each": made.read.each, "read": len(made.read.bias), "finish": made.finish,
+        "pick": made.pick, "scale": answer.scale,
+        "labels": [valid(name) for name in session.answers.names(classes, range(classes))],
+    }  # fmt: skip

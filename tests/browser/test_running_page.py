@@ -1,0 +1,187 @@
+"""`lens.save()`: the page from disk makes the runs itself, as torch makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import Lens, ablate, clamp, record, scale, shift
+from grulens.demo import load
+from grulens.probing.edits.edit import Edit
+from tests.browser.jupyter import until
+
+pytestmark = pytest.mark.browser
+
+ANSWER = """() => {
+  const {before, after} = grulens.runs(), of = (run) => Array.from(
+    {length: before.answer ? ANSWERS : 0}, (_, t) => grulens.answer(run, t));
+  return [of(before), of(after)];
+}"""
+SHOTS = Path(__file__).parent / "shots"
+
+
+@contextmanager
+def opened(browser: Any, path: Path, width: int = 1000, scheme: str = "light") -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": width, "height": 1400}, color_scheme=scheme)
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text))
+    page.goto(path.as_uri())
+    page.locator("canvas.map").wait_for()
+    yield page
+    assert not errors  # nor anything that the page's policy would not let be done
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    page.close()
+
+
+def is_torchs(page: Any, model: nn.Module, given: Any, *edits: Edit, answers: int) -> None:
+    """The page's answers (time, class) are those of the model with these edits."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    found = page.evaluate(ANSWER.replace("ANSWERS", str(answers)))
+    for values, on in zip(found, ((), edits), strict=True):
+        there = record(model, given, edits=on).output[0].detach().reshape(answers, -1)
+        assert (torch.tensor(values) - there).abs().max() < 1e-5 * there.abs().max().clamp(min=1)
+
+
+def test_a_page_runs_the_bundled_model(browser: Any, tmp_path: Path) -> None:
+    model, text = load().model, 'x = "text"\n'
+    lens = Lens(model, text)
+    lens.session.add(ablate("rnn.l0", 137))
+    lens.session.units = (3, 17)
+    path = lens.save(tmp_path / "lens.html")
+    lens.close()
+    ids = model.encode(text)
+    with opened(browser, path) as page:
+        said = page.locator(".said")
+        map_, before = page.locator("canvas.map"), said.text_content()
+        is_torchs(page, model, ids, ablate("rnn.l0", 137), answers=11)
+        # a slider, by the keyboard
+        picture = map_.screenshot()
+        slider = page.get_by_label("z  update gate")
+        slider.focus()
+        slider.press("Home")
+        until(page, lambda: said.text_content() != before, "another answer")
+        both = (ablate("rnn.l0", 137), scale("rnn.l0", "z", [3, 17], by=0.0))
+        is_torchs(page, model, ids, *both, answers=11)
+        assert map_.screenshot() != picture
+        assert "update gate of units 3, 17 times 0" in page.locator(".edits").inner_text()
+        # chosen steps, and a shift
+        page.locator("[data-i='4']").click()
+        page.get_by_role("button", name="shift", exact=True).click()
+        page.get_by_label("n  candidate").press("End")
+        one = shift("rnn.l0", "n", [3, 17], by=8.0, at=[4])
+        is_torchs(page, model, ids, *both, one, answers=11)
+        # off, undone, taken away
+        page.get_by_role("checkbox").first.uncheck()
+        is_torchs(page, model, ids, both[1], one, answers=11)
+        page.get_by_role("button", name="undo").click()
+        page.get_by_role("button", name="undo").click()
+        is_torchs(page, model, ids, *both, answers=11)
+        page.get_by_role("button", name="remove").first.click()
+        is_torchs(page, model, ids, both[1], answers=11)
+        # the text is coloured by the change
+        color = "document.querySelector('[data-i=\"6\"]').style.background"
+        plain = page.evaluate(color)
+        page.get_by_role("button", name="edited − baseline").click()
+        assert page.evaluate(color) != plain
+        # another text; one with a letter that the model has not is refused by it
+        page.get_by_label("another text").fill("def é")
+        page.get_by_role("button", name="run", exact=True).click()
+        assert "no character é" in page.get_by_role("alert").inner_text()
+        page.get_by_label("another text").fill("for i in range(3):")
+        page.get_by_role("button", name="run", exact=True).click()
+        is_torchs(page, model, model.encode("for i in range(3):"), both[1], answers=18)
+        assert "Click chooses" in page.locator(".under").inner_text()
+        page.get_by_role("button", name="pin").click()
+        assert page.locator("figure").count() == 2
+
+
+def test_an_edit_of_the_bundled_model_is_felt_at_once(browser: Any, tmp_path: Path) -> None:
+    lens = Lens(load().model, "def f(x):\n    return [x for x in range(10) if x % 2]\n" * 2)
+    path = lens.save(tmp_path / "lens.html")
+    lens.close()
+    with opened(browser, path) as page:
+        took = page.evaluate(
+            """() => Array.from({length: 7}, (_, i) => {
+              const begun = performance.now();
+              grulens.change([{layer: "rnn.l0", signal: "z", how: "scale", value: i / 9, units: [3],
+                               steps: null, on: true, key: 1}], {now: true});
+              return performance.now() - begun;
+            }).sort((a, b) => a - b)[3]"""
+        )
+        assert took < 150  # 50 ms and less on a machine that does nothing else
+
+
+class Tagger(nn.Module):
+    """Words through two levels of both directions; the labels would be HTML if they were let."""
+
+    labels = ("<b>good</b>", "bad & worse")
+
+    def __init__(self, kind: type[nn.RNNBase] = nn.LSTM) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = ["<script>alert(1)</script>", "film", "was", "not"]
+        self.table = nn.Embedding(4, 3)
+        self.low = kind(3, 5, batch_first=True, bidirectional=True)
+        self.high = kind(10, 4, batch_first=True)
+        self.out = nn.Linear(4, 2)
+
+    def encode(self, text: str) -> list[int]:
+        return [self.words.index(word) for word in text.split()]
+
+    def decode(self, ids: Tensor) -> list[str]:
+        return [self.words[int(i)] for i in ids]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        out: Tensor = self.out(self.high(self.low(self.table(ids))[0])[0][:, -1])
+        return out
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_page_runs_another_model_and_shows_its_words_as_they_are(
+    browser: Any, tmp_path: Path, kind: type[nn.RNNBase]
+) -> None:
+    model = Tagger(kind)
+    lens = Lens(model, "<script>alert(1)</script> film was not", scale="logits")
+    held = clamp("low.l0_reverse", "h", [1], value=[[0.5] * 5, [1.0] * 5, [0.0] * 5, [0.25] * 5])
+    lens.session.add(held)
+    path = lens.save(tmp_path / "lens.html")
+    lens.close()
+    with opened(browser, path, 900) as page:
+        is_torchs(page, model, torch.tensor([[0, 1, 2, 3]]), held, answers=1)
+        assert page.locator("[data-i='0']").inner_text() == "<script>alert(1)</script>"
+        assert "<b>good</b>" in page.locator(".classes").inner_text()
+        page.get_by_label("layer").select_option("high.l0")
+        page.locator("canvas.map").focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="ablate").click()
+        unit = page.evaluate("grulens.state.units[0]")
+        is_torchs(
+            page, model, torch.tensor([[0, 1, 2, 3]]), held, ablate("high.l0", unit), answers=1
+        )
+        page.get_by_label("another text").fill("not not film")
+        page.get_by_role("button", name="run", exact=True).click()
+        assert "off: its values are of another input" in page.locator(".edits").inner_text()
+        is_torchs(page, model, torch.tensor([[3, 3, 1]]), ablate("high.l0", unit), answers=1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_narrow_screen(browser: Any, tmp_path: Path, scheme: str) -> None:
+    lens = Lens(load().model, "def greet(name):\n    return name\n")
+    lens.session.add(ablate("rnn.l0", 137))
+    path = lens.save(tmp_path / "lens.html")
+    lens.close()
+    for width in (360, 900):
+        with opened(browser, path, width, scheme) as page:
+            page.get_by_role("button", name="pin").click()
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            page.screenshot(path=str(SHOTS / f"running-page-{scheme}-{width}.png"), full_page=True)

@@ -1,0 +1,184 @@
+"""Which runs a page makes again, what it is told of them, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import Session, ablate, clamp, scale, shift
+from grulens.errors import RecordingError
+from grulens.widgets.session import running as told
+from grulens.widgets.session.running import running
+
+WORDS = ["the", "film", "was", "not", "bad"]
+
+
+class Tagger(nn.Module):
+    """Words through a table, two levels of both directions and a linear readout."""
+
+    labels = ("good", "bad", "so so")
+
+    def __init__(
+        self, kind: type[nn.RNNBase] = nn.GRU, *, between: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(5, 3)
+        self.low = kind(3, 4, batch_first=True, bidirectional=True)
+        self.between = between or nn.Identity()
+        self.high = kind(8, 3, batch_first=True, bidirectional=True)
+        self.out = nn.Linear(6, 3)
+
+    def encode(self, text: str) -> list[int]:
+        return [WORDS.index(word) for word in text.split()]
+
+    def decode(self, ids: Tensor) -> list[str]:
+        return [WORDS[int(i)] for i in ids]
+
+    def read(self, h: Tensor) -> Tensor:
+        said: Tensor = self.out(h)
+        return said
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.read(self.high(self.between(self.low(self.table(ids))[0]))[0])
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_a_page_is_told_all_of_a_stack_that_reads_words(kind: type[nn.RNNBase]) -> None:
+    session = Session(Tagger(kind), "the film was not bad")
+    signal = session.before.cell.signals[0].name
+    session.add(shift("low.l0", signal, [1, 2], by=0.7, at=-1))
+    session.add(ablate("low.l0_reverse", 1, to="mean"))
+    session.add(clamp("low.l0_reverse", "h", value=[1.0, 2.0, 3.0, 4.0]))
+    found = running(session)
+    layers = found.described.network["layers"]
+    assert [layer["reads"] for layer in layers] == [[], []] + [["low.l0", "low.l0_reverse"]] * 2
+    assert found.given == [0, 1, 2, 3, 4]
+    assert found.spelling is not None
+    assert found.spelling.words
+    assert found.spelling.ids == {word: i for i, word in enumerate(WORDS)}
+    assert found.answered is not None
+    assert found.answered.read.each
+    first, second, third = found.edits
+    how = "before" if session.before.cell.signals[0].activated else "add"
+    assert (first["how"], first["units"], first["steps"]) == (how, [1, 2], [4])
+    assert (second["how"], len(second["value"]), second["units"]) == ("set", 4, [1])
+    assert (third["value"], third["units"], third["steps"]) == ([1.0, 2.0, 3.0, 4.0], None, None)
+    assert found.apart < 1e-6
+
+
+class Numbers(nn.Module):
+    def __init__(self, read: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out, self.read = nn.LSTM(2, 4, bidirectional=True), nn.Linear(8, 2), read
+
+    def forward(self, x: Tensor) -> Tensor:
+        said: Tensor = self.read(self, *self.rnn(x))
+        return said
+
+
+@pytest.mark.parametrize(
+    ("read", "ends", "finish", "pick"),
+    [
+        (lambda m, out, _: m.out(out[-1]), False, "none", None),
+        (lambda m, _, last: m.out(torch.cat([*last[0]], 1)), True, "none", None),
+        (lambda m, out, _: m.out(out[-1]).softmax(-1), False, "softmax", None),
+        (lambda m, out, _: m.out(out[-1]).softmax(-1)[:, 1:], False, "softmax", 1),
+        (lambda m, out, _: m.out(out[-1]).sigmoid()[:, :1], False, "sigmoid", 0),
+    ],
+)
+def test_the_readout_is_found_whatever_is_made_of_it(
+    read: Any, ends: bool, finish: str, pick: int | None
+) -> None:
+    found = running(Session(Numbers(read), torch.randn(6, 3, 2)))
+    assert found.answered is not None, found.unanswered
+    assert (found.answered.finish, found.answered.pick) == (finish, pick)
+    assert (found.answered.read.each, found.answered.read.ends) == (False, ends)
+    assert len(found.given) == 12
+    assert found.unspelled == "the input is numbers and no text"
+
+
+def test_a_readout_that_is_not_linear_leaves_the_states() -> None:
+    found = running(
+        Session(Numbers(lambda m, out, _: m.out(out).tanh().mean(0)), torch.randn(6, 1, 2))
+    )
+    assert found.answered is None
+    assert found.unanswered == "it is no linear map of the layers' states"
+    bare = running(Session(nn.GRU(3, 4, batch_first=True, bidirectional=True), torch.ones(1, 6, 3)))
+    assert bare.answered is not None  # its output is its states
+
+
+class Taught(nn.Module):
+    """A second layer that begins in what the first one ended in, through a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = nn.GRU(2, 3, batch_first=True), nn.GRU(2, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.two(x, self.one(x)[1].tanh())[0]
+        return out
+
+
+class Loop(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(len(x), 3)
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h) * torch.sigmoid(x[:, t, :1])
+        return h
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "why"),
+    [
+        (Tagger(between=nn.LayerNorm(8)), torch.tensor([[1, 2, 3]]), "what layer high.l0 reads is"),
+        (Taught(), torch.ones(1, 5, 2), "with changes in all layers, the states of layer two.l0"),
+        (Loop(), torch.randn(1, 4, 2), "was called 4 times"),
+        (nn.GRU(2, 3, dropout=0.5, num_layers=2), torch.randn(5, 1, 2), "what layer l1 reads"),
+    ],
+)
+def test_what_a_page_cannot_make_is_refused_with_the_reason(
+    model: nn.Module, given: Tensor, why: str
+) -> None:
+    with pytest.raises(RecordingError, match=why):
+        running(Session(model, given))
+
+
+def test_a_mean_that_other_edits_change_is_refused() -> None:
+    session = Session(Tagger(), "the film was not bad")
+    session.add(ablate("high.l0", 1, to="mean"))
+    with pytest.raises(RecordingError, match=r"the mean of layer high\.l0, which edits of"):
+        running(session)
+
+
+def test_large_weights_are_rounded_or_stay_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(nn.GRU(3, 4, batch_first=True), torch.randn(1, 6, 3))
+    session.add(scale("l0", "z", by=0.5))
+    assert running(session).apart < 1e-6
+    monkeypatch.setattr(told, "FULL", 100)
+    found = running(session)
+    assert found.dtype == "f2"
+    assert 1e-6 < found.apart < 1e-2
+    monkeypatch.setattr(told, "MOST", 100)
+    with pytest.raises(RecordingError, match="weights are 0 MB as float16"):
+        running(session)
+
+
+def test_what_a_model_makes_of_another_text_must_be_what_the_page_makes() -> None:
+    class Sorted(Tagger):
+        def forward(self, ids: Tensor) -> Tensor:
+            return super().forward(ids if ids.shape[1] < 9 else ids.sort(1).values)
+
+    found = running(Session(Sorted(), "the film was not bad"))
+    assert (found.spelling, found.unspelled) == (
+        None, "another text gave another run in the model itself",
+    )  # fmt: skip
