@@ -428,12 +428,14 @@
   const classes = made("div", "classes");
   const at = made("p", "quiet");
   areas.answer.append(at, said, classes, extent);
+  // where it is narrow the answer stays in sight
+  const slim = made("p", "slim", "", {"aria-hidden": "true"});
   function showAnswer() {
     areas.answer.hidden = !head;
     if (!head) return;
     const list = top(state.step);
     at.textContent = head.each ? `The answer at step ${state.step}${state.tokens ? `, after ${named(state.tokens[state.step])}` : ""}` : "The answer";
-    said.textContent = sentence(list);
+    said.textContent = slim.textContent = sentence(list);
     const most = Math.max(1e-9, ...list.flatMap(({was, now}) => [Math.abs(was), Math.abs(now)]));
     const share = head.scale === "value" ? (value) => Math.abs(value) / most : (value) => value;
     classes.replaceChildren(...list.map(({name, was, now}) => {
@@ -640,7 +642,7 @@
     main.replaceChildren(made("p", "failed", `This browser makes other numbers than the model did (apart by ${number(Math.max(...apart), 2)}): nothing is shown.`, {role: "alert"}));
     return;
   }
-  main.replaceChildren(bar, notes, desk, ...(table ? [units_] : []));
+  main.replaceChildren(bar, notes, ...(head ? [slim] : []), desk, ...(table ? [units_] : []));
   nameSteps();
   offer();
   offerSignals();
