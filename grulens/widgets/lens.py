@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from grulens.cells.cell import RecurrentCell
-from grulens.errors import CellError, RecordingError
+from grulens.errors import GrulensError
 from grulens.models.adapters.closed import Closed, sentences
 from grulens.models.observed import ObservedLayer
 from grulens.views.figure.tokens import valid
@@ -168,7 +168,7 @@ class Lens(Panel):
                      "difference": self.gates.difference},
                     self.table.columns(),
                 )  # fmt: skip
-            except (CellError, RecordingError) as error:
+            except GrulensError as error:
                 why = f"This page shows the run as it was; it cannot run here, because {error}."
             else:
                 made = running_page(data, TokenText.script, TokenText.style, study)

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from grulens.cells.changes import Change, Program, reverse
 from grulens.cells.unroll import unroll
-from grulens.errors import GrulensError, RecordingError
+from grulens.errors import GrulensError, RecordingError, shown
 from grulens.models.call.place import Place
 from grulens.models.observed import ObservedLayer
 from grulens.models.recorded import LayerRecording
 from grulens.models.recording import Recording
+from grulens.models.restore.standing import CHANGED
 from grulens.probing.edits.edit import Edit, scale, shift
 from grulens.probing.readout.head import head_of
 from grulens.probing.readout.readout import Answer
@@ -105,6 +106,8 @@ def running(session: Session) -> Running:
     (['GRU'], 18)
     """
     with session.lock, torch.no_grad():
+        if session.look():
+            raise RecordingError(CHANGED)
         return _Reading(session).running()
 
 
@@ -119,6 +122,8 @@ class _Reading:
             raise RecordingError("this row has no steps")
         for name, layer in run.items():
             self._check(name, layer)
+        held = sum(part.numel() for layer in run.values() for part in layer.cell.parameters)
+        self._check_size(2 * held)
         self.x, self.stack = self._stacked(run)
         self.ids, self.table = self._input()
 
@@ -136,11 +141,7 @@ class _Reading:
         self._agree(changes, answered, session.edited, "the edits that are on")
         read = None if answered is None else answered.read
         described = self._describe(read)
-        if described.size("f2") > MOST:
-            raise RecordingError(
-                f"its weights are {described.size('f2') / 2**20:.0f} MB as float16, and a page "
-                f"holds {MOST >> 20} MB"
-            )
+        self._check_size(described.size("f2"))
         dtype: Literal["f4", "f2"] = "f4" if described.size("f4") <= FULL else "f2"
         apart = self._apart(dtype, answered)
         words, unspelled = self._spelled(answered)
@@ -171,6 +172,14 @@ class _Reading:
         )
         if not same or not bool(mask[self.row, : self.steps].all()):
             raise RecordingError("its layers run over steps of their own")
+
+    @staticmethod
+    def _check_size(half: int) -> None:
+        if half > MOST:
+            raise RecordingError(
+                f"its weights are {half / 2**20:.0f} MB as float16, and a page holds "
+                f"{MOST >> 20} MB"
+            )
 
     def _of(self, value: Tensor) -> Tensor:
         return value[self.row, : self.steps].detach().cpu().double()
@@ -349,7 +358,12 @@ class _Reading:
         for layer in self.stack:
             first = layer.cell.signals[0].name
             edits += [shift(layer.name, first, by=0.5), scale(layer.name, "h", by=0.75)]
-        run = self.session.runs.aside(self.session.given, edits)
+        try:
+            run = self.session.runs.aside(self.session.given, edits)
+        except Exception as error:  # of any kind: it is the model's own
+            raise RecordingError(
+                f"its forward failed where something was changed in all layers ({shown(error)})"
+            ) from error
         told = [one for edit in edits if (one := self._told(edit))]
         self._agree(_changes(told, self.stack, self.steps), answered, run, "changes in all layers")
 

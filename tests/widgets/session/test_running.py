@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import Session, ablate, clamp, scale, shift
+from grulens import Lens, Session, ablate, clamp, scale, shift
 from grulens.errors import RecordingError
 from grulens.widgets.session import running as told
 from grulens.widgets.session.running import running
@@ -182,3 +183,34 @@ def test_what_a_model_makes_of_another_text_must_be_what_the_page_makes() -> Non
     assert (found.spelling, found.unspelled) == (
         None, "another text gave another run in the model itself",
     )  # fmt: skip
+
+
+def test_a_model_that_has_changed_since_is_not_written() -> None:
+    model = Tagger()
+    session = Session(model, "the film was not bad")
+    with torch.no_grad():
+        model.out.bias += 1
+    with pytest.raises(RecordingError, match="has changed since"):
+        running(session)
+
+
+def test_a_page_that_cannot_run_shows_the_run_and_says_why(tmp_path: Path) -> None:
+    lens = Lens(Loop(), torch.randn(1, 4, 2))
+    page = lens.save(tmp_path / "lens.html").read_text(encoding="utf-8")
+    assert "it cannot run here, because layer cell was called 4 times in the run" in page
+    assert "grulensEngine" not in page
+    lens.close()
+
+
+def test_weights_are_in_the_page_only_where_they_may_be(tmp_path: Path) -> None:
+    lens = Lens(Tagger(), "the film was not bad")
+    lens.session.add(clamp("low.l0", "z", value=0.25))
+    inside = lens.save(tmp_path / "in.html").read_text(encoding="utf-8")
+    weight = running(lens.session).described.packed("f4")["low.l0 weight_hh"]["data"]
+    assert weight in inside
+    assert '"value":0.25' in inside
+    assert "The answer is within 1e-07" in inside
+    outside = lens.save(tmp_path / "out.html", weights=False).read_text(encoding="utf-8")
+    assert weight not in outside
+    assert "cannot run" not in outside
+    lens.close()
