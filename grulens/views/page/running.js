@@ -18,7 +18,7 @@
     tokens: data.tokens, failed: "",
   };
   let keys = Math.max(0, ...data.edits.map((edit) => edit.key)) + 1;
-  let before = null, after = null, spent = 0, dragging = null, asked = 0;
+  let before = null, after = null, moves = [], spent = 0, dragging = null, asked = 0;
 
   // elements
 
@@ -124,6 +124,7 @@
     const on = acting();
     after = on.length ? network.run(state.given, on, before) : before;
     spent = performance.now() - began;
+    moves = Array.from({length: answers()}, (_, t) => (after === before ? 0 : moved(t)));
   }
   function begin() {
     before = network.run(state.given);
@@ -449,8 +450,7 @@
       line.append(made("span", "label", name, {title: name}), both, made("span", "numbers", numbers));
       return line;
     }));
-    const all = Array.from({length: answers()}, (_, t) => Math.abs(moved(t)));
-    const mean = all.reduce((a, b) => a + b, 0) / all.length;
+    const mean = moves.reduce((sum, move) => sum + Math.abs(move), 0) / moves.length;
     extent.textContent = acting().length
       ? `The edits move the answer by ${number(mean, 2)}${head.scale === "value" ? "" : " bits"}${head.each ? " a step" : ""}.`
       : "Grey is the run as it was, orange the run with the edits.";
@@ -582,7 +582,7 @@
     const what = state.difference ? "edited \u2212 baseline" : signalOf(state.signal).title;
     canvas.setAttribute("aria-label", `${what} of ${count} units over ${steps()} steps`);
     strip.hidden = !(answers() > 1);
-    if (!strip.hidden) grulensDraw.bars(strip, {values: Array.from({length: steps()}, (_, t) => moved(t)), color: "#E69F00", grid: style.getPropertyValue("--faint")});
+    if (!strip.hidden) grulensDraw.bars(strip, {values: moves, color: "#E69F00", grid: style.getPropertyValue("--faint")});
     caption.textContent = `${count} units by ${state.order}, from the top; steps 0 to ${steps() - 1}.` +
       (strip.hidden ? "" : ` Below: how far the answer moved${head.scale === "value" ? "" : ", in bits"}.`);
     const unit = lookedAt(drawn), row = Float32Array.from({length: steps()}, (_, t) => drawn[t * count + unit]);

@@ -30,7 +30,11 @@ const grulensDraw = (() => {
     return pen;
   }
 
-  const bytes = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  // a colour as a pixel's four bytes, whichever way this machine writes a number
+  function shade(hex) {
+    const bytes = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+    return new Uint32Array(Uint8Array.of(...bytes, 255).buffer)[0];
+  }
 
   /* The map: `at(row, step)` gives a value; rows stand below each other. Marks are drawn over it. */
   function map(canvas, {rows, steps, at, color, span, chosen, times, step, ink}) {
@@ -38,7 +42,8 @@ const grulensDraw = (() => {
     const pen = sized(canvas, width, height), [low, high] = span, middle = (low + high) / 2;
     const over = Math.max(1, Math.ceil(rows / canvas.height)), across = Math.max(1, Math.ceil(steps / canvas.width));
     const down = Math.ceil(rows / over), along = Math.ceil(steps / across);
-    const image = new ImageData(along, down), shades = color.palette.map(bytes);
+    const image = new ImageData(along, down), pixels = new Uint32Array(image.data.buffer);
+    const shades = Uint32Array.from(color.palette, shade);
     for (let y = 0; y < down; y++)
       for (let x = 0; x < along; x++) {
         let far = middle;
@@ -47,7 +52,7 @@ const grulensDraw = (() => {
             const value = at(row, t);
             if (!(Math.abs(value - middle) <= Math.abs(far - middle))) far = value;
           }
-        image.data.set([...shades[code(far, span)], 255], 4 * (y * along + x));
+        pixels[y * along + x] = shades[code(far, span)];
       }
     const small = document.createElement("canvas");
     [small.width, small.height] = [along, down];
