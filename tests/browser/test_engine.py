@@ -203,3 +203,31 @@ def test_drawn_networks_run_in_the_page_as_in_torch(browser: Any) -> None:
         assert off(after, edited) < 1e-5
         assert after == whole  # one that begins at the first edit is the whole run
     page.close()
+
+
+CLOSE = """(cases) => cases.map(({network, arrays, input}) => {
+  const made = new grulensEngine.Network(network, grulensEngine.unpacked(arrays)), run = made.run(input);
+  const last = {
+    r: (layer) => layer.gate, z: (layer) => layer.gate, n: (layer) => layer.candidate,
+    a: () => (sum) => sum, g: () => Math.tanh,
+  };
+  let most = 0, seen = 0;
+  for (const layer of made.layers)
+    for (let t = 0; t < run.steps; t++)
+      for (let unit = 0; unit < layer.units; unit++)
+        for (const part of made.closeUp(run, layer.name, t, unit).parts) {
+          const says = (last[part.name] ?? ((one) => one.sigmoid))(layer)(part.value);
+          most = Math.max(most, Math.abs(says - run.layers[layer.name].signals[part.name][t * layer.units + unit]));
+          seen++;
+        }
+  return [most, seen];
+})"""  # noqa: E501
+
+
+def test_what_adds_up_to_a_gate_makes_it(browser: Any) -> None:
+    page = browser.new_page()
+    page.add_script_tag(content=ENGINE.read_text(encoding="utf-8"))
+    found = page.evaluate(CLOSE, [drawn(seed)[0] for seed in range(30)])
+    page.close()
+    assert all(seen for _, seen in found)
+    assert max(most for most, _ in found) < 1e-9

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grulens import Lens, ablate, clamp, record, scale, shift
+from grulens import Lens, ablate, clamp, close_up, record, scale, shift
 from grulens.demo import load
 from grulens.probing.edits.edit import Edit
 from tests.browser.jupyter import until
@@ -168,6 +168,18 @@ def test_a_page_runs_another_model_and_shows_its_words_as_they_are(
         is_torchs(
             page, model, torch.tensor([[0, 1, 2, 3]]), held, ablate("high.l0", unit), answers=1
         )
+        # the cell, close up, of what a run with the edits holds
+        page.locator(".cell summary").click()
+        page.locator(".sum").first.wait_for()
+        assert page.locator(".sum").count() == len(lens.session.before.cell.blocks)
+        run = record(model, torch.tensor([[0, 1, 2, 3]]), edits=(held, ablate("high.l0", unit)))
+        for name, step in (("low.l0_reverse", 1), ("high.l0", 2), ("low.l0", 0)):
+            said = close_up(run, name, step=step, unit=1)
+            ask = f"grulens.network.closeUp(grulens.runs().after, '{name}', {step}, 1).parts"
+            for i, part in enumerate(page.evaluate(ask)):
+                whole = [*part["inputs"], *part["units"], *part["biases"]]
+                there = torch.cat([said.inputs[i], said.units[i], said.biases[i]])
+                assert (torch.tensor(whole) - there).abs().max() < 1e-5
         page.get_by_label("another text").fill("not not film")
         page.get_by_role("button", name="run", exact=True).click()
         assert "off: its values are of another input" in page.locator(".edits").inner_text()

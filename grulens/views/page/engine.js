@@ -301,7 +301,49 @@ const grulensEngine = (() => {
         for (let i = 0; i < was.length; i++)
           if (!Object.is(was[i], own.h[i])) felt[Math.floor(i / U)] = 1;
       }
-      return {signals: own, pre, units: U, moved: felt};
+      return {signals: own, pre, units: U, moved: felt, program};
+    }
+
+    /* One unit at one position: what adds up to each of its pre-activations, and the state before.
+       Where r acts after the product, each term of n's recurrent part carries the r of this unit;
+       where it acts before, the r of the unit that the term comes from. */
+    closeUp(made, name, t, unit) {
+      const layer = this.layers.find((one) => one.name === name), {units: U, width, form} = layer;
+      const {signals, program} = made.layers[name], i = t * U + unit;
+      const x = layer.reads.length
+        ? layer.reads.flatMap((low) => {
+            const below = made.layers[low];
+            return [...below.signals.h.subarray(t * below.units, (t + 1) * below.units)];
+          })
+        : made.x.subarray(t * width, (t + 1) * width);
+      const last = layer.reverse ? t + 1 : t - 1, from = last >= 0 && last < made.steps;
+      const before = (state, at) => Array.from({length: U}, (_, u) =>
+        from ? signals[state][last * U + u] : layer.start ? layer.start[at + u] : 0);
+      const h = before("h", 0);
+      const parts = form.signals.slice(0, form.blocks).map(([signal], block) => {
+        const row = block * U + unit, isN = layer.kind === "GRU" && signal === "n";
+        const own = isN && layer.reset_after ? signals.r[i] : 1;
+        const by = (u) => (isN && !layer.reset_after ? signals.r[t * U + u] : own);
+        const inputs = Array.from(x, (value, j) => layer.weight[row * width + j] * value);
+        const units = h.map((value, u) => layer.recurrent[row * U + u] * value * by(u));
+        const biases = [layer.bias?.[row] ?? 0, own * (layer.recurrentBias?.[row] ?? 0)];
+        const shift = program?.before[signal]?.[i] ?? 0;
+        const value = [...inputs, ...units, ...biases, shift].reduce((a, b) => a + b, 0);
+        return {name: signal, inputs, units, biases, shift, value, signal: signals[signal][i]};
+      });
+      const edited = (signal) => {
+        const map = program?.after[signal];
+        return Boolean(map) && (map.factor[i] !== 1 || map.offset[i] !== 0);
+      };
+      const names = layer.signals.map((one) => one.name);
+      return {
+        parts: parts.map((part) => ({...part, edited: edited(part.name)})),
+        before: {
+          h: h[unit], c: signals.c ? before("c", U)[unit] : null,
+          signals: Object.fromEntries(names.map((one) => [one, signals[one][i]])),
+          edited: Object.fromEntries(names.map((one) => [one, edited(one)])),
+        },
+      };
     }
 
     // The readout, class by class: of every position, or one of the states that are read last.

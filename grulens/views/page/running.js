@@ -129,6 +129,7 @@
   function begin() {
     before = network.run(state.given);
     state.times = state.times.filter((t) => t < steps());
+    state.at = answers() > 1 ? Math.min(state.step, steps() - 1) : steps() - 1;
     state.step = Math.max(0, Math.min(state.step, answers() - 1));
     run();
   }
@@ -229,9 +230,14 @@
     dragging = null;
     draw();
   }
+  // the step that is looked at, and where each has an answer, whose answer is
+  function go(t) {
+    state.at = Math.max(0, Math.min(steps() - 1, t));
+    if (answers() > 1) state.step = state.at;
+  }
   function chooseSteps(list) {
     state.times = [...new Set(list)].sort((a, b) => a - b);
-    if (state.times.length && answers() > 1) state.step = state.times.at(-1);
+    if (state.times.length) go(state.times.at(-1));
     dragging = null;
     draw();
   }
@@ -502,7 +508,7 @@
   canvas.addEventListener("pointerleave", () => { under.textContent = "Click chooses a unit (with Shift more of them); arrow keys walk, Enter chooses."; });
   canvas.addEventListener("click", (event) => {
     const [row, t] = cursor = place(event);
-    if (answers() > 1) state.step = t;
+    go(t);
     chooseUnit(rows()[row], event.shiftKey || event.ctrlKey || event.metaKey);
   });
   canvas.addEventListener("keydown", (event) => {
@@ -510,7 +516,7 @@
     const to = {ArrowUp: [row - 1, t], ArrowDown: [row + 1, t], ArrowLeft: [row, t - 1], ArrowRight: [row, t + 1]}[event.key];
     if (to) {
       cursor = [Math.max(0, Math.min(units() - 1, to[0])), Math.max(0, Math.min(steps() - 1, to[1]))];
-      if (answers() > 1) state.step = cursor[1];
+      go(cursor[1]);
       draw();
       describe(cursor);
     } else if (event.key === "Enter" || event.key === " ") chooseUnit(rows()[row], event.shiftKey || event.key === " ");
@@ -606,6 +612,7 @@
     showEdits();
     drawMap();
     showPins();
+    showCell();
     units_.hidden = state.layer !== of;
     table?.mark(state.units);
   }
@@ -630,6 +637,28 @@
     units_.open = true;
     units_.append(made("summary", "quiet", `The units of ${of} in the run that was saved`), table);
   }
+  // the cell, close up
+  const cell = made("details", "cell"), cellTitle = made("span"), cellBody = made("div");
+  const cellHead = made("summary", "quiet"), walk = made("div", "row");
+  for (const [text, way] of [["\u2190 step before", -1], ["step after \u2192", 1]])
+    walk.append(button(text, "look at the cell one step on", () => {
+      go(state.at + way);
+      draw();
+    }));
+  cellHead.append(cellTitle);
+  cell.append(cellHead, walk, cellBody);
+  cell.addEventListener("toggle", () => showCell());
+  function showCell() {
+    const unit = lookedAt(values()), t = state.at, token = state.tokens ? ` ${named(state.tokens[t])}` : "";
+    cellTitle.textContent = `The cell, close up: unit ${unit} at step ${t}${token}`;
+    if (!cell.open) return;
+    const reads = data.network.layers.find((one) => one.name === state.layer).reads;
+    const names = reads.flatMap((low) => Array.from({length: before.layers[low].units}, (_, u) => `${low} unit ${u}`));
+    cellBody.replaceChildren(...grulensCell({
+      ...network.closeUp(after, state.layer, t, unit), signals: layer().signals, colors: data.colors, number,
+      named: (j) => names[j] ?? `input ${j}`,
+    }));
+  }
   const notes = made("details", "notes");
   notes.append(made("summary", "quiet", "This page runs the network by itself."), ...data.notes.map((note) => made("p", "", note)));
   begin();
@@ -642,7 +671,7 @@
     main.replaceChildren(made("p", "failed", `This browser makes other numbers than the model did (apart by ${number(Math.max(...apart), 2)}): nothing is shown.`, {role: "alert"}));
     return;
   }
-  main.replaceChildren(bar, notes, ...(head ? [slim] : []), desk, ...(table ? [units_] : []));
+  main.replaceChildren(bar, notes, ...(head ? [slim] : []), desk, cell, ...(table ? [units_] : []));
   nameSteps();
   offer();
   offerSignals();
@@ -658,5 +687,5 @@
   }).observe(main);
   dark.addEventListener("change", draw);
   // for whoever asks the page from a console or a test
-  window.grulens = {state, change, runs: () => ({before, after}), answer: (made, t) => answer(made, t)};
+  window.grulens = {state, change, runs: () => ({before, after}), network, answer: (made, t) => answer(made, t)};
 })();

@@ -31,9 +31,15 @@ from grulens.views.figure.tokens import valid
 from grulens.views.units.columns import about
 
 _HERE: Final = Path(__file__).parent
-_ENGINE, _DRAW, _TABLE, _PAGE = (
+_ENGINE, _DRAW, _TABLE, _CELL, _PAGE = (
     (_HERE / name).read_text(encoding="utf-8")
-    for name in ("engine.js", "running_draw.js", "running_table.js", "running.js")
+    for name in (
+        "engine.js",
+        "running_draw.js",
+        "running_table.js",
+        "running_cell.js",
+        "running.js",
+    )
 )
 _STYLE: Final = (_HERE / "running.css").read_text(encoding="utf-8")
 #: What stands in the page where its script was not let run.
@@ -61,7 +67,7 @@ def running_page(
     """
     text = text_script.replace("export default { render };", "return { render };")
     script = "\n".join(
-        (_ENGINE, f"const grulensText = (() => {{\n{text}\n}})();", _DRAW, _TABLE, _PAGE)
+        (_ENGINE, f"const grulensText = (() => {{\n{text}\n}})();", _DRAW, _TABLE, _CELL, _PAGE)
     )
     hash_ = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
