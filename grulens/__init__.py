@@ -29,6 +29,7 @@ __all__ = [
     "Cell",
     "CellView",
     "CloseUp",
+    "CompareView",
     "Comparison",
     "Edit",
     "GateSliders",
@@ -66,6 +67,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from grulens.ipython import load_ipython_extension, unload_ipython_extension
+    from grulens.widgets.comparison.compare_view import CompareView
     from grulens.widgets.edits.toggles import AblationToggles
     from grulens.widgets.gates.sliders import GateSliders
     from grulens.widgets.lens import Lens
@@ -80,6 +82,7 @@ else:
         {
             "AblationToggles": "grulens.widgets.edits.toggles",
             "CellView": "grulens.widgets.units.cell_view",
+            "CompareView": "grulens.widgets.comparison.compare_view",
             "GateSliders": "grulens.widgets.gates.sliders",
             "Lens": "grulens.widgets.lens",
             "NeuronTable": "grulens.widgets.units.table",

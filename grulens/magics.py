@@ -31,6 +31,7 @@ VIEWS = {
     "neurons": ("grulens.widgets.units.table", "NeuronTable"),
     "ablation": ("grulens.widgets.edits.toggles", "AblationToggles"),
     "cell": ("grulens.widgets.units.cell_view", "CellView"),
+    "compare": ("grulens.widgets.comparison.compare_view", "CompareView"),
     "memory": ("grulens.widgets.memory.screen", "GateMemory"),
     "motion": ("grulens.widgets.dynamics.portrait", "PhasePortrait"),
     "credit": ("grulens.widgets.credit.screen", "CreditBars"),

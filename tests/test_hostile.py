@@ -1071,7 +1071,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     **{kind: an_edit(kind) for kind in EDITS},
     **{name: a_widget(name) for name in
         ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "CreditBars",
-        "CellView", "GateMemory", "PhraseTree")},
+        "CellView", "CompareView", "GateMemory", "PhraseTree")},
     "Cell": a_cell,
     "CloseUp": a_close_up,
     "Comparison": a_comparison,
@@ -1152,7 +1152,8 @@ ACTS: dict[str, Callable[[Lens, Any], object]] = {
     "tokens": lambda lens, v: lens.session.set_input("abcdab", tokens=v),
     "layer of input": lambda lens, v: lens.session.set_input("abcdab", layer=v),
     **{f"session.{trait}": (lambda lens, v, t=trait: setattr(lens.session, t, v))  # type: ignore[misc]
-       for trait in ("slots", "layer", "units", "unit", "times", "row", "step", "truth")},
+       for trait in ("slots", "layer", "units", "unit", "times", "row", "step", "truth",
+                     "other")},
     **{f"gates.{trait}": (lambda lens, v, t=trait: setattr(lens.gates, t, v))  # type: ignore[misc]
        for trait in ("signal", "difference", "order")},
     "toggles.to": lambda lens, v: setattr(lens.toggles, "to", v),

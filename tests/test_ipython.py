@@ -15,7 +15,7 @@ from IPython.utils.capture import capture_output
 from torch import nn
 
 import grulens
-from grulens import AblationToggles, CellView, GateSliders, Lens, NeuronTable
+from grulens import AblationToggles, CellView, CompareView, GateSliders, Lens, NeuronTable
 from grulens.credit import CreditBars
 from grulens.dynamics import PhasePortrait
 from grulens.magics import VIEWS, models_in, runs_of
@@ -154,6 +154,7 @@ def test_a_model_alone_lists_its_layers(loaded: InteractiveShell) -> None:
         ("neurons", NeuronTable),
         ("ablation", AblationToggles),
         ("cell", CellView),
+        ("compare", CompareView),
         ("memory", GateMemory),
         ("motion", PhasePortrait),
         ("credit", CreditBars),

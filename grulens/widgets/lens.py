@@ -5,7 +5,7 @@ input [def f(x): …                                                            
 ── gates ─────────────────────────────────────────────────────────────────────────
 ── edits ─────────────────────────────────────────────────────────────────────────
 ── units ─────────────────────────────────────────────────────────────────────────
-look into [nothing] [cell] [memory] [motion] [credit] [phrases] [corpus]
+look into [nothing] [cell] [compare] [memory] [motion] [credit] [phrases] [corpus]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a lens can look into further, one thing at a time.
 
-look into [cell] [memory] [motion] [credit] [phrases] [corpus]
+look into [cell] [compare] [memory] [motion] [credit] [phrases] [corpus]
 ── the one that is open ─────────────────────────────────────────────────────────
 
 Each is a screen of its own and costs time: it is made when it is first opened, and sleeps while it
@@ -87,6 +87,8 @@ def register_study(name: Any, screen: Any, tip: str) -> None:
 _SCREENS: Final = "grulens.widgets"
 register_study("cell", f"{_SCREENS}.units.cell_view:CellView",
                "what adds up to the gates of one unit at one step")  # fmt: skip
+register_study("compare", f"{_SCREENS}.comparison.compare_view:CompareView",
+               "two rows, texts, checkpoints, or with and without the edits")  # fmt: skip
 register_study("memory", f"{_SCREENS}.memory.screen:GateMemory",
                "which steps a state was written at, and for how long")  # fmt: skip
 register_study("motion", f"{_SCREENS}.dynamics.portrait:PhasePortrait",

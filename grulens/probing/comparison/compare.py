@@ -303,6 +303,27 @@ def compare(
     )  # fmt: skip
 
 
+def place_names(found: Comparison) -> list[str]:
+    """What to call each place: the token or the step that stands there, "a→b" where there are two.
+
+    >>> from grulens import record
+    >>> layer = record(torch.nn.GRU(2, 3, batch_first=True), torch.zeros(1, 3, 2))["l0"]
+    >>> place_names(compare(layer, layer, tokens=("abc", "abd")))
+    ['a', 'b', 'c→d']
+    """
+    called = []
+    for steps in found.alignment.tolist():
+        if found.tokens is None:
+            names = [str(step) for step in steps if step != NONE]
+        else:
+            names = [
+                tokens[step] for tokens, step in zip(found.tokens, steps, strict=True)
+                if step != NONE
+            ]  # fmt: skip
+        called.append("→".join(dict.fromkeys(names)))
+    return called
+
+
 def _rows(rows: Any, sides: Sequence[LayerRecording]) -> tuple[int, int]:
     try:
         a, b = rows

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from bokeh.core.property.vectorization import Value
 from bokeh.models import (
     ColumnDataSource,
     CustomJSTickFormatter,
@@ -49,12 +50,29 @@ class ClassBars:
     Attributes:
         root: the Bokeh figure, hidden until there is something to show.
         source: label, before, after of each class.
+        items: the entries of the legend.
     """
 
     def __init__(self) -> None:
         fields = ("label", "name", "row", "before", "after", "upper", "lower", "quantity")
         self.source = ColumnDataSource({field: [] for field in fields})
         self.root = self._draw()
+
+    def name(self, before: str, after: str) -> None:
+        """Call the two answers something else than before and after.
+
+        >>> bars = ClassBars()
+        >>> bars.name("row 3", "row 0")
+        >>> [item.label.value for item in bars.items]
+        ['row 3', 'row 0']
+        """
+        names = plain(before), plain(after)
+        for item, name in zip(self.items, names, strict=True):
+            item.label = Value(name)
+        fields = ("before", "after")
+        self._read.tooltips = [("class", "@name")] + [
+            (name, f"@{field}{{0.0000}}") for name, field in zip(names, fields, strict=True)
+        ]
 
     def update(
         self,
@@ -111,13 +129,14 @@ class ClassBars:
         shown = CustomJSTickFormatter(args=args, code=_VALUES_JS)
         numbers.update(ticker=FixedTicker(ticks=[]), formatter=shown)
         root.add_layout(numbers, "right")
-        items = []
+        self.items: list[LegendItem] = []
         for name, place, color in (("before", "upper", BEFORE), ("after", "lower", AFTER)):
             bars = root.hbar(
                 y=place, right=name, height=0.36, source=self.source, color=color, line_color=None
             )
-            items.append(LegendItem(label=name, renderers=[bars]))
-        root.add_layout(legend(items), "above")
+            self.items.append(LegendItem(label=name, renderers=[bars]))
+        root.add_layout(legend(self.items), "above")
         lines = [("class", "@name"), ("before", "@before{0.0000}"), ("after", "@after{0.0000}")]
-        root.add_tools(HoverTool(tooltips=lines))
+        self._read = HoverTool(tooltips=lines)
+        root.add_tools(self._read)
         return root

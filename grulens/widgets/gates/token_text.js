@@ -43,12 +43,27 @@ function render({ model, el }) {
   let painted = { palette: null, codes: [] };
   let cursor = 0, anchor = 0, drag = null, scrolling = 0, found = [], at = -1;
 
+  let written;
+
+  // a second text under the first, step by step, where there is one
+  const second = () => (model.get("under")?.texts ? model.get("under") : null);
+
+  function ink(element, code, { palette }, white) {
+    const color = code === undefined ? "" : palette[code];
+    const blank = !color || color.endsWith("00") && color.length === 9;
+    element.style.background = blank ? "" : color;
+    element.style.color = blank ? "" : white[code] ? "#fff" : "#000";
+  }
+
   function write() {
     const { texts, spaced, rtl } = model.get("tokens");
+    written = second()?.texts;
     body.classList.toggle("grulens-text-words", spaced);
     body.dir = rtl ? "rtl" : "ltr";
     spans = texts.map((text, i) => {
-      const span = made("span", "", text);
+      const below = second()?.texts;
+      const span = made("span", below ? "grulens-pair" : "", below ? undefined : text);
+      if (below) span.append(made("span", "", text), made("span", "", below[i]));
       span.dataset.i = i;
       span.setAttribute("role", "option");
       if (!text.trim()) span.setAttribute("aria-label", "space");
@@ -59,7 +74,7 @@ function render({ model, el }) {
     block.setAttribute("role", "presentation");
     spans.forEach((span, i) => {
       block.append(span);
-      const ends = texts[i].endsWith("\u23ce");
+      const ends = texts[i].endsWith("\u23ce") || second()?.texts[i]?.endsWith("\u23ce");
       if (ends) block.append(made("br"));
       if ((ends && block.childNodes.length > FEW) || block.childNodes.length > MANY || i + 1 === spans.length) {
         blocks.push(block);
@@ -83,12 +98,12 @@ function render({ model, el }) {
     values = new Float32Array(held.slice().buffer);
     const white = bytes(now.white);
     const same = painted.palette === now.palette.join();
+    const below = second() && bytes(second().codes);
     spans.forEach((span, i) => {
-      if (same && painted.codes[i] === codes[i]) return;
-      const color = i < codes.length ? now.palette[codes[i]] : "";
-      const blank = !color || color.endsWith("00") && color.length === 9;
-      span.style.background = blank ? "" : color;
-      span.style.color = blank ? "" : white[codes[i]] ? "#fff" : "#000";
+      if (below) {
+        ink(span.children[0], codes[i], now, white);
+        ink(span.children[1], below[i], now, white);
+      } else if (!same || painted.codes[i] !== codes[i]) ink(span, codes[i], now, white);
     });
     painted = { palette: now.palette.join(), codes };
     const stops = [0, 42, 84, 126, 168, 210, 252].map((i) => now.palette[i]);
@@ -161,6 +176,14 @@ function render({ model, el }) {
     return best ?? cursor;
   }
 
+  const digits = (held, kept, i) => i < held.length && kept[i] < 254 ? held[i].toPrecision(4).replace("-", "\u2212") : "";
+  function told(i) {
+    const one = digits(values, codes, i), below = second();
+    if (!below) return `step ${i}${one ? `: ${one}` : ""}`;
+    const other = digits(new Float32Array(bytes(below.values).slice().buffer), bytes(below.codes), i);
+    return `${one || "no step"} over ${other || "no step"}`;
+  }
+
   body.addEventListener("pointerdown", (event) => {
     const i = under(event);
     if (i === null || event.button) return;
@@ -174,7 +197,7 @@ function render({ model, el }) {
   body.addEventListener("pointermove", (event) => {
     if (!drag) {
       const i = under(event);
-      if (i !== null) spans[i].title = `step ${i}${i < values.length && codes[i] < 254 ? `: ${values[i].toPrecision(4).replace("-", "\u2212")}` : ""}`;
+      if (i !== null) spans[i].title = told(i);
       return;
     }
     const box = body.getBoundingClientRect();
@@ -265,6 +288,8 @@ function render({ model, el }) {
 
   model.on("change:tokens", write);
   model.on("change:painted", paint);
+  const lower = () => (second()?.texts.join("\0") === written?.join("\0") ? paint : write)();
+  model.on("change:under", lower);
   model.on("change:times", mark);
   model.on("change:step", step);
   write();
@@ -272,6 +297,7 @@ function render({ model, el }) {
     clearInterval(scrolling);
     model.off("change:tokens", write);
     model.off("change:painted", paint);
+    model.off("change:under", lower);
     model.off("change:times", mark);
     model.off("change:step", step);
   };

@@ -81,7 +81,7 @@ class TokenText(anywidget.AnyWidget):
         words = sum(len(token) > 1 for token in given)
         parted = any(token != token.strip() or not token for token in given)
         self.tokens = {
-            "texts": [_seen(token) for token in given],
+            "texts": seen_tokens(given),
             "plain": [*given],
             # letters stand close, as in a text; words would run into each other
             "spaced": 2 * words > len(given) and not parted,
@@ -135,6 +135,11 @@ class TokenText(anywidget.AnyWidget):
             low, high = (min(max(end, 0), last) for end in sorted(ends))
             meant = {*range(low, high + 1)}
             tell(self._listeners, meant ^ {*self._chosen} if content.get("toggle") else meant)
+
+
+def seen_tokens(tokens: Sequence[object]) -> list[str]:
+    """Tokens as the page shows them."""
+    return [_seen(valid(str(token))) for token in tokens]
 
 
 def _seen(token: str) -> str:

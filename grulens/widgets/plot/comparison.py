@@ -9,7 +9,7 @@ import numpy as np
 
 from grulens.errors import PositionError
 from grulens.probing.comparison.align import NONE
-from grulens.probing.comparison.compare import Comparison
+from grulens.probing.comparison.compare import Comparison, place_names
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws
 from grulens.widgets.plot.units import array, over_time
 
@@ -26,21 +26,6 @@ def draw_comparison(found: Comparison, options: PlotOptions) -> Figure:
     name = " − ".join(reversed(dict.fromkeys(found.layers)))
     return over_time(
         change.T[units], list(map(str, units)), paired.tolist(),
-        options.tokens_of(len(found.alignment)) or places(found),
+        options.tokens_of(len(found.alignment)) or place_names(found),
         measure=f"{signal} of b − a", layer=name,
     )  # fmt: skip
-
-
-def places(found: Comparison) -> list[str]:
-    """What to call each place: the token that stands there, "a→b" where there are two."""
-    called = []
-    for steps in found.alignment.tolist():
-        if found.tokens is None:
-            names = [str(step) for step in steps if step != NONE]
-        else:
-            names = [
-                tokens[step] for tokens, step in zip(found.tokens, steps, strict=True)
-                if step != NONE
-            ]  # fmt: skip
-        called.append("→".join(dict.fromkeys(names)))
-    return called

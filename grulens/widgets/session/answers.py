@@ -47,6 +47,7 @@ class Answers:
             check_readout(readout)
         if scale is not None and (not isinstance(scale, str) or scale not in SCALES):
             raise ReadoutError(f"scale must be one of {', '.join(SCALES)}, got {shown(scale)}")
+        self.given = readout is not None
         self.readout = first_tensor if readout is None else readout
         self.scale = scale
         self.labels = labels

@@ -14,7 +14,7 @@ import traitlets as tl
 from torch import nn
 
 from grulens.arguments import Decode, Encode, Inputs, MethodName, Space, TruthLike
-from grulens.errors import GrulensError
+from grulens.errors import GrulensError, shown
 from grulens.models.call.invocation import arguments
 from grulens.models.layers import layers
 from grulens.probing.coder import Coder
@@ -99,6 +99,8 @@ class Session(ShownRuns, LookedAt):
             that the runs are in eval mode and the model is not; or "".
         standing: the state of the model in the runs shown, to compare with.
         scan: a scan of the model over a corpus, or None; it can be set, and taken away, later.
+        other: what the study "compare" can show beside this: another model, which is given the same
+            input (two checkpoints), or another session; None at first.
         excerpt: which part of a row of the corpus the input is, or None. Its runs begin in the
             states in which the row stood there.
 
@@ -117,6 +119,7 @@ class Session(ShownRuns, LookedAt):
     """
 
     excerpt = tl.Any(None, allow_none=True)
+    other: Any = tl.Any(None, allow_none=True)
 
     def __init__(
         self,
@@ -211,6 +214,16 @@ class Session(ShownRuns, LookedAt):
                 self.runs.first = before
                 raise
             self.excerpt = excerpt
+
+    @tl.validate("other")
+    def _valid_other(self, proposal: Any) -> Any:
+        other = proposal["value"]
+        if other is None or (isinstance(other, Session) and other is not self):
+            return other
+        if not isinstance(other, nn.Module):
+            raise GrulensError(f"other must be a model or another Session, got {shown(other)}")
+        layers(other)  # says at once, by name, why a model cannot be opened
+        return other
 
     def code(self) -> str:
         """The Python that makes the present run, for a notebook cell.

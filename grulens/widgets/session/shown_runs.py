@@ -69,7 +69,8 @@ class ShownRuns(Comparison, EditList):
         if standing.lazy:
             standing = self.runs.standing()
         names = list(baseline)
-        wanted = self.layer if layer is None and self.layer in baseline else layer or names[0]
+        kept = self.layer if self.layer in baseline else names[0]
+        wanted = kept if layer is None else layer
         check_layer(wanted, names, "did not run on this input; what ran is", model=self.model)
         known = {slot.edit for slot in self.slots}
         # an edit that is new to the list must fit
