@@ -125,7 +125,7 @@ def test_a_name_that_is_taken_or_a_class_that_is_no_screen_is_refused(
     with pytest.raises(GrulensError, match="the name of a study must be a text"):
         register_study("", Counts, "none")
     assert known == STUDIES
-    with pytest.raises(tl.TraitError, match="must be one of nothing, cell, memory"):
+    with pytest.raises(tl.TraitError, match="must be one of nothing, cell, compare, memory"):
         studies.shown = "other"
     assert studies.shown == NONE
 
