@@ -33,6 +33,7 @@ from grulens.widgets.gates.token_text import TokenText
 from grulens.widgets.rows import RowTable
 from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
+from grulens.widgets.session.parts import Parts
 from grulens.widgets.session.picture import found, page_arrays
 from grulens.widgets.session.running import running
 from grulens.widgets.session.session import Session
@@ -68,6 +69,8 @@ class Lens(Panel):
         table: the `NeuronTable`.
         toggles: the `AblationToggles`.
         rows: the rows as a table; None before "pick a row" is pressed: `lens.pick.value = True`.
+        parts: which parts are seen: `lens.parts.hidden = ("map", "units")` folds these away, in the
+            lenses that are made later, too.
         studies: further screens, of which one is open at a time: `lens.studies.shown = "memory"`.
         session: what they share.
 
@@ -120,15 +123,17 @@ class Lens(Panel):
         self.toggles = AblationToggles(session)
         self.table = NeuronTable(session)
         self.studies = Studies(session)
+        bar = self.gates.extend(self.toggles)
+        self.parts = Parts({**self.gates.areas, "units": self.table}, self.callbacks)
         parts: list[W.Widget] = [
-            row(self._title, self.layer, self._closed, self.row, self.pick, self._about)
-        ]
-        parts += [self._rows, self._part, self._form]
+            row(self._title, self.layer, self._closed, self.row, self.pick, self._about,
+                self.parts.open)
+        ]  # fmt: skip
+        parts += [self.parts.box, self._rows, self._part, self._form]
         if session.coder.encode is not None:
             asked = W.HBox([self.text, self.run])
             asked.add_class("grulens-asked")
             parts.append(asked)
-        bar = self.gates.extend(self.toggles)
         self.fill(*parts[:1], bar, *parts[1:], self.gates, self.table, self.studies)
         for part in (self.gates, self.toggles, self.table, self.studies):
             part.join()

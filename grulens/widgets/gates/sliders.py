@@ -34,10 +34,12 @@ from grulens.probing.units.order import ORDERS, order_units
 from grulens.views.figure.raster import REACHES, reach
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.input_lines import MOST, InputLines
+from grulens.views.gates.pinned_lines import PinnedLines
 from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.readout.output_chart import OutputChart
 from grulens.widgets.gates.answer_line import answer_line
 from grulens.widgets.gates.controls import GateControls
+from grulens.widgets.gates.pin_control import PinControl
 from grulens.widgets.gates.token_text import TokenText
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, choice, row
@@ -73,6 +75,8 @@ class GateSliders(Panel):
         colors: what the colours reach over: "all it can be", "1st to 99th percentile" or "all it
             is"; a map with white at zero reaches as far to both sides.
         controls: mode, sliders and resets.
+        pin: pins the chosen units, and names them.
+        areas: the parts of it by name: "text", "sliders", "answer" and "map".
         bar: where it is narrow, the sliders in use and the answer.
 
     >>> import torch
@@ -114,6 +118,7 @@ class GateSliders(Panel):
         self._clear = button(
             "clear", "select no unit and all steps", self.callbacks.guard(self._on_clear)
         )
+        self.pin = PinControl(session, self.callbacks)
         self.space = SpaceControl(session, self.callbacks)
         self.controls = GateControls(session, self.callbacks)
         self._hint = W.HTML(_HINT)
@@ -133,6 +138,7 @@ class GateSliders(Panel):
         self._heat = Heatmap(height=HEIGHT)
         self._input = InputLines(x_range=self._heat.x_range)
         self._strip = TokenStrip(x_range=self._heat.x_range)
+        self._pinned = PinnedLines(x_range=self._heat.x_range)
         # a decoder may answer at other steps than its layer's: then the output has its own axis
         answers = (
             not session.unread and len(session.answer_before.values) == session.before.shape[1]
@@ -141,26 +147,36 @@ class GateSliders(Panel):
         along, classes, values = self._output.roots
         self.picture = BokehView(
             column(
-                [self._input.root, self._heat.root, self._strip.root, along, values],
+                [
+                    self._input.root,
+                    self._heat.root,
+                    self._strip.root,
+                    self._pinned.root,
+                    along,
+                    values,
+                ],
                 sizing_mode="stretch_width",
             ),
             lock=session.lock,
             retire=False,
         )
         self.answer = BokehView(classes, lock=session.lock, retire=False)
-        self.desk = W.HBox(
-            [
-                _area("words", self.text),
-                _area("hand", row(self._chosen, self._clear), self.controls.box),
-                _area("answer", self.answer),
-                _area(
-                    "map",
-                    row(show, self._signal, self._difference, self._order, self._colors),
-                    self.space.box,
-                    self.picture,
-                ),
-            ]
-        )
+        self.areas = {
+            "text": _area("words", self.text),
+            "sliders": _area(
+                "hand",
+                row(self._chosen, self._clear, self.pin.pin, self.pin.name),
+                self.controls.box,
+            ),
+            "answer": _area("answer", self.answer),
+            "map": _area(
+                "map",
+                row(show, self._signal, self._difference, self._order, self._colors),
+                self.space.box,
+                self.picture,
+            ),
+        }
+        self.desk = W.HBox(tuple(self.areas.values()))
         self.desk.add_class("grulens-desk")
         self.fill(self.bar, self._hint, self.desk)
 
@@ -177,6 +193,8 @@ class GateSliders(Panel):
         self.follow(self._on_selection, "units", "times")
         self.follow(self._on_step, "step")
         self.follow(self._on_slots, "slots")
+        self.follow(self.pin.show, "pins", "units", "layer", "space")
+        self.follow(self._on_pins, "pins")
         self.follow(self.controls.sync, "units", "times", "layer", "row", "baseline")
         self._on_run()
         self._on_selection()
@@ -188,7 +206,8 @@ class GateSliders(Panel):
             The bar, which stays in sight while the screen that holds it does.
         """
         self.children = tuple(child for child in self.children if child is not self.bar)
-        self.desk.children = (*self.desk.children, _area("edits", panel))
+        self.areas["edits"] = _area("edits", panel)
+        self.desk.children = tuple(self.areas.values())
         return self.bar
 
     def still(self) -> str:
@@ -279,6 +298,10 @@ class GateSliders(Panel):
             self._hint.layout.display = "none"
         self._show_bar()
 
+    def _on_pins(self) -> None:
+        with self._batch():
+            self._draw_pinned()
+
     def _on_clear(self, _: Any) -> None:
         self.session.units, self.session.times = (), ()
 
@@ -310,6 +333,7 @@ class GateSliders(Panel):
         session = self.session
         step = session.step if self._answers else None
         self.text.select(session.times, step)
+        self._pinned.mark(step)
 
     def _draw(self) -> None:
         session, seen = self.session, self._seen
@@ -330,6 +354,29 @@ class GateSliders(Panel):
             )
             self._heat.select(seen.chosen(session.units), session.times)
             self._draw_strip(values)
+            self._draw_pinned(values)
+
+    def _draw_pinned(self, values: np.ndarray | None = None) -> None:
+        """The pinned units as lines of the signal shown, over those of the run without edits."""
+        session, seen = self.session, self._seen
+        pinned = session.pinned
+        self._pinned.root.visible = bool(pinned)
+        if not pinned:
+            return
+        values = self._values() if values is None else values
+        rows = seen.rows(pinned)
+        before = None
+        if session.on and not self.difference:
+            before = seen.values(session.before.signal(self.signal))[list(rows)]
+        self._pinned.update(
+            values[list(rows)], before=before, signal=self._shown, mask=self._mask(),
+            ends=self._ends(values),
+            names=[
+                f"{seen.name(row)} · {name}" if name else seen.name(row)
+                for row, name in zip(rows, pinned.values(), strict=True)
+            ],
+        )  # fmt: skip
+        self._pinned.mark(session.step if self._answers else None)
 
     def _draw_strip(self, values: np.ndarray) -> None:
         session, seen = self.session, self._seen

@@ -55,6 +55,11 @@ class Seen:
         """What of it these units are; a channel is chosen if all its units are."""
         return tuple(units) if self.fold is None else self.fold.channels(units)
 
+    def rows(self, units: Iterable[int]) -> tuple[int, ...]:
+        """The row of each of some units: of a state over space its channel."""
+        fold = self.fold
+        return tuple(unit if fold is None else fold.where(unit)[0] for unit in units)
+
     @property
     def names(self) -> list[str] | None:
         """What each is called; None where that is its number and nothing more."""

@@ -26,13 +26,14 @@ from grulens.widgets.session.code import write
 from grulens.widgets.session.input import Input
 from grulens.widgets.session.looked_at import LookedAt
 from grulens.widgets.session.names import Names, here
+from grulens.widgets.session.pins import Pins
 from grulens.widgets.session.row_answers import truth_of
 from grulens.widgets.session.runs import Runs
 from grulens.widgets.session.shown_runs import ShownRuns
 from grulens.widgets.session.tokens import TokensBy, names_of, texts
 
 
-class Session(ShownRuns, LookedAt):
+class Session(ShownRuns, LookedAt, Pins):
     """One model on one input, shown by any number of linked screens.
 
     Args:
@@ -73,6 +74,9 @@ class Session(ShownRuns, LookedAt):
             a direction is none of them, and None takes it away: then it is one of the chosen units
             again, if there are any.
         directions: the names of the directions that the scan followed of the layer shown.
+        pins: the pinned units, {layer: {unit: name}}, 24 of a layer at most; they are seen as lines
+            whatever is chosen. `pin(3, name="in a string")` adds one, `unpin(3)` takes it away, and
+            `pinned` has those of the layer shown.
         times: the selected steps; empty means all.
         row: the row of the batch that is shown.
         step: the selected step of the output.
