@@ -458,7 +458,7 @@
     }));
     const mean = moves.reduce((sum, move) => sum + Math.abs(move), 0) / moves.length;
     extent.textContent = acting().length
-      ? `The edits move the answer by ${number(mean, 2)}${head.scale === "value" ? "" : " bits"}${head.each ? " a step" : ""}.`
+      ? `The edits move the answer by ${mean > 0 && mean < 0.001 ? "less than 0.001" : number(mean, 2)}${head.scale === "value" ? "" : " bits"}${head.each ? " a step" : ""}.`
       : "Grey is the run as it was, orange the run with the edits.";
   }
 
@@ -626,8 +626,9 @@
     draw();
   }
 
-  bar.append(made("h1", "", data.title));
-  if (Object.keys(data.layers).length > 1)
+  const several = Object.keys(data.layers).length > 1;
+  bar.append(made("h1", "", several ? data.model : data.title));
+  if (several)
     bar.append(labelled("layer", select(Object.keys(data.layers).map((name) => [name, name]), state.layer, showLayer)));
   bar.append(about);
   // the table, of the layer and the run that were saved
@@ -671,7 +672,7 @@
     main.replaceChildren(made("p", "failed", `This browser makes other numbers than the model did (apart by ${number(Math.max(...apart), 2)}): nothing is shown.`, {role: "alert"}));
     return;
   }
-  main.replaceChildren(bar, notes, ...(head ? [slim] : []), desk, cell, ...(table ? [units_] : []));
+  main.replaceChildren(bar, ...data.warnings.map((warning) => made("p", "note", warning)), notes, ...(head ? [slim] : []), desk, cell, ...(table ? [units_] : []));
   nameSteps();
   offer();
   offerSignals();

@@ -39,7 +39,9 @@ def told(
         tokens = session.tokens
         return {
             "title": f"{type(session.model).__name__} · {session.layer}",
-            "notes": [*filter(None, _notes(session, run))],
+            "model": type(session.model).__name__,
+            "warnings": _warnings(session, run),
+            "notes": _notes(session, run),
             "network": run.described.network,
             "arrays": run.described.packed(run.dtype),
             "given": run.given,
@@ -64,25 +66,45 @@ def told(
         }  # fmt: skip
 
 
-def _notes(session: Session, run: Running) -> list[str]:
-    what = "answer is" if run.answered else "states are"
-    far = f"{max(run.apart, 1e-7):.0e}"
-    apart = f"The {what} within {far} of the model's, in parts of the largest number"
+def _warnings(session: Session, run: Running) -> list[str]:
+    """What must be known before a number is read."""
     rounded = (
-        f"{apart}: the weights that stand here are rounded to float16."
+        f"The weights that stand here are rounded to float16: the {_what(run)} within "
+        f"{run.apart:.0e} of the model's, in parts of the largest number."
         if run.dtype == "f2"
-        else f"{apart}, on the input it was saved with."
+        else ""
     )
+    unanswered = f"The answer is not made here: {run.unanswered}." if run.unanswered else ""
+    return [*filter(None, [rounded, unanswered, session.mode])]
+
+
+def _notes(session: Session, run: Running) -> list[str]:
+    exact = (
+        f"The {_what(run)} within {max(run.apart, 1e-7):.0e} of the model's on the input it was "
+        "saved with, in parts of the largest number."
+        if run.dtype == "f4"
+        else ""
+    )
+    unspelled = f"Another input cannot be given here: {run.unspelled}." if run.unspelled else ""
+    batch = len(session.before.h)
     return [
-        "Edits act inside the recurrence, and what they do is computed here, from the weights that "
-        "stand in this file. Nothing is fetched, and nothing is sent.",
-        rounded,
-        f"The answer is not made here: {run.unanswered}." if run.unanswered else "",
-        f"Another input cannot be given here: {run.unspelled}." if run.unspelled else "",
-        "The order of the units is that of the input it was saved with.",
-        session.mode,
-        found(session),
+        *filter(
+            None,
+            [
+                "Edits act inside the recurrence, and what they do is computed here, from the "
+                "weights that stand in this file. Nothing is fetched, and nothing is sent.",
+                exact,
+                unspelled,
+                f"This is row {session.row} of {batch}." if batch > 1 else "",
+                "The order of the units is that of the input it was saved with.",
+                found(session),
+            ],
+        )
     ]
+
+
+def _what(run: Running) -> str:
+    return "answer is" if run.answered else "states are"
 
 
 def _layer(session: Session, layer: LayerRecording) -> dict[str, Any]:

@@ -161,17 +161,24 @@ def test_a_mean_that_other_edits_change_is_refused() -> None:
         running(session)
 
 
-def test_large_weights_are_rounded_or_stay_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_weights_are_rounded_or_stay_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     session = Session(nn.GRU(3, 4, batch_first=True), torch.randn(1, 6, 3))
     session.add(scale("l0", "z", by=0.5))
+    lens, page = Lens(session), tmp_path / "lens.html"
     assert running(session).apart < 1e-6
+    assert "rounded to float16" not in lens.save(page).read_text(encoding="utf-8")
     monkeypatch.setattr(told, "FULL", 100)
     found = running(session)
     assert found.dtype == "f2"
+    assert "rounded to float16" in lens.save(page).read_text(encoding="utf-8")
     assert 1e-6 < found.apart < 1e-2
     monkeypatch.setattr(told, "MOST", 100)
     with pytest.raises(RecordingError, match="weights are 0 MB as float16"):
         running(session)
+    assert "cannot run here, because its weights" in lens.save(page).read_text(encoding="utf-8")
+    lens.close()
 
 
 def test_what_a_model_makes_of_another_text_must_be_what_the_page_makes() -> None:
