@@ -15,6 +15,7 @@ the left, and sliders and answer at the right of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -26,11 +27,14 @@ import traitlets as tl
 from bokeh.layouts import column
 from torch import Tensor, nn
 
+from grulens import csv
+from grulens.arguments import Frame
 from grulens.cells.signal import Signal
 from grulens.errors import shown
 from grulens.models.observed import ObservedLayer
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units
+from grulens.results import frame
 from grulens.views.figure.raster import REACHES, reach
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.input_lines import MOST, InputLines
@@ -40,6 +44,7 @@ from grulens.views.readout.output_chart import OutputChart
 from grulens.widgets.gates.answer_line import answer_line
 from grulens.widgets.gates.controls import GateControls
 from grulens.widgets.gates.pin_control import PinControl
+from grulens.widgets.gates.selected import selected
 from grulens.widgets.gates.token_text import TokenText
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, choice, row
@@ -181,6 +186,7 @@ class GateSliders(Panel):
         self.fill(self.bar, self._hint, self.desk)
 
         self.settles_with(self.picture)
+        self.picture.offer("selection as CSV", lambda: (f"{self.about} selection", self.to_csv()))
 
         # both ways
         self._heat.on_units(lambda chosen: setattr(session, "units", self._seen.units(chosen)))
@@ -216,6 +222,32 @@ class GateSliders(Panel):
             self.session, self.signal, difference=self.difference, order=self.order,
             colors=self.colors,
         )  # fmt: skip
+
+    def to_frame(self) -> Frame:
+        """The selected units at the selected steps as a pandas DataFrame, one row a step.
+
+        The signal and the run are those that the map shows; no unit is all units, no step all
+        steps of the row. Beside the numbers stand "step", "token" where steps have names, "run"
+        ("baseline", "edited" or "edited minus baseline") and "signal".
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return frame(self._selection())
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The same as CSV.
+
+        Numbers are exact. A text that a spreadsheet would run (it begins with =, +, - or @) has
+        an apostrophe before it.
+
+        Args:
+            path: a file to write it to as well, in UTF-8; one that is there is replaced.
+
+        Raises:
+            FileError: `path` is no name of a file.
+        """
+        return csv.written(csv.text_of(self._selection()), path)
 
     def shown(self) -> dict[str, Any]:
         """What is chosen to be seen, as arguments of `views.page.page`."""
@@ -468,6 +500,9 @@ class GateSliders(Panel):
     @property
     def _shown(self) -> Signal | str:
         return "difference" if self.difference else self.session.now.cell.signal(self.signal)
+
+    def _selection(self) -> dict[str, Any]:
+        return selected(self.session, self.signal, difference=self.difference)
 
     def _values(self) -> np.ndarray:
         session = self.session

@@ -26,7 +26,8 @@ _HERE = Path(__file__).parent
 
 #: What the page runs for a view. An anywidget takes one module: what the view uses comes first.
 VIEW_JS: Final = "\n".join(
-    (_HERE / f"bokeh_{name}.js").read_text(encoding="utf-8") for name in ("theme", "table", "view")
+    (_HERE / f"bokeh_{name}.js").read_text(encoding="utf-8")
+    for name in ("theme", "table", "save", "view")
 )
 VIEW_CSS: Final = (_HERE / "bokeh_view.css").read_text(encoding="utf-8")
 

@@ -4,8 +4,10 @@
 //                  open {view}           the document, as it is now
 //                  patch {view, content} what a person changed; one in flight
 //                  settled {}           nothing has changed for a while
+//                  offer {view, offer}   a file that a person wants
 //                  gone {view}
-// Python -> views  js {part}, doc {view}, patch {skip}, ack {view}, error {title, traceback}
+// Python -> views  js {part}, doc {view}, patch {skip}, ack {view}, error {title, traceback},
+//                  file {view, name}
 //
 // BokehJS' internal names used here: require("document"), create_json_patch, apply_json_patch,
 // embed.add_document_standalone, Bokeh.documents, views_manager, canvas.resize, request_repaint,
@@ -333,6 +335,10 @@ class View {
     if (this.gone) return;
     const { kind } = message;
     if (kind === "error") showError(this.el, message);
+    else if (kind === "file") {
+      if (message.view !== this.id) return;
+      download(new Blob([bytes(buffers[0])], { type: "text/csv" }), fileName([message.name], "csv"));
+    }
     else if (kind === "doc" && message.view === this.id) await this.open(message, buffers);
     else if (kind === "patch" && message.skip !== this.id && this.doc) {
       await this.apply(message, buffers);
@@ -354,8 +360,9 @@ class View {
     paint(this.doc);
     this.doc.on_change(this.changed, true);
     this.views = await this.bokeh.embed.add_document_standalone(this.doc, this.host);
-    if (this.gone) this.dispose();
-    else nameParts(this.doc);
+    if (this.gone) return this.dispose();
+    nameParts(this.doc);
+    showSaving(this);
   }
 
   async apply(message, buffers) {
@@ -412,6 +419,7 @@ class View {
   close() {
     this.gone = true;
     this.ended.abort();
+    this.watching?.disconnect();
     clearTimeout(this.settling);
     this.outbox.close();
     this.dispose();
@@ -427,11 +435,14 @@ function render({ model, el }) {
     wipe(view.host);
     paint(view.doc);
   });
+  const offered = () => view.doc && showSaving(view);
   model.on("msg:custom", received);
+  model.on("change:offers", offered);
   model.send({ kind: "open", view: view.id });
   return () => {
     forget();
     model.off("msg:custom", received);
+    model.off("change:offers", offered);
     view.close();
   };
 }

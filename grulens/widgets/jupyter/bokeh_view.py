@@ -23,6 +23,7 @@ from typing import Any, Final
 import anywidget
 import bokeh.io.doc
 import ipywidgets
+import traitlets as tl
 from bokeh.core.json_encoder import serialize_json
 from bokeh.core.serialization import Buffer, Serialized
 from bokeh.core.types import ID
@@ -61,6 +62,8 @@ class BokehView(anywidget.AnyWidget):
     Attributes:
         document: the Bokeh document that holds the roots.
         lock: the lock.
+        about: what is shown, for the names of the files that a person saves.
+        offers: the files that Python makes; see `offer`.
 
     >>> from bokeh.plotting import figure
     >>> view = BokehView(figure(), text=lambda: "one figure")
@@ -71,6 +74,9 @@ class BokehView(anywidget.AnyWidget):
 
     _esm = VIEW_JS
     _css = VIEW_CSS
+
+    about = tl.Unicode().tag(sync=True)
+    offers = tl.List(tl.Unicode()).tag(sync=True)
 
     def __init__(
         self,
@@ -91,6 +97,7 @@ class BokehView(anywidget.AnyWidget):
         self._unsettled = False
         self._settled: list[Callable[[], object]] = [self._still.refresh]
         self._views: set[str] = set()
+        self._files: dict[str, Callable[[], tuple[str, str]]] = {}
         self._held: list[DocumentPatchedEvent] | None = None
         self._error: Message | None = None
         self._closed = False
@@ -161,6 +168,8 @@ class BokehView(anywidget.AnyWidget):
                         self.send(self._error)
             case "gone":
                 self._views.discard(view)
+            case "offer" if message.get("offer") in self._files:
+                guarded(self._send_file, self.show_error)(view, message["offer"])
             case "settled" if self._unsettled:
                 self._unsettled = False
                 for callback in self._settled:
@@ -198,6 +207,21 @@ class BokehView(anywidget.AnyWidget):
             self.show_error(errors[0])
         elif answered:
             self.clear_error()
+
+    def offer(self, word: str, make: Callable[[], tuple[str, str]]) -> None:
+        """Offer a file beside the pictures of the figures.
+
+        Args:
+            word: what the menu calls it.
+            make: gives its name and its text, whenever a person wants it.
+        """
+        self._files[word] = make
+        self.offers = [*self._files]
+
+    def _send_file(self, view: str, word: str) -> None:
+        with self.lock:
+            name, text = self._files[word]()
+        self.send({"kind": "file", "view": view, "name": name}, buffers=[text.encode()])
 
     def on_settled(self, callback: Callable[[], object]) -> None:
         """Call `callback()` when a page saw changes, and then none for a second or two."""

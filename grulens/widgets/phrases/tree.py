@@ -58,6 +58,8 @@ class PhraseTree(Panel):
 
     by = tl.Enum(("interaction", "score"), "interaction")
 
+    of_edited = False
+
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
         session = self.session

@@ -10,10 +10,11 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import GrulensError
+from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.jupyter.rerun import in_terminal
 from grulens.widgets.session.after_cells import AFTER_CELLS
 from grulens.widgets.session.notices import Notices
-from grulens.widgets.session.screen import Screen
+from grulens.widgets.session.screen import Screen, parts_of
 from grulens.widgets.session.session import Session
 
 #: What of a session the notices are about.
@@ -35,6 +36,8 @@ class Panel(Screen):
     """
 
     name: ClassVar[str] = "panel"
+    #: Whether what it shows is of the run with the edits.
+    of_edited: ClassVar[bool] = True
     #: What can be done with a screen where it cannot be seen.
     elsewhere: ClassVar[str] = (
         "A screen for JupyterLab and Notebook 7. Here: .session.edited is the run it shows, "
@@ -51,10 +54,26 @@ class Panel(Screen):
         self.notices = Notices(self.session, self.callbacks)
         self.follow(lambda: self.busy_mark.show(self.session.busy), "busy")
         self.follow(self.notices.show, *NOTICED)
+        self.follow(self._name_files, "edited", "layer", "row")
 
     def fill(self, *children: W.Widget) -> None:
         """Set what the screen shows, under its error box."""
         super().fill(self.notices.box, *children)
+        self._name_files()
+
+    def settles_with(self, view: BokehView) -> None:
+        """Bring the still picture up to date whenever this view has come to rest."""
+        super().settles_with(view)
+        view.about = self.about
+
+    @property
+    def about(self) -> str:
+        """What is looked at, as the names of saved files begin: model, layer, row, edits."""
+        session = self.session
+        row = f"row {session.row}" if len(session.before.h) > 1 else ""
+        edits = "edited" if session.edited is not session.baseline and self.of_edited else ""
+        words = (type(session.model).__name__, session.layer, row, edits)
+        return " ".join(word for word in words if word)
 
     def join(self) -> None:
         """Leave the notices and the busy mark to a larger screen that this one is a part of."""
@@ -90,6 +109,11 @@ class Panel(Screen):
         for pair in [pair for pair in self._observed if pair[1] == traits]:
             self.session.unobserve(*pair)
             self._observed.remove(pair)
+
+    def _name_files(self) -> None:
+        for part in parts_of(self):
+            if isinstance(part, BokehView):
+                part.about = self.about
 
     def sleep(self) -> None:
         """Follow nothing while the panel is not seen; what changes meanwhile is remembered."""

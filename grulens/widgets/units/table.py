@@ -8,6 +8,7 @@ unit  effect direct recurrent  mean h  sd h  mean z  half-life  r<0.1 …  last 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from grulens import csv
 from grulens.arguments import Frame
 from grulens.errors import GrulensError, shown
 from grulens.probing.corpus.scan.found_by import called, label_columns
@@ -99,6 +101,7 @@ class NeuronTable(Panel):
         )
 
         self.settles_with(self.picture)
+        self.picture.offer("table as CSV", lambda: (f"{self.about} units", self.to_csv()))
 
         # both ways
         self._filter.follow()
@@ -126,6 +129,25 @@ class NeuronTable(Panel):
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""
         found = self._neurons().to_frame().assign(**self._effects, **self._places, **self._corpus)
         return found.rename_axis(self._seen.noun)
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The rows that are seen, in the order in which they are, as CSV.
+
+        Numbers are exact. A text that a spreadsheet would run (it begins with =, +, - or @) has
+        an apostrophe before it. The column "run" says whether the numbers are of the "edited" run
+        or of the "baseline"; effects are measured without the edits, always.
+
+        Args:
+            path: a file to write it to as well, in UTF-8; one that is there is replaced.
+
+        Raises:
+            FileError: `path` is no name of a file.
+        """
+        session, rows = self.session, self._table.ordered
+        seen = self.columns()
+        run = "baseline" if session.edited is session.baseline else "edited"
+        named: dict[str, Any] = {self._seen.noun: rows, "run": [run] * len(rows)}
+        return csv.written(csv.text_of(named | {n: v[rows] for n, v in seen.items()}), path)
 
     def sort(self, column: str, *, ascending: bool = False) -> None:
         """Sort the rows by a column, the largest first.

@@ -195,6 +195,20 @@ def test_an_error_is_shown_until_a_callback_succeeds(page: Page, slider: Slider)
     assert len(page.heard("error")) == 3
 
 
+def test_a_file_goes_to_whoever_asked(page: Page, view: BokehView) -> None:
+    page.say("offer", view="a", offer="all as CSV")  # nobody offers that
+    assert not page.heard("file") + page.heard("error")
+    view.offer("all as CSV", lambda: ("units", "unit\r\n字\r\n"))
+    assert view.offers == ["all as CSV"]
+    page.say("offer", view="b", offer="all as CSV")
+    assert page.sent[-1:] == [
+        ({"kind": "file", "view": "b", "name": "units"}, ["unit\r\n字\r\n".encode()])
+    ]
+    view.offer("all as CSV", lambda: (_ for _ in ()).throw(ValueError("no such unit")))
+    page.say("offer", view="b", offer="all as CSV")
+    assert page.heard("error")[-1]["title"] == "ValueError: no such unit"
+
+
 def test_errors_from_elsewhere(page: Page, view: BokehView) -> None:
     view.clear_error()
     assert page.heard("error") == []
