@@ -39,7 +39,7 @@ class PairLines:
         self._x_range: Any = x_range or steps()
         self.source = ColumnDataSource({"place": [], "beside": [], "this": []})
         self.root = frame(
-            height=150, x_range=self._x_range, y_range=(-1, 1), x_axis_label="step", title="",
+            height=150, x_range=self._x_range, y_range=(-1, 1), title="",
             name="one unit in both runs, by step",
         )  # fmt: skip
         whole_steps(self.root.xaxis)

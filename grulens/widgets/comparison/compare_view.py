@@ -82,6 +82,8 @@ class CompareView(Panel):
     (Comparison('l0', 6 steps), (1, 0))
     """
 
+    _followed: Session | None = None
+
     def __init__(
         self,
         model: nn.Module | Session,
@@ -99,7 +101,6 @@ class CompareView(Panel):
         self._typed: str | None = None
         self._units = np.arange(1)
         self._filling = False
-        self._followed: Session | None = None
 
         # controls
         auto = {"style": {"description_width": "auto"}, "layout": W.Layout(width="auto")}

@@ -179,7 +179,7 @@ def sentence(this: Side, beside: Side, layer: str, places: tuple[int, int], apar
         return (
             f"{this.name}: {visible_name(said[0])} {shares[0]}; {beside.name}: "
             f"{visible_name(said[1])} {shares[1]}; "
-            f"{apart:.3g} apart"
+            f"{abs(apart):.3g} apart"
         ).replace("-", "−")
     bits = f"{apart:.2g} bits apart"
     if said[0] == said[1]:

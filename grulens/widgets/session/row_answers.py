@@ -145,8 +145,9 @@ def _last(layer: LayerRecording) -> Tensor:
 def _class(one: Any, names: Sequence[str], row: int) -> int:
     if isinstance(one, str):
         if one not in names:
-            listed = ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
-            raise GrulensError(f"the truth of row {row}, {shown(one)}, is no class: {listed}")
+            listed = ", ".join(shown(name, 40) for name in names[:8])
+            more = ", …" if len(names) > 8 else ""
+            raise GrulensError(f"the truth of row {row}, {shown(one)}, is no class: {listed}{more}")
         return names.index(one)
     if one != int(one) or not 0 <= one < len(names):
         raise GrulensError(
