@@ -80,6 +80,9 @@ def test_figures_and_numbers_are_saved_as_they_are_seen(open_notebook: Any, them
     drawn.set_content(f"<body style='margin: 0'>{svg.decode()}</body>")
     assert unlike(drawn.locator("svg").first.screenshot(), seen) < 0.03
     drawn.close()
+    notebook.kernel("lens.gates.picture.save('map.svg')")  # and the same from Python
+    same = "import os; print(os.path.exists('map.svg') and open('map.svg').read()[:4])"
+    notebook.until(same, "<svg")
 
     name, csv = taken(page, menu, "selection as CSV")
     assert name == "CharacterModel-rnn.l0-edited-selection.csv"

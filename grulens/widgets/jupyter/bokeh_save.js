@@ -73,10 +73,26 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000); // the browser reads it meanwhile
 }
 
+function drawn(view, kind) {
+  if (!view.doc || !seenFigures(view).parts.length) throw new Error("no figure is seen in the page");
+  return kind === "png" ? asPng(view) : asSvg(view);
+}
+
 async function saveFigures(view, kind) {
+  const blob = await drawn(view, kind);
   const [first] = seenFigures(view).parts;
   const words = [view.model.get("about"), nameOf(first.plot.model)].filter(Boolean);
-  download(await (kind === "png" ? asPng(view) : asSvg(view)), fileName(words, kind));
+  download(blob, fileName(words, kind));
+}
+
+// Python asks for the same
+async function sendFigures(view, { as: kind, id }) {
+  try {
+    const blob = await drawn(view, kind);
+    view.tell({ kind: "drawn", id }, [await blob.arrayBuffer()]);
+  } catch (error) {
+    view.tell({ kind: "drawn", id, why: String(error.message ?? error) });
+  }
 }
 
 // one word, which opens to the kinds of file there are

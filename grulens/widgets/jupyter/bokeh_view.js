@@ -5,9 +5,10 @@
 //                  patch {view, content} what a person changed; one in flight
 //                  settled {}           nothing has changed for a while
 //                  offer {view, offer}   a file that a person wants
+//                  drawn {id, why}       the picture that Python asked for, or why there is none
 //                  gone {view}
 // Python -> views  js {part}, doc {view}, patch {skip}, ack {view}, error {title, traceback},
-//                  file {view, name}
+//                  file {view, name}, draw {as, id}
 //
 // BokehJS' internal names used here: require("document"), create_json_patch, apply_json_patch,
 // embed.add_document_standalone, Bokeh.documents, views_manager, canvas.resize, request_repaint,
@@ -335,6 +336,7 @@ class View {
     if (this.gone) return;
     const { kind } = message;
     if (kind === "error") showError(this.el, message);
+    else if (kind === "draw") await sendFigures(this, message);
     else if (kind === "file") {
       if (message.view !== this.id) return;
       download(new Blob([bytes(buffers[0])], { type: "text/csv" }), fileName([message.name], "csv"));

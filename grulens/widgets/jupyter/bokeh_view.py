@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import threading
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import anywidget
@@ -32,6 +35,7 @@ from bokeh.document.events import DocumentPatchedEvent
 from bokeh.model import Model
 from bokeh.protocol import Protocol
 
+from grulens.errors import FileError, GrulensError, shown
 from grulens.views.figure.tokens import valid
 from grulens.widgets.jupyter.bokeh_js import PARTS, VIEW_CSS, VIEW_JS, gzipped, parts
 from grulens.widgets.jupyter.callbacks import guarded
@@ -98,6 +102,7 @@ class BokehView(anywidget.AnyWidget):
         self._settled: list[Callable[[], object]] = [self._still.refresh]
         self._views: set[str] = set()
         self._files: dict[str, Callable[[], tuple[str, str]]] = {}
+        self._asked: dict[str, tuple[Path, set[str]]] = {}
         self._held: list[DocumentPatchedEvent] | None = None
         self._error: Message | None = None
         self._closed = False
@@ -170,6 +175,8 @@ class BokehView(anywidget.AnyWidget):
                 self._views.discard(view)
             case "offer" if message.get("offer") in self._files:
                 guarded(self._send_file, self.show_error)(view, message["offer"])
+            case "drawn" if message.get("id") in self._asked:
+                guarded(self._drawn, self.show_error)(view, message, buffers)
             case "settled" if self._unsettled:
                 self._unsettled = False
                 for callback in self._settled:
@@ -217,6 +224,50 @@ class BokehView(anywidget.AnyWidget):
         """
         self._files[word] = make
         self.offers = [*self._files]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the figures, as the page shows them, to a file: what *save* in their corner does.
+
+        The page draws them, so it must show them; and it answers when the cell is done. So the
+        file is there a moment after that, and an error (the page hides them) stands over the
+        figures.
+
+        Args:
+            path: where to, .png or .svg; an existing file is replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            FileError: `path` ends in something else.
+            GrulensError: no page shows the view.
+        """
+        place = Path(path)
+        kind = place.suffix.lower().removeprefix(".")
+        if kind not in ("png", "svg"):
+            raise FileError(f"path must end in .png or .svg, got {shown(path)}")
+        if not self._views:
+            raise GrulensError(
+                "a page draws the figures, and none shows these: show them in an earlier cell"
+            )
+        asked = uuid.uuid4().hex
+        # where the cell is when it asks, not where it is when the page has answered
+        self._asked[asked] = place.absolute(), set(self._views)
+        self.send({"kind": "draw", "as": kind, "id": asked})
+        return place
+
+    def _drawn(self, view: str, message: Message, buffers: Sequence[Any]) -> None:
+        """The first view that has a picture gives it; an error is that none has one."""
+        place, views = self._asked[message["id"]]
+        why = message.get("why")
+        if why is not None:
+            views.discard(view)
+            if views:
+                return
+        del self._asked[message["id"]]
+        if why is not None:
+            raise GrulensError(f"{place.name} was not saved: {why}")
+        place.write_bytes(bytes(buffers[0]))
 
     def _send_file(self, view: str, word: str) -> None:
         with self.lock:

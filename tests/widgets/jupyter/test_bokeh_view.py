@@ -6,6 +6,7 @@ import gzip
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from bokeh.io import curdoc
 from bokeh.models import ColumnDataSource, DataTable, Slider, TableColumn
 from bokeh.plotting import figure
 
+from grulens.errors import FileError, GrulensError
 from grulens.widgets.jupyter.bokeh_js import gzipped, parts
 from grulens.widgets.jupyter.bokeh_view import WIDGET_VIEW, BokehView
 
@@ -207,6 +209,36 @@ def test_a_file_goes_to_whoever_asked(page: Page, view: BokehView) -> None:
     view.offer("all as CSV", lambda: (_ for _ in ()).throw(ValueError("no such unit")))
     page.say("offer", view="b", offer="all as CSV")
     assert page.heard("error")[-1]["title"] == "ValueError: no such unit"
+
+
+def test_a_picture_is_drawn_by_a_page_and_written(
+    page: Page, view: BokehView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FileError, match=r"must end in .png or .svg, got 'a.pdf'"):
+        view.save("a.pdf")
+    page.say("open", view="b")
+    monkeypatch.chdir(tmp_path)
+    assert view.save("a.SVG") == Path("a.SVG")
+    asked = page.heard("draw")[-1]
+    assert asked["as"] == "svg"
+    monkeypatch.chdir("/")
+    page.say("drawn", view="b", id=asked["id"], why="no figure is seen")
+    page.say("drawn", view="a", id=asked["id"], buffers=(b"<svg/>",))
+    page.say("drawn", view="b", id=asked["id"], buffers=(b"another view",))
+    assert not page.heard("error")
+    page.say("drawn", view="c", id="/etc/passwd", buffers=(b"nobody asked",))
+    assert [*tmp_path.iterdir()] == [tmp_path / "a.SVG"]
+    assert (tmp_path / "a.SVG").read_bytes() == b"<svg/>"
+    view.save("b.png")
+    for name in ("a", "b"):
+        assert not page.heard("error")
+        page.say("drawn", view=name, id=page.heard("draw")[-1]["id"], why="no figure is seen")
+    title = "GrulensError: b.png was not saved: no figure is seen"
+    assert page.heard("error")[-1]["title"] == title
+    for name in ("a", "b"):
+        page.say("gone", view=name)
+    with pytest.raises(GrulensError, match="none shows these: show them in an earlier cell"):
+        view.save("a.png")
 
 
 def test_errors_from_elsewhere(page: Page, view: BokehView) -> None:
