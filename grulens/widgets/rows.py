@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from grulens.errors import GrulensError, NoAnswerError
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import visible_name, visible_text
 from grulens.views.units.table import ROW, UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import choice, quiet, row
@@ -165,15 +165,15 @@ class RowTable(Panel):
             columns["steps"] = session.before.mask.sum(1).cpu().numpy()
         if found is None:
             return columns
-        if found.off is None:
-            columns["answer"] = [visible_text(name, 40) for name in found.names]
-            columns["share" if found.is_share else "largest"] = found.values
-        else:
+        if found.is_number:
             columns["value"] = found.values
-        if found.off is None and found.values.size and plain is not None:
-            columns["unedited"] = [visible_text(name, 40) for name in plain.names]
+        else:
+            columns["answer"] = list(map(_named, found.names))
+            columns["share" if found.is_share else "largest"] = found.values
+        if plain is not None:
+            columns["unedited"] = list(map(_named, plain.names))
         if found.truths is not None:
-            columns["truth"] = [visible_text(name, 40) for name in found.truths]
+            columns["truth"] = list(map(_named, found.truths))
         if found.off is not None:
             columns["off"] = found.off
         if found.right is not None:
@@ -204,6 +204,11 @@ class RowTable(Panel):
             share = f" ({100 * sum(known) / len(known):.0f} %)" if known else ""
             text += f" · {sum(known)} of {len(known)} answers right{share}"
         self._count.value = f'<span role="status">{escape(text)}</span>'
+
+
+def _named(name: str) -> str:
+    """The name of a class as a table shows it; nothing where there is none."""
+    return visible_name(name, 40) if name else ""
 
 
 def row_texts(session: Session) -> list[str] | None:

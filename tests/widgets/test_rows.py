@@ -114,6 +114,19 @@ def test_one_row_has_no_table_and_none_without_answers_has_answers() -> None:
     screen.close()
 
 
+def test_numbers_are_answers_too_and_classes_have_their_names() -> None:
+    lens = Lens(nn.GRU(3, 1), torch.ones(5, 2, 3), readout=lambda out: out[0][-1], truth=[1, None])
+    rows = table(lens)
+    assert [*rows._columns] == ["steps", "value", "truth", "off"]
+    assert rows._columns["truth"] == ["1", ""]
+    lens.session.truth = None
+    assert [*rows._columns] == ["steps", "value"]
+    lens.close()
+    lens = Lens(nn.GRU(3, 2), torch.ones(5, 2, 3), readout=lambda out: out[0][-1])
+    assert table(lens)._columns["answer"][0] in ("class 0", "class 1")
+    lens.close()
+
+
 def test_rows_may_be_picked_for_something_else() -> None:
     asked: list[int] = []
     session = Session(Classifier(), IDS)

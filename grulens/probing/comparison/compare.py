@@ -55,6 +55,11 @@ from grulens.tables import html_table
 #: So many units stand in the table of a result.
 MOST = 8
 ALIGNS = ("steps", "tokens")
+#: What must be known of units of two models.
+OTHER_WEIGHTS = (
+    "a unit is compared with the unit of the same number, which is the same one only where one "
+    "model was trained on from the other"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -387,12 +392,7 @@ def _weights_note(a: LayerRecording, b: LayerRecording) -> str:
         one is other or (one.shape == other.shape and torch.equal(one.cpu(), other.cpu()))
         for one, other in zip(first, second, strict=True)
     )
-    if same:
-        return ""
-    return (
-        "the layers have other weights: a unit is compared with the unit of the same number, which "
-        "is the same one only where one model was trained on from the other"
-    )
+    return "" if same else f"the layers have other weights: {OTHER_WEIGHTS}"
 
 
 def _answers(

@@ -19,7 +19,7 @@ from torch import nn
 
 from grulens.errors import GrulensError, NoAnswerError, ReadoutError
 from grulens.probing.comparison.align import NONE
-from grulens.probing.comparison.compare import Comparison, compare, place_names
+from grulens.probing.comparison.compare import OTHER_WEIGHTS, Comparison, compare, place_names
 from grulens.probing.readout.readout import Answer, divergence
 from grulens.views.figure import raster
 from grulens.views.figure.tokens import valid, visible_name
@@ -344,6 +344,10 @@ class CompareView(Panel):
         alone = [len(steps) for steps in found.alone] if found is not None and whole else [0, 0]
         notes = [self._why, found.note.partition("; answers")[0] if found is not None else ""]
         notes[1] = "" if notes[1].startswith("answers") else notes[1]
+        if whole and self._sides is not None and not notes[1]:
+            models = [side.session.model for side in self._sides]
+            if models[0] is not models[1]:  # of what was observed, weights are not known
+                notes[1] = OTHER_WEIGHTS
         if any(alone) and self._sides is not None:
             this, beside = self._sides
             counts = [

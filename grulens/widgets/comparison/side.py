@@ -11,7 +11,7 @@ from torch import nn
 from grulens.errors import GrulensError
 from grulens.models.recording import Recording
 from grulens.probing.readout.readout import Answer
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.widgets.session.session import Session
 
 PLAIN: Final = "without the edits"
@@ -174,13 +174,14 @@ def sentence(this: Side, beside: Side, layer: str, places: tuple[int, int], apar
         is_value = answer.scale == "value"
         best = int(shown.argmax())
         said.append(side.class_names(answer)[best])
-        shares.append(f"{shown[best]:.3g}" if is_value else _percent(float(shown[best])))
+        shares.append(
+            number(float(shown[best]), ".3g") if is_value else _percent(float(shown[best]))
+        )
     if is_value:
         return (
             f"{this.name}: {visible_name(said[0])} {shares[0]}; {beside.name}: "
-            f"{visible_name(said[1])} {shares[1]}; "
-            f"{abs(apart):.3g} apart"
-        ).replace("-", "−")
+            f"{visible_name(said[1])} {shares[1]}; {number(abs(apart), '.3g')} apart"
+        )
     bits = f"{apart:.2g} bits apart"
     if said[0] == said[1]:
         return (

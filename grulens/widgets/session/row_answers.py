@@ -60,6 +60,7 @@ class RowAnswers:
         is_share: whether that is a probability.
         truths: what each answer should be, by name; "" where it is not known. None without a truth.
         right: whether it is, where that is known (row,); None without a truth, or of one number.
+        is_number: whether an answer is one number, and no class.
         off: how far the number is from the truth (row,), NaN where that is not known; None where
             answers are classes.
     """
@@ -69,6 +70,7 @@ class RowAnswers:
     is_share: bool
     truths: list[str] | None = None
     right: list[bool | None] | None = None
+    is_number: bool = False
     off: Float[np.ndarray, " row"] | None = None
 
 
@@ -112,8 +114,10 @@ def row_answers(
     if classes == 1:
         numbers = values[:, 0].double().numpy()
         named = None if truth is None else ["" if one is None else str(one) for one in truth]
-        return RowAnswers([f"{n:.4g}" for n in numbers], numbers, False, named, None,
-                          None if truth is None else _off(numbers, truth))  # fmt: skip
+        return RowAnswers(
+            [f"{n:.4g}" for n in numbers], numbers, False, named, is_number=True,
+            off=None if truth is None else _off(numbers, truth),
+        )  # fmt: skip
     shares = values.softmax(-1) if first.scale == "logits" else values
     best = shares.argmax(-1)
     names = answers.names(classes, range(classes))
