@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from bokeh.events import Tap
-from bokeh.models import ColumnDataSource, Range1d
+from bokeh.models import ColumnDataSource, Range1d, Text
 
 from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import frame, set_data
@@ -163,12 +163,12 @@ class CellDrawing:
             y="y", left="left", right="right", height=0.06, source=self.bars, fill_color="color",
             line_color=None,
         )  # fmt: skip
-        ink = {"x": "left", "y": "top", "source": self.boxes, "text_baseline": "top"}
-        root.text(
-            **ink, text="title", x_offset=7, y_offset=4, text_font_size="12px",
-            text_font_style="bold",
-        )  # fmt: skip
-        root.text(**ink, text="text", x_offset=7, y_offset=21, text_font_size="12px")
+        at: dict[str, Any] = {"x": "left", "y": "top", "x_offset": 7, "text_baseline": "top"}
+        at |= {"text_font_size": "12px"}
+        # not `root.text`, which says black: the page's theme has the colour
+        bold = Text(**at, text="title", y_offset=4, text_font_style="bold")
+        for text in (bold, Text(**at, text="text", y_offset=21)):
+            root.add_glyph(self.boxes, text)
         root.on_event(Tap, self._tapped)
         return root
 

@@ -61,6 +61,7 @@ const SHADOW_CSS = `
 .slick-row, .slick-cell, .slick-header-column { color: inherit; }
 .slick-row.even { background: var(--jp-layout-color0); }
 .slick-header-columns, .slick-header-column { background: var(--jp-layout-color2); }
+.slick-header-column { border-right-color: var(--jp-border-color1) !important; }
 .slick-row .slick-cell.selected, .slick-row.selected .slick-cell.bk-cell-index {
   background: var(--selected);
   color: inherit;

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bokeh.models import Text
 from torch import Tensor, nn
 
 from grulens import CellView, Lens, Session, clamp
@@ -56,6 +57,15 @@ def test_the_bars_are_the_sum_and_a_token_is_one_until_it_is_unfolded(screen: Ce
     screen.session.layer = "rnn.l1"
     assert screen.unfold.layout.display == "none"
     assert "input 3" in bars(screen)
+
+
+def test_the_words_have_the_colour_of_the_page(screen: CellView) -> None:
+    glyphs = [one.glyph for one in screen._figure.drawing.root.renderers]
+    words = [glyph for glyph in glyphs if isinstance(glyph, Text)]
+    # a colour that Python says is the user's, and stays in every theme
+    said = [set(glyph.properties_with_values(include_defaults=False)) for glyph in words]
+    assert len(said) == 2
+    assert not any("text_color" in one for one in said)
 
 
 def test_what_an_edit_holds_is_said(screen: CellView) -> None:
