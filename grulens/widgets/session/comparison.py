@@ -11,9 +11,9 @@ from grulens.errors import NoAnswerError, PositionError, shown
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.readout.readout import Answer, divergence
+from grulens.probing.step_order import StepOrder
 from grulens.widgets.session.answers import Answers, Array
 from grulens.widgets.session.selection import Selection
-from grulens.widgets.session.step_order import StepOrder
 from grulens.widgets.session.tokens import Rows
 
 

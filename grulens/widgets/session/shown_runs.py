@@ -19,6 +19,7 @@ from grulens.probing.edits.edit import Edit
 from grulens.probing.edits.mismatch import describe_mismatch
 from grulens.probing.layer import last_read
 from grulens.probing.readout.readout import divergence
+from grulens.probing.step_order import StepOrder
 from grulens.widgets.session.comparison import Comparison
 from grulens.widgets.session.edit_list import EditList, Slots, check_edit
 from grulens.widgets.session.input import Input
@@ -26,7 +27,6 @@ from grulens.widgets.session.names import Names
 from grulens.widgets.session.row_answers import Truth, check_truth, row_answers, truth_of
 from grulens.widgets.session.runs import Runs
 from grulens.widgets.session.selection import fitting, shape_of
-from grulens.widgets.session.step_order import StepOrder
 
 
 class ShownRuns(Comparison, EditList):

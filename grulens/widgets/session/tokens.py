@@ -19,8 +19,8 @@ from torch import Tensor
 from grulens.errors import GrulensError, LayerError, shown
 from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.step_order import StepOrder, by_rows, is_read, module_of
 from grulens.views.figure.tokens import valid
-from grulens.widgets.session.step_order import StepOrder, by_rows, is_read, module_of
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
 TokensBy = Tokens | Mapping[str, Tokens]

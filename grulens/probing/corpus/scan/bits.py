@@ -31,6 +31,8 @@ BLOCK: Final = 1 << 12
 #: From so many windows on it pays to load what is compiled, once a process.
 PAYS: Final = 1 << 17
 COMPILED: Final = "grulens.probing.corpus.scan.compiled"
+#: Why numba cannot be imported, once that is known.
+_broken: Final[list[Exception]] = []
 
 
 def quickest(windows: int) -> Any:
@@ -46,11 +48,15 @@ def quickest(windows: int) -> Any:
 def loaded() -> Any:
     """The module of what is compiled by numba; None where that cannot be imported, which is said.
 
-    Numba may be installed beside a numpy, or a Python, that is newer than it knows.
+    Numba may be installed beside a numpy, or a Python, that is newer than it knows. It is tried
+    once.
     """
+    if _broken:
+        return None
     try:
         return import_module(COMPILED)
     except Exception as error:  # of any kind: it is numba's own
+        _broken.append(error)
         warnings.warn(
             f"numba is installed and cannot be imported ({shown(str(error), 200)}): numpy counts "
             "and looks instead, with the same results, and slower",

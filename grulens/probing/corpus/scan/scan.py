@@ -43,6 +43,7 @@ from grulens.probing.corpus.cluster import check_client
 from grulens.probing.corpus.making import sweep, unfinished
 from grulens.probing.corpus.numbers import as_number, whole
 from grulens.probing.corpus.scan.abreast import ROWS, room_of
+from grulens.probing.corpus.scan.aligned import check_places, way_round
 from grulens.probing.corpus.scan.compared import check_again, compare, compare_states
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
@@ -189,6 +190,11 @@ def scan(
             recording = ran(model, few, layers, call)
             check_again(before, recording)
             del before
+            few = oriented(model, few, recording, call)
+            check_places(
+                few, settled(few, reader, recording), recording,
+                lambda other: ran(model, other, layers, call),
+            )  # fmt: skip
             if room is None and (room := room_of(recording, rows, reader.steps)):
                 reader = replace(reader, room=room)
                 further = reader.runs(begun[-1])
@@ -198,8 +204,9 @@ def scan(
                 recording = ran(model, run, layers, call)
             run = oriented(model, run, recording, call)
             first_run = settled(run, reader, recording)
-            # of all inputs it is the same argument, whichever fits
-            reader = replace(reader, input_of=first_run.by or reader.input_of)
+            # of all inputs it is the same argument, whichever fits, the same way round
+            by, turned = first_run.by or reader.input_of, way_round(first_run)
+            reader = replace(reader, input_of=by, turned=turned)
             manifest = manifest_of(
                 model, first_run, reader, recording, gates, above, call, directions
             )

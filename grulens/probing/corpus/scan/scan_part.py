@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def _take(
             f"{len(run.documents)} rows: a scan needs a layer that takes a step "
             f"for each of the input{_turned(run, mask)}"
         )
+    if run.padded:
+        _say_padded(run.padded, manifest.first)
     labels = [run.labels[name] & mask for name in manifest.labels]
     lengths = mask.sum(1).tolist()
     writer.names = one_name(chain(writer.names.items(), run.names.items()))
@@ -137,6 +140,17 @@ def oriented(model: nn.Module, run: Run, recording: Recording, call: str | None)
         return run
     known = {(rows, steps - 1): False, (steps - 1, rows): True}
     return replace(run, turned=known.get((len(less), less.shape[1])))
+
+
+@cache
+def _say_padded(name: str, first: str) -> None:
+    """Say once a scan, which is known by its first input, that padding counts."""
+    warnings.warn(
+        f"argument {name!r} says which steps of an input are padding, and the layers take these, "
+        "too: they count as steps. Scan rows without padding: texts or ids of their own lengths, "
+        "or packed inputs",
+        stacklevel=3,
+    )
 
 
 def _turned(run: Run, mask: Bool[ndarray, "row step"]) -> str:
@@ -292,6 +306,9 @@ def manifest_of(
         [("", one) for one in given if isinstance(one, Tensor)]
         + [(name, torch.from_numpy(run.labels[name])) for name in reader.labels]
     )
+    _say_padded.cache_clear()
+    if run.padded:
+        _say_padded(run.padded, first)
     return Manifest(
         type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), on,
         gates, reader.steps, reader.batch, call, first, room=reader.room,

@@ -8,7 +8,6 @@ Any other input is what the model itself takes, and runs as it is.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -32,6 +31,8 @@ from grulens.probing.corpus.scan.padding import named, padding
 UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 #: So many ids of the first inputs are looked at, whether `decode` has a text for each.
 LOOKED_AT: Final = 1000
+#: The largest id that torch has.
+MOST: Final = 2**63 - 1
 LabelRule: TypeAlias = Callable[[Any], Any]
 
 
@@ -70,6 +71,7 @@ class Run:
         turned: whether the steps of `ready` come before its rows, where these are as many and a run
             has told it; None where the numbers of both tell it, or nothing does.
         by: the name of the argument of `ready` that was taken, once it is.
+        padded: the name of an argument that says that steps are padding which the layers take.
     """
 
     args: tuple[Any, ...]
@@ -85,6 +87,7 @@ class Run:
     held: dict[str, Any] = field(default_factory=dict)
     turned: bool | None = None
     by: str = ""
+    padded: str = ""
 
     @property
     def few(self) -> Run:
@@ -118,6 +121,8 @@ class Reader:
             that may.
         arguments: the names of what the model takes by place.
         room: how many steps run side by side at most; 0 is any number.
+        turned: whether steps come before rows in what holds what stands at each step, as the first
+            input has told; None where it has not. Where there are as many of both, this tells it.
     """
 
     coder: Coder
@@ -128,6 +133,7 @@ class Reader:
     input_of: str | None = None
     arguments: tuple[str, ...] = ()
     room: int = 0
+    turned: bool | None = None
 
     def runs(self, part: Any) -> Iterator[Run]:
         """The runs of a part, in an order that depends on nothing but the part.
@@ -223,7 +229,12 @@ class Reader:
                 )
             given = self.coder.encode(text)
         if isinstance(given, list | range) and all(type(item) is int for item in given):
+            _check_ids(max(given, default=0))
             given = torch.tensor(given, dtype=torch.int64)
+        if isinstance(given, Tensor) and given.dtype == torch.uint64:
+            given = given.cpu().numpy()
+        if isinstance(given, ndarray) and given.dtype.kind == "u" and given.size:
+            _check_ids(int(given.max()))
         if isinstance(given, ndarray):
             given = torch.from_numpy(given)
         if isinstance(given, Tensor) and _whole(given):
@@ -324,6 +335,8 @@ class Reader:
         if not run.ready:
             return run
         rows, steps = mask.shape
+        if rows == steps > 1 and run.turned is None:
+            run = replace(run, turned=self.turned)
         fit = {name: one for name, one in run.ready.items() if fits(one, rows, steps)}
         by, first = next(iter((fit or run.ready).items()))
         several = tuple(name for name, one in fit.items() if not _mask(one))
@@ -346,12 +359,7 @@ class Reader:
             by=by,
         )
         if (name := padding(run.args, run.kwargs, self.arguments, by, mask)) is not None:
-            warnings.warn(
-                f"argument {name!r} says which steps of an input are padding, and the layers take "
-                "these, too: they count as steps. Scan rows without padding: texts or ids of their "
-                "own lengths, or packed inputs",
-                stacklevel=2,
-            )
+            run = replace(run, padded=name)
         if isinstance(first, PackedSequence):
             return replace(run, labels=self._of_packed(first, run, steps))
         if not self.labels and not (_whole(first) and first.dim() == 2):
@@ -502,6 +510,11 @@ def one_name(names: Iterable[tuple[int, str]]) -> dict[int, str]:
         if found.setdefault(number, name) != name:
             found[number] = UNKNOWN
     return found
+
+
+def _check_ids(largest: int) -> None:
+    if largest > MOST:
+        raise ScanError(f"an id is {largest}; torch has ids up to {MOST} (2^63 - 1)")
 
 
 def _read(file: Path) -> str:

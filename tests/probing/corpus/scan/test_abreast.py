@@ -55,9 +55,9 @@ def test_as_many_rows_run_as_there_is_room_for(tmp_path: Path) -> None:
     labels = {"two": lambda ids: ids == 2}
     made = scan(model, PARTS, tmp_path / "s", labels=labels)
     assert (made.manifest.batch, made.manifest.room) == (64, 360)
-    # two rows say what the model holds, twice: whether it does the same again; of rows of 40 steps
-    # 8 have room, and of 90 steps 4
-    assert [shape[0] for shape in model.ran] == [2, 2, *[8, 8, 4, 3] * 2]
+    # two rows say what the model holds, whether it does the same again, and whether its rows are
+    # those of the input; of rows of 40 steps 8 have room, and of 90 steps 4
+    assert [shape[0] for shape in model.ran] == [2, 2, 2, 2, *[8, 8, 4, 3] * 2]
     asked = scan(model, PARTS, tmp_path / "t", labels=labels, batch=20)
     assert asked.manifest.room == 0
     torch.testing.assert_close(made.stats().mean, asked.stats().mean)

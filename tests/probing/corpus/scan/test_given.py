@@ -270,7 +270,8 @@ class Pooled(Named):
         (Named, {"ids": IDS, "at": torch.tensor([[90.0], [40.0]])}, ""),
         (Lengths, (IDS, torch.tensor(LENGTHS)), ""),
         (Pooled, (IDS, [90, 90]), ""),
-        (Pooled, (IDS, [7, 40]), ""),
+        (Pooled, (IDS, [7, 40]), "lengths"),
+        (Pooled, (IDS, torch.tensor([[90], [40]])), "lengths"),
     ],
 )
 def test_padding_that_the_layers_take_is_said(
@@ -280,6 +281,47 @@ def test_padding_that_the_layers_take_is_said(
     with pytest.warns(UserWarning, match=words) if name else nullcontext():
         made = scan(kind().eval(), [part], tmp_path / "s")
     assert made.steps == (130 if kind is Lengths else 180)
+
+
+def test_padding_is_said_once_a_scan_wherever_it_comes(tmp_path: Path) -> None:
+    whole = {"ids": IDS, "mask": torch.ones_like(IDS)}
+    parts = [whole, *[{"ids": IDS, "mask": MASK.long()}] * 3]
+    with pytest.warns(UserWarning, match="padding") as said:
+        scan(Named().eval(), parts, tmp_path / "s")
+    assert len(said) == 1
+
+
+class Kinds(Two):
+    """Takes what BERT takes: ids, and of which sentence each is."""
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(input_ids, token_type_ids)
+
+
+def test_what_only_looks_like_a_mask_is_none(tmp_path: Path) -> None:
+    made = scan(Kinds().eval(), [(IDS, (~MASK).long())], tmp_path / "s", labels=TWO)
+    assert int(made.stats().positives) == int((IDS == 2).sum())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_input_tells_which_way_round_a_square_one_is(first: bool, tmp_path: Path) -> None:
+    class Pooling(Pooled):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(4, 5, batch_first=first)
+
+    sizes = ((8, 12), (8, 8))
+    parts = [torch.randint(9, size if first else size[::-1]) for size in sizes]
+    given = [(ids, torch.full((8,), ids.shape[int(first)])) for ids in parts]
+    model = Pooling().eval()
+    model.forward = lambda ids, lengths: model.rnn(model.embed(ids))[0]  # type: ignore[method-assign]
+    made = scan(model, given, tmp_path / "s", labels=TWO)
+    rows = [ids if first else ids.T for ids in parts]
+    for place in made.top(0, 16).places:
+        read = rows[place.part][place.batch_row, place.start : place.stop]
+        ids = made.ids(place)
+        assert ids is not None
+        assert torch.equal(ids, read)
 
 
 def test_which_way_round_a_model_takes_ids_is_tried_once(tmp_path: Path) -> None:

@@ -144,11 +144,11 @@ def test_numba_that_cannot_be_imported_is_said_and_numpy_counts(
         raise ImportError("Numba needs NumPy 2.2 or less")
 
     monkeypatch.setattr(bits, "import_module", broken)
+    monkeypatch.setattr(bits, "_broken", [])
     monkeypatch.setattr(module, "PAYS", 0)
     with pytest.warns(UserWarning, match=r"cannot be imported \('Numba needs .*numpy counts"):
         assert module.compiled(0) is None
-    with pytest.warns(UserWarning, match="cannot be imported"):
-        assert bits.quickest(bits.PAYS) is bits
+    assert bits.quickest(bits.PAYS) is bits  # without a word: it has been said
 
 
 def test_what_cannot_be_kept_on_disk_is_compiled_all_the_same(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens import Lens, Session, record
-from grulens.widgets.session.step_order import StepOrder
+from grulens.probing.step_order import StepOrder
 
 
 class Reads(nn.Module):

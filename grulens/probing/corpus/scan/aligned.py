@@ -1,0 +1,141 @@
+"""Whether rows and steps of a layer are those of the input, whose labels and words they are given.
+
+A model may turn its input round before a layer reads it, or sort its rows by their lengths. Layers
+of as many rows and steps then stand beside labels of others, and every number of a label would be
+wrong: nothing but another run can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_map
+
+from grulens.errors import ScanError
+from grulens.models.recording import Recording
+from grulens.probing.corpus.scan.replay import HALF, NEAR
+from grulens.probing.corpus.scan.sequences import Run
+from grulens.probing.step_order import StepOrder
+
+
+def way_round(run: Run) -> bool | None:
+    """Whether steps come before rows in what holds what stands at each step of a run.
+
+    None where it does not tell: an input that is packed, a text, one row without an axis of rows,
+    or as many rows as steps that no run has told apart.
+
+    Args:
+        run: a run with its rows.
+    """
+    read = next((one for one in run.form.every if one.kind == "read" and not one.bare), None)
+    if read is None or run.read is None or run.read.shape[0] == run.read.shape[1] > 1:
+        return run.turned
+    return read.turned
+
+
+def check_places(
+    run: Run, known: Run, recording: Recording, again: Callable[[Run], Recording]
+) -> None:
+    """Raise where a layer has the input's steps, or its rows, in another order.
+
+    Args:
+        run: the first run.
+        known: the same with its rows.
+        recording: what the layers did in it.
+        again: records a run.
+
+    Raises:
+        ScanError: it has; it says which layer.
+    """
+    read = run.ready.get(known.by) if run.ready else run.args[0]
+    if not isinstance(read, Tensor):
+        return
+    order = StepOrder(
+        recording, lambda given: again(replace(run, args=given[0], kwargs=given[1])),
+        (run.args, run.kwargs),
+    )  # fmt: skip
+    for name, layer in recording.items():
+        if layer.shape[1] > 1 and order.order(layer, [read]) == "backwards":
+            raise ScanError(
+                f"layer {name!r} reads the input from the end: labels and words would stand at "
+                "other steps than they are of. Scan the other layers, layers=[...]; the reverse "
+                "direction of nn.GRU(bidirectional=True) has the steps of the input"
+            )
+    rows = recording[next(iter(recording))].shape[0]
+    axis = int(bool(way_round(known)))
+    if rows > 1 and read.dim() > 1 and read.shape[axis] == rows:
+        _check_rows(run, read, axis, recording, again)
+
+
+def _check_rows(run: Run, read: Tensor, axis: int, recording: Recording,
+                again: Callable[[Run], Recording]) -> None:  # fmt: skip
+    rows = read.shape[axis]
+    other = read.detach().clone()
+    other.select(axis, 0).copy_(read.select(axis, 0).flip(0))
+    changed = _tried(run, lambda of: other if of is read else of, again)
+    turned = _tried(run, lambda of: _flipped(of, rows), again)
+    for name, layer in recording.items():
+        for told in (_moved(layer.h, changed, name), _kept(layer.h, turned, name)):
+            if told:
+                raise ScanError(
+                    f"layer {name!r} has the rows of the input in another order: labels and words "
+                    "would stand beside other rows than they are of. A model that sorts its rows, "
+                    "by length say, is scanned one row at a time"
+                )
+
+
+def _tried(
+    run: Run, do: Callable[[Any], Any], again: Callable[[Run], Recording]
+) -> Recording | None:
+    """What the layers do on another input; None where the model does not run on it."""
+
+    def leaf(of: Any) -> bool:
+        return isinstance(of, list | PackedSequence)
+
+    args, kwargs = tree_map(do, (run.args, run.kwargs), is_leaf=leaf)
+    try:
+        return again(replace(run, args=args, kwargs=kwargs))
+    except Exception:  # whatever a user's model does with such an input: then nothing is known
+        return None
+
+
+def _flipped(of: Any, rows: int) -> Any:
+    """An argument with its rows from the last to the first."""
+    if isinstance(of, Tensor):
+        axis = next((i for i, size in enumerate(of.shape[:2]) if size == rows), None)
+        return of if axis is None else of.flip(axis)
+    return of[::-1] if isinstance(of, list) and len(of) == rows else of
+
+
+def _moved(h: Tensor, after: Recording | None, name: str) -> bool:
+    """Whether a change of the first row of the input changed one other row of the layer alone."""
+    if after is None or name not in after or after[name].h.shape != h.shape:
+        return False
+    far = _apart(h, after[name].h) > _near(h)
+    return int(far.sum()) == 1 and not bool(far[0])
+
+
+def _kept(h: Tensor, after: Recording | None, name: str) -> bool:
+    """Whether rows given the other way round are not so in the layer, and stand elsewhere there."""
+    if after is None or name not in after or after[name].h.shape != h.shape:
+        return False
+    now, near = after[name].h, _near(h)
+    if not bool((_apart(h.flip(0), now) > near).any()):
+        return False
+    return all(bool((_apart(h, row.expand_as(h)) <= near).any()) for row in now)
+
+
+def _apart(one: Tensor, two: Tensor) -> Tensor:
+    """How far each row of two runs is apart at most (row,)."""
+    one, two = one.detach().double(), two.detach().double()
+    far = (one - two).abs() / one.abs().clamp(min=1)
+    return torch.where(one == two, 0, far).nan_to_num(torch.inf).flatten(1).amax(1)
+
+
+def _near(h: Tensor) -> float:
+    return NEAR if h.dtype in (torch.float32, torch.float64) else HALF

@@ -1,0 +1,152 @@
+"""A layer that has the input's steps or rows in another order is refused; others are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from grulens.corpus import Scan
+from grulens.corpus import scan as scanned
+from grulens.errors import ScanError
+
+IDS = torch.randint(20, (4, 30), generator=torch.Generator().manual_seed(0))
+LENGTHS = torch.tensor([10, 30, 20, 5])
+ONE = [row.clone() for row in IDS]
+
+
+class Reads(nn.Module):
+    """Reads ids forwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(20, 6)
+        self.there, self.back = (nn.GRU(6, 5, batch_first=True) for _ in range(2))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        out: Tensor = self.there(self.embed(ids))[0]
+        return out
+
+
+class ByHand(Reads):
+    """Two directions by hand."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        return torch.cat([self.there(x)[0], self.back(x.flip(1))[0].flip(1)], -1)
+
+
+class Ahead(Reads):
+    """Each step reads the one after it, too, through a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(6, 6, 3, padding=1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.conv(self.embed(ids).transpose(1, 2)).transpose(1, 2)
+        out: Tensor = self.there(x)[0]
+        return out
+
+
+class Sorts(Reads):
+    """Sorts its rows by their lengths, as packing once asked for."""
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        lengths, order = lengths.sort(descending=True)
+        packed = pack_padded_sequence(self.embed(ids[order]), lengths, batch_first=True)
+        out: Tensor = pad_packed_sequence(self.there(packed)[0], batch_first=True)[0]
+        return out[order.argsort()]
+
+
+class Packs(Reads):
+    """Packs its rows as they come."""
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        packed = pack_padded_sequence(
+            self.embed(ids), lengths, batch_first=True, enforce_sorted=False
+        )
+        out: Tensor = pad_packed_sequence(self.there(packed)[0], batch_first=True)[0]
+        return out
+
+
+class Turns(Reads):
+    """Has its rows the other way round."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids.flip(0)).flip(0)
+
+
+class Rolls(Reads):
+    """Has its rows one further."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids.roll(1, 0)).roll(-1, 0)
+
+
+class Both(Reads):
+    """Two levels of two directions, of torch's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there = nn.GRU(6, 5, 2, batch_first=True, bidirectional=True)
+
+
+def scan(model: Reads, parts: Any, out: Path, **options: Any) -> Scan:
+    return scanned(model.eval(), parts, out, progress=False, **options)
+
+
+@pytest.mark.parametrize("parts", [[IDS], [ONE], ONE])
+def test_a_layer_that_reads_from_the_end_is_refused(parts: Any, tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=r"'back.l0' reads the input from the end: .*layers="):
+        scan(ByHand(), parts, tmp_path / "s")
+    assert scan(ByHand(), parts, tmp_path / "t", layers="there.l0").steps == 120
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        (Sorts, [(IDS, LENGTHS)]),
+        (Sorts, [(IDS, LENGTHS.sort(descending=True).values)]),
+        (Turns, [IDS]),
+        (Turns, [ONE]),
+        (Rolls, [IDS]),
+    ],
+)
+def test_a_model_that_has_its_rows_in_another_order_is_refused(
+    kind: type[Reads], parts: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ScanError, match=r"'there.l0' has the rows of the input in another order"):
+        scan(kind(), parts, tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        (Reads, [IDS]),
+        (Reads, [IDS[:1].expand(4, -1)]),
+        (Ahead, [IDS]),
+        (Ahead, ONE),
+        (Both, [ONE]),
+        (Packs, [(IDS, LENGTHS)]),
+        (Sorts, [(row[None], torch.tensor([30])) for row in ONE]),
+    ],
+)
+def test_what_is_in_the_order_of_the_input_is_scanned(
+    kind: type[Reads], parts: Any, tmp_path: Path
+) -> None:
+    made = scan(kind(), parts, tmp_path / "s")
+    assert made.steps == (65 if kind is Packs else 120)
+
+
+def test_ids_that_torch_does_not_have_are_refused(tmp_path: Path) -> None:
+    for ids in (np.array([3, 2**63 + 3], np.uint64), [3, 2**64]):
+        with pytest.raises(ScanError, match=r"an id is \d+; torch has ids up to 9223372"):
+            scan(Reads(), [[ids]], tmp_path / "s")
+    assert scan(Reads(), [np.array([3, 4], np.uint64)], tmp_path / "t").steps == 2
