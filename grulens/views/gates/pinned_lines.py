@@ -89,7 +89,8 @@ class PinnedLines:
             ends: the values at the foot and at the top of each line.
 
         >>> pinned = PinnedLines()
-        >>> pinned.update(np.array([[0.0, 1.0]]), names=["unit 3"], signal="state", ends=(-1, 1))
+        >>> one = np.array([[0.0, 1.0]])
+        >>> pinned.update(one, names=["unit 3"], signal="state", ends=(-1.0, 1.0))
         >>> [round(float(y), 2) for y in pinned.lines.data["ys"][0]]
         [0.36, 0.66]
         """

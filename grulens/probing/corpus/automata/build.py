@@ -174,6 +174,7 @@ class Build:
                     self.interrupted = job.note
                     self.remarks.append(f"the comparison {job.note}")
         self.fidelity, self.done = job.result or [], job.done
+        self._say_unmet()
         self.counterexamples = by_length(wrong)[:KEPT]
         if self.clustered is not None:
             band = range(1, self.lengths[-1] + 1)
@@ -181,6 +182,21 @@ class Build:
 
     def _shorten(self, dfa: DFA, wrong: list[Word]) -> None:
         wrong += [shortened(self.acceptor, dfa, word) for word in by_length(wrong)[:SHORTENED]]
+
+    def _say_unmet(self) -> None:
+        """Say at which lengths no word was asked that the network accepts, or rejects."""
+        lengths = [one for one in self.fidelity if one.kind == "uniform"]
+        for does, says in (("accepts", True), ("rejects", False)):
+            asked = {len(word) for word, said in self.acceptor.known.items() if said is says}
+            none = [
+                str(one.length) for one in lengths
+                if asked.isdisjoint(range(one.shortest, one.length + 1))
+            ]  # fmt: skip
+            if none and asked - {0}:
+                self.remarks.append(
+                    f"no word of up to {', '.join(none)} symbols was found that the network {does}:"
+                    " words= that it does are asked, too"
+                )
 
     def _say(self) -> None:
         acceptor = self.acceptor

@@ -17,8 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 from numpy import ndarray
 
-#: float32 products of so many steps are added exactly enough.
+#: float32 products of so many steps are added exactly enough,
 _AT_ONCE: Final = 4096
+#: where no state is larger than this: beside one that is, others would be rounded away.
+_LARGE: Final = 8.0
 #: The mean variance of units that never move is taken for this, so that there is an answer.
 LEAST: Final = 1e-30
 
@@ -44,9 +46,10 @@ class Moments:
         cls, states: Float[ndarray, "step unit"], targets: Bool[ndarray, "step target"]
     ) -> Moments:
         """The moments of some steps."""
-        pivot = np.zeros(states.shape[1] + targets.shape[1], np.float32)
+        states = _exact(states)
+        pivot = np.zeros(states.shape[1] + targets.shape[1], states.dtype)
         pivot[: states.shape[1]] = states[len(states) // 2]  # near the values
-        moved = np.concatenate([states, targets.astype(np.float32)], 1) - pivot
+        moved = np.concatenate([states, targets.astype(states.dtype)], 1) - pivot
         rest = moved.mean(0, dtype=np.float64)
         products = np.zeros((len(rest), len(rest)))
         for start in range(0, len(moved), _AT_ONCE):
@@ -119,8 +122,16 @@ class Probes:
 
     def scores(self, states: Float[ndarray, "step unit"]) -> Float[ndarray, "step target"]:
         """w·h + b at some steps; at 0 or above, the label is said to hold."""
-        found: ndarray = states @ self.weights.astype(np.float32) + self.bias.astype(np.float32)
+        states = _exact(states)
+        kind = states.dtype
+        found: ndarray = states @ self.weights.astype(kind) + self.bias.astype(kind)
         return found
+
+
+def _exact(states: Float[ndarray, "step unit"]) -> Float[ndarray, "step unit"]:
+    """The states, as float64 where one is large."""
+    large = states.size > 0 and max(float(states.max()), -float(states.min())) > _LARGE
+    return states.astype(np.float64) if large else states
 
 
 def least(errors: Float64[ndarray, "strength target"]) -> list[int]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from numpy import ndarray
 from torch import Tensor
@@ -34,6 +35,15 @@ def named(args: Sequence[Any], kwargs: Mapping[str, Any], names: Sequence[str]) 
     called = [*names[: len(args)]]
     called += [f"argument {place}" for place in range(len(called), len(args))]
     return dict(zip(called, args, strict=True)) | dict(kwargs)
+
+
+def is_mask(name: str, one: Any) -> bool:
+    """Whether an argument says of steps whether they count, and is not what stands there.
+
+    >>> is_mask("attention_mask", None), is_mask("token_type_ids", np.zeros(3))
+    (True, False)
+    """
+    return bool(_MASK.search(name)) or (isinstance(one, Tensor) and one.dtype == torch.bool)
 
 
 def padding(

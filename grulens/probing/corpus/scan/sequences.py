@@ -25,7 +25,7 @@ from grulens.errors import ScanError, shown
 from grulens.probing.coder import Coder
 from grulens.probing.corpus.scan.abreast import abreast
 from grulens.probing.corpus.scan.given import IDS, Form, at_each_step, bare, form_of, plain
-from grulens.probing.corpus.scan.padding import named, padding
+from grulens.probing.corpus.scan.padding import is_mask, named, padding
 
 #: What an id is called that stands for several things.
 UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
@@ -287,7 +287,9 @@ class Reader:
         found = {}
         for name, rule in self.labels.items():
             try:
-                said = rule(given) if callable(rule) else held[name]
+                # what it writes into, nobody else reads
+                own = given.copy() if isinstance(given, ndarray) else given
+                said = rule(own) if callable(rule) else held[name]
             except Exception as error:
                 error.add_note(f"in label {name!r} of input {number}")
                 raise
@@ -339,7 +341,7 @@ class Reader:
             run = replace(run, turned=self.turned)
         fit = {name: one for name, one in run.ready.items() if fits(one, rows, steps)}
         by, first = next(iter((fit or run.ready).items()))
-        several = tuple(name for name, one in fit.items() if not _mask(one))
+        several = tuple(name for name, one in fit.items() if name == by or not is_mask(name, one))
         read = at_each_step(first, rows, steps, run.turned)
         run = replace(
             run,
@@ -540,7 +542,7 @@ def _side_by_side(pieces: Sequence[_Piece]) -> Iterator[Run]:
         return
     ids = np.stack([piece.ids for piece in pieces])
     yield Run(
-        (torch.from_numpy(ids).long(),),
+        (torch.from_numpy(ids.astype(np.int64)),),  # of its own: a model may write into it
         {},
         tuple(piece.document for piece in pieces),
         tuple(piece.start for piece in pieces),

@@ -481,6 +481,20 @@ def test_words_of_the_users_own_find_what_no_search_finds() -> None:
     assert len(seeing.hypothesis) >= 13
 
 
+class Short(nn.Module):
+    """It accepts short words of ones."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        accepted = ids.all(1) & torch.tensor(ids.shape[1] < 4)
+        return torch.where(accepted, 1.0, -1.0)
+
+
+def test_where_no_word_was_compared_that_the_network_accepts_that_is_said() -> None:
+    found = automaton(Short(), "01", **QUICK)
+    assert "no word of up to 9 symbols was found that the network accepts" in found.note
+    assert "no word of up to" not in automaton(Follows(TOMITA[1]), "01", **QUICK).note
+
+
 def test_a_budget_that_runs_out_says_so() -> None:
     model = Follows(TOMITA[7])
     found = automaton(model, "01", budget=30, **QUICK)

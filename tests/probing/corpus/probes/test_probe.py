@@ -213,6 +213,19 @@ def test_moments_of_parts_add_up_and_tell_the_error_of_other_steps() -> None:
     np.testing.assert_allclose(solved.errors(several[2]), errors, rtol=1e-4)
 
 
+@pytest.mark.parametrize("far", [1e5, 1e25])
+def test_one_state_far_from_all_others_leaves_the_moments_right(far: float) -> None:
+    h = np.random.default_rng(0).standard_normal((900, 3)).astype(np.float32)
+    h[450, 0] = far
+    held = h[:, 1:2] > 0.3
+    moments = Moments.of(h, held)
+    both = np.concatenate([h.astype(float), held], 1)
+    np.testing.assert_allclose(
+        moments.products, 900 * np.cov(both.T, bias=True), rtol=1e-6, atol=1e-3
+    )
+    assert np.isfinite(Solved.of(moments, [0.01]).weights).all()
+
+
 def test_the_code_is_what_a_receiver_who_counts_would_need() -> None:
     held = np.random.default_rng(0).random(200) < 0.3
     bits, seen = 0.0, [0.5, 0.5]

@@ -283,6 +283,32 @@ def test_padding_that_the_layers_take_is_said(
     assert made.steps == (130 if kind is Lengths else 180)
 
 
+def test_ids_that_look_like_a_mask_are_set_aside_with_a_word(tmp_path: Path) -> None:
+    pair = torch.ones_like(IDS), IDS
+    with pytest.warns(UserWarning, match="'segments', 'tokens' may .* 'segments' is taken"):
+        scan(Two().eval(), [pair], tmp_path / "s", labels=TWO)
+
+
+def test_what_a_model_or_a_label_writes_into_its_ids_reaches_nobody_else(tmp_path: Path) -> None:
+    class Writes(Named):
+        def forward(self, ids: Tensor) -> Tensor:  # type: ignore[override]
+            ids[ids > 4] = 0
+            return super().forward(ids=ids)
+
+    def even(ids: Any) -> Any:
+        ids %= 2
+        return ids == 0
+
+    rows = [row.clone() for row in IDS]
+    made = scan(Writes().eval(), rows, tmp_path / "s", labels={"even": even, **TWO})
+    assert all(torch.equal(row, kept) for row, kept in zip(rows, IDS, strict=True))
+    assert made.stats().positives.tolist() == [int((IDS % 2 == 0).sum()), int((IDS == 2).sum())]
+    for place in made.top(0, 2).places:
+        ids = made.ids(made.row_of(place))
+        assert ids is not None
+        assert torch.equal(ids, rows[place.part])
+
+
 def test_padding_is_said_once_a_scan_wherever_it_comes(tmp_path: Path) -> None:
     whole = {"ids": IDS, "mask": torch.ones_like(IDS)}
     parts = [whole, *[{"ids": IDS, "mask": MASK.long()}] * 3]
@@ -299,7 +325,9 @@ class Kinds(Two):
 
 
 def test_what_only_looks_like_a_mask_is_none(tmp_path: Path) -> None:
-    made = scan(Kinds().eval(), [(IDS, (~MASK).long())], tmp_path / "s", labels=TWO)
+    both = "'input_ids', 'token_type_ids' may each be .*, and 'input_ids' is taken"
+    with pytest.warns(UserWarning, match=both):
+        made = scan(Kinds().eval(), [(IDS, (~MASK).long())], tmp_path / "s", labels=TWO)
     assert int(made.stats().positives) == int((IDS == 2).sum())
 
 
