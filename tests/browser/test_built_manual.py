@@ -11,8 +11,6 @@ from tests.browser.jupyter import settled, until
 
 pytestmark = pytest.mark.browser
 
-MODELS = "[...Bokeh.documents[0].all_models]"
-TITLE = f"{MODELS}.find(m => m.type === 'Title' && m.text.includes('rnn.l0')).text"
 WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -29,13 +27,16 @@ def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
         for live in page.locator("iframe.live").element_handles():
             live.scroll_into_view_if_needed()
             frame = live.content_frame()
-            heat = frame.locator(".bk-Figure").first
-            heat.locator("canvas").first.wait_for()
-            frame.wait_for_function(f"() => {TITLE}.startsWith('state h')")
+            heat = frame.locator("canvas.map")
+            heat.wait_for()
             before = settled(heat)
-            frame.locator("select").first.select_option(label="update gate z")
-            frame.wait_for_function(f"() => {TITLE}.startsWith('update gate z')")
+            frame.locator('button[data-value="z"]').first.click()
             until(page, lambda heat=heat, before=before: settled(heat) != before, "another map")
+            said = frame.locator("#grulens-main").inner_text()
+            frame.locator("input[type=range]").nth(1).focus()
+            page.keyboard.press("ArrowLeft")
+            moved = "(said) => document.getElementById('grulens-main').innerText !== said"
+            frame.wait_for_function(moved, arg=said)
         page.screenshot(path=str(Path(__file__).parent / "shots" / f"manual-{path.stem}.png"))
         assert not errors
         assert not [url for url in asked if url.startswith("http")]
