@@ -1125,7 +1125,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_documented_or_right(name: str) -> None:
-    examples = 150 if name in EDITS else 30 if name in ("Lens", "GateSliders", "CreditBars") else 60
+    examples = 80 if name in EDITS else 15 if name in ("Lens", "GateSliders", "CreditBars") else 30
 
     @settings(max_examples=max(examples, settings.default.max_examples))  # type: ignore[union-attr]
     @given(data=st.data())
@@ -1172,7 +1172,7 @@ def state(session: Session) -> tuple[Any, ...]:
             session.unit, session.times, session.row, session.step, session.truth)  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(act=st.sampled_from(sorted(ACTS)), thing=things())
 def test_an_error_loses_nothing(act: str, thing: Thing) -> None:
     lens = Lens(TAGGER, "abcdab")

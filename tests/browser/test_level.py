@@ -19,7 +19,7 @@ CELL = """model = torch.nn.GRU(3, 8, batch_first=True)
 lens = grulens.Lens(model, torch.randn(1, 6, 3))
 made.append(weakref.ref(model))
 """
-RUNS = 5
+RUNS = 3
 #: What is left of the runs before the last: a page may hold one more for a moment.
 SPARE = 1
 #: Bytes a run may leave: JupyterLab's own note of each comm, and what the engine has compiled.

@@ -17,7 +17,7 @@ from grulens import clamp, record
 from grulens.errors import GrulensError
 from tests.models.observe.grammar import Made, Program, Values, programs
 
-EXAMPLES = int(os.environ.get("GRULENS_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("GRULENS_EXAMPLES", "40"))
 NEAR = 1e-4
 
 
