@@ -190,7 +190,7 @@ class Scan:
         names = [one.name for one in self.manifest.layers[number].signals]
         if not isinstance(signal, str) or signal not in names:
             how = "" if self.manifest.gates else ". Gates are counted by scan(..., gates=True)"
-            if signal == SIGNAL:
+            if isinstance(signal, str) and signal == SIGNAL:
                 how = ". Directions are counted by scan(..., directions={...})"
             raise ScanError(
                 f"signal {shown(signal)} of layer {self.layers[number]!r} was not counted; what "

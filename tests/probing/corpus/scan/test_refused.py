@@ -156,3 +156,10 @@ def test_the_control_of_a_label_does_not_go_by_the_others() -> None:
     every = coins(ids, 1, [0.5, 0.5, 0.5], 7)
     assert (coins(ids, 1, [0.5], 7, [2])[0] == every[2]).all()
     assert (every[0] != every[2]).any()
+
+
+@pytest.mark.unchecked
+def test_a_signal_that_is_no_text_was_not_counted(tmp_path: Path) -> None:
+    made = scan(tmp_path / "s")
+    with pytest.raises(ScanError, match="was not counted; what was is h"):
+        made.stats(signal=np.ones(3, bool))  # type: ignore[arg-type]
