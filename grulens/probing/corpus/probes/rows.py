@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray
 from torch import nn
@@ -19,7 +18,7 @@ from grulens.errors import ScanError
 from grulens.probing.corpus.scan.abreast import abreast
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import WINDOW, Part, extremes, unpacked
-from grulens.probing.corpus.scan.replay import HALF, NEAR, run_again
+from grulens.probing.corpus.scan.replay import nearness, run_again
 from grulens.probing.corpus.scan.scan_part import numbers
 
 
@@ -63,7 +62,7 @@ def rerun(model: nn.Module, part: Part, manifest: Manifest, layer: int) -> Itera
         if mask.shape != read.shape[:2] or not mask.all():
             raise _other(part, f"layer {scanned.name!r} has other rows or steps")
         values = numbers(states)
-        near = NEAR if states.dtype in (torch.float32, torch.float64) else HALF
+        near = nearness(states)
         for name, ends in zip(("low", "high"), extremes(values, mask.cpu().numpy()), strict=True):
             kept = part.index(layer, name)[:, windows]
             apart = np.abs(kept - ends) / np.maximum(1, np.abs(kept))

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from grulens.errors import ScanError
 from grulens.models.recording import Recording
-from grulens.probing.corpus.scan.replay import HALF, NEAR
+from grulens.probing.corpus.scan.replay import nearness
 from grulens.probing.corpus.scan.sequences import Run
 from grulens.probing.step_order import StepOrder
 
@@ -116,7 +116,7 @@ def _moved(h: Tensor, after: Recording | None, name: str) -> bool:
     """Whether a change of the first row of the input changed one other row of the layer alone."""
     if after is None or name not in after or after[name].h.shape != h.shape:
         return False
-    far = _apart(h, after[name].h) > _near(h)
+    far = _apart(h, after[name].h) > nearness(h)
     return int(far.sum()) == 1 and not bool(far[0])
 
 
@@ -124,7 +124,7 @@ def _kept(h: Tensor, after: Recording | None, name: str) -> bool:
     """Whether rows given the other way round are not so in the layer, and stand elsewhere there."""
     if after is None or name not in after or after[name].h.shape != h.shape:
         return False
-    now, near = after[name].h, _near(h)
+    now, near = after[name].h, nearness(h)
     if not bool((_apart(h.flip(0), now) > near).any()):
         return False
     return all(bool((_apart(h, row.expand_as(h)) <= near).any()) for row in now)
@@ -135,7 +135,3 @@ def _apart(one: Tensor, two: Tensor) -> Tensor:
     one, two = one.detach().double(), two.detach().double()
     far = (one - two).abs() / one.abs().clamp(min=1)
     return torch.where(one == two, 0, far).nan_to_num(torch.inf).flatten(1).amax(1)
-
-
-def _near(h: Tensor) -> float:
-    return NEAR if h.dtype in (torch.float32, torch.float64) else HALF

@@ -25,7 +25,7 @@ from grulens.errors import ScanError, shown
 from grulens.models.recording import Recording
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import WINDOW, Part, extremes, unpacked
-from grulens.probing.corpus.scan.replay import HALF, NEAR
+from grulens.probing.corpus.scan.replay import nearness
 from grulens.probing.corpus.scan.sequences import Reader, Run, fits, one_name
 
 
@@ -117,7 +117,7 @@ def compare_states(
     windows = part.rows[rows, 3][:, None] + np.arange(-(-mask.shape[1] // WINDOW))
     for number, layer in enumerate(manifest.layers):
         states = recording[layer.name].h
-        near = _near(states)
+        near = nearness(states)
         now = extremes(states.detach().float().cpu().numpy(), mask)
         for name, ends in zip(("low", "high"), now, strict=True):
             kept = part.unchecked(number, name)[:, windows]
@@ -151,17 +151,13 @@ def check_again(before: Mapping[str, Tensor], again: Recording) -> None:
         if one.shape == two.shape:
             apart = (one - two).abs() / one.abs().clamp(min=1)
             far = float(torch.where(one == two, 0, apart).nan_to_num(0).max())
-        if far > _near(layer.h):
+        if far > nearness(layer.h):
             raise ScanError(
                 f"the model gives other states when it runs once more on the same input (layer "
                 f"{name!r}, {far:.2g} apart). It keeps something from one call to the next, or "
                 "draws random numbers in eval mode, too: a scan needs a model that begins anew "
                 "with each call, so set back in forward() what it keeps, or give it as an argument"
             )
-
-
-def _near(states: Tensor) -> float:
-    return NEAR if states.dtype in (torch.float32, torch.float64) else HALF
 
 
 _READ = "other inputs than it has now", "they are others, or `encode` or `input_of` is another"

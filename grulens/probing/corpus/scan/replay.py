@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from numpy import ndarray
-from torch import nn
+from torch import Tensor, nn
 
 from grulens.errors import GrulensError, ScanError
 from grulens.models.record import record
@@ -40,6 +40,11 @@ NEAR: Final = 1e-3
 HALF: Final = 3e-2
 #: Which way round a model took ids of which only that is not known: the one to try first.
 _WAYS: Final[WeakKeyDictionary[nn.Module, int]] = WeakKeyDictionary()
+
+
+def nearness(states: Tensor) -> float:
+    """How far states may be from those of another run of the same steps, by their precision."""
+    return NEAR if states.dtype in (torch.float32, torch.float64) else HALF
 
 
 @dataclass(frozen=True)
@@ -333,7 +338,7 @@ def differ(
         if len(states) < len(together) or states.shape[1] != steps:
             return (f"layer {layer.name!r} has other rows or steps",) * len(together)
         values: Any = states[: len(together), carried:].detach().float().cpu().numpy()
-        near = NEAR if states.dtype in (torch.float32, torch.float64) else HALF
+        near = nearness(states)
         ends = extremes(values, np.ones(values.shape[:2], bool))
         for name, now in zip(("low", "high"), ends, strict=True):
             windows = now.shape[-1]

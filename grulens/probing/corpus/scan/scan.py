@@ -191,10 +191,8 @@ def scan(
             check_again(before, recording)
             del before
             few = oriented(model, few, recording, call)
-            check_places(
-                few, settled(few, reader, recording), recording,
-                lambda other: ran(model, other, layers, call),
-            )  # fmt: skip
+            first_run = settled(few, reader, recording)
+            check_places(few, first_run, recording, lambda other: ran(model, other, layers, call))
             if room is None and (room := room_of(recording, rows, reader.steps)):
                 reader = replace(reader, room=room)
                 further = reader.runs(begun[-1])
@@ -202,8 +200,8 @@ def scan(
             # how far states go may be another thing in each row
             if len(few.documents) < len(run.documents) and not _from_zero(recording):
                 recording = ran(model, run, layers, call)
-            run = oriented(model, run, recording, call)
-            first_run = settled(run, reader, recording)
+            # of what is given as it is all has run; of texts and ids rows and labels are known
+            run, first_run = (few, first_run) if few.ready else (run, run)
             # of all inputs it is the same argument, whichever fits, the same way round
             by, turned = first_run.by or reader.input_of, way_round(first_run)
             reader = replace(reader, input_of=by, turned=turned)
