@@ -21,6 +21,7 @@ from grulens.probing.edits.edit import Edit, ablate, clamp, patch, scale, shift
 from grulens.probing.units.close_up import CloseUp, close_up
 from grulens.probing.units.sweep import Sweep, sweep
 from grulens.probing.units.trace import Trace, trace_patch
+from grulens.words import language
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ __all__ = [
     "dynamics",
     "editing",
     "errors",
+    "language",
     "layers",
     "load_ipython_extension",
     "memory",

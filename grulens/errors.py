@@ -20,6 +20,7 @@ GrulensError
 │   └── NoAnswerError          an output that has no answer for each row of a layer, as it is
 ├── AutomatonError (ValueError) symbols, words or tables that make no automaton
 │   └── FidelityError          what was built is too unlike the network to be called its automaton
+├── LanguageError (ValueError) a language that the screens do not speak
 ├── DemoError                  the bundled models and their data
 ├── ScanError (ValueError)     a corpus that cannot be scanned so, or an impossible question
 ├── FileError (ValueError)     a file that holds no result, or a result that no file can hold
@@ -139,6 +140,10 @@ class AutomatonError(GrulensError, ValueError):
 
 class FidelityError(AutomatonError):
     """What was built is too unlike the network, or not compared with it, to be its automaton."""
+
+
+class LanguageError(GrulensError, ValueError):
+    """A language that the screens do not speak."""
 
 
 class DemoError(GrulensError):

@@ -9,6 +9,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+# screens are in English here, and in what is started from here, wherever this runs
+os.environ["LANGUAGE"] = "en"
+
 settings.register_profile(
     "grulens",
     deadline=None,

@@ -835,6 +835,13 @@ def an_error(draw: Draw) -> None:
             assert TEXTS["html"] in str(kind(TEXTS["html"]))
 
 
+def a_language(draw: Draw) -> None:
+    name = draw(things())
+    before = grulens.language()
+    documented(lambda: grulens.language(name.value), drawn=name)
+    assert grulens.language() == before
+
+
 def an_extension(draw: Draw) -> None:
     shell = start_ipython() or get_ipython()  # type: ignore[name-defined]
     anything = draw(things())
@@ -1105,6 +1112,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "editing": a_block,
     "errors": an_error,
     "kinds": a_kind_of_cell,
+    "language": a_language,
     "layers": a_model,
     "load_ipython_extension": an_extension,
     "record": a_recording,

@@ -1,0 +1,155 @@
+"""The words on screen, in the language of whoever reads them.
+
+A message is written in English where it is shown, and looked up in gettext catalogues when it is
+shown:
+
+    say("run")                                      a word, a title, a hover, a sentence
+    say("row {row} of {batch}", row=1, batch=8)     with what stands in it, by name
+    say_n("{n} edit", "{n} edits", n)               where it depends on a number; {n} is given
+    say_as("verb", "set")                           a word that has two meanings: which one is meant
+    message("multiply the gate")                    a constant: itself here, `say(constant)` later
+
+The first argument is always the message itself, in quotes, so that a test can find it; a whole
+sentence is one message, since other languages have another order of words. What a page's JavaScript
+says is handed to it from Python, as one dict of messages already looked up. Without a catalogue
+that has it, a message is said in English, as it was written.
+
+The catalogues of a language are the `.po` files in `locale/LANGUAGE/`, `views.po` for what stands
+in `views/` and so on, sorted by file; what two floors say stands in the one of the lower floor.
+They are read when the language is first spoken; a new folder is a new language. Errors, docstrings,
+names of layers and signals, and code stay English. What is in no catalogue is found by
+tests/test_words.py, what is shown past them by tests/widgets/test_words.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from functools import cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from grulens.errors import LanguageError, shown
+
+FOLDER: Final = Path(__file__).with_name("locale")
+ENGLISH: Final = "en"
+#: Where a person says which language programs speak, what counts most first.
+VARIABLES: Final = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+#: Where JupyterLab keeps which language a person has chosen in its menu, in its settings.
+CHOSEN: Final = "@jupyterlab/translation-extension/plugin.jupyterlab-settings"
+
+_set: str | None = None
+
+
+def language(name: Any = None) -> str:
+    """Set the language of the screens that are made from now on, or tell which one it is.
+
+    Unless it is set, it is the one chosen in JupyterLab's menu, else that of the variables
+    LANGUAGE, LC_ALL, LC_MESSAGES and LANG, where there is a catalogue of it; else English. A screen
+    that is open already keeps its words, but for those that it writes anew: make it again.
+
+    Args:
+        name: "en" or "zh", with or without a country: "zh_CN", "zh-Hans"; None changes nothing.
+
+    Returns:
+        The language that is spoken.
+
+    Raises:
+        LanguageError: there is no catalogue of that language.
+
+    >>> language("zh_CN"), say("update gate")
+    ('zh', '更新门')
+    >>> language("en"), say("update gate")
+    ('en', 'update gate')
+    """
+    global _set  # noqa: PLW0603  # one process speaks one language, in every thread
+    if name is not None:
+        known = _known(name) if isinstance(name, str) else None
+        if known is None:
+            raise LanguageError(
+                f"the screens speak {' and '.join(map(repr, languages()))}; got {shown(name)}"
+            )
+        _set = known
+    return _set or _of_the_notebook()
+
+
+def languages() -> list[str]:
+    """The languages there are: English, and one for each folder of catalogues."""
+    return [ENGLISH, *sorted(path.name for path in FOLDER.iterdir() if path.is_dir())]
+
+
+def say(text: str, /, **values: object) -> str:
+    """A message in the language that is spoken, with these values in it."""
+    said = _catalogue(language()).gettext(text) if text else ""
+    return said.format(**values) if values else said
+
+
+def say_n(one: str, many: str, n: int, /, **values: object) -> str:
+    """A message that depends on a number, which stands in it as `{n}`."""
+    return _catalogue(language()).ngettext(one, many, n).format(n=n, **values)
+
+
+def say_as(meaning: str, text: str, /, **values: object) -> str:
+    """A message that is said in several ways; the meaning is English for whoever translates."""
+    said = _catalogue(language()).pgettext(meaning, text)
+    return said.format(**values) if values else said
+
+
+def message(text: str) -> str:
+    """A message that is said later, by `say`: itself."""
+    return text
+
+
+def _known(name: str) -> str | None:
+    """The language there is of a name such as "zh_CN.UTF-8"; None where there is none."""
+    base = re.split(r"[-_.@]", name.strip().lower())[0]
+    base = ENGLISH if base in ("c", "posix") else base
+    return base if base in languages() else None
+
+
+@cache
+def _of_the_notebook() -> str:
+    """The language of the notebook's locale, as it is when it is first asked for."""
+    given = [_in_jupyterlab()] if "ipykernel" in sys.modules else []
+    variable = next(filter(None, map(os.environ.get, VARIABLES)), "")
+    wanted = [*filter(None, [*given, *variable.split(":")])]
+    return next(filter(None, map(_known, wanted)), ENGLISH)
+
+
+def _in_jupyterlab() -> str:
+    """The language chosen in JupyterLab; "" where none is, or where its settings lie elsewhere."""
+    from jupyter_core.paths import jupyter_config_dir  # noqa: PLC0415  # where there is a kernel
+
+    folder = (
+        os.environ.get("JUPYTERLAB_SETTINGS_DIR") or f"{jupyter_config_dir()}/lab/user-settings"
+    )
+    try:
+        settings = Path(folder, CHOSEN).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+    found = re.search(r'^\s*"locale"\s*:\s*"([^"]+)"', settings, re.MULTILINE)  # among // comments
+    return "" if found is None or found[1] == "default" else found[1]
+
+
+@cache
+def _catalogue(name: str) -> NullTranslations:
+    """The catalogues of a language as one."""
+    if name == ENGLISH:
+        return NullTranslations()
+    from babel.messages.mofile import write_mo  # noqa: PLC0415  # English needs no babel
+    from babel.messages.pofile import read_po  # noqa: PLC0415
+
+    whole = None
+    for path in sorted((FOLDER / name).glob("*.po")):
+        with path.open("rb") as file:
+            part = read_po(file, locale=name, abort_invalid=True)
+        made = BytesIO()
+        write_mo(made, part)
+        made.seek(0)
+        whole, rest = GNUTranslations(made), whole
+        if rest is not None:
+            whole.add_fallback(rest)
+    return whole or NullTranslations()
