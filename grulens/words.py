@@ -10,9 +10,9 @@ shown:
     message("multiply the gate")                    a constant: itself here, `say(constant)` later
 
 The first argument is always the message itself, in quotes, so that a test can find it; a whole
-sentence is one message, since other languages have another order of words. What a page's JavaScript
-says is handed to it from Python, as one dict of messages already looked up. Without a catalogue
-that has it, a message is said in English, as it was written.
+sentence is one message, since other languages have another order of words. Without a catalogue that
+has it, a message is said in English, as it was written. JavaScript says `say("step {i}", { i })` in
+the same way, by a `say` of its own that looks into what Python hands to it: `of_script(source)`.
 
 The catalogues of a language are the `.po` files in `locale/LANGUAGE/`, `views.po` for what stands
 in `views/` and so on, sorted by file; what two floors say stands in the one of the lower floor.
@@ -40,6 +40,8 @@ ENGLISH: Final = "en"
 VARIABLES: Final = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 #: Where JupyterLab keeps which language a person has chosen in its menu, in its settings.
 CHOSEN: Final = "@jupyterlab/translation-extension/plugin.jupyterlab-settings"
+#: A message in JavaScript.
+IN_SCRIPT: Final = re.compile(r'\bsay\("([^"\\]+)"')
 
 _set: str | None = None
 
@@ -96,6 +98,15 @@ def say_as(meaning: str, text: str, /, **values: object) -> str:
     """A message that is said in several ways; the meaning is English for whoever translates."""
     said = _catalogue(language()).pgettext(meaning, text)
     return said.format(**values) if values else said
+
+
+def of_script(source: str) -> dict[str, str]:
+    """The messages in a script, each with how it is said where that is not as it is written.
+
+    >>> of_script('title = say("reset gate"); text = say("step {i}", { i });')
+    {}
+    """
+    return {text: said for text in IN_SCRIPT.findall(source) if (said := say(text)) != text}
 
 
 def message(text: str) -> str:

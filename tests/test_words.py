@@ -20,6 +20,7 @@ from tests import spoken
 
 HOUSE = Path(grulens.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
+SCRIPTS = sorted(HOUSE.rglob("*.js"))
 #: What takes a message first, and how many.
 SAYING = {"say": 1, "say_n": 2, "say_as": 2, "message": 1}
 #: Arguments by name that are read by people.
@@ -50,6 +51,11 @@ def tree(path: Path) -> ast.Module:
 
 def said_in(path: Path) -> Iterator[tuple[int, str, tuple[str, ...]]]:
     """Each message in a file: its line, its meaning or "", and the message (one, many)."""
+    if path.suffix == ".js":
+        source = path.read_text(encoding="utf-8")
+        for found in words.IN_SCRIPT.finditer(source):
+            yield source.count("\n", 0, found.start()) + 1, "", (found[1],)
+        return
     for call in ast.walk(tree(path)):
         if isinstance(call, ast.Call) and (count := SAYING.get(name_of(call))):
             given = [a.value for a in call.args[:count] if isinstance(a, ast.Constant)]
@@ -83,7 +89,7 @@ def test_every_message_is_in_the_catalogues(language: str) -> None:
     there = catalogue(language)
     missing = [
         f"{path.relative_to(HOUSE)}:{line}: {message[0]!r}"
-        for path in FILES
+        for path in (*FILES, *SCRIPTS)
         for line, meaning, message in said_in(path)
         if (meaning, message[0]) not in there or not there[meaning, message[0]][2]
     ]
@@ -92,7 +98,7 @@ def test_every_message_is_in_the_catalogues(language: str) -> None:
 
 @pytest.mark.parametrize("language", [CHINESE])
 def test_the_catalogues_have_nothing_that_nobody_says(language: str) -> None:
-    said = {(m, text[0]) for path in FILES for _, m, text in said_in(path)}
+    said = {(m, text[0]) for path in (*FILES, *SCRIPTS) for _, m, text in said_in(path)}
     said |= {("", signal.words) for signals in NAMED.values() for signal in signals}
     assert [key for key in catalogue(language) if key not in said] == []
 
@@ -164,6 +170,13 @@ def test_english_is_what_is_written() -> None:
     assert say_as("verb", "set") == "set"
     assert say("") == ""
     assert say("a {") == "a {"
+
+
+def test_a_script_is_handed_what_it_says() -> None:
+    source = 'a.title = say("update gate"); b = say("{n} of {n}", { n: say("output gate") }), say(c)'
+    assert words.of_script(source) == {}
+    grulens.language("zh")
+    assert words.of_script(source) == {"update gate": "更新门", "output gate": "输出门"}
 
 
 def test_it_is_set_and_told() -> None:
