@@ -99,3 +99,16 @@ def test_a_formula_that_cannot_be_drawn_is_named_with_its_place(tmp_path: Path) 
     assert "index.md:5: WARNING: " in done.stderr
     assert "nosuch" in done.stderr
     assert "<msup>" in (built / "index.html").read_text()
+
+
+def test_the_versions_of_the_front_ends_are_those_of_the_check() -> None:
+    text = (DOCS / "how-to" / "where-it-works.md").read_text()
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ")]
+    said = {name.strip().lower(): version.strip() for name, version in rows}
+    said |= dict(re.findall(r"(ipywidgets|anywidget|bokeh) (\d[\d.]*\d)", text))
+    lines = (DOCS.parent / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line and line[0] != "#")
+    for name in ("jupyterlab", "notebook", "nbconvert", "ipywidgets", "anywidget", "bokeh"):
+        assert said[name] == pinned[name], name
+    # what is in no extra has its version in its own test
+    assert said["marimo"] in (Path(__file__).parent / "browser" / "test_marimo.py").read_text()

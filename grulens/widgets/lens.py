@@ -20,29 +20,23 @@ import torch
 from torch import nn
 
 from grulens.cells.cell import RecurrentCell
-from grulens.errors import GrulensError
 from grulens.models.adapters.closed import Closed, sentences
 from grulens.models.observed import ObservedLayer
 from grulens.views.figure.tokens import valid
-from grulens.views.page.page import page
-from grulens.views.page.running import running_page
 from grulens.views.still.lens import compose
 from grulens.widgets.edits.toggles import AblationToggles
 from grulens.widgets.gates.sliders import GateSliders
-from grulens.widgets.gates.token_text import TokenText
 from grulens.widgets.rows import RowTable
 from grulens.widgets.session.controls import button, quiet, row
-from grulens.widgets.session.panel import Panel
+from grulens.widgets.session.page import Paged, page_of
 from grulens.widgets.session.parts import Parts
-from grulens.widgets.session.picture import found, page_arrays
-from grulens.widgets.session.running import running
+from grulens.widgets.session.picture import found
 from grulens.widgets.session.session import Session
-from grulens.widgets.session.told import told
 from grulens.widgets.studies import Studies
 from grulens.widgets.units.table import NeuronTable
 
 
-class Lens(Panel):
+class Lens(Paged):
     """Gates, units and edits, linked.
 
     Args:
@@ -80,7 +74,7 @@ class Lens(Panel):
     Lens(GRU, l0, 0 of 0 edits on)
     """
 
-    elsewhere = f"{Panel.elsewhere} .save('lens.html') writes a page for any browser."
+    elsewhere = f"{Paged.elsewhere} .save('lens.html') writes a page for any browser."
 
     def __init__(self, model: nn.Module | Session, *args: Any, **options: Any) -> None:
         super().__init__(model, *args, **options)
@@ -163,27 +157,14 @@ class Lens(Panel):
         Returns:
             The path.
         """
-        path, session = Path(path), self.session
-        study, shown, why = self.studies.settled(), self.gates.shown(), ""
-        if weights:
-            try:
-                data = told(
-                    session, running(session),
-                    {"signal": self.gates.signal, "order": self.gates.order,
-                     "difference": self.gates.difference},
-                    self.table.columns(),
-                )  # fmt: skip
-            except GrulensError as error:
-                why = f"This page shows the run as it was; it cannot run here, because {error}."
-            else:
-                made = running_page(data, TokenText.script, TokenText.style, study)
-                path.write_text(made, encoding="utf-8")
-                return path
-        arrays = page_arrays(session) | shown
-        arrays["about"] = "\n".join(filter(None, [why, arrays["about"]]))
-        made = page(**arrays, columns=self.table.columns(), study=study)
+        path = Path(path)
+        made = page_of(self.session, **self.seen(), weights=weights)
         path.write_text(made, encoding="utf-8")
         return path
+
+    def seen(self) -> dict[str, Any]:
+        """What a page of it shows first."""
+        return self.gates.seen() | self.table.seen() | {"study": self.studies.settled()}
 
     def still(self) -> str:
         """The present state as HTML that needs no kernel and no network."""

@@ -13,16 +13,11 @@ from torch import Tensor, nn
 
 from grulens import Lens, ablate, clamp, close_up, record, scale, shift
 from grulens.demo import load
-from grulens.probing.edits.edit import Edit
 from tests.browser.jupyter import until
+from tests.browser.running import is_torchs
 
 pytestmark = pytest.mark.browser
 
-ANSWER = """() => {
-  const {before, after} = grulens.runs(), of = (run) => Array.from(
-    {length: before.answer ? ANSWERS : 0}, (_, t) => grulens.answer(run, t));
-  return [of(before), of(after)];
-}"""
 SHOTS = Path(__file__).parent / "shots"
 
 
@@ -40,15 +35,6 @@ def opened(browser: Any, path: Path, width: int = 1000, scheme: str = "light") -
     assert not errors  # nor anything that the page's policy would not let be done
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
     page.close()
-
-
-def is_torchs(page: Any, model: nn.Module, given: Any, *edits: Edit, answers: int) -> None:
-    """The page's answers (time, class) are those of the model with these edits."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
-    found = page.evaluate(ANSWER.replace("ANSWERS", str(answers)))
-    for values, on in zip(found, ((), edits), strict=True):
-        there = record(model, given, edits=on).output[0].detach().reshape(answers, -1)
-        assert (torch.tensor(values) - there).abs().max() < 1e-5 * there.abs().max().clamp(min=1)
 
 
 def test_a_page_runs_the_bundled_model(browser: Any, tmp_path: Path) -> None:

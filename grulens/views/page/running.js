@@ -8,6 +8,8 @@
   const network = new grulensEngine.Network(data.network, grulensEngine.unpacked(data.arrays));
   const main = document.getElementById("grulens-main");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const theme = (isDark) => { document.documentElement.dataset.theme = isDark ? "dark" : "light"; };
+  theme(dark.matches);
   const MODES = {
     scale: "multiply the gate", set: "hold the gate at a value",
     shift: "add before the activation: the gate leans one way",
@@ -686,7 +688,15 @@
       for (const one of state.pins) one.draw?.();
     });
   }).observe(main);
-  dark.addEventListener("change", draw);
+  const show = (isDark) => {
+    theme(isDark);
+    draw();
+  };
+  dark.addEventListener("change", () => show(dark.matches));
+  // in a frame of a notebook, whose theme may be another than the system's
+  window.addEventListener("message", ({source, data: said}) => {
+    if (source === window.parent && typeof said?.grulens?.dark === "boolean") show(said.grulens.dark);
+  });
   // for whoever asks the page from a console or a test
   window.grulens = {state, change, runs: () => ({before, after}), network, answer: (made, t) => answer(made, t)};
 })();

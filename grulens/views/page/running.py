@@ -107,7 +107,7 @@ def colors(signals: Sequence[Signal]) -> dict[str, Any]:
 
 
 def table(columns: Mapping[str, Any], signals: Sequence[Signal]) -> list[dict[str, Any]]:
-    """The columns of the table of units; the first one is their numbers.
+    """The columns of the table of units; the first one is their numbers. No columns are no table.
 
     Args:
         columns: name to (unit,) numbers or texts.
@@ -118,7 +118,9 @@ def table(columns: Mapping[str, Any], signals: Sequence[Signal]) -> list[dict[st
     [('unit', [0, 1]), ('mean h', [0.5, None])]
     """
     held = {name: np.asarray(values) for name, values in columns.items()}
-    count = len(next(iter(held.values()))) if held else 0
+    if not held:
+        return []
+    count = len(next(iter(held.values())))
     made = []
     for name, values in {"unit": np.arange(count), **held}.items():
         kind, shown = about(name, signals), values.tolist()

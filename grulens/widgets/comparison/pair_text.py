@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from grulens.cells.signal import Signal
 from grulens.views.figure import raster
-from grulens.widgets.gates.token_text import TokenText, seen_tokens
+from grulens.widgets.session.token_text import TokenText, seen_tokens
 
 #: What stands where a text has no step.
 GAP: Final = "·"

@@ -24,12 +24,12 @@ from grulens.widgets.jupyter.copy_code import CopyCode
 from grulens.widgets.session.controls import button, choice, row
 from grulens.widgets.session.display_names import signal_of, words
 from grulens.widgets.session.edit_list import Slot
-from grulens.widgets.session.panel import Panel
+from grulens.widgets.session.page import Paged
 from grulens.widgets.session.screen import parts_of
 from grulens.widgets.session.session import Session
 
 
-class AblationToggles(Panel):
+class AblationToggles(Paged):
     """The list of edits: on and off, order, undo; and units switched off.
 
     Args:

@@ -45,15 +45,16 @@ from grulens.widgets.gates.answer_line import answer_line
 from grulens.widgets.gates.controls import GateControls
 from grulens.widgets.gates.pin_control import PinControl
 from grulens.widgets.gates.selected import selected
-from grulens.widgets.gates.token_text import TokenText
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, choice, row
 from grulens.widgets.session.display_names import places
+from grulens.widgets.session.page import Paged
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.picture import still
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.space import SpaceControl
+from grulens.widgets.session.token_text import TokenText
 
 #: How tall the map is: with the text over it, it is seen at once.
 HEIGHT: Final = 230
@@ -64,7 +65,7 @@ _HINT: Final = (
 )
 
 
-class GateSliders(Panel):
+class GateSliders(Paged):
     """A heatmap of a signal, sliders for the gates, and the output before and after.
 
     Args:
@@ -249,9 +250,9 @@ class GateSliders(Panel):
         """
         return csv.written(csv.text_of(self._selection()), path)
 
-    def shown(self) -> dict[str, Any]:
-        """What is chosen to be seen, as arguments of `views.page.page`."""
-        return {"order": self._ordered(), "signal": self.signal, "difference": self.difference}
+    def seen(self) -> dict[str, Any]:
+        """What a page of it shows first."""
+        return {"signal": self.signal, "difference": self.difference, "order": self.order}
 
     @tl.validate("signal")
     def _valid_signal(self, proposal: Any) -> str:

@@ -33,7 +33,7 @@ from grulens.views.units.table import UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, row
 from grulens.widgets.session.job_button import JobButton
-from grulens.widgets.session.panel import Panel
+from grulens.widgets.session.page import Paged
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.space import SpaceControl
@@ -42,7 +42,7 @@ from grulens.widgets.units.effects import Columns, measure_effects
 from grulens.widgets.units.filter import UnitFilter
 
 
-class NeuronTable(Panel):
+class NeuronTable(Paged):
     """A table of the units of the layer shown.
 
     Args:
@@ -124,6 +124,10 @@ class NeuronTable(Panel):
         """The numbers by name, each (unit,): effects if measured, and what the units do."""
         # what was asked for, first
         return self._places | self._effects | self._corpus | self._neurons().columns()
+
+    def seen(self) -> dict[str, Any]:
+        """What a page of it shows first."""
+        return {"columns": self.columns}
 
     def to_frame(self) -> Frame:
         """The numbers as a pandas DataFrame, one row a unit, effects if measured; needs pandas."""

@@ -10,8 +10,8 @@ from torch import nn
 from grulens.cells.signal import Signal
 from grulens.views.figure.palette import BLANK_CODE, NAN_CODE, PALETTE
 from grulens.widgets.gates.sliders import GateSliders
-from grulens.widgets.gates.token_text import TokenText
 from grulens.widgets.session.session import Session
+from grulens.widgets.session.token_text import TokenText
 
 Z = Signal("z", "update gate", 0.0, 1.0, "keep")
 
