@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from grulens.errors import StoppedWarning
+from grulens.words import Say, english, say
 
 T = TypeVar("T")
 
@@ -70,6 +71,11 @@ class Job(Generic[T]):
     def note(self) -> str:
         """That it was stopped, and after how much; "" where all of it is done."""
         return stopped(self.done, self.total, self.noun)
+
+    @property
+    def said(self) -> str:
+        """Its note, in the language of the screens."""
+        return stopped(self.done, self.total, self.noun, say)
 
     def stop(self) -> None:
         """Do no further piece; what is done stays. It may be called from another thread."""
@@ -148,18 +154,27 @@ class Watched:
         return kind is not None and issubclass(kind, KeyboardInterrupt)
 
 
-def stopped(done: int, total: int, noun: str) -> str:
+def stopped(done: int, total: int, noun: str, say: Say = english) -> str:
     """That work was stopped, and after how much of it; "" where all of it is done.
 
     A total of 0 is one that is not known.
+
+    Args:
+        done: how many pieces are done.
+        total: of how many.
+        noun: what a piece is called.
+        say: says it in a language.
 
     >>> stopped(37, 128, "unit"), stopped(1, 1, "unit"), stopped(1, 0, "unit")
     ('stopped after 37 of 128 units', '', 'stopped after 1 unit')
     """
     if done == total:
         return ""
-    of, last = (f" of {total:,}", total) if total else ("", done)
-    return f"stopped after {done:,}{of} {noun}{'' if last == 1 else 's'}"
+    nouns = f"{noun}{'' if (total or done) == 1 else 's'}"
+    if not total:
+        return say("stopped after {done} {nouns}", done=f"{done:,}", nouns=nouns)
+    return say("stopped after {done} of {total} {nouns}", done=f"{done:,}", total=f"{total:,}",
+               nouns=nouns)  # fmt: skip
 
 
 def tell(work: str, note: str) -> None:

@@ -9,6 +9,8 @@ shown:
     say_as("verb", "set")                           a word that has two meanings: which one is meant
     message("multiply the gate")                    a constant: itself here, `say(constant)` later
 
+What results and errors say as well as screens is English unless it is given `say=say`.
+
 The first argument is always the message itself, in quotes, so that a test can find it; a whole
 sentence is one message, since other languages have another order of words. Without a catalogue that
 has it, a message is said in English, as it was written. JavaScript says `say("step {i}", { i })` in
@@ -26,11 +28,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from grulens.errors import LanguageError, shown
 
@@ -40,6 +43,8 @@ ENGLISH: Final = "en"
 VARIABLES: Final = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
 #: Where JupyterLab keeps which language a person has chosen in its menu, in its settings.
 CHOSEN: Final = "@jupyterlab/translation-extension/plugin.jupyterlab-settings"
+#: What says a message: `say`, or `english`.
+Say: TypeAlias = Callable[..., str]
 #: A message in JavaScript.
 IN_SCRIPT: Final = re.compile(r'\bsay\("([^"\\]+)"')
 
@@ -107,6 +112,11 @@ def of_script(source: str) -> dict[str, str]:
     {}
     """
     return {text: said for text in IN_SCRIPT.findall(source) if (said := say(text)) != text}
+
+
+def english(text: str, /, **values: object) -> str:
+    """A message as it is written: for those who take a `say` and are not asked for a screen."""
+    return text.format(**values) if values else text
 
 
 def message(text: str) -> str:

@@ -106,8 +106,8 @@ def test_the_catalogues_have_nothing_that_nobody_says(language: str) -> None:
 @pytest.mark.parametrize("language", [CHINESE])
 def test_what_stands_in_a_message_by_name_stands_in_its_translation(language: str) -> None:
     for _, ids, text in catalogue(language).values():
-        wanted = sorted(set(spoken.PLACE.findall(" ".join(ids))))
-        assert sorted(set(spoken.PLACE.findall(text))) == wanted, (ids, text)
+        wanted = {*spoken.PLACE.findall(" ".join(ids))} - {"{nouns}"}  # what was counted is seen
+        assert {*spoken.PLACE.findall(text)} - {"{nouns}"} == wanted, (ids, text)
         assert sorted(spoken.TAG.findall(text)) == sorted(spoken.TAG.findall(ids[-1])), (ids, text)
 
 
@@ -173,7 +173,9 @@ def test_english_is_what_is_written() -> None:
 
 
 def test_a_script_is_handed_what_it_says() -> None:
-    source = 'a.title = say("update gate"); b = say("{n} of {n}", { n: say("output gate") }), say(c)'
+    source = (
+        'a.title = say("update gate"); b = say("{n} of {n}", { n: say("output gate") }), say(c)'
+    )
     assert words.of_script(source) == {}
     grulens.language("zh")
     assert words.of_script(source) == {"update gate": "更新门", "output gate": "输出门"}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from grulens.errors import CellError, shown
+from grulens.words import say
 
 Role = Literal["reset", "keep", "write", "candidate", "read", "memory", "state"]
 
@@ -43,6 +44,17 @@ class Signal:
     def title(self) -> str:
         """What it is, and by which letter: "reset gate r"."""
         return f"{self.words} {self.name}"
+
+    @property
+    def said(self) -> str:
+        """What it is, in the language of the screens; what stands in brackets by itself."""
+        what, _, how = self.words.removesuffix(")").partition(" (")
+        return say("{what} ({how})", what=say(what), how=say(how)) if how else say(what)
+
+    @property
+    def called(self) -> str:
+        """Its title in the language of the screens."""
+        return f"{self.said} {self.name}"
 
 
 NAMED: dict[str, tuple[Signal, ...]] = {}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from grulens.arguments import Space
 from grulens.errors import PositionError, shown
+from grulens.words import message, say
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Fold:
     @property
     def noun(self) -> str:
         """What is made: a "channel"; a "slice" where the first of two axes may be anything."""
-        return "channel" if len(self.shape) > 2 or self.channel is not None else "slice"
+        channels = len(self.shape) > 2 or self.channel is not None
+        return message("channel") if channels else message("slice")
 
     @property
     def axis(self) -> int:
@@ -94,9 +96,11 @@ class Fold:
         """What a number is: "mean over 14 × 16 places", "at (7, 8)"."""
         if not isinstance(self.how, str):
             inside = ", ".join(map(str, self.how))
-            return f"at ({inside})" if len(self.how) > 1 else f"at {inside}"
+            return say("at {place}", place=f"({inside})" if len(self.how) > 1 else inside)
         size = " × ".join(map(str, self.sizes))
-        return f"{'mean' if self.how == 'mean' else 'largest'} over {size} places"
+        if self.how == "mean":
+            return say("mean over {size} places", size=size)
+        return say("largest over {size} places", size=size)
 
     def __call__(self, values: Float[Tensor, "*before unit"]) -> Float[Tensor, "*before channel"]:
         """Values of units as values of channels."""

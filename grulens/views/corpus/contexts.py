@@ -18,6 +18,7 @@ from grulens.views.figure import raster
 from grulens.views.figure.canvas import frame
 from grulens.views.figure.palette import NAN_CODE, PALETTE, WHITE_INK
 from grulens.views.figure.tokens import plain, visible_text
+from grulens.words import say
 
 #: So many lines at most; so many characters of a token.
 LINES: Final = 40
@@ -57,7 +58,7 @@ class Contexts:
         self.source = ColumnDataSource({field: [] for field in fields})
         self.root: Any = frame(
             height=2 * ROW, x_range=Range1d(start=-0.5, end=0.5),
-            y_range=Range1d(start=0.5, end=-0.5), title="", name="contexts",
+            y_range=Range1d(start=0.5, end=-0.5), title="", name=say("contexts"),
         )  # fmt: skip
         self.root.rect(
             "step", "line", width=1, height=0.92, source=self.source, fill_color="ground",
@@ -70,8 +71,8 @@ class Contexts:
         )  # fmt: skip
         self.root.add_tools(
             HoverTool(tooltips=[
-                ("token", "@token"), ("step", "@step"), ("value", "@value{0.0000}"),
-                ("line", "@name"),
+                (say("token"), "@token"), (say("step"), "@step"), (say("value"), "@value{0.0000}"),
+                (say("line"), "@name"),
             ])
         )  # fmt: skip
 
@@ -130,6 +131,7 @@ class Contexts:
         root.y_range.update(start=max(count, 1) - 0.5, end=-0.5)
         root.yaxis.ticker = FixedTicker(ticks=list(range(count)))
         root.yaxis.major_label_overrides = {i: plain(names[i]) for i in range(count)}
-        rest = f" · the first {count} of {len(names)}" if len(names) > count else ""
-        root.title.text = plain(title + rest)
-        root.yaxis.axis_label, root.xaxis.axis_label = plain(down), plain(across)
+        if len(names) > count:
+            title += f" · {say('the first {shown} of {n}', shown=count, n=len(names))}"
+        root.title.text = plain(title)
+        root.yaxis.axis_label, root.xaxis.axis_label = plain(say(down)), plain(say(across))

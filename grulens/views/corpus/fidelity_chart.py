@@ -20,6 +20,7 @@ from jaxtyping import Float
 from grulens.views.figure.canvas import frame, legend
 from grulens.views.figure.palette import ACCENT, AFTER, BEFORE
 from grulens.views.figure.tokens import plain
+from grulens.words import say
 
 COLORS: Final = (
     ACCENT["x"], ACCENT["keep"], ACCENT["reset"], AFTER, ACCENT["candidate"], ACCENT["state"]
@@ -43,8 +44,8 @@ class FidelityChart:
         self.sources: dict[str, ColumnDataSource] = {}
         self.root: Any = frame(
             height=240, x_range=Range1d(start=-0.5, end=0.5), y_range=Range1d(start=0, end=1.05),
-            x_axis_label="symbols in a word", y_axis_label="both agree", title="",
-            name="fidelity by length",
+            x_axis_label=say("symbols in a word"), y_axis_label=say("both agree"), title="",
+            name=say("fidelity by length"),
         )  # fmt: skip
         self.root.ygrid.visible = True
         self._threshold = Span(location=1, dimension="width", line_color=BEFORE, line_dash="dashed")
@@ -85,7 +86,9 @@ class FidelityChart:
             drawn = self.root.line("x", "share", source=source, color=color, line_width=1.5)
             dots = self.root.scatter("x", "share", source=source, color=color, size=7)
             items.append(LegendItem(label=plain(name), renderers=[drawn, dots]))
-            fields = [("words", f"@words of @length symbols, {plain(name)}")]
-            fields.append(("both agree", "@share{0.000} (@low{0.000} to @high{0.000})"))
+            of = say("{n} of {length} symbols", n="@words", length="@length")
+            span = say("{low} to {high}", low="@low{0.000}", high="@high{0.000}")
+            fields = [(say("words"), f"{of}, {plain(name)}")]
+            fields.append((say("both agree"), f"@share{{0.000}} ({span})"))
             self.root.add_tools(HoverTool(renderers=[dots], tooltips=fields))
         self.root.add_layout(legend(items), "above")

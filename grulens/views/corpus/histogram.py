@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from grulens.views.figure.canvas import frame, legend
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import plain, visible_name
+from grulens.words import say, say_as
 
 BINS: Final = 60
 
@@ -90,7 +91,7 @@ class Histogram:
         self.source = ColumnDataSource({n: [] for n in ("left", "right", "rest", "held")})
         self.root: Any = frame(
             height=height, x_range=Range1d(start=-1, end=1), y_range=Range1d(start=0, end=1),
-            y_axis_label="share of steps", title="", name="histogram",
+            y_axis_label=say("share of steps"), title="", name=say("histogram"),
         )  # fmt: skip
         rest = self.root.quad(
             left="left", right="right", bottom=0, top="rest", source=self.source,
@@ -105,8 +106,8 @@ class Histogram:
         self.root.add_layout(self._legend, "above")
         self.root.add_tools(
             HoverTool(tooltips=[
-                ("from", "@left{0.000}"), ("to", "@right{0.000}"), ("elsewhere", "@rest{0.0000}"),
-                ("where it holds", "@held{0.0000}"),
+                (say("from"), "@left{0.000}"), (say_as("range", "to"), "@right{0.000}"),
+                (say("elsewhere"), "@rest{0.0000}"), (say("where it holds"), "@held{0.0000}"),
             ])
         )  # fmt: skip
 
@@ -132,7 +133,8 @@ class Histogram:
         self.root.x_range.update(start=float(shown[0]), end=float(shown[-1]))
         self.root.y_range.update(start=0, end=float(max(rest.max(), there.max(), 1e-9)) * 1.06)
         name = visible_name(label)
-        self._rest.label = {"value": "all steps" if held is None else f"where not {name}"}
-        self._held.label = {"value": f"where {name}"}
+        others = say("all steps") if held is None else say("where not {label}", label=name)
+        self._rest.label = {"value": others}
+        self._held.label = {"value": say("where {label}", label=name)}
         self._legend.items = [self._rest] if held is None else [self._rest, self._held]
         self.root.title.text = plain(title) or " "

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from grulens.views.figure.canvas import frame, stretch
 from grulens.views.figure.palette import AGAINST, BEFORE, FOR
 from grulens.views.figure.tokens import plain, visible_name
+from grulens.words import say, say_n
 
 Logs = Float[np.ndarray, " label"]
 
@@ -31,9 +32,9 @@ def rising(logs: Logs) -> tuple[list[int], str]:
         int(i) for i in np.argsort(-np.nan_to_num(logs), kind="stable") if np.isfinite(logs[i])
     ]
     never, nowhere = int(np.isneginf(logs).sum()), int(np.isnan(logs).sum())
-    said = [f"{never} hold{'s' * (never == 1)} at none of them"] if never else []
-    said += [f"{nowhere} nowhere in the corpus"] if nowhere else []
-    return order, ", ".join(said)
+    said = [say_n("{n} holds at none of them", "{n} hold at none of them", never)] if never else []
+    said += [say("{n} nowhere in the corpus", n=nowhere)] if nowhere else []
+    return order, say(", ").join(said)
 
 
 class Lifts:
@@ -49,16 +50,17 @@ class Lifts:
         self.source = ColumnDataSource({field: [] for field in fields})
         self.root: Any = frame(
             height=120, x_range=Range1d(start=-1, end=1), y_range=Range1d(start=0.5, end=-0.5),
-            x_axis_label="log2 of how many times as often", title="", name="lift of each label",
+            x_axis_label=say("log2 of how many times as often"), title="",
+            name=say("lift of each label"),
         )  # fmt: skip
         self.root.xgrid.visible = True
         self.root.add_layout(Span(location=0, dimension="height", line_color=BEFORE, line_width=1))
         self.root.hbar(y="row", right="log", height=0.7, color="color", source=self.source)
         self.root.add_tools(
             HoverTool(tooltips=[
-                ("label", "@label"), ("times as often", "@lift{0.00}"),
-                ("share of the steps there", "@share{0.000}"),
-                ("share of all steps", "@chance{0.000}"),
+                (say("label"), "@label"), (say("times as often"), "@lift{0.00}"),
+                (say("share of the steps there"), "@share{0.000}"),
+                (say("share of all steps"), "@chance{0.000}"),
             ])
         )  # fmt: skip
 

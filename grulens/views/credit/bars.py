@@ -36,6 +36,7 @@ from grulens.views.figure.marks import StepMark
 from grulens.views.figure.palette import AGAINST, BEFORE, FOR
 from grulens.views.figure.tokens import plain, visible_name, visible_text
 from grulens.views.gates.token_strip import TokenStrip
+from grulens.words import message, say
 
 #: Colours and axis reach at least this far: rounding must not look like an effect.
 FLOOR = 1e-6
@@ -73,7 +74,7 @@ class TokenBars:
         self._step_mark = StepMark()
         self.marked = self._step_mark.source
         self.strip = TokenStrip(x_range=self.x_range)
-        self.strip.root.name = "tokens, coloured by their credit"
+        self.strip.root.name = say("tokens, coloured by their credit")
         self.strip.on_times(lambda times: tell(self._listeners, times))
         self.bars = self._draw()
         self.bars.on_event(Tap, self._tapped)
@@ -92,7 +93,7 @@ class TokenBars:
         tokens: Sequence[object] | None = None,
         mask: Bool[np.ndarray, " time"] | None = None,
         title: str = "",
-        measure: str = "credit",
+        measure: str = message("credit"),
         names: bool = False,
     ) -> None:
         """Show other credit.
@@ -115,12 +116,12 @@ class TokenBars:
         fit(self.x_range, len(values))
         valid = values if mask is None else values[mask]
         self.strip.update(
-            values, signal="difference", tokens=tokens, mask=mask, name="adds",
+            values, signal="difference", tokens=tokens, mask=mask, name=say("adds"),
             ends=raster.symmetric(valid, FLOOR), names=names,
         )  # fmt: skip
         stretch(self.bars.y_range, np.append(valid, [0.0, FLOOR]), None, None)
         self.bars.toolbar.visible = len(values) > ROOMY
-        self.bars.yaxis.axis_label = plain(measure)
+        self.bars.yaxis.axis_label = plain(say(measure))
         self.bars.title.text = plain(title)
         self._paint(self.x_range.start, self.x_range.end)
 
@@ -135,8 +136,8 @@ class TokenBars:
 
     def _draw(self) -> Any:
         root = frame(
-            height=190, x_range=self.x_range, y_range=(-1, 1), x_axis_label="step", title="",
-            name="credit of each step", **zooming(),
+            height=190, x_range=self.x_range, y_range=(-1, 1), x_axis_label=say("step"), title="",
+            name=say("credit of each step"), **zooming(),
         )  # fmt: skip
         whole_steps(root.xaxis)
         root.ygrid.visible = True
@@ -146,7 +147,8 @@ class TokenBars:
             x="middle", top="credit", width="width", source=self.source, fill_color="color",
             line_color=None,
         )  # fmt: skip
-        fields = [("token", "@token"), ("step", "@step"), ("adds", "@credit{0.00000}")]
+        fields = [(say("token"), "@token"), (say("step"), "@step"),
+                  (say("adds"), "@credit{0.00000}")]  # fmt: skip
         root.add_tools(HoverTool(renderers=[bars], mode="vline", tooltips=fields))
         return root
 

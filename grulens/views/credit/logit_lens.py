@@ -30,6 +30,7 @@ from grulens.views.figure.canvas import (
 )
 from grulens.views.figure.marks import StepMark
 from grulens.views.figure.tokens import plain, visible_name, visible_text
+from grulens.words import say
 
 #: Okabe and Ito's colours (2008), and a dash each, so that print in grey tells them apart too.
 LINES: Final = (
@@ -106,7 +107,7 @@ class LensLines:
         else:
             stretch(self.root.y_range, self._values.ravel(), None, None)
         self.root.toolbar.visible = values.shape[1] > ROOMY
-        self.root.yaxis.axis_label = plain(quantity)
+        self.root.yaxis.axis_label = plain(say(quantity))
         self.root.title.text = plain(title)
         for place, item in enumerate(self._items):
             there = place < len(values)
@@ -122,8 +123,8 @@ class LensLines:
 
     def _draw(self) -> tuple[Any, list[Any]]:
         root = frame(
-            height=220, x_range=self.x_range, y_range=(0, 1), x_axis_label="step", title="",
-            name="what the model would answer, by step", **zooming(),
+            height=220, x_range=self.x_range, y_range=(0, 1), x_axis_label=say("step"), title="",
+            name=say("what the model would answer, by step"), **zooming(),
         )  # fmt: skip
         whole_steps(root.xaxis)
         root.ygrid.visible = True
@@ -135,7 +136,7 @@ class LensLines:
             )
             items.append(LegendItem(label={"value": ""}, renderers=[line], visible=False))
         root.add_layout(legend(items), "above")
-        fields = [("token", "@token"), ("step", "@step"), ("", "@said")]
+        fields = [(say("token"), "@token"), (say("step"), "@step"), ("", "@said")]
         root.add_tools(HoverTool(renderers=[items[0].renderers[0]], mode="vline", tooltips=fields))
         return root, items
 

@@ -28,6 +28,7 @@ from grulens.views.credit.bars import color
 from grulens.views.figure.canvas import fit, frame, stretch
 from grulens.views.figure.palette import BEFORE, DIRECT
 from grulens.views.figure.tokens import plain
+from grulens.words import say
 
 ROW: Final = 19
 _LABEL_JS: Final = "return parts.data.label[tick] ?? ''"
@@ -122,6 +123,6 @@ class Waterfall:
             y="row", left="begin", right="end", height=0.72, source=self.source, color="color",
             line_color=None,
         )  # fmt: skip
-        fields = [("part", "@label"), ("adds", "@number")]
+        fields = [(say("part"), "@label"), (say("adds"), "@number")]
         root.add_tools(HoverTool(renderers=[bars], tooltips=fields))
         return root

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from grulens.views.figure.canvas import fit, frame, stretch, whole_steps
 from grulens.views.figure.palette import BEFORE, RECURRENT
 from grulens.views.figure.tokens import plain
+from grulens.words import say
 
 SIZE: Final = 170
 
@@ -36,8 +37,8 @@ class Exponents:
             height=size, sizing_mode="fixed", frame_width=size, frame_height=size, title="",
             min_border_left=46, min_border_right=4, min_border_top=28, visible=False,
             x_range=Range1d(start=-0.5, end=0.5), y_range=Range1d(start=-1, end=1),
-            x_axis_label="number", y_axis_label="exponent, a step",
-            name="Lyapunov exponents",
+            x_axis_label=say("number"), y_axis_label=say("exponent, a step"),
+            name=say("Lyapunov exponents"),
         )  # fmt: skip
         self.root.height = None
         whole_steps(self.root.xaxis)
@@ -49,8 +50,8 @@ class Exponents:
         )
         dots = self.root.scatter("number", "value", source=self.source, size=5, color=RECURRENT)
         fields = [
-            ("exponent", "@number: @value{0.0000}"),
-            ("band", "@low{0.0000} to @high{0.0000}"),
+            (say("exponent"), "@number: @value{0.0000}"),
+            (say("band"), say("{low} to {high}", low="@low{0.0000}", high="@high{0.0000}")),
         ]
         self.root.add_tools(HoverTool(renderers=[dots], tooltips=fields, limit=2))
 
@@ -78,5 +79,5 @@ class Exponents:
         fit(self.root.x_range, len(values))
         stretch(self.root.y_range, values[there], 0.0, 0.0)
         gone = len(values) - int(there.sum())
-        self.root.title.text = plain(title + (f" · {gone} are −∞" if gone else ""))
+        self.root.title.text = plain(title + (f" · {say('{n} are −∞', n=gone)}" if gone else ""))
         self.root.visible = len(values) > 0

@@ -23,6 +23,7 @@ from bokeh.models.annotations import ColorBar, LegendItem
 
 from grulens.views.figure.canvas import frame, legend
 from grulens.views.figure.palette import ACCENT, AFTER, BEFORE, COLORS
+from grulens.words import message, say
 
 #: The plane in pixels. Both known here, so that a click can be told from its neighbours.
 WIDTH: Final = 440
@@ -46,6 +47,12 @@ UNSTABLE: Final = Mark("circle", WHITE, BLACK)
 MARGINAL: Final = Mark("diamond", GREY, BLACK)
 
 
+_KINDS: Final = {
+    "unstable": message("unstable in {n}"), "marginal": message("marginal in {n}"),
+    "stable": message("stable"),
+}  # fmt: skip
+
+
 def mark_of(kind: str) -> Mark:
     """The mark of a point that is "stable", "unstable in 2" or "marginal in 1"."""
     if kind.startswith("unstable"):
@@ -53,10 +60,24 @@ def mark_of(kind: str) -> Mark:
     return MARGINAL if kind.startswith("marginal") else STABLE
 
 
+def kind_of(kind: str) -> str:
+    """The same in the language of the screens: "unstable in 2, marginal in 1".
+
+    >>> kind_of("unstable in 2, marginal in 1"), kind_of("stable")
+    ('unstable in 2, marginal in 1', 'stable')
+    """
+    said = []
+    for part in kind.split(", "):
+        what, _, count = part.partition(" in ")
+        said.append(say(_KINDS.get(what, part), n=count) if count else say(part))
+    return say(", ").join(said)
+
+
 def legend_of(marks: Sequence[Mark]) -> str:
     """What the marks mean."""
-    fields = "fixed points; white: unstable, with the ways out"
-    return fields + "; diamond: marginal" * (MARGINAL in marks)
+    if MARGINAL in marks:
+        return say("fixed points; white: unstable, with the ways out; diamond: marginal")
+    return say("fixed points; white: unstable, with the ways out")
 
 
 #: States lie over each other: so many of them are told at once.
@@ -117,7 +138,7 @@ class PhaseFigure:
             sizing_mode="fixed", frame_width=WIDTH, frame_height=HEIGHT,
             min_border_left=56, min_border_right=4, toolbar_location="above",
             x_range=Range1d(start=-1, end=1), y_range=Range1d(start=-1, end=1),
-            name="states, and where the network stands still",
+            name=say("states, and where the network stands still"),
         )  # fmt: skip
         self.root.height = None
         self._draw()
@@ -144,8 +165,8 @@ class PhaseFigure:
             )
         fields = {
             "fixed": (legend_of(()), fixed),
-            "slow": ("slow, not fixed", slow),
-            "trail": ("started here", trail),
+            "slow": (say("slow, not fixed"), slow),
+            "trail": (say("started here"), trail),
         }
         for name, (label, drawn) in fields.items():
             self.entries[name] = LegendItem(label=label, renderers=[drawn], visible=False)
@@ -157,7 +178,8 @@ class PhaseFigure:
             "x", "y", source=self.layers.dots, size=5, fill_color=color, line_color=BEFORE,
             line_width=0.5, line_alpha=0.6,
         )  # fmt: skip
-        fields = [("row, step", "@row, @step"), ("token", "@token"), ("value", "@value{0.000}")]
+        fields = [(say("row, step"), "@row, @step"), (say("token"), "@token"),
+                  (say("value"), "@value{0.000}")]  # fmt: skip
         self.root.add_tools(HoverTool(renderers=[drawn], tooltips=fields, limit=LIMIT))
 
     def _fixed(self) -> Any:
@@ -171,9 +193,9 @@ class PhaseFigure:
             text_font_style="bold",
         )  # fmt: skip
         fields = [
-            ("fixed point", "@point, @kind"),
-            ("slowest mode", "@slowest"),
-            ("a step moves it by", "@residual{0.0e+0}"),
+            (say("fixed point"), "@point, @kind"),
+            (say("slowest mode"), "@slowest"),
+            (say("a step moves it by"), "@residual{0.0e+0}"),
         ]
         self.root.add_tools(HoverTool(renderers=[drawn], tooltips=fields))
         return drawn

@@ -24,9 +24,17 @@ from jaxtyping import Float, Int
 
 from grulens.cells.signal import Signal
 from grulens.durations import steps
-from grulens.views.dynamics.phase_figure import HEIGHT, WIDTH, PhaseFigure, legend_of, mark_of
+from grulens.views.dynamics.phase_figure import (
+    HEIGHT,
+    WIDTH,
+    PhaseFigure,
+    kind_of,
+    legend_of,
+    mark_of,
+)
 from grulens.views.figure.palette import COLORS
 from grulens.views.figure.tokens import plain, visible_name, visible_text
+from grulens.words import message, say
 
 #: More dots than this nobody can tell apart, nor more lines.
 DOTS: Final = 4000
@@ -143,9 +151,9 @@ class PhasePlot:
             "shape": [mark.shape for mark in marks],
             "ways": [str(n) if n else "" for n in ways],
             "point": list(range(len(ways))),
-            "kind": list(kinds),
+            "kind": [kind_of(kind) for kind in kinds],
             "residual": residual,
-            "slowest": [steps(value, "for ever") for value in slowest.tolist()],
+            "slowest": [steps(value, message("for ever")) for value in slowest.tolist()],
         }
         self.layers.slow.data = {"x": some[:, 0], "y": some[:, 1]}
         self._figure.entries["fixed"].update(visible=len(places) > 0, label=value(legend_of(marks)))
@@ -237,7 +245,7 @@ class PhasePlot:
         self, colors: Signal | str | list[str], ends: tuple[float, float], measure: str
     ) -> None:
         mapper, bar = self._figure.mapper, self._figure.bar
-        bar.title = plain(measure)
+        bar.title = plain(say(measure))
         if isinstance(colors, str | Signal):
             low, high = ends
             palette = TIME if colors == "time" else COLORS[colors]
@@ -251,7 +259,7 @@ class PhasePlot:
         count = min(len(colors), len(CLASSES))
         words = [visible_name(name, 12) for name in colors[:count]]
         if len(colors) > count:
-            words[-1] = "others"
+            words[-1] = say("others")
         mapper.update(palette=list(CLASSES[:count]), low=-0.5, high=count - 0.5)
         bar.ticker.ticks = list(range(count))
         bar.major_label_overrides = dict(enumerate(words))

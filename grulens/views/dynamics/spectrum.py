@@ -16,6 +16,7 @@ from grulens.durations import steps
 from grulens.views.figure.canvas import frame
 from grulens.views.figure.palette import ACCENT, BEFORE, RECURRENT
 from grulens.views.figure.tokens import plain
+from grulens.words import message, say
 
 SIZE: Final = 170
 
@@ -55,8 +56,10 @@ class Spectrum:
             "re": values.real,
             "im": values.imag,
             "modulus": size,
-            "steps": [steps(last, "no end") for last in np.where(marginal, np.inf, lasts)],
-            "turn": [f"{t:.1f} steps" if np.isfinite(t) else "none" for t in turn],
+            "steps": [steps(last, message("no end")) for last in np.where(marginal, np.inf, lasts)],
+            "turn": [
+                say("{n} steps", n=f"{t:.1f}") if np.isfinite(t) else say("none") for t in turn
+            ],
             "color": [
                 BEFORE if open_ else ACCENT["reset"] if m > 1 else RECURRENT
                 for m, open_ in zip(size, marginal, strict=True)
@@ -74,8 +77,8 @@ class Spectrum:
             height=SIZE, sizing_mode="fixed", frame_width=SIZE, frame_height=SIZE, title="",
             min_border_left=46, min_border_right=4, min_border_top=28, visible=False,
             x_range=Range1d(start=-1.15, end=1.15), y_range=Range1d(start=-1.15, end=1.15),
-            x_axis_label="real part", y_axis_label="imaginary part",
-            name="eigenvalues of the fixed point",
+            x_axis_label=say("real part"), y_axis_label=say("imaginary part"),
+            name=say("eigenvalues of the fixed point"),
         )  # fmt: skip
         root.height = None
         angle: Float[np.ndarray, " angle"] = np.linspace(0, 2 * np.pi, 181)
@@ -84,7 +87,7 @@ class Spectrum:
             "re", "im", source=self.source, size=7, marker="shape", fill_color="color",
             fill_alpha=0.75, line_color=None,
         )  # fmt: skip
-        fields = [("modulus", "@modulus{0.0000}"), ("changes by e in", "@steps"),
-                ("turns once in", "@turn")]  # fmt: skip
+        fields = [(say("modulus"), "@modulus{0.0000}"), (say("changes by e in"), "@steps"),
+                  (say("turns once in"), "@turn")]  # fmt: skip
         root.add_tools(HoverTool(renderers=[dots], tooltips=fields))
         return root

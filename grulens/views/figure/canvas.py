@@ -16,6 +16,7 @@ from bokeh.models import (
     BoxZoomTool,
     ColumnDataSource,
     FixedTicker,
+    PanTool,
     Range1d,
     ResetTool,
     WheelZoomTool,
@@ -24,11 +25,21 @@ from bokeh.models.annotations import Legend, LegendItem
 from bokeh.plotting import figure
 from jaxtyping import Float
 
+from grulens.words import message, say
+
 LEFT: Final = 66
 RIGHT: Final = 84
 
 #: So many steps stand beside each other without a zoom.
 ROOMY: Final = 120
+
+#: What the page calls these tools, where a figure calls them nothing else.
+_TOOLS: Final[Mapping[type, str]] = {
+    BoxZoomTool: message("Box Zoom"),
+    PanTool: message("Pan"),
+    WheelZoomTool: message("Wheel Zoom"),
+    ResetTool: message("Reset"),
+}
 
 Positions = tuple[int, ...]
 Listener = Callable[[Positions], object]
@@ -52,7 +63,11 @@ def frame(*, height: int, tools: Iterable[Any] = (), **options: Any) -> Any:
         "output_backend": "canvas",
         **options,
     }
-    made: Any = figure(tools=list(tools), **settings)
+    tools = list(tools)
+    for tool in tools:
+        if tool.description is None and type(tool) in _TOOLS:
+            tool.description = _said(tool)
+    made: Any = figure(tools=tools, **settings)
     made.toolbar.logo = None
     made.grid.visible = False
     if options.get("title") == "":
@@ -65,6 +80,17 @@ def frame(*, height: int, tools: Iterable[Any] = (), **options: Any) -> Any:
         axis.major_label_text_font_size = "11px"
         axis.minor_tick_line_color = None
     return made
+
+
+def _said(tool: Any) -> str:
+    """What a tool does, as BokehJS says it in English."""
+    name = say(_TOOLS[type(tool)])
+    match getattr(tool, "dimensions", "both"):
+        case "width":
+            return say("{tool} (x-axis)", tool=name)
+        case "height":
+            return say("{tool} (y-axis)", tool=name)
+    return name
 
 
 def steps(length: int = 1) -> Range1d:

@@ -14,10 +14,11 @@ from bokeh.models import CustomJSHover, HoverTool
 from jaxtyping import Float
 
 from grulens.views.figure.raster import Span, digits
+from grulens.words import message, say
 
 VALUE: Final = """
 const d = image.data;
-if (value == 254) return "no step";
+if (value == 254) return blank;
 if (value == 253) return "NaN";
 const sign = value == 252 && d.over[0] ? "≥ " : value == 0 && d.under[0] ? "≤ " : "";
 const number = d.low[0] + value / 252 * (d.high[0] - d.low[0]);
@@ -38,10 +39,14 @@ UNIT: Final = """
 const d = image.data, block = d.row_block[0];
 const i = Math.floor((special_vars.y + 0.5 - d.row[0]) / block);
 const rest = Math.min(block, d.units[0] - d.row[0] - i * block) - 1;
-return `${rows.data.unit[i]}` + (rest ? ` and ${rest} more: zoom in` : "");
+return `${rows.data.unit[i]}` + (rest ? more.replace("{n}", rest) : "");
 """
 # The columns only lend their names: the code decides what is shown.
 _FIELDS: Final = {"token": "@x", "step": "@dw", "unit": "@dh", "value": "@image"}
+_NAMES: Final = {
+    "token": message("token"), "step": message("step"), "unit": message("unit"),
+    "value": message("value"),
+}  # fmt: skip
 #: The field in a tooltip that says which unit it is.
 UNIT_FIELD: Final = f"{_FIELDS['unit']}{{custom}}"
 
@@ -73,13 +78,20 @@ def hover(
     codes: Mapping[str, str],
     args: Mapping[str, Any],
     names: Mapping[str, str] | None = None,
+    blank: str = message("no step"),
 ) -> HoverTool:
-    """A tooltip over a picture, one line for each named code; `names` calls some by other names."""
-    names = names or {}
+    """A tooltip over a picture, one line for each named code; `names` calls some by other names.
+
+    Where nothing is drawn it says `blank`.
+    """
+    called = {**_NAMES, **(names or {})}
+    words = {"blank": say(blank), "more": say(" and {n} more: zoom in")}
     return HoverTool(
         renderers=[picture],
-        tooltips=[(names.get(name, name), _FIELDS[name] + "{custom}") for name in codes],
+        tooltips=[(say(called[name]), _FIELDS[name] + "{custom}") for name in codes],
+        description=say("Hover"),
         formatters={
-            _FIELDS[name]: CustomJSHover(args=dict(args), code=code) for name, code in codes.items()
+            _FIELDS[name]: CustomJSHover(args={**args, **words}, code=code)
+            for name, code in codes.items()
         },
     )

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, UInt8
 from grulens.cells.signal import Signal
 from grulens.errors import SignalError
 from grulens.views.figure.palette import BLANK_CODE, LEVELS, NAN_CODE, is_diverging, range_of
+from grulens.words import message
 
 #: Cells drawn inside the visible window; with its margins a picture has at most twice that.
 COLUMNS: Final = 500
@@ -138,7 +139,9 @@ def scale(signal: Signal | str, values: Float[np.ndarray, "*shape"]) -> tuple[fl
 
 
 #: What the colours of a map can reach over: all that a signal can be, most of what it is, or all.
-REACHES: Final = ("all it can be", "1st to 99th percentile", "all it is")
+REACHES: Final = (
+    message("all it can be"), message("1st to 99th percentile"), message("all it is"),
+)  # fmt: skip
 
 
 def reach(

@@ -14,8 +14,17 @@ from collections.abc import Sequence
 from itertools import chain, count
 from typing import Final
 
+from grulens.words import message, say
+
 _SHOWN: Final = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
 _BETWEEN: Final = re.compile(r"(?<=\S) (?=\S)")
+#: What stands in the rows and columns of figures, more than one of it.
+_MANY: Final = {
+    "unit": message("units"), "channel": message("channels"), "slice": message("slices"),
+    "step": message("steps"), "place": message("places"), "class": message("classes"),
+    "label": message("labels"), "phrase": message("phrases"), "new unit": message("new units"),
+    "old unit": message("old units"), "label and accuracy": message("label and accuracies"),
+}  # fmt: skip
 _TEX: Final = re.compile(r"\$(?=\$)|\\(?=[\[\]()])")
 
 
@@ -83,12 +92,13 @@ def number(value: float, form: str = "g") -> str:
 
 
 def several(word: str) -> str:
-    """More than one of what a word names.
+    """More than one of what a word names, in the language of the screens.
 
     >>> several("unit"), several("class")
     ('units', 'classes')
     """
-    return f"{word}es" if word.endswith("s") else f"{word}s"
+    many = _MANY.get(word)
+    return say(many or (f"{word}es" if word.endswith("s") else f"{word}s"))
 
 
 def valid(text: str) -> str:

@@ -50,6 +50,7 @@ from grulens.views.figure.choosing import Ends, on_choosing
 from grulens.views.figure.marks import Marks, outlines
 from grulens.views.figure.palette import COLORS, LEVELS, PALETTE
 from grulens.views.figure.tokens import plain, several, visible_text
+from grulens.words import say
 
 HEIGHT: Final = 340
 
@@ -161,10 +162,10 @@ class Heatmap:
         self._ends = ends or raster.scale(signal, values)
         self._labels = labels
         down = down or self._axes[0]
-        if self.root.yaxis.axis_label != (label := plain(down)):
+        if self.root.yaxis.axis_label != (label := plain(say(down))):
             self.root.yaxis.axis_label = label
             self._lines = [
-                (down if code == hover.UNIT_FIELD else word, code) for word, code in self._lines
+                (label if code == hover.UNIT_FIELD else word, code) for word, code in self._lines
             ]
         # no line for what has no name
         lines = self._lines if tokens is not None else self._lines[1:]
@@ -179,10 +180,11 @@ class Heatmap:
             self.bar_mapper.palette = COLORS[signal]
         self.bar_mapper.update(low=self._ends[0], high=self._ends[1])
         low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
-        title = f"{low} to {high}"  # any name may be too long for a low figure
+        # any name may be too long for a low figure
+        title = say("{low} to {high}", low=low, high=high)
         if name is None:
-            name = signal.title if isinstance(signal, Signal) else "edited − baseline"
-            title = f"{name}, {title}"
+            name = signal.called if isinstance(signal, Signal) else say("edited − baseline")
+            title = say("{what}, {range}", what=name, range=title)
         self.bar.title = title  # set once: each other title lays the figure out anew
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
         self._paint(self.x_range.start, self.x_range.end, self.y_range.start, self.y_range.end)
@@ -199,7 +201,8 @@ class Heatmap:
     def _draw(self, height: int) -> Any:
         down, across = self._axes
         rows, columns = several(down), several(across)
-        box = BoxSelectTool(renderers=[], description=f"drag: choose {rows} × {columns}")
+        choose = say("drag: choose {rows} × {columns}", rows=rows, columns=columns)
+        box = BoxSelectTool(renderers=[], description=choose)
         wheel = WheelZoomTool(modifiers="ctrl")
         tools = [box, PanTool(), BoxZoomTool(), wheel, ResetTool()]
         root = frame(
@@ -210,10 +213,10 @@ class Heatmap:
             toolbar_location="above",
             active_drag=box,
             active_scroll=wheel,
-            x_axis_label=plain(across),
-            y_axis_label=plain(down),
+            x_axis_label=plain(say(across)),
+            y_axis_label=plain(say(down)),
             title="",
-            name=f"{rows} by {columns}",
+            name=say("{rows} by {columns}", rows=rows, columns=columns),
         )
         self.mapper = LinearColorMapper(palette=PALETTE["state"], low=0, high=LEVELS + 2)
         picture = root.image(

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from grulens.views.figure import raster
 from grulens.views.figure.canvas import fit, frame, legend, set_data, steps, stretch
 from grulens.views.figure.palette import INPUTS
+from grulens.words import say
 
 #: So many lines can be told apart; more numbers a step are not drawn as lines.
 MOST: Final = len(INPUTS)
@@ -34,8 +35,8 @@ class InputLines:
         self.x_range: Any = x_range or steps()
         self.source = ColumnDataSource({"step": [], **{f"x{i}": [] for i in range(MOST)}})
         self.root = frame(
-            height=HEIGHT, x_range=self.x_range, y_range=(0, 1), y_axis_label="input",
-            name="the input, by step",
+            height=HEIGHT, x_range=self.x_range, y_range=(0, 1), y_axis_label=say("input"),
+            name=say("the input, by step"),
         )  # fmt: skip
         self.root.xaxis.visible = False
         self.root.yaxis.ticker.desired_num_ticks = 2
@@ -81,5 +82,5 @@ class InputLines:
             LegendItem(label=str(i), renderers=[self._lines[i]])
             for i in range(count if several else 0)
         ]
-        lines = [(str(i) if several else "value", f"@x{i}{{0.0000}}") for i in range(count)]
-        self._hover.tooltips = [("step", "@step"), *lines]
+        lines = [(str(i) if several else say("value"), f"@x{i}{{0.0000}}") for i in range(count)]
+        self._hover.tooltips = [(say("step"), "@step"), *lines]

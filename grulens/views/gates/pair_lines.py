@@ -19,6 +19,7 @@ from grulens.views.figure import raster
 from grulens.views.figure.canvas import fit, frame, legend, steps, stretch, whole_steps
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import plain
+from grulens.words import say
 
 #: More points than this no screen shows.
 POINTS = 2 * raster.COLUMNS
@@ -40,15 +41,15 @@ class PairLines:
         self.source = ColumnDataSource({"place": [], "beside": [], "this": []})
         self.root = frame(
             height=150, x_range=self._x_range, y_range=(-1, 1), title="",
-            name="one unit in both runs, by step",
+            name=say("one unit in both runs, by step"),
         )  # fmt: skip
         whole_steps(self.root.xaxis)
         self.items = []
-        for field, color in (("beside", BEFORE), ("this", AFTER)):
+        for field, color in (("beside", BEFORE), ("this", AFTER)):  # named with what they show
             line = self.root.line(
                 "place", field, source=self.source, line_color=color, line_width=2
             )
-            self.items.append(LegendItem(label=field, renderers=[line]))
+            self.items.append(LegendItem(renderers=[line]))
         self.root.add_layout(legend(self.items), "above")
         self._read = HoverTool(renderers=[line], mode="vline")
         self.root.add_tools(self._read)
@@ -79,7 +80,7 @@ class PairLines:
         fields = ("beside", "this")
         for item, name in zip(self.items, names, strict=True):
             item.label = {"value": plain(name)}
-        self._read.tooltips = [("step", "@place")] + [
+        self._read.tooltips = [(say("step"), "@place")] + [
             (plain(name), f"@{field}{{0.0000}}") for name, field in zip(names, fields, strict=True)
         ]
         self.root.title.text = plain(title)

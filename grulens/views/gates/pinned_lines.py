@@ -22,6 +22,7 @@ from grulens.views.figure.canvas import fit, frame, set_data, steps
 from grulens.views.figure.marks import StepMark
 from grulens.views.figure.palette import ACCENT, AFTER, BEFORE
 from grulens.views.figure.tokens import number, visible_name
+from grulens.words import say
 
 #: How tall a line is with the name over it, and what the figure has besides.
 LINE: Final = 54
@@ -52,7 +53,7 @@ class PinnedLines:
         self.said = ColumnDataSource({"y": [], "text": []})
         self.root: Any = frame(
             height=LINE + BESIDE, x_range=self.x_range, y_range=Range1d(start=0, end=1),
-            name="pinned units, by step",
+            name=say("pinned units, by step"),
         )  # fmt: skip
         self.root.xaxis.visible = False
         self.root.yaxis.visible = False

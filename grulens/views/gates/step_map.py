@@ -27,6 +27,7 @@ from grulens.views.figure.palette import BEFORE, RECURRENT
 from grulens.views.figure.tokens import plain, visible_text
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
+from grulens.words import message, say
 
 #: More points than this no screen shows.
 POINTS: Final = 2 * raster.COLUMNS
@@ -40,7 +41,7 @@ def step_map(
     mask: Bool[np.ndarray, " time"] | None = None,
     floor: float = 1e-9,
     guides: Sequence[float] = (),
-    measure: str = "effect",
+    measure: str = message("effect"),
     layer: str = "",
     down: str = "unit",
 ) -> Any:
@@ -75,11 +76,11 @@ def step_map(
     else:
         drawn = _heat(values, x_range, ends, rows, tokens, mask, measure, layer, down)
     strip = TokenStrip(x_range=x_range)
-    strip.root.name = "tokens, coloured by the largest of each step"
+    strip.root.name = say("tokens, coloured by the largest of each step")
     without_choosing(strip.root)
     strip.update(
         largest(values), signal="difference", tokens=tokens, mask=mask, ends=ends,
-        name=measure if one else "largest",
+        name=say(measure) if one else say("largest"),
     )  # fmt: skip
     return column(drawn, strip.root, sizing_mode="stretch_width")
 
@@ -107,13 +108,13 @@ def _heat(
     down: str,
 ) -> Any:
     heat = Heatmap(x_range=x_range, height=min(380, max(190, 110 + 14 * len(rows))), down=down)
-    heat.root.name = f"{measure} by {down} and step"
+    heat.root.name = say("{measure} by {down} and step", measure=say(measure), down=say(down))
     without_choosing(heat.root)
     units = np.arange(len(rows))
     labels = [str(row) for row in rows]
     heat.update(
         values, signal="difference", units=units, tokens=tokens, mask=mask, layer=layer,
-        name=measure, ends=ends, labels=labels,
+        name=say(measure), ends=ends, labels=labels,
     )  # fmt: skip
     return heat.root
 
@@ -127,9 +128,11 @@ def _line(
     measure: str,
     layer: str,
 ) -> Any:
+    measure = say(measure)
     root = frame(
-        height=220, x_range=x_range, x_axis_label="step", y_axis_label=plain(measure),
-        title=plain(f"{measure} · {layer}" if layer else measure), name=f"{measure} by step",
+        height=220, x_range=x_range, x_axis_label=say("step"), y_axis_label=plain(measure),
+        title=plain(f"{measure} · {layer}" if layer else measure),
+        name=say("{measure} by step", measure=measure),
     )  # fmt: skip
     fit(x_range, len(values))
     whole_steps(root.xaxis)
@@ -158,12 +161,12 @@ def _line(
     line = root.line("step", "value", source=source, line_color=RECURRENT, line_width=2)
     if span.count <= 120:
         root.scatter("step", "value", source=source, size=6, color=RECURRENT)
-    fields = [("token", "@token")] if tokens is not None else []
+    fields = [(say("token"), "@token")] if tokens is not None else []
     root.add_tools(
         HoverTool(
             renderers=[line],
             mode="vline",
-            tooltips=[*fields, ("step", "@step"), (measure, "@value{%.4g}")],
+            tooltips=[*fields, (say("step"), "@step"), (measure, "@value{%.4g}")],
             formatters={"@value": "printf"},
         )
     )

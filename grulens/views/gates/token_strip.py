@@ -43,6 +43,7 @@ from grulens.views.figure.choosing import Ends, on_choosing
 from grulens.views.figure.marks import Marks
 from grulens.views.figure.palette import LEVELS, PALETTE, WHITE_INK
 from grulens.views.figure.tokens import visible_name, visible_text
+from grulens.words import say
 
 HEIGHT: Final = 34
 
@@ -153,10 +154,10 @@ class TokenStrip:
     # ── drawing ──────────────────────────────────────────────────────────────────────────────
 
     def _draw(self) -> Any:
-        box = BoxSelectTool(renderers=[], dimensions="width", description="drag: choose steps")
+        box = BoxSelectTool(renderers=[], dimensions="width", description=say("drag: choose steps"))
         root = frame(
             height=HEIGHT, tools=[box], active_drag=box, x_range=self.x_range, y_range=(0, 1),
-            name="tokens, coloured by one unit",
+            name=say("tokens, coloured by one unit"),
         )  # fmt: skip
         self.mapper = LinearColorMapper(palette=PALETTE["state"], low=0, high=LEVELS + 2)
         picture = root.image("image", "x", 0, "dw", 1, source=self.image, color_mapper=self.mapper)

@@ -46,11 +46,11 @@ from grulens.views.figure.canvas import (
 from grulens.views.figure.marks import Marks, outlines
 from grulens.views.figure.palette import BLANK_CODE, COLORS, LEVELS, PALETTE
 from grulens.views.figure.tokens import plain, visible_text
+from grulens.words import message, say
 
 HEIGHT: Final = 400
-_VALUE_JS: Final = hover.VALUE.replace("no step", "not in its past")
 # bytes hold roots, and the tooltip tells weights
-_ROOT_JS: Final = _VALUE_JS.replace(
+_ROOT_JS: Final = hover.VALUE.replace(
     "number.toFixed(d.digits[0])", "(number * number).toPrecision(2)"
 )
 _TICK_JS: Final = (
@@ -124,7 +124,7 @@ class AttentionMap:
         past: Int[np.ndarray, "query 2"],
         signed: bool = False,
         tokens: Sequence[object] | None = None,
-        name: str = "mean weight",
+        name: str = message("mean weight"),
         layer: str = "",
     ) -> None:
         """Show other weights.
@@ -153,12 +153,13 @@ class AttentionMap:
         signal = "difference" if signed else "weight"
         if self.mapper.palette != list(PALETTE[signal]):
             self.mapper.palette, self.bar_mapper.palette = PALETTE[signal], COLORS[signal]
-            self._value.code = _VALUE_JS if signed else _ROOT_JS
+            self._value.code = hover.VALUE if signed else _ROOT_JS
         self.bar_mapper.update(low=self._ends[0], high=self._ends[1])
         # one ticker and one formatter for good: BokehJS goes on drawing those that were replaced
         marks = np.linspace(low, high, 5) if signed else np.sqrt(_TICKS * high)
         self._marked.ticks = marks.tolist()
         self._kind.data = {"root": [not signed]}
+        name = say(name)
         self.root.title.text = plain(f"{name} · {layer}" if layer else name)
         self._paint(self.x_range.start, self.x_range.end, self.y_range.start, self.y_range.end)
         self.select(self.query)
@@ -178,8 +179,8 @@ class AttentionMap:
         root = frame(
             height=height, tools=[zoom, PanTool(), wheel, ResetTool()], x_range=self.x_range,
             y_range=self.y_range, toolbar_location="above", active_drag=zoom, active_scroll=wheel,
-            x_axis_label="written at step", y_axis_label="state after step", title="",
-            name="weights by query and key",
+            x_axis_label=say("written at step"), y_axis_label=say("state after step"), title="",
+            name=say("weights by query and key"),
         )  # fmt: skip
         self.mapper = LinearColorMapper(palette=PALETTE["weight"], low=0, high=LEVELS + 2)
         picture = root.image(
@@ -202,8 +203,11 @@ class AttentionMap:
         whole_steps(root.yaxis)
         codes = {"unit": hover.UNIT, "step": hover.STEP, "token": hover.TOKEN, "value": _ROOT_JS}
         args = {"image": self.image, "rows": self.rows, "cells": self.columns}
-        said = {"unit": "state after", "step": "written at", "value": "weight"}
-        tooltip = hover.hover(picture, codes, args, said)
+        said = {
+            "unit": message("state after"), "step": message("written at"),
+            "value": message("weight"),
+        }  # fmt: skip
+        tooltip = hover.hover(picture, codes, args, said, message("not in its past"))
         self._value: Any = tooltip.formatters["@image"]
         root.add_tools(tooltip)
         return root

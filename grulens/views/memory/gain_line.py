@@ -20,10 +20,11 @@ from grulens.views.figure import raster
 from grulens.views.figure.canvas import fit, frame, log_ticks, steps, whole_steps
 from grulens.views.figure.palette import BEFORE, RECURRENT
 from grulens.views.figure.tokens import plain
+from grulens.words import message, say
 
 #: What is less is not told apart from nothing.
 FLOOR: Final = 1e-6
-UNDER: Final = f"what is less than {FLOOR:g} is drawn there"
+UNDER: Final = message("what is less than {least} is drawn there")
 POINTS: Final = 2 * raster.COLUMNS
 
 
@@ -40,8 +41,8 @@ class GainLine:
         self.source = ColumnDataSource({"key": [], "gain": []})
         self.root = frame(
             height=170, x_range=self.x_range, y_range=Range1d(start=FLOOR, end=2),
-            y_axis_type="log", x_axis_label="state after step", y_axis_label="gain", title="",
-            name="gain of every state before",
+            y_axis_type="log", x_axis_label=say("state after step"), y_axis_label=say("gain"),
+            title="", name=say("gain of every state before"),
         )  # fmt: skip
         whole_steps(self.root.xaxis)
         self.root.ygrid.visible = True
@@ -50,7 +51,7 @@ class GainLine:
         )
         line = self.root.line("key", "gain", source=self.source, line_color=RECURRENT, line_width=2)
         self.root.scatter("key", "gain", source=self.source, size=4, color=RECURRENT)
-        fields = [("step", "@key"), ("gain", "@gain{0.0e+0}")]
+        fields = [(say("step"), "@key"), (say("gain"), "@gain{0.0e+0}")]
         self.root.add_tools(HoverTool(renderers=[line], mode="vline", tooltips=fields))
 
     def update(
@@ -80,5 +81,6 @@ class GainLine:
         least = max(FLOOR, float(values[keys].min(initial=1.0)))
         self.root.y_range.update(start=least / 2, end=2 * most)
         log_ticks(self.root.yaxis, least / 2, 2 * most)
-        under = bool((values[keys] < FLOOR).any())
-        self.root.title.text = plain(f"{title} · {UNDER}" if under else title)
+        if (values[keys] < FLOOR).any():
+            title += f" · {say(UNDER, least=f'{FLOOR:g}')}"
+        self.root.title.text = plain(title)

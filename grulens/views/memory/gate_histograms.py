@@ -14,6 +14,7 @@ from jaxtyping import Float
 from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import frame, legend
 from grulens.views.figure.palette import ACCENT
+from grulens.words import say
 
 
 class GateHistograms:
@@ -63,8 +64,8 @@ class GateHistograms:
     def _draw(self, gate: Signal, height: int) -> Any:
         root = frame(
             height=height, x_range=Range1d(start=0, end=1), y_range=Range1d(start=0, end=1),
-            min_border_right=16, y_axis_label="share of time",
-            name=f"histogram of the {gate.words}",
+            min_border_right=16, y_axis_label=say("share of time"),
+            name=say("histogram of the {signal}", signal=gate.said),
         )  # fmt: skip
         root.ygrid.visible = True
         source = self.sources[gate.name]
@@ -81,11 +82,12 @@ class GateHistograms:
             for color, width in (("white", 4.0), ("black", 2.0))
         ]  # fmt: skip
         items = [
-            LegendItem(label=f"{gate.title}, all units", renderers=[bars]),
-            LegendItem(label="selected", renderers=chosen),
+            LegendItem(label=say("{signal}, all units", signal=gate.called), renderers=[bars]),
+            LegendItem(label=say("selected"), renderers=chosen),
         ]
         root.add_layout(legend(items), "above")
-        fields = [("from", "@left{0.00} to @right{0.00}"), ("all units", "@all{0.0 %}"),
-                ("selected", "@chosen{0.0 %}")]  # fmt: skip
+        span = say("{low} to {high}", low="@left{0.00}", high="@right{0.00}")
+        fields = [(say("from"), span), (say("all units"), "@all{0.0 %}"),
+                  (say("selected"), "@chosen{0.0 %}")]  # fmt: skip
         root.add_tools(HoverTool(renderers=[bars], tooltips=fields))
         return root

@@ -36,6 +36,7 @@ from grulens.views.figure.choosing import Ends, on_choosing
 from grulens.views.figure.marks import rings
 from grulens.views.figure.palette import ACCENT
 from grulens.views.figure.tokens import plain
+from grulens.words import message, say
 
 #: What lies beyond stands at the end: nobody reads a half-life of a million steps.
 ENDS: Final = (1e-2, 1e4)
@@ -107,7 +108,7 @@ class HalfLives:
             "place": np.arange(len(order)),
             "unit": self._order,
             **{
-                name: [steps(v, "never forgets") for v in values.tolist()]
+                name: [steps(v, message("never forgets")) for v in values.tolist()]
                 for name, values in zip(("life", "low", "middle", "high"), (life, *parts.T),
                                         strict=True)
             },
@@ -120,14 +121,18 @@ class HalfLives:
         fit(self.root.x_range, len(order))
         self.root.y_range.update(start=low / 1.5, end=high * 1.5)
         log_ticks(self.root.yaxis, low / 1.5, high * 1.5)
-        self._quantiles = tuple(f"{100 * q:g}% of its steps up to" for q in quantiles)
+        self._quantiles = tuple(
+            say("{share}% of its steps up to", share=f"{100 * q:g}") for q in quantiles
+        )
         self._hover.tooltips = [
-            (noun, "@unit"), ("half-life", "@life"),
+            (say(noun), "@unit"), (say("half-life"), "@life"),
             *zip(self._quantiles, ("@low", "@middle", "@high"), strict=True),
         ]  # fmt: skip
-        self.root.name = f"half-life of every {noun}"
-        self.root.xaxis.axis_label = f"{noun}, the longest first"
-        self.root.title.text = plain(f"half-life of each {noun}{f' · {layer}' if layer else ''}")
+        noun = say(noun)
+        self.root.name = say("half-life of every {noun}", noun=noun)
+        self.root.xaxis.axis_label = say("{noun}, the longest first", noun=noun)
+        title = say("half-life of each {noun}", noun=noun)
+        self.root.title.text = plain(f"{title} · {layer}" if layer else title)
         self.select(self.units)
 
     def select(self, units: Iterable[int] = ()) -> None:
@@ -140,12 +145,12 @@ class HalfLives:
     # ── drawing ──────────────────────────────────────────────────────────────────────────────
 
     def _draw(self, height: int) -> Any:
-        box = BoxSelectTool(renderers=[], dimensions="width", description="drag: choose units")
+        box = BoxSelectTool(renderers=[], dimensions="width", description=say("drag: choose units"))
         root = frame(
             height=height, tools=[box], active_drag=box, min_border_right=16,
             x_range=Range1d(start=-0.5, end=0.5), y_range=Range1d(start=0.1, end=10),
-            y_axis_type="log", y_axis_label="steps", x_axis_label="unit, the longest first",
-            title="", name="half-life of every unit",
+            y_axis_type="log", y_axis_label=say("steps"),
+            title="",
         )  # fmt: skip
         root.ygrid.visible = True
         whole_steps(root.xaxis)

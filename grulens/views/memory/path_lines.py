@@ -19,6 +19,7 @@ from grulens.views.figure import raster
 from grulens.views.figure.canvas import fit, frame, legend, steps, stretch, whole_steps
 from grulens.views.figure.palette import ACCENT
 from grulens.views.figure.tokens import plain
+from grulens.words import say, say_as
 
 #: Each way, and the role of the signal it goes through; dashes too, for those who see no colours.
 WAYS: Final = {
@@ -41,10 +42,15 @@ class PathLines:
         self.source = ColumnDataSource({name: [] for name in ("step", *WAYS)})
         self.root = frame(
             height=190, x_range=self.x_range, y_range=Range1d(start=0, end=1),
-            x_axis_label="step", y_axis_label="size", title="", name="ways into the next state",
+            x_axis_label=say("step"), y_axis_label=say("size"), title="",
+            name=say("ways into the next state"),
         )  # fmt: skip
         whole_steps(self.root.xaxis)
         self.root.ygrid.visible = True
+        said = {
+            "leak": say_as("way", "leak"), "update": say_as("way", "update"),
+            "candidate": say("candidate"), "reset": say_as("way", "reset"),
+        }  # fmt: skip
         items: list[LegendItem] = []
         first: Any = None
         for name, (role, dash) in WAYS.items():
@@ -52,10 +58,10 @@ class PathLines:
                 "step", name, source=self.source, line_color=ACCENT[role], line_width=2,
                 line_dash=dash,
             )  # fmt: skip
-            items.append(LegendItem(label=name, renderers=[line]))
+            items.append(LegendItem(label=said[name], renderers=[line]))
             first = first or line
         self.root.add_layout(legend(items), "above")
-        fields = [("step", "@step"), *((name, f"@{name}{{0.000}}") for name in WAYS)]
+        fields = [(say("step"), "@step"), *((said[name], f"@{name}{{0.000}}") for name in WAYS)]
         self.root.add_tools(HoverTool(renderers=[first], mode="vline", tooltips=fields))
 
     def update(

@@ -34,6 +34,7 @@ from grulens.views.figure.canvas import fit, frame, steps, stretch, whole_steps
 from grulens.views.figure.palette import ACCENT, AGAINST, BEFORE, FOR
 from grulens.views.figure.tokens import plain, visible_text
 from grulens.views.gates.token_strip import TokenStrip
+from grulens.words import message, say
 
 #: A token whose step makes up this much of the state, or more, has the deepest colour: most weights
 #: are far smaller, and the bars say how much more it is.
@@ -69,7 +70,7 @@ class QueryBars:
             {name: [] for name in ("label", "row", "value", "color", "signed")}
         )
         self.strip = TokenStrip(x_range=self.x_range)
-        self.strip.root.name = "tokens, coloured by their weight"
+        self.strip.root.name = say("tokens, coloured by their weight")
         tools = self.strip.root.tools
         self.strip.root.tools = [tool for tool in tools if not isinstance(tool, BoxSelectTool)]
         self._bars, self._sums = self._draw_bars(), self._draw_sums()
@@ -89,7 +90,7 @@ class QueryBars:
         mask: Bool[np.ndarray, " key"] | None = None,
         signed: bool = False,
         tokens: Sequence[object] | None = None,
-        name: str = "mean weight",
+        name: str = message("mean weight"),
     ) -> None:
         """Show another query.
 
@@ -113,16 +114,18 @@ class QueryBars:
         deepest = (low, high) if signed else (0.0, min(high, FULL))
         self.strip.update(
             values, signal="difference" if signed else "weight", tokens=tokens, mask=mask,
-            name="adds" if signed else "weight", ends=deepest,
+            name=say("adds") if signed else say("weight"), ends=deepest,
         )  # fmt: skip
         self.strip.select([query])
         stretch(self._bars.y_range, values, 0.0, None)
-        after = f", {visible_text(tokens[query])}" if tokens is not None else ""
-        self._bars.title.text = plain(f"{name} in the state after step {query}{after}")
+        title = say("{what} in the state after step {step}", what=say(name), step=query)
+        if tokens is not None:
+            title = say("{what}, {token}", what=title, token=visible_text(tokens[query]))
+        self._bars.title.text = plain(title)
         self._paint(self.x_range.start, self.x_range.end)
         sums = [float(values.sum(dtype=np.float64)), float(initial)]
         self.shares.data = {
-            "label": ["steps", "h_0"],
+            "label": [say("steps"), "h_0"],
             "row": [0, 1],
             "value": sums,
             "color": [_color(v) if signed else ACCENT["state"] for v in sums],
@@ -137,8 +140,8 @@ class QueryBars:
 
     def _draw_bars(self) -> Any:
         root = frame(
-            height=150, x_range=self.x_range, y_range=(0, 1), x_axis_label="written at step",
-            title="", name="what one state is made of, by step",
+            height=150, x_range=self.x_range, y_range=(0, 1), x_axis_label=say("written at step"),
+            title="", name=say("what one state is made of, by step"),
         )  # fmt: skip
         whole_steps(root.xaxis)
         root.ygrid.visible = True
@@ -147,14 +150,15 @@ class QueryBars:
             x="middle", top="weight", width="width", source=self.source, fill_color="color",
             line_color=None,
         )  # fmt: skip
-        fields = [("written at", "@key"), ("token", "@token"), ("weight", "@weight{0.00000}")]
+        fields = [(say("written at"), "@key"), (say("token"), "@token"),
+                  (say("weight"), "@weight{0.00000}")]  # fmt: skip
         root.add_tools(HoverTool(renderers=[bars], mode="vline", tooltips=fields))
         return root
 
     def _draw_sums(self) -> Any:
         root = frame(
             height=72, x_range=Range1d(start=0, end=1), y_range=Range1d(start=1.6, end=-0.6),
-            name="what all steps and the first state add",
+            name=say("what all steps and the first state add"),
         )  # fmt: skip
         args = {"shares": self.shares}
         ticks = FixedTicker(ticks=[0, 1])

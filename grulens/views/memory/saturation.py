@@ -37,6 +37,7 @@ from grulens.views.figure.canvas import (
 from grulens.views.figure.choosing import Ends, on_choosing
 from grulens.views.figure.marks import rings
 from grulens.views.figure.palette import ACCENT, BEFORE
+from grulens.words import say, say_as
 
 MARKERS: Final = ("circle", "square", "triangle", "diamond", "star")
 #: A tap this far from every dot, in shares of the axes, means none of them.
@@ -103,13 +104,15 @@ class SaturationPlot:
                 "unit": units,
                 "shut": shut,
                 "open": open_,
-                "gate": [gate.title] * len(units),
+                "gate": [gate.called] * len(units),
             }
-        self.root.xaxis.axis_label = f"share of time under {low:g}"
-        self.root.yaxis.axis_label = f"share of time over {high:g}"
-        self.root.name = f"saturation of the gates, a dot a {noun}"
+        self.root.xaxis.axis_label = say("share of time under {low}", low=f"{low:g}")
+        self.root.yaxis.axis_label = say("share of time over {high}", high=f"{high:g}")
+        noun = say(noun)
+        self.root.name = say("saturation of the gates, a dot a {noun}", noun=noun)
         self._hover.tooltips = [
-            (noun, "@unit"), ("", "@gate"), ("shut", "@shut{0.0 %}"), ("open", "@open{0.0 %}"),
+            (noun, "@unit"), ("", "@gate"), (say("shut"), "@shut{0.0 %}"),
+            (say_as("gate", "open"), "@open{0.0 %}"),
         ]  # fmt: skip
         self.select(self.units)
 
@@ -130,11 +133,10 @@ class SaturationPlot:
     # ── drawing ──────────────────────────────────────────────────────────────────────────────
 
     def _draw(self, height: int) -> Any:
-        box = BoxSelectTool(renderers=[], description="drag: choose units")
+        box = BoxSelectTool(renderers=[], description=say("drag: choose units"))
         root = frame(
             height=height, tools=[box], active_drag=box, min_border_right=16,
             x_range=Range1d(start=-0.03, end=1.03), y_range=Range1d(start=-0.03, end=1.03),
-            name="saturation of the gates, a dot a unit",
         )  # fmt: skip
         root.grid.visible = True
         root.line([0, 1], [1, 0], line_color=BEFORE, line_width=1, line_dash="dashed")
@@ -146,7 +148,7 @@ class SaturationPlot:
             )  # fmt: skip
             # a selection of Bokeh's own is not used, and must not fade the rest
             drawn.nonselection_glyph = None
-            items.append(LegendItem(label=gate.title, renderers=[drawn]))
+            items.append(LegendItem(label=gate.called, renderers=[drawn]))
             dots.append(drawn)
         rings(root, "shut", "open", self.chosen, 13)
         root.add_layout(legend(items), "above")

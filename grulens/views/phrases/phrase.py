@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from grulens.views.figure.palette import LEVELS, WHITE_INK
 from grulens.views.figure.tokens import visible_text
+from grulens.words import say
 
 
 @runtime_checkable
@@ -68,7 +69,9 @@ def words(tokens: Sequence[object] | None, group: Phrase, limit: int = 60) -> st
     """
     if tokens is None:
         last = group.stop - 1
-        return f"step {last}" if group.first == last else f"steps {group.first} to {last}"
+        if group.first == last:
+            return say("step {numbers}", numbers=last)
+        return say("steps {first} to {last}", first=group.first, last=last)
     parts = [
         visible_text(t, limit) for t in tokens[group.first : min(group.stop, group.first + limit)]
     ]
@@ -84,7 +87,10 @@ def describe(text: str, group: Phrase, target: str) -> str:
     >>> describe("not good", Group(0, 2, -0.9, -1.4, (0, 1), 1, 1), "+")
     'not good adds −0.90 to +; −1.40 of it only as its two parts are together'
     """
-    alone = f"{text} adds {number(group.score)} to {target}"
+    score, together = number(group.score), number(group.interaction)
     if not group.order:
-        return alone
-    return f"{alone}; {number(group.interaction)} of it only as its two parts are together"
+        return say("{phrase} adds {score} to {answer}", phrase=text, score=score, answer=target)
+    return say(
+        "{phrase} adds {score} to {answer}; {together} of it only as its two parts are together",
+        phrase=text, score=score, answer=target, together=together,
+    )  # fmt: skip

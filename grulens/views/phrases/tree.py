@@ -36,6 +36,7 @@ from grulens.views.figure.palette import COLORS
 from grulens.views.figure.tokens import plain
 from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.phrases.phrase import Phrase, ink, number, words
+from grulens.words import say
 
 #: A level is drawn this high in pixels while there is room, and no figure is higher than MOST.
 LEVEL: Final = 19
@@ -68,7 +69,7 @@ class PhraseBoxes:
         self.numbers = ColumnDataSource({field: [] for field in ("x", "y", "number", "ink")})
         self.figure = self._draw()
         self.strip = TokenStrip(x_range=self.x_range)
-        self.strip.root.name = "tokens, coloured by what each contributes alone"
+        self.strip.root.name = say("tokens, coloured by what each contributes alone")
         self.root = column(self.figure, self.strip.root, sizing_mode="stretch_width")
 
     def on_phrase(self, listener: Callable[[Phrase], object]) -> None:
@@ -108,7 +109,7 @@ class PhraseBoxes:
         ends = raster.symmetric(every, 1e-9)
         self.mapper.update(low=ends[0], high=ends[1])
         low, high = (f"{end:g}".replace("-", "−") for end in ends)
-        self.bar.title = f"score, {low} to {high}"
+        self.bar.title = say("score, {low} to {high}", low=low, high=high)
         self.figure.title.text = plain(title)
         fit(self.x_range, len(scores))
         levels = max((group.height for group in groups), default=0) or 1
@@ -119,7 +120,7 @@ class PhraseBoxes:
         self._paint(tokens, levels, len(singles), ends)
         self.strip.update(
             scores, signal="difference", tokens=tokens if singles else None, ends=ends,
-            name="alone", mask=None if singles else np.zeros(1, dtype=bool),
+            name=say("alone"), mask=None if singles else np.zeros(1, dtype=bool),
         )  # fmt: skip
         self.select()
 
@@ -155,9 +156,9 @@ class PhraseBoxes:
             toolbar_sticky=False,
             x_range=self.x_range,
             y_range=self.y_range,
-            x_axis_label="step",
+            x_axis_label=say("step"),
             title="",
-            name="phrases within phrases",
+            name=say("phrases within phrases"),
         )
         root.yaxis.visible = False
         whole_steps(root.xaxis)
@@ -172,14 +173,14 @@ class PhraseBoxes:
         root.text("x", "y", "number", source=self.numbers, text_color="ink", text_align="center",
                   text_baseline="middle", text_font_size="11px")  # fmt: skip
         self.bar = ColorBar(
-            color_mapper=self.mapper, width=12, padding=4, title="score",
+            color_mapper=self.mapper, width=12, padding=4, title=say("score"),
             title_text_font_size="12px", title_text_font_style="normal",
             major_label_text_font_size="11px",
         )  # fmt: skip
         root.add_layout(self.bar, "right")
         self._marks = Marks(root, dash="solid")
-        fields = [("phrase", "@text"), ("steps", "@steps"), ("score", "@number"),
-                ("together", "@together"), ("merge", "@merge")]  # fmt: skip
+        fields = [(say("phrase"), "@text"), (say("steps"), "@steps"), (say("score"), "@number"),
+                  (say("together"), "@together"), (say("merge"), "@merge")]  # fmt: skip
         root.add_tools(HoverTool(renderers=[painted], tooltips=fields, point_policy="follow_mouse"))
         root.on_event(Tap, self._tapped)
         root.on_event(DoubleTap, lambda _: tell(self._time_listeners, ()))
@@ -200,10 +201,11 @@ class PhraseBoxes:
             if not group.order:
                 continue
             text = words(tokens, group)
+            span = say("{low} to {high}", low=group.first, high=group.stop - 1)
             for part in (self._groups[place] for place in group.parts):
                 sides = (part.first - 0.5, part.stop - 0.5, part.height, group.height)
                 about = (group.score, text, number(group.score), number(group.interaction),
-                         f"{group.first} to {group.stop - 1}", group.order)  # fmt: skip
+                         span, group.order)  # fmt: skip
                 for field, value in zip(painted, (*sides, *about), strict=True):
                     painted[field].append(value)
             box = (group.first - 0.5, group.stop - 0.5, 0, group.height)

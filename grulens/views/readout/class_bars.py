@@ -25,6 +25,7 @@ from jaxtyping import Float
 from grulens.views.figure.canvas import fit, frame, legend, stretch
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import plain, visible_name
+from grulens.words import say
 
 #: How tall a bar is, and what stands above the bars.
 _BAR: Final = 9
@@ -32,7 +33,7 @@ _HEAD: Final = 46
 _LABEL_JS = "return bars.data.label[tick] ?? ''"
 # Percent leave no room for rounding to say that something likely is impossible.
 _VALUES_JS = """
-const percent = bars.data.quantity[0] == "probability";
+const percent = bars.data.percent[0];
 const number = (v) => {
   if (v == null || isNaN(v)) return "NaN";
   if (!percent) return Math.abs(v) >= 1000 ? v.toPrecision(2) : v.toFixed(2);
@@ -54,7 +55,7 @@ class ClassBars:
     """
 
     def __init__(self) -> None:
-        fields = ("label", "name", "row", "before", "after", "upper", "lower", "quantity")
+        fields = ("label", "name", "row", "before", "after", "upper", "lower", "percent")
         self.source = ColumnDataSource({field: [] for field in fields})
         self.root = self._draw()
 
@@ -70,7 +71,7 @@ class ClassBars:
         for item, name in zip(self.items, names, strict=True):
             item.label = Value(name)
         fields = ("before", "after")
-        self._read.tooltips = [("class", "@name")] + [
+        self._read.tooltips = [(say("class"), "@name")] + [
             (name, f"@{field}{{0.0000}}") for name, field in zip(names, fields, strict=True)
         ]
 
@@ -99,7 +100,7 @@ class ClassBars:
             "after": np.asarray(after, np.float64),
             "upper": place - 0.19,
             "lower": place + 0.19,
-            "quantity": [quantity] * len(labels),
+            "percent": [quantity == "probability"] * len(labels),
         }
         for axis in self.root.yaxis:
             axis.ticker.ticks = place.tolist()
@@ -109,14 +110,18 @@ class ClassBars:
         else:
             stretch(self.root.x_range, np.concatenate([before, after]), 0.0, 1e-3)
         # the numbers stand beside the bars: an axis would say them a second time
-        self.root.title.text = plain(f"{title}: {quantity}" if quantity == "probability" else title)
+        self.root.title.text = plain(
+            say("{what}: {quantity}", what=title, quantity=say(quantity))
+            if quantity == "probability"
+            else title
+        )
         self.root.update(height=_HEAD + 2 * _BAR * max(1, len(labels)), visible=True)
 
     def _draw(self) -> Any:
         y_range = Range1d(start=0.5, end=-0.5)
         root = frame(
             height=_HEAD, x_range=(0, 1), y_range=y_range, title="", visible=False,
-            name="classes before and after",
+            name=say("classes before and after"),
         )  # fmt: skip
         args = {"bars": self.source}
         root.xaxis.visible = False
@@ -130,13 +135,15 @@ class ClassBars:
         numbers.update(ticker=FixedTicker(ticks=[]), formatter=shown)
         root.add_layout(numbers, "right")
         self.items: list[LegendItem] = []
+        said = {"before": say("before"), "after": say("after")}
         for name, place, color in (("before", "upper", BEFORE), ("after", "lower", AFTER)):
             bars = root.hbar(
                 y=place, right=name, height=0.36, source=self.source, color=color, line_color=None
             )
-            self.items.append(LegendItem(label=name, renderers=[bars]))
+            self.items.append(LegendItem(label=said[name], renderers=[bars]))
         root.add_layout(legend(self.items), "above")
-        lines = [("class", "@name"), ("before", "@before{0.0000}"), ("after", "@after{0.0000}")]
+        lines = [(say("class"), "@name")]
+        lines += [(said[name], f"@{name}{{0.0000}}") for name in said]
         self._read = HoverTool(tooltips=lines)
         root.add_tools(self._read)
         return root

@@ -36,9 +36,10 @@ from grulens.views.figure.marks import StepMark
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import plain
 from grulens.views.readout.class_bars import ClassBars
+from grulens.words import message, say
 
 #: On screen, in words: what `measure` names.
-MEASURE: Final = {"bits": "KL, bits", "difference": "after − before"}
+MEASURE: Final = {"bits": message("KL, bits"), "difference": message("after − before")}
 
 #: No divergence below this fills the chart: rounding errors must not look like an effect.
 FLOOR: Final = {"bits": 0.01, "difference": 1e-3}
@@ -125,7 +126,7 @@ class OutputChart:
         moved = np.nan_to_num(divergence).any()
         self._time.yaxis.ticker = self._scale if moved else self._none
         fit(self.x_range, self._length)
-        self._time.yaxis.axis_label = MEASURE[measure]
+        self._time.yaxis.axis_label = say(MEASURE[measure])
         lowest = -floor if measure == "difference" else 0.0
         stretch(self._time.y_range, divergence, lowest, floor)
         self._lines[self.along] = {"divergence": _blank(divergence, mask)}
@@ -138,7 +139,7 @@ class OutputChart:
         before: Float[np.ndarray, " class"],
         after: Float[np.ndarray, " class"],
         *,
-        quantity: str = "probability",
+        quantity: str = message("probability"),
         title: str | None = None,
     ) -> None:
         """Mark a step and show its classes, from the top in the order given; tells no listener.
@@ -152,7 +153,7 @@ class OutputChart:
             title: stands above the bars; None says which step, where there are several.
         """
         self._mark(step)
-        which = f"output at step {step}" if self._length != 1 else "output"
+        which = say("output at step {step}", step=step) if self._length != 1 else say("output")
         heading = which if title is None else title
         self.classes.update(labels, before, after, quantity=quantity, title=heading)
 
@@ -162,7 +163,7 @@ class OutputChart:
         after: Float[np.ndarray, " time"],
         *,
         mask: Bool[np.ndarray, " time"] | None = None,
-        quantity: str = "output",
+        quantity: str = message("output"),
     ) -> None:
         """Show a readout without classes: its value before and after, along time or of one step.
 
@@ -174,11 +175,12 @@ class OutputChart:
         self._length = len(before)
         fit(self.x_range, self._length)
         if self._length == 1:
-            self.classes.update(["output"], before, after, quantity=quantity, title="output")
+            said = say("output")
+            self.classes.update([said], before, after, quantity=quantity, title=said)
             self._values.visible = False
             return
         stretch(self._values.y_range, np.concatenate([before, after]), None, None)
-        self._values.yaxis.axis_label = plain(quantity)
+        self._values.yaxis.axis_label = plain(say(quantity))
         self._lines[self.values] = {"before": _blank(before, mask), "after": _blank(after, mask)}
         self._paint(self.x_range.start, self.x_range.end)
         self.classes.root.visible, self._values.visible = False, True
@@ -192,8 +194,8 @@ class OutputChart:
 
     def _draw_time(self) -> Any:
         root = frame(
-            height=84, x_range=self.x_range, y_range=(0, 1), x_axis_label="step",
-            name="how far the output moved, by step",
+            height=84, x_range=self.x_range, y_range=(0, 1), x_axis_label=say("step"),
+            name=say("how far the output moved, by step"),
         )  # fmt: skip
         whole_steps(root.xaxis)
         self._scale, self._none = root.yaxis[0].ticker, FixedTicker(ticks=[])
@@ -208,7 +210,7 @@ class OutputChart:
             HoverTool(
                 renderers=[bars],
                 mode="vline",
-                tooltips=[("step", "@step"), ("moved by", "@divergence{%.4g}")],
+                tooltips=[(say("step"), "@step"), (say("moved by"), "@divergence{%.4g}")],
                 formatters={"@divergence": "printf"},
             )
         )
@@ -216,23 +218,23 @@ class OutputChart:
 
     def _draw_values(self) -> Any:
         root = frame(
-            height=190, x_range=self.x_range, y_range=(0, 1), x_axis_label="step", visible=False,
-            name="the output before and after, by step",
+            height=190, x_range=self.x_range, y_range=(0, 1), x_axis_label=say("step"),
+            visible=False, name=say("the output before and after, by step"),
         )  # fmt: skip
         whole_steps(root.xaxis)
-        items = []
+        items, said = [], {"before": say("before"), "after": say("after")}
         for name, color, dash in (("before", BEFORE, "solid"), ("after", AFTER, "solid")):
             line = root.line(
                 "step", name, source=self.values, line_color=color, line_width=2, line_dash=dash
             )
-            items.append(LegendItem(label=name, renderers=[line]))
+            items.append(LegendItem(label=said[name], renderers=[line]))
         self._step_mark.draw(root)
         root.add_layout(legend(items), "above")
         root.add_tools(
             HoverTool(
                 renderers=[items[0].renderers[0]],
                 mode="vline",
-                tooltips=[("step", "@step"), ("before", "@before"), ("after", "@after")],
+                tooltips=[(say("step"), "@step"), *((said[name], f"@{name}") for name in said)],
             )
         )
         return root

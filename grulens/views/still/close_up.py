@@ -8,6 +8,7 @@ from html import escape
 from grulens.views.figure.palette import ACCENT
 from grulens.views.still.credit import parts as ledger
 from grulens.views.units.cell_drawing import Shown, digits, with_numbers
+from grulens.words import say
 
 
 def close_up(
@@ -36,14 +37,22 @@ def close_up(
     if shown.equation:
         numbers = with_numbers(shown.equation, {**shown.values, **before})
         lines.append(f"h = {shown.equation} = {numbers}")
+    edited = say(" (as an edit left it)")
     head = "".join(
         f'<span style="margin-right:16px"><span style="color:{ACCENT[signal]}">■</span> '
-        f"{escape(signal.words)} <b>{escape(signal.name)}</b> {digits(shown.values[signal.name])}"
-        f"{' (as an edit left it)' if signal.name in shown.edited else ''}</span>"
+        f"{escape(signal.said)} <b>{escape(signal.name)}</b> {digits(shown.values[signal.name])}"
+        f"{escape(edited) if signal.name in shown.edited else ''}</span>"
         for signal in shown.signals
     )
     tables = "".join(
-        f"<div>{ledger(names, values, f'sum of {name}', f'what adds up to {name}')}</div>"
+        "<div>"
+        + ledger(
+            names,
+            values,
+            say("sum of {signal}", signal=name),
+            say("what adds up to {signal}", signal=name),
+        )
+        + "</div>"
         for name, (names, values) in sums.items()
     )
     return (

@@ -8,6 +8,7 @@ from typing import Final
 
 from grulens.views.corpus.contexts import LINES, Tokens, Values, inks
 from grulens.views.figure.tokens import visible_text
+from grulens.words import say
 
 _CELL: Final = 'style="text-align:left;padding:1px 8px;background:transparent"'
 
@@ -55,9 +56,10 @@ def contexts(
             '<span style="font-family:monospace;line-height:1.5;overflow-wrap:anywhere">'
             f"{shown}</span></td></tr>"
         )
-    more = len(names) - LINES
+    more, head = len(names) - LINES, escape(say(down))
     return (
         f'<b>{escape(title)}</b><table style="color:inherit;font:inherit">'
-        f'<tr style="background:transparent"><th {_CELL}>{escape(down)}</th><th {_CELL}></th></tr>'
-        f"{body}</table>" + (f"<div>and {more} more</div>" if more > 0 else "")
+        f'<tr style="background:transparent"><th {_CELL}>{head}</th><th {_CELL}></th></tr>'
+        f"{body}</table>"
+        + (f"<div>{escape(say('and {n} more', n=more))}</div>" if more > 0 else "")
     )

@@ -16,6 +16,7 @@ from grulens.views.figure import raster
 from grulens.views.figure.palette import DIRECT
 from grulens.views.figure.tokens import visible_name
 from grulens.views.still.lens import tokens as coloured
+from grulens.words import say
 
 WIDTH: Final = 800
 HEIGHT: Final = 160
@@ -48,10 +49,11 @@ def credit(
     valid = values if mask is None else values[mask]
     names = tokens if tokens is not None else [f" {step} " for step in range(len(values))]
     text = coloured(
-        values, signal="difference", tokens=names, mask=mask, name="blue takes away, red adds",
+        values, signal="difference", tokens=names, mask=mask, name=say("blue takes away, red adds"),
         ends=raster.symmetric(valid, FLOOR),
     )  # fmt: skip
-    return f"<b>{escape(title)}</b>{text}{parts(list(ledger), list(ledger.values()), 'score')}"
+    sums = parts(list(ledger), list(ledger.values()), say("score"))
+    return f"<b>{escape(title)}</b>{text}{sums}"
 
 
 def parts(labels: Sequence[str], values: Sequence[float], whole: str, title: str = "") -> str:
@@ -118,7 +120,11 @@ def lines(
             f'<rect x="{step * across:.1f}" width="{max(across, 1.5):.1f}" height="{HEIGHT}" '
             'fill="#E69F00" fill-opacity="0.3"/>'
         )
-    label = escape(f"{quantity}: {number(low)} to {number(high)}, {count} steps", quote=True)
+    label = escape(
+        say("{quantity}: {low} to {high}, {n} steps", quantity=say(quantity), low=number(low),
+            high=number(high), n=count),
+        quote=True,
+    )  # fmt: skip
     return (
         f"<b>{escape(title)}</b><div>{' &nbsp; '.join(told)}</div>"
         f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}" '

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from grulens.views.figure.palette import BEFORE, RECURRENT
+from grulens.views.figure.tokens import number
+from grulens.words import say
 
 WIDTH: Final = 420
 HEIGHT: Final = 240
@@ -49,8 +51,12 @@ def exponents(
             f'stroke-width="2"/><circle cx="{x:.1f}" cy="{up(value)}" r="3" fill="{RECURRENT}"/>'
         )
     zero = f'<path d="M0 {up(0.0)}H{WIDTH}" stroke="{BEFORE}" stroke-dasharray="5 4"/>'
-    words = f"exponents 0 to {len(values) - 1}, a step: {low:.3g} to {high:.3g}; dashed: 0"
-    words = words.replace("-", "−") + (f"; {gone} are −∞" if gone else "")
+    words = say(
+        "exponents 0 to {last}, a step: {low} to {high}; dashed: 0",
+        last=len(values) - 1, low=number(low, ".3g"), high=number(high, ".3g"),
+    )  # fmt: skip
+    if gone:
+        words = say("{what}; {n} are −∞", what=words, n=gone)
     return (
         f"<b>{escape(title)}</b>"
         f'<svg role="img" aria-label="{escape(words, quote=True)}" viewBox="0 0 {WIDTH} {HEIGHT}" '

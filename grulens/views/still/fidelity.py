@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from grulens.views.corpus.fidelity_chart import COLORS, Lines
+from grulens.words import say
 
 _CELL: Final = "display:inline-block;height:10px;background:"
 
@@ -40,8 +41,12 @@ def fidelity(lengths: Sequence[int], lines: Lines, *, threshold: float, title: s
             shown = f'<span style="{bar}"></span> {share:.3f}' if bar else "–"
             cells += f'<td style="text-align:left">{shown}</td>'
         body += f"<tr><th>{length}</th>{cells}</tr>"
+    asked = say(
+        "the share of words on which network and automaton agree; {share} was asked for",
+        share=f"{threshold:g}",
+    )
+    first = escape(say("symbols"))
     return (
-        f"<b>{escape(title)}</b><table><thead><tr><th>symbols</th>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table><div>the share of words on which network and automaton "
-        f"agree; {threshold:g} was asked for</div>"
+        f"<b>{escape(title)}</b><table><thead><tr><th>{first}</th>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table><div>{escape(asked)}</div>"
     )

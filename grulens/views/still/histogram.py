@@ -8,6 +8,7 @@ from typing import Final
 from grulens.views.corpus.histogram import Counts, Edges, Shares, shares
 from grulens.views.figure.palette import AFTER, BEFORE
 from grulens.views.figure.tokens import visible_name
+from grulens.words import say
 
 WIDE: Final = 480
 HIGH: Final = 90
@@ -33,13 +34,14 @@ def histogram(
     """
     shown, rest, there = shares(every, held, edges)
     most = float(max(rest.max(), there.max(), 1e-9))
-    name = escape(visible_name(label))
-    said = "all steps" if held is None else f"where not {name}"
+    name = visible_name(label)
+    said = escape(say("all steps") if held is None else say("where not {label}", label=name))
     drawn = f'<path d="{_path(rest, most)}" fill="{BEFORE}" fill-opacity="0.6"/>'
     legend = f'<span style="color:{BEFORE}">■</span> {said}'
     if held is not None:
         drawn += f'<path d="{_path(there, most)}" fill="none" stroke="{AFTER}" stroke-width="1.5"/>'
-        legend += f' <span style="color:{AFTER}">■</span> where {name}'
+        said = escape(say("where {label}", label=name))
+        legend += f' <span style="color:{AFTER}">■</span> {said}'
     return (
         f'<b>{escape(title)}</b> {legend}<br><svg role="img" aria-label="{escape(title)}" '
         f'width="{WIDE}" height="{HIGH}" style="max-width:100%">{drawn}</svg>'

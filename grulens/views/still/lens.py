@@ -28,6 +28,7 @@ from grulens.views.figure.palette import (
     WHITE_INK,
 )
 from grulens.views.figure.tokens import several, visible_name, visible_text
+from grulens.words import say
 
 #: More tokens than this are counted, not shown.
 TOKENS: Final = 800
@@ -86,7 +87,7 @@ def heatmap(
     count, time = values.shape
     ends = ends or raster.scale(signal, values)
     if name is None:
-        name = signal.title if isinstance(signal, Signal) else "edited − baseline"
+        name = signal.called if isinstance(signal, Signal) else say("edited − baseline")
     title = f"{name} · {layer}" if layer else name
     columns = raster.visible(time, 0, time - 1, 2 * raster.COLUMNS)
     rows = raster.visible(count, 0, count - 1, 2 * raster.ROWS)
@@ -98,24 +99,28 @@ def heatmap(
     middle = f"{(ends[0] + ends[1]) / 2:g}"
     named = count <= NAMED_ROWS and all(isinstance(unit, str) for unit in units)
     room = "minmax(3.5em,max-content)" if named else "3.5em"
-    below = f'<span style="text-align:right">{escape(down)}</span>' if named else "<span></span>"
+    what = escape(say(down))
+    below = f'<span style="text-align:right">{what}</span>' if named else "<span></span>"
     beside = (
         row_names([str(unit) for unit in units])
         if named
-        else ticks(escape(str(units[0])), escape(down), escape(str(units[-1])), "right")
+        else ticks(escape(str(units[0])), what, escape(str(units[-1])), "right")
     )
-    size = f"{count} {several(down)} by {time} {several(across)}"
+    rows_there, columns_there = f"{count} {several(down)}", f"{time} {several(across)}"
+    size = say("{rows} by {columns}", rows=rows_there, columns=columns_there)
     chosen = _chosen(down, selected) + _chosen("step", times)
+    bar = escape(say("colour bar"), quote=True)
+    said = escape(say("selected: {what}", what=" · ".join(chosen))) if chosen else ""
     return (
         f'<b>{escape(title)}</b><div style="{_GRID.format(room)}">'
         f"{beside}"
         f'<img alt="{escape(f"{title}: {size}", quote=True)}" '
         f'style="{style}" src="{uri(drawn, signal)}">'
-        f'<img alt="colour bar" style="{style}" src="{uri(scale_picture, signal)}">'
+        f'<img alt="{bar}" style="{style}" src="{uri(scale_picture, signal)}">'
         f"{ticks(high, middle, low, 'left')}"
         f'{below}<span style="display:flex;justify-content:space-between">'
-        f"<span>0</span><span>{escape(across)}</span><span>{time - 1}</span></span></div>"
-        + (f"<div>selected: {escape(' · '.join(chosen))}</div>" if chosen else "")
+        f"<span>0</span><span>{escape(say(across))}</span><span>{time - 1}</span></span></div>"
+        + (f"<div>{said}</div>" if said else "")
     )
 
 
@@ -144,7 +149,9 @@ def tokens(
         for token, code in zip(tokens, codes.tolist(), strict=False)
         if code != BLANK_CODE
     )
-    rest = f" … and {len(values) - TOKENS} more steps" if len(values) > TOKENS else ""
+    rest = ""
+    if len(values) > TOKENS:
+        rest = say(" … and {n} more steps", n=len(values) - TOKENS)
     return (
         f"<div>{escape(name)}</div>"
         '<div style="font-family:monospace;line-height:1.5;overflow-wrap:anywhere">'
@@ -166,11 +173,11 @@ def output(
     True
     """
     cell = 'style="text-align:right;padding:1px 10px;background:transparent"'
-    which = "" if step is None else f"step {step}"
+    which = "" if step is None else escape(say("step {numbers}", numbers=step))
     head = (
         f'<tr style="background:transparent"><th {cell}>{which}</th>'
-        f'<th {cell}><span style="color:{BEFORE}">■</span> before</th>'
-        f'<th {cell}><span style="color:{AFTER}">■</span> after</th></tr>'
+        f'<th {cell}><span style="color:{BEFORE}">■</span> {escape(say("before"))}</th>'
+        f'<th {cell}><span style="color:{AFTER}">■</span> {escape(say("after"))}</th></tr>'
     )
     rows = "".join(
         f'<tr style="background:transparent"><td {cell}><code>{escape(visible_name(label))}</code>'
@@ -178,7 +185,7 @@ def output(
         for label, b, a in zip(labels, before.tolist(), after.tolist(), strict=True)
     )
     return (
-        f"<div>{escape(quantity)}</div>"
+        f"<div>{escape(say(quantity))}</div>"
         '<table style="color:inherit;font:inherit;border-collapse:collapse">'
         f"{head}{rows}</table>"
     )
@@ -191,9 +198,9 @@ def edits(lines: Sequence[str]) -> str:
     '<div>edits</div><ul style="margin:2px 0"><li><code>&lt;x&gt;</code></li></ul>'
     """
     if not lines:
-        return "<div>no edits</div>"
+        return f"<div>{escape(say('no edits'))}</div>"
     items = "".join(f"<li><code>{escape(line)}</code></li>" for line in lines)
-    return f'<div>edits</div><ul style="margin:2px 0">{items}</ul>'
+    return f'<div>{escape(say("edits"))}</div><ul style="margin:2px 0">{items}</ul>'
 
 
 def png(codes: UInt8[np.ndarray, "row column"], signal: Signal | str) -> bytes:
@@ -246,6 +253,9 @@ def _chosen(noun: str, positions: Iterable[int]) -> list[str]:
     if not joined:
         return []
     parts = [f"{first}" if first == last else f"{first}–{last}" for first, last in joined]
-    more = f" and {len(parts) - 20} more ranges" if len(parts) > 20 else ""
-    plural = "" if parts == [f"{joined[0][0]}"] else "s"
-    return [f"{noun}{plural} " + ", ".join(parts[:20]) + more]
+    named = ", ".join(parts[:20])
+    if len(parts) > 20:
+        named = say("{ranges} and {n} more ranges", ranges=named, n=len(parts) - 20)
+    if parts == [f"{joined[0][0]}"]:
+        return [say("{noun} {numbers}", noun=say(noun), numbers=named)]
+    return [say("{nouns} {numbers}", nouns=several(noun), numbers=named)]

@@ -11,6 +11,7 @@ import numpy as np
 from grulens.views.corpus.lifts import Logs, rising
 from grulens.views.figure.palette import AGAINST, FOR
 from grulens.views.figure.tokens import visible_name
+from grulens.words import say
 
 _CELL: Final = 'style="text-align:right;padding:1px 10px;background:transparent"'
 
@@ -44,8 +45,8 @@ def lifts(labels: Sequence[str], logs: Logs, share: Logs, chance: Logs, *, title
         cells = "".join(f"<td {_CELL}>{number}</td>" for number in numbers)
         name = escape(visible_name(labels[i]))
         rows += f'<tr style="background:transparent"><td {_CELL}>{name}</td>{cells}</tr>'
-    heads = ("label", "", "times as often", "there", "in the corpus")
-    head = "".join(f"<th {_CELL}>{one}</th>" for one in heads)
+    heads = (say("label"), "", say("times as often"), say("there"), say("in the corpus"))
+    head = "".join(f"<th {_CELL}>{escape(one)}</th>" for one in heads)
     return (
         f"<b>{escape(title)}</b>"
         '<table style="color:inherit;font:inherit;border-collapse:collapse">'

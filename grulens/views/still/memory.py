@@ -15,6 +15,7 @@ from grulens.views.figure.palette import ACCENT, BEFORE, BLANK_CODE
 from grulens.views.memory.attention_map import past_of
 from grulens.views.memory.query_bars import FULL
 from grulens.views.still import lens as still
+from grulens.words import message, say
 
 #: A drawing of more dots than this is a large file; the rest is counted.
 DOTS: Final = 2000
@@ -29,7 +30,7 @@ def attention(
     at: int,
     signed: bool = False,
     tokens: Sequence[object] | None = None,
-    name: str = "mean weight",
+    name: str = message("mean weight"),
     layer: str = "",
     caption: str = "",
 ) -> str:
@@ -51,7 +52,7 @@ def attention(
     >>> "data:image/png" in html, "&lt;b&gt;" in html, "<b>c" in html
     (True, True, False)
     """
-    signal = "difference" if signed else "weight"
+    signal, name = "difference" if signed else "weight", say(name)
     title = f"<b>{escape(f'{name} · {layer}' if layer else name)}</b>"
     parts = [title]
     if values is not None:
@@ -64,24 +65,33 @@ def attention(
         drawn = raster.picture(shown, rows, columns, ends, middle=0.0)
         drawn[~past_of(past, rows, columns)] = BLANK_CODE
         style = "width:100%;aspect-ratio:1.4;image-rendering:pixelated;display:block;margin:0"
-        alt = escape(f"{name}: {count} states by {count} steps they were written at", quote=True)
+        alt = escape(
+            say("{what}: {n} states by {n} steps they were written at", what=name, n=count),
+            quote=True,
+        )
+        after, across = escape(say("after step")), escape(say("written at step"))
+        span = say(
+            "colours from {low} to {high}", low=f"{low if signed else 0:g}", high=f"{high:g}"
+        )
         parts.append(
-            f'<div style="{_BOX}">{still.ticks("0", "after step", str(count - 1), "right")}'
+            f'<div style="{_BOX}">{still.ticks("0", after, str(count - 1), "right")}'
             f'<img alt="{alt}" style="{style}" src="{still.uri(drawn, signal)}">'
             '<span></span><span style="display:flex;justify-content:space-between">'
-            f"<span>0</span><span>written at step</span><span>{count - 1}</span></span></div>"
-            f"<div>colours from {low if signed else 0:g} to {high:g}</div>".replace(" -", " −")
+            f"<span>0</span><span>{across}</span><span>{count - 1}</span></span></div>"
+            f"<div>{escape(span)}</div>".replace(" -", " −")
         )
     if tokens is not None:
         low, high = raster.symmetric(query, 1e-9)
         # of a long run the part around the state, most of it before: a still shows no more
         part = slice(max(0, at - still.TOKENS * 3 // 4), at + still.TOKENS // 4)
-        where = f", tokens from step {part.start}" if part.start else ""
+        title = say("{what} in the state after step {step}", what=name, step=at)
+        if part.start:
+            title = say("{what}, tokens from step {first}", what=title, first=part.start)
         parts.append(
             still.tokens(
                 query[part], signal=signal, tokens=tokens[part],
                 mask=(past[:, 0] <= past[:, 1])[part],
-                name=f"{name} in the state after step {at}{where}",
+                name=title,
                 ends=(low, high) if signed else (0.0, min(high, FULL)),
             )
         )  # fmt: skip
@@ -119,10 +129,11 @@ def timescales(
         _saturation(shares, noun),
         *(_histogram(g, values) for g, values in histograms.items()),
     ]
+    title = say("gates over time")
     return still.compose(
-        f"<b>{escape(f'gates over time · {layer}' if layer else 'gates over time')}</b>",
+        f"<b>{escape(f'{title} · {layer}' if layer else title)}</b>",
         f'<div style="display:flex;flex-wrap:wrap;gap:24px">{"".join(drawings)}</div>',
-        f"<div>longest half-lives, in steps: {escape(longest)}</div>",
+        f"<div>{escape(say('longest half-lives, in steps: {units}', units=longest))}</div>",
         escape(caption),
     )
 
@@ -137,8 +148,8 @@ def _saturation(shares: Mapping[Signal, Float[np.ndarray, "2 unit"]], noun: str)
     line = f'<path d="M0 0V200H200M0 0L200 200" fill="none" stroke="{BEFORE}"/>'
     return _drawing(
         f"{line}{dots}", "-8 -8 216 216",
-        "across: share of time shut, up: share of time open",
-        f"a dot for each {noun} and gate",
+        say("across: share of time shut, up: share of time open"),
+        say("a dot for each {noun} and gate", noun=say(noun)),
     )  # fmt: skip
 
 
@@ -149,9 +160,10 @@ def _histogram(gate: Signal, values: Float[np.ndarray, " bin"]) -> str:
         f'height="{200 * v / top:.1f}" fill="{ACCENT[gate]}"/>'
         for i, v in enumerate(values.tolist())
     )
-    words = f"{gate.title}, from 0 to 1"
+    words = say("{signal}, from 0 to 1", signal=gate.called)
     line = f'<path d="M0 200H200" stroke="{BEFORE}"/>'
-    return _drawing(f"{bars}{line}", "0 0 200 201", words, f"share of time, up to {top:.0%}")
+    up_to = say("share of time, up to {share}", share=f"{top:.0%}")
+    return _drawing(f"{bars}{line}", "0 0 200 201", words, up_to)
 
 
 def _drawing(body: str, view: str, words: str, label: Any) -> str:

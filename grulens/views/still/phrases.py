@@ -13,6 +13,7 @@ from grulens.views.figure.palette import COLORS, LEVELS
 from grulens.views.phrases.phrase import Phrase, number, words
 from grulens.views.phrases.tree import LEVEL, MOST
 from grulens.views.still import lens as still
+from grulens.words import say
 
 TOP: Final = 8
 _CELL: Final = 'style="text-align:right;padding:1px 10px;background:transparent"'
@@ -46,7 +47,11 @@ def phrases(
         'vector-effect="non-scaling-stroke"/>'
         for group in reversed(merges)
     )
-    name = escape(f"{title}: {len(merges)} groups of {len(singles)} tokens", quote=True)
+    name = escape(
+        say("{title}: {groups} groups of {tokens} tokens", title=title, groups=len(merges),
+            tokens=len(singles)),
+        quote=True,
+    )  # fmt: skip
     parts = [
         f"<b>{escape(title)}</b>",
         f'<svg role="img" aria-label="{name}" viewBox="0 0 {count} {levels}" width="100%" '
@@ -57,7 +62,7 @@ def phrases(
         scores = np.array([group.score for group in singles])
         parts.append(
             still.tokens(
-                scores, signal="difference", tokens=called, name="each token alone", ends=ends
+                scores, signal="difference", tokens=called, name=say("each token alone"), ends=ends
             )
         )
     order = sorted(merges, key=lambda group: -abs(np.nan_to_num(group.interaction)))[:TOP]
@@ -67,7 +72,8 @@ def phrases(
         f"<td {_CELL}>{number(group.interaction)}</td></tr>"
         for group in order
     )
-    heads = "".join(f"<th {_CELL}>{word}</th>" for word in ("phrase", "merge", "score", "together"))
+    titles = say("phrase"), say("merge"), say("score"), say("together")
+    heads = "".join(f"<th {_CELL}>{escape(title)}</th>" for title in titles)
     if rows:
         parts.append(
             '<table style="color:inherit;font:inherit;border-collapse:collapse">'

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from grulens.views.dynamics.phase_figure import MARGINAL, STABLE, UNSTABLE, mark_of
 from grulens.views.figure.palette import BEFORE, RECURRENT
+from grulens.words import say
 
 WIDTH: Final = 520
 HEIGHT: Final = 430
@@ -84,9 +85,13 @@ def portrait(
     data = base64.b64encode(svg.encode()).decode()
     caption = title
     if marks:
-        caption += f": {len(marks)} fixed points, {marks.count(STABLE)} stable"
-        marginal = marks.count(MARGINAL)
-        caption += f", {marginal} marginal (diamonds)" if marginal else ""
+        found = {"title": title, "n": len(marks), "stable": marks.count(STABLE)}
+        caption = say("{title}: {n} fixed points, {stable} stable", **found)
+        if marginal := marks.count(MARGINAL):
+            caption = say(
+                "{title}: {n} fixed points, {stable} stable, {marginal} marginal (diamonds)",
+                **found, marginal=marginal,
+            )  # fmt: skip
     return (
         f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(caption)}" '
         f'style="max-width:100%"><div>{escape(caption)}</div>'

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from grulens.views.figure.palette import DIRECT, RECURRENT
 from grulens.views.units.sweep_chart import falling
+from grulens.words import say
 
 MOST: Final = 12
 _CELL: Final = 'style="text-align:right;padding:1px 10px;background:transparent"'
@@ -52,14 +53,15 @@ def effects(
         f"<td {_CELL}>{_bar(recurrent[i] / widest, RECURRENT)}</td></tr>"
         for i in top
     )
-    heads = (escape(noun), "effect", "direct", "", "recurrent", "")
-    head = "".join(f"<th {_CELL}>{name}</th>" for name in heads)
+    heads = (say(noun), say("effect"), say("direct"), "", say("recurrent"), "")
+    head = "".join(f"<th {_CELL}>{escape(name)}</th>" for name in heads)
     rest = len(order) - len(top)
+    left = say("and {n} more with smaller effects", n=rest) if rest > 0 else ""
     return (
         f"<b>{escape(title)}</b>"
         '<table style="color:inherit;font:inherit;border-collapse:collapse">'
         f'<tr style="background:transparent">{head}</tr>{rows}</table>'
-        + (f"<div>and {rest} more with smaller effects</div>" if rest > 0 else "")
+        + (f"<div>{escape(left)}</div>" if left else "")
     )
 
 

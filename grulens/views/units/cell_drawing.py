@@ -19,6 +19,7 @@ from bokeh.models import ColumnDataSource, Range1d, Text
 from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import frame, set_data
 from grulens.views.figure.palette import ACCENT, AGAINST, FOR
+from grulens.words import message, say, say_n
 
 #: Pixels of a row of the drawing.
 ROW: Final = 92
@@ -28,6 +29,8 @@ BLOCK: Final = (26.0, 70.0)
 RESULT: Final = (78.0, 99.5)
 #: The thickest line of a sum, in pixels.
 THICK: Final = 7.0
+#: What adds to a pre-activation, but for x and the state before.
+_ADDS: Final = (message("bias"), message("edit"))
 
 
 class Shown(NamedTuple):
@@ -130,12 +133,12 @@ class CellDrawing:
         for name in blocks:
             signal, color = names[name], ACCENT[names[name]]
             edge = 3.0 if name == chosen else 1.0
-            boxes.append(_box(BLOCK, at[name], signal.title, _sum(name, shown), color, edge))
+            boxes.append(_box(BLOCK, at[name], signal.called, _sum(name, shown), color, edge))
             if isfinite(signal.low) and isfinite(signal.high):
                 bars.append(_bar(at[name], shown.values[name], signal, color))
         for name in results:
             said = _result(name, shown)
-            boxes.append(_box(RESULT, at[name], names[name].title, said, ACCENT[names[name]], 1.0))
+            boxes.append(_box(RESULT, at[name], names[name].called, said, ACCENT[names[name]], 1.0))
         lines = [*_fed(shown, at), *_read(shown, blocks, results, names, at, rows)]
         set_data(self.boxes, {key: [box[key] for box in boxes] for key in self.boxes.data})
         set_data(self.bars, {key: [bar[key] for bar in bars] for key in self.bars.data})
@@ -148,7 +151,7 @@ class CellDrawing:
     def _draw(self) -> Any:
         root = frame(
             height=ROW, x_range=Range1d(start=0, end=100), y_range=Range1d(start=1, end=0),
-            title="", name="the cell", min_border_left=2, min_border_right=2,
+            title="", name=say("the cell"), min_border_left=2, min_border_right=2,
         )  # fmt: skip
         root.axis.visible = False
         root.outline_line_color = None
@@ -211,30 +214,30 @@ def _bar(y: float, value: float, signal: Signal, color: str) -> dict[str, Any]:
 
 def _source(name: str, shown: Shown) -> str:
     if name == "x":
-        said = f"{shown.inputs} input{'s' * (shown.inputs != 1)}"
+        said = say_n("{n} input", "{n} inputs", shown.inputs)
         return f"{shown.token}\n{said}" if shown.token else said
     state = name.removesuffix("_prev")
-    units = f"\nof {shown.units} unit{'s' * (shown.units != 1)}" if state == "h" else ""
-    return f"{digits(shown.before[state])}{units}"
+    said = digits(shown.before[state])
+    return f"{said}\n{say_n('of {n} unit', 'of {n} units', shown.units)}" if state == "h" else said
 
 
 def _sum(name: str, shown: Shown) -> str:
     parts = shown.totals[name]
-    said = [f"{part} {digits(value, signed=True)}" for part, value in parts.items()]
+    said = [f"{say(part)} {digits(value, signed=True)}" for part, value in parts.items()]
     pre, value = sum(parts.values()), shown.values[name]
     lines = ["   ".join(said[:2]), "   ".join(said[2:])]
     if name in shown.edited:
-        lines.append(f"sum {digits(pre)}; an edit left {digits(value)}")
+        lines.append(say("sum {sum}; an edit left {value}", sum=digits(pre), value=digits(value)))
     elif shown.signals and next(s for s in shown.signals if s.name == name).activated:
-        lines.append(f"sum {digits(pre)}  →  {digits(value)}")
+        lines.append(f"{say('sum {sum}', sum=digits(pre))}  →  {digits(value)}")
     else:
-        lines.append(f"sum {digits(pre)}")
+        lines.append(say("sum {sum}", sum=digits(pre)))
     return "\n".join(lines)
 
 
 def _result(name: str, shown: Shown) -> str:
     said = digits(shown.values[name])
-    return f"{said}\nas an edit left it" if name in shown.edited else said
+    return f"{said}\n{say('as an edit left it')}" if name in shown.edited else said
 
 
 def _fed(shown: Shown, at: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, COLORS
 from grulens.views.figure.tokens import visible_name
+from grulens.words import message, say
 
 #: The format of numbers of any size: see `_NUMBER`.
 ANY: Final = "any"
@@ -41,60 +42,110 @@ class Column(NamedTuple):
 
 #: The columns that every kind of cell has; those of its gates: `about`.
 COLUMNS: Final = {
-    "unit": Column("unit", "coordinate of the hidden state", "0", 42, 0),
-    "channel": Column("channel", "channel of the hidden state: its places are folded", "0", 62, 0),
-    "slice": Column("slice", "first axis of the hidden state: the other is folded", "0", 46, 0),
-    "direction": Column(
-        "direction", "which way in the space of the states; a star: it is pinned", width=140, fold=0
+    "unit": Column(message("unit"), message("coordinate of the hidden state"), "0", 42, 0),
+    "channel": Column(
+        message("channel"),
+        message("channel of the hidden state: its places are folded"),
+        "0",
+        62,
+        0,
     ),
-    "row": Column("row", "row of the batch", "0", 46, 0),
-    "text": Column("text", "what the row says", width=240, fold=0),
-    "steps": Column("steps", "steps of the row, padding left out", "0", 52, 5),
-    "answer": Column("answer", "what the model answers at the row's last step", width=92, fold=0),
-    "share": Column("share", "how likely that answer is", "0%", 52, 3),
-    "largest": Column("its number", "the number of that answer, the largest", ANY, 76, 3),
-    "value": Column("answer", "what the model answers at the row's last step", ANY, 76, 0),
-    "unedited": Column("unedited", "what it answers without the edits", width=92, fold=4),
-    "truth": Column("truth", "what the answer should be", width=92, fold=2),
-    "off": Column("off by", "how far the answer is from the truth", ANY, 66, 1),
-    "judged": Column("right", "whether the answer is the truth", width=56, fold=1),
-    "apart": Column("apart", "mean size of its difference over the steps", ANY, 72, 0),
-    "most": Column("furthest", "its largest difference, with its sign", ANY, 76, 1),
-    "most_at": Column("there", "the step at which that is", width=96, fold=2),
-    "place": Column("place", "where the unit stands in a state of several axes", width=128, fold=1),
-    "mean_h": Column("mean h", "mean of the state over valid steps", fold=1),
-    "spread_h": Column("sd h", "standard deviation of the state over valid steps", fold=5),
+    "slice": Column(
+        message("slice"), message("first axis of the hidden state: the other is folded"), "0", 46, 0
+    ),
+    "direction": Column(
+        message("direction"),
+        message("which way in the space of the states; a star: it is pinned"),
+        width=140,
+        fold=0,
+    ),
+    "row": Column(message("row"), message("row of the batch"), "0", 46, 0),
+    "text": Column(message("text"), message("what the row says"), width=240, fold=0),
+    "steps": Column(message("steps"), message("steps of the row, padding left out"), "0", 52, 5),
+    "answer": Column(
+        message("answer"),
+        message("what the model answers at the row's last step"),
+        width=92,
+        fold=0,
+    ),
+    "share": Column(message("share"), message("how likely that answer is"), "0%", 52, 3),
+    "largest": Column(
+        message("its number"), message("the number of that answer, the largest"), ANY, 76, 3
+    ),
+    "value": Column(
+        message("answer"), message("what the model answers at the row's last step"), ANY, 76, 0
+    ),
+    "unedited": Column(
+        message("unedited"), message("what it answers without the edits"), width=92, fold=4
+    ),
+    "truth": Column(message("truth"), message("what the answer should be"), width=92, fold=2),
+    "off": Column(message("off by"), message("how far the answer is from the truth"), ANY, 66, 1),
+    "judged": Column(
+        message("right"), message("whether the answer is the truth"), width=56, fold=1
+    ),
+    "apart": Column(
+        message("apart"), message("mean size of its difference over the steps"), ANY, 72, 0
+    ),
+    "most": Column(
+        message("furthest"), message("its largest difference, with its sign"), ANY, 76, 1
+    ),
+    "most_at": Column(message("there"), message("the step at which that is"), width=96, fold=2),
+    "place": Column(
+        message("place"),
+        message("where the unit stands in a state of several axes"),
+        width=128,
+        fold=1,
+    ),
+    "mean_h": Column(message("mean h"), message("mean of the state over valid steps"), fold=1),
+    "spread_h": Column(
+        message("sd h"), message("standard deviation of the state over valid steps"), fold=5
+    ),
     "last_h": Column(
-        "last h",
-        "state at the step read last: a row's end; its beginning in a reverse layer",
+        message("last h"),
+        message("state at the step read last: a row's end; its beginning in a reverse layer"),
         fold=6,
     ),
     "called": Column(
-        "name", "what it was called; a star: it is pinned, an arrow: a direction", width=112, fold=1
+        message("name"),
+        message("what it was called; a star: it is pinned, an arrow: a direction"),
+        width=112,
+        fold=1,
     ),
     "found_by": Column(
-        "found by", "the label that the unit follows best over the corpus", width=112, fold=3
+        message("found by"),
+        message("the label that the unit follows best over the corpus"),
+        width=112,
+        fold=3,
     ),
     "found_auc": Column(
-        "its AUC", "0.5 is chance; below it the unit is low where it holds", "0.000", fold=4
+        message("its AUC"),
+        message("0.5 is chance; below it the unit is low where it holds"),
+        "0.000",
+        fold=4,
     ),
-    "mean": Column("mean", "mean over the corpus"),
-    "std": Column("sd", "standard deviation over the corpus", fold=5),
-    "on": Column("on", "share of steps with the unit above the scan's threshold", "0%", 48),
+    "mean": Column(message("mean"), message("mean over the corpus")),
+    "std": Column(message("sd"), message("standard deviation over the corpus"), fold=5),
+    "on": Column(
+        message("on"), message("share of steps with the unit above the scan's threshold"), "0%", 48
+    ),
     "effect": Column(
-        "effect",
-        "how far the output moves, mean a step, when the unit is switched off",
+        message("effect"),
+        message("how far the output moves, mean a step, when the unit is switched off"),
         ANY,
         fold=0,
     ),
     "direct": Column(
-        "direct",
-        "the same if only what leaves the layer is switched off, not its memory",
+        message("direct"),
+        message("the same if only what leaves the layer is switched off, not its memory"),
         ANY,
         fold=5,
     ),
     "recurrent": Column(
-        "recurrent", "effect less direct: what came through the memory", ANY, 68, 5
+        message("recurrent"),
+        message("effect less direct: what came through the memory"),
+        ANY,
+        68,
+        5,
     ),
 }
 
@@ -111,29 +162,37 @@ def about(name: str, signals: Sequence[Signal] = ()) -> Column:
     (Column(title='mean z', meaning='mean of the update gate; 1 keeps the memory', ...), 'z < 0.1')
     """
     if name in COLUMNS:
-        return COLUMNS[name]
+        found = COLUMNS[name]
+        return found._replace(title=say(found.title), meaning=say(found.meaning))
     if name == "half_life":
         keep = next((s.name for s in signals if s.is_gate and s.role == "keep"), "")
-        meaning = f"steps until half of a memory is gone{f', from {keep}' if keep else ''}"
-        return Column("half-life", meaning, "0.0", 60)
+        meaning = say("steps until half of a memory is gone")
+        if keep:
+            meaning = say("steps until half of a memory is gone, from {signal}", signal=keep)
+        return Column(say("half-life"), meaning, "0.0", 60)
     known = {signal.name: signal for signal in signals}
     first, _, last = name.partition("_")
     if first == "auc":
-        meaning = (
-            f"area under the ROC curve for {visible_name(last)} over the corpus; 0.5 is chance"
+        meaning = say(
+            "area under the ROC curve for {label} over the corpus; 0.5 is chance",
+            label=visible_name(last),
         )
         title = visible_name(last, 14)
         return Column(title, meaning, "0.000", max(72, 7 * len(title)), 8)
     if first == "mean" and last in known:
-        return Column(f"mean {last}", f"mean of the {known[last].words}; 1 keeps the memory")
+        meaning = say("mean of the {signal}; 1 keeps the memory", signal=known[last].said)
+        return Column(say("mean {signal}", signal=last), meaning)
     if first in known and last in ENDS:
         bound, words = ENDS[last]
-        meaning = f"share of steps with the {known[first].words} {words}"
+        meaning = say(words, signal=known[first].said)
         return Column(f"{first} {bound}", meaning, "0%", 48, 7)
     return Column(name, "", ANY, 84, 8)
 
 
-ENDS: Final = {"low": ("< 0.1", "below 0.1"), "high": ("> 0.9", "above 0.9")}
+ENDS: Final = {
+    "low": ("< 0.1", message("share of steps with the {signal} below 0.1")),
+    "high": ("> 0.9", message("share of steps with the {signal} above 0.9")),
+}
 
 BARS: Final = 40
 _LEVELS: Final = 28
@@ -168,7 +227,7 @@ _TEMPLATE = f"""<%
       if (height >= 0) up += bar; else down += bar;
     }}
   }}
-%><svg role="img" aria-label="state over time" width="100%" height="19"
+%><svg role="img" aria-label="WORDS" width="100%" height="19"
   viewBox="0 0 <%= value.length %> {2 * _LEVELS}" preserveAspectRatio="none" style="display:block">
 <path d="M0 {_LEVELS}H<%= value.length %>" stroke="currentColor" stroke-opacity="0.35"
   vector-effect="non-scaling-stroke"/>
@@ -226,15 +285,16 @@ def described(
 ) -> TableColumn:
     """The table column of a name; `signals` as for `about`, `field` if it is not the name."""
     if name == "bars":
-        meaning = "state over valid steps, from −1 to 1 around the line"
-        title = _header("h over time", meaning, words=True)
+        meaning = say("state over valid steps, from −1 to 1 around the line")
+        title = _header(say("h over time"), meaning, words=True)
+        words = html.escape(say("state over time"))
         return TableColumn(
             field=name,
             title=title,
             width=_BARS_WIDTHS[0],
             tags=[4, _BARS_WIDTHS[1]],
             sortable=False,
-            formatter=HTMLTemplateFormatter(template=_TEMPLATE),
+            formatter=HTMLTemplateFormatter(template=_TEMPLATE.replace("WORDS", words)),
         )
     shown = about(name, signals)
     # a title is HTML to the table: a name that came with the data is not

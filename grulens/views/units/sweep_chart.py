@@ -33,6 +33,7 @@ from jaxtyping import Float
 from grulens.views.figure.canvas import fit, frame, legend, stretch
 from grulens.views.figure.palette import BEFORE, DIRECT, RECURRENT
 from grulens.views.figure.tokens import plain
+from grulens.words import say
 
 #: Rows in sight at first; the others are a drag away.
 TOP: Final = 24
@@ -113,7 +114,7 @@ class SweepChart:
         data["total"] = data["effect"]
         self.source.data = data
         self._fit(len(order), np.concatenate([data["direct"], end, data["total"]]))
-        self.root.xaxis.axis_label = plain(measure)
+        self.root.xaxis.axis_label = plain(say(measure))
         self.root.title.text = plain(title)
 
     def _fit(self, rows: int, values: Float[np.ndarray, " any"]) -> None:
@@ -123,7 +124,9 @@ class SweepChart:
         fit(axis, rows, downwards=True)
         axis.update(start=shown - 0.5, end=-0.5, reset_start=shown - 0.5, reset_end=-0.5)
         self.root.toolbar.visible = rows > shown
-        self.root.yaxis[0].axis_label = "unit" if rows <= shown else "unit (drag for the rest)"
+        self.root.yaxis[0].axis_label = (
+            say("unit") if rows <= shown else say("unit (drag for the rest)")
+        )
         low = 0.0 if not (values < 0).any() else None
         stretch(self.root.x_range, np.append(values, 0.0), low, None)
 
@@ -143,7 +146,7 @@ class SweepChart:
             # beside the title, BokehJS folds the tools away when the page's theme changes
             toolbar_sticky=False,
             title="",
-            name="effect of every unit",
+            name=say("effect of every unit"),
         )
         root.xgrid.visible = True
         args = {"bars": self.source}
@@ -162,24 +165,29 @@ class SweepChart:
         totals.update(ticker=ticks, formatter=CustomJSTickFormatter(args=args, code=_TOTAL_JS))
         root.add_layout(totals, "right")
         root.add_layout(Span(location=0, dimension="height", line_color=BEFORE, line_width=1))
+        said = {"effect": say("effect"), "direct": say("direct"), "recurrent": say("recurrent")}
         items = []
         for name, color in (("direct", DIRECT), ("recurrent", RECURRENT)):
             bars = root.quad(
                 left=f"{name}_from", right=f"{name}_to", top=f"{name}_top",
                 bottom=f"{name}_bottom", source=self.source, color=color, line_color=None,
             )  # fmt: skip
-            items.append(LegendItem(label=name, renderers=[bars]))
+            items.append(LegendItem(label=said[name], renderers=[bars]))
         # white within black: seen on either bar and on either ground
         dot = root.scatter(
             "total", "row", source=self.source, size=8, fill_color="white", line_color="black",
             line_width=1.5,
         )  # fmt: skip
-        root.add_layout(legend([*items, LegendItem(label="effect", renderers=[dot])]), "above")
-        names = ("effect", "direct", "recurrent")
+        root.add_layout(
+            legend([*items, LegendItem(label=said["effect"], renderers=[dot])]), "above"
+        )
         root.add_tools(
             HoverTool(
-                tooltips=[("unit", "@unit"), *((name, f"@{name}{{%.4g}}") for name in names)],
-                formatters={f"@{name}": "printf" for name in names},
+                tooltips=[
+                    (say("unit"), "@unit"),
+                    *((word, f"@{name}{{%.4g}}") for name, word in said.items()),
+                ],
+                formatters={f"@{name}": "printf" for name in said},
             )
         )
         return root

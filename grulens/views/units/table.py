@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import Listener, Positions, tell
 from grulens.views.units.columns import COLUMNS, bars, column_of, described, is_large, side_by_side
+from grulens.words import say
 
 _STYLE = """
 .slick-column-name { white-space: nowrap; }
@@ -71,7 +72,7 @@ class UnitTable:
         self.source = ColumnDataSource({"unit": np.arange(0)})
         self.filter_model = IndexFilter(indices=None)
         self.root = DataTable(
-            name="table of units",
+            name=say("table of units"),
             tags=["fits"],  # the page fills its width with columns: bokeh_table.js
             source=self.source,
             view=CDSView(filter=self.filter_model),
