@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from grulens import Lens, ablate, clamp, close_up, record, scale, shift
 from grulens.demo import load
+from grulens.views.figure.raster import REACHES, reach
 from tests.browser.jupyter import until
 from tests.browser.running import is_torchs
 
@@ -183,3 +184,26 @@ def test_the_page_fits_a_narrow_screen(browser: Any, tmp_path: Path, scheme: str
             page.get_by_role("button", name="pin").click()
             assert page.evaluate("document.documentElement.scrollWidth") == width
             page.screenshot(path=str(SHOTS / f"running-page-{scheme}-{width}.png"), full_page=True)
+
+
+@pytest.mark.parametrize("over", REACHES)
+def test_pins_colours_and_numbers_of_the_input_are_as_in_the_notebook(
+    browser: Any, tmp_path: Path, over: str
+) -> None:
+    torch.manual_seed(0)
+    model, x = nn.GRU(3, 5, batch_first=True), torch.randn(1, 40, 3)
+    lens = Lens(model, x)
+    lens.session.pin(2, name="<b>in a string</b>")
+    lens.gates.colors = over
+    path = lens.save(tmp_path / "lens.html")
+    lens.close()
+    with opened(browser, path) as page:
+        assert "unit 2 · <b>in a string</b>" in page.locator("figcaption").inner_text()
+        assert page.get_by_label("Colours over").input_value() == over
+        run = record(model, x)["l0"]
+        for signal in run.cell.signals:
+            page.locator(f'.signals [data-value="{signal.name}"]').click()
+            there = reach(signal, run.signal(signal.name)[0].numpy(), over)
+            assert page.evaluate("grulens.span()") == pytest.approx(there, abs=1e-5)
+        assert "3 numbers a step" in page.locator("canvas.fed").get_attribute("title")
+        page.screenshot(path=str(SHOTS / "running-page-input.png"))

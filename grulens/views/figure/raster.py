@@ -142,6 +142,8 @@ def scale(signal: Signal | str, values: Float[np.ndarray, "*shape"]) -> tuple[fl
 REACHES: Final = (
     message("all it can be"), message("1st to 99th percentile"), message("all it is"),
 )  # fmt: skip
+#: From which share of the values to which; None where it is no question of the values.
+SHARES: Final = dict(zip(REACHES, (None, (0.01, 0.99), (0.0, 1.0)), strict=True))
 
 
 def reach(
@@ -163,10 +165,10 @@ def reach(
     (-0.5, 0.5)
     """
     finite = values[np.isfinite(values)]
-    if over == REACHES[0] or not finite.size:
+    shares = SHARES[over]
+    if shares is None or not finite.size:
         return scale(signal, values)
-    ends = (1.0, 99.0) if over == REACHES[1] else (0.0, 100.0)
-    low, high = (float(end) for end in np.percentile(finite, ends))
+    low, high = (float(end) for end in np.quantile(finite, shares))
     if isinstance(signal, str) or is_diverging(signal):
         far = max(abs(low), abs(high))
         low, high = -far, far

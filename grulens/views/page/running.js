@@ -16,7 +16,7 @@
   };
 
   const state = {
-    ...data.shown, mode: "scale", edits: data.edits, history: [], pins: [], given: data.given,
+    ...data.shown, mode: "scale", edits: data.edits, history: [], pins: data.pins, given: data.given,
     tokens: data.tokens, failed: "",
   };
   let keys = Math.max(0, ...data.edits.map((edit) => edit.key)) + 1;
@@ -255,7 +255,7 @@
   function colorOf() {
     if (state.difference) return data.colors.difference;
     const signal = signalOf(state.signal);
-    return {...data.colors[signal.role], ends: signal.ends, floor: data.colors.difference.floor, fromZero: signal.fromZero};
+    return {...data.colors[signal.role], ends: signal.ends, floor: data.colors.difference.floor, fromZero: signal.fromZero, diverging: signal.diverging};
   }
   function lookedAt(drawn) {
     const count = units();
@@ -424,7 +424,7 @@
   });
   const pin = button("\u2605 pin", "show the chosen units as lines over the steps", () => {
     for (const unit of chosenUnits() ?? [lookedAt(values())])
-      if (!state.pins.some((one) => one.layer === state.layer && one.unit === unit)) state.pins.push({layer: state.layer, unit});
+      if (!state.pins.some((one) => one.layer === state.layer && one.unit === unit)) state.pins.push({layer: state.layer, unit, name: ""});
     draw();
   });
   const acts = made("div", "row");
@@ -475,6 +475,10 @@
     state.order = order;
     draw();
   });
+  const reaches = labelled("Colours over", select(Object.keys(data.reaches).map((name) => [name, name]), state.colors, (name) => {
+    state.colors = name;
+    draw();
+  }));
   function offerSignals() {
     const [h, ...inside] = [...layer().signals].reverse();
     signalChoice = choice("show", "signals", [h, ...inside.reverse()].map((s) => [s.name, `${s.name} ${s.words}`, `show the ${s.words}`]),
@@ -485,13 +489,30 @@
     for (const one of signalChoice.children) one.style.setProperty("--accent", data.colors[signalOf(one.dataset.value).role].accent);
     orders.replaceChildren(...Object.keys(layer().orders).map((order) => new Option(order, order)));
     orders.value = state.order;
-    shows.replaceChildren(made("span", "quiet", "Show"), signalChoice, differenceBox, labelled("Order units by", orders));
+    shows.replaceChildren(made("span", "quiet", "Show"), signalChoice, differenceBox, labelled("Order units by", orders), reaches);
   }
   const canvas = made("canvas", "map", null, {tabindex: "0", role: "img"});
   const under = made("p", "quiet under", null, {role: "status"});
   const strip = made("canvas", "strip", null, {role: "img", "aria-label": "how far the answer moved at each step"});
   const caption = made("p", "quiet");
-  areas.map.append(shows, canvas, strip, caption, under);
+  // numbers that the network reads, where they are few, on the axis of the map
+  const {size: wide, table: ids} = data.network.input;
+  const fed = ids === null && wide <= data.inputs.length ? made("canvas", "fed", null, {role: "img"}) : null;
+  function showInput() {
+    if (!fed) return;
+    const drawn = Array.from({length: wide}, (_, i) => ({
+      values: Array.from({length: steps()}, (_, t) => state.given[t * wide + i]), color: data.inputs[i], thick: 1.5, dash: [],
+    }));
+    const all = drawn.flatMap(({values: line}) => line).filter(Number.isFinite), low = Math.min(...all), high = Math.max(...all);
+    fed.title = `the input, ${wide === 1 ? "" : `${wide} numbers a step, `}from ${number(low)} to ${number(high)}`;
+    fed.setAttribute("aria-label", fed.title);
+    const room = high > low ? 0 : 1;
+    grulensDraw.lines(fed, {
+      steps: steps(), span: [low - room, high + room], drawn, step: answers() > 1 ? state.step : null,
+      grid: getComputedStyle(main).getPropertyValue("--faint"),
+    });
+  }
+  areas.map.append(shows, ...(fed ? [made("p", "quiet", "Input"), fed] : []), canvas, strip, caption, under);
   let cursor = [0, 0];
   const rows = () => layer().orders[state.order];
   function place(event) {
@@ -551,7 +572,7 @@
     const ink = getComputedStyle(main).getPropertyValue("--faint");
     refill(pins, state.pins.map((one) => {
       const card = made("figure"), title = made("figcaption"), picture = made("canvas", "", null, {role: "img", "aria-label": `unit ${one.unit} of ${one.layer} over the steps`});
-      title.append(made("strong", "", `unit ${one.unit}`), made("span", "quiet", Object.keys(data.layers).length > 1 ? one.layer : ""));
+      title.append(made("strong", "", `unit ${one.unit}${one.name ? ` \u00b7 ${one.name}` : ""}`), made("span", "quiet", Object.keys(data.layers).length > 1 ? one.layer : ""));
       const {signals} = data.layers[one.layer], count = before.layers[one.layer].units;
       const of = (made, name) => Array.from({length: steps()}, (_, t) => made.layers[one.layer].signals[name][t * count + one.unit]);
       for (const signal of signals) {
@@ -580,7 +601,8 @@
   }
 
   function drawMap() {
-    const drawn = values(), color = colorOf(), span = grulensDraw.ends(color, drawn), count = units(), order = rows();
+    showInput();
+    const drawn = values(), color = colorOf(), span = grulensDraw.ends(color, drawn, data.reaches[state.colors]), count = units(), order = rows();
     const where = new Map(order.map((unit, row) => [unit, row]));
     const step = answers() > 1 ? state.step : null, style = getComputedStyle(main);
     grulensDraw.map(canvas, {
@@ -698,5 +720,5 @@
     if (source === window.parent && typeof said?.grulens?.dark === "boolean") show(said.grulens.dark);
   });
   // for whoever asks the page from a console or a test
-  window.grulens = {state, change, runs: () => ({before, after}), network, answer: (made, t) => answer(made, t)};
+  window.grulens = {state, change, span: () => grulensDraw.ends(colorOf(), values(), data.reaches[state.colors]), runs: () => ({before, after}), network, answer: (made, t) => answer(made, t)};
 })();

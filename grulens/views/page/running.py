@@ -102,6 +102,7 @@ def colors(signals: Sequence[Signal]) -> dict[str, Any]:
         "palette": PALETTE["difference"][: NAN_CODE + 1],
         "white": [int(white) for white in WHITE_INK["difference"]],
         "floor": raster.DIFFERENCE_FLOOR,
+        "diverging": True,
     }
     return made
 
@@ -148,5 +149,5 @@ def signal_of(signal: Signal, *, state: bool, span: tuple[float, float]) -> dict
         "name": signal.name, "words": signal.words, "title": signal.title, "role": signal.role,
         "activated": signal.activated, "state": state, "range": [*span],
         "ends": None if ends is None else [*ends],
-        "fromZero": signal.low >= 0 and not is_diverging(signal),
+        "fromZero": signal.low >= 0 and not is_diverging(signal), "diverging": is_diverging(signal),
     }  # fmt: skip

@@ -7,13 +7,28 @@ const grulensDraw = (() => {
   const NAN = 253;
 
   // the ends of a map: those of the signal, or symmetric and rounded up where it has none
-  function ends(color, values) {
+  function ends(color, values, over = null) {
+    const reached = over && reach(color, values, over);
+    if (reached) return reached;
     if (color.ends) return color.ends;
     let top = color.floor;
     for (const value of values) if (Number.isFinite(value)) top = Math.max(top, Math.abs(value));
     const power = 10 ** Math.floor(Math.log10(top));
     const end = [1, 2, 5, 10].map((m) => m * power).find((m) => m * (1 + 1e-6) >= top);
     return [color.fromZero ? 0 : -end, end];
+  }
+
+  // as far as the values go from one share of them to another, both ways alike where zero is white
+  function reach(color, values, over) {
+    const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
+    if (!sorted.length) return null;
+    const [low, high] = over.map((share) => {
+      const at = share * (sorted.length - 1), below = Math.floor(at), above = Math.min(below + 1, sorted.length - 1);
+      return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+    });
+    const far = Math.max(Math.abs(low), Math.abs(high));
+    const made = color.diverging ? [-far, far] : [low, high];
+    return made[1] - made[0] < color.floor / 100 ? null : made;
   }
 
   function code(value, [low, high]) {

@@ -252,7 +252,10 @@ class GateSliders(Paged):
 
     def seen(self) -> dict[str, Any]:
         """What a page of it shows first."""
-        return {"signal": self.signal, "difference": self.difference, "order": self.order}
+        return {
+            "signal": self.signal, "difference": self.difference, "order": self.order,
+            "colors": self.colors,
+        }  # fmt: skip
 
     @tl.validate("signal")
     def _valid_signal(self, proposal: Any) -> str:

@@ -15,6 +15,7 @@ import traitlets as tl
 
 from grulens.errors import GrulensError
 from grulens.probing.units.order import Order, order_units
+from grulens.views.figure.raster import REACHES
 from grulens.views.page.page import page
 from grulens.views.page.running import running_page
 from grulens.widgets.session.panel import Panel
@@ -61,6 +62,7 @@ def page_of(
     signal: str = "h",
     difference: bool = False,
     order: Order = "similarity",
+    colors: str = REACHES[0],
     columns: Callable[[], Mapping[str, Any]] = dict,
     study: str = "",
     weights: bool = True,
@@ -72,6 +74,7 @@ def page_of(
         signal: shown first.
         difference: whether edited − baseline is shown first.
         order: of the units.
+        colors: what they reach over, one of `REACHES`; the still page has all that there can be.
         columns: gives the table of units, name to (unit,); an empty one is none.
         study: HTML that stands at the end, escaped by whoever made it.
         weights: whether the page may hold the model's weights; without them it cannot run.
@@ -83,7 +86,7 @@ def page_of(
     """
     why = ""
     if weights:
-        shown = {"signal": signal, "order": order, "difference": difference}
+        shown = {"signal": signal, "order": order, "colors": colors, "difference": difference}
         try:
             data = told(session, running(session), shown, columns())
         except GrulensError as error:

@@ -12,6 +12,8 @@ from torch import Tensor
 from grulens.cells.signal import Signal
 from grulens.models.recorded import LayerRecording
 from grulens.probing.units.order import Order, order_units
+from grulens.views.figure.palette import INPUTS
+from grulens.views.figure.raster import SHARES
 from grulens.views.figure.tokens import valid
 from grulens.views.page.running import colors, signal_of, table
 from grulens.widgets.session.picture import found
@@ -30,7 +32,8 @@ def told(
     Args:
         session: what it shows.
         run: the network, found in its runs.
-        shown: the signal, the order and whether the difference is shown.
+        shown: the signal, the order, what the colours reach over, and whether the difference is
+            shown.
         columns: of the table of units, name to (unit,).
     """
     with session.lock:
@@ -53,6 +56,11 @@ def told(
             "spelling": None
             if run.spelling is None
             else {"words": run.spelling.words, "ids": run.spelling.ids},
+            "pins": [
+                {"layer": layer, "unit": unit, "name": valid(name)}
+                for layer, held in session.pins.items() for unit, name in held.items()
+            ],
+            "reaches": SHARES, "inputs": INPUTS,
             "edits": [edit | {"on": edit["key"] in on} for edit in run.edits],
             "shown": {
                 **shown, "layer": session.layer, "units": [*session.units],

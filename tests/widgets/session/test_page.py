@@ -37,8 +37,12 @@ def test_a_screen_is_a_page_where_ipywidgets_are_not_drawn(kind: Any) -> None:
 def test_the_page_begins_as_the_screen_stands() -> None:
     screen = GateSliders(nn.GRU(3, 4, batch_first=True), torch.ones(1, 6, 3))
     screen.signal, screen.order, screen.difference = "z", "activity", True
-    shown = data(screen._display_().html)["shown"]
-    assert [shown[name] for name in ("signal", "order", "difference")] == ["z", "activity", True]
+    screen.colors = "all it is"
+    screen.session.pin(2, name="<b>in a string</b>")
+    told = data(screen._display_().html)
+    seen = {"signal": "z", "order": "activity", "difference": True, "colors": "all it is"}
+    assert {name: told["shown"][name] for name in seen} == seen
+    assert told["pins"] == [{"layer": "l0", "unit": 2, "name": "<b>in a string</b>"}]
 
 
 def test_what_no_page_can_show_stays_a_picture() -> None:
