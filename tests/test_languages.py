@@ -26,6 +26,7 @@ def cells(path: Path) -> list[dict[str, Any]]:
 
 def test_these_are_there() -> None:
     assert CHINESE == [
+        "00_the_article_answered.ipynb",
         "01_tour.ipynb",
         "02_how_a_gru_works.ipynb",
         "09_a_cell_nobody_knows.ipynb",
