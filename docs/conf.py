@@ -17,6 +17,7 @@ sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent))
 
 import live  # noqa: E402
+import nbformat  # noqa: E402
 
 import grulens  # noqa: E402
 
@@ -58,19 +59,26 @@ napoleon_use_ivar = True
 intersphinx_mapping: dict[str, Any] = {}
 
 
+def _has_live_pages(app: Any) -> bool:
+    return app.builder.format == "html" and "GRULENS_NO_LIVE_PAGES" not in os.environ
+
+
 def copy_notebooks(app: Any) -> None:
-    """The notebooks live beside the manual, not in it."""
+    """The notebooks live beside the manual, not in it; there their lenses are pages that run."""
     to, there = HERE / "notebooks", HERE.parent / "notebooks"
     shutil.rmtree(to, ignore_errors=True)
     for path in sorted(there.glob("**/[0-9]*.ipynb")):
         copy = to / path.relative_to(there)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
+        notebook = nbformat.read(path, 4)
+        if _has_live_pages(app):
+            live.with_page(notebook, path.stem, "../" * (len(copy.relative_to(HERE).parts) - 1))
+        nbformat.write(notebook, copy)
 
 
 def make_live_pages(app: Any) -> None:
     """Save the lenses that the manual shows, into what is built."""
-    if app.builder.format == "html" and "GRULENS_NO_LIVE_PAGES" not in os.environ:
+    if _has_live_pages(app):
         live.save_all(Path(app.outdir) / "live")
 
 

@@ -1,13 +1,48 @@
-"""The saved lenses that the manual shows: made anew in every build, by `lens.save` itself."""
+"""The saved lenses that the manual shows: made anew in every build, by `lens.save` itself.
+
+    python docs/live.py 07_forecasting   runs that notebook to its lens, and keeps its network
+
+Those of the bundled model need nothing. What a notebook trains takes minutes, so the trained
+network is kept (`lenses/`), with the lens as it stands there and the states at its last step: a
+build makes the model of it, compares these, and opens and saves a lens.
+"""
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+import sys
+import tempfile
+from base64 import b64decode, b64encode
+from html import escape
 from pathlib import Path
+from typing import Any, Final
 
-from grulens import Lens, clamp
+import nbformat
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grulens import Lens, clamp, record, scale, shift
 from grulens.demo import load
 
-TEXT = '''def greet(name):
+HERE: Final = Path(__file__).parent
+NOTEBOOKS: Final = HERE.parent / "notebooks"
+KEPT: Final = HERE / "lenses"
+#: By notebook: its page, and the cell whose screen the page is in the manual, by how that begins.
+SHOWN: Final = {
+    "01_tour": ("tour", "lens = Lens("),
+    "03_units_that_track_code": ("03_units_that_track_code", 'snippet = """'),
+    "06_sentiment": ("06_sentiment", "def now():"),
+    "07_forecasting": ("07_forecasting", "sliders = GateSliders("),
+}
+#: Of what a saved page holds, that which says what the network and the lens are.
+HELD: Final = (
+    "model", "network", "arrays", "given", "tokens", "answer", "edits", "shown", "recorded",
+)  # fmt: skip
+EDITS: Final = {"set": (clamp, "value"), "scale": (scale, "by"), "before": (shift, "by")}
+TEXT: Final = '''def greet(name):
     """Say hello to the person."""
     print(name)
     return len(name)
@@ -15,7 +50,7 @@ TEXT = '''def greet(name):
 
 
 def save_all(folder: Path) -> None:
-    """Write `tour.html` and `held.html` into a folder."""
+    """Write the pages into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     lens = Lens(load().model, TEXT)
     lens.session.units = [137]
@@ -23,3 +58,139 @@ def save_all(folder: Path) -> None:
     lens.session.add(clamp("rnn.l0", "z", 137, value=1.0, at=slice(TEXT.index("hello"), None)))
     lens.save(folder / "held.html")
     lens.close()
+    lens = Lens(load().model, constant("03_units_that_track_code", "snippet"))
+    lens.session.units = [137, 115, 2]
+    lens.save(folder / "03_units_that_track_code.html")
+    lens.close()
+    for path in sorted(KEPT.glob("*.json")):
+        lens = kept(json.loads(path.read_text()))
+        lens.save(folder / f"{path.stem}.html")
+        lens.close()
+
+
+def with_page(notebook: Any, stem: str, up: str) -> None:
+    """Put the page in place of the picture of the screen that it is, in a notebook's copy.
+
+    Args:
+        notebook: the copy.
+        stem: which notebook it is.
+        up: from where the copy stands to the manual's first page, such as "../".
+    """
+    if stem not in SHOWN:
+        return
+    name, begins = SHOWN[stem]
+    (at,) = (i for i, cell in enumerate(notebook.cells) if cell.source.startswith(begins))
+    cell = notebook.cells[at]
+    cell.outputs = [one for one in cell.outputs if one.output_type == "stream"]
+    title = escape(f"The lens of this notebook as a page that runs: {cell.source.splitlines()[0]}")
+    frame = f'<iframe class="live" src="{up}live/{name}.html" title="{title}" height="760" loading="lazy"></iframe>'  # noqa: E501
+    notebook.cells.insert(at + 1, nbformat.v4.new_markdown_cell(f"```{{raw}} html\n{frame}\n```"))
+
+
+def constant(stem: str, name: str) -> str:
+    """A text that a notebook gives a name."""
+    for cell in nbformat.read(NOTEBOOKS / f"{stem}.ipynb", 4).cells:
+        if cell.source.startswith(f"{name} = "):
+            first = ast.parse(cell.source).body[0]
+            return str(ast.literal_eval(first.value))  # type: ignore[attr-defined]
+    raise LookupError(f"{stem} gives no text the name {name}")
+
+
+class Network(nn.Module):
+    """A network of a notebook: an embedding or numbers, one GRU, a linear readout at each step."""
+
+    def __init__(self, held: dict[str, Any]) -> None:
+        super().__init__()
+        arrays = {name: array(one) for name, one in held["arrays"].items()}
+        network = held["network"]
+        (layer,) = network["layers"]
+        units, width = layer["units"], layer["width"]
+        table = network["input"]["table"]
+        self.embedding = None
+        if table is not None:
+            weights = arrays[table].reshape(-1, width)
+            self.embedding = nn.Embedding.from_pretrained(weights)
+        self.rnn = nn.GRU(width, units, batch_first=True)
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            there = getattr(self.rnn, f"{name}_l0")
+            there.data = arrays[layer[name]].reshape(there.shape)
+        (read,) = network["head"]["reads"]
+        self.head = nn.Linear(units, network["head"]["classes"])
+        self.head.weight.data = arrays[read["weight"]].reshape(self.head.weight.shape)
+        self.head.bias.data = arrays[network["head"]["bias"]]
+        self.labels = held["answer"]["labels"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What it answers at each step."""
+        out: Tensor = self.head(self.rnn(x if self.embedding is None else self.embedding(x))[0])
+        return out
+
+
+def array(told: dict[str, str]) -> Tensor:
+    """Numbers as a page holds them."""
+    return torch.from_numpy(np.frombuffer(b64decode(told["data"]), told["dtype"]).astype("f4"))
+
+
+def kept(held: dict[str, Any]) -> Lens:
+    """The lens of a network that was kept."""
+    # by the name that its class has in the notebook
+    model = type(held["model"], (Network,), {})(held)
+    given = torch.tensor(held["given"])
+    x = given[None] if model.embedding is not None else given.reshape(1, -1, model.rnn.input_size)
+    (states,) = held["recorded"].values()
+    apart = (record(model, x)["rnn.l0"].h[0, -1] - torch.tensor(states)).abs().max()
+    if apart > 1e-4:
+        raise ValueError(f"{held['model']} makes other states than in its notebook: {apart:.0e}")
+    lens = Lens(model, x, tokens=held["tokens"], scale=held["answer"]["scale"])
+    shown = held["shown"]
+    session = lens.session
+    lens.gates.signal, session.step = shown["signal"], shown["step"]
+    session.units, session.times = shown["units"], shown["times"]
+    for edit in held["edits"]:
+        make, value = EDITS[edit["how"]]
+        session.add(
+            make(
+                "rnn.l0", edit["signal"], edit["units"], at=edit["steps"], **{value: edit["value"]}
+            )
+        )
+    return lens
+
+
+def keep(stem: str) -> None:
+    """Run a notebook as far as its lens, and keep the network and the lens."""
+    from nbclient import NotebookClient  # noqa: PLC0415
+
+    notebook = nbformat.read(NOTEBOOKS / f"{stem}.ipynb", 4)
+    cells = notebook.cells
+    begins = SHOWN[stem][1]
+    (at,) = (i for i, cell in enumerate(cells) if cell.source.startswith(begins))
+    screen = cells[at].source.splitlines()[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        code = f"from grulens import Lens\nLens({screen}.session).save('page.html')"
+        notebook.cells = [*cells[: at + 1], nbformat.v4.new_code_cell(code)]
+        NotebookClient(notebook, timeout=None, resources={"metadata": {"path": folder}}).execute()
+        page = Path(folder, "page.html").read_text(encoding="utf-8")
+    found = re.search(r'id="grulens-data">(.*?)</script>', page)
+    if found is None:
+        raise ValueError(f"the lens of {stem} does not run in a page")
+    told = json.loads(found[1])
+    _only_what_is_read(told)
+    KEPT.mkdir(exist_ok=True)
+    made = json.dumps({name: told[name] for name in HELD}, ensure_ascii=False, indent=0)
+    (KEPT / f"{stem}.json").write_text(made + "\n", encoding="utf-8")
+
+
+def _only_what_is_read(told: dict[str, Any]) -> None:
+    """Keep of an embedding the rows of this text; in its page no other can be typed."""
+    table = told["network"]["input"]["table"]
+    if table is None:
+        return
+    ids = sorted({*told["given"]})
+    rows = array(told["arrays"][table]).reshape(-1, told["network"]["input"]["size"])[ids]
+    told["arrays"][table] = {"dtype": "f4", "data": b64encode(rows.numpy().tobytes()).decode()}
+    told["given"] = [ids.index(i) for i in told["given"]]
+
+
+if __name__ == "__main__":
+    for stem in sys.argv[1:]:
+        keep(stem)

@@ -80,7 +80,12 @@ def test_every_how_to_page_can_be_reached_from_the_first(built: Path, pages: Any
 
 def test_the_live_pages_ask_for_nothing_from_outside(built: Path) -> None:
     saved = sorted(built.glob("live/*.html"))
-    assert [path.stem for path in saved] == ["held", "tour"]
+    trained = ["06_sentiment", "07_forecasting"]
+    assert [path.stem for path in saved] == sorted(
+        ["held", "tour", "03_units_that_track_code", *trained]
+    )
+    # whoever opens a page of the manual loads its lens
+    assert max(path.stat().st_size for path in saved) < 2**21
     for path in saved:
         assert not [link for link in Page(path).links if urlsplit(link).netloc]
 

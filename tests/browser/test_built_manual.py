@@ -16,7 +16,8 @@ WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWi
 
 def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
     pages = [path for path in sorted(built.rglob("*.html")) if 'class="live"' in path.read_text()]
-    assert len(pages) >= 2
+    assert len(pages) >= 6
+    moved: set[str] = set()
     for path in pages:
         page = browser.new_page(viewport={"width": 1000, "height": 1200})
         asked: list[str] = []
@@ -25,12 +26,16 @@ def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
         page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
         page.goto(path.as_uri())
         for live in page.locator("iframe.live").element_handles():
+            # the lens of a notebook is that of its translation, too
+            if (name := str(live.get_attribute("src")).rpartition("/")[2]) in moved:
+                continue
+            moved.add(name)
             live.scroll_into_view_if_needed()
             frame = live.content_frame()
             heat = frame.locator("canvas.map")
             heat.wait_for()
             before = settled(heat)
-            frame.locator('button[data-value="z"]').first.click()
+            frame.locator('.signals button[aria-pressed="false"]').first.click()
             until(page, lambda heat=heat, before=before: settled(heat) != before, "another map")
             said = frame.locator("#grulens-main").inner_text()
             frame.locator("input[type=range]").nth(1).focus()
