@@ -171,6 +171,14 @@ def until(page: Any, reached: Callable[[], Any], what: str) -> Any:
     return found
 
 
+def into_view(locator: Any) -> None:
+    """Scroll to an element, at once: a table draws its rows anew while it waits for them to stand.
+
+    Playwright's own scrolling fails where the element it has found is taken from the page.
+    """
+    locator.evaluate("element => element.scrollIntoViewIfNeeded()")
+
+
 def settled(of: Any) -> bytes:
     """The picture of a locator once it stands still: three in a row are the same."""
     seen: list[bytes] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.jupyter import settled, until
+from tests.browser.jupyter import into_view, settled, until
 
 pytestmark = pytest.mark.browser
 
@@ -30,7 +30,7 @@ def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
             if (name := str(live.get_attribute("src")).rpartition("/")[2]) in moved:
                 continue
             moved.add(name)
-            live.scroll_into_view_if_needed()
+            into_view(live)
             frame = live.content_frame()
             heat = frame.locator("canvas.map")
             heat.wait_for()

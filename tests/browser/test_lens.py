@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.jupyter import settled, until
+from tests.browser.jupyter import into_view, settled, until
 
 pytestmark = pytest.mark.browser
 
@@ -107,7 +107,7 @@ def test_a_slider_moves_the_picture_and_the_switch_brings_the_baseline_back(lens
 def test_the_mouse_drags_a_slider(lens: Any) -> None:
     before = picture(lens).screenshot()
     handle = slider(lens, "r")
-    handle.scroll_into_view_if_needed()
+    into_view(handle)
     box = handle.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     lens.page.mouse.move(x, y)
@@ -131,7 +131,7 @@ def test_the_mouse_drags_a_slider(lens: Any) -> None:
 def test_table_and_heatmap_select_together(lens: Any) -> None:
     before = picture(lens).screenshot()
     table = lens.page.locator(".grulens-bokeh").last
-    table.scroll_into_view_if_needed()
+    into_view(table)
     table.locator(".slick-header-column", has_text="mean z").click()
     table.locator(".slick-row").nth(1).locator(".slick-cell").nth(1).click()
     lens.until("print(len(session.units))", "1")
@@ -143,7 +143,7 @@ def test_table_and_heatmap_select_together(lens: Any) -> None:
 
 
 def test_a_drag_over_tokens_limits_the_edit(lens: Any) -> None:
-    token(lens, 10).scroll_into_view_if_needed()
+    into_view(token(lens, 10))
     for step, act in ((10, "down"), (15, None), (19, "up")):
         box = token(lens, step).bounding_box()
         lens.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -209,7 +209,7 @@ def test_where_it_is_narrow_a_bar_with_slider_and_answer_stays_in_sight(lens: An
     bar.locator(".noUi-handle").wait_for()
     page.get_by_role("status").filter(has_text="→").first.wait_for()
     panel = page.locator(".grulens-panel").first
-    panel.locator(".slick-row").first.scroll_into_view_if_needed()
+    into_view(panel.locator(".slick-row").first)
     box = until(page, bar.bounding_box, "a bar")
     assert 0 < box["y"] < 350, "it stays where the screen is scrolled"
     bar.locator(".noUi-handle").first.press("ArrowLeft")
@@ -455,7 +455,7 @@ def test_a_hostile_token_is_text(open_notebook: Any) -> None:
     )
     notebook.run_all()
     notebook.page.locator(".grulens-panel canvas:visible").first.wait_for()
-    picture(notebook).scroll_into_view_if_needed()
+    into_view(picture(notebook))
     settled(picture(notebook))
     notebook.page.mouse.move(*spot(notebook, 2, 2))
     notebook.page.locator(".bk-Tooltip:visible").get_by_text("x␣onerror").wait_for()
@@ -500,7 +500,7 @@ def test_the_table_measures_effects_at_a_click(lens: Any) -> None:
     top = page.locator(".slick-row").first.locator(".slick-cell").first
     until(page, lambda: top.inner_text().strip() == longest, "what keeps its memory at the top")
     button = page.get_by_role("button", name="measure effects")
-    button.scroll_into_view_if_needed()
+    into_view(button)
     button.click()
     status = page.locator("[role=status]", has_text="measured 192 of 192 units, in bits a step")
     status.wait_for(timeout=60000)
@@ -527,7 +527,7 @@ def test_the_table_measures_effects_at_a_click(lens: Any) -> None:
 def test_the_table_fits_its_place_and_is_read_out(lens: Any) -> None:
     page = lens.page
     table = page.get_by_role("grid", name="table of units", exact=True)
-    table.scroll_into_view_if_needed()
+    into_view(table)
     heads = table.get_by_role("columnheader")
     rows = table.locator(".slick-viewport-top.slick-viewport-left")
     reach = "of => [of.clientWidth, of.querySelector('.slick-row .slick-cell:last-child')"

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from tests.browser.jupyter import settled
+from tests.browser.jupyter import into_view, settled
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "moment.webp"
@@ -64,7 +64,7 @@ def test_not_is_dragged_over_and_the_label_turns_round(open_notebook: Any) -> No
     panel = page.locator(".grulens-panel").first
     panel.wait_for(timeout=120_000)
     panel.locator("canvas:visible").first.wait_for()
-    panel.scroll_into_view_if_needed()
+    into_view(panel)
     page.evaluate(MOUSE)
     settled(panel)
     frames: list[tuple[Image.Image, int]] = []

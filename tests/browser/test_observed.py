@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from grulens import Lens, ablate
-from tests.browser.jupyter import settled, until
+from tests.browser.jupyter import into_view, settled, until
 from tests.widgets import observed_cells
 from tests.widgets.observed_cells import made
 
@@ -163,7 +163,7 @@ def test_a_mask_is_dragged_between_its_bounds(open_notebook: Any) -> None:
     page.get_by_role("button", name="set", exact=True).click()
     handle = page.locator(".grulens-area-hand .grulens-act-set.grulens-signal-m .noUi-handle")
     handle.wait_for()
-    handle.scroll_into_view_if_needed()
+    into_view(handle)
     box = handle.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)

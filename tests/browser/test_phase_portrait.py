@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.jupyter import settled
+from tests.browser.jupyter import into_view, settled
 
 pytestmark = pytest.mark.browser
 
@@ -38,7 +38,7 @@ FIGURE = "states, and where the network stands still"
 def spot(notebook: Any, x: float, y: float) -> tuple[float, float]:
     """Where on the page a point of the plane lies, in pixels, once nothing moves any more."""
     figure = notebook.page.get_by_role("figure", name=f"{FIGURE}: states of rnn.l0", exact=True)
-    figure.scroll_into_view_if_needed()
+    into_view(figure)
     before = None
     while (now := where(notebook, x, y)) != before:
         before = now
