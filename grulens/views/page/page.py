@@ -29,8 +29,9 @@ from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.page import scripts as page_scripts
 from grulens.views.readout.output_chart import OutputChart
 from grulens.views.units.table import UnitTable
+from grulens.words import language, message, say
 
-RUNS: Final = ("edited", "baseline", "edited − baseline")
+RUNS: Final = (message("edited"), message("baseline"), message("edited − baseline"))
 
 #: Cells of a picture: a page cannot ask for detail later, so it holds what a large screen shows.
 COLUMNS, ROWS = 2 * raster.COLUMNS, 2 * raster.ROWS
@@ -132,7 +133,7 @@ def page(
         signal=drawn,
         tokens=tokens,
         mask=mask,
-        name=f"unit {chosen}" if unit_names is None else unit_names[chosen],
+        name=say("unit {unit}", unit=chosen) if unit_names is None else unit_names[chosen],
         ends=raster.scale(drawn, first) if drawn == "difference" else None,
     )
     heat.select(units, times)
@@ -160,15 +161,16 @@ def page(
     top = before.shape[1] if before is not None else 0
     answers = _answers(labels, before, after)
 
-    names: list[Any] = [(s.name, s.title) for s in signals]
-    which = Select(title="signal", value=shown.name, options=names)
-    choices: list[Any] = list(runs)
-    run = Select(title="run", value=opened, options=choices)
+    names: list[Any] = [(s.name, s.called) for s in signals]
+    which = Select(title=say("signal"), value=shown.name, options=names)
+    choices: list[Any] = [(run, say(run)) for run in runs]
+    run = Select(title=say("run"), value=opened, options=choices)
     shared: dict[str, Any] = {
         "image": heat.image, "rows": heat.rows, "table": table.source, "signal": which, "run": run,
         "runs": RUNS, "palettes": _of(PALETTE, signals), "ink": _of(WHITE_INK, signals),
         "cells": strip.cells,
         "strip": strip.image, "strip_mapper": strip.mapper, "unit_marks": heat.unit_marks,
+        "unit_name": say("unit {unit}"),
     }  # fmt: skip
     follow = CustomJS(args=shared, code=page_scripts.FOLLOW)
     show = CustomJS(
@@ -187,6 +189,7 @@ def page(
         args={
             "steps": answers_there, "outputs": answers, "count": top, "mark": chart.mark,
             "bars": chart.classes.source, "title": chart.classes.root.title,
+            "at_step": say("output at step {step}"),
         },
         code=page_scripts.TAP_STEP,
     )  # fmt: skip
@@ -207,7 +210,8 @@ def page(
         *([Div(text=study, disable_math=True)] if study else []),
         sizing_mode="stretch_width", styles={"max-width": "1000px", "margin": "0 auto"},
     )  # fmt: skip
-    return file_html(root, INLINE, title=title)
+    made = file_html(root, INLINE, title=title)
+    return made.replace('<html lang="en">', f'<html lang="{language()}">', 1)
 
 
 def _of(colors: BySignal[Any], signals: Sequence[Signal]) -> dict[str, Any]:
@@ -236,8 +240,11 @@ def _store(
             values = recorded[signal]
             drawn_as = "difference" if run == RUNS[2] else signal
             low, high = ends = raster.scale(drawn_as, values)
-            name = signal.title
-            words = f"{name}, {run}" + (f" · {layer}" if layer else "")
+            name = signal.called
+            words = say("{what}, {run}", what=name, run=say(run))
+            words += f" · {layer}" if layer else ""
+            least, most = (f"{end:g}".replace("-", "−") for end in ends)
+            reach = say("{low} to {high}", low=least, high=most)
             entry = {
                 "key": f"{run} {signal.name}",
                 "image": raster.picture(values, rows, span, ends, mask),
@@ -246,7 +253,7 @@ def _store(
                 "over": bool((values > high).any()),
                 "under": bool((values < low).any()),
                 "digits": raster.digits(ends),
-                "bar": f"{name}, {low:g} to {high:g}".replace("-", "−"),
+                "bar": say("{what}, {range}", what=name, range=reach),
                 "title": plain(words),
             }
             for key, value in entry.items():
@@ -270,4 +277,6 @@ def _answers(labels: Sequence[Sequence[object]], before: Any, after: Any) -> Col
 def _head(title: str, edits: Sequence[str], about: str) -> str:
     known = f'<pre style="overflow-x:auto">{escape(about)}</pre>' if about else ""
     lines = "".join(f"<li><code>{escape(line)}</code></li>" for line in edits)
-    return f"<h2>{escape(title)}</h2>{known}" + (f"edits<ul>{lines}</ul>" if lines else "")
+    return f"<h2>{escape(title)}</h2>{known}" + (
+        f"{escape(say('edits'))}<ul>{lines}</ul>" if lines else ""
+    )

@@ -5,15 +5,22 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("grulens-data").textContent);
+  say.words = data.words;
   const network = new grulensEngine.Network(data.network, grulensEngine.unpacked(data.arrays));
   const main = document.getElementById("grulens-main");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const theme = (isDark) => { document.documentElement.dataset.theme = isDark ? "dark" : "light"; };
   theme(dark.matches);
   const MODES = {
-    scale: "multiply the gate", set: "hold the gate at a value",
-    shift: "add before the activation: the gate leans one way",
+    scale: [say("scale"), say("multiply the gate"), (signal, how) => say("scale the {signal}: {how}", {signal, how})],
+    set: [say("set"), say("hold the gate at a value"), (signal, how) => say("set the {signal}: {how}", {signal, how})],
+    shift: [say("shift"), say("add before the activation: the gate leans one way"),
+      (signal, how) => say("shift the {signal}: {how}", {signal, how})],
   };
+  const REACHES = {
+    "all it can be": say("all it can be"), "1st to 99th percentile": say("1st to 99th percentile"), "all it is": say("all it is"),
+  };
+  const ORDERS = {index: say("index"), activity: say("activity"), similarity: say("similarity")};
 
   const state = {
     ...data.shown, mode: "scale", edits: data.edits, history: [], pins: data.pins, given: data.given,
@@ -72,13 +79,17 @@
 
   const minus = (text) => text.replace(/-/g, "\u2212");
   function number(value, digits = 3) {
-    if (!Number.isFinite(value)) return Number.isNaN(value) ? "no number" : value > 0 ? "\u221e" : "\u2212\u221e";
+    if (!Number.isFinite(value)) return Number.isNaN(value) ? say("no number") : value > 0 ? "\u221e" : "\u2212\u221e";
     return minus(String(Number(value.toPrecision(digits))));
   }
   function positions(list, word) {
-    if (list === null) return `all ${word}s`;
-    const runs = runsOf(list).map(([a, b]) => (a === b ? `${a}` : b === a + 1 ? `${a}, ${b}` : `${a} to ${b}`));
-    return `${word}${list.length > 1 ? "s" : ""} ${runs.join(", ")}`;
+    const of = word === "unit";
+    if (list === null) return of ? say("all units") : say("all steps");
+    const runs = runsOf(list).map(([low, high]) => (low === high ? `${low}` : high === low + 1 ? `${low}, ${high}`
+      : say("{low} to {high}", {low, high})));
+    const numbers = runs.join(", ");
+    if (list.length > 1) return of ? say("units {numbers}", {numbers}) : say("steps {numbers}", {numbers});
+    return of ? say("unit {numbers}", {numbers}) : say("step {numbers}", {numbers});
   }
   function runsOf(list) {
     const runs = [];
@@ -92,12 +103,13 @@
   const layer = () => data.layers[state.layer];
   const signalOf = (name, of = state.layer) => data.layers[of].signals.find((one) => one.name === name);
   function words(edit) {
-    const does = {scale: "times", set: "set to", add: "plus", before: "plus"}[edit.how];
-    const value = typeof edit.value === "number" ? number(edit.value, 6) : "given values";
+    const amount = typeof edit.value === "number" ? number(edit.value, 6) : say("given values");
     const where = Object.keys(data.layers).length > 1 ? `${edit.layer}: ` : "";
-    return `${where}${signalOf(edit.signal, edit.layer).words} of ${positions(edit.units, "unit")} ${does} ${value}` +
-      (edit.how === "before" ? " (before the activation)" : "") +
-      (edit.steps ? `, ${positions(edit.steps, "step")}` : "");
+    const of = {signal: signalOf(edit.signal, edit.layer).words, units: positions(edit.units, "unit"), amount};
+    const does = edit.how === "scale" ? say("{signal} of {units} times {amount}", of)
+      : edit.how === "set" ? say("{signal} of {units} set to {amount}", of) : say("{signal} of {units} plus {amount}", of);
+    return where + does + (edit.how === "before" ? say(" (before the activation)") : "") +
+      (edit.steps ? say(", ") + positions(edit.steps, "step") : "");
   }
   // a token as the page shows it: itself, but for what nobody could see
   function seen(token) {
@@ -115,10 +127,10 @@
   const units = () => before.layers[state.layer].units;
   function misfit(edit) {
     const past = (edit.steps ?? []).filter((t) => t >= steps());
-    if (past.length) return `this input has no ${positions(past, "step")}`;
+    if (past.length) return say("this input has no {steps}", {steps: positions(past, "step")});
     const count = data.network.layers.find((one) => one.name === edit.layer).units;
     const size = edit.value.length;
-    return size > count && size !== count * steps() ? "its values are of another input" : "";
+    return size > count && size !== count * steps() ? say("its values are of another input") : "";
   }
   const acting = () => state.edits.filter((edit) => edit.on && !misfit(edit));
   function run() {
@@ -194,8 +206,8 @@
     const [first] = classes;
     if (head.scale === "value") return `${first.name} ${number(first.was)} \u2192 ${number(first.now)}`;
     const best = classes.reduce((a, b) => (b.now > a.now ? b : a));
-    return `${first.name} ${percent(first.was)} \u2192 ${percent(first.now)} %` +
-      (best === first ? "" : `, now ${best.name} ${percent(best.now)} %`);
+    const moved = `${first.name} ${percent(first.was)} \u2192 ${percent(first.now)} %`;
+    return best === first ? moved : say("{said}, now {name} {share} %", {said: moved, name: best.name, share: percent(best.now)});
   }
 
   // the selection
@@ -284,7 +296,7 @@
 
   // the text: the same script as in the notebook, given what it asks of a widget's model
   const heard = {};
-  const told = {tokens: {texts: [], plain: [], spaced: false, rtl: false}, painted: {}, times: [], step: -1};
+  const told = {tokens: {texts: [], plain: [], spaced: false, rtl: false}, painted: {}, times: [], step: -1, words: data.words};
   const textBox = made("div");
   areas.words.append(textBox);
   function tell(name, value) {
@@ -319,15 +331,18 @@
   }
 
   // another text
-  const typed = made("textarea", "", null, {rows: "2", "aria-label": "another text", spellcheck: "false"});
+  const typed = made("textarea", "", null, {rows: "2", "aria-label": say("another text"), spellcheck: "false"});
   const refused = made("p", "failed", null, {role: "alert"});
   function encoded(text) {
     const {words: byWord, ids} = data.spelling;
     const parts = byWord ? text.split(/\s+/).filter(Boolean) : [...text];
     const strange = [...new Set(parts.filter((part) => !Object.hasOwn(ids, part)))];
-    if (!parts.length) throw new Error("there is nothing in it");
+    if (!parts.length) throw new Error(say("there is nothing in it"));
     if (strange.length)
-      throw new Error(`the model has no ${byWord ? "word" : "character"} ${strange.slice(0, 8).map(named).join(", ")}`);
+    {
+      const which = strange.slice(0, 8).map(named).join(", ");
+      throw new Error(byWord ? say("the model has no word {which}", {which}) : say("the model has no character {which}", {which}));
+    }
     return [parts.map((part) => ids[part]), parts];
   }
   function runText() {
@@ -339,7 +354,7 @@
       nameSteps();
       draw();
     } catch (error) {
-      refused.textContent = `This text cannot be run: ${error.message}.`;
+      refused.textContent = say("This text cannot be run: {why}.", {why: error.message});
     }
   }
   if (data.spelling) {
@@ -348,18 +363,18 @@
     typed.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) runText();
     });
-    box.append(labelled("input", typed), button("run", "run the network on this text; the edits stay (Ctrl Enter)", runText));
+    box.append(labelled(say("input"), typed), button(say("run"), say("run the network on this text; the edits stay (Ctrl Enter)"), runText));
     areas.words.prepend(box, refused);
   }
 
   // the hand: selection, mode and a slider a signal
   const selection = made("p", "selection", null, {role: "status"});
-  const clear = button("clear", "choose no unit and all steps", () => {
+  const clear = button(say("clear"), say("choose no unit and all steps"), () => {
     [state.units, state.times] = [[], []];
     draw();
   });
   const chosen = made("div", "row");
-  const find = made("input", "", null, {type: "number", min: "0", "aria-label": "choose a unit by its number", placeholder: "unit"});
+  const find = made("input", "", null, {type: "number", min: "0", "aria-label": say("choose a unit by its number"), placeholder: say("unit")});
   find.addEventListener("change", () => {
     const unit = Number(find.value);
     if (find.value !== "" && Number.isInteger(unit) && unit >= 0 && unit < units()) {
@@ -369,13 +384,13 @@
     find.value = "";
   });
   chosen.append(selection, find, clear);
-  const modes = choice("act by", "modes", Object.entries(MODES).map(([mode, does]) => [mode, mode, does]), () => state.mode, (mode) => {
+  const modes = choice(say("act by"), "modes", Object.entries(MODES).map(([mode, [name, does]]) => [mode, name, does]), () => state.mode, (mode) => {
     state.mode = mode;
     dragging = null;
     draw();
   });
   const modeRow = made("div", "row");
-  modeRow.append(made("span", "quiet", "Act by"), modes);
+  modeRow.append(made("span", "quiet", say("Act by")), modes);
   const sliders = made("div", "sliders");
   let handles = [];
   function offer() {
@@ -384,7 +399,7 @@
       const label = made("label", "", `${signal.name}  ${signal.words}`, {for: id});
       const handle = made("input", "", null, {type: "range", id, step: "0.01"});
       const value = made("output", "", "", {for: id});
-      const reset = button("reset", `take the ${signal.words}'s edit of this selection away`, () => {
+      const reset = button(say("reset"), say("take the {signal}'s edit of this selection away", {signal: signal.words}), () => {
         const there = held(signal);
         if (there) change(state.edits.filter((edit) => edit !== there));
       });
@@ -407,22 +422,23 @@
       const now = there ? there.value : rest(signal);
       [handle.min, handle.max] = [low, high];
       if (document.activeElement !== handle || Number(handle.value) !== now) handle.value = now;
-      handle.title = `${state.mode} the ${signal.words}: ${MODES[state.mode]}`;
+      const [, how, does] = MODES[state.mode];
+      handle.title = does(signal.words, how);
       value.textContent = number(now, 4);
       handle.setAttribute("aria-valuetext", value.textContent);
       reset.disabled = !there;
     }
   }
-  const ablate = button("ablate", "set the state of the chosen units to 0 at the chosen steps", () => {
+  const ablate = button(say("ablate"), say("set the state of the chosen units to 0 at the chosen steps"), () => {
     const edit = {layer: state.layer, signal: "h", how: "set", value: 0, units: chosenUnits(), steps: chosenSteps(), on: true, key: keys++};
     change([...state.edits, edit]);
   });
-  const undo = button("undo", "take the last change of the edits back", () => {
+  const undo = button(say("undo"), say("take the last change of the edits back"), () => {
     state.edits = state.history.pop() ?? state.edits;
     dragging = null;
     soon();
   });
-  const pin = button("\u2605 pin", "show the chosen units as lines over the steps", () => {
+  const pin = button(`\u2605 ${say("pin")}`, say("show the chosen units as lines over the steps"), () => {
     for (const unit of chosenUnits() ?? [lookedAt(values())])
       if (!state.pins.some((one) => one.layer === state.layer && one.unit === unit)) state.pins.push({layer: state.layer, unit, name: ""});
     draw();
@@ -443,7 +459,9 @@
     areas.answer.hidden = !head;
     if (!head) return;
     const list = top(state.step);
-    at.textContent = head.each ? `The answer at step ${state.step}${state.tokens ? `, after ${named(state.tokens[state.step])}` : ""}` : "The answer";
+    const where = {step: state.step, token: state.tokens ? named(state.tokens[state.step]) : ""};
+    at.textContent = !head.each ? say("The answer") : state.tokens ? say("The answer at step {step}, after {token}", where)
+      : say("The answer at step {step}", where);
     said.textContent = slim.textContent = sentence(list);
     const most = Math.max(1e-9, ...list.flatMap(({was, now}) => [Math.abs(was), Math.abs(now)]));
     const share = head.scale === "value" ? (value) => Math.abs(value) / most : (value) => value;
@@ -459,15 +477,18 @@
       return line;
     }));
     const mean = moves.reduce((sum, move) => sum + Math.abs(move), 0) / moves.length;
-    extent.textContent = acting().length
-      ? `The edits move the answer by ${mean > 0 && mean < 0.001 ? "less than 0.001" : number(mean, 2)}${head.scale === "value" ? "" : " bits"}${head.each ? " a step" : ""}.`
-      : "Grey is the run as it was, orange the run with the edits.";
+    const amount = mean > 0 && mean < 0.001 ? say("less than 0.001") : number(mean, 2), bits = head.scale !== "value";
+    extent.textContent = !acting().length ? say("Grey is the run as it was, orange the run with the edits.")
+      : bits && head.each ? say("The edits move the answer by {amount} bits a step.", {amount})
+      : bits ? say("The edits move the answer by {amount} bits.", {amount})
+      : head.each ? say("The edits move the answer by {amount} a step.", {amount})
+      : say("The edits move the answer by {amount}.", {amount});
   }
 
   // the map
   const shows = made("div", "row");
   let signalChoice = null;
-  const differenceBox = button("edited \u2212 baseline", "show what the edits changed in this signal", () => {
+  const differenceBox = button(say("edited − baseline"), say("show what the edits changed in this signal"), () => {
     state.difference = !state.difference;
     draw();
   });
@@ -475,25 +496,25 @@
     state.order = order;
     draw();
   });
-  const reaches = labelled("Colours over", select(Object.keys(data.reaches).map((name) => [name, name]), state.colors, (name) => {
+  const reaches = labelled(say("Colours over"), select(Object.keys(data.reaches).map((name) => [name, REACHES[name]]), state.colors, (name) => {
     state.colors = name;
     draw();
   }));
   function offerSignals() {
     const [h, ...inside] = [...layer().signals].reverse();
-    signalChoice = choice("show", "signals", [h, ...inside.reverse()].map((s) => [s.name, `${s.name} ${s.words}`, `show the ${s.words}`]),
+    signalChoice = choice(say("show"), "signals", [h, ...inside.reverse()].map((s) => [s.name, `${s.name} ${s.words}`, say("show the {signal}", {signal: s.words})]),
       () => state.signal, (name) => {
         state.signal = name;
         draw();
       });
     for (const one of signalChoice.children) one.style.setProperty("--accent", data.colors[signalOf(one.dataset.value).role].accent);
-    orders.replaceChildren(...Object.keys(layer().orders).map((order) => new Option(order, order)));
+    orders.replaceChildren(...Object.keys(layer().orders).map((order) => new Option(ORDERS[order], order)));
     orders.value = state.order;
-    shows.replaceChildren(made("span", "quiet", "Show"), signalChoice, differenceBox, labelled("Order units by", orders), reaches);
+    shows.replaceChildren(made("span", "quiet", say("Show")), signalChoice, differenceBox, labelled(say("Order units by"), orders), reaches);
   }
   const canvas = made("canvas", "map", null, {tabindex: "0", role: "img"});
   const under = made("p", "quiet under", null, {role: "status"});
-  const strip = made("canvas", "strip", null, {role: "img", "aria-label": "how far the answer moved at each step"});
+  const strip = made("canvas", "strip", null, {role: "img", "aria-label": say("how far the answer moved at each step")});
   const caption = made("p", "quiet");
   // numbers that the network reads, where they are few, on the axis of the map
   const {size: wide, table: ids} = data.network.input;
@@ -504,7 +525,8 @@
       values: Array.from({length: steps()}, (_, t) => state.given[t * wide + i]), color: data.inputs[i], thick: 1.5, dash: [],
     }));
     const all = drawn.flatMap(({values: line}) => line).filter(Number.isFinite), low = Math.min(...all), high = Math.max(...all);
-    fed.title = `the input, ${wide === 1 ? "" : `${wide} numbers a step, `}from ${number(low)} to ${number(high)}`;
+    const span = {low: number(low), high: number(high), n: wide};
+    fed.title = wide === 1 ? say("the input, from {low} to {high}", span) : say("the input, {n} numbers a step, from {low} to {high}", span);
     fed.setAttribute("aria-label", fed.title);
     const room = high > low ? 0 : 1;
     grulensDraw.lines(fed, {
@@ -512,7 +534,7 @@
       grid: getComputedStyle(main).getPropertyValue("--faint"),
     });
   }
-  areas.map.append(shows, ...(fed ? [made("p", "quiet", "Input"), fed] : []), canvas, strip, caption, under);
+  areas.map.append(shows, ...(fed ? [made("p", "quiet", say("Input")), fed] : []), canvas, strip, caption, under);
   let cursor = [0, 0];
   const rows = () => layer().orders[state.order];
   function place(event) {
@@ -525,10 +547,15 @@
     const unit = rows()[row], i = t * units() + unit, of = (made) => made.layers[state.layer].signals[state.signal][i];
     const token = state.tokens ? ` ${named(state.tokens[t])}` : "";
     const was = of(before), now = of(after);
-    under.textContent = `unit ${unit} \u00b7 step ${t}${token} \u00b7 ${state.signal} ${number(now)}${now === was ? "" : `, was ${number(was)}`}`;
+    const told = {unit, step: t, token, signal: state.signal, now: number(now), was: number(was)};
+    under.textContent = now === was ? say("unit {unit} · step {step}{token} · {signal} {now}", told)
+      : say("unit {unit} · step {step}{token} · {signal} {now}, was {was}", told);
+  }
+  function hint() {
+    under.textContent = say("Click chooses a unit (with Shift more of them); arrow keys walk, Enter chooses.");
   }
   canvas.addEventListener("pointermove", (event) => describe(place(event)));
-  canvas.addEventListener("pointerleave", () => { under.textContent = "Click chooses a unit (with Shift more of them); arrow keys walk, Enter chooses."; });
+  canvas.addEventListener("pointerleave", hint);
   canvas.addEventListener("click", (event) => {
     const [row, t] = cursor = place(event);
     go(t);
@@ -551,7 +578,7 @@
   // edits and pins
   const list = made("ul", "edits");
   const pins = made("div", "pins");
-  areas.edits.append(made("h2", "", "Edits"), list, pins);
+  areas.edits.append(made("h2", "", say("Edits")), list, pins);
   function showEdits() {
     undo.disabled = !state.history.length;
     refill(list, state.edits.map((edit) => {
@@ -560,19 +587,19 @@
       on.disabled = Boolean(why);
       on.addEventListener("change", () => change(state.edits.map((one) => (one === edit ? {...edit, on: on.checked} : one))));
       const text = made("label", why || !edit.on ? "off" : "");
-      text.append(on, made("span", "", words(edit) + (why ? ` \u00b7 off: ${why}` : "")));
-      const remove = button("remove", "take this edit away", () => change(state.edits.filter((one) => one !== edit)));
+      text.append(on, made("span", "", words(edit) + (why ? say(" · off: {why}", {why}) : "")));
+      const remove = button(say("remove"), say("take this edit away"), () => change(state.edits.filter((one) => one !== edit)));
       [on.dataset.at, remove.dataset.at] = [`on ${edit.key}`, `remove ${edit.key}`];
       line.append(text, remove);
       return line;
     }));
-    if (!state.edits.length) list.append(made("li", "quiet", "none yet: choose steps or a unit, then move a gate"));
+    if (!state.edits.length) list.append(made("li", "quiet", say("none yet: choose steps or a unit, then move a gate")));
   }
   function showPins() {
     const ink = getComputedStyle(main).getPropertyValue("--faint");
     refill(pins, state.pins.map((one) => {
-      const card = made("figure"), title = made("figcaption"), picture = made("canvas", "", null, {role: "img", "aria-label": `unit ${one.unit} of ${one.layer} over the steps`});
-      title.append(made("strong", "", `unit ${one.unit}${one.name ? ` \u00b7 ${one.name}` : ""}`), made("span", "quiet", Object.keys(data.layers).length > 1 ? one.layer : ""));
+      const card = made("figure"), title = made("figcaption"), picture = made("canvas", "", null, {role: "img", "aria-label": say("unit {unit} of {layer} over the steps", one)});
+      title.append(made("strong", "", `${say("unit {unit}", one)}${one.name ? ` \u00b7 ${one.name}` : ""}`), made("span", "quiet", Object.keys(data.layers).length > 1 ? one.layer : ""));
       const {signals} = data.layers[one.layer], count = before.layers[one.layer].units;
       const of = (made, name) => Array.from({length: steps()}, (_, t) => made.layers[one.layer].signals[name][t * count + one.unit]);
       for (const signal of signals) {
@@ -580,7 +607,7 @@
         mark.style.setProperty("--accent", data.colors[signal.role].accent);
         title.append(mark);
       }
-      title.append(button("\u00d7", `unpin unit ${one.unit}`, () => {
+      title.append(button("\u00d7", say("unpin unit {unit}", one), () => {
         state.pins = state.pins.filter((other) => other !== one);
         draw();
       }));
@@ -609,28 +636,32 @@
       rows: count, steps: steps(), at: (row, t) => drawn[t * count + order[row]], color, span,
       chosen: state.units.map((unit) => where.get(unit)), times: runsOf(state.times), step, ink: style.getPropertyValue("--ink"),
     });
-    const what = state.difference ? "edited \u2212 baseline" : signalOf(state.signal).title;
-    canvas.setAttribute("aria-label", `${what} of ${count} units over ${steps()} steps`);
+    const what = state.difference ? say("edited − baseline") : signalOf(state.signal).title;
+    canvas.setAttribute("aria-label", say("{what} of {units} units over {steps} steps", {what, units: count, steps: steps()}));
     strip.hidden = !(answers() > 1);
     if (!strip.hidden) grulensDraw.bars(strip, {values: moves, color: "#E69F00", grid: style.getPropertyValue("--faint")});
-    caption.textContent = `${count} units by ${state.order}, from the top; steps 0 to ${steps() - 1}.` +
-      (strip.hidden ? "" : ` Below: how far the answer moved${head.scale === "value" ? "" : ", in bits"}.`);
+    caption.textContent =
+      say("{units} units by {order}, from the top; steps 0 to {last}.", {units: count, order: ORDERS[state.order], last: steps() - 1}) +
+      (strip.hidden ? "" : head.scale === "value" ? say(" Below: how far the answer moved.")
+        : say(" Below: how far the answer moved, in bits."));
     const unit = lookedAt(drawn), row = Float32Array.from({length: steps()}, (_, t) => drawn[t * count + unit]);
     tell("painted", {
       codes: Uint8Array.from(row, (value) => grulensDraw.code(value, span)), values: row, palette: color.palette,
-      white: Uint8Array.from(color.white), ends: span.map((end) => number(end)), name: `unit ${unit} \u00b7 ${what}`,
+      white: Uint8Array.from(color.white), ends: span.map((end) => number(end)), name: `${say("unit {unit}", {unit})} \u00b7 ${what}`,
     });
     tell("times", runsOf(state.times));
     tell("step", step ?? -1);
   }
 
   function draw() {
-    selection.textContent = `Selected: ${positions(chosenUnits(), "unit")} \u00b7 ${positions(chosenSteps(), "step")}`;
+    selection.textContent = say("Selected: {units} · {steps}",
+      {units: positions(chosenUnits(), "unit"), steps: positions(chosenSteps(), "step")});
     clear.disabled = !(state.units.length || state.times.length);
     modes.show();
     signalChoice.show();
     differenceBox.setAttribute("aria-pressed", String(state.difference));
-    about.textContent = `${units()} units \u00d7 ${steps()} steps \u00b7 last run ${Math.max(1, Math.round(spent))} ms`;
+    about.textContent = say("{units} units × {steps} steps · last run {ms} ms",
+      {units: units(), steps: steps(), ms: Math.max(1, Math.round(spent))});
     showSliders();
     showAnswer();
     showEdits();
@@ -653,20 +684,20 @@
   const several = Object.keys(data.layers).length > 1;
   bar.append(made("h1", "", several ? data.model : data.title));
   if (several)
-    bar.append(labelled("layer", select(Object.keys(data.layers).map((name) => [name, name]), state.layer, showLayer)));
+    bar.append(labelled(say("layer"), select(Object.keys(data.layers).map((name) => [name, name]), state.layer, showLayer)));
   bar.append(about);
   // the table, of the layer and the run that were saved
   const of = state.layer, units_ = made("details", "table");
   const table = data.table.length ? grulensTable(data.table, (unit, more) => chooseUnit(unit, more)) : null;
   if (table) {
     units_.open = true;
-    units_.append(made("summary", "quiet", `The units of ${of} in the run that was saved`), table);
+    units_.append(made("summary", "quiet", say("The units of {layer} in the run that was saved", {layer: of})), table);
   }
   // the cell, close up
   const cell = made("details", "cell"), cellTitle = made("span"), cellBody = made("div");
   const cellHead = made("summary", "quiet"), walk = made("div", "row");
-  for (const [text, way] of [["\u2190 step before", -1], ["step after \u2192", 1]])
-    walk.append(button(text, "look at the cell one step on", () => {
+  for (const [text, way] of [[`\u2190 ${say("step before")}`, -1], [`${say("step after")} \u2192`, 1]])
+    walk.append(button(text, say("look at the cell one step on"), () => {
       go(state.at + way);
       draw();
     }));
@@ -675,17 +706,17 @@
   cell.addEventListener("toggle", () => showCell());
   function showCell() {
     const unit = lookedAt(values()), t = state.at, token = state.tokens ? ` ${named(state.tokens[t])}` : "";
-    cellTitle.textContent = `The cell, close up: unit ${unit} at step ${t}${token}`;
+    cellTitle.textContent = say("The cell, close up: unit {unit} at step {step}{token}", {unit, step: t, token});
     if (!cell.open) return;
     const reads = data.network.layers.find((one) => one.name === state.layer).reads;
-    const names = reads.flatMap((low) => Array.from({length: before.layers[low].units}, (_, u) => `${low} unit ${u}`));
+    const names = reads.flatMap((low) => Array.from({length: before.layers[low].units}, (_, unit) => say("{layer} unit {unit}", {layer: low, unit})));
     cellBody.replaceChildren(...grulensCell({
       ...network.closeUp(after, state.layer, t, unit), signals: layer().signals, colors: data.colors, number,
-      named: (j) => names[j] ?? `input ${j}`,
+      named: (j) => names[j] ?? say("input {n}", {n: j}),
     }));
   }
   const notes = made("details", "notes");
-  notes.append(made("summary", "quiet", "This page runs the network by itself."), ...data.notes.map((note) => made("p", "", note)));
+  notes.append(made("summary", "quiet", say("This page runs the network by itself.")), ...data.notes.map((note) => made("p", "", note)));
   begin();
   // what a page made otherwise than the model is not shown as the model's
   const apart = Object.entries(data.recorded).map(([name, states]) => {
@@ -693,14 +724,14 @@
     return Math.max(...states.map((value, u) => Math.abs(value - h[from + u])));
   });
   if (!(Math.max(...apart) <= data.tolerance)) {
-    main.replaceChildren(made("p", "failed", `This browser makes other numbers than the model did (apart by ${number(Math.max(...apart), 2)}): nothing is shown.`, {role: "alert"}));
+    main.replaceChildren(made("p", "failed", say("This browser makes other numbers than the model did (apart by {n}): nothing is shown.", {n: number(Math.max(...apart), 2)}), {role: "alert"}));
     return;
   }
   main.replaceChildren(bar, ...data.warnings.map((warning) => made("p", "note", warning)), notes, ...(head ? [slim] : []), desk, cell, ...(table ? [units_] : []));
   nameSteps();
   offer();
   offerSignals();
-  under.textContent = "Click chooses a unit (with Shift more of them); arrow keys walk, Enter chooses.";
+  hint();
   draw();
   let resized = 0;
   new ResizeObserver(() => {

@@ -29,11 +29,13 @@ from grulens.views.figure.palette import (
 )
 from grulens.views.figure.tokens import valid
 from grulens.views.units.columns import about
+from grulens.words import language, message, of_script, say
 
 _HERE: Final = Path(__file__).parent
-_ENGINE, _DRAW, _TABLE, _CELL, _PAGE = (
+_WORDS, _ENGINE, _DRAW, _TABLE, _CELL, _PAGE = (
     (_HERE / name).read_text(encoding="utf-8")
     for name in (
+        "words.js",
         "engine.js",
         "running_draw.js",
         "running_table.js",
@@ -43,7 +45,7 @@ _ENGINE, _DRAW, _TABLE, _CELL, _PAGE = (
 )
 _STYLE: Final = (_HERE / "running.css").read_text(encoding="utf-8")
 #: What stands in the page where its script was not let run.
-_STOPPED: Final = (
+_STOPPED: Final = message(
     "This page is a network that runs by its own script, and the script has not run. A page on a "
     "server needs a Content-Security-Policy that lets it: script-src {hash}; style-src "
     "'unsafe-inline'; img-src data:. Opened from disk it needs nothing."
@@ -67,18 +69,22 @@ def running_page(
     """
     text = text_script.replace("export default { render };", "return { render };")
     script = "\n".join(
-        (_ENGINE, f"const grulensText = (() => {{\n{text}\n}})();", _DRAW, _TABLE, _CELL, _PAGE)
-    )
+        (
+            _WORDS, _ENGINE, f"const grulensText = (() => {{\n{text}\n}})();", _DRAW, _TABLE, _CELL,
+            _PAGE,
+        )
+    )  # fmt: skip
+    data = {**data, "words": of_script(script)}
     hash_ = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{hash_}'; style-src 'unsafe-inline'; img-src data:"
     )
     # a block of data ends at the first "</script", so there is no "<" in it
     block = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    stopped = escape(_STOPPED.format(hash=f"'sha256-{hash_}'"))
+    stopped = escape(say(_STOPPED, hash=f"'sha256-{hash_}'"))
     end = f'<section class="study">{study}</section>' if study else ""
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!doctype html>\n<html lang="{language()}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(str(data['title']))}</title>\n<style>{text_style}\n{_STYLE}</style>\n"
@@ -146,7 +152,7 @@ def signal_of(signal: Signal, *, state: bool, span: tuple[float, float]) -> dict
     """
     ends = range_of(signal)
     return {
-        "name": signal.name, "words": signal.words, "title": signal.title, "role": signal.role,
+        "name": signal.name, "words": signal.said, "title": signal.called, "role": signal.role,
         "activated": signal.activated, "state": state, "range": [*span],
         "ends": None if ends is None else [*ends],
         "fromZero": signal.low >= 0 and not is_diverging(signal), "diverging": is_diverging(signal),

@@ -14,14 +14,14 @@ function grulensCell({parts, signals, before, colors, named, number}) {
   function largest({inputs, units, biases, shift}) {
     const all = [
       ...Array.from(inputs, (value, j) => [named(j), value]),
-      ...Array.from(units, (value, u) => [`unit ${u}`, value]),
-      ["bias", biases[0] + biases[1]],
+      ...Array.from(units, (value, u) => [say("unit {unit}", {unit: u}), value]),
+      [say("bias"), biases[0] + biases[1]],
     ].filter(([, value]) => value !== 0);
     all.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
     const rest = all.slice(SHOWN);
     const shown = all.slice(0, SHOWN);
-    if (shift) shown.unshift(["an edit", shift]);
-    if (rest.length) shown.push([`${rest.length} others`, rest.reduce((sum, [, value]) => sum + value, 0)]);
+    if (shift) shown.unshift([say("an edit"), shift]);
+    if (rest.length) shown.push([say("{n} others", {n: rest.length}), rest.reduce((sum, [, value]) => sum + value, 0)]);
     return shown;
   }
 
@@ -30,7 +30,8 @@ function grulensCell({parts, signals, before, colors, named, number}) {
     const title = make("p", "", `${signal.title} `);
     const mark = make("strong", "", number(part.signal));
     title.style.setProperty("--accent", colors[signal.role].accent);
-    title.append(mark, make("span", "quiet", ` from ${number(part.value)}${part.edited ? ", then an edit" : ""}`));
+    const told = {value: number(part.value)};
+    title.append(mark, make("span", "quiet", (part.edited ? say(" from {value}, then an edit", told) : say(" from {value}", told))));
     const list = largest(part), most = Math.max(1e-9, ...list.map(([, value]) => Math.abs(value)));
     const rows = make("div", "parts", "");
     for (const [name, value] of list) {
@@ -48,7 +49,7 @@ function grulensCell({parts, signals, before, colors, named, number}) {
   function equations() {
     const s = Object.fromEntries(signals.map(({name}) => [name, before.signals[name]]));
     const n = (value) => (value < 0 ? `(${number(value)})` : number(value));
-    const held = (name) => (before.edited[name] ? `, after an edit ${number(s[name])}` : "");
+    const held = (name) => (before.edited[name] ? say(", after an edit {value}", {value: number(s[name])}) : "");
     const by = (value, name) => `${number(value)}${held(name)}`;
     if ("z" in s) {
       const h = (1 - s.z) * s.n + s.z * before.h;
@@ -59,7 +60,8 @@ function grulensCell({parts, signals, before, colors, named, number}) {
       return [`c = f c\u208b + i g = ${n(s.f)} \u00d7 ${n(before.c)} + ${n(s.i)} \u00d7 ${n(s.g)} = ${by(c, "c")}`,
         `h = o tanh(c) = ${n(s.o)} \u00d7 tanh(${number(s.c)}) = ${by(s.o * Math.tanh(s.c), "h")}`];
     }
-    return [`h = ${number(s.h)}${before.edited.h ? ", after an edit" : ""}, of a = ${number(s.a)}`];
+    const of = {h: number(s.h), a: number(s.a)};
+    return [before.edited.h ? say("h = {h}, after an edit, of a = {a}", of) : say("h = {h}, of a = {a}", of)];
   }
 
   const cards = make("div", "sums", "");

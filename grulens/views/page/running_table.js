@@ -18,7 +18,7 @@ function grulensTable(columns, choose) {
   box.className = "units";
   box.tabIndex = 0;
   box.setAttribute("role", "region");
-  box.setAttribute("aria-label", "table of units");
+  box.setAttribute("aria-label", say("table of units"));
   box.append(table);
   const head = table.createTHead().insertRow(), body = table.createTBody();
   const rows = columns[0].values.map((unit, i) => {
@@ -37,7 +37,7 @@ function grulensTable(columns, choose) {
     const cell = document.createElement("th"), sort = document.createElement("button");
     sort.type = "button";
     sort.textContent = title;
-    sort.title = `${meaning}; a click sorts`;
+    sort.title = say("{meaning}; a click sorts", {meaning});
     sort.addEventListener("click", () => {
       [by, down] = by === values ? [by, !down] : [values, values !== columns[0].values];
       heads.forEach((one) => one.removeAttribute("aria-sort"));

@@ -40,7 +40,7 @@ const map = run.value == runs[2] ? "difference" : signal.value;
 cells.data = {...cells.data, white: codes.map((code) => ink[map][code])};
 strip_mapper.palette = palettes[map];
 const unit = rows.data.unit[shown];
-const name = typeof unit == "string" ? unit : `unit ${unit}`;
+const name = typeof unit == "string" ? unit : unit_name.replace("{unit}", unit);
 strip.data = {...d, image: [line], name: [name], numbered: strip.data.numbered};
 """
 
@@ -67,5 +67,5 @@ const from = step * count, to = from + count;
 if (!count || to > outputs.data.label.length) return;
 bars.data = {...bars.data, label: outputs.data.label.slice(from, to),
   before: outputs.data.before.slice(from, to), after: outputs.data.after.slice(from, to)};
-title.text = `output at step ${step}`;
+title.text = at_step.replace("{step}", step);
 """

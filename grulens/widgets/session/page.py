@@ -25,6 +25,7 @@ from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.token_text import TokenText
 from grulens.widgets.session.told import told
+from grulens.words import say
 
 
 class Framed(anywidget.AnyWidget):
@@ -90,7 +91,10 @@ def page_of(
         try:
             data = told(session, running(session), shown, columns())
         except GrulensError as error:
-            why = f"This page shows the run as it was; it cannot run here, because {error}."
+            why = say(
+                "This page shows the run as it was; it cannot run here, because {error}.",
+                error=error,
+            )
         else:
             return running_page(data, TokenText.script, TokenText.style, study)
     arrays = page_arrays(session)

@@ -19,6 +19,7 @@ from grulens.views.page.running import colors, signal_of, table
 from grulens.widgets.session.picture import found
 from grulens.widgets.session.running import TOLERANCE, Running
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
 #: To what a signal without bounds can be set at least.
 FAR: Final = 4.0
@@ -77,42 +78,56 @@ def told(
 def _warnings(session: Session, run: Running) -> list[str]:
     """What must be known before a number is read."""
     rounded = (
-        f"The weights that stand here are rounded to float16: the {_what(run)} within "
-        f"{run.apart:.0e} of the model's, in parts of the largest number."
-        if run.dtype == "f2"
-        else ""
+        message(
+            "The weights that stand here are rounded to float16: the answer is within {apart} of "
+            "the model's, in parts of the largest number."
+        )
+        if run.answered
+        else message(
+            "The weights that stand here are rounded to float16: the states are within {apart} of "
+            "the model's, in parts of the largest number."
+        )
     )
-    unanswered = f"The answer is not made here: {run.unanswered}." if run.unanswered else ""
-    return [*filter(None, [rounded, unanswered, session.mode])]
+    unanswered = say("The answer is not made here: {why}.", why=run.unanswered)
+    return [
+        *([say(rounded, apart=f"{run.apart:.0e}")] if run.dtype == "f2" else []),
+        *([unanswered] if run.unanswered else []),
+        *([say(session.mode)] if session.mode else []),
+    ]
 
 
 def _notes(session: Session, run: Running) -> list[str]:
     exact = (
-        f"The {_what(run)} within {max(run.apart, 1e-7):.0e} of the model's on the input it was "
-        "saved with, in parts of the largest number."
-        if run.dtype == "f4"
-        else ""
+        message(
+            "The answer is within {apart} of the model's on the input it was saved with, in parts "
+            "of the largest number."
+        )
+        if run.answered
+        else message(
+            "The states are within {apart} of the model's on the input it was saved with, in parts "
+            "of the largest number."
+        )
     )
-    unspelled = f"Another input cannot be given here: {run.unspelled}." if run.unspelled else ""
+    unspelled = say("Another input cannot be given here: {why}.", why=run.unspelled)
     batch = len(session.before.h)
     return [
         *filter(
             None,
             [
-                "Edits act inside the recurrence, and what they do is computed here, from the "
-                "weights that stand in this file. Nothing is fetched, and nothing is sent.",
-                exact,
-                unspelled,
-                f"This is row {session.row} of {batch}." if batch > 1 else "",
-                "The order of the units is that of the input it was saved with.",
+                say(
+                    "Edits act inside the recurrence, and what they do is computed here, from the "
+                    "weights that stand in this file. Nothing is fetched, and nothing is sent."
+                ),
+                say(exact, apart=f"{max(run.apart, 1e-7):.0e}") if run.dtype == "f4" else "",
+                unspelled if run.unspelled else "",
+                say("This is row {row} of {batch}.", row=session.row, batch=batch)
+                if batch > 1
+                else "",
+                say("The order of the units is that of the input it was saved with."),
                 found(session),
             ],
         )
     ]
-
-
-def _what(run: Running) -> str:
-    return "answer is" if run.answered else "states are"
 
 
 def _layer(session: Session, layer: LayerRecording) -> dict[str, Any]:
