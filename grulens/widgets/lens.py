@@ -34,6 +34,7 @@ from grulens.widgets.session.picture import found
 from grulens.widgets.session.session import Session
 from grulens.widgets.studies import Studies
 from grulens.widgets.units.table import NeuronTable
+from grulens.words import say
 
 
 class Lens(Paged):
@@ -85,18 +86,19 @@ class Lens(Paged):
             f'<span class="grulens-title">{escape(type(session.model).__name__)}</span>'
         )
         self.layer = W.Dropdown(
-            options=tuple(session.baseline), value=session.layer, description="layer",
+            options=tuple(session.baseline), value=session.layer, description=say("layer"),
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self._closed = W.HTML(_closed(session.baseline.closed))
         self._closed.layout.display = None if session.baseline.closed else "none"
         self.row = W.BoundedIntText(
-            min=0, max=len(session.before.h) - 1, value=session.row, description="row",
+            min=0, max=len(session.before.h) - 1, value=session.row, description=say("row"),
             style={"description_width": "auto"}, layout=W.Layout(width="110px"),
         )  # fmt: skip
         self.rows: RowTable | None = None
         self.pick = W.ToggleButton(
-            description="pick a row", tooltip="by its text, its answer, and whether that is right",
+            description=say("pick a row"),
+            tooltip=say("by its text, its answer, and whether that is right"),
             layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.pick.observe(self.callbacks.guard(lambda _: self._on_pick()), "value")
@@ -104,10 +106,10 @@ class Lens(Paged):
         self._about, self._form, self._part = W.HTML(), W.HTML(), W.HTML()
         self._form.add_class("grulens-code")
         self.text = W.Textarea(
-            value=valid(session.text), description="input", rows=2,
+            value=valid(session.text), description=say("input"), rows=2,
             style={"description_width": "auto"}, layout=W.Layout(width="100%", margin="0"),
         )  # fmt: skip
-        self.run = button("run", "run the model on this text; the edits stay",
+        self.run = button(say("run"), say("run the model on this text; the edits stay"),
                           self.callbacks.guard(self._on_text))  # fmt: skip
         self.tie("layer", self.layer)
         self.tie("row", self.row)
@@ -191,11 +193,13 @@ class Lens(Paged):
         apart = f"max |{equation} − h|" if isinstance(session.now.cell, RecurrentCell) else equation
         self._form.value = _form(session)
         self._form.layout.display = None if self._form.value else "none"
+        size = say("{units} units × {steps} steps", units=units, steps=session.steps)
+        exact = say("{apart}: how exactly the gates explain the states", apart=apart)
+        off = say("residual {residual}", residual=f"{residual:.0e}")
+        took = say("last run {ms} ms", ms=f"{session.seconds * 1e3:.0f}")
         self._about.value = (
-            f'<span class="grulens-quiet">{units} units × {session.steps} steps · '
-            f'<span title="{apart}: how exactly the gates explain the '
-            f'states">residual {residual:.0e}</span> · '
-            f"last run {session.seconds * 1e3:.0f} ms</span>"
+            f'<span class="grulens-quiet">{size} · <span title="{exact}">{off}</span> · '
+            f"{took}</span>"
         )
 
     def _on_pick(self) -> None:
@@ -230,7 +234,7 @@ def _form(session: Session) -> str:
     if not isinstance(layer, ObservedLayer):
         return note
     return (
-        f"<details><summary>observed: <code>{escape(layer.cell.equation)}</code></summary>"
+        f"<details><summary>{say('observed:')} <code>{escape(layer.cell.equation)}</code></summary>"
         f'<pre class="grulens-lines">{escape(found(session))}</pre></details>{note}'
     )
 
@@ -238,7 +242,8 @@ def _form(session: Session) -> str:
 def _closed(parts: Sequence[Closed]) -> str:
     """What stands in no list of layers, and why: one line, which opens."""
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(parts))
+    count = say("{n} not opened", n=len(parts))
     return (
-        f'<details class="grulens-quiet grulens-closed"><summary>{len(parts)} not opened</summary>'
+        f'<details class="grulens-quiet grulens-closed"><summary>{count}</summary>'
         f"<ul>{items}</ul></details>"
     )

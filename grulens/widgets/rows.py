@@ -22,12 +22,13 @@ from grulens.widgets.session.controls import choice, quiet, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.row_answers import RowAnswers, row_answers
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
 #: So many characters of a row's text are shown, and found.
 CUT: Final = 240
 #: So many rows are seen at once.
 SEEN: Final = 8
-ALL, WRONG, RIGHT = "all", "only wrong", "only right"
+ALL, WRONG, RIGHT = message("all"), message("only wrong"), message("only right")
 
 
 class RowTable(Panel):
@@ -68,19 +69,21 @@ class RowTable(Panel):
 
         # controls
         self.find = W.Text(
-            description="Find", placeholder="a text, or 3, 8-12", continuous_update=True,
-            tooltip="a part of a row's text, answer or truth; or numbers of rows",
+            description=say("Find"), placeholder=say("a text, or 3, 8-12"),
+            tooltip=say("a part of a row's text, answer or truth; or numbers of rows"),
+            continuous_update=True,
             layout=W.Layout(width="220px"), style={"description_width": "auto"},
         )  # fmt: skip
         self._label, self.show = choice(
-            "Show", [(word, word) for word in (ALL, WRONG, RIGHT)],
-            ["all rows", "rows whose answer is not the truth", "rows whose answer is the truth"],
+            say("Show"), [(say(word), word) for word in (ALL, WRONG, RIGHT)],
+            [say("all rows"), say("rows whose answer is not the truth"),
+             say("rows whose answer is the truth")],
         )  # fmt: skip
         self._count, self._why = W.HTML(), W.HTML()
 
         # layout
         self._table = UnitTable(rows=SEEN)
-        self._table.root.update(name="table of rows", autosize_mode="force_fit")
+        self._table.root.update(name=say("table of rows"), autosize_mode="force_fit")
         self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
         self.fill(row(self.find, self._label, self.show, self._count), self._why, self.picture)
         self.settles_with(self.picture)
@@ -137,10 +140,10 @@ class RowTable(Panel):
             except NoAnswerError:
                 raise
             except GrulensError as error:  # a layer of other rows than the truth is of
-                why = f"No row is said to be right: {error}."
+                why = say("No row is said to be right: {error}.", error=error)
                 self.answers = row_answers(session.answers, session.edited, session.now)
         except NoAnswerError:
-            why = "There is no answer for each row of this layer, so rows have texts alone."
+            why = say("There is no answer for each row of this layer, so rows have texts alone.")
         self._columns = self._described(plain)
         self._why.value = quiet(why)
         self._why.layout.display = None if why else "none"
@@ -178,7 +181,7 @@ class RowTable(Panel):
             columns["off"] = found.off
         if found.right is not None:
             columns["judged"] = [
-                "" if one is None else "right" if one else "wrong" for one in found.right
+                "" if one is None else say("right") if one else say("wrong") for one in found.right
             ]
         return columns
 
@@ -198,11 +201,12 @@ class RowTable(Panel):
             self._table.filter(text=self.find.value)
             self._table.select((self.picked,))
         shown = len(self._table.shown)
-        text = f"{shown} of {total} rows"
+        text = say("{shown} of {total} rows", shown=shown, total=total)
         if found is not None and found.right is not None:
             known = [one for one in found.right if one is not None]
             share = f" ({100 * sum(known) / len(known):.0f} %)" if known else ""
-            text += f" · {sum(known)} of {len(known)} answers right{share}"
+            text += " · " + say("{n} of {total} answers right", n=sum(known), total=len(known))
+            text += share
         self._count.value = f'<span role="status">{escape(text)}</span>'
 
 

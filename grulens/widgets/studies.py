@@ -20,8 +20,9 @@ from grulens.errors import GrulensError, shown
 from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
-NONE: Final = "nothing"
+NONE: Final = message("nothing")
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,21 @@ def register_study(name: Any, screen: Any, tip: str) -> None:
 
 
 _SCREENS: Final = "grulens.widgets"
-register_study("cell", f"{_SCREENS}.units.cell_view:CellView",
-               "what adds up to the gates of one unit at one step")  # fmt: skip
-register_study("compare", f"{_SCREENS}.comparison.compare_view:CompareView",
-               "two rows, texts, checkpoints, or with and without the edits")  # fmt: skip
-register_study("memory", f"{_SCREENS}.memory.screen:GateMemory",
-               "which steps a state was written at, and for how long")  # fmt: skip
-register_study("motion", f"{_SCREENS}.dynamics.portrait:PhasePortrait",
-               "where the network stands still, and what moves")  # fmt: skip
-register_study("credit", f"{_SCREENS}.credit.screen:CreditBars",
-               "which steps an answer is owed to; the logit lens")  # fmt: skip
-register_study("phrases", f"{_SCREENS}.phrases.tree:PhraseTree",
-               "what parts of the input do together")  # fmt: skip
-register_study("corpus", f"{_SCREENS}.corpus.study:CorpusStudy",
-               "what units encode over a scanned corpus; where else they are on")  # fmt: skip
+register_study(message("cell"), f"{_SCREENS}.units.cell_view:CellView",
+               message("what adds up to the gates of one unit at one step"))  # fmt: skip
+register_study(message("compare"), f"{_SCREENS}.comparison.compare_view:CompareView",
+               message("two rows, texts, checkpoints, or with and without the edits"))  # fmt: skip
+register_study(message("memory"), f"{_SCREENS}.memory.screen:GateMemory",
+               message("which steps a state was written at, and for how long"))  # fmt: skip
+register_study(message("motion"), f"{_SCREENS}.dynamics.portrait:PhasePortrait",
+               message("where the network stands still, and what moves"))  # fmt: skip
+register_study(message("credit"), f"{_SCREENS}.credit.screen:CreditBars",
+               message("which steps an answer is owed to; the logit lens"))  # fmt: skip
+register_study(message("phrases"), f"{_SCREENS}.phrases.tree:PhraseTree",
+               message("what parts of the input do together"))  # fmt: skip
+register_study(message("corpus"), f"{_SCREENS}.corpus.study:CorpusStudy",
+               message("what units encode over a scanned corpus; where else they are on"),
+)  # fmt: skip
 
 
 class Studies(Panel):
@@ -127,9 +129,9 @@ class Studies(Panel):
         self.opened: dict[str, Panel] = {}
         self._studies = dict(STUDIES)
         words = [NONE, *self._studies]
-        tips = ["only the gates, the edits and the units"]
-        tips += [study.tip for study in self._studies.values()]
-        label, self._choice = choice("look into", [(word, word) for word in words], tips)
+        tips = [say("only the gates, the edits and the units")]
+        tips += [say(study.tip) for study in self._studies.values()]
+        label, self._choice = choice(say("look into"), [(say(word), word) for word in words], tips)
         tl.link((self, "shown"), (self._choice, "value"))
         self._head = row(label, self._choice)
         self.observe(self.callbacks.guard(lambda _: self._on_shown()), "shown")

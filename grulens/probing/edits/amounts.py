@@ -16,6 +16,7 @@ from torch import Tensor
 from grulens.errors import EditError, PositionError, shown
 from grulens.models.call.place import Place
 from grulens.probing.edits.sources import Source, floating
+from grulens.words import Say, english
 
 Amount = float | str | Tensor | Source
 MEAN = "mean"
@@ -129,17 +130,17 @@ def code(amount: Amount) -> str:
     return repr(amount)
 
 
-def words(amount: Amount) -> str:
+def words(amount: Amount, say: Say = english) -> str:
     """An amount as a person says it."""
     match amount:
         case str():
-            return "its mean"
+            return say("its mean")
         case float():
             return f"{amount:g}"
         case Source():
-            return f"that of {amount}"
+            return say("that of {source}", source=amount)
         case _:
-            return "given values"
+            return say("given values")
 
 
 def to_json(amount: Amount) -> Any:

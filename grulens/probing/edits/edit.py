@@ -32,6 +32,7 @@ from grulens.models.call.place import Place
 from grulens.probing.edits import amounts, positions
 from grulens.probing.edits.positions import Index
 from grulens.probing.edits.sources import Source
+from grulens.words import Say, english, message
 
 KEYWORDS = {"ablate": "to", "clamp": "value", "scale": "by", "shift": "by", "patch": "source"}
 WHERE = ("units", "at", "rows")
@@ -186,27 +187,33 @@ class Edit:
     def _repr_html_(self) -> str:
         return f"<code>{escape(repr(self))}</code><br>{escape(self.words())}"
 
-    def words(self, signal: Signal | None = None) -> str:
+    def words(self, signal: Signal | None = None, say: Say = english) -> str:
         """What it does, as a person says it.
 
         Args:
             signal: the one of its layer's cell. None is an edit that is in no run yet: where two
                 kinds of cells mean different things by a name, only the name is said.
+            say: says it in a language.
 
         >>> from grulens import ablate
         >>> ablate("l0", [3], at=slice(0, 4)).words()
         'state of unit 3 set to 0, steps 0 to 3'
         """
-        does = {"scale": "times", "shift": "plus"}.get(self.kind, "set to")
+        does = {
+            "scale": message("{signal} of {units} times {amount}"),
+            "shift": message("{signal} of {units} plus {amount}"),
+        }.get(self.kind, message("{signal} of {units} set to {amount}"))
         known = NAMED.get(self.signal, ()) if signal is None else (signal,)
         activated = self.kind == "shift" and bool(known) and all(one.activated for one in known)
-        before = " (before the activation)" if activated else ""
         words = {one.words for one in known}
-        name = words.pop() if len(words) == 1 else f"signal {self.signal}"
-        text = f"{name} of {positions.words(self.units, 'unit')} {does} "
-        text += f"{amounts.words(self.amount)}{before}"
-        text += "" if self.at is None else f", {positions.words(self.at, 'step')}"
-        return text + ("" if self.rows is None else f", {positions.words(self.rows, 'row')}")
+        name = say(words.pop()) if len(words) == 1 else say("signal {name}", name=self.signal)
+        units, amount = positions.words(self.units, "unit", say), amounts.words(self.amount, say)
+        text = say(does, signal=name, units=units, amount=amount)
+        text += say(" (before the activation)") if activated else ""
+        text += "" if self.at is None else say(", ") + positions.words(self.at, "step", say)
+        return text + (
+            "" if self.rows is None else say(", ") + positions.words(self.rows, "row", say)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The edit as JSON-ready values; `from_dict` is the way back.

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from grulens.errors import EditError
 from grulens.models.call.place import Place
 from grulens.models.recording import Recording
 from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
 from grulens.probing.edits.positions import Index
+from grulens.words import Say, english
 
 
-def describe_mismatch(edit: Edit, run: Recording) -> str:
+def describe_mismatch(edit: Edit, run: Recording, say: Say = english) -> str:
     """What keeps an edit from acting in runs of this input, in words; "" where nothing does.
 
     Args:
         edit: the edit.
         run: the unedited run.
+        say: says it in a language.
 
     >>> import torch
     >>> from grulens import clamp, record
@@ -26,16 +30,18 @@ def describe_mismatch(edit: Edit, run: Recording) -> str:
     ''
     """
     if edit.layer not in run:
-        return f"layer {edit.layer}, which did not run"
+        return say("layer {layer}, which did not run", layer=edit.layer)
     layer = run[edit.layer]
     batch, steps, units = layer.shape
     if edit.signal not in layer.names:
-        return f"signal {edit.signal}, which layer {edit.layer} has not got"
-    for index, size, what in ((edit.units, units, "unit"), (edit.at, steps, "step"),
-                              (edit.rows, batch, "row")):  # fmt: skip
-        missing = _missing(index, size)
-        if missing:
-            return f"{positions.words(missing, what)} of {size}"
+        return say("signal {signal}, which layer {layer} has not got", signal=edit.signal,
+                   layer=edit.layer)  # fmt: skip
+    asked: tuple[tuple[Index, int, Literal["unit", "step", "row"]], ...] = (
+        (edit.units, units, "unit"), (edit.at, steps, "step"), (edit.rows, batch, "row"),
+    )  # fmt: skip
+    for index, size, what in asked:
+        if missing := _missing(index, size):
+            return say("{those} of {n}", those=positions.words(missing, what, say), n=size)
     try:
         edit.check_units(units)
         edit.check_steps(steps)

@@ -7,15 +7,33 @@ for any size is refused when the edit is made; what depends on a size, when it i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any, Final, Literal, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from grulens.errors import PositionError, shown
+from grulens.words import Say, english, message
 
 Index = int | slice | tuple[int, ...] | tuple[bool, ...] | None
+#: How positions are said, by what they are of.
+_SAID: Final = {
+    "unit": (
+        message("all units"), message("no unit"), message("unit {numbers}"),
+        message("units {numbers}"), message("units {first} to {last}"),
+        message("units from {first}"),
+    ),
+    "step": (
+        message("all steps"), message("no step"), message("step {numbers}"),
+        message("steps {numbers}"), message("steps {first} to {last}"),
+        message("steps from {first}"),
+    ),
+    "row": (
+        message("all rows"), message("no row"), message("row {numbers}"),
+        message("rows {numbers}"), message("rows {first} to {last}"), message("rows from {first}"),
+    ),
+}  # fmt: skip
 
 
 def normal(index: Any, what: str) -> Index:
@@ -152,36 +170,43 @@ def from_json(value: Any, what: str) -> Index:
     return normal(value, what)
 
 
-def words(index: Index, what: str) -> str:
+def words(index: Index, what: Literal["unit", "step", "row"], say: Say = english) -> str:
     """An index as a person says it: "units 3, 7", "steps 2 to 5", "all units".
+
+    Args:
+        index: the index.
+        what: what it is of.
+        say: says it in a language.
 
     >>> words(None, "unit"), words((3, 7), "unit"), words(slice(2, 6), "step")
     ('all units', 'units 3, 7', 'steps 2 to 5')
     """
+    every, none, one, several, span, since = _SAID[what]
     if index is None:
-        return f"all {what}s"
+        return say(every)
     if isinstance(index, int):
-        return f"{what} {index}"
+        return say(one, numbers=index)
     if isinstance(index, slice):
         first, stop = index.start or 0, index.stop
         if index.step not in (None, 1) or first < 0 or (stop is not None and stop < 0):
-            return f"{what}s {first}:{'' if stop is None else stop}:{index.step or 1}"
+            numbers = f"{first}:{'' if stop is None else stop}:{index.step or 1}"
+            return say(several, numbers=numbers)
         if stop is None:
-            return f"{what}s from {first}"
+            return say(since, first=first)
         if stop - first > 2:  # it may be as long as it likes
-            return f"{what}s {first} to {stop - 1}"
+            return say(span, first=first, last=stop - 1)
         index = tuple(range(first, stop))
     if _is_mask(index):
         index = tuple(i for i, chosen in enumerate(index) if chosen)
     if not index:
-        return f"no {what}"
+        return say(none)
     run = len(index) > 2 and index == tuple(range(index[0], index[0] + len(index)))
     if run:
-        return f"{what}s {index[0]} to {index[-1]}"
-    shown = ", ".join(map(str, index[:6])) + (
-        f" and {len(index) - 6} more" if len(index) > 6 else ""
-    )
-    return f"{what}{'' if len(index) == 1 else 's'} {shown}"
+        return say(span, first=index[0], last=index[-1])
+    numbers = ", ".join(map(str, index[:6]))
+    if len(index) > 6:
+        numbers = say("{named} and {n} more", named=numbers, n=len(index) - 6)
+    return say(one if len(index) == 1 else several, numbers=numbers)
 
 
 def _is_mask(index: Index) -> TypeGuard[tuple[bool, ...]]:

@@ -7,8 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from grulens.words import message
+
 Order = Literal["index", "activity", "similarity"]
-ORDERS = ("index", "activity", "similarity")
+ORDERS = (message("index"), message("activity"), message("similarity"))
 CLUSTERED = 4096
 #: So many steps are taken at a time: a long run's signal is large.
 STEPS = 8192

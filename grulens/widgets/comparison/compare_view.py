@@ -48,6 +48,7 @@ from grulens.widgets.session.controls import button, choice, quiet, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
+from grulens.words import say, say_n
 
 #: How tall the map is, and how many units are seen at once in the table.
 HEIGHT: Final = 210
@@ -104,30 +105,31 @@ class CompareView(Panel):
 
         # controls
         auto = {"style": {"description_width": "auto"}, "layout": W.Layout(width="auto")}
-        self.beside = W.Dropdown(options=[], description="beside", **auto)
+        self.beside = W.Dropdown(options=[], description=say("beside"), **auto)
         self.row = W.BoundedIntText(
-            min=0, max=0, description="row", style={"description_width": "auto"},
+            min=0, max=0, description=say("row"), style={"description_width": "auto"},
             layout=W.Layout(width="110px"),
         )  # fmt: skip
         self.pick = W.ToggleButton(
-            description="pick a row", tooltip="by its text, its answer, and whether that is right",
+            description=say("pick a row"),
+            tooltip=say("by its text, its answer, and whether that is right"),
             layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.rows: RowTable | None = None
         self._rows = W.VBox(layout=W.Layout(display="none", width="100%"))
         self.text = W.Textarea(
-            value=valid(session.text), description="other text", rows=2,
+            value=valid(session.text), description=say("other text"), rows=2,
             style={"description_width": "auto"}, layout=W.Layout(width="100%", margin="0"),
         )  # fmt: skip
-        self.run = button("run", "run the model on this text, with the same edits",
+        self.run = button(say("run"), say("run the model on this text, with the same edits"),
                           self.callbacks.guard(self._on_text))  # fmt: skip
         self._asked = W.HBox([self.text, self.run])
         self._asked.add_class("grulens-asked")
         self._align_word, self.align = choice(
-            "Align by", [("step", "steps"), ("token", "tokens")],
-            ["steps as far from each row's start", "the same token in the same order"],
+            say("Align by"), [(say("step"), "steps"), (say("token"), "tokens")],
+            [say("steps as far from each row's start"), say("the same token in the same order")],
         )  # fmt: skip
-        show, self.signal = choice("Show", [("h", "h")], [""])
+        show, self.signal = choice(say("Show"), [("h", "h")], [""])
         self._said, self._note, self._which = W.HTML(), W.HTML(), W.HTML()
 
         # layout
@@ -141,7 +143,7 @@ class CompareView(Panel):
             lock=session.lock, retire=False,
         )  # fmt: skip
         self._table = UnitTable(rows=UNITS)
-        self._table.root.name = "table of units that differ"
+        self._table.root.name = say("table of units that differ")
         self.table = BokehView(self._table.root, lock=session.lock, retire=False)
         self._bars = ClassBars()
         self.answer = BokehView(self._bars.root, lock=session.lock, retire=False)
@@ -258,17 +260,19 @@ class CompareView(Panel):
         words, rows = offered(session), len(session.before.h)
         self._filling = True
         try:
-            if list(self.beside.options) != words:
-                new = [one for one in words if one not in self.beside.options]
+            known = [word for _, word in self.beside.options]
+            if known != words:
+                new = [one for one in words if one not in known]
                 chosen = self.beside.value
                 if chosen not in words or MODEL in new:
                     chosen = next(iter(words), None)
-                self.beside.options, self.beside.value = words, chosen
+                self.beside.options = [(say(word), word) for word in words]
+                self.beside.value = chosen
             if self.row.max != rows - 1:
                 self.row.max = rows - 1
                 self.row.value = min(session.row + 1, rows - 1) if session.row + 1 < rows else 0
             *inside, h = session.now.cell.signals
-            options = tuple((f"{s.name} {s.words}", s.name) for s in (h, *inside))
+            options = tuple((f"{s.name} {s.said}", s.name) for s in (h, *inside))
             if tuple(self.signal.options) != options:
                 kept = self.signal.value
                 self.signal.options = options
@@ -295,9 +299,9 @@ class CompareView(Panel):
         if chosen == TEXT:
             if self._typed is not None:
                 return self._makes.text(self._typed)
-            self._why = "Write another text, and run it."
+            self._why = say("Write another text, and run it.")
             return None
-        self._why = (
+        self._why = say(
             "There is nothing to compare with: one row, no edits, and no way from a text to the "
             "input. session.other = another model, or another Session, stands beside this one."
         )
@@ -340,22 +344,27 @@ class CompareView(Panel):
             for letter, side in zip("ba", self._sides or (), strict=False):
                 self._why = self._why.replace(f" in {letter}", f" in {side.name}")
             if not found.refused and not len(found.steps):
-                self._why = "No step of one has a partner in the other."
+                self._why = say("No step of one has a partner in the other.")
         alone = [len(steps) for steps in found.alone] if found is not None and whole else [0, 0]
         notes = [self._why, found.note.partition("; answers")[0] if found is not None else ""]
         notes[1] = "" if notes[1].startswith("answers") else notes[1]
         if whole and self._sides is not None and not notes[1]:
             models = [side.session.model for side in self._sides]
             if models[0] is not models[1]:  # of what was observed, weights are not known
-                notes[1] = OTHER_WEIGHTS
+                notes[1] = say(OTHER_WEIGHTS)
         if any(alone) and self._sides is not None:
             this, beside = self._sides
             counts = [
-                f"{count} step{'' if count == 1 else 's'} of {side.name}"
+                say_n("{n} step of {side}", "{n} steps of {side}", count, side=side.name)
                 for count, side in ((alone[1], this), (alone[0], beside)) if count
             ]  # fmt: skip
-            one = sum(alone) == 1
-            notes.append(f"{' and '.join(counts)} {'has' if one else 'have'} no partner")
+            those = counts[0]
+            if len(counts) > 1:
+                those = say("{first} and {second}", first=those, second=counts[1])
+            notes.append(
+                say("{those} has no partner", those=those) if sum(alone) == 1
+                else say("{those} have no partner", those=those)
+            )  # fmt: skip
         said = "; ".join(filter(None, notes))
         self._note.value = quiet(f"{said[:1].upper()}{said[1:]}")
         _shown(bool(said), self._note)
@@ -391,7 +400,7 @@ class CompareView(Panel):
                 labels=None if called is None else [called[unit] for unit in self._units],
                 down=seen.noun,
             )  # fmt: skip
-            across = "step" if self.align.value == "steps" else "place"
+            across = say("step") if self.align.value == "steps" else say("place")
             if self._map.root.xaxis.axis_label != across:
                 self._map.root.xaxis.axis_label = across
             at = sizes.argmax(1)
@@ -423,7 +432,7 @@ class CompareView(Panel):
             there = (steps != NONE).numpy()
             held = side.run[session.layer].signal(signal.name)[side.row].detach().cpu()
             values[line, there] = seen.folded(held[steps[steps != NONE]])[:, unit].double().numpy()
-        title = f"{seen.name(unit)} · {signal.title}"
+        title = f"{seen.name(unit)} · {signal.called}"
         named = found.tokens is not None
         _shown(named, self.words, self._which)
         with self.picture.batch(), self.table.batch():
@@ -441,7 +450,13 @@ class CompareView(Panel):
             [None if step == NONE else tokens[step] for step in steps.tolist()]
             for tokens, steps in zip(found.tokens, (a, b), strict=True)
         ]
-        self._which.value = quiet(f"Over: {this.name}; under it: {beside.name}; a dot is no step.")
+        self._which.value = quiet(
+            say(
+                "Over: {this}; under it: {other}; a dot is no step.",
+                this=this.name,
+                other=beside.name,
+            )
+        )
         self.words.name_pairs(texts[1], texts[0])
         self.words.paint_pairs(values, signal=signal, ends=ends, name=title)
 
@@ -472,39 +487,39 @@ class CompareView(Panel):
         try:
             answers = [side.answer(layer) for side in (this, beside)]
         except NoAnswerError:
-            return "There are no answers to compare.", False
+            return say("There are no answers to compare."), False
         lengths = [len(answer.values) for answer in answers]
         steps = [side.run[layer].shape[1] for side in (this, beside)]
         where = ""
         if lengths == steps and max(lengths) > 1:
             if place is None or found.alignment[place, 0] == NONE:
-                return "This step has no partner: no answers are compared.", False
+                return say("This step has no partner: no answers are compared."), False
             beside_step, this_step = found.alignment[place].tolist()
             places = this_step, beside_step
             where = (
-                f"After “{visible_name(place_names(found)[place])}”: "
+                say("After “{token}”: ", token=visible_name(place_names(found)[place]))
                 if found.tokens
-                else (f"At step {this_step}: ")
+                else say("At step {step}: ", step=this_step)
             )
         elif lengths[0] == lengths[1]:
             places = (min(self.session.step, lengths[0] - 1),) * 2
         else:
-            return (
-                f"The answers have {lengths[0]} and {lengths[1]} steps: which stand beside each "
-                "other is not known.", False,
-            )  # fmt: skip
+            return say(
+                "The answers have {this} and {other} steps: which stand beside each other is not "
+                "known.", this=lengths[0], other=lengths[1],
+            ), False  # fmt: skip
         try:
             whole = _apart(answers, places)
         except ReadoutError:
-            return "The answers are of other classes, and are not compared.", False
+            return say("The answers are of other classes, and are not compared."), False
         said = sentence(this, beside, layer, places, whole)
         names, was, now = top(this, beside, layer, places)
         quantity = "value" if answers[0].scale == "value" else "probability"
         with self.answer.batch():
             self._bars.name(beside.name, this.name)
-            self._bars.update(names, was, now, quantity=quantity, title="answers")
+            self._bars.update(names, was, now, quantity=quantity, title=say("answers"))
         said = said if not where else f"{where}{said[:1].lower()}{said[1:]}"
-        return said[:1].upper() + said[1:] + ".", True
+        return say("{sentence}.", sentence=said[:1].upper() + said[1:]), True
 
     def _map_units(self) -> list[int]:
         return list(self._seen.chosen(self.session.units))

@@ -13,11 +13,12 @@ from grulens.models.recording import Recording
 from grulens.probing.readout.readout import Answer
 from grulens.views.figure.tokens import number, visible_name
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
-PLAIN: Final = "without the edits"
-ROW: Final = "another row"
-TEXT: Final = "another text"
-MODEL: Final = "another model"
+PLAIN: Final = message("without the edits")
+ROW: Final = message("another row")
+TEXT: Final = message("another text")
+MODEL: Final = message("another model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,16 +86,16 @@ class Beside:
         """The run shown and the run without edits."""
         session = self.session
         return (
-            Side(session, session.edited, session.row, "with the edits"),
-            Side(session, session.baseline, session.row, "without"),
+            Side(session, session.edited, session.row, say("with the edits")),
+            Side(session, session.baseline, session.row, say("without")),
         )
 
     def rows(self, other: int) -> tuple[Side, Side]:
         """The row shown and another one."""
         session = self.session
         return (
-            Side(session, session.edited, session.row, f"row {session.row}"),
-            Side(session, session.edited, other, f"row {other}"),
+            Side(session, session.edited, session.row, say("row {numbers}", numbers=session.row)),
+            Side(session, session.edited, other, say("row {numbers}", numbers=other)),
         )
 
     def text(self, text: str) -> tuple[Side, Side]:
@@ -105,14 +106,14 @@ class Beside:
             self._texted = key, self._like(session.model, text)
         made = self._edited(self._texted[1])
         return (
-            Side(session, session.edited, session.row, "this text"),
-            Side(made, made.edited, 0, "the other text"),
+            Side(session, session.edited, session.row, say("this text")),
+            Side(made, made.edited, 0, say("the other text")),
         )
 
     def model(self) -> tuple[Side, Side]:
         """The model shown and another one, which is given the same input; or another session."""
         session, other = self.session, self.session.other
-        names = ("this model", "the other model")
+        names = (say("this model"), say("the other model"))
         if isinstance(other, Session):
             made = other
         else:
@@ -178,23 +179,28 @@ def sentence(this: Side, beside: Side, layer: str, places: tuple[int, int], apar
             number(float(shown[best]), ".3g") if is_value else _percent(float(shown[best]))
         )
     if is_value:
-        return (
-            f"{this.name}: {visible_name(said[0])} {shares[0]}; {beside.name}: "
-            f"{visible_name(said[1])} {shares[1]}; {number(abs(apart), '.3g')} apart"
-        )
-    bits = f"{apart:.2g} bits apart"
+        return say(
+            "{this}: {said} {share}; {other}: {other_said} {other_share}; {apart} apart",
+            this=this.name, said=visible_name(said[0]), share=shares[0], other=beside.name,
+            other_said=visible_name(said[1]), other_share=shares[1],
+            apart=number(abs(apart), ".3g"),
+        )  # fmt: skip
+    bits = f"{apart:.2g}"
     if said[0] == said[1]:
-        return (
-            f"Both say {_seen(said[0])}: {this.name} {shares[0]}, {beside.name} {shares[1]}; {bits}"
-        )
-    return (
-        f"{this.name} says {_seen(said[0])}, {shares[0]}; {beside.name} says {_seen(said[1])}, "
-        f"{shares[1]}; {bits}"
-    )
+        return say(
+            "Both say {said}: {this} {share}, {other} {other_share}; {bits} bits apart",
+            said=_seen(said[0]), this=this.name, share=shares[0], other=beside.name,
+            other_share=shares[1], bits=bits,
+        )  # fmt: skip
+    return say(
+        "{this} says {said}, {share}; {other} says {other_said}, {other_share}; {bits} bits apart",
+        this=this.name, said=_seen(said[0]), share=shares[0], other=beside.name,
+        other_said=_seen(said[1]), other_share=shares[1], bits=bits,
+    )  # fmt: skip
 
 
 def _seen(name: str) -> str:
-    return f"“{visible_name(name)}”"
+    return say("“{name}”", name=visible_name(name))
 
 
 def _percent(share: float) -> str:

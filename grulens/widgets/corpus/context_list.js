@@ -98,7 +98,7 @@ function curves(line) {
 }
 
 // A list that is longer than its place ends below a whole line; its foot says how many follow.
-function fit(list, foot) {
+function fit(list, foot, say) {
   list.style.maxHeight = "";
   const room = list.clientHeight;
   const ends = [...list.children].map((item) => item.offsetTop + item.offsetHeight);
@@ -107,7 +107,7 @@ function fit(list, foot) {
   const tell = () => {
     const seen = list.scrollTop + list.clientHeight + 1;
     const below = ends.filter((end) => end > seen).length;
-    foot.textContent = below ? `\u2193 ${below} more: scroll. ` : "";
+    foot.textContent = below ? `\u2193 ${say("{n} more: scroll.", { n: below })} ` : "";
   };
   list.onscroll = tell;
   tell();
@@ -115,6 +115,8 @@ function fit(list, foot) {
 
 function render({ model, el }) {
   let shown; // the list that stands there, and its foot
+  const say = (text, values = {}) => (model.get("words")?.[text] ?? text)
+    .replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
   const resized = new ResizeObserver(() => shown && fit(...shown));
   el.classList.add("grulens", "grulens-contexts");
   const draw = () => {
@@ -131,8 +133,9 @@ function render({ model, el }) {
       const here = opens && !line.closed;
       open.disabled = !here;
       const why = line.closed ? `${line.about}: ${line.closed}` : line.about;
-      open.title = here ? `${line.about}: open in a lens` : why;
-      open.setAttribute("aria-label", `${here ? "open " : ""}${line.about}, ${line.name}`);
+      open.title = here ? say("{place}: open in a lens", { place: line.about }) : why;
+      open.setAttribute("aria-label", here
+        ? say("open {place}, {name}", { place: line.about, name: line.name }) : `${line.about}, ${line.name}`);
       const what = line.tokens ? tokens(line) : curves(line);
       const chosen = () => {
         if (!here) return;
@@ -143,8 +146,9 @@ function render({ model, el }) {
       what.addEventListener("click", chosen);
       if (here) what.classList.add("grulens-context-opens");
       const more = line.labels.length - NAMED;
-      const named = line.labels.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
-      const labels = made("span", "grulens-quiet grulens-context-labels", named);
+      const named = line.labels.slice(0, NAMED).join(", ");
+      const some = more > 0 ? say("{named} and {n} more", { named, n: more }) : named;
+      const labels = made("span", "grulens-quiet grulens-context-labels", some);
       labels.title = line.labels.join(", ");
       item.append(open, what, labels);
       list.appendChild(item);
@@ -152,16 +156,19 @@ function render({ model, el }) {
     const words = made("div", "grulens-quiet", said);
     words.setAttribute("role", "status");
     const legend = made("div", "grulens-quiet");
-    shown = [list, made("span")];
+    shown = [list, made("span"), say];
     legend.append(shown[1]);
-    if (inputs.length) legend.append("numbers of the input:");
+    if (inputs.length) legend.append(say("numbers of the input:"));
     for (const { name, color } of inputs) {
       const dash = made("span", "", " \u2501 ");
       dash.style.color = color;
       legend.append(dash, name);
     }
     if (inputs.length && tracks.length) legend.append(" \u00b7 ");
-    if (tracks.length) legend.append(`bars under the ${under}, from the top: ${tracks.join(", ")}`);
+    if (tracks.length) {
+      const names = tracks.join(", ");
+      legend.append(say("bars under the {what}, from the top: {names}", { what: under, names }));
+    };
     el.replaceChildren(words, list, legend);
     fit(...shown);
     if (focused >= 0) buttons()[Math.min(focused, lines.length - 1)]?.focus();

@@ -21,6 +21,7 @@ from grulens.probing.corpus.scan.place import Context, Place
 from grulens.views.corpus.contexts import CUT, inks
 from grulens.views.figure.palette import ACCENT, COLORS, INPUTS, PAGES, mixed, needs_white
 from grulens.views.figure.tokens import number, valid, visible_name, visible_text
+from grulens.words import of_script, say
 
 #: So many labels have a bar under the text.
 TRACKS: Final = 3
@@ -61,6 +62,7 @@ class ContextList(anywidget.AnyWidget):
 
     Attributes:
         name: what the list is, for a screen reader.
+        words: what the script says, in the language of the screens.
         shown: what the page draws.
         old: whether that is of a question before the one that is being answered.
 
@@ -77,13 +79,14 @@ class ContextList(anywidget.AnyWidget):
     _css = Path(__file__).with_name("context_list.css").read_text(encoding="utf-8")
 
     name = tl.Unicode("contexts").tag(sync=True)
+    words = tl.Dict().tag(sync=True)
     shown = tl.Dict(
         {"lines": [], "tracks": [], "under": "text", "inputs": [], "said": "", "opens": False}
     ).tag(sync=True)
     old = tl.Bool(False).tag(sync=True)
 
     def __init__(self, on_open: Callable[[Any], object] | None = None, **traits: Any) -> None:
-        super().__init__(**traits)
+        super().__init__(words=of_script(self._esm), **traits)
         self._places: tuple[Place, ...] = ()
         self._open = on_open
         self.on_msg(self._received)
@@ -117,7 +120,7 @@ class ContextList(anywidget.AnyWidget):
         self.shown = {
             "lines": drawn,
             "tracks": [visible_name(label) for label in tracks] if barred else [],
-            "under": "lines" if drawn and drawn[0]["tokens"] is None else "text",
+            "under": say("lines") if drawn and drawn[0]["tokens"] is None else say("text"),
             "inputs": [
                 {"name": ", ".join(map(str, range(i, many, len(INPUTS)))), "color": color}
                 for i, color in enumerate(INPUTS[:many])
@@ -194,10 +197,14 @@ def _drawn(
     """One line as the page takes it; `far` are the least and the largest of all inputs."""
     one, place = line.context, line.context.place
     steps = range(place.start, place.stop)
-    at = f"part {place.part}, input {place.document}, steps {place.offset + line.place.start}"
+    at = say(
+        "part {part}, input {input}, steps {first} to {last}", part=place.part,
+        input=place.document, first=place.offset + line.place.start,
+        last=place.offset + line.place.stop - 1,
+    )  # fmt: skip
     found: dict[str, Any] = {
         "name": line.name,
-        "about": f"{at} to {place.offset + line.place.stop - 1}",
+        "about": at,
         "labels": [
             *(visible_name(label) for label in tracks if label in one.labels),
             *(visible_name(label) for label in one.labels if label not in tracks),
@@ -225,7 +232,8 @@ def _drawn(
         "tokens": [valid(visible_text(token, CUT * 3)) for token in one.tokens],
         **(looks(values, inside, signal, ends) if known else NO_LOOKS),
         "tips": [
-            f"step {place.offset + step}" + (f": {number(value, '.3f')}" if known else "")
+            say("step {numbers}", numbers=place.offset + step)
+            + (f": {number(value, '.3f')}" if known else "")
             for step, value in zip(steps, values.tolist(), strict=True)
         ],
         "inside": inside,

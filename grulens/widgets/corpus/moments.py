@@ -27,6 +27,7 @@ from grulens.widgets.corpus.places import inputs_of
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import button, row
 from grulens.widgets.session.screen import Screen
+from grulens.words import say, say_n
 
 #: A run of units that are on is looked for in so many steps at most.
 LONGEST: Final = 64
@@ -73,11 +74,13 @@ class Moments(W.VBox):
                 style={"description_width": "auto"}, layout=W.Layout(width=width),
             )
             for value, word, width in (
-                (5, "on for so many steps", "210px"), (1, "at least so many units", "210px"),
+                (5, say("on for so many steps"), "210px"),
+                (1, say("at least so many units"), "210px"),
             )
         )  # fmt: skip
         self.find = button(
-            "find similar moments", "where else in the corpus these units are on together",
+            say("find similar moments"),
+            say("where else in the corpus these units are on together"),
             screen.callbacks.guard(self._on_find, source=self, clears=False),
         )  # fmt: skip
         # layout
@@ -85,7 +88,7 @@ class Moments(W.VBox):
         self.picture = BokehView(self._lifts.root, lock=LOCK, retire=False)
         self.picture.layout.display = "none"
         self.contexts = ContextList(
-            screen.callbacks.guard(self._on_open, source="open"), name="similar moments"
+            screen.callbacks.guard(self._on_open, source="open"), name=say("similar moments")
         )
         self._on_place = on_open
         self.children = (
@@ -121,9 +124,11 @@ class Moments(W.VBox):
             for unit in units[:NAMED]
         )  # fmt: skip
         named = ", ".join(said) + (" …" if len(units) > NAMED else "")
-        words = f"unit{'s' * (len(units) != 1)} {named}" if units else "no unit chosen"
-        if not units and scan.directions.get(layer):
-            words += " (a direction is neither on nor off)"
+        words = say("no unit chosen")
+        if units:
+            words = say("unit {numbers}" if len(units) == 1 else "units {numbers}", numbers=named)
+        elif scan.directions.get(layer):
+            words += say(" (a direction is neither on nor off)")
         self._units.value = f'<span class="grulens-label">{escape(words)}</span>'
         self.find.disabled = not units
         self.picture.layout.display = "none"
@@ -162,9 +167,9 @@ class Moments(W.VBox):
     def _show(self, scan: Scan, found: Match) -> None:
         self.found = found
         units = len(found.units)
-        where = f"{found.found:,} place{'s' * (found.found != 1)}"
+        where = say_n("{many} place", "{many} places", found.found, many=f"{found.found:,}")
         if found.found > len(found.contexts):
-            where += f", the first {len(found.contexts)} of them"
+            where = say("{places}, the first {n} of them", places=where, n=len(found.contexts))
         drawn = bool(found.labels) and found.found > 0
         order: list[int] = []
         if drawn:
@@ -174,14 +179,17 @@ class Moments(W.VBox):
             with self.picture.batch():
                 self._lifts.update(
                     found.labels, logs, found.share.numpy(), found.chance.numpy(),
-                    title=f"labels at {found.found:,} similar moment{'s' * (found.found != 1)}",
+                    title=say_n(
+                        "labels at {many} similar moment", "labels at {many} similar moments",
+                        found.found, many=f"{found.found:,}",
+                    ),
                 )  # fmt: skip
             there = (i for i in np.argsort(-np.nan_to_num(lift), kind="stable") if lift[i] > 0)
             order = [int(i) for i in there][:TRACKS]
         self.picture.layout.display = None if drawn else "none"
         lines = [
             Line(
-                f"{many} on",
+                say("{n} on", n=many),
                 one,
                 place,
                 scan.holds(one.place).numpy()[order],
@@ -190,11 +198,15 @@ class Moments(W.VBox):
             )
             for many, one, place in zip(found.together, found.contexts, found.places, strict=False)
         ]
-        on = f"on is above {number(scan.manifest.on)}"
-        said = f"{where}; {found.steps:,} of {found.of:,} steps. The more colour, the more units on"
-        said += f"; {on}"
+        given = {"all": f"{found.of:,}", "on": number(scan.manifest.on)}
+        said = say(
+            "{places}; {steps} of {all} steps. The more colour, the more units on; on is above "
+            "{on}", places=where, steps=f"{found.steps:,}", **given,
+        )  # fmt: skip
         if not found.found:
-            said = f"no such place in {found.of:,} steps: {on}, which scan(on=) sets"
+            said = say(
+                "no such place in {all} steps: on is above {on}, which scan(on=) sets", **given
+            )
         self.contexts.show(
             lines, [found.labels[i] for i in order], (0.0, float(units)), signal="weight", said=said
         )

@@ -15,6 +15,7 @@ from grulens.probing.corpus.scan.excerpt import AROUND
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 #: A row may be as long as anybody likes, and is shown whole to who asks for that.
 WHOLE: Final = 10**9
@@ -23,8 +24,8 @@ WHOLE: Final = 10**9
 def steps_around(do: Callable[..., None]) -> W.BoundedIntText:
     """How many steps to either side of a place are opened with it; `do` is told when it changes."""
     made = W.BoundedIntText(
-        value=AROUND, min=0, max=WHOLE, step=64, description="steps around a place",
-        tooltip="how many steps before and after a place a lens runs with it",
+        value=AROUND, min=0, max=WHOLE, step=64, description=say("steps around a place"),
+        tooltip=say("how many steps before and after a place a lens runs with it"),
         style={"description_width": "auto"}, layout=W.Layout(width="220px"),
     )  # fmt: skip
     made.observe(do, "value")

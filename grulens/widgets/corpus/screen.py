@@ -40,6 +40,7 @@ from grulens.widgets.session.screen import Screen
 from grulens.widgets.session.selection import Positions
 from grulens.widgets.session.session import Session
 from grulens.widgets.units.filter import UnitFilter
+from grulens.words import language, say, say_n
 
 #: What is chosen in the lens and on the screen alike.
 LINKED: Final = ("units", "unit", "layer")
@@ -116,20 +117,20 @@ class Corpus(Screen):
         # controls
         self._title = W.HTML(self._about())
         self._layer = W.Dropdown(
-            options=scan.layers, value=first, description="layer",
+            options=scan.layers, value=first, description=say("layer"),
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self._filter = UnitFilter(
-            self.callbacks, self._on_filter, columns=[("unit", "unit")], column="unit",
-            placeholder="3, 8-12 or a label",
-            tooltip="unit numbers and ranges, or a part of a label",
+            self.callbacks, self._on_filter, columns=[(say("unit"), "unit")], column="unit",
+            placeholder=say("3, 8-12 or a label"),
+            tooltip=say("unit numbers and ranges, or a part of a label"),
             width="190px",
         )  # fmt: skip
         self.find, self.column = self._filter.find, self._filter.column
         self.low, self.high = self._filter.low, self._filter.high
         self._clear, self._count = self._filter.clear, self._filter.count
         self._close = button(
-            "close the lens", "the corpus alone", self.callbacks.guard(self._on_close)
+            say("close the lens"), say("the corpus alone"), self.callbacks.guard(self._on_close)
         )
 
         self.around = steps_around(self.callbacks.guard(self._on_around))
@@ -212,7 +213,7 @@ class Corpus(Screen):
         self.wait(30.0)
         title = escape(visible_name(repr(self), 200))
         path.write_text(
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+            f'<!doctype html><html lang="{language()}"><meta charset="utf-8"><title>{title}</title>'
             '<meta name="viewport" content="width=device-width"><style>:root{color-scheme:light '
             f"dark}}body{{margin:12px}}</style><body>{self.still()}</body></html>",
             encoding="utf-8",
@@ -353,9 +354,12 @@ class Corpus(Screen):
             self._table.filter(text=self.find.value, ranges=ranges)
         total, along = len(self.scan.stats(self.layer).mean), len(self._names)
         units = sum(one >= 0 for one in self._table.shown)
-        words = f"{units} of {total} units"
+        words = say("{n} of {total} units", n=units, total=total)
         if along:
-            words += f", {len(self._table.shown) - units} of {along} direction{'s' * (along != 1)}"
+            words += say(", ") + say_n(
+                "{some} of {n} direction", "{some} of {n} directions", along,
+                some=len(self._table.shown) - units,
+            )  # fmt: skip
         self._filter.tell(words)
 
     def _on_around(self, _: Any) -> None:
@@ -375,13 +379,14 @@ class Corpus(Screen):
     def _about(self) -> str:
         model, steps = escape(self.scan.manifest.model), self.scan.steps
         parts = len(self.scan.parts)
-        words = f"{parts} part{'s' * (parts != 1)}, {steps:,} steps"
+        words = say_n("{n} part, {steps} steps", "{n} parts, {steps} steps", parts,
+                      steps=f"{steps:,}")  # fmt: skip
         if self.scan.model is None:
-            words += " · without the model: no colours, and no place opens"
-        gone = len(self.scan.missing)
-        words += f" · {gone} parts cannot be read and are left out" if gone else ""
+            words += " · " + say("without the model: no colours, and no place opens")
+        if gone := len(self.scan.missing):
+            words += " · " + say("{n} parts cannot be read and are left out", n=gone)
         return (
-            f'<span class="grulens-title">scan of {model}</span> '
+            f'<span class="grulens-title">{say("scan of {model}", model=model)}</span> '
             f'<span class="grulens-quiet">{words}</span>'
         )
 
@@ -401,11 +406,11 @@ class Corpus(Screen):
             if not np.isnan(columns["found_auc"][unit])
         ]  # fmt: skip
         body = ""
-        for row_ in (("unit", "found by", "AUC", "mean"), *rows):
+        for row_ in ((say("unit"), say("found by"), "AUC", say("mean")), *rows):
             cells = "".join(f"<td {_CELL}>{escape(cell)}</td>" for cell in row_)
             body += f'<tr style="background:transparent">{cells}</tr>'
         return (
-            f"<b>units of {escape(self.layer)}</b>"
+            f"<b>{say('units of {layer}', layer=escape(self.layer))}</b>"
             f'<table style="color:inherit;font:inherit;border-collapse:collapse">{body}</table>'
         )
 

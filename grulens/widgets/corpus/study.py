@@ -25,6 +25,7 @@ from grulens.widgets.corpus.unit_view import UnitView
 from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 #: No direction; none has this name.
 NONE: Final = ""
@@ -57,18 +58,18 @@ class CorpusStudy(Panel):
         super().__init__(model, *args, **options)
         # controls
         self.path = W.Text(
-            description="scan", placeholder="the folder of a scan of this model",
+            description=say("scan"), placeholder=say("the folder of a scan of this model"),
             style={"description_width": "auto"}, layout=W.Layout(width="320px"),
         )  # fmt: skip
         self.attach = button(
-            "open", "open this scan: the table of units says what each is found by",
+            say("open"), say("open this scan: the table of units says what each is found by"),
             self.callbacks.guard(self._on_attach),
         )  # fmt: skip
         self._said = W.HTML()
         self.around = steps_around(self.callbacks.guard(self._on_around))
         self.direction = W.Dropdown(
-            options=[("none", NONE)], description="direction",
-            tooltip="a direction of the states that the scan followed, in place of the unit",
+            options=[(say("none"), NONE)], description=say("direction"),
+            tooltip=say("a direction of the states that the scan followed, in place of the unit"),
             style={"description_width": "auto"}, layout=W.Layout(width="auto", display="none"),
         )  # fmt: skip
         self._offering = False
@@ -106,7 +107,7 @@ class CorpusStudy(Panel):
         path = self.path.value.strip()
         if not path:
             self._said.value = quiet(
-                "type the folder that corpus.scan(..., out=...) wrote, then open"
+                say("type the folder that corpus.scan(..., out=...) wrote, then open")
             )
             return
         with self.busy_marks.held(self.attach):
@@ -116,15 +117,18 @@ class CorpusStudy(Panel):
         session, scan = self.session, self.session.scan
         there = scan is not None and session.layer in scan.layers
         if scan is None:
-            self._said.value = quiet("no scan: Lens(..., scan=corpus.scan(...)), or a folder")
+            self._said.value = quiet(say("no scan: Lens(..., scan=corpus.scan(...)), or a folder"))
         elif not there:
-            self._said.value = quiet(f"layer {session.layer} was not scanned")
+            self._said.value = quiet(say("layer {layer} was not scanned", layer=session.layer))
         else:
             self.path.value = str(scan.path)
-            words = f"{len(scan.parts)} parts, {scan.steps:,} steps"
-            more = " or a direction" if session.directions else ""
-            chosen = session.unit is not None
-            self._said.value = quiet(words if chosen else f"{words}; choose units{more}")
+            words = say("{parts} parts, {steps} steps", parts=len(scan.parts),
+                        steps=f"{scan.steps:,}")  # fmt: skip
+            if session.unit is None and session.directions:
+                words = say("{parts}; choose units or a direction", parts=words)
+            elif session.unit is None:
+                words = say("{parts}; choose units", parts=words)
+            self._said.value = quiet(words)
         self.moments.layout.display = None if there else "none"
         self._offer()
         if scan is not None and there:
@@ -135,7 +139,7 @@ class CorpusStudy(Panel):
         session, scan, names = self.session, self.session.scan, self.session.directions
         said = [] if scan is None or not names else directions_called(scan, session.layer)
         called = different([visible_name(one, 40) for one in said])
-        options = (("none", NONE), *zip(called, names, strict=True))
+        options = ((say("none"), NONE), *zip(called, names, strict=True))
         self._offering = True
         try:
             if options != self.direction.options:

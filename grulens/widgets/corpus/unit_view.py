@@ -30,9 +30,11 @@ from grulens.views.still.histogram import histogram
 from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
 from grulens.widgets.corpus.places import inputs_of
 from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.plot.corpus import called, top_title
 from grulens.widgets.session.controls import choice, quiet, row
 from grulens.widgets.session.latest import from_browser
 from grulens.widgets.session.screen import Screen
+from grulens.words import say, say_n
 
 ANY: Final = ""
 MOST: Final = (5, 10, 20, 40)
@@ -89,35 +91,36 @@ class UnitView(W.VBox):
         # controls
         self._title = W.HTML()
         word, self.end = choice(
-            "windows in which it is", [("highest", "high"), ("lowest", "low")],
-            ["where the unit goes up furthest", "where it goes down furthest"],
+            say("windows in which it is"), [(say("highest"), "high"), (say("lowest"), "low")],
+            [say("where the unit goes up furthest"), say("where it goes down furthest")],
         )  # fmt: skip
         self.where = W.Dropdown(
-            options=[("any step", ANY)], description="where", layout=W.Layout(width="auto"),
-            style={"description_width": "auto"},
+            options=[(say("any step"), ANY)], description=say("where"),
+            layout=W.Layout(width="auto"), style={"description_width": "auto"},
         )  # fmt: skip
         self.most = W.Dropdown(
-            options=MOST, value=10, description="show", layout=W.Layout(width="auto"),
+            options=MOST, value=10, description=say("show"), layout=W.Layout(width="auto"),
             style={"description_width": "auto"},
         )  # fmt: skip
         self.label = W.Dropdown(
-            options=[("no label", ANY)], description="histogram by",
+            options=[(say("no label"), ANY)], description=say("histogram by"),
             layout=W.Layout(width="auto"), style={"description_width": "auto"},
         )  # fmt: skip
         self.name = W.Text(
-            description="name", placeholder="none", continuous_update=False,
-            tooltip="what you call the unit: kept with the scan, shown wherever the unit is",
+            description=say("name"), placeholder=say("none"), continuous_update=False,
+            tooltip=say("what you call the unit: kept with the scan, shown wherever the unit is"),
             layout=W.Layout(width="220px"), style={"description_width": "auto"},
         )  # fmt: skip
         self.pin = W.ToggleButton(
-            description=PIN, tooltip=f"pin the unit: find {PIN} to see those that are pinned",
+            description=PIN,
+            tooltip=say("pin the unit: find {star} to see those that are pinned", star=PIN),
             layout=W.Layout(width="auto"),
         )  # fmt: skip
         # layout
         self._chart = Histogram()
         self.picture = BokehView(self._chart.root, lock=LOCK, retire=False)
         self.contexts = ContextList(
-            screen.callbacks.guard(self._on_open, source="open"), name="windows of the unit"
+            screen.callbacks.guard(self._on_open, source="open"), name=say("windows of the unit")
         )
         self._on_place = on_open
         self._scale, self._gone = W.HTML(), W.HTML()
@@ -158,16 +161,22 @@ class UnitView(W.VBox):
             names = list(zip(called, scan.labels, strict=True))
             lost = scan.lost(scan.parts[0].place_of(0)) if scan.parts else ""
             kept = [(name, label) for name, label in names if not (lost and scan.cuts(label))]
-            self.where.options = [("any step", ANY), *kept]
+            self.where.options = [(say("any step"), ANY), *kept]
             self.where.disabled = bool(scan.labels) and not kept
             gone = len(names) - len(kept)
             self._gone.value = quiet(
-                f"{gone} label{'s' * (gone != 1)} cannot be asked for: the windows in which they "
-                f"hold at some steps only cannot run again, for {lost}"
+                say_n(
+                    "{n} label cannot be asked for: the windows in which they hold at some steps "
+                    "only cannot run again, for {why}",
+                    "{n} labels cannot be asked for: the windows in which they hold at some steps "
+                    "only cannot run again, for {why}",
+                    gone,
+                    why=lost,
+                )
                 if gone
                 else ""
             )
-            self.label.options = [("no label", ANY), *names]
+            self.label.options = [(say("no label"), ANY), *names]
         if scan.labels and before != (scan, layer, unit):
             found, at = counted(scan, layer, unit)
             self.label.value = scan.labels[int(apart(found)[:, at].argmax())]
@@ -210,12 +219,14 @@ class UnitView(W.VBox):
             " · ".join([number(value, ".4f"), *one.labels[:2]])
             for value, one in zip(top.values, ones, strict=True)
         ]
-        where = f" where {top.where}" if top.where else ""
+        title = top_title(
+            self._called(given[0], top.layer, top.unit), top.layer, top.end, top.where
+        )
         return drawn + contexts(
             names, lengths, [one.tokens for one in ones], values, signal="state", ends=ends,
-            down="value",
-            title=f"{self._called(given[0], top.layer, top.unit)} of {top.layer}, {top.end}{where}"
-            f"; colours from {number(ends[0], '.2g')} to {number(ends[1], '.2g')}",
+            down=say("value"),
+            title=say("{title}; colours from {low} to {high}", title=title,
+                      low=number(ends[0], ".2g"), high=number(ends[1], ".2g")),
         )  # fmt: skip
 
     # what a change does
@@ -260,23 +271,27 @@ class UnitView(W.VBox):
         with self.picture.batch():
             self._chart.update(
                 counts[0], held, Code(found.low, found.high).edges(), label=asked.label,
-                title=f"{self._measured(asked.scan, asked.layer, asked.unit)} over "
-                f"{found.steps:,} steps",
+                title=say("{measured} over {steps} steps", steps=f"{found.steps:,}",
+                          measured=self._measured(asked.scan, asked.layer, asked.unit)),
             )  # fmt: skip
         area = ""
         if asked.label:
             at = found.labels.index(asked.label)
             value, half = float(found.auc[at, unit]), float(found.half_width[at, unit])
             name, many = visible_name(asked.label), int(found.positives[at])
-            area = f" · AUC {value:.3f} ± {half:.1g} for {name}"
-            if many in (0, found.steps):
-                area = f" · no AUC: {name} holds {'everywhere' if many else 'nowhere'}"
+            auc = f"AUC {value:.3f} ± {half:.1g}"
+            area = say("{auc} for {label}", auc=auc, label=name)
+            if many == 0:
+                area = say("no AUC: {label} holds nowhere", label=name)
+            elif many == found.steps:
+                area = say("no AUC: {label} holds everywhere", label=name)
             elif bool(found.still[unit]):
-                area = f" · never moves, and says nothing of {name}"
+                area = say("never moves, and says nothing of {label}", label=name)
             elif not abs(value - 0.5) > half:  # nor where it is not known
-                area = f" · not told apart from chance by {name}"
-                area += "" if np.isnan(value) else f": AUC {value:.3f} ± {half:.1g}"
-        what = visible_name(_what(asked.unit), 80)
+                area = say("not told apart from chance by {label}", label=name)
+                area += "" if np.isnan(value) else f": {auc}"
+            area = f" · {area}"
+        what = visible_name(called(asked.unit), 80)
         self._title.value = (
             f'<span class="grulens-title">{escape(what)}</span>'
             f'<span class="grulens-quiet">{escape(area)}</span>'
@@ -290,7 +305,7 @@ class UnitView(W.VBox):
             )
         except Exception:  # what was shown is of another question
             self.found, self.drawn = None, ([], (-1.0, 1.0))
-            self.contexts.show([], [], (-1.0, 1.0), said="the windows could not be found")
+            self.contexts.show([], [], (-1.0, 1.0), said=say("the windows could not be found"))
             raise
         if self._asked is not asked:
             return
@@ -303,7 +318,7 @@ class UnitView(W.VBox):
         edges = Code(found.low, found.high).edges()
         far = max(map(abs, extent(found.counts[0, unit].numpy(), edges)))
         ends = (-far, far)
-        measure = "h" if isinstance(asked.unit, int) else "h along it"
+        measure = "h" if isinstance(asked.unit, int) else say("h along it")
         self._scale.value = _scale(measure, ends)
 
         def show(words: str) -> None:
@@ -322,29 +337,32 @@ class UnitView(W.VBox):
             self.contexts.show(lines, [labels[i] for i in tracks], ends, said=words)
 
         if not ones:
-            show("the label holds nowhere in the corpus")
+            show(say("the label holds nowhere in the corpus"))
             return
         lost = [scan.lost(one.place) for one in ones]
         numbers = scan.inputs(ones[0].place)
         if ones[0].tokens is None and numbers is None:
             self._scale.value = ""
-            show("lines: the unit's largest and least value in the windows around, for the inputs "
-                 "are not kept")  # fmt: skip
+            show(say("lines: the unit's largest and least value in the windows around, for the "
+                     "inputs are not kept"))  # fmt: skip
             return
         lines = ""
         if numbers is not None:
             many = numbers.shape[1]
-            lines = f"lines: the {many} number{'s' * (many != 1)} of the input at each step"
+            lines = say_n("lines: the {n} number of the input at each step",
+                          "lines: the {n} numbers of the input at each step", many)  # fmt: skip
         if any(lost):
             self._scale.value = ""
-            show("; ".join(filter(None, [lines, f"without colours: {next(filter(None, lost))}"])))
+            why = say("without colours: {why}", why=next(filter(None, lost)))
+            show("; ".join(filter(None, [lines, why])))
             return
-        lines += f"; the strip under them: {measure}" if lines else ""
-        show("running these places again for their colours")
+        if lines:
+            lines = say("{lines}; the strip under them: {measure}", lines=lines, measure=measure)
+        show(say("running these places again for their colours"))
         try:
             ones = list(scan.contexts(top.places, asked.unit, layer=asked.layer))
         except Exception:
-            show("without colours: these places do not run again as they did in the scan")
+            show(say("without colours: these places do not run again as they did in the scan"))
             raise
         if self._asked is asked:
             show(lines)
@@ -352,11 +370,15 @@ class UnitView(W.VBox):
     def _called(self, scan: Scan, layer: str, unit: int | str) -> str:
         """A unit by its number, a direction by its own name; and by what it is called, if it is."""
         name = scan.names(layer).get(unit)
-        return visible_name(_what(unit), 80) + (f", {visible_name(name, 80)}" if name else "")
+        what = visible_name(called(unit), 80)
+        return what + (say(", ") + visible_name(name, 80) if name else "")
 
     def _measured(self, scan: Scan, layer: str, unit: int | str) -> str:
         """What is counted of a unit, or of a direction."""
-        return f"h {'of' if isinstance(unit, int) else 'along'} {self._called(scan, layer, unit)}"
+        what = self._called(scan, layer, unit)
+        return say("h of {unit}", unit=what) if isinstance(unit, int) else say(
+            "h along {direction}", direction=what
+        )  # fmt: skip
 
     def _band(self, asked: Question, place: Place) -> tuple[Any, int]:
         """The extremes of the windows around a place, and which of them it is."""
@@ -367,10 +389,6 @@ class UnitView(W.VBox):
         )
         ends = asked.scan.extremes(around, asked.unit, layer=asked.layer).numpy()
         return ends, place.start // WINDOW - start
-
-
-def _what(unit: int | str) -> str:
-    return f"unit {unit}" if isinstance(unit, int) else f"direction {unit}"
 
 
 def _scale(measure: str, ends: tuple[float, float]) -> str:

@@ -14,19 +14,27 @@ from grulens.widgets.credit.methods import METHODS
 from grulens.widgets.credit.target import Target
 from grulens.widgets.credit.view import Overtaken, Request, View
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
 #: Others wait for the model's lock while a run is made; a pause lets one of them have it.
 PAUSE: Final = 0.002
-HINT: Final = "Tap or drag to select steps; orange is the step whose answer is explained."
-ELSEWHERE: Final = (
-    "This method explains {}, the layer that the readout reads, by its own steps; the layer shown "
-    "is {}."
+HINT: Final = message("Tap or drag to select steps; orange is the step whose answer is explained.")
+ELSEWHERE: Final = message(
+    "This method explains {read}, the layer that the readout reads, by its own steps; the layer "
+    "shown is {layer}."
 )
-INPUT: Final = (
-    "This is credit of {}, which the model itself is given: what an observed layer reads, only its "
-    "module knows."
+INPUT: Final = message(
+    "This is credit of {input}, which the model itself is given: what an observed layer reads, "
+    "only its module knows."
 )
-QUANTITY: Final = {"logits": "logit of ", "probability": "probability of ", "value": ""}
+#: What is explained, by the scale of the answer: at any step, and at one.
+QUANTITY: Final = {
+    "logits": (message("logit of {name}"), message("logit of {name} at step {step}")),
+    "probability": (
+        message("probability of {name}"), message("probability of {name} at step {step}"),
+    ),
+    "value": (message("{name}"), message("{name} at step {step}")),
+}  # fmt: skip
 
 
 class CreditView(View):
@@ -74,16 +82,17 @@ class CreditView(View):
             self.figure.update(
                 found, request.row,
                 tokens=session.tokens_of(layer, request.row) if stepwise else None,
-                mask=mask if stepwise else None, title=f"{found.method} · {found.layer}",
+                mask=mask if stepwise else None, title=f"{say(found.method)} · {found.layer}",
             )  # fmt: skip
             over_time = self.steps == found.inputs.shape[1]
             self.figure.bars.mark(request.step if over_time else None)
             self.select()
             if found.layer not in session.baseline:
-                return self._words(found, request), INPUT.format(found.layer)
+                return self._words(found, request), say(INPUT, input=found.layer)
             if not self._elsewhere:
-                return self._words(found, request), HINT
-            return self._words(found, request), ELSEWHERE.format(found.layer, session.layer)
+                return self._words(found, request), say(HINT)
+            hint = say(ELSEWHERE, read=found.layer, layer=session.layer)
+            return self._words(found, request), hint
 
     @property
     def _elsewhere(self) -> bool:
@@ -106,11 +115,15 @@ class CreditView(View):
         scale = session.answer_now.scale
         if scale == "probability" and not of_readout:
             scale = "logits"  # the readout's own, before a softmax
-        what = QUANTITY[scale] + self.target.name(request.klass)
-        where = f" at step {request.step}" if self.steps > 1 else ""
+        alone, at_step = QUANTITY[scale]
+        what = say(at_step if self.steps > 1 else alone, name=self.target.name(request.klass),
+                   **({"step": request.step} if self.steps > 1 else {}))  # fmt: skip
         score = number(float(found.score[request.row]))
-        parts = [f"{part} {number(v)}" for part, v in found.ledger(request.row).items()]
+        parts = [f"{say(part)} {number(v)}" for part, v in found.ledger(request.row).items()]
         edits = ""
         if session.on:
-            edits = f"; of the model {'with' if of_readout else 'without'} the edits"
-        return f"{what}{where}: {score} = {' + '.join(parts)}{edits}"
+            edits = (
+                say("; of the model with the edits") if of_readout
+                else say("; of the model without the edits")
+            )  # fmt: skip
+        return f"{what}: {score} = {' + '.join(parts)}{edits}"

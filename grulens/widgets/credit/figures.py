@@ -21,12 +21,27 @@ from grulens.views.figure.tokens import visible_name, visible_text
 from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.still import credit as still_credit
 from grulens.views.still import lens as still
+from grulens.words import message, say
 
 #: Units that have a bar of their own; the others share one.
 UNITS: Final = 12
 CLASSES: Final = len(LINES)
 Names = Callable[[Sequence[int]], list[str]]
 Tokens = Sequence[str] | None
+#: What is read of a class, and after which step.
+OF: Final = {
+    message("logit"): (
+        message("the logit of {name}"), message("the logit of {name} after step {step}{token}"),
+    ),
+    message("value"): (
+        message("the value of {name}"), message("the value of {name} after step {step}{token}"),
+    ),
+}  # fmt: skip
+
+
+def unit_called(unit: int) -> str:
+    """What a unit is called that has nothing but its number."""
+    return say("unit {unit}", unit=unit)
 
 
 class CreditFigure:
@@ -40,7 +55,7 @@ class CreditFigure:
 
     def __init__(self) -> None:
         self.bars = TokenBars()
-        self.ledger = Waterfall("where the score comes from")
+        self.ledger = Waterfall(say("where the score comes from"))
         self.root = column(self.bars.root, self.ledger.root, sizing_mode="stretch_width")
         self._drawn: Callable[[], str] = lambda: ""
 
@@ -50,7 +65,8 @@ class CreditFigure:
         """Show a row of a credit; arguments as `TokenBars.update`."""
         values, parts = _array(found.tokens[row]), found.ledger(row)
         self.bars.update(values, tokens=tokens, mask=mask, title=title)
-        self.ledger.update(list(parts), np.array(list(parts.values())), whole="score")
+        parts = {say(part): value for part, value in parts.items()}
+        self.ledger.update(list(parts), np.array(list(parts.values())), whole=say("score"))
         self._drawn = lambda: still_credit.credit(
             values, parts, tokens=tokens, mask=mask, title=title
         )
@@ -73,10 +89,10 @@ class LensFigure:
     def __init__(self) -> None:
         self.lines = LensLines()
         self.strip = TokenStrip(x_range=self.lines.x_range)
-        self.strip.root.name = "tokens, coloured by a logit"
+        self.strip.root.name = say("tokens, coloured by a logit")
         without_choosing(self.strip.root)
         self.strip.update(np.zeros(1), signal="difference")
-        self.shares = Waterfall("what each unit adds")
+        self.shares = Waterfall(say("what each unit adds"))
         self.root = column(
             self.lines.root, self.strip.root, self.shares.root, sizing_mode="stretch_width"
         )
@@ -96,7 +112,7 @@ class LensFigure:
         *,
         names: Names,
         tokens: Tokens,
-        unit_name: Callable[[int], str] = "unit {}".format,
+        unit_name: Callable[[int], str] = unit_called,
         probability: bool = True,
     ) -> None:
         """Show a row of a lens, and its shares at a step in the logit of a class.
@@ -113,10 +129,12 @@ class LensFigure:
                 it is of values, and so are lines.
         """
         quantity, word = ("probability", "logit") if probability else ("value", "value")
+        of, of_after = OF[word]
+        word = say(word)
         values = _array((found.probability if probability else found.logits)[row])
         shown = likeliest(values[step], klass)
         mask, called = found.mask[row].cpu().numpy(), names(shown)
-        lines, title = values[:, shown].T, f"logit lens · {found.layer}"
+        lines, title = values[:, shown].T, say("logit lens · {layer}", layer=found.layer)
         self.lines.update(lines, called, quantity=quantity, tokens=tokens, mask=mask, title=title)
         self.lines.select(step)
         logits = _array(found.logits[row, :, klass])
@@ -135,13 +153,13 @@ class LensFigure:
             self._drawn.append(
                 lambda: still.tokens(
                     logits, signal="difference", tokens=tokens, mask=mask, ends=ends,
-                    name=f"the {word} of {visible_name(called[0])}",
+                    name=say(of, name=visible_name(called[0])),
                 )
             )  # fmt: skip
         self.shares.root.visible = found.weight is not None
         if found.weight is not None:
-            after = f", {visible_text(tokens[step])}" if tokens is not None else ""
-            title = f"the {word} of {visible_name(called[0])} after step {step}{after}"
+            after = say(", ") + visible_text(tokens[step]) if tokens is not None else ""
+            title = say(of_after, name=visible_name(called[0]), step=step, token=after)
             labels, parts = shares(found, row, step, klass, unit_name)
             self.shares.update(labels, np.array(parts), whole=word, title=title)
             self._drawn.append(lambda: still_credit.parts(labels, parts, word, title))
@@ -181,14 +199,16 @@ def shares(
     top, others = order[:UNITS], order[UNITS:]
     labels, parts = [*map(unit_name, top.tolist())], values[top].tolist()
     if len(others):
-        labels.append(f"{len(others)} others" if len(others) > 1 else unit_name(int(others[0])))
+        labels.append(
+            say("{n} others", n=len(others)) if len(others) > 1 else unit_name(int(others[0]))
+        )
         parts.append(float(values[others].sum()))
     rest = float(found.rest[row, step, klass])
     if rest:
-        labels.append("beside it")
+        labels.append(say("beside it"))
         parts.append(rest)
     bias = 0.0 if found.bias is None else float(found.bias[klass])
-    return [*labels, "bias"], [*parts, bias]
+    return [*labels, say("bias")], [*parts, bias]
 
 
 def _array(values: Tensor) -> Float[np.ndarray, "*shape"]:

@@ -17,8 +17,9 @@ from grulens.widgets.credit.view import Overtaken, Request, View
 from grulens.widgets.session.display_names import unit_name
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.unavailable import advised
+from grulens.words import message, say
 
-HINT: Final = "Tap a step to look at it."
+HINT: Final = message("Tap a step to look at it.")
 
 
 class LogitLensView(View):
@@ -61,17 +62,23 @@ class LogitLensView(View):
                 unit_name=partial(unit_name, session.before.cell), probability=probability,
             )  # fmt: skip
             missing = (
-                "" if lens.states_only else f"; {lens.head} reads other features too, left out here"
-            )
-            where = f"after step {request.step} "
+                "" if lens.states_only
+                else say("; {head} reads other features too, left out here", head=lens.head)
+            )  # fmt: skip
             if probability:
                 value = number(float(lens.probability[request.row, request.step, best]))
-                text = f"the likeliest is “{visible_name(names([best])[0])}”, probability {value}"
+                text = say(
+                    "after step {step} the likeliest is “{name}”, probability {value}",
+                    step=request.step, name=visible_name(names([best])[0]), value=value,
+                )  # fmt: skip
             else:
                 value = number(float(lens.logits[request.row, request.step, klass]))
-                name = "output" if classes == 1 else f"“{visible_name(names([klass])[0])}”"
-                text = f"the value of {name} is {value}"
-            return where + text + missing, HINT
+                name = say("output")
+                if classes != 1:
+                    name = say("“{name}”", name=visible_name(names([klass])[0]))
+                text = say("after step {step} the value of {name} is {value}", step=request.step,
+                           name=name, value=value)  # fmt: skip
+            return text + missing, say(HINT)
 
     def _find(self, request: Request) -> LogitLens:
         session = self.session

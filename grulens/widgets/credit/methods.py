@@ -21,6 +21,7 @@ from grulens.probing.phrases.credit import contextual_credit
 from grulens.probing.readout.head import head_of
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.unavailable import advised
+from grulens.words import message
 
 #: Called with how many more steps of the computation are done; what it raises ends it.
 Progress = Callable[[int], object]
@@ -94,8 +95,8 @@ def _of_head(method: Callable[..., Credit]) -> Callable[[Session, int, int, Prog
 
 #: What a screen offers, by name, in the order of its menu.
 METHODS: Final[dict[str, Method]] = {
-    "integrated gradients": Method(_integrated),
-    "input × gradient": Method(_times_gradient),
-    "relevance (LRP)": Method(_of_head(layerwise_relevance), of_readout=False),
-    "contextual decomposition": Method(_of_head(contextual_credit), of_readout=False),
+    message("integrated gradients"): Method(_integrated),
+    message("input × gradient"): Method(_times_gradient),
+    message("relevance (LRP)"): Method(_of_head(layerwise_relevance), of_readout=False),
+    message("contextual decomposition"): Method(_of_head(contextual_credit), of_readout=False),
 }

@@ -28,9 +28,10 @@ from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.unavailable import no_head
+from grulens.words import message, say
 
-CREDIT: Final = "credit"
-LENS: Final = "logit lens"
+CREDIT: Final = message("credit")
+LENS: Final = message("logit lens")
 
 
 class CreditBars(Panel):
@@ -70,18 +71,19 @@ class CreditBars(Panel):
 
         # controls
         word, self._view = choice(
-            "look at", [(CREDIT, CREDIT), (LENS, LENS)],
-            ["what each step adds to an answer", "what the model would answer at each step"],
+            say("look at"), [(say(one), one) for one in (CREDIT, LENS)],
+            [say("what each step adds to an answer"),
+             say("what the model would answer at each step")],
         )  # fmt: skip
         W.link((self, "view"), (self._view, "value"))
         self._method = W.Dropdown(
-            options=tuple(METHODS), description="by", style={"description_width": "auto"},
-            layout=W.Layout(width="auto"),
+            options=[(say(one), one) for one in METHODS], description=say("by"),
+            style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         W.link((self, "method"), (self._method, "value"))
         self.target = Target(session)
         self.step = W.BoundedIntText(
-            min=0, max=0, description="at step", layout=W.Layout(width="130px"),
+            min=0, max=0, description=say("at step"), layout=W.Layout(width="130px"),
             style={"description_width": "auto"},
         )  # fmt: skip
         self._status = W.HTML()
@@ -168,7 +170,7 @@ class CreditBars(Panel):
             self._request = Request(
                 self.view, self.method, session.layer, session.row, step, self.target.klass
             )
-        self._tell("computing …")
+        self._tell(say("computing …"))
         self._finding.later(self._request)
 
     def _ask_nothing(self) -> None:
@@ -199,15 +201,18 @@ class CreditBars(Panel):
                 view.found = None
                 self._show(request.view)
                 if isinstance(error, NoAnswerError):
-                    self._tell("No credit: there is no answer that it could be given for.")
+                    self._tell(say("No credit: there is no answer that it could be given for."))
                     return
                 no_lens = isinstance(error, ReadoutError) and request.view == LENS
                 self._tell("")
                 observed = isinstance(session.now, ObservedLayer)
                 missing = isinstance(error, GrulensError if observed else CellError)
                 if missing or no_lens or no_head(error):
-                    what = f"credit by {request.method}" if request.view == CREDIT else LENS
-                    self._tell(f"No {what}: {error}.")
+                    what = (
+                        say("credit by {method}", method=say(request.method))
+                        if request.view == CREDIT else say(LENS)
+                    )  # fmt: skip
+                    self._tell(say("No {what}: {why}.", what=what, why=error))
                     return
             raise
         with self.session.lock:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from grulens.views.figure.tokens import visible_name
 from grulens.widgets.session.class_list import NO_CLASS, ClassList
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 
 class Target(ClassList):
@@ -22,7 +23,7 @@ class Target(ClassList):
     """
 
     def __init__(self, session: Session) -> None:
-        super().__init__("the likeliest", "answer", max_width="240px")
+        super().__init__(say("the likeliest"), say("answer"), max_width="240px")
         self.session = session
         self.klass = self.classes = 0
 
@@ -35,14 +36,16 @@ class Target(ClassList):
         answer = self.session.answer_now
         scores = answer.values[min(step, len(answer.values) - 1)]
         self.classes = len(scores)
-        first = "the largest" if answer.scale == "value" else "the likeliest"
+        first = say("the largest") if answer.scale == "value" else say("the likeliest")
         chosen = self.fill(first, scores, self._names)
         self.klass = int(scores.nan_to_num().argmax()) if chosen == NO_CLASS else chosen
         self.control.layout.display = "none" if self.classes == 1 else None
 
     def name(self, klass: int) -> str:
         """A class in quotation marks; of one alone, that it is the output."""
-        return "output" if self.classes == 1 else f"“{self._names([klass])[0]}”"
+        if self.classes == 1:
+            return say("output")
+        return say("“{name}”", name=self._names([klass])[0])
 
     def _names(self, some: Iterable[int]) -> list[str]:
         return [*map(visible_name, self.session.answers.names(self.classes, some))]

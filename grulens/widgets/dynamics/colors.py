@@ -10,6 +10,7 @@ from grulens.cells.signal import Signal
 from grulens.views.figure.raster import scale
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 #: Roles of signals in the order in which they are offered.
 ROLES: Final = ("state", "memory", "keep", "write", "reset", "read", "candidate")
@@ -30,14 +31,16 @@ def choices(session: Session) -> list[tuple[str, str]]:
     """What can colour the states, in words and by name."""
     batch, steps, _ = session.now.h.shape
     one = Seen(session).name(unit_of(session))
-    found = [("step", "step")]
+    found = [(say("step"), "step")]
     if batch > 1:
-        found.append(("row of the batch", "row"))
+        found.append((say("row of the batch"), "row"))
     if not session.unread:
         answer = session.answer_now.values
         if answer.shape[1] > 1 and len(answer) == steps:
-            found.append(("largest of the output", "class"))
-    return found + [(f"{s.words} of {one}", s.name) for s in _by_role(session)]
+            found.append((say("largest of the output"), "class"))
+    return found + [
+        (say("{signal} of {unit}", signal=s.said, unit=one), s.name) for s in _by_role(session)
+    ]
 
 
 def _by_role(session: Session) -> list[Signal]:

@@ -40,8 +40,12 @@ from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.unavailable import needs_weights
+from grulens.words import message, say
 
-SLOW: Final = {"none": 0.0, "below 1e-4": 1e-4, "below 1e-3": 1e-3, "below 1e-2": 1e-2}
+SLOW: Final = {
+    message("none"): 0.0, message("below 1e-4"): 1e-4, message("below 1e-3"): 1e-3,
+    message("below 1e-2"): 1e-2,
+}  # fmt: skip
 _AUTO: Final[dict[str, Any]] = {
     "style": {"description_width": "auto"}, "layout": {"width": "auto"},
 }  # fmt: skip
@@ -73,34 +77,44 @@ class PhasePortrait(Panel):
         session, guard = self.session, self.callbacks.guard
 
         # controls
-        self.plane = W.Dropdown(description="plane", options=[("PC 1 × PC 2", (0, 1))], **_AUTO)
-        self.color = W.Dropdown(description="colour", options=[("step", "step")], **_AUTO)
+        self.plane = W.Dropdown(
+            description=say("plane"), options=[("PC 1 × PC 2", (0, 1))], **_AUTO
+        )
+        self.color = W.Dropdown(description=say("colour"), options=[(say("step"), "step")], **_AUTO)
         self.still_input = W.Dropdown(
-            description="input", value="zero",
-            options=[("zero", "zero"), ("its mean", "mean"), ("that of the step", "step")], **_AUTO,
+            description=say("input"), value="zero",
+            options=[(say("zero"), "zero"), (say("its mean"), "mean"),
+                     (say("that of the step"), "step")],
+            **_AUTO,
         )  # fmt: skip
         self.field = W.Checkbox(
-            description="how every point moves", indent=False, layout=W.Layout(width="auto")
+            description=say("how every point moves"), indent=False, layout=W.Layout(width="auto")
         )
         self._searching: JobButton[FixedPoints] = JobButton(
             self,
-            text="find fixed points",
-            tip="search from states of this run, in the background",
+            text=message("find fixed points"),
+            tip=say("search from states of this run, in the background"),
             noun="start",
             work=self._search,
             show=self._show_search,
         )
         self.find = self._searching.button
         self._status = W.HTML()
-        self.slow = W.Dropdown(description="slow points", options=list(SLOW.items()), **_AUTO)
-        self.point = W.Dropdown(description="point", options=[("none", None)], **_AUTO)
+        self.slow = W.Dropdown(
+            description=say("slow points"),
+            options=[(say(name), below) for name, below in SLOW.items()], **_AUTO,
+        )  # fmt: skip
+        self.point = W.Dropdown(description=say("point"), options=[(say("none"), None)], **_AUTO)
         self.measure = button(
-            "exponents", "whether neighbouring trajectories part or come together, along this run",
+            say("exponents"),
+            say("whether neighbouring trajectories part or come together, along this run"),
             guard(self._on_measure),
         )  # fmt: skip
         self._parting = W.HTML(layout=W.Layout(flex="1 1 200px", width="auto"))
         self._measuring = self.callbacks.background(self._measure)
-        self.clear = button("clear", "take the started trajectory away", guard(self._on_clear))
+        self.clear = button(
+            say("clear"), say("take the started trajectory away"), guard(self._on_clear)
+        )
         self._about = W.HTML()
         self._space = PhaseSpace(session, lambda: self.found)
 
@@ -162,7 +176,8 @@ class PhasePortrait(Panel):
         plane = self._plane
         places, ways = self._space.places(plane)
         points = self._space.project(plane, self.session.now)
-        title, axes = f"states of {self.session.layer}", self._space.axes(self.plane.value)
+        title = say("states of {layer}", layer=self.session.layer)
+        axes = self._space.axes(self.plane.value)
         found = self.found
         kinds = () if found is None else found.kinds
         return still.compose(
@@ -173,7 +188,9 @@ class PhasePortrait(Panel):
 
     def _on_layer(self) -> None:
         self._searching.clear()
-        why = needs_weights(self.session, "fixed points, exponents and motion from other states")
+        why = needs_weights(
+            self.session, message("fixed points, exponents and motion from other states")
+        )
         self._closed.value = f'<span role="status">{escape(why)}</span>'
         self._closed.layout.display = None if why else "none"
         for part in (self.still_input, self.field, *self._asking):
@@ -212,11 +229,11 @@ class PhasePortrait(Panel):
         self._status.value = progress(found, percent)
         if percent is not None:
             return
-        options: list[tuple[str, int | None]] = [("none", None)]
+        options: list[tuple[str, int | None]] = [(say("none"), None)]
         if found is not None:
             lasts = found.time_constants.amax(1).tolist()
             options += [
-                (f"{i}: {kind}, {steps(last, 'for ever')}", i)
+                (f"{i}: {say(kind)}{say(', ')}{steps(last, message('for ever'))}", i)
                 for i, (kind, last) in enumerate(zip(found.kinds, lasts, strict=True))
             ]
         if list(self.point.options) != options:
@@ -234,7 +251,9 @@ class PhasePortrait(Panel):
         else:
             values = found.eigenvalues[index]
             marginal = found.marginal[index]
-            self._spectrum.update(values.numpy(), marginal.numpy(), f"spectrum of point {index}")
+            self._spectrum.update(
+                values.numpy(), marginal.numpy(), say("spectrum of point {n}", n=index)
+            )
             self._words.value = modes(index, values, marginal)
         self._show_all()
 
@@ -255,7 +274,7 @@ class PhasePortrait(Panel):
         self._about.value = journey(path, found, self.point.value)
 
     def _on_measure(self, _: Any) -> None:
-        self._parting.value = status("measuring the exponents …")
+        self._parting.value = status(say("measuring the exponents …"))
         layer, place = self.session.before, self.session.row
         self._measuring.later((layer, place))
 
@@ -270,7 +289,7 @@ class PhasePortrait(Panel):
             found = lyapunov(cell, x, h[0])
         with self.modes.batch():
             if self.session.before is layer and self.session.row == place:
-                title = f"Lyapunov exponents · row {place}"
+                title = say("Lyapunov exponents · row {row}", row=place)
                 self._exponents.update(found.exponents.numpy(), found.band.numpy(), title)
                 self._parting.value = parting(found)
 
@@ -312,7 +331,8 @@ class PhasePortrait(Panel):
                 space.project(plane, session.now), values, colors=colors, ends=ends,
                 measure=measure, tokens=session.token_rows or None,
                 before=space.project(plane, session.before) if edited else None,
-                axes=space.axes(self.plane.value), title=f"states of {session.layer}",
+                axes=space.axes(self.plane.value),
+                title=say("states of {layer}", layer=session.layer),
             )  # fmt: skip
 
     def _show_points(self) -> None:

@@ -14,6 +14,7 @@ from grulens.errors import RecordingError
 from grulens.models.recording import LayerRecording
 from grulens.probing.dynamics.portrait import Plane, Portrait, portrait
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 Pair = tuple[int, int]
 
@@ -60,7 +61,12 @@ class PhaseSpace:
     def axes(self, pair: Pair) -> tuple[str, str]:
         """What the two directions of a plane are."""
         first, second = (
-            f"PC {i + 1} ({float(self.portrait.explained[i]):.0%} of the variance)" for i in pair
+            say(
+                "PC {n} ({share} of the variance)",
+                n=i + 1,
+                share=f"{float(self.portrait.explained[i]):.0%}",
+            )
+            for i in pair
         )
         return first, second
 

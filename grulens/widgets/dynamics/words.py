@@ -10,6 +10,7 @@ from torch import Tensor
 from grulens.cells.dynamics.fixed_points import FixedPoints
 from grulens.cells.dynamics.lyapunov import Lyapunov
 from grulens.durations import steps
+from grulens.words import message, say, say_n
 
 #: Steps of a trajectory that a person starts.
 STEPS: Final = 200
@@ -24,18 +25,23 @@ def progress(found: FixedPoints | None, percent: int | None) -> str:
     """
     text = ""
     if percent is not None:
-        text = f"searching, {percent} %"
+        text = say("searching, {percent} %", percent=percent)
     elif found is not None:
         ran, marginal = int((~found.speed.isnan()).sum()), found.stability.count("marginal")
-        text = (
-            f"<b>{_count(len(found), 'fixed point')}, {int(found.stable.sum())} stable"
-            f"{f', {marginal} marginal' if marginal else ''}</b>, from "
-            f"{_count(ran, 'start')} ({float(found.converged.sum()) / max(1, ran):.0%} arrived)"
-        )
+        points = say_n("{n} fixed point", "{n} fixed points", len(found))
+        kinds = say("{points}, {n} stable", points=points, n=int(found.stable.sum()))
+        if marginal:
+            kinds = say("{kinds}, {n} marginal", kinds=kinds, n=marginal)
+        text = say(
+            "{kinds}, from {starts} ({share} arrived)", kinds=f"<b>{kinds}</b>",
+            starts=say_n("{n} start", "{n} starts", ran),
+            share=f"{float(found.converged.sum()) / max(1, ran):.0%}",
+        )  # fmt: skip
         if found.note:
             text += f"; {found.note}"
         if len(found):
-            text += f"; a step moves none by more than {float(found.residual.max()):.0e}"
+            text += say("; a step moves none by more than {residual}",
+                        residual=f"{float(found.residual.max()):.0e}")  # fmt: skip
     return status(text)
 
 
@@ -43,21 +49,22 @@ def modes(index: int, values: Tensor, marginal: Tensor) -> str:
     """What the eigenvalues (unit,) of a point say, and which of them are marginal (unit,)."""
     size, open_ = values.abs(), int(marginal.sum())
     grows, dies = size[(size > 1) & ~marginal], size[(size < 1) & ~marginal]
-    text = f"<b>point {index}</b>: {'marginal' if open_ else 'stable'}."
+    point = f"<b>{say('point {n}', n=index)}</b>"
+    text = say("{point}: marginal.", point=point) if open_ else say("{point}: stable.", point=point)
     if len(grows):
         twice = float(np.log(2) / grows.max().log())
-        text = (
-            f"<b>point {index}</b>: unstable in {_count(len(grows), 'direction')}; the fastest "
-            f"doubles in {steps(twice)}."
-        )
+        text = say(
+            "{point}: unstable in {directions}; the fastest doubles in {steps}.", point=point,
+            directions=_directions(len(grows)), steps=steps(twice),
+        )  # fmt: skip
     if open_:
-        text += (
-            f" In {_count(open_, 'direction')} the eigenvalue has modulus 1 to rounding: whether "
-            "what is moved there grows or dies cannot be told from it."
-        )
+        text += say(
+            " In {directions} the eigenvalue has modulus 1 to rounding: whether what is moved "
+            "there grows or dies cannot be told from it.", directions=_directions(open_),
+        )  # fmt: skip
     if len(dies):
         slowest = float(-1 / dies.max().log())
-        text += f" What dies away slowest takes {steps(slowest)} to fall to 1/e."
+        text += say(" What dies away slowest takes {steps} to fall to 1/e.", steps=steps(slowest))
     return status(text)
 
 
@@ -69,14 +76,24 @@ def journey(path: Tensor, found: Any, index: int | None) -> str:
         found: the fixed points, or None.
         index: the fixed point through which the plane was laid, or None.
     """
-    through = "the mean state" if index is None else f"point {index}"
-    text = f"started in the plane through {through}; after {len(path) - 1} steps "
+    through = say("the mean state") if index is None else say("point {n}", n=index)
+    begun = {"through": through, "steps": len(path) - 1}
     if found is None or not len(found):
-        return status(text + f"a step moves it by {float((path[-1] - path[-2]).norm()):.1g}")
+        return status(
+            say(
+                "started in the plane through {through}; after {steps} steps a step moves it by "
+                "{size}", size=f"{float((path[-1] - path[-2]).norm()):.1g}", **begun,
+            )
+        )  # fmt: skip
     away = (found.states - path[-1]).norm(dim=1)
     nearest = int(away.argmin())
-    kind = found.stability[nearest]
-    return status(text + f"{float(away[nearest]):.1g} away from point {nearest} ({kind})")
+    return status(
+        say(
+            "started in the plane through {through}; after {steps} steps {size} away from point "
+            "{n} ({kind})", size=f"{float(away[nearest]):.1g}", n=nearest,
+            kind=say(found.stability[nearest]), **begun,
+        )
+    )  # fmt: skip
 
 
 def parting(found: Lyapunov) -> str:
@@ -85,17 +102,26 @@ def parting(found: Lyapunov) -> str:
     gone = int(found.exponents.isneginf().sum())
     if gone == len(found.exponents):
         return status(
-            "all exponents are −∞: a step of this run forgets every difference, and neighbouring "
-            "trajectories are one from there on."
+            say(
+                "all exponents are −∞: a step of this run forgets every difference, and "
+                "neighbouring trajectories are one from there on."
+            )
         )
-    text = f"largest exponent {largest:.3g} ± {band:.1g} a step: "
-    also = f" In {_count(gone, 'direction')} (exponent −∞) a step forgets every difference."
-    also = also if gone else ""
+    text = say("largest exponent {exponent} ± {band} a step: ", exponent=f"{largest:.3g}",
+               band=f"{band:.1g}")  # fmt: skip
+    also = ""
+    if gone:
+        also = say(" In {directions} (exponent −∞) a step forgets every difference.",
+                   directions=_directions(gone))  # fmt: skip
     if abs(largest) <= band:
-        return status(text + "within its band of zero, so longer runs must tell." + also)
+        return status(text + say("within its band of zero, so longer runs must tell.") + also)
     every = steps(np.log(2) / abs(largest))
-    moves = "apart, twice as far" if largest > 0 else "together, half as far"
-    return status(text + f"neighbouring trajectories come {moves} every {every}." + also)
+    moves = (
+        message("neighbouring trajectories come apart, twice as far every {steps}.")
+        if largest > 0
+        else message("neighbouring trajectories come together, half as far every {steps}.")
+    )
+    return status(text + say(moves, steps=every) + also)
 
 
 def status(text: str) -> str:
@@ -103,5 +129,5 @@ def status(text: str) -> str:
     return f'<span role="status">{text}</span>'
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _directions(count: int) -> str:
+    return say_n("{n} direction", "{n} directions", count)

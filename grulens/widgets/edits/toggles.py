@@ -27,6 +27,7 @@ from grulens.widgets.session.edit_list import Slot
 from grulens.widgets.session.page import Paged
 from grulens.widgets.session.screen import parts_of
 from grulens.widgets.session.session import Session
+from grulens.words import say, say_as
 
 
 class AblationToggles(Paged):
@@ -58,24 +59,29 @@ class AblationToggles(Paged):
 
         # controls
         self.ablate = button(
-            "ablate selection", "switch the selected units off at the selected steps",
+            say("ablate selection"), say("switch the selected units off at the selected steps"),
             guard(self._on_ablate), icon="ban", button_style="",
         )  # fmt: skip
         to, self._to = choice(
-            "to", [("zero", "zero"), ("its mean", "mean")],
-            ["set the state to 0", "set the state to its mean over the unedited run"],
+            say_as("ablate to", "to"), [(say("zero"), "zero"), (say("its mean"), "mean")],
+            [say("set the state to 0"), say("set the state to its mean over the unedited run")],
         )  # fmt: skip
         W.link((self, "to"), (self._to, "value"))
-        self.all_on = button("all on", "switch every edit on", guard(self._switch(True)))
-        self.all_off = button("all off", "switch every edit off", guard(self._switch(False)))
-        self.invert = button("invert", "switch what is off on and the other way round",
+        self.all_on = button(say("all on"), say("switch every edit on"), guard(self._switch(True)))
+        self.all_off = button(
+            say("all off"), say("switch every edit off"), guard(self._switch(False))
+        )
+        self.invert = button(say("invert"), say("switch what is off on and the other way round"),
                              guard(lambda _: session.switch(lambda s: not s.wanted)))  # fmt: skip
-        self.undo = button("undo", "take the last change back", guard(lambda _: session.undo()))
-        self.redo = button("redo", "do it again", guard(lambda _: session.redo()))
+        self.undo = button(
+            say("undo"), say("take the last change back"), guard(lambda _: session.undo())
+        )
+        self.redo = button(say("redo"), say("do it again"), guard(lambda _: session.redo()))
         self._moved = W.HTML()
         self._empty = W.HTML(
-            '<span class="grulens-quiet">No edits yet: move a slider, or select units and '
-            "ablate them.</span>"
+            '<span class="grulens-quiet">'
+            + say("No edits yet: move a slider, or select units and ablate them.")
+            + "</span>"
         )
         self._code = W.HTML()
         self._code.add_class("grulens-code")
@@ -122,7 +128,7 @@ class AblationToggles(Paged):
         self.copy.code = session.code()
         code = escape(self.copy.code)
         self._code.value = (
-            f"<details><summary>the same as code</summary><pre>{code}</pre></details>"
+            f"<details><summary>{say('the same as code')}</summary><pre>{code}</pre></details>"
         )
         self._effects.later(self.lines)
 
@@ -130,9 +136,14 @@ class AblationToggles(Paged):
         text = ""
         if not self.session.unread:
             moved = self.session.moved
-            most = f" a step, {float(moved.max()):.3g} at most" if len(moved) > 1 else ""
-            amount = self._amount(float(moved.mean()))
-            text = f'<span role="status">output moved by <b>{amount}</b>{most}</span>'
+            amount = f"<b>{self._amount(float(moved.mean()))}</b>"
+            text = (
+                say("output moved by {amount} a step, {most} at most", amount=amount,
+                    most=f"{float(moved.max()):.3g}")
+                if len(moved) > 1
+                else say("output moved by {amount}", amount=amount)
+            )  # fmt: skip
+            text = f'<span role="status">{text}</span>'
         self._moved.value = text
         self._effects.later(self.lines)
 
@@ -152,7 +163,7 @@ class AblationToggles(Paged):
 
     def _amount(self, moved: float) -> str:
         value = self.session.answer_before.scale == "value"
-        return f"{moved:.3g}" if value else f"{moved:.3g} bits"
+        return f"{moved:.3g}" if value else say("{n} bits", n=f"{moved:.3g}")
 
     def _on_ablate(self, _: Any) -> None:
         session = self.session
@@ -178,9 +189,11 @@ class Line(W.HBox):
         self.words.add_class("grulens-words")
         self.effect = W.HTML()
         self.effect.add_class("grulens-effect")
-        self.up = button("↑", "act earlier", guard(lambda _: session.move(key, -1)))
-        self.down = button("↓", "act later", guard(lambda _: session.move(key, 1)))
-        self.remove = button("remove", "take this edit away", guard(lambda _: session.remove(key)))
+        self.up = button("↑", say("act earlier"), guard(lambda _: session.move(key, -1)))
+        self.down = button("↓", say("act later"), guard(lambda _: session.move(key, 1)))
+        self.remove = button(
+            say("remove"), say("take this edit away"), guard(lambda _: session.remove(key))
+        )
         super().__init__([self.on, self.words, self.effect, self.up, self.down, self.remove])
         self.add_class("grulens-line")
 
@@ -191,7 +204,7 @@ class Line(W.HBox):
             self.on.value, self.on.disabled = slot.on, bool(slot.mismatch)
             session = self._panel.session
             text, signal = words(session, slot.edit), signal_of(session, slot.edit)
-            self.on.tooltip = f"on: {text}"
+            self.on.tooltip = say("on: {edit}", edit=text)
             color = BEFORE if signal is None else ACCENT[signal]
             self.words.value = (
                 f'<span style="color:{color}" aria-hidden="true">■</span> {escape(text)} '
@@ -199,10 +212,8 @@ class Line(W.HBox):
             )
             if slot.mismatch:
                 self.effect.value = ""
-                self.words.value += (
-                    f' <span class="grulens-note">does not fit this input: {escape(slot.mismatch)}'
-                    "</span>"
-                )
+                why = say("does not fit this input: {why}", why=escape(slot.mismatch))
+                self.words.value += f' <span class="grulens-note">{why}</span>'
             self.up.disabled, self.down.disabled = first, last
             (self.remove_class if slot.on else self.add_class)("grulens-off")
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grulens.views.figure.tokens import number, visible_name
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 
 def answer_line(session: Session) -> str:
@@ -24,9 +25,10 @@ def answer_line(session: Session) -> str:
     if before.scale == "value":
         return f"{visible_name(names[0])} {number(was[0], '.3g')} → {number(now[0], '.3g')}"
     said = f"{visible_name(names[0])} {_percent(was[0])} → {_percent(now[0])} %"
-    first = now.index(max(now))
-    flips = f", now {visible_name(names[first])} {_percent(now[first])} %" if first else ""
-    return said + flips
+    if not (first := now.index(max(now))):
+        return said
+    return say("{said}, now {name} {share} %", said=said, name=visible_name(names[first]),
+               share=_percent(now[first]))  # fmt: skip
 
 
 def _percent(share: float) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from math import ceil, floor, isclose, isfinite
 from threading import get_ident
 from typing import Any, Final
+from unicodedata import east_asian_width
 
 import ipywidgets as W
 
@@ -27,11 +28,18 @@ from grulens.widgets.session.controls import button, choice, row
 from grulens.widgets.session.latest import Latest
 from grulens.widgets.session.screen import parts_of
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
 MODES: Final = {
-    "scale": "multiply the gate",
-    "set": "hold the gate at a value",
-    "shift": "add before the activation: the gate leans one way",
+    "scale": message("multiply the gate"),
+    "set": message("hold the gate at a value"),
+    "shift": message("add before the activation: the gate leans one way"),
+}
+#: What each does, to a signal.
+DOES: Final = {
+    "scale": message("scale the {signal}: {how}"),
+    "set": message("set the {signal}: {how}"),
+    "shift": message("shift the {signal}: {how}"),
 }
 SPAN: Final = {"scale": (0.0, 2.0), "shift": (-8.0, 8.0)}
 #: To what a signal without bounds can be set at least.
@@ -59,7 +67,11 @@ class GateControls:
         self._moving: str | None = None
         # what each slider is known to show: a page may send back what it was told
         self._known: dict[str, float] = {}
-        act, self.mode = choice("Act by", [(mode, mode) for mode in MODES], list(MODES.values()))
+        act, self.mode = choice(
+            say("Act by"),
+            list(zip([say("scale"), say("set"), say("shift")], MODES, strict=True)),
+            [say(how) for how in MODES.values()],
+        )
         self.mode.observe(callbacks.guard(lambda _: self.sync()), "value")
         self._callbacks = callbacks
         self._of: tuple[Signal, ...] = ()
@@ -82,7 +94,7 @@ class GateControls:
         before = self._lines.children
         self._of, self._cut = signals, cut
         # as wide as the longest name needs: an observed cell says what its gates do
-        longest = max((len(f"{one.name}  {one.words}") for one in signals), default=0)
+        longest = max((_wide(f"{one.name}  {one.said}") for one in signals), default=0)
         self._wide = min(max(120, 7 * longest + 8), 300)
         # a slider each for every mode: a page that is told another range clamps to the old one
         # first and sends that back, as if a person had moved it
@@ -91,7 +103,8 @@ class GateControls:
         }
         self.resets = {
             signal.name: button(
-                "reset", f"take the {signal.words}'s edit of this selection away",
+                say("reset"),
+                say("take the {signal}'s edit of this selection away", signal=signal.said),
                 self._callbacks.guard(lambda _, name=signal.name: self._reset(name)),
             )
             for signal in signals
@@ -140,20 +153,22 @@ class GateControls:
         return {name: self._all[self.mode.value, name] for name in self.resets}
 
     def _slider(self, mode: str, signal: Signal) -> W.FloatSlider:
-        name, words = signal.name, signal.words
-        does = f"{mode} the {words}: {MODES[mode]}"
+        name, words = signal.name, signal.said
+        does = say(DOES[mode], signal=words, how=say(MODES[mode]))
         # no activation keeps it in its bounds: beyond them it is none of what its name says
         kept = not signal.activated and isfinite(signal.low) and isfinite(signal.high)
         low, high = SPAN.get(mode) or self._range(signal)
         if kept and mode == "scale":
             high = REST[mode]
         elif mode == "shift" and not signal.activated:
-            does = f"the {words} comes out of no activation: scale or set it" if kept else (
-                f"shift the {words}: add to it"
+            does = say(
+                message("the {signal} comes out of no activation: scale or set it") if kept
+                else message("shift the {signal}: add to it"),
+                signal=words,
             )  # fmt: skip
         cut = mode == "shift" and name in self._cut
         if cut:
-            does = f"the {words} {self._cut[name]}: scale or set it"
+            does = say("the {signal} {why}: scale or set it", signal=words, why=self._cut[name])
         slider = W.FloatSlider(
             min=low,
             max=high,
@@ -232,3 +247,8 @@ class GateControls:
 
     def _reset(self, gate: str) -> None:
         self.session.put(self._held(gate), None)
+
+
+def _wide(text: str) -> int:
+    """How many letters a text is wide; a Chinese one takes the room of two."""
+    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)

@@ -14,6 +14,7 @@ from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import button
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 
 class PinControl:
@@ -30,10 +31,10 @@ class PinControl:
 
     def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self._session, self._telling = session, False
-        self.pin = button(f"{PIN} pin", "", callbacks.guard(self._on_pin))
+        self.pin = button(f"{PIN} {say('pin')}", "", callbacks.guard(self._on_pin))
         self.name = W.Text(
-            description="name", placeholder="none", continuous_update=False,
-            tooltip="what you call this unit: it stands over its line",
+            description=say("name"), placeholder=say("none"), continuous_update=False,
+            tooltip=say("what you call this unit: it stands over its line"),
             layout=W.Layout(width="180px"), style={"description_width": "auto"},
         )  # fmt: skip
         self.name.observe(callbacks.guard(lambda change: self._on_name()), "value")
@@ -52,10 +53,10 @@ class PinControl:
         units, pinned = self._units, self._session.pinned
         held = bool(units) and all(unit in pinned for unit in units)
         self.pin.disabled = not units
-        self.pin.description = f"{PIN} unpin" if held else f"{PIN} pin"
+        self.pin.description = f"{PIN} {say('unpin') if held else say('pin')}"
         self.pin.tooltip = (
-            "see the chosen units as lines no longer" if held
-            else "see the chosen units as lines, whatever is chosen next"
+            say("see the chosen units as lines no longer") if held
+            else say("see the chosen units as lines, whatever is chosen next")
         )  # fmt: skip
         one = held and len(units) == 1
         self.name.layout.display = None if one else "none"

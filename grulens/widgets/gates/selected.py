@@ -46,4 +46,4 @@ def selected(session: Session, signal: str, *, difference: bool = False) -> dict
             found["token"] = [tokens[step] for step in steps]
         found |= {"run": [run] * len(steps), "signal": [signal] * len(steps)}
         units = seen.chosen(session.units) or range(numbers.shape[1])
-        return found | {seen.name(unit): numbers[:, unit] for unit in units}
+        return found | {seen.key(unit): numbers[:, unit] for unit in units}

@@ -55,13 +55,13 @@ from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.space import SpaceControl
 from grulens.widgets.session.token_text import TokenText
+from grulens.words import message, say
 
 #: How tall the map is: with the text over it, it is seen at once.
 HEIGHT: Final = 230
 #: What to do first; gone when it is done.
-_HINT: Final = (
-    '<span class="grulens-quiet">Click a step, or drag over several; then move a gate, and see '
-    "what the answer does.</span>"
+_HINT: Final = message(
+    "Click a step, or drag over several; then move a gate, and see what the answer does."
 )
 
 
@@ -105,29 +105,29 @@ class GateSliders(Paged):
         self._order_of: tuple[Tensor, tuple[Any, ...], np.ndarray] | None = None
 
         # controls
-        show, self._signal = choice("Show", [], [])
+        show, self._signal = choice(say("Show"), [], [])
         self._offer()
         self._difference = W.ToggleButton(
-            description="edited − baseline",
-            tooltip="show what the edits changed in this signal",
+            description=say("edited − baseline"),
+            tooltip=say("show what the edits changed in this signal"),
             layout=W.Layout(width="auto"),
         )
         self._order = W.Dropdown(
-            options=list(ORDERS), description="Order units by",
+            options=[(say(one), one) for one in ORDERS], description=say("Order units by"),
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self._colors = W.Dropdown(
-            options=list(REACHES), description="Colours over",
+            options=[(say(one), one) for one in REACHES], description=say("Colours over"),
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self._chosen = W.HTML()
         self._clear = button(
-            "clear", "select no unit and all steps", self.callbacks.guard(self._on_clear)
+            say("clear"), say("select no unit and all steps"), self.callbacks.guard(self._on_clear)
         )
         self.pin = PinControl(session, self.callbacks)
         self.space = SpaceControl(session, self.callbacks)
         self.controls = GateControls(session, self.callbacks)
-        self._hint = W.HTML(_HINT)
+        self._hint = W.HTML(f'<span class="grulens-quiet">{say(_HINT)}</span>')
         self._line = W.HTML()
         self.bar = W.HBox([self._line])
         self.bar.add_class("grulens-bar")
@@ -187,7 +187,9 @@ class GateSliders(Paged):
         self.fill(self.bar, self._hint, self.desk)
 
         self.settles_with(self.picture)
-        self.picture.offer("selection as CSV", lambda: (f"{self.about} selection", self.to_csv()))
+        self.picture.offer(
+            say("selection as CSV"), lambda: (f"{self.about} selection", self.to_csv())
+        )
 
         # both ways
         self._heat.on_units(lambda chosen: setattr(session, "units", self._seen.units(chosen)))
@@ -269,7 +271,7 @@ class GateSliders(Paged):
         """Offer the signals of the layer's cell, h first; the one shown stays if it can."""
         *inside, h = self.session.now.cell.signals
         signals = (h, *inside)
-        options = tuple((f"{s.name} {s.words}", s.name) for s in signals)
+        options = tuple((f"{s.name} {s.said}", s.name) for s in signals)
         if self._signal.options == options:
             return
         for name in [n for n in self._signal._dom_classes if n.startswith("grulens-")]:
@@ -278,7 +280,7 @@ class GateSliders(Paged):
         # a choice of other options begins with the first of them: h, which every cell has
         self.signal = h.name
         self._signal.options = options
-        self._signal.tooltips = [f"show the {s.words}" for s in signals]
+        self._signal.tooltips = [say("show the {signal}", signal=s.said) for s in signals]
         for place, signal in enumerate(signals, 1):
             self._signal.add_class(f"grulens-{signal.role}-{place}")
         self.signal = kept
@@ -305,11 +307,13 @@ class GateSliders(Paged):
 
     def _on_selection(self) -> None:
         session = self.session
-        units = words(session.units, "unit") if session.units else "all units"
-        times = words(session.times, "step") if session.times else "all steps"
+        units = words(session.units or None, "unit", say)
+        times = words(session.times or None, "step", say)
         where = places(session.now.cell, session.units)
         units += f" ({where})" if where else ""
-        self._chosen.value = f'<span class="grulens-quiet">Selected:</span> {units} · {times}'
+        self._chosen.value = (
+            f'<span class="grulens-quiet">{say("Selected:")}</span> {units} · {times}'
+        )
         self._clear.disabled = not (session.units or session.times)
         with self._batch():
             self._heat.select(self._seen.chosen(session.units), session.times)
@@ -423,7 +427,8 @@ class GateSliders(Paged):
         self._strip.root.visible = tokens is None
         self.text.layout.display = "none" if tokens is None else None
         if tokens is not None:
-            what = "edited − baseline" if self.difference else self._shown.title
+            shown = self._shown
+            what = say("edited − baseline") if isinstance(shown, str) else shown.called
             one, there = values[unit], int(mask.sum())
             if mask[:there].all():  # a shorter row ends where it ends
                 tokens, one, mask = tokens[:there], one[:there], mask[:there]
@@ -478,16 +483,19 @@ class GateSliders(Paged):
             self._output.mark_step(step)
             return
         names, was, now = session.top(step)
-        at = f" at step {step}" if len(before.values) > 1 else ""
-        if at and session.tokens and len(session.tokens) == len(before.values):
-            at += f", after {session.tokens[step]!r}"
+        title = say("output")
+        if len(before.values) > 1:
+            title = say("output at step {step}", step=step)
+            if session.tokens and len(session.tokens) == len(before.values):
+                title = say("output at step {step}, after {token}", step=step,
+                            token=repr(session.tokens[step]))  # fmt: skip
         self._output.show_step(
             step,
             names,
             was,
             now,
             quantity="value" if before.scale == "value" else "probability",
-            title=f"output{at}",
+            title=title,
         )
 
     def _ordered(self) -> np.ndarray:

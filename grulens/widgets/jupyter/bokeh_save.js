@@ -105,8 +105,8 @@ function showSaving(view) {
   const menu = (view.saving = document.createElement("details"));
   menu.className = figures ? "grulens-save" : "grulens-save grulens-under";
   const word = document.createElement("summary");
-  word.textContent = "save";
-  word.title = figures ? "save this figure as a file" : "save as a file";
+  word.textContent = view.say("save");
+  word.title = figures ? view.say("save this figure as a file") : view.say("save as a file");
   menu.append(word);
   const add = (text, tip, act) => {
     const button = document.createElement("button");
@@ -120,18 +120,22 @@ function showSaving(view) {
         await act();
       } catch (error) {
         console.error(error);
-        showError(view.el, { title: `not saved: ${error.message ?? error}`, traceback: error.stack ?? "" });
+        showError(view.el, {
+          title: view.say("not saved: {why}", { why: error.message ?? error }), traceback: error.stack ?? "",
+        });
       }
     });
     menu.append(button);
   };
   if (figures) {
-    add("PNG", "the figure as it is seen, in pixels", () => saveFigures(view, "png"));
-    add("SVG", "the figure as it is seen, in lines and letters", () => saveFigures(view, "svg"));
+    add("PNG", view.say("the figure as it is seen, in pixels"), () => saveFigures(view, "png"));
+    add("SVG", view.say("the figure as it is seen, in lines and letters"), () => saveFigures(view, "svg"));
   }
   for (const offer of offers) {
-    add(offer, "a file for a spreadsheet, in UTF-8; its numbers are exact", () => {
-      if (!view.tell({ kind: "offer", offer })) throw new Error("the kernel is gone: run the cell again");
+    add(offer, view.say("a file for a spreadsheet, in UTF-8; its numbers are exact"), () => {
+      if (!view.tell({ kind: "offer", offer })) {
+        throw new Error(view.say("the kernel is gone: run the cell again"));
+      }
     });
   }
   menu.addEventListener("keydown", (event) => {

@@ -97,7 +97,8 @@ function tellFolded(view, shown) {
   view.more.setAttribute("aria-expanded", String(Boolean(view.unfolded)));
   const count = folded.length;
   view.more.textContent = view.unfolded
-    ? "▾ only the columns that fit" : `▸ ${count} more column${count === 1 ? "" : "s"}`;
+    ? `▾ ${view.say("only the columns that fit")}`
+    : `▸ ${count === 1 ? view.say("1 more column") : view.say("{n} more columns", { n: count })}`;
   view.more.title = folded.map(titleOf).join(", ");
 }
 
@@ -210,7 +211,7 @@ function point(view, at) {
   if (!column) return;
   heads(view)[at].scrollIntoView?.({ block: "nearest", inline: "nearest" });
   const way = new Map(orderOf(view)).get(column.field);
-  const sorted = way === undefined ? "" : way ? ", sorted upwards" : ", sorted downwards";
+  const sorted = way === undefined ? "" : way ? view.say(", sorted upwards") : view.say(", sorted downwards");
   view.said.textContent = `${titleOf(column)}${sorted}`;
 }
 

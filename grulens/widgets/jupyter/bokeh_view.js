@@ -191,27 +191,27 @@ function redrawTables(doc, events) {
 }
 
 // What a figure or table is: its name and title; else what its axes are; else that it is one.
-function nameOf(model) {
+function nameOf(model, say) {
   const text = (one) => (typeof one?.text === "string" ? one.text : typeof one === "string" ? one : "").trim();
   const axes = [...(model.left ?? []), ...(model.below ?? [])].map((one) => text(one.axis_label));
   const said = [text(model.name), text(model.title)].filter(Boolean).join(": ");
-  return said || axes.filter(Boolean).join(" by ") || model.type.toLowerCase();
+  return said || axes.filter(Boolean).join(say(" by ")) || model.type.toLowerCase();
 }
 
 // a canvas tells a screen reader nothing: every figure and table has a name
-function nameParts(doc) {
+function nameParts(doc, say) {
   for (const model of doc.all_models) {
     const role = { Figure: "figure", DataTable: "group" }[model.type];
     const view = role && doc.views_manager?.find_one(model);
     if (!view?.el) continue;
-    const name = nameOf(model);
+    const name = nameOf(model, say);
     view.el.setAttribute("role", role);
     view.el.setAttribute("aria-label", name);
     // Tab stops within: at the canvas that takes the events of a figure, at the panes of a table
     for (const stop of stops(view.el)) {
       const called = stop.title || stop.getAttribute("aria-label");
       if (called && called !== stop.dataset.grulensName) continue; // by itself: a tool, a slider
-      const part = stop.matches(".slick-pane-header") ? ": heads" : ": rows";
+      const part = stop.matches(".slick-pane-header") ? say(": heads") : say(": rows");
       const own = name + (role === "group" ? part : "");
       if (!stop.hasAttribute("role")) stop.setAttribute("role", "group");
       stop.setAttribute("aria-label", own);
@@ -241,7 +241,7 @@ function keepFocusElsewhere(view) {
     }, { capture: true, signal: view.ended.signal });
   }
   view.host.addEventListener("focusin", (event) => {
-    if (view.doc && !view.host.contains(event.relatedTarget)) nameParts(view.doc); // a new table is in
+    if (view.doc && !view.host.contains(event.relatedTarget)) nameParts(view.doc, view.say); // a new table is in
     const from = event.relatedTarget, now = performance.now();
     const table = event.composedPath().some((el) => el.classList?.contains("bk-DataTable"));
     if (!table || !from?.isConnected || view.host.contains(from)) return;
@@ -303,6 +303,8 @@ function followWidth(view) {
 class View {
   constructor(model, el) {
     this.model = model;
+    this.say = (text, values = {}) => (model.get("words")?.[text] ?? text)
+      .replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
     this.el = el;
     this.id = crypto.getRandomValues(new Uint32Array(4)).join("-");
     this.host = document.createElement("div");
@@ -363,7 +365,7 @@ class View {
     this.doc.on_change(this.changed, true);
     this.views = await this.bokeh.embed.add_document_standalone(this.doc, this.host);
     if (this.gone) return this.dispose();
-    nameParts(this.doc);
+    nameParts(this.doc, this.say);
     showSaving(this);
   }
 
@@ -375,7 +377,7 @@ class View {
     this.doc.apply_json_patch(patch, byId(message.ids, buffers));
     if (message.content.includes('"type":"object"')) paint(this.doc); // models that are new here
     redrawTables(this.doc, patch.events);
-    if (message.content.includes('"attr":"text"')) nameParts(this.doc); // a title is another
+    if (message.content.includes('"attr":"text"')) nameParts(this.doc, this.say); // a title is another
     this.unsettle();
   }
 
@@ -404,7 +406,7 @@ class View {
       return { id: String(buffers.length - 1) };
     });
     if (this.tell({ kind: "patch", content }, buffers)) this.unsettle();
-    else showError(this.el, { title: "The kernel is gone: run the cell again.", traceback: "" });
+    else showError(this.el, { title: this.say("The kernel is gone: run the cell again."), traceback: "" });
   }
 
   dispose() {

@@ -41,6 +41,7 @@ from grulens.widgets.jupyter.bokeh_js import PARTS, VIEW_CSS, VIEW_JS, gzipped, 
 from grulens.widgets.jupyter.callbacks import guarded
 from grulens.widgets.jupyter.rerun import RERUN, forget
 from grulens.widgets.jupyter.still import Still
+from grulens.words import of_script
 
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -68,6 +69,7 @@ class BokehView(anywidget.AnyWidget):
         lock: the lock.
         about: what is shown, for the names of the files that a person saves.
         offers: the files that Python makes; see `offer`.
+        words: what the script says, in the language of the screens.
 
     >>> from bokeh.plotting import figure
     >>> view = BokehView(figure(), text=lambda: "one figure")
@@ -81,6 +83,7 @@ class BokehView(anywidget.AnyWidget):
 
     about = tl.Unicode().tag(sync=True)
     offers = tl.List(tl.Unicode()).tag(sync=True)
+    words = tl.Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class BokehView(anywidget.AnyWidget):
         self._held: list[DocumentPatchedEvent] | None = None
         self._error: Message | None = None
         self._closed = False
-        super().__init__(**traits)
+        super().__init__(words=of_script(VIEW_JS), **traits)
         self.document.on_change(self._changed)
         self.on_msg(self._received)
 

@@ -26,6 +26,8 @@ function insert(manager, text, el) {
 
 function render({ model, el }) {
   el.classList.add("grulens", "grulens-copy");
+  const say = (text, values = {}) => (model.get("words")?.[text] ?? text)
+    .replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
   const said = document.createElement("span");
   said.setAttribute("role", "status");
   said.className = "grulens-quiet";
@@ -44,8 +46,9 @@ function render({ model, el }) {
     });
     el.appendChild(button);
   };
-  add("copy as code", "the Python that makes this run, to the clipboard", "copied", (code) => copy(code, el));
-  add("into a new cell", "the Python that makes this run, as a cell below", "added", (code) =>
+  add(say("copy as code"), say("the Python that makes this run, to the clipboard"), say("copied"),
+    (code) => copy(code, el));
+  add(say("into a new cell"), say("the Python that makes this run, as a cell below"), say("added"), (code) =>
     insert(model.widget_manager, code, el));
   el.appendChild(said);
 }

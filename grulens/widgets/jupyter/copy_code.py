@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import traitlets as tl
+
+from grulens.words import of_script
 
 
 class CopyCode(anywidget.AnyWidget):
@@ -21,3 +24,7 @@ class CopyCode(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("copy_code.js").read_text(encoding="utf-8")
 
     code = tl.Unicode().tag(sync=True)
+    words = tl.Dict().tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(words=of_script(self._esm), **traits)

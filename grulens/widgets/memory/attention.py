@@ -27,12 +27,13 @@ from grulens.widgets.memory.words import along, shares
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.display_names import places
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
 #: Longer runs have no map: it would hold the square of this many numbers.
 LONGEST: Final = 4096
 #: A map of so many multiplications keeps nobody waiting; larger ones are made in the background.
 QUICK: Final = 3e8
-STATE_EDITED: Final = (
+STATE_EDITED: Final = message(
     "An edit sets the state itself, which is then no sum of what was written: this is the run "
     "without edits."
 )
@@ -88,15 +89,15 @@ class AttentionView(MapView[Request]):
             layer, note = session.now, self.directions.why
             if layer.state_edited:
                 layer = session.before
-                note = f"{STATE_EDITED} {note}"
+                note = f"{say(STATE_EDITED)} {note}"
             chosen = self.directions.chosen
-            toward, name = (None, "mean weight") if chosen is None else chosen
-            name = name if chosen is None else f"toward “{name}”"
+            toward, name = (None, say("mean weight")) if chosen is None else chosen
+            name = name if chosen is None else say("toward “{name}”", name=name)
             self._request = Request(layer, session.row, session.units, toward, name, note)
         _, steps, units = layer.shape
         quick = steps**2 * (len(session.units) or units) < QUICK
         if not quick and self._result is None:
-            self._say("weighing the past …")
+            self._say(say("weighing the past …"))
         (self._making.now if quick else self._making.later)(self._request)
 
     def mark(self) -> None:
@@ -145,7 +146,10 @@ class AttentionView(MapView[Request]):
         note = " ".join(filter(None, [said and f"{said[0].upper()}{said[1:]}.", request.note]))
         self._map.root.visible = found.values is not None
         if found.values is None:
-            note = f"No map of {steps} steps: it is drawn up to {LONGEST}. {note}"
+            note = " ".join(
+                (say("No map of {steps} steps: it is drawn up to {longest}.", steps=steps,
+                     longest=LONGEST), note)
+            )  # fmt: skip
         else:
             self._map.update(
                 found.values, past=found.past, signed=request.toward is not None,
@@ -167,9 +171,12 @@ class AttentionView(MapView[Request]):
     def _words(self, found: Result, t: int) -> str:
         """The numbers of one state in words."""
         units = found.request.units
-        over = positions.words(units, "unit") if units else f"all {found.found.shape[2]} units"
+        over = (
+            positions.words(units, "unit", say) if units
+            else say("all {n} units", n=found.found.shape[2])
+        )  # fmt: skip
         where = places(found.request.layer.cell, units)
-        over += f", {where}" if where else ""
+        over += say(", ") + where if where else ""
         tell = shares if found.request.toward is None else along
         return tell(
             found.query(t), float(found.initial[t]), at=t, past=found.past[t],

@@ -13,8 +13,9 @@ from grulens.probing.readout.head import Head, head_of
 from grulens.views.figure.tokens import visible_name
 from grulens.widgets.session.class_list import NO_CLASS, ClassList
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
-FIRST: Final = "no class: mean over units"
+FIRST: Final = message("no class: mean over units")
 
 
 class Directions(ClassList):
@@ -29,7 +30,7 @@ class Directions(ClassList):
     """
 
     def __init__(self, session: Session) -> None:
-        super().__init__(FIRST, "weigh toward")
+        super().__init__(say(FIRST), say("weigh toward"))
         self.session = session
         self.why = ""
         self._heads: dict[tuple[str, Standing], Head] = {}
@@ -39,12 +40,12 @@ class Directions(ClassList):
         """List what can be chosen for the layer shown; what was chosen stays, if it can."""
         head, self.why = self._find()
         if head is None:
-            self.fill(FIRST, torch.empty(0), lambda _: [])
+            self.fill(say(FIRST), torch.empty(0), lambda _: [])
         else:
             now, t = self.session.now, self.session.step
             h = now.h[self.session.row, min(t, now.shape[1] - 1)]
             names = self._names(len(head.weight))
-            self.fill(FIRST, head(h.detach()), lambda some: [names[i] for i in some])
+            self.fill(say(FIRST), head(h.detach()), lambda some: [names[i] for i in some])
         self.control.layout.display = "none" if head is None else None
 
     @property
@@ -69,10 +70,10 @@ class Directions(ClassList):
             with session.studying():
                 head = head_of(session.model, layer=layer, call=session.call, inputs=session.given)
         except WeightsChangedError as error:
-            return None, f"No class to weigh toward: {error}."
+            return None, say("No class to weigh toward: {why}.", why=error)
         except ReadoutError as error:
             # behind the semicolon stands what to do where a readout is an argument: not here
-            why = f"No class to weigh toward: {str(error).split(';')[0]}."
+            why = say("No class to weigh toward: {why}.", why=str(error).split(";")[0])
             self._refused = (layer, id(session.baseline)), why
             return None, why
         self._heads = {key: head for key, head in self._heads.items() if key[1] is place[1]}
@@ -82,5 +83,5 @@ class Directions(ClassList):
     def _names(self, classes: int) -> list[str]:
         labels = self.session.labels
         if labels is None or len(labels) != classes:
-            return [f"class {i}" for i in range(classes)]
+            return [say("class {n}", n=i) for i in range(classes)]
         return [visible_name(label) for label in labels]

@@ -28,12 +28,13 @@ from grulens.widgets.memory.map_view import MapView
 from grulens.widgets.memory.words import felt
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
 #: Multiplications that a person waits for: some seconds, in the background.
 MOST: Final = 1.5e11
 #: Random directions stand in for all of them where all cost more than that.
 SOME: Final = 16
-EDITED: Final = "An edit changes this layer: this is the run without edits."
+EDITED: Final = message("An edit changes this layer: this is the run without edits.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +71,18 @@ def followed(
     steps, units = found.shape[1], found.state_size
     each = 6.0 * units**2 * steps  # of one direction, for one state
     if toward is None:
-        name = "gain, all directions"
+        name = say("gain, all directions")
         if each * units * steps / 2 > MOST:
             generator = torch.Generator().manual_seed(0)
             toward = torch.randn(SOME, units, generator=generator)
-            name = "gain, random directions"
-            note += f" Estimated from {SOME} random directions."
+            name = say("gain, random directions")
+            note += " " + say("Estimated from {n} random directions.", n=SOME)
     count = units if toward is None else len(toward.reshape(-1, toward.shape[-1]))
     values = None
     if each * count * steps / 2 <= MOST:
         values = found.map(toward=toward)[row].float().numpy()
     else:
-        note += f" No map of {steps} steps: it would take too long."
+        note += " " + say("No map of {steps} steps: it would take too long.", steps=steps)
     return Flow(found, row, toward, values, found.past[row].numpy(), name, note.strip())
 
 
@@ -96,7 +97,7 @@ class FlowFigure:
 
     def __init__(self) -> None:
         self.map = AttentionMap()
-        self.map.root.xaxis.axis_label = "state after step"
+        self.map.root.xaxis.axis_label = say("state after step")
         axis = self.map.x_range
         self.line, self.paths = GainLine(x_range=axis), PathLines(x_range=axis)
 
@@ -116,7 +117,7 @@ class FlowFigure:
         self.paths.update(
             {name: sizes[flow.row].numpy() for name, sizes in ways.items()},
             mask=flow.past[:, 0] <= flow.past[:, 1],
-            title=f"ways into the next state · {layer}",
+            title=say("ways into the next state · {layer}", layer=layer),
         )
 
     def select(self, flow: Flow, t: int, tokens: Sequence[object] | None) -> str:
@@ -125,7 +126,8 @@ class FlowFigure:
         gains, initial = flow.query(t)
         keys = np.arange(len(gains))
         mask = (keys >= flow.past[t, 0]) & (keys <= flow.past[t, 1])
-        self.line.update(gains, mask=mask, title=f"{flow.name} · state after step {t}")
+        title = say("{name} · state after step {step}", name=flow.name, step=t)
+        self.line.update(gains, mask=mask, title=title)
         return felt(gains, initial, at=t, past=flow.past[t], tokens=tokens)
 
 
@@ -157,7 +159,7 @@ class FlowView(MapView[object]):
             self.directions.offer()
             self._request = object()
         if self._flow is None:
-            self._say("following the gradient …")
+            self._say(say("following the gradient …"))
             self.picture.layout.display = "none"  # an empty figure says nothing
         self._making.later(self._request)
 
@@ -186,12 +188,14 @@ class FlowView(MapView[object]):
             layer, place, chosen = session.now, session.row, self.directions.chosen
             given, edits, note = session.given, session.on, ""
             if any(segment.program for segment in layer.segments):
-                layer, edits, note = session.before, [], EDITED
+                layer, edits, note = session.before, [], say(EDITED)
         if isinstance(layer, ObservedLayer):
             # its Jacobians go through its module's own code, by the graph of a run
             with session.studying():
                 layer = session.runs.with_graph(given, edits)[layer.name]
-        toward, name = (None, "") if chosen is None else (chosen[0], f"gain on “{chosen[1]}”")
+        toward, name = (
+            (None, "") if chosen is None else (chosen[0], say("gain on “{name}”", name=chosen[1]))
+        )
         flow = followed(gradient_flow(layer, rows=place), place, toward, name, note)
         with self.picture.batch():
             if request is not self._request:

@@ -23,6 +23,7 @@ from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import row
 from grulens.widgets.session.latest import Latest
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 Request = TypeVar("Request")
 
@@ -62,7 +63,7 @@ class MapView(ABC, Generic[Request]):
         self.directions = Directions(session)
         self.toward = self.directions.control
         self.step = W.BoundedIntText(
-            min=0, max=0, description="state after step", layout=W.Layout(width="180px"),
+            min=0, max=0, description=say("state after step"), layout=W.Layout(width="180px"),
             style={"description_width": "auto"},
         )  # fmt: skip
         self._note, self._status = W.HTML(), W.HTML()

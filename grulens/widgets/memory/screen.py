@@ -21,6 +21,7 @@ from grulens.widgets.memory.timescales import TimescalesView
 from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 
 class GateMemory(Panel):
@@ -53,9 +54,12 @@ class GateMemory(Panel):
 
         # controls
         word, self._view = choice(
-            "memory", [(name, name) for name in ("attention", "gradient", "timescales")],
-            ["which past each state is made of", "which past each state still depends on",
-             "how long each unit holds its state"],
+            say("memory"),
+            [(say("attention"), "attention"), (say("gradient"), "gradient"),
+             (say("timescales"), "timescales")],
+            [say("which past each state is made of"),
+             say("which past each state still depends on"),
+             say("how long each unit holds its state")],
         )  # fmt: skip
         link((self, "view"), (self._view, "value"))
 

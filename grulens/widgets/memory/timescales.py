@@ -35,6 +35,7 @@ from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.latest import Latest
 from grulens.widgets.session.seen import Seen
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 #: So many gate values are counted at once; more of them in the background.
 QUICK: Final = 500_000
@@ -131,8 +132,8 @@ class TimescalesView:
 
         # controls
         word, self.over = choice(
-            "over", [("this row", "row"), ("all rows", "all")],
-            ["count the steps of the row shown", "count the steps of the whole batch"],
+            say("over"), [(say("this row"), "row"), (say("all rows"), "all")],
+            [say("count the steps of the row shown"), say("count the steps of the whole batch")],
         )  # fmt: skip
         self._rows = row(word, self.over)
         self._status = W.HTML()

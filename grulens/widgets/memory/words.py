@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from grulens.durations import steps
 from grulens.probing.memory.timescales import Timescales
 from grulens.views.figure.tokens import visible_text
+from grulens.words import message, say
 
 #: Half of a state is half within what float32 can add up.
 SLACK = 1e-5
@@ -25,7 +26,7 @@ def shares(
     at: int,
     past: Int[np.ndarray, " 2"],
     tokens: Sequence[object] | None = None,
-    over: str = "all units",
+    over: str = message("all units"),
     name: str = "",
 ) -> str:
     """How far back half of a state reaches, and what of it is h_0.
@@ -42,18 +43,25 @@ def shares(
     >>> shares(np.array([0.125, 0.25, 0.5]), 0.125, at=2, past=np.array([0, 2]), tokens="abc")
     'Half of the state after step 2 (c) was written in the last step; 12.5% is h_0 (all units).'
     """
-    state = f"the state after step {at}{_token(tokens, at)}"
+    state, over = _state(tokens, at), say(over)
     if past[1] < past[0]:
-        return f"Step {at} is padding in this row."
+        return say("Step {step} is padding in this row.", step=at)
     if initial > 0.5:
-        return f"More than half of {state} is h_0: {initial:.1%} ({over})."
+        return say("More than half of {state} is h_0: {share} ({over}).", state=state,
+                   share=f"{initial:.1%}", over=over)  # fmt: skip
     keys = range(past[0], past[1] + 1)
     # a reverse layer reads from the far end of its past towards the query
     newest = keys if past[0] == at and past[1] != at else reversed(keys)
     held = np.cumsum(weights[list(newest)].astype(np.float64))
     count = int(np.argmax(held >= 0.5 - SLACK)) + 1
-    when = "in the last step" if count == 1 else f"within the last {count} steps"
-    return f"Half of {state} was written {when}; {initial:.1%} is h_0 ({over})."
+    given = {"state": state, "share": f"{initial:.1%}", "over": over}
+    if count == 1:
+        return say("Half of {state} was written in the last step; {share} is h_0 ({over}).",
+                   **given)  # fmt: skip
+    return say(
+        "Half of {state} was written within the last {count} steps; {share} is h_0 ({over}).",
+        count=count, **given,
+    )  # fmt: skip
 
 
 def along(
@@ -63,7 +71,7 @@ def along(
     at: int,
     past: Int[np.ndarray, " 2"],
     tokens: Sequence[object] | None = None,
-    over: str = "all units",
+    over: str = message("all units"),
     name: str = "",
 ) -> str:
     """How far a state lies along a direction, and which steps brought it there.
@@ -73,17 +81,26 @@ def along(
 +0.25 from h_0.'
     """
     if past[1] < past[0]:
-        return f"Step {at} is padding in this row."
+        return say("Step {step} is padding in this row.", step=at)
     total = float(adds.sum(dtype=np.float64)) + initial
     strongest = dict.fromkeys((int(adds.argmax()), int(adds.argmin())))
     parts = [
-        f"{_signed(float(adds[place]))} from step {place}{_token(tokens, place)}"
+        say(
+            "{amount} from step {step}{token}",
+            amount=_signed(float(adds[place])),
+            step=place,
+            token=_token(tokens, place),
+        )
         for place in strongest
         if adds[place]
     ]
-    parts.append(f"{_signed(initial)} from h_0" if initial else "nothing from h_0")
-    state = f"The state after step {at}{_token(tokens, at)}"
-    return f"{state} lies {_signed(total)} {name} ({over}): {', '.join(parts)}."
+    parts.append(
+        say("{amount} from h_0", amount=_signed(initial)) if initial else say("nothing from h_0")
+    )
+    return say(
+        "{state} lies {amount} {name} ({over}): {parts}.", state=_begun(tokens, at),
+        amount=_signed(total), name=name, over=say(over), parts=say(", ").join(parts),
+    )  # fmt: skip
 
 
 def felt(
@@ -108,23 +125,27 @@ def felt(
 made 2 steps before or earlier; h_0 by 0.'
     """
     if past[1] < past[0]:
-        return f"Step {at} is padding in this row."
-    state = f"The state after step {at}{_token(tokens, at)}"
+        return say("Step {step} is padding in this row.", step=at)
+    state = _begun(tokens, at)
+    by = "" if np.isnan(initial) else f"{initial:.2g}"
     keys = np.arange(past[0], past[1] + 1)
     # a reverse layer reads from the far end of its past towards the query
     back = gains[keys if past[0] == at else keys[::-1]]
     if len(back) == 1:
-        by = "not known how much" if np.isnan(initial) else f"by {initial:.2g}"
-        return f"{state} has nothing before it but h_0, felt {by}."
-    text = f"{state} feels a change of the state before it by {float(back[1]):.2g}; "
+        if not by:
+            return say("{state} has nothing before it but h_0, felt not known how much.",
+                       state=state)  # fmt: skip
+        return say("{state} has nothing before it but h_0, felt by {gain}.", state=state, gain=by)
+    text = say("{state} feels a change of the state before it by {gain}; ", state=state,
+               gain=f"{float(back[1]):.2g}")  # fmt: skip
     strong = np.flatnonzero(back >= 0.01)
     first = int(strong[-1]) + 1
     if first < len(back):
-        text += f"less than 1% of one made {steps(float(first))} before or earlier; "
+        text += say("less than 1% of one made {steps} before or earlier; ",
+                    steps=steps(float(first)))  # fmt: skip
     else:
-        text += f"at least 1% of one made {steps(len(back) - 1.0)} before; "
-    by = "not known how much" if np.isnan(initial) else f"by {initial:.2g}"
-    return f"{text}h_0 {by}."
+        text += say("at least 1% of one made {steps} before; ", steps=steps(len(back) - 1.0))
+    return text + (say("h_0 by {gain}.", gain=by) if by else say("h_0 not known how much."))
 
 
 def lives(found: Timescales, units: Sequence[int], noun: str = "unit") -> str:
@@ -147,16 +168,20 @@ over 0.9 for 0% of the time, r for 0% and 0%.'
     chosen = list(units) or list(range(len(found)))
     known = found.half_life[chosen]
     if len(chosen) <= FEW:
-        each = (f"{noun} {u} after {steps(float(k))}" for u, k in zip(chosen, known, strict=True))
-        life = f"Half of the state is gone: {', '.join(each)}"
+        each = (
+            say("{noun} {number} after {steps}", noun=say(noun), number=u, steps=steps(float(k)))
+            for u, k in zip(chosen, known, strict=True)
+        )
+        life = say("Half of the state is gone: {each}", each=say(", ").join(each))
     else:
         middle = steps(float(known.quantile(0.5, interpolation="higher")))
         longest = chosen[int(known.nan_to_num(nan=-1.0, posinf=math.inf).argmax())]
-        life = (
-            f"Half of a state is gone after {middle} in the middle one of {len(chosen)} {noun}s, "
-            f"after {steps(float(known.min()))} in the quickest and {steps(float(known.max()))} "
-            f"in the slowest, {noun} {longest}"
-        )
+        life = say(
+            "Half of a state is gone after {middle} in the middle one of {n} {noun}s, after "
+            "{quickest} in the quickest and {slowest} in the slowest, {noun} {longest}",
+            middle=middle, n=len(chosen), noun=say(noun), quickest=steps(float(known.min())),
+            slowest=steps(float(known.max())), longest=longest,
+        )  # fmt: skip
     # what keeps the memory first
     gates = [one.name for one in sorted(found.gates, key=lambda one: one.role != "keep")]
     ends = [
@@ -164,17 +189,32 @@ over 0.9 for 0% of the time, r for 0% and 0%.'
         for gate in gates
     ]
     if not gates:
-        return f"{life}. {found.steps} steps were counted."
+        return say("{life}. {steps} steps were counted.", life=life, steps=found.steps)
     (shut, open_), *others = ends
-    rest = [f", {g} for {s} and {o}" for g, (s, o) in zip(gates[1:], others, strict=True)]
-    return (
-        f"{life}. Over {found.steps} steps, {gates[0]} is under {found.low:g} for {shut} and over "
-        f"{found.high:g} for {open_} of the time{''.join(rest)}."
-    )
+    rest = [
+        say(", {gate} for {shut} and {open}", gate=g, shut=s, open=o)
+        for g, (s, o) in zip(gates[1:], others, strict=True)
+    ]
+    return say(
+        "{life}. Over {steps} steps, {gate} is under {low} for {shut} and over {high} for {open} "
+        "of the time{rest}.",
+        life=life, steps=found.steps, gate=gates[0], low=f"{found.low:g}", shut=shut,
+        high=f"{found.high:g}", open=open_, rest="".join(rest),
+    )  # fmt: skip
+
+
+def _state(tokens: Sequence[object] | None, at: int) -> str:
+    """The state after a step, inside a sentence."""
+    return say("the state after step {step}{token}", step=at, token=_token(tokens, at))
+
+
+def _begun(tokens: Sequence[object] | None, at: int) -> str:
+    """The same where a sentence begins."""
+    return say("The state after step {step}{token}", step=at, token=_token(tokens, at))
 
 
 def _token(tokens: Sequence[object] | None, at: int) -> str:
-    return "" if tokens is None else f" ({visible_text(tokens[at])})"
+    return "" if tokens is None else say(" ({token})", token=visible_text(tokens[at]))
 
 
 def _signed(value: float) -> str:

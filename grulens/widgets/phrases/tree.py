@@ -32,6 +32,7 @@ from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.unavailable import needs_gru, no_head
+from grulens.words import message, say
 
 
 class PhraseTree(Panel):
@@ -73,18 +74,20 @@ class PhraseTree(Panel):
                 description=word, style={"description_width": "auto"},
                 layout=W.Layout(width="auto", max_width="200px"),
             )
-            for word in ("class", "against")
+            for word in (say("class"), say("against"))
         )  # fmt: skip
         by, self._by = choice(
-            "join first", [("what interacts", "interaction"), ("what scores", "score")],
-            ["neighbours whose being together changes most", "neighbours that say most together"],
+            say("join first"),
+            [(say("what interacts"), "interaction"), (say("what scores"), "score")],
+            [say("neighbours whose being together changes most"),
+             say("neighbours that say most together")],
         )  # fmt: skip
         self._choice = by, self._by
         W.link((self, "by"), (self._by, "value"))
         self._building: JobButton[Hierarchy] = JobButton(
             self,
-            text="build",
-            tip="join neighbouring tokens into phrases for this class at the step looked at",
+            text=message("build"),
+            tip=say("join neighbouring tokens into phrases for this class at the step looked at"),
             noun="phrase",
             work=self._build,
             show=self._show,
@@ -92,7 +95,7 @@ class PhraseTree(Panel):
         self.build = self._building.button
         self._built = W.HTML()
         self.phrase = W.Dropdown(
-            description="phrase", style={"description_width": "auto"},
+            description=say("phrase"), style={"description_width": "auto"},
             layout=W.Layout(width="auto", max_width="420px"),
         )  # fmt: skip
         self._chosen = W.HTML()
@@ -175,7 +178,7 @@ class PhraseTree(Panel):
                 raise
             with session.lock:
                 if job is self._building.job:
-                    self._why = f"No phrases: {error}."
+                    self._why = say("No phrases: {why}.", why=error)
 
     def _show(self) -> None:
         groups = self.tree.groups if self.tree else ()
@@ -185,26 +188,26 @@ class PhraseTree(Panel):
         # nothing to see yet needs no place
         self._shown.layout.display = None if merges else "none"
         listed = [(f"{g.order}: {self._words(g)}  {number(g.score)}", g.order) for g in merges]
-        self._set(self.phrase, [("none", 0), *listed], 0)
+        self._set(self.phrase, [(say("none"), 0), *listed], 0)
         self._show_built()
         self._on_times()
 
     def _show_built(self) -> None:
         text, tree = "", self.tree
         if self._building.job.running:
-            text = f"building, {self._building.percent} %"
+            text = say("building, {percent} %", percent=self._building.percent)
         elif tree is not None:
-            part = f", {tree.note}" if tree.note else ""
-            edits = ", of the model without the edits" if self.session.on else ""
-            text = f"{len(tree.tokens)} tokens{part}{edits}"
-        elif none := needs_gru(self.session, "phrases"):
+            part = f", {self._building.job.said or tree.note}" if tree.note else ""
+            edits = say(", of the model without the edits") if self.session.on else ""
+            text = say("{n} tokens", n=len(tree.tokens)) + part + edits
+        elif none := needs_gru(self.session, message("phrases")):
             text = escape(none)
         elif self.session.unread:
-            text = "No phrases: there is no answer that they could be for."
+            text = say("No phrases: there is no answer that they could be for.")
         elif self._why:
             text = escape(self._why)
         # what cannot be built is said, and no button of it is left
-        closed = bool(needs_gru(self.session, "phrases"))
+        closed = bool(needs_gru(self.session, message("phrases")))
         for part in (self.target, self.against, self.build, *self._choice):
             part.layout.display = "none" if closed else None
         self._built.value = f'<span role="status" class="grulens-quiet">{text}</span>'
@@ -232,12 +235,15 @@ class PhraseTree(Panel):
     def _name_classes(self, classes: int) -> None:
         labels = self.session.labels
         named = labels if labels is not None and len(labels) == classes else None
-        names = [visible_name(named[i]) if named else f"class {i}" for i in range(classes)]
+        names = [visible_name(named[i]) if named else say("class {n}", n=i) for i in range(classes)]
         if names == self._names:
             return
         self._names = names
         each = [(name, i) for i, name in enumerate(names)]
-        for control, first in ((self.target, "the likeliest"), (self.against, "nothing")):
+        for control, first in (
+            (self.target, say("the likeliest")),
+            (self.against, say("nothing")),
+        ):
             kept = control.value if control.value in range(classes) else NONE
             self._set(control, [(first, NONE), *each], kept)
 
@@ -257,9 +263,10 @@ class PhraseTree(Panel):
 
     def _class(self) -> str:
         target = self.tree.target if self.tree else 0
-        return " against ".join(
-            self._names[i] for i in (target if isinstance(target, tuple) else (target,))
-        )
+        if not isinstance(target, tuple):
+            return self._names[target]
+        one, other = (self._names[i] for i in target)
+        return say("{one} against {other}", one=one, other=other)
 
     def _tokens(self) -> list[str] | None:
         tokens = self.session.tokens
@@ -269,5 +276,7 @@ class PhraseTree(Panel):
         if self.tree is None:
             return ""
         step = step_read(self.session)
-        where = "at the end" if step == FINAL else f"at step {step}"
-        return f"phrases for {self._class()} {where} · {self.tree.layer}"
+        given = {"name": self._class(), "layer": self.tree.layer}
+        if step == FINAL:
+            return say("phrases for {name} at the end · {layer}", **given)
+        return say("phrases for {name} at step {step} · {layer}", step=step, **given)

@@ -12,6 +12,7 @@ from grulens.probing.comparison.align import NONE
 from grulens.probing.comparison.compare import Comparison, place_names
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws
 from grulens.widgets.plot.units import array, over_time
+from grulens.words import say
 
 
 @draws(Comparison)
@@ -27,5 +28,5 @@ def draw_comparison(found: Comparison, options: PlotOptions) -> Figure:
     return over_time(
         change.T[units], list(map(str, units)), paired.tolist(),
         options.tokens_of(len(found.alignment)) or place_names(found),
-        measure=f"{signal} of b − a", layer=name,
+        measure=say("{signal} of b − a", signal=signal), layer=name,
     )  # fmt: skip

@@ -27,6 +27,7 @@ from grulens.views.still.lifts import lifts as still_lifts
 from grulens.widgets.plot.matrix import matrix
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws
 from grulens.widgets.plot.units import array
+from grulens.words import say
 
 
 @draws(Automaton)
@@ -42,11 +43,11 @@ def draw_automaton(found: Automaton, options: PlotOptions) -> Figure:
     for kind, name in WORDS.items():
         by = {one.length: one for one in found.fidelity if one.kind == kind}
         none = (np.nan,) * 4
-        lines[name] = np.array([
+        lines[say(name)] = np.array([
             (one.share, *one.interval, one.words) if (one := by.get(length)) else none
             for length in found.lengths
         ])  # fmt: skip
-    holds = "no automaton of the network" if found.why_not else "automaton of the network"
+    holds = say("no automaton of the network") if found.why_not else say("automaton of the network")
     title = f"{holds} · {found.method}"
     chart = FidelityChart()
     chart.update(found.lengths, lines, threshold=found.threshold, title=title)
@@ -57,17 +58,20 @@ def draw_automaton(found: Automaton, options: PlotOptions) -> Figure:
 @draws(Statistics)
 def draw_statistics(found: Statistics, options: PlotOptions) -> Figure:
     """The AUC of each unit for each label, from 0.5 down or up; without labels the correlations."""
-    over = f"{found.signal} of {found.layer}, {found.steps:,} steps"
+    over = say("{signal} of {layer}, {steps} steps", signal=found.signal, layer=found.layer,
+               steps=f"{found.steps:,}")  # fmt: skip
     if not found.labels:
         names = [str(unit) for unit in range(len(found.mean))]
         return matrix(
-            found.correlation, rows=names, down="unit", across="unit", measure="correlation",
+            found.correlation, rows=names, down=say("unit"), across=say("unit"),
+            measure=say("correlation"),
             title=over,
         )  # fmt: skip
     widest = float(found.half_width.nan_to_num(0).max())
     return matrix(
-        found.auc - 0.5, rows=list(found.labels), down="label", across="unit",
-        measure="AUC − 0.5", title=f"{over}, each within {widest:.2g}",
+        found.auc - 0.5, rows=list(found.labels), down=say("label"), across=say("unit"),
+        measure="AUC − 0.5",
+        title=say("{over}, each within {width}", over=over, width=f"{widest:.2g}"),
     )  # fmt: skip
 
 
@@ -76,13 +80,32 @@ def draw_probe(found: Probe, options: PlotOptions) -> Figure:
     """What each unit adds to the score of each label when it moves by its standard deviation."""
     control = found.control_accuracy
     rows = [
-        f"{name} {share:.3f}" + ("" if control is None else f", control {control[at]:.3f}")
+        f"{name} {share:.3f}"
+        if control is None
+        else say("{name}, control {share}", name=f"{name} {share:.3f}", share=f"{control[at]:.3f}")
         for at, (name, share) in enumerate(zip(found.labels, found.accuracy, strict=True))
     ]
     return matrix(
-        found.contributions, rows=rows, down="label and accuracy", across="unit",
-        measure="weight × std", title=f"probes of {found.layer}, {found.steps:,} steps tested",
+        found.contributions, rows=rows, down=say("label and accuracy"), across=say("unit"),
+        measure=say("weight × std"),
+        title=say("probes of {layer}, {steps} steps tested", layer=found.layer,
+                  steps=f"{found.steps:,}"),
     )  # fmt: skip
+
+
+def called(unit: int | str) -> str:
+    """A unit by its number, a direction by its name."""
+    if isinstance(unit, int):
+        return say("unit {unit}", unit=unit)
+    return say("direction {name}", name=unit)
+
+
+def top_title(unit: str, layer: str, end: str, where: str | None) -> str:
+    """Of which unit windows are, at which end, and where: "unit 3 of rnn.l0, high where bold"."""
+    given = {"unit": unit, "layer": layer, "end": say(end)}
+    if where:
+        return say("{unit} of {layer}, {end} where {label}", label=where, **given)
+    return say("{unit} of {layer}, {end}", **given)
 
 
 @draws(Top)
@@ -94,16 +117,14 @@ def draw_top(found: Top, options: PlotOptions) -> Figure:
     """
     if not found.contexts:
         raise GrulensError("there is no window to draw: the label holds nowhere in the corpus")
-    where = f" where {found.where}" if found.where else ""
-    what = "unit" if isinstance(found.unit, int) else "direction"
-    title = f"{what} {found.unit} of {found.layer}, {found.end}{where}"
+    title = top_title(called(found.unit), found.layer, found.end, found.where)
     low, high = (-1.0, 1.0) if max(map(abs, found.values)) <= 1 else _ends(found.contexts)
     lines = _Lines(found.contexts, [f"{value:.4f}" for value in found.values])
     shown: dict[str, Any] = {
-        "signal": "state", "ends": (low, high), "down": "value", "title": title
+        "signal": "state", "ends": (low, high), "down": say("value"), "title": title
     }  # fmt: skip
     view = Contexts()
-    view.update(*lines.parts, **shown, across="step of the window")
+    view.update(*lines.parts, **shown, across=say("step of the window"))
     return view.root, lambda: still.compose(still_contexts(*lines.parts, **shown))
 
 
@@ -116,23 +137,24 @@ def draw_match(found: Match, options: PlotOptions) -> Figure:
     """
     if not found.found:
         raise GrulensError("there is no place to draw: these units are nowhere on together so long")
-    title = (
-        f"{found.at_least} of {len(found.units)} units of {found.layer} on for {found.length} "
-        f"steps: {found.found:,} places"
-    )
+    title = say(
+        "{least} of {n} units of {layer} on for {length} steps: {places} places",
+        least=found.at_least, n=len(found.units), layer=found.layer, length=found.length,
+        places=f"{found.found:,}",
+    )  # fmt: skip
     chart, view = Lifts(), Contexts()
     share, chance = array(found.share), array(found.chance)
     with np.errstate(divide="ignore"):
         logs = np.log2(array(found.lift))
-    places = f"the first {len(found.contexts)} places"
-    lines = _Lines(found.contexts, [f"{many} on" for many in found.together])
+    places = say("the first {n} places", n=len(found.contexts))
+    lines = _Lines(found.contexts, [say("{n} on", n=many) for many in found.together])
     shown: dict[str, Any] = {
-        "signal": "weight", "ends": (0.0, float(len(found.units))), "down": "units on"
+        "signal": "weight", "ends": (0.0, float(len(found.units))), "down": say("units on")
     }  # fmt: skip
-    above = f"labels at {title}" if found.labels else ""
+    above = say("labels at {places}", places=title) if found.labels else ""
     if found.labels:
         chart.update(found.labels, logs, share, chance, title=above)
-    below = places if found.labels else f"{places} of {title}"
+    below = places if found.labels else say("{places} of {all}", places=places, all=title)
     view.update(*lines.parts, **shown, title=below)
 
     def draw() -> str:

@@ -8,6 +8,7 @@ from grulens.probing.readout.head import Head
 from grulens.widgets.credit.figures import CreditFigure, LensFigure
 from grulens.widgets.plot.matrix import matrix
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws, position
+from grulens.words import say
 
 
 @draws(Credit)
@@ -17,7 +18,7 @@ def draw_credit(found: Credit, options: PlotOptions) -> Figure:
     row, tokens = options.row_of(batch, "this credit"), options.tokens_of(steps)
     figure = CreditFigure()
     note = f" ({found.note})" if found.note else ""
-    figure.update(found, row, tokens=tokens, title=f"{found.method} · {found.layer}{note}")
+    figure.update(found, row, tokens=tokens, title=f"{say(found.method)} · {found.layer}{note}")
     figure.bars.on_times(figure.bars.select)
     return figure.root, figure.still
 
@@ -38,7 +39,7 @@ def draw_logit_lens(found: LogitLens, options: PlotOptions) -> Figure:
         chosen = int(found.top(step, 1)[0][row, 0]) if klass is None else klass
         figure.update(
             found, row, step, chosen, tokens=tokens, probability=classes > 1,
-            names=lambda of: [f"class {c}" if classes > 1 else "output" for c in of],
+            names=lambda of: [say("class {n}", n=c) if classes > 1 else say("output") for c in of],
         )  # fmt: skip
 
     figure.on_step(show)
@@ -53,6 +54,7 @@ def draw_head(found: Head, options: PlotOptions) -> Figure:
     if options.output is not None:
         classes = [position(options.output, len(classes), "class", f"readout {found.name!r}")]
     return matrix(
-        found.weight[classes], rows=[f"class {c}" for c in classes], down="class", across="unit",
-        measure="weight", title=f"{found.name} of {found.layer}",
+        found.weight[classes], rows=[say("class {n}", n=c) for c in classes], down=say("class"),
+        across=say("unit"), measure=say("weight"),
+        title=say("{name} of {layer}", name=found.name, layer=found.layer),
     )  # fmt: skip

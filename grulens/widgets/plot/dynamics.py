@@ -24,6 +24,7 @@ from grulens.views.still.exponents import exponents as exponents_of
 from grulens.views.still.portrait import portrait as picture_of
 from grulens.widgets.plot.matrix import matrix
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws
+from grulens.words import say
 
 #: Pixels of a spectrum that stands alone.
 ALONE: Final = 320
@@ -43,8 +44,11 @@ def draw_portrait(found: Portrait, options: PlotOptions) -> Figure:
     tokens = options.tokens_of(steps)
     if tokens is not None and rows > 1:
         raise GrulensError(f"tokens name the steps of one row; this portrait has {rows} rows")
-    first, second = (f"PC {i + 1} ({float(found.explained[i]):.0%} of the variance)" for i in pair)
-    title, axes = f"states of {found.layer}", (first, second)
+    first, second = (
+        say("PC {n} ({share} of the variance)", n=i + 1, share=f"{float(found.explained[i]):.0%}")
+        for i in pair
+    )
+    title, axes = say("states of {layer}", layer=found.layer), (first, second)
     plot = PhasePlot()
     plot.states(
         points, np.indices((rows, steps))[1].astype(float), colors="time",
@@ -69,7 +73,7 @@ def draw_fixed_points(found: FixedPoints, _: PlotOptions) -> Figure:
             f"{found!r}: no point to draw; where it moves slowly, found.slow(1e-3) lists the places"
         )
     places, axes = _plane(found.states)
-    ways, title = found.unstable_dims.numpy(), "fixed points"
+    ways, title = found.unstable_dims.numpy(), say("fixed points")
     plot, spectrum = PhasePlot(colors=False), Spectrum()
     if len(found) > 1:
         plot.states(
@@ -83,7 +87,7 @@ def draw_fixed_points(found: FixedPoints, _: PlotOptions) -> Figure:
 
     def show(point: int) -> None:
         values, marginal = found.eigenvalues[point].numpy(), found.marginal[point].numpy()
-        spectrum.update(values, marginal, f"point {point}: {found.kinds[point]}")
+        spectrum.update(values, marginal, f"{say('point {n}', n=point)}: {say(found.kinds[point])}")
         plot.choose((float(places[point, 0]), float(places[point, 1])))
 
     for figure in (plot.root, spectrum.root):
@@ -104,7 +108,7 @@ def draw_fixed_points(found: FixedPoints, _: PlotOptions) -> Figure:
 @draws(Lyapunov)
 def draw_lyapunov(found: Lyapunov, _: PlotOptions) -> Figure:
     """A point for each exponent, from the largest down, with its band."""
-    given: dict[str, Any] = {"title": "Lyapunov exponents"}
+    given: dict[str, Any] = {"title": say("Lyapunov exponents")}
     values, band = found.exponents.cpu().numpy(), found.band.cpu().numpy()
     figure = Exponents(ALONE)
     figure.update(values, band, **given)
@@ -121,11 +125,11 @@ def draw_jacobian(found: Jacobian, options: PlotOptions) -> Figure:
         )
     place = options.row_of(len(found.total), "this Jacobian")
     values = parts[part][place]
-    where = f" · row {place}" if len(found.total) > 1 else ""
+    where = " · " + say("row {numbers}", numbers=place) if len(found.total) > 1 else ""
     return matrix(
-        values, rows=[str(i) for i in range(len(values))], down="new unit",
-        across="old unit", measure="derivative",
-        title=("the next state by the one before" if part == "total" else part) + where,
+        values, rows=[str(i) for i in range(len(values))], down=say("new unit"),
+        across=say("old unit"), measure=say("derivative"),
+        title=(say("the next state by the one before") if part == "total" else part) + where,
     )  # fmt: skip
 
 
@@ -138,6 +142,11 @@ def _plane(states: Tensor) -> tuple[Float[np.ndarray, "point 2"], tuple[str, str
         places, explained = (torch.cat([p, p.new_zeros((*p.shape[:-1], 1))], -1)
                              for p in (places, explained))  # fmt: skip
     first, second = (
-        f"PC {i + 1} of the points ({float(explained[i]):.0%} of their variance)" for i in (0, 1)
+        say(
+            "PC {n} of the points ({share} of their variance)",
+            n=i + 1,
+            share=f"{float(explained[i]):.0%}",
+        )
+        for i in (0, 1)
     )
     return places.numpy(), (first, second)

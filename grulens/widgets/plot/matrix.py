@@ -14,6 +14,7 @@ from grulens.views.figure.canvas import without_choosing
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.still import lens as still
 from grulens.widgets.plot.registry import Figure
+from grulens.words import say
 
 #: Colours reach at least this far: rounding must not look like a weight.
 FLOOR: Final = 1e-9
@@ -46,7 +47,7 @@ def matrix(
         "signal": "difference", "layer": title, "name": measure, "ends": ends,
     }  # fmt: skip
     heat.update(shown, units=np.arange(len(rows)), labels=rows, **named)
-    heat.root.name = f"{measure}, {down} by {across}"
+    heat.root.name = say("{measure}, {down} by {across}", measure=measure, down=down, across=across)
     return heat.root, lambda: still.compose(
         still.heatmap(shown, units=rows, down=down, across=across, **named)
     )

@@ -17,6 +17,7 @@ from grulens.widgets.memory.flow import FlowFigure, followed, still_of
 from grulens.widgets.memory.timescales import TimescalesFigure, picture
 from grulens.widgets.memory.words import lives
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws
+from grulens.words import say
 
 
 @draws(GateAttention)
@@ -29,7 +30,7 @@ def draw_attention(found: GateAttention, options: PlotOptions) -> Figure:
     initial = found.initial(toward)[row].double().cpu().numpy()
     past, signed = found.past[row].numpy(), toward is not None
     named: dict[str, Any] = {
-        "signed": signed, "tokens": tokens, "name": "toward" if signed else "mean weight",
+        "signed": signed, "tokens": tokens, "name": say("toward") if signed else say("mean weight"),
     }  # fmt: skip
     view = AttentionMap()
     bars = QueryBars(x_range=view.x_range)
@@ -68,7 +69,7 @@ def draw_flow(found: GradientFlow, options: PlotOptions) -> Figure:
     if all(part.row != row for part in found.trajectories):
         raise PositionError(f"row {row} was not followed: gradient_flow(..., rows={row}) does")
     tokens = options.tokens_of(steps)
-    flow = followed(found, row, options.toward, "gain toward")
+    flow = followed(found, row, options.toward, say("gain toward"))
     figure = FlowFigure()
     figure.update(flow, tokens)
     figure.map.on_query(lambda t: figure.select(flow, t, tokens))

@@ -20,6 +20,7 @@ from grulens.views.still import lens as still
 from grulens.views.still import phrases as still_phrases
 from grulens.widgets.plot.registry import Figure, PlotOptions, check_enough, draws, position
 from grulens.widgets.plot.units import array, over_time
+from grulens.words import say
 
 #: Pairs that a still picture lists, the strongest first.
 FEW = 30
@@ -33,8 +34,11 @@ def draw_phrases(found: Hierarchy, options: PlotOptions) -> Figure:
         raise ReadoutError(f"output={shown(output)}: a tree of phrases is of one class, give None")
     check_enough(tokens, len(found.tokens))
     target = found.target
-    classes = f"{target}" if isinstance(target, int) else f"{target[0]} against {target[1]}"
-    title = f"phrases for class {classes} · {found.layer}" + (
+    classes = (
+        f"{target}" if isinstance(target, int)
+        else say("{one} against {other}", one=target[0], other=target[1])
+    )  # fmt: skip
+    title = say("phrases for class {name} · {layer}", name=classes, layer=found.layer) + (
         f" ({found.note})" if found.note else ""
     )
     boxes = PhraseBoxes()
@@ -59,14 +63,15 @@ def draw_interactions(found: Interactions, options: PlotOptions) -> Figure:
     words = _phrases(found.phrases, options.tokens)
     names = [f"{words[a]} + {words[b]}" for a, b in found.pairs]
     values, done = array(found.values[:, row]), found.done.cpu().numpy()
-    title = f"together beyond each alone · {found.layer}" + (f" ({found.note})" * bool(found.note))
+    title = say("together beyond each alone · {layer}", layer=found.layer)
+    title += f" ({found.note})" * bool(found.note)
     bars = TokenBars()
-    bars.update(values, tokens=names, mask=done, title=title, measure="change of the score",
+    bars.update(values, tokens=names, mask=done, title=title, measure=say("change of the score"),
         names=True,
     )  # fmt: skip
-    bars.bars.name, bars.bars.xaxis.axis_label = "interaction of each pair", "pair"
+    bars.bars.name, bars.bars.xaxis.axis_label = say("interaction of each pair"), say("pair")
     bars.bars.select_one(HoverTool).tooltips = [
-        ("phrases", "@token"), ("together", "@credit{0.00000}"),
+        (say("phrases"), "@token"), (say("together"), "@credit{0.00000}"),
     ]  # fmt: skip
     bars.on_times(bars.select)
 
@@ -77,7 +82,7 @@ def draw_interactions(found: Interactions, options: PlotOptions) -> Figure:
             for i in strongest.tolist()
             if done[i]
         ]
-        return still.compose(html_table(("phrase", "and", "together"), rows, title))
+        return still.compose(html_table((say("phrase"), say("and"), say("together")), rows, title))
 
     return bars.root, draw
 
@@ -95,29 +100,29 @@ def draw_decomposition(found: Decomposition, options: PlotOptions) -> Figure:
     if found.head is None:
         if options.output is not None:
             raise ReadoutError(f"output={shown(options.output)}: {found.why}")
-        values, measure = found.beta[:, row].double().norm(dim=-1), "part of the state, norm"
+        values, measure = found.beta[:, row].double().norm(dim=-1), say("part of the state, norm")
     else:
         logits = found.logits[row]
         klass = int(logits[steps[-1]].argmax()) if len(steps) else 0
         if options.output is not None:
             klass = position(options.output, logits.shape[-1], "class", "this decomposition")
-        values, measure = found.scores[:, row, :, klass], f"part of class {klass}"
+        values, measure = found.scores[:, row, :, klass], say("part of class {n}", n=klass)
     return over_time(
         array(values[:, steps]), _phrases(found.phrases, tokens), steps.tolist(), tokens,
-        measure=measure, layer=found.layer, down="phrase",
+        measure=measure, layer=found.layer, down=say("phrase"),
     )  # fmt: skip
 
 
 def _phrases(phrases: Sequence[positions.Index], tokens: Sequence[str] | None) -> list[str]:
     """What to call each phrase: the tokens where they are known, else its steps."""
     if tokens is None:
-        return [positions.words(phrase, "step") for phrase in phrases]
+        return [positions.words(phrase, "step", say) for phrase in phrases]
     return [visible_name(_text(phrase, tokens)) for phrase in phrases]
 
 
 def _text(phrase: positions.Index, tokens: Sequence[str]) -> str:
     if positions.is_relative(phrase):  # of each row's own end
-        return positions.words(phrase, "step")
+        return positions.words(phrase, "step", say)
     if isinstance(phrase, int | tuple):
         places = np.ravel(phrase)
         places = np.flatnonzero(places) if places.dtype == bool else places

@@ -22,6 +22,7 @@ from grulens.views.still import sweep as still_sweep
 from grulens.views.units.sweep_chart import SweepChart
 from grulens.widgets.plot.registry import Figure, PlotOptions, check_enough, draws
 from grulens.widgets.units import close_up
+from grulens.words import message, say
 
 #: A trace's colours always reach a whole share, so that a faint one looks faint.
 WHOLE = 1.0
@@ -48,7 +49,7 @@ def draw_sweep(found: Sweep, options: PlotOptions) -> Figure:
             measure=measure, layer=_title(found),
         )  # fmt: skip
     names = [_name(unit) for unit in found.units]
-    title = f"effect of each unit · {_title(found)}"
+    title = say("effect of each unit · {layer}", layer=_title(found))
     chart = SweepChart()
     chart.update(names, **values, adds=adds, measure=measure, title=title)
     return chart.root, lambda: still.compose(
@@ -66,7 +67,7 @@ def draw_trace(found: Trace, options: PlotOptions) -> Figure:
         share = np.where(count > 0, np.nansum(share, over) / np.maximum(count, 1), np.nan)
     return over_time(
         share, list(map(_name, found.units)), found.times, options.tokens,
-        measure="recovered share", layer=_title(found), floor=WHOLE, guides=(WHOLE,),
+        measure=say("recovered share"), layer=_title(found), floor=WHOLE, guides=(WHOLE,),
     )  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def over_time(
     layer: str,
     floor: float = 1e-9,
     guides: Sequence[float] = (),
-    down: str = "unit",
+    down: str = message("unit"),
 ) -> Figure:
     """A picture of rows by steps over the tokens, blank where there is no step; of one row a line.
 
@@ -118,7 +119,7 @@ def over_time(
             parts.append(
                 still.tokens(
                     largest(values), signal="difference", tokens=tokens, mask=mask,
-                    name="the largest of each step", ends=ends,
+                    name=say("the largest of each step"), ends=ends,
                 )
             )  # fmt: skip
         return still.compose(*parts)
@@ -135,11 +136,11 @@ def _shown(found: Sweep, output: Any) -> tuple[dict[str, Float[np.ndarray, "*run
             name: array(values.reshape(*values.shape[:runs], -1)[..., 0])
             for name, values in chosen.items()
         }
-        return one, True, "change of the readout"
+        return one, True, say("change of the readout")
     sizes = {
         name: array(v.abs().reshape(*v.shape[:runs], -1).mean(-1)) for name, v in chosen.items()
     }
-    return sizes, False, "mean size of the readout's change"
+    return sizes, False, say("mean size of the readout's change")
 
 
 def _chosen(values: Tensor, runs: int, output: Any) -> Tensor:
@@ -175,7 +176,7 @@ def _placed(
 
 
 def _name(unit: Any) -> str:
-    return str(unit) if isinstance(unit, int) else positions.words(unit, "unit")
+    return str(unit) if isinstance(unit, int) else positions.words(unit, "unit", say)
 
 
 def _title(found: Sweep | Trace) -> str:

@@ -23,6 +23,7 @@ from grulens.probing.readout.readout import (
     read,
     rows,
 )
+from grulens.words import say
 
 Array = Float[np.ndarray, " klass"]
 
@@ -107,8 +108,9 @@ class Answers:
     def names(self, classes: int, places: Iterable[int]) -> list[str]:
         """What to call some of so many classes."""
         labels = self._names(classes)
-        called = "output" if classes == 1 else "class {}"
-        return [str(labels[i]) if labels else called.format(i) for i in places]
+        if labels:
+            return [str(labels[i]) for i in places]
+        return [say("output") if classes == 1 else say("class {n}", n=i) for i in places]
 
     def top(
         self, before: Answer, now: Answer, step: int, most: int = 8

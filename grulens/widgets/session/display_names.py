@@ -14,6 +14,7 @@ from grulens.probing.edits import positions
 from grulens.probing.edits.edit import Edit
 from grulens.widgets.session.selection import has_space
 from grulens.widgets.session.session import Session
+from grulens.words import say, say_n
 
 #: So many units are named one by one.
 FEW: Final = 3
@@ -26,7 +27,14 @@ def unit_name(cell: Signalling, unit: int) -> str:
         cell: whose unit it is.
         unit: its number.
     """
-    return cell.unit_name(unit) if has_space(cell) else f"unit {unit}"
+    if not has_space(cell):
+        return say("unit {unit}", unit=unit)
+    fold = cell.fold("mean")
+    channel, at = fold.where(unit)
+    if fold.noun == "slice":
+        return say("unit {unit}", unit=(channel, *at))
+    place = at if len(at) > 1 else at[0]
+    return say("channel {channel} at {place}", channel=channel, place=place)
 
 
 def places(cell: Signalling, units: Sequence[int]) -> str:
@@ -45,14 +53,20 @@ def places(cell: Signalling, units: Sequence[int]) -> str:
     channels = fold.channels(units)
     if {*fold.units(channels)} == {*units}:
         numbers = ", ".join(map(str, channels))
-        return f"all of {fold.noun}{'' if len(channels) == 1 else 's'} {numbers}"
-    named = ", ".join(cell.unit_name(unit) for unit in units[:FEW])
-    return named + (f" and {len(units) - FEW} more" if len(units) > FEW else "")
+        if fold.noun == "slice":
+            return say_n("all of slice {numbers}", "all of slices {numbers}", len(channels),
+                         numbers=numbers)  # fmt: skip
+        return say_n("all of channel {numbers}", "all of channels {numbers}", len(channels),
+                     numbers=numbers)  # fmt: skip
+    named = ", ".join(unit_name(cell, unit) for unit in units[:FEW])
+    more = len(units) - FEW
+    return say("{named} and {n} more", named=named, n=more) if more > 0 else named
 
 
 def words(session: Session, edit: Edit) -> str:
     """What an edit does, as a person says it; and where its units stand, if they stand in space."""
-    layer, text = session.baseline.get(edit.layer), edit.words(signal_of(session, edit))
+    layer = session.baseline.get(edit.layer)
+    text = edit.words(signal_of(session, edit), say=say)
     if layer is None or edit.units is None:
         return text
     chosen = positions.mask(edit.units, layer.shape[2]).nonzero()[:, 0].tolist()

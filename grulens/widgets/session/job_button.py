@@ -10,10 +10,11 @@ import ipywidgets as W
 from grulens.job import Job
 from grulens.widgets.session.controls import button
 from grulens.widgets.session.panel import Panel
+from grulens.words import message, say
 
 T = TypeVar("T")
 
-STOP: Final = "stop"
+STOP: Final = message("stop")
 
 
 class JobButton(Generic[T]):
@@ -21,7 +22,7 @@ class JobButton(Generic[T]):
 
     Args:
         panel: the screen, which shows what goes wrong.
-        text: what the button says.
+        text: the message that the button says.
         tip: what it does, in a sentence.
         noun: what a piece of the work is called.
         work: does the work of a job, and keeps what is done in its `result`. It runs on another
@@ -49,7 +50,7 @@ class JobButton(Generic[T]):
         self.job: Job[T] = Job(text, noun)
         # not cleared after the click: what it starts may have failed by then
         self.button = button(
-            text, tip, panel.callbacks.guard(self._on_click, source=self, clears=False)
+            say(text), tip, panel.callbacks.guard(self._on_click, source=self, clears=False)
         )
         self.bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
         self._worker = panel.callbacks.background(self._run, source=self, stop=self.stop)
@@ -84,7 +85,8 @@ class JobButton(Generic[T]):
     def show(self) -> None:
         """Show how far the job is."""
         running = self.job.running
-        self.button.description, self.button.icon = (STOP, STOP) if running else (self._text, "")
+        self.button.description = say(STOP if running else self._text)
+        self.button.icon = "stop" if running else ""
         self.bar.max, self.bar.value = max(1, self.job.total), self.job.done
         self.bar.layout.display = None if running else "none"
         self._show_panel()

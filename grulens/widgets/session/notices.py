@@ -18,8 +18,15 @@ from grulens.errors import NoAnswerError
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import row
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
-CHANGED: Final = "the model has changed since this run"
+CHANGED: Final = message("the model has changed since this run")
+#: What a model's mode may be; see `in_training`.
+MODES: Final = (
+    message("training mode: dropout is on"),
+    message("training mode: normalisation reads the batch"),
+    message("training mode: dropout is on, normalisation reads the batch"),
+)
 
 
 class Notices:
@@ -40,13 +47,14 @@ class Notices:
         self._changed, self._mode, self._unread = W.HTML(), W.HTML(), W.HTML()
         self._unnamed = W.HTML()
         self.again = W.Button(
-            description="run again", layout=W.Layout(width="auto"),
-            tooltip="run the model as it is now, without the edits and with them",
+            description=say("run again"), layout=W.Layout(width="auto"),
+            tooltip=say("run the model as it is now, without the edits and with them"),
         )  # fmt: skip
         self.again.on_click(callbacks.guard(lambda _: session.run_again()))
         self.evaluate = W.ToggleButton(
-            value=session.evaluate, description="run in eval mode", layout=W.Layout(width="auto"),
-            tooltip="only for the runs shown here: the model itself stays in its mode",
+            value=session.evaluate, description=say("run in eval mode"),
+            tooltip=say("only for the runs shown here: the model itself stays in its mode"),
+            layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.evaluate.observe(callbacks.guard(self._on_evaluate), "value")
         self._lines = [
@@ -59,8 +67,8 @@ class Notices:
     def show(self) -> None:
         """Say what is so now."""
         session = self.session
-        self._say(0, self._changed, CHANGED if session.changed else "")
-        self._say(1, self._mode, session.mode)
+        self._say(0, self._changed, say(CHANGED) if session.changed else "")
+        self._say(1, self._mode, say(session.mode))
         self._say(2, self._unread, *_no_answer(session.unread))
         self._say(3, self._unnamed, session.unnamed)
         self.evaluate.value = session.evaluate
@@ -90,4 +98,4 @@ def _no_answer(error: NoAnswerError | None) -> tuple[str, tuple[str, ...]]:
     why = str(error)
     for line in reversed(error.lines):
         why = why.removesuffix(line).rstrip()
-    return f"No answer is shown: {why}", error.lines
+    return say("No answer is shown: {why}", why=why), error.lines

@@ -1,7 +1,6 @@
 // The style sheet of the panels has nothing to show, but it stands in every one: it knows whether the
 // kernel is still there. ipywidgets' own sliders and buttons would do nothing, and say nothing.
 
-const GONE = "The kernel is gone: run the cell again.";
 const AFTER = 300; // ms without another key or touch
 
 // false when the kernel is gone
@@ -14,12 +13,13 @@ function reaches(model) {
   }
 }
 
-function say(panel) {
+function tellGone(panel, model) {
+  const say = (text) => model.get("words")?.[text] ?? text;
   if (panel.querySelector(":scope > .grulens-gone")) return;
   const box = document.createElement("div");
   box.className = "grulens-gone";
   box.setAttribute("role", "alert");
-  box.textContent = GONE;
+  box.textContent = say("The kernel is gone: run the cell again.");
   panel.prepend(box);
 }
 
@@ -59,7 +59,7 @@ function render({ model, el }) {
     if (event.target.closest(".grulens-bokeh, .grulens-copy") || event.key === "Tab") return;
     clearTimeout(asking);
     // after what the person did, which must not wait for this on its way
-    asking = setTimeout(() => reaches(model) || say(panel), AFTER);
+    asking = setTimeout(() => reaches(model) || tellGone(panel, model), AFTER);
   };
   for (const kind of ["pointerdown", "keydown"])
     window.addEventListener(kind, acted, { capture: true, signal: ended.signal });

@@ -15,9 +15,15 @@ from grulens.errors import GrulensError, shown
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import row
 from grulens.widgets.session.panel import Panel
+from grulens.words import message, say
 
 #: What is folded away, by the name of the part: a cell that runs again makes the same screen.
 _FOLDED: Final[set[str]] = set()
+#: What parts are called.
+NAMES: Final = (
+    message("text"), message("map"), message("sliders"), message("answer"), message("edits"),
+    message("units"),
+)  # fmt: skip
 
 
 class Parts(tl.HasTraits):
@@ -40,17 +46,20 @@ class Parts(tl.HasTraits):
         super().__init__()
         self._parts = dict(parts)
         self.open = W.ToggleButton(
-            description="parts", tooltip="choose which parts of the screen are seen",
+            description=say("parts"), tooltip=say("choose which parts of the screen are seen"),
             layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.buttons = {
             name: W.ToggleButton(
-                value=True, description=name, tooltip=f"see the {name}, or fold it away",
+                value=True, description=say(name),
+                tooltip=say("see the {part}, or fold it away", part=say(name)),
                 layout=W.Layout(width="auto"),
             )
             for name in self._parts
         }  # fmt: skip
-        self.box = row(W.HTML('<span class="grulens-label">See</span>'), *self.buttons.values())
+        self.box = row(
+            W.HTML(f'<span class="grulens-label">{say("See")}</span>'), *self.buttons.values()
+        )
         self.box.layout.display = "none"
         self.open.observe(callbacks.guard(lambda change: self._on_open()), "value")
         for name, one in self.buttons.items():

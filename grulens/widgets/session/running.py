@@ -31,6 +31,7 @@ from grulens.probing.readout.readout import Answer
 from grulens.widgets.session.described import Described, Read, Stacked, describe
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.spelling import Spelling, spelling
+from grulens.words import message
 
 #: Bytes of weights that are written as they are, and at most, as float16.
 FULL, MOST = 4 << 20, 8 << 20
@@ -254,10 +255,10 @@ class _Reading:
         """How the answer of the run is made of its states, and why it is not known."""
         session = self.session
         if session.unread:
-            return None, "no answer was read from the model's output"
+            return None, message("no answer was read from the model's output")
         said = session.answer_before.values.double().cpu()
         tries: list[Read] = []
-        why = "it is no linear map of the layers' states"
+        why = message("it is no linear map of the layers' states")
         try:
             with session.studying():
                 head = head_of(session.model, call=session.call, inputs=session.given)
@@ -441,14 +442,14 @@ class _Reading:
         session = self.session
         args, kwargs = session.given
         if self.ids is None or self.table is None:
-            return None, "the input is numbers and no text"
+            return None, message("the input is numbers and no text")
         if session.coder.encode is None:
-            return None, "the model has no `encode` that says how a text becomes ids"
+            return None, message("the model has no `encode` that says how a text becomes ids")
         if len(args) != 1 or kwargs or len(session.before.h) != 1:
-            return None, "the model reads more than one row of ids"
+            return None, message("the model reads more than one row of ids")
         found = spelling(session.coder, len(self.table))
         if found is None:
-            return None, "its `encode` gives neither an id a character nor one a word"
+            return None, message("its `encode` gives neither an id a character nor one a word")
         try:
             run = session.runs.aside(((session.coder.read(found.example),), {}))
             ids = torch.tensor([found.ids[part] for part in found.parts(found.example)])
@@ -464,7 +465,11 @@ class _Reading:
                 same = said.shape == made.shape and _off(made, said) <= TOLERANCE
         except Exception:  # of any kind: a model may refuse a text, and then so does the page
             same = False
-        return (found, "") if same else (None, "another text gave another run in the model itself")
+        return (
+            (found, "")
+            if same
+            else (None, message("another text gave another run in the model itself"))
+        )
 
 
 def _reads(weights: dict[str, Tensor], bias: Tensor) -> list[Read]:

@@ -25,9 +25,10 @@ from grulens.models.restore.mode import evaluated, in_eval, in_training
 from grulens.models.restore.standing import CHANGED, Standing, expecting, is_lazy
 from grulens.models.restore.untouched import untouched
 from grulens.probing.edits.edit import Edit
+from grulens.words import message
 
 #: What a screen says of runs in eval mode of a model in training mode.
-EVAL: Final = "these runs are in eval mode; the model itself is in training mode"
+EVAL: Final = message("these runs are in eval mode; the model itself is in training mode")
 
 
 class Runs:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import anywidget
 import ipywidgets as W
+import traitlets as tl
 
 from grulens.views.figure.palette import ACCENT
 from grulens.widgets.jupyter.bokeh_view import BokehView
@@ -17,6 +18,7 @@ from grulens.widgets.jupyter.still import Still, publish
 from grulens.widgets.session.after_cells import AFTER_CELLS
 from grulens.widgets.session.busy import BusyMark, BusyMarks
 from grulens.widgets.session.callbacks import Callbacks
+from grulens.words import of_script
 
 #: So many signals of a cell have buttons in the colours of their roles.
 SIGNALS: Final = 9
@@ -31,6 +33,11 @@ class Style(anywidget.AnyWidget):
         for role, color in ACCENT.items()
         for place in range(1, SIGNALS + 1)
     )
+
+    words = tl.Dict().tag(sync=True)
+
+    def __init__(self) -> None:
+        super().__init__(words=of_script(self._esm))
 
     def tell_busy(self, widget: W.Widget, busy: bool) -> None:
         """Have a screen reader know that a widget is busy, or no longer."""

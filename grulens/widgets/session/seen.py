@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.widgets.session.display_names import unit_name
 from grulens.widgets.session.selection import has_space
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
 
 class Seen:
@@ -35,7 +37,7 @@ class Seen:
 
     def __init__(self, session: Session) -> None:
         self.fold, self._row, self._cell = session.fold, session.row, session.now.cell
-        self.noun = "unit" if self.fold is None else self.fold.noun
+        self.noun = message("unit") if self.fold is None else self.fold.noun
         self.layer = session.layer if self.fold is None else f"{session.layer}, {self.fold.words}"
 
     def folded(self, signal: Float[Tensor, "*before unit"]) -> Float[Tensor, "*before one"]:
@@ -67,10 +69,17 @@ class Seen:
             return [self.name(channel) for channel in range(self.fold.count)]
         if not has_space(self._cell):
             return None
-        return [self._cell.unit_name(unit) for unit in range(self._cell.hidden_size)]
+        return [unit_name(self._cell, unit) for unit in range(self._cell.hidden_size)]
 
     def name(self, one: int) -> str:
         """What one is called beside a figure: "unit 3", "channel 3", "channel 3 at (12, 7)"."""
+        if self.fold is not None and isinstance(self.fold.how, str):
+            named = message("slice {n}") if self.noun == "slice" else message("channel {n}")
+            return say(named, n=one)
+        return unit_name(self._cell, *self.units([one]))
+
+    def key(self, one: int) -> str:
+        """The same in English, whatever is spoken: the name of a column in a file or a frame."""
         if self.fold is not None and isinstance(self.fold.how, str):
             return f"{self.noun} {one}"
         if has_space(self._cell):

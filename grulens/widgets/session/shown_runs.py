@@ -27,6 +27,7 @@ from grulens.widgets.session.names import Names
 from grulens.widgets.session.row_answers import Truth, check_truth, row_answers, truth_of
 from grulens.widgets.session.runs import Runs
 from grulens.widgets.session.selection import fitting, shape_of
+from grulens.words import say
 
 
 class ShownRuns(Comparison, EditList):
@@ -207,7 +208,9 @@ class ShownRuns(Comparison, EditList):
 
     @staticmethod
     def _fitted(slots: Slots, run: Recording) -> Slots:
-        return tuple(replace(slot, mismatch=describe_mismatch(slot.edit, run)) for slot in slots)
+        return tuple(
+            replace(slot, mismatch=describe_mismatch(slot.edit, run, say)) for slot in slots
+        )
 
     def _edited_run(self, standing: Standing, given: Given, edits: Sequence[Edit]) -> Recording:
         """The run with edits, of the same model as the run without.

@@ -14,10 +14,28 @@ from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import row
 from grulens.widgets.session.selection import has_space
 from grulens.widgets.session.session import Session
+from grulens.words import message, say
 
-ALL: Final = "every place"
-ONE: Final = "one place"
-_EACH: Final = {"channel": "a channel", "slice": "a slice of the state along its first axis"}
+ALL: Final = message("every place")
+ONE: Final = message("one place")
+_FOLDS: Final = (ALL, message("mean"), message("max"), ONE)
+#: What a row is, at one place and folded, by what is folded.
+_ONE: Final = {
+    "channel": message(
+        "Each row is a channel {where}: a unit, and an edit of it is of that unit alone."
+    ),
+    "slice": message(
+        "Each row is a slice of the state along its first axis {where}: a unit, and an edit of it "
+        "is of that unit alone."
+    ),
+}
+_WHOLE: Final = {
+    "channel": message("Each row is a channel: {how}. An edit of it is one of all its places."),
+    "slice": message(
+        "Each row is a slice of the state along its first axis: {how}. An edit of it is one of all "
+        "its places."
+    ),
+}
 
 
 class SpaceControl:
@@ -36,12 +54,14 @@ class SpaceControl:
     def __init__(self, session: Session, callbacks: Callbacks) -> None:
         self.session, self._showing, self._elsewhere = session, False, False
         self.fold = W.Dropdown(
-            options=[ALL, "mean", "max", ONE], description="space",
-            tooltip="how the places of the state are shown: each in a row of its own, or folded",
+            options=[(say(one), one) for one in _FOLDS], description=say("space"),
+            tooltip=say(
+                "how the places of the state are shown: each in a row of its own, or folded"
+            ),
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.place = W.Text(
-            description="at", continuous_update=False, tooltip="the place: y, x",
+            description=say("at"), continuous_update=False, tooltip=say("the place: y, x"),
             style={"description_width": "auto"}, layout=W.Layout(width="110px"),
         )  # fmt: skip
         self._says = W.HTML()
@@ -65,10 +85,10 @@ class SpaceControl:
         self.place.layout.display = None if one else "none"
         text = ""
         if fold is not None:
-            each = f"Each row is {_EACH[fold.noun]}"
-            text = f"{each} {fold.words}: a unit, and an edit of it is of that unit alone."
-        if fold is not None and not one:
-            text = f"{each}: {fold.words}. An edit of it is one of all its places."
+            text = (
+                say(_ONE[fold.noun], where=fold.words) if one
+                else say(_WHOLE[fold.noun], how=fold.words)
+            )  # fmt: skip
         self._says.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def hide(self) -> None:

@@ -18,6 +18,8 @@ function bytes(view) {
 
 function render({ model, el }) {
   el.classList.add("grulens", "grulens-text");
+  const say = (text, values = {}) => (model.get("words")?.[text] ?? text)
+    .replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
   const head = made("div", "grulens-text-head");
   const name = made("span"), low = made("span"), bar = made("span", "grulens-text-bar"), high = made("span");
   const scale = made("span");
@@ -25,8 +27,8 @@ function render({ model, el }) {
   const seek = made("label", "grulens-text-find");
   const find = made("input");
   find.type = "search";
-  find.placeholder = "search";
-  find.setAttribute("aria-label", "search the text");
+  find.placeholder = say("search");
+  find.setAttribute("aria-label", say("search the text"));
   const count = made("span");
   count.setAttribute("role", "status");
   seek.append(count, find);
@@ -35,7 +37,7 @@ function render({ model, el }) {
   body.tabIndex = 0;
   body.setAttribute("role", "listbox");
   body.setAttribute("aria-multiselectable", "true");
-  body.setAttribute("aria-label", "steps: click or drag to choose, arrow keys to walk, escape for all");
+  body.setAttribute("aria-label", say("steps: click or drag to choose, arrow keys to walk, escape for all"));
   el.replaceChildren(head, body);
 
   const id = `grulens-${Math.random().toString(36).slice(2)}`;
@@ -66,7 +68,7 @@ function render({ model, el }) {
       if (below) span.append(made("span", "", text), made("span", "", below[i]));
       span.dataset.i = i;
       span.setAttribute("role", "option");
-      if (!text.trim()) span.setAttribute("aria-label", "space");
+      if (!text.trim()) span.setAttribute("aria-label", say("space"));
       return span;
     });
     const blocks = [];
@@ -179,9 +181,9 @@ function render({ model, el }) {
   const digits = (held, kept, i) => i < held.length && kept[i] < 254 ? held[i].toPrecision(4).replace("-", "\u2212") : "";
   function told(i) {
     const one = digits(values, codes, i), below = second();
-    if (!below) return `step ${i}${one ? `: ${one}` : ""}`;
+    if (!below) return one ? say("step {i}: {value}", { i, value: one }) : say("step {i}", { i });
     const other = digits(new Float32Array(bytes(below.values).slice().buffer), bytes(below.codes), i);
-    return `${one || "no step"} over ${other || "no step"}`;
+    return say("{one} over {other}", { one: one || say("no step"), other: other || say("no step") });
   }
 
   body.addEventListener("pointerdown", (event) => {
@@ -268,7 +270,7 @@ function render({ model, el }) {
     }
     for (const [first, last] of found) for (let i = first; i <= last; i++) spans[i].classList.add("grulens-found");
     at = found.length ? ((Math.max(at, 0) + way) % found.length + found.length) % found.length : -1;
-    count.textContent = found.length ? `${at + 1} of ${found.length}` : "not found";
+    count.textContent = found.length ? say("{n} of {all}", { n: at + 1, all: found.length }) : say("not found");
     if (found.length) {
       show(found[at][0]);
       if (take) choose(found[at]);

@@ -24,6 +24,7 @@ from grulens.views.figure import raster
 from grulens.views.figure.canvas import Listener, Positions, tell
 from grulens.views.figure.palette import PALETTE, WHITE_INK
 from grulens.views.figure.tokens import number, valid, visible_text
+from grulens.words import of_script
 
 #: Of a longer token only so many characters are shown.
 CUT: Final = 80
@@ -39,6 +40,7 @@ class TokenText(anywidget.AnyWidget):
         painted: the colour of each step, as a byte; what the bytes mean; the values.
         times: the chosen steps, as runs of first and last.
         step: the present step; -1 is none.
+        words: what the script says, in the language of the screens.
 
     >>> text, z = TokenText(), Signal("z", "update gate", 0.0, 1.0, "keep")
     >>> text.name(["not", "bad"])
@@ -56,9 +58,10 @@ class TokenText(anywidget.AnyWidget):
     painted = tl.Dict().tag(sync=True)
     times: Any = tl.List([]).tag(sync=True)
     step = tl.Int(-1).tag(sync=True)
+    words = tl.Dict().tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
-        super().__init__(**traits)
+        super().__init__(words=of_script(self.script), **traits)
         self._listeners: list[Listener] = []
         self._named: tuple[str, ...] = ()
         self._chosen: Positions = ()

@@ -88,7 +88,7 @@ def _warnings(session: Session, run: Running) -> list[str]:
             "the model's, in parts of the largest number."
         )
     )
-    unanswered = say("The answer is not made here: {why}.", why=run.unanswered)
+    unanswered = say("The answer is not made here: {why}.", why=say(run.unanswered))
     return [
         *([say(rounded, apart=f"{run.apart:.0e}")] if run.dtype == "f2" else []),
         *([unanswered] if run.unanswered else []),
@@ -108,7 +108,7 @@ def _notes(session: Session, run: Running) -> list[str]:
             "of the largest number."
         )
     )
-    unspelled = say("Another input cannot be given here: {why}.", why=run.unspelled)
+    unspelled = say("Another input cannot be given here: {why}.", why=say(run.unspelled))
     batch = len(session.before.h)
     return [
         *filter(

@@ -16,6 +16,7 @@ from grulens.models.layers import article
 from grulens.models.observed import ObservedLayer
 from grulens.models.restore.mode import in_training
 from grulens.widgets.session.session import Session
+from grulens.words import say
 
 #: Where a message begins to say what the caller of a function can do.
 HEAD: Final = "; give head="
@@ -56,15 +57,15 @@ def needs_weights(session: Session, what: str) -> str:
 
     Args:
         session: the session of the screen.
-        what: what needs the weights: "fixed points".
+        what: the message that says what needs the weights: "fixed points".
     """
     if not isinstance(session.before, ObservedLayer):
         return ""
-    return (
-        f"No {what} here: this screen computes them from the weights of a cell, and layer "
-        f"{session.layer!r} was observed in its module's own forward "
-        f"({session.before.cell.equation})."
-    )
+    return say(
+        "No {what} here: this screen computes them from the weights of a cell, and layer {layer} "
+        "was observed in its module's own forward ({equation}).",
+        what=say(what), layer=repr(session.layer), equation=session.before.cell.equation,
+    )  # fmt: skip
 
 
 def needs_gru(session: Session, what: str) -> str:
@@ -72,7 +73,7 @@ def needs_gru(session: Session, what: str) -> str:
 
     Args:
         session: the session of the screen.
-        what: what rests on a GRU's own equation: "phrases".
+        what: the message that says what rests on a GRU's own equation: "phrases".
 
     >>> import torch
     >>> session = Session(torch.nn.RNN(2, 3, batch_first=True), torch.ones(1, 4, 2))
@@ -82,7 +83,8 @@ def needs_gru(session: Session, what: str) -> str:
     why, cell = needs_weights(session, what), session.before.cell
     if why or isinstance(cell, GRU):
         return why
-    return (
-        f"No {what} here: this screen takes a run apart by a GRU's own equation, and layer "
-        f"{session.layer!r} is {article(cell.kind)}."
-    )
+    return say(
+        "No {what} here: this screen takes a run apart by a GRU's own equation, and layer {layer} "
+        "is {kind}.",
+        what=say(what), layer=repr(session.layer), kind=article(cell.kind),
+    )  # fmt: skip

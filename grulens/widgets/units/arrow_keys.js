@@ -7,6 +7,8 @@ const CONTROLS = "input, textarea, select, button, a, [contenteditable], [role=s
 
 function render({ model, el }) {
   el.classList.add("grulens", "grulens-keys");
+  const say = (text, values = {}) => (model.get("words")?.[text] ?? text)
+    .replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
   el.tabIndex = 0;
   el.setAttribute("role", "group");
   el.setAttribute("aria-label", model.get("label"));
@@ -31,8 +33,8 @@ function render({ model, el }) {
   model.on("msg:custom", answered);
 
   for (const [key, sign, name] of [
-    ["ArrowLeft", "←", "step back"], ["ArrowRight", "→", "step on"],
-    ["ArrowUp", "↑", "unit before"], ["ArrowDown", "↓", "unit after"],
+    ["ArrowLeft", "←", say("step back")], ["ArrowRight", "→", say("step on")],
+    ["ArrowUp", "↑", say("unit before")], ["ArrowDown", "↓", say("unit after")],
   ]) {
     const button = document.createElement("button");
     button.className = "lm-Widget jupyter-widgets jupyter-button widget-button";

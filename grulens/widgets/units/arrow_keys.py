@@ -9,6 +9,8 @@ from typing import Any
 import anywidget
 import traitlets as tl
 
+from grulens.words import of_script
+
 
 class ArrowKeys(anywidget.AnyWidget):
     """A bar of four buttons, which takes the arrow keys where it has the focus.
@@ -26,9 +28,10 @@ class ArrowKeys(anywidget.AnyWidget):
     _css = Path(__file__).with_name("arrow_keys.css").read_text(encoding="utf-8")
 
     label = tl.Unicode().tag(sync=True)
+    words = tl.Dict().tag(sync=True)
 
     def __init__(self, move: Callable[[int, int], object], label: str) -> None:
-        super().__init__(label=label)
+        super().__init__(label=label, words=of_script(self._esm))
         self._move = move
         self.on_msg(self._received)
 

@@ -25,8 +25,9 @@ from grulens.widgets.session.session import Session
 from grulens.widgets.session.unavailable import needs_weights
 from grulens.widgets.units.arrow_keys import ArrowKeys
 from grulens.widgets.units.close_up import CloseUpFigure, equation, still
+from grulens.words import message, say
 
-KEYS: Final = "arrow keys: ← → steps, ↑ ↓ units"
+KEYS: Final = message("arrow keys: ← → steps, ↑ ↓ units")
 
 
 class CellView(Panel):
@@ -62,12 +63,12 @@ class CellView(Panel):
 
         # controls
         width = {"style": {"description_width": "auto"}, "layout": W.Layout(width="110px")}
-        self.step = W.BoundedIntText(min=0, max=0, description="step", **width)
-        self.unit = W.BoundedIntText(min=0, max=0, description="unit", **width)
-        self.arrows = ArrowKeys(self.callbacks.guard(self.move), KEYS)
-        label, self.signal = choice("sum of", [("h", "h")], [""])
+        self.step = W.BoundedIntText(min=0, max=0, description=say("step"), **width)
+        self.unit = W.BoundedIntText(min=0, max=0, description=say("unit"), **width)
+        self.arrows = ArrowKeys(self.callbacks.guard(self.move), say(KEYS))
+        label, self.signal = choice(say("sum of"), [("h", "h")], [""])
         self.unfold = W.ToggleButton(
-            description="unfold the input", tooltip="a bar for each number of the input",
+            description=say("unfold the input"), tooltip=say("a bar for each number of the input"),
             layout=W.Layout(width="auto"),
         )  # fmt: skip
         self._said, self._words = W.HTML(), W.HTML()
@@ -135,10 +136,10 @@ class CellView(Panel):
     def _on_run(self) -> None:
         session = self.session
         with session.lock:
-            self.found, self._why = None, needs_weights(session, "sums of pre-activations")
+            self.found, self._why = None, needs_weights(session, message("sums of pre-activations"))
             (step, unit), (_, steps, units) = self._place, session.before.shape
             if not self._why and not steps:
-                self._why = "There is no step to show."
+                self._why = say("There is no step to show.")
             if not self._why:
                 try:
                     self.found = close_up(session.now, step=step, unit=unit, row=session.row)
@@ -160,7 +161,7 @@ class CellView(Panel):
 
     def _offer(self, found: CloseUp) -> None:
         """The signals that can be looked at; what was chosen stays, where it is there."""
-        options = tuple((found.signal(name).title, name) for name in found.blocks)
+        options = tuple((found.signal(name).called, name) for name in found.blocks)
         if tuple(self.signal.options) != options:
             chosen = self.signal.value
             self.signal.options = options
@@ -188,17 +189,24 @@ class CellView(Panel):
         """What all inputs together are called, where they are one part."""
         if not self._is_token or self.unfold.value:
             return ""
-        return f"token {visible_name(self._token)}" if self._token else "the token"
+        if not self._token:
+            return say("the token")
+        return say("token {token}", token=visible_name(self._token))
 
     @property
     def _caption(self) -> str:
         found = self.found
         if found is None:
             return ""
-        exact = f"what the sums make is {found.residual:.0e} from what was recorded"
+        residual = f"{found.residual:.0e}"
         note = f"{found.note[0].upper()}{found.note[1:]}. " if found.note else ""
-        run = "The run with edits: " if self.session.edited is not self.session.baseline else ""
-        return f"{note}{run}{exact}."
+        if self.session.edited is not self.session.baseline:
+            return note + say(
+                "The run with edits: what the sums make is {residual} from what was recorded.",
+                residual=residual,
+            )
+        return note + say("what the sums make is {residual} from what was recorded.",
+                          residual=residual)  # fmt: skip
 
     def _named(self, step: int) -> str:
         names = self.session.tokens

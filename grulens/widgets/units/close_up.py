@@ -13,6 +13,7 @@ from grulens.views.figure.tokens import visible_name
 from grulens.views.still.close_up import close_up as drawn
 from grulens.views.still.lens import compose
 from grulens.views.units.cell_drawing import CellDrawing, Shown, digits, with_numbers
+from grulens.words import say
 
 #: So many parts of a sum have a bar of their own.
 MOST: Final = 12
@@ -28,7 +29,7 @@ class CloseUpFigure:
     """
 
     def __init__(self) -> None:
-        self.drawing, self.bars = CellDrawing(), Waterfall("what adds up")
+        self.drawing, self.bars = CellDrawing(), Waterfall(say("what adds up"))
         self.root: Any = column(self.drawing.root, self.bars.root, sizing_mode="stretch_width")
 
     def update(self, found: CloseUp, signal: str, *, token: str = "", group: str = "") -> None:
@@ -42,9 +43,12 @@ class CloseUpFigure:
         """
         self.drawing.update(shown(found, token), chosen=signal, title=title(found, token))
         labels, values = listed(found, signal, group)
-        name = found.signal(signal).title
+        name = found.signal(signal).called
         self.bars.update(
-            labels, np.array(values), whole=f"sum of {signal}", title=f"what adds up to {name}"
+            labels,
+            np.array(values),
+            whole=say("sum of {signal}", signal=signal),
+            title=say("what adds up to {signal}", signal=name),
         )
 
 
@@ -57,8 +61,11 @@ def still(found: CloseUp, *, token: str = "", group: str = "", caption: str = ""
 
 def title(found: CloseUp, token: str = "") -> str:
     """Which unit at which step."""
-    at = f"step {found.step}" + (f", {visible_name(token)}" if token else "")
-    return f"unit {found.unit} at {at} · {found.layer}"
+    given = {"unit": found.unit, "step": found.step, "layer": found.layer}
+    if token:
+        return say("unit {unit} at step {step}, {token} · {layer}", token=visible_name(token),
+                   **given)  # fmt: skip
+    return say("unit {unit} at step {step} · {layer}", **given)
 
 
 def shown(found: CloseUp, token: str = "") -> Shown:
@@ -76,8 +83,11 @@ def equation(found: CloseUp) -> str:
         return ""
     before = {f"{state}_prev": value for state, value in found.before.items()}
     numbers = with_numbers(found.equation, {**found.values, **before})
-    left = " (as an edit left it)" if "h" in found.edited else ""
-    return f"h = {found.equation} = {numbers}; h is {digits(found.values['h'])}{left}"
+    h = digits(found.values["h"])
+    said = f"h = {found.equation} = {numbers}"
+    if "h" in found.edited:
+        return say("{equation}; h is {h} (as an edit left it)", equation=said, h=h)
+    return say("{equation}; h is {h}", equation=said, h=h)
 
 
 def listed(found: CloseUp, signal: str, group: str = "") -> tuple[list[str], list[float]]:
@@ -99,9 +109,19 @@ def listed(found: CloseUp, signal: str, group: str = "") -> tuple[list[str], lis
     if group:
         inputs = sum(parts.pop(f"input {i}") for i in range(found.inputs.shape[1]))
         parts = dict(sorted([*parts.items(), (group, inputs)], key=lambda part: -abs(part[1])))
-    labels, values = list(parts), list(parts.values())
+    labels, values = list(map(_part, parts)), list(parts.values())
     rest = len(labels) - MOST
     if rest > 1:
-        labels = [*labels[:MOST], f"the other {rest}"]
+        labels = [*labels[:MOST], say("the other {n}", n=rest)]
         values = [*values[:MOST], sum(values[MOST:])]
     return labels, values
+
+
+def _part(label: str) -> str:
+    """What a part of a sum is called: "input 3", "unit 3", "h_prev 3" or a bias."""
+    kind, _, number = label.rpartition(" ")
+    if number.isdecimal() and kind == "input":
+        return say("input {n}", n=number)
+    if number.isdecimal() and kind == "unit":
+        return say("unit {unit}", unit=number)
+    return say(label)

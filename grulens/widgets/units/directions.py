@@ -21,8 +21,9 @@ from grulens.views.units.table import ROW, UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import quiet
 from grulens.widgets.session.panel import Panel
+from grulens.words import message, say
 
-SAID: Final = "directions of the scan, one at a time; edits are of units"
+SAID: Final = message("directions of the scan, one at a time; edits are of units")
 #: So many directions are seen at once.
 SEEN: Final = 5
 #: How high the bar is along the foot of a table that is wider than its place.
@@ -45,7 +46,7 @@ class DirectionList(W.VBox):
         super().__init__(layout=W.Layout(width="100%"))
         self._session = panel.session
         self._table = UnitTable()
-        self._table.root.name = "table of directions"
+        self._table.root.name = say("table of directions")
         self.picture: BokehView | None = None
         self._table.on_units(panel.callbacks.guard(self._on_chosen))
         panel.follow(self._show, "scan", "layer")
@@ -61,13 +62,13 @@ class DirectionList(W.VBox):
             return
         if self.picture is None:
             self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
-            self.children = (W.HTML(quiet(SAID)), self.picture)
+            self.children = (W.HTML(quiet(say(SAID))), self.picture)
         called = np.array(directions_called(session.scan, session.layer))
         found = label_columns(session.scan.stats(session.layer, SIGNAL))
         with self.picture.batch():
             self._table.root.height = ROW * (1 + min(len(names), SEEN)) + BAR
             self._table.update(
-                {"unit": called, **found}, units=np.arange(len(names)), noun="direction"
+                {"unit": called, **found}, units=np.arange(len(names)), noun=message("direction")
             )
         self._on_unit()
 

@@ -13,6 +13,7 @@ import ipywidgets as W
 
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.controls import button, row
+from grulens.words import say
 
 
 class UnitFilter:
@@ -49,20 +50,21 @@ class UnitFilter:
         width: str,
     ) -> None:
         self.find = W.Text(
-            description="Find", placeholder=placeholder, continuous_update=True, tooltip=tooltip,
+            description=say("Find"), placeholder=placeholder, tooltip=tooltip,
+            continuous_update=True,
             layout=W.Layout(width=width), style={"description_width": "auto"},
         )  # fmt: skip
         self.column = W.Dropdown(
-            options=columns, value=column, description="where",
+            options=columns, value=column, description=say("where"),
             style={"description_width": "auto"}, layout=W.Layout(width="auto"),
         )  # fmt: skip
         self.low, self.high = (
-            W.Text(description=word, placeholder="any", layout=W.Layout(width="110px"),
+            W.Text(description=word, placeholder=say("any"), layout=W.Layout(width="110px"),
                    style={"description_width": "auto"})
-            for word in ("from", "to")
+            for word in (say("from"), say("to"))
         )  # fmt: skip
         self.count = W.HTML()
-        self.clear = button("clear", "show all units", callbacks.guard(self._on_clear))
+        self.clear = button(say("clear"), say("show all units"), callbacks.guard(self._on_clear))
         self.box = row(self.find, self.column, self.low, self.high, self.clear, self.count)
         self._follow = callbacks.guard(lambda _: asked())
 

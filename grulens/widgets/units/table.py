@@ -40,6 +40,7 @@ from grulens.widgets.session.space import SpaceControl
 from grulens.widgets.units.directions import DirectionList
 from grulens.widgets.units.effects import Columns, measure_effects
 from grulens.widgets.units.filter import UnitFilter
+from grulens.words import message, say
 
 
 class NeuronTable(Paged):
@@ -66,16 +67,19 @@ class NeuronTable(Paged):
         # controls
         self._filter = UnitFilter(
             self.callbacks, self._on_filter, columns=self._titles(), column=self._usual,
-            placeholder="3, 8-12", tooltip="unit numbers and ranges, or a text", width="170px",
+            placeholder="3, 8-12", tooltip=say("unit numbers and ranges, or a text"),
+            width="170px",
         )  # fmt: skip
         self.find, self.column = self._filter.find, self._filter.column
         self.low, self.high = self._filter.low, self._filter.high
         self._clear, self._count = self._filter.clear, self._filter.count
         self._measuring: JobButton[Columns] = JobButton(
             self,
-            text="measure effects",
-            tip="switch each unit off in a run of its own, without the edits, and see how far the "
-            "output moves",
+            text=message("measure effects"),
+            tip=say(
+                "switch each unit off in a run of its own, without the edits, and see how far the "
+                "output moves"
+            ),
             noun="unit",
             work=partial(measure_effects, session),
             show=self._show_effects,
@@ -84,7 +88,7 @@ class NeuronTable(Paged):
         self.space = SpaceControl(session, self.callbacks)
         self._measured = W.HTML()
         self.by_effect = button(
-            "sort by effect", "the units that move the output most first",
+            say("sort by effect"), say("the units that move the output most first"),
             self.callbacks.guard(lambda _: self.sort("effect")),
         )  # fmt: skip
         self.directions = DirectionList(self)
@@ -101,7 +105,7 @@ class NeuronTable(Paged):
         )
 
         self.settles_with(self.picture)
-        self.picture.offer("table as CSV", lambda: (f"{self.about} units", self.to_csv()))
+        self.picture.offer(say("table as CSV"), lambda: (f"{self.about} units", self.to_csv()))
 
         # both ways
         self._filter.follow()
@@ -183,11 +187,13 @@ class NeuronTable(Paged):
 
     def still(self) -> str:
         """The strongest units, if measured, as HTML that needs no kernel and no network."""
-        found, note = self._effects, self._measuring.job.note
+        found, note = self._effects, self._measuring.job.said
         if not found:
             return super().still()
         seen = self._seen
-        title = f"effect of switching a {seen.noun} off · {seen.layer}"
+        title = say(
+            "effect of switching a {noun} off · {layer}", noun=say(seen.noun), layer=seen.layer
+        )
         title += f" ({note})" if note else ""
         units = range(len(found["effect"]))
         return compose(
@@ -224,11 +230,12 @@ class NeuronTable(Paged):
         self.measure.disabled = not job.running and self.session.unread is not None
         text = ""
         if job.running:
-            text = f"measuring, {self._measuring.percent} %"
+            text = say("measuring, {percent} %", percent=self._measuring.percent)
         elif done:
             value = self.session.answer_before.scale == "value"
-            text = job.note or f"measured {done} of {units} {self._seen.noun}s"
-            text += "" if value else ", in bits a step"
+            text = job.said or say("measured {done} of {n} {noun}s", done=done, n=units,
+                                   noun=say(self._seen.noun))  # fmt: skip
+            text += "" if value else say(", in bits a step")
         self._measured.value = f'<span role="status" class="grulens-quiet">{text}</span>'
 
     def _on_run(self) -> None:
@@ -255,18 +262,24 @@ class NeuronTable(Paged):
         with self.picture.batch():
             self._table.filter(text=self.find.value, ranges=ranges)
         passing, total, noun = len(self._table.shown), len(self._neurons()), self._seen.noun
-        text = f"{passing} of {total} {noun}s"
+        text = say("{passing} of {total} {noun}s", passing=passing, total=total, noun=say(noun))
         if not passing:
-            text = f"{self._sought()} fits no {noun}: there are {total}, 0 to {total - 1}"
+            text = say(
+                "{sought} fits no {noun}: there are {total}, 0 to {last}", sought=self._sought(),
+                noun=say(noun), total=total, last=total - 1,
+            )  # fmt: skip
         self._filter.tell(text)
 
     def _sought(self) -> str:
         """What the filter asks for, in words."""
         text, low, high = (box.value.strip() for box in (self.find, self.low, self.high))
-        bounds = [f"{word} {bound}" for word, bound in (("from", low), ("to", high)) if bound]
-        parts = [f"“{visible_text(text)}”"] if text else []
+        bounds = [say("from {bound}", bound=low)] if low else []
+        bounds += [say("to {bound}", bound=high)] if high else []
+        parts = [say("“{name}”", name=visible_text(text))] if text else []
         parts += [f"{self.column.label} {' '.join(bounds)}"] if bounds else []
-        return " and ".join(parts)
+        if len(parts) < 2:
+            return "".join(parts)
+        return say("{first} and {second}", first=parts[0], second=parts[1])
 
     def _titles(self, more: Sequence[str] = ()) -> list[tuple[str, str]]:
         """The columns that can be filtered by, title and name."""

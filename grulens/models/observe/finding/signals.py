@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -33,6 +33,7 @@ from grulens.models.observe.form import Observed, ObservedForm, Spot, row_of
 from grulens.models.observe.rounds import loop_of
 from grulens.models.observe.sites import Site
 from grulens.models.observe.trace import Node, Value
+from grulens.words import message
 
 RESERVED = frozenset({
     "x", "h", "c", "r", "a", "b", "h_prev", "c_prev", "cell", "calls", "form", "joined", "mask",
@@ -42,6 +43,13 @@ RESERVED = frozenset({
 """Names that no signal is given after the code: a layer has them already."""
 OLDER = 3
 """How many states back another one is looked for that hands them on."""
+#: What a mask does where it is 0, and where it is 1.
+KEPT: Final = (message("keeps the state at 0"), message("keeps the state at 1"))
+ZERO: Final = (message("makes the state zero at 0"), message("makes the state zero at 1"))
+SHUT: Final = (
+    message("lets nothing of the state before through at 0"),
+    message("lets nothing of the state before through at 1"),
+)
 
 
 class Signals(ReadOut):
@@ -290,14 +298,16 @@ class Signals(ReadOut):
             own = [s for s in bounded or gates if self._depends(step.leaves[s], step)]
             main = (own or bounded or gates)[0]
             keeps = form.gate.equals(Polynomial.of(main))
-            share = "keeps the state at 1" if keeps else "takes the candidate at 1"
+            share = (
+                message("keeps the state at 1") if keeps else message("takes the candidate at 1")
+            )
             if not keeps and not (1 - form.gate).equals(Polynomial.of(main)):
-                share = "stands in the share that is kept"
-            word = "update gate"
+                share = message("stands in the share that is kept")
+            word = message("update gate")
             if has_output:
-                z, word = ("f", "forget gate") if keeps else ("i", "input gate")
+                z, word = ("f", message("forget gate")) if keeps else ("i", message("input gate"))
             if self._is_constant(main):
-                word = "constant share"
+                word = message("constant share")
             if form.gate.symbols:
                 give(main, z, f"{word} ({share})", "keep" if keeps else "write")
             if len(form.candidate.symbols) == 1:
@@ -306,15 +316,15 @@ class Signals(ReadOut):
                 give(
                     symbol,
                     self._word(step.leaves[symbol], "d"),
-                    "decay of the state before",
+                    message("decay of the state before"),
                     "keep",
                 )
         else:
             kept = [s for s in form.keep.symbols if s not in form.write.symbols]
             if len(form.keep.terms) == 1 and len(kept) == 1:
-                words = "factor of the state before"
+                words = message("factor of the state before")
                 if self._is_constant(kept[0]):
-                    words = f"constant {words}"
+                    words = message("constant factor of the state before")
                 elif is_gate(step.leaves[kept[0]]):
                     words = "forget gate"
                 give(kept[0], "f", words, "keep")
@@ -418,12 +428,12 @@ class Signals(ReadOut):
         for at in (1, 0):
             keep, write = (one.at(symbol, at) for one in (self.gated.keep, self.gated.write))
             if not write and keep.equals(Polynomial.number(1)):
-                return f"mask (keeps the state at {at})"
+                return f"mask ({KEPT[at]})"
             if not write and not keep:
-                return f"mask (makes the state zero at {at})"
+                return f"mask ({ZERO[at]})"
             if not keep:
-                return f"mask (lets nothing of the state before through at {at})"
-        return "mask"
+                return f"mask ({SHUT[at]})"
+        return message("mask")
 
     def _reset(
         self, form: GatedForm, names: dict[str, tuple[str, str, Role]], read_out: Site | None
