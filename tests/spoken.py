@@ -62,11 +62,11 @@ def mark(text: str) -> str:
 
 def words(text: str, data: Iterable[str] = ()) -> list[str]:
     """The words of a text, or of HTML, that were not looked up and are no data."""
-    text = CUT.sub("", MARKED.sub(" ", CODE.sub(" ", text)))
+    text = PLACE.sub(" ", CUT.sub("", MARKED.sub(" ", CODE.sub(" ", text))))
     text = " ".join([TAG.sub(" ", text), *(found[1][1:-1] for found in SAID.finditer(text))])
     text = unescape(text)
     for known in sorted(data, key=len, reverse=True):
-        text = text.replace(known, " ")
+        text = re.sub(rf"(?<!\w){re.escape(known)}(?!\w)", " ", text)
     return WORD.findall(text)
 
 

@@ -25,11 +25,12 @@ SCRIPTS = sorted(HOUSE.rglob("*.js"))
 SAYING = {"say": 1, "say_n": 2, "say_as": 2, "message": 1}
 #: Arguments by name that are read by people.
 READ = {
-    "axis_label", "description", "label", "placeholder", "text", "tip", "tips", "title", "tooltip",
-    "tooltips",
+    "axis_label", "description", "placeholder", "tip", "tips", "title", "tooltip", "tooltips",
 }  # fmt: skip
+#: What Bokeh puts in there from its columns.
+FIELD = re.compile(r"@\w+(\{[^}]*\})?|\{custom\}")
 #: Folders of which not all words are in the catalogues yet.
-LEFT = ("widgets", "views")
+LEFT = ("views/page",)
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +155,7 @@ def test_no_argument_that_is_read_is_plain_english() -> None:
         for keyword in call.keywords
         if keyword.arg in READ and name_of(call) not in ("update_traits",)
         for text in unsaid(keyword.value)
-        if spoken.words(text)
+        if spoken.words(FIELD.sub(" ", text))
     ]
     assert not found, "\n".join(found)
 

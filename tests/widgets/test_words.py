@@ -15,8 +15,11 @@ from grulens.widgets.studies import STUDIES
 from tests import spoken
 from tests.widgets.conftest import Tagger
 
-#: What is no word of ours: names of the model's, its tokens, and what edits are called in code.
-DATA = ("rnn.l0", "rnn.l1", "Tagger", "abcdab")
+#: What is no word of ours: names of the model's, of its layers and of signals, tokens, equations.
+DATA = (
+    "rnn.l0", "rnn.l1", "Tagger", "abcdab", "bcdab", "cdab", "dab", "ab", "dcbadc", "h_prev",
+    "prev", "max |", "PC", "AUC",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +32,8 @@ def of_study(name: str) -> Callable[[Session, Path], Any]:
         if name == "corpus":
             texts = ["abab", "dcba", "aabb"]
             session.scan = corpus.scan(
-                session.model, texts, folder / "s", labels={"a": lambda ids: ids[0] == 0},
+                session.model, texts, folder / "s",
+                labels={"a": lambda ids: [True, False, False, True]},
                 on=0.0, progress=False,
             )  # fmt: skip
         lens = Lens(session)
@@ -62,15 +66,15 @@ MADE: dict[str, Callable[[Session, Path], Any]] = {
 }
 
 
-@pytest.mark.xfail(reason="not all words are in the catalogues yet", strict=False)
 @pytest.mark.parametrize("name", MADE)
 def test_every_word_of_a_screen_is_looked_up(name: str, model: Tagger, tmp_path: Path) -> None:
-    session = Session(model, torch.tensor([[0, 1, 2, 3, 0, 1], [3, 2, 1, 0, 3, 2]]), truth=[0, 1])
-    session.add(ablate("rnn.l0", 3))
-    session.add(clamp("rnn.l0", "z", [1, 2], value=0.5, at=slice(1, 4)))
+    ids = torch.tensor([[0, 1, 2, 3, 0, 1], [3, 2, 1, 0, 3, 2]])
+    session = Session(model, ids, truth=[0, 1], layer="rnn.l1")
+    session.add(ablate("rnn.l1", 3))
+    session.add(clamp("rnn.l1", "z", [1, 2], value=0.5, at=slice(1, 4)))
     session.units, session.times = (1,), (1, 2)
     session.pin(2, name="")
     screen = MADE[name](session, tmp_path)
     said = [*spoken.of_widget(screen), ("still", screen.still())]
-    left = spoken.past(said, DATA)
+    left = spoken.past(said, (*DATA, repr(screen)))
     assert not left, "\n".join(one[:300] for one in left)

@@ -16,7 +16,7 @@ import traitlets as tl
 from torch import nn
 
 from grulens.errors import ReadoutError
-from grulens.job import Job
+from grulens.job import Job, stopped
 from grulens.probing.credit.target import FINAL
 from grulens.probing.phrases.agglomerate import Hierarchy
 from grulens.probing.phrases.merging import Group
@@ -197,7 +197,9 @@ class PhraseTree(Panel):
         if self._building.job.running:
             text = say("building, {percent} %", percent=self._building.percent)
         elif tree is not None:
-            part = f", {self._building.job.said or tree.note}" if tree.note else ""
+            merges = max(len(tree.tokens) - 1, 1)
+            note = stopped(len(tree.merges), merges, "merge", say)
+            part = say(", ") + note if note else ""
             edits = say(", of the model without the edits") if self.session.on else ""
             text = say("{n} tokens", n=len(tree.tokens)) + part + edits
         elif none := needs_gru(self.session, message("phrases")):
