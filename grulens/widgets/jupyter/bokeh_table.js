@@ -96,11 +96,16 @@ function tellFolded(view, shown) {
   view.more.hidden = !there;
   view.more.setAttribute("aria-expanded", String(Boolean(view.unfolded)));
   const count = folded.length;
+  const say = sayOf(view);
   view.more.textContent = view.unfolded
-    ? `▾ ${view.say("only the columns that fit")}`
-    : `▸ ${count === 1 ? view.say("1 more column") : view.say("{n} more columns", { n: count })}`;
+    ? `▾ ${say("only the columns that fit")}`
+    : `▸ ${count === 1 ? say("1 more column") : say("{n} more columns", { n: count })}`;
   view.more.title = folded.map(titleOf).join(", ");
 }
+
+// BokehJS' own view of a table knows its document, and that which of ours it is in: see `View.open`
+const sayings = new WeakMap();
+const sayOf = (view) => sayings.get(view.model.document);
 
 const plain = document.createElement("template");
 function titleOf({ name }) {
@@ -211,7 +216,8 @@ function point(view, at) {
   if (!column) return;
   heads(view)[at].scrollIntoView?.({ block: "nearest", inline: "nearest" });
   const way = new Map(orderOf(view)).get(column.field);
-  const sorted = way === undefined ? "" : way ? view.say(", sorted upwards") : view.say(", sorted downwards");
+  const say = sayOf(view);
+  const sorted = way === undefined ? "" : way ? say(", sorted upwards") : say(", sorted downwards");
   view.said.textContent = `${titleOf(column)}${sorted}`;
 }
 

@@ -361,6 +361,7 @@ class View {
     const { Document } = this.bokeh.require("document");
     const content = JSON.parse(message.content);
     this.doc = Document.from_json(content, undefined, byId(message.ids, buffers));
+    sayings.set(this.doc, this.say);
     paint(this.doc);
     this.doc.on_change(this.changed, true);
     this.views = await this.bokeh.embed.add_document_standalone(this.doc, this.host);
