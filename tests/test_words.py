@@ -160,6 +160,26 @@ def test_no_argument_that_is_read_is_plain_english() -> None:
     assert not found, "\n".join(found)
 
 
+#: Where a script of the page gives an element a text.
+SHOWN_BY_SCRIPT = re.compile(
+    r"""(?:\bbutton\(|\bbutton\([^;]*?\), |\blabelled\(|\bchoice\(|\bmade\("\w+", "[\w -]*", """
+    r"""|\btextContent = |\.title = |"aria-label": |"aria-label", |placeholder: )"""
+    r"""(["`])((?:(?!\1).)*)\1"""
+)
+
+
+def test_no_text_of_the_page_that_runs_is_plain_english() -> None:
+    assert SHOWN_BY_SCRIPT.search('button("run", "run it", act)')
+    assert SHOWN_BY_SCRIPT.search("box.textContent = `at ${step}`;")
+    found = [
+        f"{path.name}: {text}"
+        for path in (HOUSE / "views" / "page").glob("running*.js")
+        for _, text in SHOWN_BY_SCRIPT.findall(path.read_text(encoding="utf-8"))
+        if spoken.words(re.sub(r"\$\{.*", "", text))
+    ]
+    assert not found, "\n".join(found)
+
+
 # the language
 
 
