@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from grulens.errors import ScanError
 from grulens.models.recording import Recording
+from grulens.probing.corpus.scan.anew import apart
 from grulens.probing.corpus.scan.replay import nearness
 from grulens.probing.corpus.scan.sequences import Run
 from grulens.probing.step_order import StepOrder
@@ -116,7 +116,7 @@ def _moved(h: Tensor, after: Recording | None, name: str) -> bool:
     """Whether a change of the first row of the input changed one other row of the layer alone."""
     if after is None or name not in after or after[name].h.shape != h.shape:
         return False
-    far = _apart(h, after[name].h) > nearness(h)
+    far = apart(h, after[name].h) > nearness(h)
     return int(far.sum()) == 1 and not bool(far[0])
 
 
@@ -125,13 +125,6 @@ def _kept(h: Tensor, after: Recording | None, name: str) -> bool:
     if after is None or name not in after or after[name].h.shape != h.shape:
         return False
     now, near = after[name].h, nearness(h)
-    if not bool((_apart(h.flip(0), now) > near).any()):
+    if not bool((apart(h.flip(0), now) > near).any()):
         return False
-    return all(bool((_apart(h, row.expand_as(h)) <= near).any()) for row in now)
-
-
-def _apart(one: Tensor, two: Tensor) -> Tensor:
-    """How far each row of two runs is apart at most (row,)."""
-    one, two = one.detach().double(), two.detach().double()
-    far = (one - two).abs() / one.abs().clamp(min=1)
-    return torch.where(one == two, 0, far).nan_to_num(torch.inf).flatten(1).amax(1)
+    return all(bool((apart(h, row.expand_as(h)) <= near).any()) for row in now)

@@ -10,15 +10,13 @@ again, and its states are compared with what was kept of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
-import torch
 from jaxtyping import Shaped
 from numpy import ndarray
-from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from grulens.errors import ScanError, shown
@@ -132,32 +130,6 @@ def compare_states(
                     f"states of layer {layer.name!r} are {far:.2g} from those that were kept. Its "
                     "weights are those of the scan: what else does it go by?",
                 )
-
-
-def check_again(before: Mapping[str, Tensor], again: Recording) -> None:
-    """Raise where a model does something else when it runs once more on the same input.
-
-    Args:
-        before: the states of its layers, by their names.
-        again: what they did the second time.
-
-    Raises:
-        ScanError: other states, by more than a replay may differ: what is counted would hang on
-            the order of the parts, or on chance, and no row could run again.
-    """
-    for name, layer in again.items():
-        one, two = before[name].detach().double(), layer.h.detach().double()
-        far = float("inf")
-        if one.shape == two.shape:
-            apart = (one - two).abs() / one.abs().clamp(min=1)
-            far = float(torch.where(one == two, 0, apart).nan_to_num(0).max())
-        if far > nearness(layer.h):
-            raise ScanError(
-                f"the model gives other states when it runs once more on the same input (layer "
-                f"{name!r}, {far:.2g} apart). It keeps something from one call to the next, or "
-                "draws random numbers in eval mode, too: a scan needs a model that begins anew "
-                "with each call, so set back in forward() what it keeps, or give it as an argument"
-            )
 
 
 _READ = "other inputs than it has now", "they are others, or `encode` or `input_of` is another"

@@ -27,6 +27,7 @@ from grulens.errors import GrulensError, ScanError
 from grulens.models.record import record
 from grulens.models.recording import Recording
 from grulens.models.restore.mode import evaluated
+from grulens.models.restore.untouched import untouched
 from grulens.probing.corpus.scan.abreast import abreast
 from grulens.probing.corpus.scan.given import Form
 from grulens.probing.corpus.scan.manifest import Manifest
@@ -290,7 +291,8 @@ def run_again(
     """
     for way, (args, kwargs) in _ordered(model, form, read, rows):
         try:
-            found = record(model, edits=edits, layers=layers, call=call, inputs=(args, kwargs))
+            with untouched(model, random=False, told=False):  # as each of the scan's was
+                found = record(model, edits=edits, layers=layers, call=call, inputs=(args, kwargs))
         except GrulensError:
             raise
         except Exception as error:

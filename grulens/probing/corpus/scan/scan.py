@@ -44,10 +44,11 @@ from grulens.probing.corpus.making import sweep, unfinished
 from grulens.probing.corpus.numbers import as_number, whole
 from grulens.probing.corpus.scan.abreast import ROWS, room_of
 from grulens.probing.corpus.scan.aligned import check_places, way_round
-from grulens.probing.corpus.scan.compared import check_again, compare, compare_states
+from grulens.probing.corpus.scan.anew import ran
+from grulens.probing.corpus.scan.compared import compare, compare_states
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
-from grulens.probing.corpus.scan.scan_part import manifest_of, oriented, ran, scan_part, settled
+from grulens.probing.corpus.scan.scan_part import manifest_of, oriented, scan_part, settled
 from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_in
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, labelled
 from grulens.probing.corpus.scan.spread import spread
@@ -79,6 +80,9 @@ def scan(
     progress: bool = True,
 ) -> Scan:
     """Run a model over a corpus, in eval mode, and keep an index of what its units did.
+
+    Each input finds the model as the scan did: what a run changes in it, in its input, or in what
+    its code and hooks name is put back. A model whose states hang on its last input is refused.
 
     Ctrl-C keeps the parts that are done; the same call goes on with the others. A part is written
     whole or not at all, so nothing is lost by a process that is killed.
@@ -120,8 +124,9 @@ def scan(
         column: the name under which an input that is a mapping holds its text or its ids; None
             where a mapping holds the model's named arguments.
         input_of: the name of the argument of the model that holds what stands at each step, where
-            an input has several: its labels, contexts and controls are of that. None is the first
-            that may in the first input, and is no mask; where others may, too, that is said.
+            an input has several: its labels, contexts and controls are of that, in all inputs. None
+            is the first that may in the first input, and is no mask; where others may, too, that is
+            said. Texts and ids are the first argument of the model.
         call: the name of the method that is the run.
         steps: texts and ids are cut into rows of so many steps at most; each row begins with the
             state that the model itself begins with.
@@ -186,10 +191,7 @@ def scan(
         begun, run, further = _begun(every, reader)
         try:
             few = run.few
-            before = {name: layer.h for name, layer in ran(model, few, layers, call).items()}
-            recording = ran(model, few, layers, call)
-            check_again(before, recording)
-            del before
+            recording = ran(model, few, layers, call, checked=True)
             few = oriented(model, few, recording, call)
             first_run = settled(few, reader, recording)
             check_places(few, first_run, recording, lambda other: ran(model, other, layers, call))
@@ -203,8 +205,7 @@ def scan(
             # of what is given as it is all has run; of texts and ids rows and labels are known
             run, first_run = (few, first_run) if few.ready else (run, run)
             # of all inputs it is the same argument, whichever fits, the same way round
-            by, turned = first_run.by or reader.input_of, way_round(first_run)
-            reader = replace(reader, input_of=by, turned=turned)
+            reader = replace(reader, input_of=first_run.by, turned=way_round(first_run))
             manifest = manifest_of(
                 model, first_run, reader, recording, gates, above, call, directions
             )

@@ -17,10 +17,9 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from grulens.arguments import LayerNames
-from grulens.errors import NonFiniteWarning, ScanError
-from grulens.models.record import record
+from grulens.errors import ScanError
 from grulens.models.recording import LayerRecording, Recording
+from grulens.probing.corpus.scan.anew import check_weights, ran, weights
 from grulens.probing.corpus.scan.direction import DIRECTION, ENDS, SIGNAL, along, told
 from grulens.probing.corpus.scan.furthest import Furthest, places
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
@@ -51,7 +50,7 @@ def scan_part(
         ScanError: it cannot be scanned, or not be written; it says which part it is.
     """
     try:
-        _scanned(model, part, reader, manifest).write(place)
+        _scanned(model, part, reader, manifest, int(place.name)).write(place)
     except ScanError as error:
         raise ScanError(f"part {int(place.name)}: {error}") from error
     except Exception as error:
@@ -59,13 +58,18 @@ def scan_part(
         raise
 
 
-def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) -> Writer:
+def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest, place: int) -> Writer:
     """What is to be written of a part."""
     writer = Writer(len(manifest.layers), part.held if isinstance(part, Labelled) else None)
     tallies, combinations = _tallies(manifest)
     furthest = _furthest(manifest)
-    for given in reader.runs(part):
-        _take(model, given, reader, manifest, writer, tallies, combinations, furthest)
+    before = weights(model) if _doubled(place) else None
+    for at, given in enumerate(reader.runs(part)):
+        # the very first run of a corpus has been seen before
+        checked = before is not None and _doubled(at) and place + at > 0
+        _take(model, given, checked, reader, manifest, writer, tallies, combinations, furthest)
+    if before is not None:
+        check_weights(model, before)
     writer.names |= reader.names(writer.unnamed())
     if writer.any:
         for (number, _), tally in tallies.items():
@@ -75,9 +79,15 @@ def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest) ->
     return writer
 
 
+def _doubled(number: int) -> bool:
+    """Whether a number is 0, 1, 2, 4, 8, ...: some of the first, and few of many."""
+    return number & (number - 1) == 0
+
+
 def _take(
     model: nn.Module,
     given: Run,
+    checked: bool,
     reader: Reader,
     manifest: Manifest,
     writer: Writer,
@@ -87,7 +97,7 @@ def _take(
 ) -> None:
     """Add one run; all that it holds is given back before the next one."""
     names = [layer.name for layer in manifest.layers]
-    recording = ran(model, given, names, manifest.call)
+    recording = ran(model, given, names, manifest.call, checked=checked)
     _one_shape(recording, names)
     mask = recording[names[0]].mask.cpu().numpy()
     run = reader.settled(oriented(model, given, recording, manifest.call), mask)
@@ -232,13 +242,6 @@ def numbers(signal: Tensor) -> Float[ndarray, "row step unit"]:
     """A signal as float32 numbers (row, step, unit)."""
     found: ndarray = signal.detach().float().cpu().numpy()
     return found
-
-
-def ran(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> Recording:
-    """The model runs once, as a part of a scan does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NonFiniteWarning)  # said below, as an error
-        return record(model, layers=layers, call=call, inputs=(run.args, run.kwargs))
 
 
 def _one_shape(recording: Recording, names: Sequence[str]) -> None:

@@ -70,7 +70,8 @@ class Run:
         held: by name, what was given of the labels of `ready`.
         turned: whether the steps of `ready` come before its rows, where these are as many and a run
             has told it; None where the numbers of both tell it, or nothing does.
-        by: the name of the argument of `ready` that was taken, once it is.
+        by: the name of the argument that holds what stands at each step, once it is known; texts
+            and ids are the first one.
         padded: the name of an argument that says that steps are padding which the layers take.
     """
 
@@ -155,17 +156,19 @@ class Reader:
             several = isinstance(part, list | Iterator)
         inputs = part if several else [part]
         waiting: dict[int, list[_Piece]] = {}
-        count = 0
+        count, by = 0, self.input_of
         for number, one in enumerate(inputs):
             count += 1
             held = self._held(one, with_it, number if several else None)
             given = self._in_column(one)
             text, ids = self._ids(given)
             if ids is None:
-                yield replace(self._as_it_is(number, given), held=held)
+                yield replace(self._as_it_is(number, given, by), held=held)
                 continue
             if not len(ids):
                 continue
+            self._check_first(number)
+            by = by or self.first
             labels = self._labels(ids if text is None else text, held, len(ids), number)
             names = {} if text is None else self._names_by(text, ids)
             for start in range(0, len(ids), self.steps):
@@ -175,14 +178,28 @@ class Reader:
                 same = waiting.setdefault(len(piece.ids), [])
                 same.append(piece)
                 if len(same) == abreast(self.batch, self.room, len(piece.ids)):
-                    yield from _side_by_side(waiting.pop(len(piece.ids)))
+                    yield from _side_by_side(waiting.pop(len(piece.ids)), self.first)
         for length in sorted(waiting, reverse=True):
-            yield from _side_by_side(waiting[length])
+            yield from _side_by_side(waiting[length], self.first)
         for name, of in with_it.items():
             if several and _many(of) not in (None, count):
                 raise ScanError(
                     f"label {name!r} is given for {_many(of)} inputs of a part that has {count}"
                 )
+
+    @property
+    def first(self) -> str:
+        """The name of the argument that is given texts and ids."""
+        return next(iter(named((None,), {}, self.arguments)))
+
+    def _check_first(self, number: int) -> None:
+        """Raise where an input is a text or ids, and labels are of another argument than those."""
+        if self.arguments and self.input_of not in (None, self.first):
+            raise ScanError(
+                f"input {number} is a text or ids, which the model takes as {self.first!r}, and "
+                f"what stands at each step is {self.input_of!r}, by input_of= or in the first "
+                "input: give all inputs one way, such as {" + f"{self.input_of!r}: ..." + "}"
+            )
 
     def _in_column(self, given: Any) -> Any:
         """What an input that is a mapping holds in the column, if one was named."""
@@ -296,7 +313,7 @@ class Reader:
             found[name] = _bools(said, (steps,), f"label {name!r} of input {number}")
         return found
 
-    def _as_it_is(self, number: int, given: Any) -> Run:
+    def _as_it_is(self, number: int, given: Any, by: str | None) -> Run:
         several = isinstance(given, tuple) and not isinstance(given, PackedSequence)
         args: tuple[Any, ...] = given if several else (given,)
         kwargs: dict[str, Any] = {}
@@ -313,13 +330,14 @@ class Reader:
                 "(step,), what the model takes (batch, step, ...), a tuple of arguments, a "
                 "mapping, or a list of these"
             )
-        if self.input_of is not None and self.input_of not in every:
+        if by is not None and by not in every:
             raise ScanError(
-                f"input_of must be the name of an argument that has rows and steps, of input "
-                f"{number} one of {', '.join(map(repr, every))}; got {shown(self.input_of)}"
+                f"what stands at each step is in argument {shown(by)}, by input_of= or "
+                f"in the first input, and of input {number} those with rows and steps are "
+                f"{', '.join(map(repr, every))}: name one that all inputs have, input_of="
             )
-        if self.input_of is not None:
-            every = {self.input_of: every[self.input_of]}
+        if by is not None:
+            every = {by: every[by]}
         # a mask says of steps whether they count, and is not what stands there
         ready = dict(sorted(every.items(), key=lambda one: _mask(one[1])))
         return Run(args, kwargs, (number,), (0,), ready=ready)
@@ -535,10 +553,10 @@ class _Piece:
     names: dict[int, str]
 
 
-def _side_by_side(pieces: Sequence[_Piece]) -> Iterator[Run]:
+def _side_by_side(pieces: Sequence[_Piece], by: str) -> Iterator[Run]:
     """Rows of one length as runs: never as many rows as steps, for which is which must be seen."""
     if len(pieces) == len(pieces[0].ids) > 1:
-        yield from chain(_side_by_side(pieces[:1]), _side_by_side(pieces[1:]))
+        yield from chain(_side_by_side(pieces[:1], by), _side_by_side(pieces[1:], by))
         return
     ids = np.stack([piece.ids for piece in pieces])
     yield Run(
@@ -549,6 +567,7 @@ def _side_by_side(pieces: Sequence[_Piece]) -> Iterator[Run]:
         ids,
         labels={name: np.stack([p.labels[name] for p in pieces]) for name in pieces[0].labels},
         names=one_name(chain.from_iterable(piece.names.items() for piece in pieces)),
+        by=by,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -185,11 +186,30 @@ def test_of_two_tensors_of_ids_it_is_said_which_is_taken_or_asked(tmp_path: Path
         assert torch.equal(made[name].ids(place), read)
     mask = torch.ones_like(IDS)
     scan(Named().eval(), [{"ids": IDS, "mask": mask}], tmp_path / "mask", labels=TWO)
-    with pytest.raises(ScanError, match=r"input_of must be .* one of 'tokens', 'segments'; got"):
+    with pytest.raises(ScanError, match=r"in argument 'words', .* are 'tokens', 'segments': name"):
         scan(model, [pair], tmp_path / "no", input_of="words")
     scan(model, [pair], tmp_path / "bare", input_of="tokens")
     with pytest.raises(ScanError, match=r"other inputs than .*`input_of` is another"):
         scan(model, [pair] * 2, tmp_path / "bare", input_of="segments")
+
+
+class Maybe(Two):
+    """The segments may be left out."""
+
+    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return super().forward(tokens, torch.zeros_like(tokens) if segments is None else segments)
+
+
+def test_texts_and_ids_are_the_first_argument_of_inputs_that_have_several(tmp_path: Path) -> None:
+    like_a_mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
+    sevens, one = torch.full((2, 5), 7), {"one": lambda ids: ids == 1}
+    several: list[Any] = [(like_a_mask, sevens), {"segments": sevens, "tokens": like_a_mask}]
+    for number, parts in enumerate([[like_a_mask[0], *several], [[like_a_mask[0], *several]]]):
+        made = scan(Maybe().eval(), parts, tmp_path / str(number), labels=one)
+        assert int(made.stats().positives) == 3 + 5 + 5
+    for number, parts in enumerate([[several[0], like_a_mask[0]], [like_a_mask[0]]]):
+        with pytest.raises(ScanError, match=r"(?s)takes as 'tokens', .* is 'segments', .* \{'segm"):
+            scan(Maybe().eval(), parts, tmp_path / f"no{number}", labels=one, input_of="segments")
 
 
 class Decodes(nn.Module):
@@ -362,16 +382,15 @@ def test_which_way_round_a_model_takes_ids_is_tried_once(tmp_path: Path) -> None
         held["sizes"].pop("given.json")
         held.pop("sum")
         head.write_text(json.dumps(held))
-    ran: list[tuple[int, ...]] = []
-    model.register_forward_pre_hook(lambda module, given: ran.append(tuple(given[0].shape)))
+    ran: SimpleQueue[tuple[int, ...]] = SimpleQueue()  # what it holds is not put back behind a run
+    model.register_forward_pre_hook(lambda module, given: ran.put(tuple(given[0].shape)))
     found = probe(open_scan(made.path, model), control="context", progress=False)
     assert found.steps == 180
-    assert ran == [(2, 90), *[(90, 2)] * 5]
-    ran.clear()
+    assert [ran.get() for _ in range(ran.qsize())] == [(2, 90), *[(90, 2)] * 5]
     again = open_scan(made.path, model)
     for place in again.top(1, 3).places:
         assert again.replay(place).recording["1.l0"].h.shape[:2] == (1, 90)
-    assert ran == [(90, 1)] * 3
+    assert [ran.get() for _ in range(ran.qsize())] == [(90, 1)] * 3
 
 
 def test_ids_and_numbers_in_one_part_are_refused(tmp_path: Path) -> None:

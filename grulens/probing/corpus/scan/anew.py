@@ -1,0 +1,150 @@
+"""A run of the model as a scan makes it: of its own copy of the input, as if no other had been.
+
+What is counted may not hang on the order of the parts, nor on which process makes which. So what a
+model keeps from one call to the next is put back after each, a cache or a counter, too: every input
+finds the model as the scan found it. Whether that is what the model is for is another question. One
+that goes on where its last input ended means something else by its states than a scan can count, so
+some inputs run twice, and it is refused where the second time is another.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves, tree_map
+
+from grulens.arguments import LayerNames
+from grulens.errors import NonFiniteWarning, ScanError
+from grulens.models.record import record
+from grulens.models.recording import Recording
+from grulens.models.restore.standing import is_lazy
+from grulens.models.restore.untouched import untouched
+from grulens.probing.corpus.scan.replay import nearness
+from grulens.probing.corpus.scan.sequences import Run
+
+
+def ran(
+    model: nn.Module, run: Run, layers: LayerNames, call: str | None, *, checked: bool = False
+) -> Recording:
+    """The model runs once, as a part of a scan does.
+
+    Args:
+        model: the model, in eval mode.
+        run: the run.
+        layers: the names of the layers.
+        call: the name of the method that is the run.
+        checked: whether to see that it does the same once more.
+
+    Raises:
+        ScanError: it is to be seen, and it does not.
+    """
+    if is_lazy(model):  # its first run makes the weights, and they stay
+        _once(model, run.few, layers, call)
+    few = run.few
+    with untouched(model, random=False, also=_others(run), told=checked):
+        found = _once(model, run, layers, call)
+        if checked:
+            before = weights(model)
+            first = found if few is run else _once(model, few, layers, call)
+            _check_same(first, _once(model, few, layers, call))
+            check_weights(model, before)
+    return found
+
+
+def _once(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> Recording:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NonFiniteWarning)  # the scan says it, as an error
+        return record(model, layers=layers, call=call, inputs=_copied(run))
+
+
+def _copied(run: Run) -> Any:
+    """The arguments of a run, of which nobody else has the tensors, arrays and lists."""
+    made: dict[int, Any] = {}
+
+    def own(one: Any) -> Any:
+        if id(one) not in made:  # a model may be given one thing twice, and ask whether it is one
+            if isinstance(one, PackedSequence):
+                made[id(one)] = PackedSequence(own(one.data), *one[1:])
+            elif isinstance(one, Tensor):
+                made[id(one)] = one.detach().clone()
+            else:
+                made[id(one)] = one.copy() if isinstance(one, np.ndarray) else one
+        return made[id(one)]
+
+    return tree_map(own, (run.args, run.kwargs), is_leaf=_is_packed)
+
+
+def _others(run: Run) -> list[Any]:
+    """What a run is given that is neither copied nor a number or text."""
+    leaves = tree_leaves((run.args, run.kwargs), is_leaf=_is_packed)
+    return [one for one in leaves if not isinstance(one, Tensor | np.ndarray | PackedSequence)]
+
+
+def _is_packed(one: Any) -> bool:
+    return isinstance(one, PackedSequence)
+
+
+def apart(
+    one: Float[Tensor, "row step unit"], two: Float[Tensor, "row step unit"]
+) -> Float[Tensor, " row"]:
+    """How far each row of two runs is apart at most; NaN is like NaN alone.
+
+    >>> apart(torch.tensor([[[0.0]], [[torch.nan]]]), torch.tensor([[[0.5]], [[torch.nan]]]))
+    tensor([0.5000, 0.0000], dtype=torch.float64)
+    """
+    one, two = one.detach().double(), two.detach().double()
+    far = (one - two).abs() / one.abs().clamp(min=1)
+    same = (one == two) | (one.isnan() & two.isnan())
+    return torch.where(same, 0, far.nan_to_num(torch.inf)).flatten(1).amax(1)
+
+
+def _check_same(first: Recording, second: Recording) -> None:
+    """Raise where a model did something else the second time."""
+    for name, layer in second.items():
+        far = float("inf")
+        if first[name].h.shape == layer.h.shape:
+            far = float(apart(first[name].h, layer.h).max())
+        if far > nearness(layer.h):
+            raise ScanError(
+                f"the model gives other states when it runs once more on the same input (layer "
+                f"{name!r}, {far:.2g} apart). It keeps something from one call to the next, or "
+                "draws random numbers in eval mode, too: a scan needs a model that begins anew "
+                "with each call, so set back in forward() what it keeps, or give it as an argument"
+            )
+
+
+def weights(model: nn.Module) -> dict[str, int]:
+    """A checksum of each of a model's parameters, by their names."""
+    found = {}
+    for name, one in model.named_parameters():
+        plain = one.detach().cpu().contiguous().reshape(-1)
+        found[name] = zlib.crc32(plain.view(torch.uint8).numpy())
+    return found
+
+
+def check_weights(model: nn.Module, before: Mapping[str, int]) -> None:
+    """Raise where runs have written into the weights of a model.
+
+    Args:
+        model: the model.
+        before: what its weights were before.
+
+    Raises:
+        ScanError: they have; it says into which.
+    """
+    others = [name for name, was in weights(model).items() if was != before.get(name)]
+    if others:
+        raise ScanError(
+            f"the model writes into its weights when it runs ({', '.join(others[:3])}"
+            f"{', …' * (len(others) > 3)}), so inputs that come later meet another model. A scan "
+            "needs weights that stay as they are: an nn.Embedding with max_norm=, say, has its "
+            "rows cut to it before"
+        )
