@@ -6,7 +6,8 @@ is the same at steps of the same id, and not if they were turned round, nothing 
 the model is run again on an input that is another at one step. What the layer reads is compared,
 and of an observed loop its states: before the step where that is read they are the same to the last
 bit. So are tried the first step, the last and two neighbours between them, no more, since each
-takes a run: a loop that turns round others only is not seen.
+takes a run: a loop that turns round others only is not seen. A layer that reads each step later
+than at its own place reads what was put before it, as in teacher forcing: by how much is told, too.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.readout.readout import tensors_in
 
-Order = Literal["forwards", "backwards", "unknown"]
-_WAYS: Final[tuple[Order, ...]] = ("forwards", "backwards")
+Order = Literal["forwards", "backwards", "late", "unknown"]
+_WAYS: Final[tuple[Order, ...]] = ("forwards", "backwards", "late")
 
 #: What torch adds to a module's path to name its levels and directions.
 LEVEL: Final = re.compile(r"(^|\.)l\d+(_reverse)?$")
@@ -64,6 +65,7 @@ class StepOrder:
             of: order for of, order in known.items() if order != "unknown"
         }
         self._why: dict[str, str] = {}
+        self._later: dict[str, int] = dict(before._later) if before else {}
 
     def fits(self, layer: LayerRecording, of: Sequence[Tensor] | None = None) -> bool:
         """Whether the names of the input's steps fit a layer's; if not, `why_of` says so.
@@ -82,6 +84,7 @@ class StepOrder:
             return True
         how = (
             "it reads the input from the end" if order == "backwards" else
+            f"it reads each step of the input {self.later(layer)} later" if order == "late" else
             "which of them reads which step of the input could not be told"
         )  # fmt: skip
         self._why[module_of(layer)] = (
@@ -98,6 +101,14 @@ class StepOrder:
             layer: a layer of the run.
         """
         return self._why.get(module_of(layer), "")
+
+    def later(self, layer: LayerRecording) -> int:
+        """How many steps after its own a layer reads each of the input, where its order is "late".
+
+        Args:
+            layer: a layer that was asked about.
+        """
+        return self._later.get(module_of(layer), 0)
 
     def order(self, layer: LayerRecording, of: Sequence[Tensor] | None = None) -> Order:
         """In which order a module reads the input.
@@ -132,6 +143,8 @@ class StepOrder:
             ways = _ways(firsts, steps)
             if not ways:
                 return "unknown"
+        if ways == {"late"}:
+            self._later[module_of(layer)] = firsts[early] - early
         return ways.pop() if len(ways) == 1 else "unknown"
 
     def _reached(self, layer: LayerRecording, at: int, of: Sequence[Tensor] | None) -> int | None:
@@ -178,18 +191,25 @@ def _ways(firsts: Mapping[int, int], steps: int) -> set[Order]:
     """The ways through an input that agree with where its steps are read first.
 
     A step of the layer may read steps of the input that come after its own (a convolution), by
-    equally many each; the first one reads the first. A step that is read later only than at its own
-    place is another's: `x[:, t - 1]`.
+    equally many each; the first one reads the first. Or it may read each step later than at its own
+    place, all by as much: `x[:, t - 1]`.
 
     Args:
         firsts: by step of the input, the first step of the layer that reads it.
         steps: steps.
 
-    >>> _ways({1: 1, 2: 2, 0: 0}, 6), _ways({1: 4, 2: 3}, 6), _ways({1: 2, 2: 3}, 6)
-    ({'forwards'}, {'backwards'}, set())
+    >>> _ways({1: 1, 2: 2, 0: 0}, 6), _ways({1: 4, 2: 3}, 6), _ways({1: 2, 2: 3, 0: 1}, 6)
+    ({'forwards'}, {'backwards'}, {'late'})
+    >>> _ways({1: 2, 2: 4}, 6)
+    set()
     """
     found = set[Order]()
     for way in _WAYS:
+        if way == "late":  # of what it reads first it may make a start
+            later = {first - at for at, first in firsts.items() if at}
+            if len(later) == 1 and min(later) > 0:
+                found.add(way)
+            continue
         places = {at if way == "forwards" else steps - 1 - at: at for at in firsts}
         ahead = {place - firsts[at] for place, at in places.items() if place}
         begins = 0 not in places or firsts[places[0]] == 0
@@ -200,19 +220,24 @@ def _ways(firsts: Mapping[int, int], steps: int) -> set[Order]:
 
 def _firsts(before: Recording, after: Recording) -> dict[str, int]:
     """The first step, by layer, at which a layer of the same shape is another in another run."""
-    found = {}
-    for name, layer in before.items():
-        other = after.get(name)
-        if other is None or other.shape != layer.shape:
-            continue
-        was, now = (
-            (one.state if isinstance(one, ObservedLayer) else one.x) for one in (layer, other)
-        )
-        same = torch.isclose(was, now, rtol=0, atol=0, equal_nan=True)
-        changed = (~same).any(2).any(0).nonzero()
-        if len(changed):
-            found[name] = int(changed[0])
-    return found
+    found = {name: first_other(layer, after) for name, layer in before.items()}
+    return {name: first for name, first in found.items() if first is not None}
+
+
+def first_other(layer: LayerRecording, after: Recording) -> int | None:
+    """The first step at which a layer is another in another run; None if it is at none.
+
+    Args:
+        layer: the layer.
+        after: the other run.
+    """
+    other = after.get(layer.name)
+    if other is None or other.shape != layer.shape:
+        return None
+    was, now = (one.state if isinstance(one, ObservedLayer) else one.x for one in (layer, other))
+    same = torch.isclose(was, now, rtol=0, atol=0, equal_nan=True)
+    changed = (~same).any(2).any(0).nonzero()
+    return int(changed[0]) if len(changed) else None
 
 
 def by_rows(value: Tensor, batch: int, steps: int) -> Tensor | None:

@@ -250,7 +250,13 @@ def test_what_is_said_of_an_order_is_what_trying_every_step_shows(model: nn.Modu
     order = StepOrder(run, lambda given: record(model, *given[0]), ((x,), {}))
     seen, there = by_trying(model, x), [*range(steps)]
     expected = {tuple(there): "forwards", tuple(there[::-1]): "backwards"}
-    assert order.order(run["cell"]) == expected.get(tuple(seen), "unknown")
+    later = dict.fromkeys([tuple(range(1, steps + 1)), (0, *range(2, steps + 1))], "late")
+    told = (expected | later).get(tuple(seen), "unknown")
+    assert order.order(run["cell"]) == told
+    assert order.later(run["cell"]) == (told == "late")
+    why = "reads each step of the input 1 later" if told == "late" else ""
+    assert order.fits(run["cell"]) == (told == "forwards")
+    assert why in order.why_of(run["cell"])
 
 
 @torch.no_grad()

@@ -1,14 +1,17 @@
 """Whether rows and steps of a layer are those of the input, whose labels and words they are given.
 
-A model may turn its input round before a layer reads it, or sort its rows by their lengths. Layers
-of as many rows and steps then stand beside labels of others, and every number of a label would be
-wrong: nothing but another run can tell.
+A model may turn its input round before a layer reads it, move it by a step, or sort its rows by
+their lengths; and of a source and a target a layer may read the other one. Layers of as many rows
+and steps then stand beside labels of others, and every number of a label would be wrong: nothing
+but another run can tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -16,11 +19,12 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from grulens.errors import ScanError
-from grulens.models.recording import Recording
+from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.corpus.scan.anew import apart
+from grulens.probing.corpus.scan.padding import is_mask, named
 from grulens.probing.corpus.scan.replay import nearness
 from grulens.probing.corpus.scan.sequences import Run
-from grulens.probing.step_order import StepOrder
+from grulens.probing.step_order import StepOrder, first_other, other_at
 
 
 def way_round(run: Run) -> bool | None:
@@ -39,18 +43,24 @@ def way_round(run: Run) -> bool | None:
 
 
 def check_places(
-    run: Run, known: Run, recording: Recording, again: Callable[[Run], Recording]
-) -> None:
+    run: Run, known: Run, recording: Recording, names: Sequence[str],
+    again: Callable[[Run], Recording],
+) -> None:  # fmt: skip
     """Raise where a layer has the input's steps, or its rows, in another order.
 
     Args:
         run: the first run.
         known: the same with its rows.
         recording: what the layers did in it.
+        names: what the arguments of the model by place are called.
         again: records a run.
 
     Raises:
         ScanError: it has; it says which layer.
+
+    Warns:
+        UserWarning: a layer reads each step of the input later than at its own place, or goes by
+            another argument.
     """
     read = run.ready.get(known.by) if run.ready else run.args[0]
     if not isinstance(read, Tensor):
@@ -60,7 +70,17 @@ def check_places(
         (run.args, run.kwargs),
     )  # fmt: skip
     for name, layer in recording.items():
-        if layer.shape[1] > 1 and order.order(layer, [read]) == "backwards":
+        way = order.order(layer, [read]) if layer.shape[1] > 1 else "forwards"
+        if way == "late":
+            _say_late(name, order.later(layer))
+        if way == "unknown" and (by := _gone_by(run, names, layer, read, again)):
+            warnings.warn(
+                f"layer {name!r} goes by argument {by!r}, step by step, and labels, words and "
+                f"contexts are of {known.by!r}: where {by!r} has a step for each of the layer's, "
+                f"scan it by itself, layers=[...], input_of={by!r}",
+                stacklevel=3,
+            )
+        if way == "backwards":
             raise ScanError(
                 f"layer {name!r} reads the input from the end: labels and words would stand at "
                 "other steps than they are of. Scan the other layers, layers=[...]; the reverse "
@@ -72,12 +92,61 @@ def check_places(
         _check_rows(run, read, axis, recording, again)
 
 
+def _say_late(name: str, by: int) -> None:
+    steps = "step" if by == 1 else f"{by} steps"
+    warnings.warn(
+        f"layer {name!r} reads what stands at each step of the input {steps} later, after what the "
+        "model puts before it, as in teacher forcing: labels, words and contexts stand at the "
+        f"states {steps} before those that have read them. Give labels that are {steps} later, or "
+        "scan what the model gives its shifted input to, call=",
+        stacklevel=4,
+    )
+
+
+def _gone_by(
+    run: Run, names: Sequence[str], layer: LayerRecording, read: Tensor,
+    again: Callable[[Run], Recording],
+) -> str:  # fmt: skip
+    """The name of another argument that a layer goes by step by step; "" where there is none.
+
+    It may have a step more than the layer, of which the first or the last is left out.
+    """
+    steps = layer.shape[1]
+    if _followed(run, layer, read, steps, again) is not False:
+        return ""
+    for name, one in named(run.args, run.kwargs, names).items():
+        if isinstance(one, Tensor) and one is not read and not is_mask(name, one) and one.dim() > 1:
+            for many in (steps, steps + 1):
+                if _followed(run, layer, one, many, again):
+                    return name
+    return ""
+
+
+def _followed(
+    run: Run, layer: LayerRecording, one: Tensor, steps: int, again: Callable[[Run], Recording]
+) -> bool | None:
+    """Whether a layer reads neighbours of an argument at neighbours; None: nothing tells it."""
+    firsts = []
+    for at in (steps // 2, steps // 2 - 1):
+        other = other_at(one, len(layer.h), steps, at)
+        changed = None if other is None else _tried(run, partial(_put, one, other), again)
+        if changed is None:
+            return None
+        firsts.append(first_other(layer, changed))
+    here, before = firsts
+    return here is not None and before is not None and abs(here - before) == 1
+
+
+def _put(one: Tensor, other: Tensor, of: Any) -> Any:
+    return other if of is one else of
+
+
 def _check_rows(run: Run, read: Tensor, axis: int, recording: Recording,
                 again: Callable[[Run], Recording]) -> None:  # fmt: skip
     rows = read.shape[axis]
     other = read.detach().clone()
     other.select(axis, 0).copy_(read.select(axis, 0).flip(0))
-    changed = _tried(run, lambda of: other if of is read else of, again)
+    changed = _tried(run, partial(_put, read, other), again)
     turned = _tried(run, lambda of: _flipped(of, rows), again)
     for name, layer in recording.items():
         for told in (_moved(layer.h, changed, name), _kept(layer.h, turned, name)):

@@ -145,7 +145,8 @@ def scan(
     Warns:
         StoppedWarning: Ctrl-C came before all parts were done.
         UserWarning: the folder holds more parts than the corpus has now; several arguments may
-            hold what stands at each step; an argument says that steps are padding, which the layers
+            hold what stands at each step; a layer reads it later than at its own step, or goes by
+            another argument; an argument says that steps are padding, which the layers
             take; or `decode` gives no text for an id.
     """
     folder = folder_of(out)
@@ -194,7 +195,10 @@ def scan(
             recording = ran(model, few, layers, call, checked=True)
             few = oriented(model, few, recording, call)
             first_run = settled(few, reader, recording)
-            check_places(few, first_run, recording, lambda other: ran(model, other, layers, call))
+            check_places(
+                few, first_run, recording, reader.arguments,
+                lambda other: ran(model, other, layers, call),
+            )  # fmt: skip
             if room is None and (room := room_of(recording, rows, reader.steps)):
                 reader = replace(reader, room=room)
                 further = reader.runs(begun[-1])

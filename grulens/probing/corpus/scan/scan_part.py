@@ -25,7 +25,7 @@ from grulens.probing.corpus.scan.furthest import Furthest, places
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
 from grulens.probing.corpus.scan.part import ANCHOR, extremes, packed
 from grulens.probing.corpus.scan.rules import rules_of
-from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, one_name
+from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, one_name, one_off
 from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally, compiled
 from grulens.probing.corpus.scan.writer import Writer
 
@@ -104,10 +104,11 @@ def _take(
     if len(run.documents) != len(mask) or (
         run.read is not None and run.read.shape[:2] != mask.shape
     ):
+        off = "" if run.read is None else one_off(mask.shape[1], run.read.shape[1])
         raise ScanError(
             f"layer {names[0]!r} has {mask.shape[0]} rows of {mask.shape[1]} steps for ids of "
             f"{len(run.documents)} rows: a scan needs a layer that takes a step "
-            f"for each of the input{_turned(run, mask)}"
+            f"for each of the input{_turned(run, mask) or off}"
         )
     if run.padded:
         _say_padded(run.padded, manifest.first)

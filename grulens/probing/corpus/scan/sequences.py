@@ -392,6 +392,7 @@ class Reader:
                 "tensors beside it, or does not run a step less; give its rows as two inputs"
                 if hidden
                 else "a scan of ids or labels needs a layer that takes a step for each of the input"
+                + one_off(steps, shape[1] if shape[0] == rows else shape[0])
             )
             which = "an input"
             if len(run.args) + len(run.kwargs) > 1:
@@ -591,6 +592,16 @@ def _mask(given: Tensor | PackedSequence) -> bool:
         return False
     turns = [given.long().diff(dim=axis) for axis in (0, 1)]
     return any(bool((turn <= 0).all() or (turn >= 0).all()) for turn in turns)
+
+
+def one_off(steps: int, given: int) -> str:
+    """What to do where a layer takes one step less than the input has, or more, in words."""
+    if abs(steps - given) != 1:
+        return ""
+    return (
+        f"; it takes one step {'less' if steps < given else 'more'} than the input, as in teacher "
+        "forcing: scan what the model gives its shifted input to, call="
+    )
 
 
 def fits(given: Tensor | PackedSequence, rows: int, steps: int) -> bool:

@@ -98,6 +98,56 @@ class Both(Reads):
         self.there = nn.GRU(6, 5, 2, batch_first=True, bidirectional=True)
 
 
+class Forced(Reads):
+    """Reads at each step what came the step before, after a start of zeros."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        out: Tensor = self.there(torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1))[0]
+        return out
+
+
+class ForcedCell(Reads):
+    """The same, in a loop over a cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there = nn.GRUCell(6, 5)  # type: ignore[assignment]
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x, h, out = self.embed(ids), torch.zeros(len(ids), 5), []
+        for t in range(ids.shape[1]):
+            h = self.there(x[:, t - 1] if t else torch.zeros_like(x[:, 0]), h)
+            out.append(h)
+        return torch.stack(out, 1)
+
+
+class Causal(Reads):
+    """Each step reads its own and the two before it, through a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(6, 6, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.conv(nn.functional.pad(self.embed(ids).mT, (2, 0))).mT
+        out: Tensor = self.there(x)[0]
+        return out
+
+
+class Translates(Reads):
+    """Reads a source, and from there a target, whose last step it leaves out."""
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__()
+        self.cut = cut
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
+        _, last = self.there(self.embed(source))
+        out: Tensor = self.back(self.embed(target[:, :-1] if self.cut else target), last)[0]
+        return out
+
+
 def scan(model: Reads, parts: Any, out: Path, **options: Any) -> Scan:
     return scanned(model.eval(), parts, out, progress=False, **options)
 
@@ -133,6 +183,8 @@ def test_a_model_that_has_its_rows_in_another_order_is_refused(
         (Reads, [IDS[:1].expand(4, -1)]),
         (Ahead, [IDS]),
         (Ahead, ONE),
+        (Causal, [IDS]),
+        (Causal, ONE),
         (Both, [ONE]),
         (Packs, [(IDS, LENGTHS)]),
         (Sorts, [(row[None], torch.tensor([30])) for row in ONE]),
@@ -143,6 +195,35 @@ def test_what_is_in_the_order_of_the_input_is_scanned(
 ) -> None:
     made = scan(kind(), parts, tmp_path / "s")
     assert made.steps == (65 if kind is Packs else 120)
+
+
+@pytest.mark.parametrize("parts", [[IDS], ONE])
+@pytest.mark.parametrize("kind", [Forced, ForcedCell])
+def test_a_layer_that_reads_each_step_one_later_is_said(
+    kind: type[Reads], parts: Any, tmp_path: Path
+) -> None:
+    said = r"layer 'there(.l0)?' reads what stands at each step of the input step later, .*labels"
+    with pytest.warns(UserWarning, match=said):
+        assert scan(kind(), parts, tmp_path / "s").steps == 120
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_layer_that_goes_by_another_argument_is_said(cut: bool, tmp_path: Path) -> None:
+    target = torch.cat([IDS.flip(0), IDS[:, :1]], 1) if cut else IDS.flip(0)
+    options: dict[str, Any] = {"labels": {"two": lambda ids: ids == 2}, "input_of": "source"}
+    with pytest.warns(UserWarning, match=r"'back.l0' goes by argument 'target', .* of 'source': "):
+        scan(Translates(cut), [(IDS, target)], tmp_path / "s", **options)
+    scan(Translates(cut), [(IDS, target)], tmp_path / "t", layers="there.l0", **options)
+
+
+@pytest.mark.parametrize("given", [IDS, ONE[0]])
+def test_a_layer_of_one_step_less_is_refused_with_what_to_do(given: Any, tmp_path: Path) -> None:
+    class Less(Reads):
+        def forward(self, ids: Tensor) -> Tensor:
+            return super().forward(ids[:, :-1])
+
+    with pytest.raises(ScanError, match=r"one step less than the input, .*call="):
+        scan(Less(), [given], tmp_path / "s")
 
 
 def test_ids_that_torch_does_not_have_are_refused(tmp_path: Path) -> None:
