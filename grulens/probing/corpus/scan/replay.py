@@ -168,7 +168,7 @@ def states_again(
     layer: int,
     places: Sequence[tuple[Part, Place]],
     cut: bool,
-) -> tuple[list[Float[ndarray, "step unit"]], bool]:
+) -> tuple[list[Float[ndarray, "step unit"]], bool, float]:
     """The states at many places, run again side by side.
 
     Args:
@@ -179,12 +179,14 @@ def states_again(
         cut: whether to begin at anchors, where that is right.
 
     Returns:
-        The states of the layer at each place, and whether it was right to begin at anchors.
+        The states of the layer at each place; whether it was right to begin at anchors; and how far
+        they may be from the scan's.
 
     Raises:
         ScanError: what it took is not kept, or the model does something else now.
     """
     found: dict[int, Float[ndarray, "step unit"]] = {}
+    near = 0.0
     for short in (True, False) if cut else (False,):
         groups: dict[tuple[bool, int, str], dict[Stretch, list[int]]] = {}
         for number, (part, place) in enumerate(places):
@@ -198,7 +200,8 @@ def states_again(
             alone = first.part.form(first.row).alone
             rows = 1 if alone else abreast(manifest.batch, manifest.room, steps)
             for together in _batches([*group], rows, steps):
-                for one, states in _alike(model, together, manifest, layer):
+                for one, states, far in _alike(model, together, manifest, layer):
+                    near = max(near, far)
                     for number in group[one]:
                         place = places[number][1]
                         found[number] = states[place.start - one.start : place.stop - one.start]
@@ -207,7 +210,8 @@ def states_again(
         if number not in found:  # a model that makes something else of several rows than of each
             again = replay(model, part, manifest, place, cut=False)
             found[number] = _states(again.recording, manifest, layer)[0, again.steps]
-    return [found[number] for number in range(len(places))], cut
+            near = max(near, nearness(again.recording[manifest.layers[layer].name].h))
+    return [found[number] for number in range(len(places))], cut, near
 
 
 def _batches(every: list[Stretch], rows: int, steps: int) -> list[list[Stretch]]:
@@ -221,17 +225,17 @@ def _batches(every: list[Stretch], rows: int, steps: int) -> list[list[Stretch]]
 
 def _alike(
     model: nn.Module, together: Sequence[Stretch], manifest: Manifest, layer: int
-) -> list[tuple[Stretch, Float[ndarray, "step unit"]]]:
-    """Those of some stretches that run as in the scan, with the states of a layer."""
+) -> list[tuple[Stretch, Float[ndarray, "step unit"], float]]:
+    """Those of some stretches that run as in the scan, with the states of a layer, and how near."""
     for one in together:
         _ = one.read  # what has none is an error of its own
     try:
         recording = run(model, together, manifest)
     except Exception:  # each is run by itself then, and that says what is wrong
         return []
-    states = _states(recording, manifest, layer)
-    apart = differ(recording, together, manifest)
-    return [(one, states[row]) for row, one in enumerate(together) if not apart[row]]
+    states, name = _states(recording, manifest, layer), manifest.layers[layer].name
+    apart, near = differ(recording, together, manifest), nearness(recording[name].h)
+    return [(one, states[row], near) for row, one in enumerate(together) if not apart[row]]
 
 
 def _states(

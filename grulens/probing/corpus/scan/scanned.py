@@ -90,6 +90,7 @@ class Scan:
                 stacklevel=2,
             )
         self._cut: bool | None = None  # not known before the model is looked at
+        self._near = 0.0  # how far the last states that ran again may be from the scan's
         self._statistics: dict[tuple[int, str], Statistics] = {}
         self._cuts: dict[int, bool] = {}
 
@@ -221,8 +222,8 @@ class Scan:
             k: how many windows.
             layer: the layer; None is the only one, or the last.
             where: a label: only the steps where it holds are looked at. Where it holds at some
-                steps of a window, the row is run again: that takes the model, and inputs that the
-                scan has kept.
+                steps of a window, the row may be run again: that takes the model, and inputs that
+                the scan has kept. In half precision `.note` says how near its values are.
             end: "high" or "low".
 
         Raises:
@@ -231,6 +232,7 @@ class Scan:
         self._check_any()
         number = self.manifest.layer(layer)
         label = None if where is None else self.label(where)
+        self._near = 0.0
 
         def again(windows: Sequence[tuple[Part, int]]) -> list[Float[ndarray, "step unit"]]:
             if self.model is None:
@@ -241,7 +243,8 @@ class Scan:
                 )
             return self._again(number, [(part, part.place_of(window)) for part, window in windows])
 
-        return top(self.parts, self.manifest, number, unit, k, label, end, again)
+        found = top(self.parts, self.manifest, number, unit, k, label, end, again)
+        return replace(found, near=self._near)
 
     def match(
         self,
@@ -459,7 +462,8 @@ class Scan:
     ) -> list[Float[ndarray, "step unit"]]:
         """The states of a layer at some places, which run again side by side."""
         model = self._model()
-        states, self._cut = states_again(model, self.manifest, layer, places, self._may_cut(model))
+        cut = self._may_cut(model)
+        states, self._cut, self._near = states_again(model, self.manifest, layer, places, cut)
         return states
 
     def _may_cut(self, model: nn.Module) -> bool:

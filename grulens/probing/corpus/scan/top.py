@@ -22,6 +22,7 @@ from grulens.probing.corpus.scan.furthest import bound
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
+from grulens.probing.corpus.scan.replay import NEAR
 from grulens.results import Result, frame
 from grulens.tables import html_table
 
@@ -45,6 +46,8 @@ class Top(Result):
         windows: how many windows there were to choose from.
         contexts: the windows, and what stands there.
         values: its largest value in each, or its least, at the steps that were looked at.
+        near: how far the values of windows that ran again may be from those of the scan; 0 where
+            none did.
     """
 
     layer: str
@@ -54,6 +57,17 @@ class Top(Result):
     windows: int
     contexts: tuple[Context, ...]
     values: tuple[float, ...]
+    near: float = 0.0
+
+    @property
+    def note(self) -> str:
+        """What a reader of values and order has to know, in words; "" if nothing."""
+        if self.near <= NEAR:
+            return ""
+        return (
+            "windows ran again in half precision, which rounds otherwise beside other rows: values "
+            f"are those of the scan to {self.near:g}, and of windows so near either may come first"
+        )
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -75,8 +89,9 @@ class Top(Result):
 
     def __repr__(self) -> str:
         where = f" where {self.where}" if self.where else ""
+        near = f", values to {self.near:g}" if self.note else ""
         what = f"unit {self.unit}" if isinstance(self.unit, int) else f"direction {self.unit!r}"
-        return f"Top({self.layer!r}, {what}, {len(self.places)} windows, {self.end}{where})"
+        return f"Top({self.layer!r}, {what}, {len(self.places)} windows, {self.end}{where}{near})"
 
     def _repr_html_(self) -> str:
         head = ("value", "part", "input", "row", "steps", "text", "labels")
@@ -86,7 +101,7 @@ class Top(Result):
              one.text, ", ".join(one.labels))
             for value, one, p in zip(self.values, self.contexts, self.places, strict=True)
         ]  # fmt: skip
-        return html_table(head, rows, repr(self))
+        return html_table(head, rows, f"{self!r}: {self.note}" if self.note else repr(self))
 
 
 def top(

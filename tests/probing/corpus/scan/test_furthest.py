@@ -141,3 +141,19 @@ def test_one_that_was_not_kept_comes_after_the_last_that_was() -> None:
     assert after.tolist() == [2, 2, 2, 3]
     few: tuple[ndarray, ndarray] = np.array([1.0, 9.0], np.float32), np.array([2, -1], np.int32)
     assert bound(far, cut, np.float32(1), few)[0].tolist() == [3.0, 2.0, 1.0, 1.5]
+
+
+@pytest.mark.parametrize(("kind", "said"), [(torch.float32, ""), (torch.bfloat16, "to 0.03")])
+def test_that_half_precision_is_rounded_otherwise_in_a_run_again_is_said(
+    kind: torch.dtype, said: str, tmp_path: Path
+) -> None:
+    model = Scaled().to(kind).eval()
+    ids = torch.randint(5, (90,), generator=torch.Generator().manual_seed(0))
+    made = scan(model, [ids], tmp_path / "s")
+    ran, known = made.top(0, k=2, where="two"), made.top(0, k=2)
+    assert (known.near, known.note) == (0, "")
+    assert ran.near == (0.001 if kind is torch.float32 else 0.03)
+    assert said in ran.note
+    assert bool(ran.note) == bool(said)
+    assert ("values to 0.03" in repr(ran)) == bool(said)
+    assert ("either may come first" in ran._repr_html_()) == bool(said)
