@@ -78,8 +78,8 @@ class Automaton(Result):
         determinism: of clusters, the share of steps from a cluster with a symbol that lead where
             most of them do (cluster, symbol).
         overall: of clusters, the same over all steps; it says nothing about answers.
-        built: of clusters, the agreement on the words that they were built from, by what the
-            network says: what is wrong there is no automaton of the network either.
+        built: the agreement on the words that it was built or chosen by, by what the network says:
+            what is wrong there is no automaton of the network either.
         remarks: what must be known of it.
     """
 

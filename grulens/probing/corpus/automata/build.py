@@ -52,7 +52,7 @@ class Build:
         fidelity: how often both agree, by length and kind of words.
         done: how many of the comparisons were made.
         counterexamples: words on which they differ, shortest first.
-        built: the agreement on the words that clusters were built from.
+        built: the agreement on the words that it was built from.
         remarks: what must be known of it.
         interrupted: what was stopped, and after how much; "" where nothing was.
     """
@@ -176,9 +176,10 @@ class Build:
         self.fidelity, self.done = job.result or [], job.done
         self._say_unmet()
         self.counterexamples = by_length(wrong)[:KEPT]
-        if self.clustered is not None:
+        built = dfa if self.clustered is None else self.clustered.dfa
+        if built is not None:  # L* may be wrong there, too: on words that showed that another was
             band = range(1, self.lengths[-1] + 1)
-            self.built = by_answer(self.clustered.dfa, known, band, True)
+            self.built = by_answer(built, known, band, True)
 
     def _shorten(self, dfa: DFA, wrong: list[Word]) -> None:
         wrong += [shortened(self.acceptor, dfa, word) for word in by_length(wrong)[:SHORTENED]]

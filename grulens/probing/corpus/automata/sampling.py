@@ -3,7 +3,11 @@
 Words drawn evenly are seldom those that matter: of the 2^40 words of 40 symbols, 1* has one. So
 words are also drawn evenly from those that the automaton accepts and from those that it rejects,
 which is exact, by counting the ways through it; and near misses, one symbol away from a word that
-the automaton accepts or that the network was seen to accept.
+the automaton accepts or that the network was seen to accept. What it was seen to accept is made
+longer by repeating a part, as a language with an automaton allows (the pumping lemma), or two parts
+equally often, as one without allows that needs a counter, such as aⁿbⁿ (Bar-Hillel, Perles and
+Shamir 1961): its long words are seldom met otherwise, and the automaton would not be compared on
+any.
 """
 
 from __future__ import annotations
@@ -145,7 +149,9 @@ class Sampler:
         rng = self.rng
         counts = self.counts["accepted"]
         if self.seeds and rng.random() < 0.5:
-            word, change = _stretched(rng, rng.choice(self.seeds), length), rng.random() < 0.5
+            seed, change = rng.choice(self.seeds), rng.random() < 0.5
+            two = _stretched_twice(rng, seed, length) if rng.random() < 0.5 else None
+            word = two or _stretched(rng, seed, length)
         elif counts.total(length):
             word, change = counts.draw(rng, length), True
         else:
@@ -164,3 +170,26 @@ def _stretched(rng: random.Random, word: Word, length: int) -> Word:
     times = max(0, length - len(head) - len(tail)) // len(part) + 1
     stretched = head + part * times
     return (stretched[: max(0, length - len(tail))] + tail)[:length]
+
+
+def _stretched_twice(rng: random.Random, word: Word, length: int) -> Word | None:
+    """A word made as long as that by repeating two parts equally often; None if it does not fit.
+
+    >>> {_stretched_twice(random.Random(seed), (0, 1), 6) for seed in range(9)} - {None}
+    {(0, 0, 0, 1, 1, 1)}
+    """
+    if len(word) < 2:
+        return None
+    one, two = sorted(rng.sample(range(len(word)), 2))
+    ends = rng.randint(one + 1, two), rng.randint(two + 1, len(word))
+    parts = word[one : ends[0]], word[two : ends[1]]
+    more, left = divmod(length - len(word), sum(map(len, parts)))
+    if left or more < 0:
+        return None
+    return (
+        word[:one]
+        + parts[0] * (more + 1)
+        + word[ends[0] : two]
+        + parts[1] * (more + 1)
+        + word[ends[1] :]
+    )

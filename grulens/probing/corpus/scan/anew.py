@@ -126,7 +126,7 @@ def weights(model: nn.Module) -> dict[str, int]:
     found = {}
     for name, one in model.named_parameters():
         plain = one.detach().cpu().contiguous().reshape(-1)
-        found[name] = zlib.crc32(plain.view(torch.uint8).numpy())
+        found[name] = zlib.crc32(plain.view(torch.uint8).numpy().data)
     return found
 
 

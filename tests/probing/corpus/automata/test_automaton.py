@@ -707,3 +707,23 @@ def test_words_of_a_length_that_a_language_has_not_are_no_comparison() -> None:
     assert "that the network accepts" in none.why_not
     found = automaton(Follows(third), "a", lengths=(10, 20), sample=20, tries=9, progress=False)
     assert found.dfa.minimised() == third
+
+
+class Counter(nn.Module):
+    """It accepts as many 0 as 1 after them, which takes a counter, and so no automaton."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        half = ids.shape[1] // 2
+        same = 2 * half == ids.shape[1] and bool(half)
+        accepted = torch.tensor(same) & (ids[:, :half] == 0).all(1) & (ids[:, half:] == 1).all(1)
+        return torch.where(accepted, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_language_that_takes_a_counter_is_no_automaton(seed: int) -> None:
+    options: dict[str, Any] = {"progress": False, "lengths": (6, 24), "sample": 40, "tries": 400}
+    found = automaton(Counter(), "01", seed=seed, **options)
+    with pytest.raises(FidelityError, match=r"both agree on \d+ of \d+ words of"):
+        _ = found.dfa
+    assert any(word == "0" * (len(word) // 2) + "1" * (len(word) // 2)
+               for word in found.counterexamples)  # fmt: skip
