@@ -208,6 +208,45 @@ def test_one_step_is_opened_where_nothing_changed(kind: Any) -> None:
     assert torch.equal(runs[0]["cell"].a, one.a)
 
 
+class Outside(Cell):
+    """Its gates are made of all steps before its loop, which takes each step out of them."""
+
+    def __init__(self, cut: str) -> None:
+        super().__init__()
+        self.cut = cut
+        self.z_of, self.n_of = nn.Linear(INPUTS, UNITS), nn.Linear(INPUTS, UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z, n = torch.sigmoid(self.z_of(x)), self.n_of(x)
+        both, first = torch.cat([z, n], -1), z.transpose(0, 1)
+        h, states = x.new_zeros(len(x), UNITS), []
+        for at in range(x.shape[1]):
+            if self.cut == "index":
+                z_now, n_now = z[:, at], n[:, at]
+            elif self.cut == "steps first":
+                z_now, n_now = first[at], n[:, at : at + 1].squeeze(1)
+            else:
+                z_now, n_now = both[:, at].chunk(2, -1)
+            keeps = 1 - z_now
+            if self.flag:
+                keeps = 0.5 * keeps
+            h = keeps * h + z_now * n_now
+            states.append(h)
+        return torch.stack(states, 1)
+
+
+@pytest.mark.parametrize("cut", ["index", "steps first", "both"])
+def test_one_step_cuts_nothing_off_what_was_made_before_the_loop(cut: str) -> None:
+    model, x = Outside(cut), given()
+    whole = record(model, x)["cell"]
+    one = record(model, x[:, :1])["cell"]
+    torch.testing.assert_close(one.a, whole.a[:, :1])
+    torch.testing.assert_close(one.h, whole.h[:, :1])
+    model.flag = True
+    with pytest.raises(RecordingError, match="zeros before each step .* known to run as when"):
+        record(model, x[:, :1])
+
+
 def test_a_step_from_another_state_proves_it_by_itself() -> None:
     model, x = Leaky(), given()
     record(model, x)

@@ -129,9 +129,11 @@ def _calls(root: Node, ends: Collection[Site], inside: Collection[Site]) -> tupl
             return repr(plain) if isinstance(plain, _PLAIN) else type(given).__name__
         value = given
         while value.node not in (None, root) and (before := numbers_of(value)) is not None:
+            if value.node.site in inside and _from_outside(before, inside):
+                break  # a run of one step cuts nothing off what was made before its loop
             value = before
         node = value.node
-        if node is None or node.site not in inside:
+        if node is None or _from_outside(value, inside):
             return GIVEN
         if node.site in ends or not _is_part(node):
             return node.site, value.part
@@ -145,6 +147,11 @@ def _calls(root: Node, ends: Collection[Site], inside: Collection[Site]) -> tupl
         given = () if node.function in MADE_OF_NOTHING else (*node.args, *node.kwargs.values())
         found.append(Made(node.site, tuple(map(said, given))))
     return tuple(found)
+
+
+def _from_outside(value: Value, inside: Collection[Site]) -> bool:
+    """Whether no call of the step made a value."""
+    return value.node is None or value.node.site not in inside
 
 
 _PLAIN = int | float | str | None
