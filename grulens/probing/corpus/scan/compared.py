@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -24,7 +25,9 @@ from grulens.models.recording import Recording
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import WINDOW, Part, extremes, unpacked
 from grulens.probing.corpus.scan.replay import nearness
-from grulens.probing.corpus.scan.sequences import Reader, Run, fits, one_name
+from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, fits, one_name
+from grulens.probing.corpus.scan.shorter import shortened
+from grulens.probing.corpus.scan.taken import are_ids, rows_of
 
 
 def compare(part: Part, runs: Iterable[Run], reader: Reader) -> None:
@@ -86,6 +89,26 @@ def compare(part: Part, runs: Iterable[Run], reader: Reader) -> None:
                 )
 
 
+def more_than(part: Part, given: Any) -> bool:
+    """Whether a part may have more or fewer inputs than it was scanned with.
+
+    Those at its end that hold no step were not kept.
+
+    Args:
+        part: the part as it was scanned.
+        given: the part as it is given.
+    """
+    inputs = given.part if isinstance(given, Labelled) else given
+    table = rows_of(inputs)
+    inputs = inputs if table is None else table
+    if not isinstance(inputs, list) or are_ids(inputs):
+        return False
+    try:
+        return int(part.rows[:, 0].max(initial=-1)) + 1 != len(inputs)
+    except ScanError:  # damaged, which is said where it is read
+        return False
+
+
 def compare_states(
     part: Part, recording: Recording, given: Run, reader: Reader, manifest: Manifest
 ) -> None:
@@ -132,7 +155,10 @@ def compare_states(
                 )
 
 
-_READ = "other inputs than it has now", "they are others, or `encode` or `input_of` is another"
+_READ = (
+    "other inputs than it has now",
+    "they are others, or more or fewer, or `encode` or `input_of` is another",
+)
 
 
 def _rows(part: Part) -> dict[tuple[int, int], Iterator[int]]:
@@ -151,6 +177,7 @@ def _settled(part: Part, run: Run, reader: Reader) -> Run | None:
     lengths = part.rows[at, 2]
     if not len(lengths):
         raise _other(part, *_READ)
+    run = next(shortened(run, len(lengths), int(lengths.max())), run)
     windows = int(np.diff(part.rows[:, 3], append=part.windows)[at][0])
     form = part.form(int(at.argmax()))
     turned = next((one.turned for one in form.every if one.kind == "read"), None)

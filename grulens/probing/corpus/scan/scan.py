@@ -45,13 +45,16 @@ from grulens.probing.corpus.numbers import as_number, whole
 from grulens.probing.corpus.scan.abreast import ROWS, room_of
 from grulens.probing.corpus.scan.aligned import check_places, way_round
 from grulens.probing.corpus.scan.anew import ran
-from grulens.probing.corpus.scan.compared import compare, compare_states
+from grulens.probing.corpus.scan.compared import compare, compare_states, more_than
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scan_part import manifest_of, oriented, scan_part, settled
 from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_in
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, labelled
+from grulens.probing.corpus.scan.shorter import first_steps
 from grulens.probing.corpus.scan.spread import spread
+from grulens.probing.corpus.scan.table import grouped
+from grulens.probing.corpus.scan.taken import are_ids, rows_of
 
 #: A state above this is on, unless another value is given.
 ON: Final = 0.3
@@ -91,9 +94,11 @@ def scan(
         model: any module that `record` opens.
         parts: the pieces of the corpus; each is an input, a list of inputs, or a function that
             gives either or an iterator of inputs. An input is a text, a `Path` of a text file, a
-            tensor of ids (step,), what the model itself takes (batch, step, ...), a tuple of
-            several arguments, or a mapping; an empty text or tensor of ids holds no step. The rows
-            of a data frame are mappings. All steps that the layers take count, padding too.
+            tensor or a list of ids (step,), what the model itself takes (batch, step, ...), a tuple
+            of several arguments, or a mapping; an empty text or tensor holds no step. The rows of a
+            data frame are mappings, and those of one of its columns what stands there: 256 of them
+            are a part, or fewer that are long; a frame within a list of parts is one part. All
+            steps that the layers take count, padding too.
             Each is some hundred thousand steps at best: small ones cost space, large ones memory.
             A part is known by its place in the sequence: of a corpus that has changed since, only
             the first part with a step is read again and compared (its ids, its labels, and what
@@ -186,13 +191,26 @@ def scan(
         Coder.of(model, encode, decode, None), told,
         whole(steps, "steps"), rows, column, input_of, tuple(positional(model, call)), room or 0,
     )  # fmt: skip
-    every = labelled(_each(parts), rules)
+    table = rows_of(parts)
+    if are_ids(table):
+        raise ScanError(
+            f"parts is a {type(parts).__name__} of numbers, which are the ids of one input: give "
+            "it as a part, [series]"
+        )
+    every = labelled(_each(parts) if table is None else table, rules)
+    if table is not None:
+        parts = [*grouped(every)]
+        every = iter(parts)
     job: Job[Scan] = Job("scan", "part", length_hint(parts))
     with evaluated(model):
         begun, run, further = _begun(every, reader)
         try:
             few = run.few
             recording = ran(model, few, layers, call, checked=True)
+            cut = first_steps(
+                few, recording, lambda other: ran(model, other, layers, call), known=False
+            )
+            reader, few = replace(reader, shorter=cut is not few), cut
             few = oriented(model, few, recording, call)
             first_run = settled(few, reader, recording)
             check_places(
@@ -263,7 +281,7 @@ def _done(
 
     `others` is whether labels are told by other functions than before.
     """
-    places = _places(folder.resolve() / PARTS, parts, reader if others else None)
+    places = _places(folder.resolve() / PARTS, parts, reader, others)
     if client is not None:
         yield from spread(client, model, places, reader, manifest, folder)
         return
@@ -274,15 +292,17 @@ def _done(
 
 
 def _places(
-    folder: Path, parts: Iterable[Any], reader: Reader | None
+    folder: Path, parts: Iterable[Any], reader: Reader, others: bool
 ) -> Iterator[tuple[Path, Any]]:
-    """The folder of each part, and the part; one that is there is read again by `reader`."""
+    """The folder of each part, and the part; one that is there is read again where it must be."""
     for number, part in enumerate(parts):
         place = folder / f"{number:06d}"
-        if isinstance(part, Labelled) and place.exists():
-            Part(place).check_labels(part.held)
-        if reader is not None and place.exists():
-            compare(Part(place), reader.runs(part), reader)
+        if place.exists():
+            there = Part(place)
+            if isinstance(part, Labelled):
+                there.check_labels(part.held)
+            if others or more_than(there, part):
+                compare(there, reader.runs(part), reader)
         yield place, part
 
 
@@ -367,10 +387,6 @@ def _each(parts: Any) -> Iterator[Any]:
         if isinstance(parts, DataLoader):  # what it gives as a list are the columns of a batch
             return (tuple(one) if isinstance(one, list) else one for one in parts)
         with suppress(Exception):
-            if hasattr(parts, "iterrows"):  # a data frame of pandas gives its columns' names
-                return iter(parts.to_dict("records"))
-            if hasattr(parts, "to_dicts"):  # one of polars its columns
-                return iter(parts.to_dicts())
             if not isinstance(parts, Iterable):  # a data set may say where it ends by len() alone
                 return map(parts.__getitem__, range(len(parts)))
             return iter(parts)

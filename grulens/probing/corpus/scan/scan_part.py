@@ -26,6 +26,7 @@ from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of
 from grulens.probing.corpus.scan.part import ANCHOR, extremes, packed
 from grulens.probing.corpus.scan.rules import rules_of
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, one_name, one_off
+from grulens.probing.corpus.scan.shorter import first_steps
 from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally, compiled
 from grulens.probing.corpus.scan.writer import Writer
 
@@ -99,6 +100,11 @@ def _take(
     names = [layer.name for layer in manifest.layers]
     recording = ran(model, given, names, manifest.call, checked=checked)
     _one_shape(recording, names)
+
+    def again(other: Run) -> Recording:
+        return ran(model, other, names, manifest.call)
+
+    given = first_steps(given, recording, again, reader.shorter)
     mask = recording[names[0]].mask.cpu().numpy()
     run = reader.settled(oriented(model, given, recording, manifest.call), mask)
     if len(run.documents) != len(mask) or (

@@ -23,16 +23,16 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from grulens.errors import ScanError, shown
 from grulens.probing.coder import Coder
+from grulens.probing.corpus.numbers import as_whole
 from grulens.probing.corpus.scan.abreast import abreast
 from grulens.probing.corpus.scan.given import IDS, Form, at_each_step, bare, form_of, plain
 from grulens.probing.corpus.scan.padding import is_mask, named, padding
+from grulens.probing.corpus.scan.taken import are_ids, check_ids, rows_of, taken
 
 #: What an id is called that stands for several things.
 UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 #: So many ids of the first inputs are looked at, whether `decode` has a text for each.
 LOOKED_AT: Final = 1000
-#: The largest id that torch has.
-MOST: Final = 2**63 - 1
 LabelRule: TypeAlias = Callable[[Any], Any]
 
 
@@ -122,6 +122,8 @@ class Reader:
             that may.
         arguments: the names of what the model takes by place.
         room: how many steps run side by side at most; 0 is any number.
+        shorter: whether the layers took no more than the first steps of the first input, which is
+            padded further.
         turned: whether steps come before rows in what holds what stands at each step, as the first
             input has told; None where it has not. Where there are as many of both, this tells it.
     """
@@ -135,14 +137,15 @@ class Reader:
     arguments: tuple[str, ...] = ()
     room: int = 0
     turned: bool | None = None
+    shorter: bool = False
 
     def runs(self, part: Any) -> Iterator[Run]:
         """The runs of a part, in an order that depends on nothing but the part.
 
         Args:
-            part: an input, a list of inputs, or a function that gives either. An input is a text, a
-                `Path` of a text file, a tensor of ids (step,), what the model itself takes, a tuple
-                of several arguments, or a mapping.
+            part: an input, a list of inputs, the rows of a table, or a function that gives any of
+                these. An input is a text, a `Path` of a text file, a tensor or a list of ids
+                (step,), what the model itself takes, a tuple of several arguments, or a mapping.
 
         Raises:
             ScanError: an input is none of these, or a label does not fit its steps.
@@ -150,20 +153,24 @@ class Reader:
         with_it: dict[str, Any] = {}
         if isinstance(part, Labelled):
             part, with_it = part.part, part.held
-        several = isinstance(part, list)
+        kinds: Any = list
         if callable(part) and not isinstance(part, Tensor):
-            part = part()
-            several = isinstance(part, list | Iterator)
+            part, kinds = part(), list | Iterator
+        rows = rows_of(part)
+        part = part if rows is None else rows
+        several = isinstance(part, kinds) and not are_ids(part)
         inputs = part if several else [part]
         waiting: dict[int, list[_Piece]] = {}
         count, by = 0, self.input_of
         for number, one in enumerate(inputs):
             count += 1
             held = self._held(one, with_it, number if several else None)
-            given = self._in_column(one)
+            given = taken(self._in_column(one))
             text, ids = self._ids(given)
             if ids is None:
-                yield replace(self._as_it_is(number, given, by), held=held)
+                run = replace(self._as_it_is(number, given, by), held=held)
+                if not all(_empty(of) for of in run.ready.values()):
+                    yield run
                 continue
             if not len(ids):
                 continue
@@ -244,16 +251,9 @@ class Reader:
                     "an input is a text, and nothing turns it into what the model reads: give the "
                     "model an `encode`, or scan(..., encode=...)"
                 )
-            given = self.coder.encode(text)
-        if isinstance(given, list | range) and all(type(item) is int for item in given):
-            _check_ids(max(given, default=0))
-            given = torch.tensor(given, dtype=torch.int64)
-        if isinstance(given, Tensor) and given.dtype == torch.uint64:
-            given = given.cpu().numpy()
-        if isinstance(given, ndarray) and given.dtype.kind == "u" and given.size:
-            _check_ids(int(given.max()))
-        if isinstance(given, ndarray):
-            given = torch.from_numpy(given)
+            given = taken(self.coder.encode(text))
+        if isinstance(given, Tensor) and given.dtype == torch.uint64 and given.numel():
+            check_ids(int(given.cpu().numpy().max()))
         if isinstance(given, Tensor) and _whole(given):
             if given.dim() == 2 and len(given) == 1:
                 given = given[0]
@@ -328,7 +328,7 @@ class Reader:
             raise ScanError(
                 f"input {number} is {shown(given)}; a scan takes a text, a path, a tensor of ids "
                 "(step,), what the model takes (batch, step, ...), a tuple of arguments, a "
-                "mapping, or a list of these"
+                f"mapping, or a list of these{self._instead(given)}"
             )
         if by is not None and by not in every:
             raise ScanError(
@@ -341,6 +341,16 @@ class Reader:
         # a mask says of steps whether they count, and is not what stands there
         ready = dict(sorted(every.items(), key=lambda one: _mask(one[1])))
         return Run(args, kwargs, (number,), (0,), ready=ready)
+
+    def _instead(self, given: Any) -> str:
+        """What to give instead of something that is no input, in words."""
+        if as_whole(given) is not None:
+            return ". This is one number: give the ids of an input together, [3, 1, 4] or a tensor"
+        if isinstance(given, Mapping) and self.column is None:
+            return ". Say which of its columns holds a text or ids, column=; or give tensors"
+        if isinstance(given, Mapping | tuple):
+            return ". Give tensors: torch.as_tensor(...) makes one of a list or an array"
+        return ""
 
     def settled(self, run: Run, mask: Bool[ndarray, "row step"]) -> Run:
         """A run with its rows and labels, once it is known which steps its layers took.
@@ -533,11 +543,6 @@ def one_name(names: Iterable[tuple[int, str]]) -> dict[int, str]:
     return found
 
 
-def _check_ids(largest: int) -> None:
-    if largest > MOST:
-        raise ScanError(f"an id is {largest}; torch has ids up to {MOST} (2^63 - 1)")
-
-
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
@@ -580,6 +585,11 @@ def _whole(given: Tensor | PackedSequence) -> bool:
         or given.dtype.is_complex
         or given.dtype == torch.bool
     )
+
+
+def _empty(given: Tensor | PackedSequence) -> bool:
+    """Whether it has no row, or no step."""
+    return isinstance(given, Tensor) and 0 in given.shape[:2]
 
 
 def _mask(given: Tensor | PackedSequence) -> bool:

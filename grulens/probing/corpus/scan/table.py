@@ -1,0 +1,66 @@
+"""The rows of a table as parts: each is an input, and small, so that many of them are one part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from numpy import ndarray
+from torch import Tensor
+
+from grulens.probing.corpus.scan.sequences import Labelled
+from grulens.probing.corpus.scan.taken import are_ids
+
+#: So many rows are a part, or fewer: those that hold so many ids or characters.
+ROWS: Final = 256
+LONG: Final = 1 << 18
+
+
+def grouped(rows: Iterable[Any]) -> Iterator[Any]:
+    """The rows of a table as parts, by nothing but the rows and their order.
+
+    A part has 256 rows at most, and ends with the row that brings it to 262,144 ids or characters.
+    A row that is several inputs by itself is a part of its own.
+
+    Args:
+        rows: the rows, each with what was given of its labels, if anything was.
+
+    >>> [len(part) for part in grouped(["text"] * 300)]
+    [256, 44]
+    >>> [len(part) for part in grouped(["long " * 60_000, "a", "b"])]
+    [1, 2]
+    """
+    held: list[Any] = []
+    long = 0
+    for row in rows:
+        inputs = row.part if isinstance(row, Labelled) else row
+        several = callable(inputs) or (isinstance(inputs, list) and not are_ids(inputs))
+        if several:
+            yield from _part(held)
+            yield row
+            held, long = [], 0
+            continue
+        held.append(row)
+        long += _long(inputs)
+        if len(held) == ROWS or long >= LONG:
+            yield from _part(held)
+            held, long = [], 0
+    yield from _part(held)
+
+
+def _part(rows: list[Any]) -> Iterator[Any]:
+    """Some rows as one part, with what was given of the labels of each."""
+    if rows and isinstance(rows[0], Labelled):
+        held = {name: [row.held[name] for row in rows] for name in rows[0].held}
+        yield Labelled([row.part for row in rows], held)
+    elif rows:
+        yield rows
+
+
+def _long(row: Any) -> int:
+    """How many ids or characters a row holds at most; of a file it is not known, and many."""
+    if isinstance(row, Mapping):
+        return max(map(_long, row.values()), default=0)
+    if isinstance(row, str | Sequence) or (isinstance(row, ndarray | Tensor) and row.ndim):
+        return len(row)
+    return LONG if hasattr(row, "__fspath__") else 1

@@ -1,0 +1,96 @@
+"""Arrays, lists and columns of ids are what they hold, however they lie; else it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens.errors import ScanError
+from grulens.probing.corpus.scan import scan as scanning
+from grulens.probing.corpus.scan.scanned import Scan
+
+
+class Reader(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.rnn = nn.Embedding(20, 3), nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        found: Tensor = self.rnn(self.embedding(ids))[0]
+        return found
+
+
+def scan(parts: Any, folder: Path, **options: Any) -> Scan:
+    labels = {"even": lambda ids: ids % 2 == 0}
+    return scanning.scan(Reader().eval(), parts, folder, labels=labels, progress=False, **options)
+
+
+IDS = np.random.default_rng(0).integers(0, 20, 70)
+SAME: dict[str, Any] = {
+    "backwards": IDS[::-1].copy()[::-1],
+    "of another machine": IDS.astype(">i4"),
+    "objects": IDS.astype(object),
+    "without a sign": IDS.astype(np.uint16),
+    "not to be written": np.broadcast_to(IDS, (1, 70))[0],
+    "numbers of numpy": list(IDS),
+    "numbers of Python": IDS.tolist(),
+    "a column": pd.Series(IDS),
+    "in a list": [pd.Series(IDS)],
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_ids_are_the_same_however_they_are_given(name: str, tmp_path: Path) -> None:
+    plain = scan([torch.from_numpy(IDS)], tmp_path / "plain").stats()
+    given = scan([SAME[name]], tmp_path / "given")
+    assert torch.equal(given.stats().counts, plain.counts)
+    assert torch.equal(given.stats().products, plain.products)
+
+
+@pytest.mark.parametrize("kind", [">i8", "uint32", "object"])
+def test_a_batch_of_numpy_is_one_of_torch(kind: str, tmp_path: Path) -> None:
+    batch = IDS.reshape(5, 14)
+    plain = scan([torch.from_numpy(batch)], tmp_path / "plain").stats()
+    given = scan([batch[::-1].astype(kind)[::-1]], tmp_path / "given")
+    assert torch.equal(given.stats().products, plain.products)
+    assert {place.batch_row for place in given.top(0, 5).places} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (np.array(["ab", "c"]), r"array of numpy is of <U2; .*as a list, array.tolist"),
+        (np.array(["ab", None], object), "holds objects, such as 'ab'"),
+        (np.array([[1, 2], [3]], object), r"holds objects, such as \[1, 2\]"),
+        (np.array(["2026-11-28"], "datetime64[D]"), r"is of datetime64\[D\]; torch has no"),
+        (np.ma.masked_equal(IDS, 3), "has masked values"),
+        (np.array([2**63], object), r"an id is 9223372036854775808; torch has ids up to"),
+        ([[np.int64(3), 2**63]], r"an id is 9223372036854775808; torch has ids up to"),
+        ([pd.DataFrame({"ids": [[1]]})], "DataFrame of 1 rows stands among .*as a part"),
+        (np.int64(3), "input 0 is .*3.*give the ids of an input together"),
+        ((3, 4), r"input 0 is \(3, 4\); .*Give tensors: torch.as_tensor"),
+        ({"ids": IDS.tolist()}, "Say which of its columns holds a text or ids, column="),
+    ],
+)  # fmt: skip
+def test_what_holds_no_ids_says_what_to_give(part: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match=words):
+        scan([part], tmp_path / "s")
+
+
+@pytest.mark.parametrize("shape", [(0, 9), (3, 0), (0,), (0, 9, 2)])
+def test_a_batch_without_a_row_or_a_step_is_passed_over(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    none = torch.zeros(shape, dtype=torch.int64)
+    made = scan([none, (torch.from_numpy(IDS)[None],), [none, none]], tmp_path / "s")
+    assert made.steps == 70
+    assert [part.number for part in made.parts] == [1]
+    with pytest.raises(ScanError, match="holds no input that has a step"):
+        scan([none], tmp_path / "none")
