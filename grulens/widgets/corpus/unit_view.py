@@ -16,7 +16,6 @@ import ipywidgets as W
 import numpy as np
 
 from grulens.models.instrument.lock import LOCK
-from grulens.probing.corpus.scan.codes import Code
 from grulens.probing.corpus.scan.found_by import PIN, apart, counted
 from grulens.probing.corpus.scan.part import WINDOW
 from grulens.probing.corpus.scan.place import Context, Place
@@ -207,7 +206,7 @@ class UnitView(W.VBox):
         counts = found.counts[:, at].numpy()
         held = counts[1 + found.labels.index(label)] if label else None
         drawn = histogram(
-            counts[0], held, Code(found.low, found.high).edges(), label=label,
+            counts[0], held, found.edges.numpy(), label=label,
             title=self._measured(given[0], top.layer, top.unit),
         )  # fmt: skip
         ones, ends = self.drawn
@@ -270,7 +269,7 @@ class UnitView(W.VBox):
         held = counts[1 + found.labels.index(asked.label)] if asked.label else None
         with self.picture.batch():
             self._chart.update(
-                counts[0], held, Code(found.low, found.high).edges(), label=asked.label,
+                counts[0], held, found.edges.numpy(), label=asked.label,
                 title=say("{measured} over {steps} steps", steps=f"{found.steps:,}",
                           measured=self._measured(asked.scan, asked.layer, asked.unit)),
             )  # fmt: skip
@@ -315,7 +314,7 @@ class UnitView(W.VBox):
         by_area = [int(i) for i in np.argsort(-order, kind="stable") if found.positives[i]]
         tracks = [*first, *(i for i in by_area if i not in first)][:TRACKS]
         ones = list(top.contexts)
-        edges = Code(found.low, found.high).edges()
+        edges = found.edges.numpy()
         far = max(map(abs, extent(found.counts[0, unit].numpy(), edges)))
         ends = (-far, far)
         measure = "h" if isinstance(asked.unit, int) else say("h along it")

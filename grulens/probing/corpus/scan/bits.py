@@ -11,8 +11,10 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from threading import Thread
 from typing import Any, Final
 
 import numpy as np
@@ -63,6 +65,26 @@ def loaded() -> Any:
             stacklevel=2,
         )
         return None
+
+
+def ahead(windows: int) -> Thread | None:
+    """Load what is compiled while nothing is asked yet, where matches over so many windows need it.
+
+    The first match of a process would wait for it, for longer than it takes itself.
+
+    Returns:
+        The thread that does; None where nothing is to be loaded.
+    """
+    if windows < PAYS or COMPILED in sys.modules or _broken or find_spec("numba") is None:
+        return None
+
+    def load() -> None:
+        with suppress(Exception):  # who asks is told
+            import_module(COMPILED).warm()
+
+    thread = Thread(target=load, name="grulens: what is compiled")
+    thread.start()
+    return thread
 
 
 def levels(

@@ -3,7 +3,8 @@
 A histogram over equal bins says nothing of a unit that is saturated: all of it lies in the last
 bin. So a bounded signal is coded by how far it stands from the nearer bound: in equal steps in the
 middle, and in eight steps an octave near the bounds, down to the last bit of float32. A signal
-without bounds is coded in sixteen steps an octave of its size.
+without bounds is coded in sixteen steps an octave of its size, and 0 by itself: of what a relu
+makes most is 0, and the same number is no bin of several.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Code:
     Attributes:
         low: the least value that the signal can have, or -inf.
         high: the largest one, or inf.
+        zero: whether 0 has a bin of its own in a signal without bounds; in a scan of before it has
+            not.
 
     >>> code = Code(-1.0, 1.0)
     >>> h = np.array([-1.0, -0.5, 0.0, 0.5, 1 - 2**-20, 1.0], np.float32)
@@ -51,6 +54,17 @@ class Code:
 
     low: float
     high: float
+    zero: bool = True
+
+    @classmethod
+    def of_bins(cls, low: float, high: float, bins: int) -> Code:
+        """The code by which a signal was coded in so many bins."""
+        return cls(low, high, zero=bins != 2 * WIDE)
+
+    @property
+    def exact(self) -> int | None:
+        """The bin of which all values are the same number, 0; None where there is none."""
+        return WIDE if self.zero and not self.bounded else None
 
     @property
     def bounded(self) -> bool:
@@ -60,7 +74,7 @@ class Code:
     @property
     def bins(self) -> int:
         """How many bins there are."""
-        return 2 * (_SIDE if self.bounded else WIDE)
+        return 2 * _SIDE if self.bounded else 2 * WIDE + self.zero
 
     @property
     def near(self) -> int:
@@ -81,7 +95,8 @@ class Code:
                 out[start : start + _AT_ONCE] = self._of(flat[start : start + _AT_ONCE])
             return found
         size = np.clip((np.abs(values).view(np.int32) >> FOUR) - SMALL, 0, WIDE - 1)
-        wide: ndarray = np.where(values < 0, WIDE - 1 - size, WIDE + size).astype(np.uint16)
+        above = WIDE + size + (self.zero & (values > 0))
+        wide: ndarray = np.where(values < 0, WIDE - 1 - size, above).astype(np.uint16)
         return wide
 
     def _of(self, values: Float[ndarray, " value"]) -> UInt16[ndarray, " value"]:
@@ -106,7 +121,8 @@ class Code:
         """The values between which each bin lies (bins + 1,), float64; they never fall.
 
         A bin holds the values from its edge on to the next; below the middle it is the next edge
-        that belongs to it. The outermost are the bounds, or -inf and inf.
+        that belongs to it; the bin of 0 by itself has 0 as both. The outermost are the bounds, or
+        -inf and inf.
 
         >>> Code(0.0, 1.0).edges()[[0, 402, -1]]
         array([0. , 0.5, 1. ])
@@ -122,4 +138,5 @@ class Code:
         sizes = ((np.arange(WIDE) + SMALL).astype(np.int32) << FOUR).view(np.float32)
         size = sizes.astype(float)
         size[0] = 0.0
-        return np.concatenate([[-np.inf], -size[:0:-1], [0.0], size[1:], [np.inf]])
+        middle = [0.0] * (1 + self.zero)
+        return np.concatenate([[-np.inf], -size[:0:-1], middle, size[1:], [np.inf]])

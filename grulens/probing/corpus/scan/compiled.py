@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import unwrap
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,12 @@ class Compiled:
         # as it is written: numba reads no decorator that a check of annotations puts around it
         self._function = unwrap(function)
         self._made: Any = None
+        self._making = Lock()
 
     def __call__(self, *args: Any) -> Any:
         if self._made is None:
-            self._made = self._first(args)
+            with self._making:  # of two threads one does it
+                self._made = self._made or self._first(args)
         return self._made(*args)
 
     def _first(self, args: tuple[Any, ...]) -> Any:
@@ -66,6 +69,14 @@ class Compiled:
             made = njit(nogil=True)(self._function)
             made.compile(kinds)
         return made
+
+
+def warm() -> None:
+    """Make ready what a match needs."""
+    none = np.zeros(1, bool)
+    mask = levels(np.zeros((1, 1), np.uint64), [0], [1])[0]
+    planes(mask[None], [0])
+    spread(lasting(begun(mask, none), 1, none), 1, none)
 
 
 def levels(
@@ -248,7 +259,7 @@ def look(
         (code.bounded, np.float32(low), np.float32(high), np.float32(scale),
          np.int32(code.bins - 1)),
         (np.float32(NEAR), np.float32(EVEN), np.int32(LOGS - int(EVEN * NEAR)), np.int32(LEAST),
-         np.int32(THREE), np.int32(FOUR), np.int32(SMALL), np.int32(WIDE)),
+         np.int32(THREE), np.int32(FOUR), np.int32(SMALL), np.int32(WIDE), np.int32(code.zero)),
         moved, codes, found.get("on", none.astype(np.uint64)), found.get("low", none),
         found.get("high", none),
     )  # fmt: skip
@@ -270,7 +281,7 @@ def _look_at(
     on: Any, bounds: Any, numbers: Any, moved: Any, codes: Any, words: Any, lows: Any, highs: Any,
 ) -> Any:  # fmt: skip
     bounded, low, high, scale, last = bounds
-    near, even, even_from, least, three, four, small, wide = numbers
+    near, even, even_from, least, three, four, small, wide, apart = numbers
     units, many, begun = len(pivot), rows[1] - rows[0], rows[0]
     least_of, most_of = np.empty((2, many, units), np.float32)
     words_of, wanted = np.empty((many, units), np.uint64), len(words) > 0
@@ -308,7 +319,8 @@ def _look_at(
                         share[unit] = abs(value[unit])
                     for unit in range(units):
                         side = min(max((bits[unit] >> four) - small, zero), wide - one)
-                        code[unit] = wide - one - side if value[unit] < none else wide + side
+                        above = wide + side + apart * np.int32(value[unit] > none)
+                        code[unit] = wide - one - side if value[unit] < none else above
                 if not wanted:
                     continue
                 low_of, high_of, word = least_of[row], most_of[row], words_of[row]

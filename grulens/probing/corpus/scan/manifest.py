@@ -146,6 +146,8 @@ class Manifest:
         room: how many steps ran side by side at most; 0 is any number.
         rules: a hash of the functions that told its labels, see `rules_of`; "" where that is not
             known. Others may tell the same, so they are no other scan.
+        zero: whether 0 has a bin of its own in signals without bounds. A scan of before, which has
+            none, is gone on with as it was begun.
     """
 
     model: str
@@ -163,6 +165,7 @@ class Manifest:
     parts: int = 0
     room: int = 0
     rules: str = ""
+    zero: bool = False
 
     def write(self, folder: Path) -> None:
         """Write it; readers see all of it or nothing.
@@ -265,7 +268,7 @@ class Manifest:
         pairs = [
             (one.name, getattr(self, one.name), getattr(now, one.name))
             for one in fields(self)
-            if one.name not in ("parts", "rules")
+            if one.name not in ("parts", "rules", "zero")
         ]
         mine, others = ({one.name: one.directions for one in m.layers} for m in (self, now))
         if mine.keys() == others.keys() and mine != others:

@@ -188,7 +188,7 @@ def _tallies(manifest: Manifest) -> tuple[dict[tuple[int, str], Tally], Combinat
         for signal in layer.signals:
             on = manifest.on if signal.name == "h" else None
             many = len(layer.directions) if signal.name == SIGNAL else layer.units
-            tally = Tally(layer.name, signal, many, manifest.labels, on)
+            tally = Tally(layer.name, signal, many, manifest.labels, on, manifest.zero)
             tallies[number, signal.name] = tally
             room.append(tally.room)
     return tallies, Combinations(len(manifest.labels), min(room))
@@ -322,5 +322,5 @@ def manifest_of(
     return Manifest(
         type(model).__qualname__, weights_of(model), scanned, tuple(reader.labels), on,
         gates, reader.steps, reader.batch, call, first, room=reader.room,
-        rules=rules_of(reader.labels),
+        rules=rules_of(reader.labels), zero=True,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from grulens.errors import ScanError, shown
 from grulens.models.adapters.closed import look
 from grulens.models.layers import layers
 from grulens.probing.corpus.numbers import whole
+from grulens.probing.corpus.scan.bits import ahead
 from grulens.probing.corpus.scan.direction import SIGNAL, followed
 from grulens.probing.corpus.scan.excerpt import AROUND, Excerpt, excerpt
 from grulens.probing.corpus.scan.manifest import Manifest, weights_of
@@ -89,6 +90,7 @@ class Scan:
                 f"{next(iter(self.missing.values()))}",
                 stacklevel=2,
             )
+        ahead(sum(part.windows for part in self.parts))
         self._cut: bool | None = None  # not known before the model is looked at
         self._near = 0.0  # how far the last states that ran again may be from the scan's
         self._statistics: dict[tuple[int, str], Statistics] = {}

@@ -8,7 +8,8 @@ for bit whoever made the parts, and however many did.
 The area under the ROC curve is read off two histograms, of the steps where a label holds and of
 the others (the rank sum of Mann and Whitney, 1947). Which of two steps in one bin is the higher is
 not known there, so the area is known up to half of the pairs that share a bin: `half_width`. Of a
-unit that never moves it is known: all pairs are ties, and count half.
+unit that never moves it is known: all pairs are ties, and count half. So it is of steps at which a
+signal without bounds is 0, as a relu mostly is: these have a bin of their own.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Statistics(Result):
         Raises:
             ScanError: they are of other signals or labels.
         """
-        names = ("layer", "signal", "low", "high", "labels")
+        names = ("layer", "signal", "low", "high", "labels", "bins")
         for name in names:
             if getattr(self, name) != getattr(other, name):
                 raise ScanError(
@@ -83,6 +84,20 @@ class Statistics(Result):
             counts=self.counts + other.counts,
             on_together=None if mine is None or others is None else mine + others,
         )
+
+    @property
+    def bins(self) -> int:
+        """How many bins a histogram has."""
+        return int(self.counts.shape[-1])
+
+    @property
+    def edges(self) -> Float64[Tensor, " edge"]:
+        """The values between which each bin lies (bin + 1,); they never fall."""
+        return torch.from_numpy(self._code.edges())
+
+    @property
+    def _code(self) -> Code:
+        return Code.of_bins(self.low, self.high, self.bins)
 
     @property
     def covariance(self) -> Float64[Tensor, "unit unit"]:
@@ -113,8 +128,7 @@ class Statistics(Result):
         below = self.counts[0].cumsum(1)
         rank = max(1.0, np.ceil(q * self.steps))
         at = (below < rank).sum(1)
-        edges = torch.from_numpy(Code(self.low, self.high).edges())
-        return torch.stack([edges[at], edges[at + 1]])
+        return torch.stack([self.edges[at], self.edges[at + 1]])
 
     @property
     def at_ends(self) -> Float64[Tensor, "end unit"]:
@@ -126,7 +140,7 @@ class Statistics(Result):
         Raises:
             ScanError: the signal has no bounds.
         """
-        code = Code(self.low, self.high)
+        code = self._code
         if not code.bounded:
             raise ScanError(f"signal {self.signal!r} has no bounds, and so no ends to be near")
         near, every = code.near, self.counts[0].double()
@@ -168,11 +182,14 @@ class Statistics(Result):
         held = self.counts[1:].double()
         rest = self.counts[0].double() - held
         pairs = held.sum(-1) * rest.sum(-1)
-        shared = (held * rest).sum(-1) / 2
+        both = held * rest
+        shared = both.sum(-1) / 2
         below = rest.cumsum(-1) - rest
         nowhere = torch.where(pairs > 0, 1.0, float("nan"))
         pairs = pairs.clamp(min=1)
         areas = ((held * below).sum(-1) + shared) / pairs * nowhere
+        if (exact := self._code.exact) is not None:  # equal numbers, which hide nothing
+            shared -= both[..., exact] / 2
         shared = torch.where(self.still, 0.0, shared)  # all are ties: nothing is hidden
         return areas, shared / pairs * nowhere
 
@@ -189,7 +206,7 @@ class Statistics(Result):
             "median_from": low,
             "median_to": high,
         }
-        if Code(self.low, self.high).bounded:
+        if self._code.bounded:
             columns |= {"at_low": self.at_ends[0], "at_high": self.at_ends[1]}
         if self.on_together is not None:
             columns["on"] = self.on_together.diagonal() / self.steps

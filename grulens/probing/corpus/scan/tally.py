@@ -113,13 +113,15 @@ class Tally:
         units: how many units the layer has.
         labels: the names of the labels.
         on: above which value a unit is on; None where bits and extremes are not wanted.
+        zero: whether 0 has a bin of its own in a signal without bounds.
     """
 
     def __init__(
-        self, layer: str, signal: Any, units: int, labels: Sequence[str], on: float | None
-    ) -> None:
+        self, layer: str, signal: Any, units: int, labels: Sequence[str], on: float | None,
+        zero: bool = True,
+    ) -> None:  # fmt: skip
         self._layer, self._signal, self._labels = layer, signal, tuple(labels)
-        self._units, self._code = units, Code(signal.low, signal.high)
+        self._units, self._code = units, Code(signal.low, signal.high, zero)
         self._on = None if on is None else np.float32(on)
         self._steps = 0
         self._kind: Any = np.float32 if self._code.bounded else np.float64

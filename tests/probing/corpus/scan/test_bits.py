@@ -168,3 +168,21 @@ def test_what_is_compiled_is_loaded_when_it_pays_and_used_once_it_is(
     assert bits.quickest(bits.PAYS - 1) is bits
     assert bits.quickest(bits.PAYS).__name__ == bits.COMPILED
     assert bits.quickest(0).__name__ == bits.COMPILED
+
+
+def test_what_is_compiled_is_ready_before_the_first_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = scan(Reader().eval(), texts(), tmp_path / "s", on=0.0)
+    monkeypatch.delitem(sys.modules, bits.COMPILED)
+    assert bits.ahead(bits.PAYS - 1) is None
+    thread = bits.ahead(bits.PAYS)
+    assert thread is not None
+    assert thread.is_alive() or bits.COMPILED in sys.modules
+    thread.join()
+    assert bits.ahead(bits.PAYS) is None
+    now = sys.modules[bits.COMPILED]
+    functions = [now._levels, now._begun, now._lasting, now._spread]
+    kinds = [list(one._made.signatures) for one in functions]
+    assert made.match([0, 3, 5], 4, at_least=2).found > 3
+    assert [list(one._made.signatures) for one in functions] == kinds  # none is compiled for it
