@@ -138,5 +138,5 @@ class Code:
         sizes = ((np.arange(WIDE) + SMALL).astype(np.int32) << FOUR).view(np.float32)
         size = sizes.astype(float)
         size[0] = 0.0
-        middle = [0.0] * (1 + self.zero)
-        return np.concatenate([[-np.inf], -size[:0:-1], middle, size[1:], [np.inf]])
+        zeros = [0.0] * (1 + self.zero)
+        return np.concatenate([[-np.inf], -size[:0:-1], zeros, size[1:], [np.inf]])
