@@ -243,7 +243,7 @@ def test_one_step_cuts_nothing_off_what_was_made_before_the_loop(cut: str) -> No
     torch.testing.assert_close(one.a, whole.a[:, :1])
     torch.testing.assert_close(one.h, whole.h[:, :1])
     model.flag = True
-    with pytest.raises(RecordingError, match="zeros before each step .* known to run as when"):
+    with pytest.raises(RecordingError, match=r"zeros before each step .* known to run as when"):
         record(model, x[:, :1])
 
 

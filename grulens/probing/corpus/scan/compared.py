@@ -27,7 +27,7 @@ from grulens.probing.corpus.scan.part import WINDOW, Part, extremes, unpacked
 from grulens.probing.corpus.scan.replay import nearness
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, fits, one_name
 from grulens.probing.corpus.scan.shorter import shortened
-from grulens.probing.corpus.scan.taken import are_ids, rows_of
+from grulens.probing.corpus.scan.table import Rows
 
 
 def compare(part: Part, runs: Iterable[Run], reader: Reader) -> None:
@@ -90,21 +90,20 @@ def compare(part: Part, runs: Iterable[Run], reader: Reader) -> None:
 
 
 def more_than(part: Part, given: Any) -> bool:
-    """Whether a part may have more or fewer inputs than it was scanned with.
+    """Whether a part of a table may have more or fewer rows now than it was scanned with.
 
-    Those at its end that hold no step were not kept.
+    The last part of a table grows with it, while other parts are known by their place. Rows at its
+    end that hold no step were not kept.
 
     Args:
         part: the part as it was scanned.
         given: the part as it is given.
     """
-    inputs = given.part if isinstance(given, Labelled) else given
-    table = rows_of(inputs)
-    inputs = inputs if table is None else table
-    if not isinstance(inputs, list) or are_ids(inputs):
+    rows = given.part if isinstance(given, Labelled) else given
+    if not isinstance(rows, Rows):
         return False
     try:
-        return int(part.rows[:, 0].max(initial=-1)) + 1 != len(inputs)
+        return int(part.rows[:, 0].max(initial=-1)) + 1 != len(rows)
     except ScanError:  # damaged, which is said where it is read
         return False
 

@@ -16,6 +16,10 @@ ROWS: Final = 256
 LONG: Final = 1 << 18
 
 
+class Rows(list[Any]):
+    """Rows of a table that are one part: its inputs."""
+
+
 def grouped(rows: Iterable[Any]) -> Iterator[Any]:
     """The rows of a table as parts, by nothing but the rows and their order.
 
@@ -52,9 +56,9 @@ def _part(rows: list[Any]) -> Iterator[Any]:
     """Some rows as one part, with what was given of the labels of each."""
     if rows and isinstance(rows[0], Labelled):
         held = {name: [row.held[name] for row in rows] for name in rows[0].held}
-        yield Labelled([row.part for row in rows], held)
+        yield Labelled(Rows(row.part for row in rows), held)
     elif rows:
-        yield rows
+        yield Rows(rows)
 
 
 def _long(row: Any) -> int:
