@@ -225,7 +225,7 @@ class Scan:
             layer: the layer; None is the only one, or the last.
             where: a label: only the steps where it holds are looked at. Where it holds at some
                 steps of a window, the row may be run again: that takes the model, and inputs that
-                the scan has kept. In half precision `.note` says how near its values are.
+                the scan has kept. In half precision `note` says how near its values are.
             end: "high" or "low".
 
         Raises:
