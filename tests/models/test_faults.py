@@ -118,6 +118,7 @@ class Custom:
     """An edit of a person's own, which fails where it is told to."""
 
     layer = "rnn.l0"
+    signal = "h"
     relative = False
 
     def __init__(self, where: str) -> None:
