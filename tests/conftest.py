@@ -9,6 +9,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.shapes import check_shapes
+
+CHECKED = "GRULENS_UNCHECKED" not in os.environ  # test_unchecked.py sets it
+if CHECKED:
+    check_shapes()
+
 # screens are in English here, and in what is started from here, wherever this runs
 os.environ["LANGUAGE"] = "en"
 
@@ -52,7 +58,7 @@ def order(path: str) -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long files first; and leave tests marked `unchecked` to test_unchecked.py's own run."""
     items.sort(key=lambda item: order(item.nodeid))
-    if config.pluginmanager.hasplugin("tests.shapes"):
+    if CHECKED:
         here = [item for item in items if "unchecked" not in item.keywords]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(here)])
         items[:] = here

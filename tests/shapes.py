@@ -1,4 +1,4 @@
-"""Check shapes when the tests run: a pytest plugin, `-p tests.shapes` in pyproject.toml.
+"""Check shapes when the tests run: conftest.py asks for it before anything is imported.
 
 Each call of a function in a module that names shapes is checked against its annotations. Modules
 without shapes are left to mypy: jaxtyping's wrapper costs some 20 µs a call, and on functions that
@@ -19,4 +19,6 @@ def shaped() -> list[str]:
     return [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in found]
 
 
-install_import_hook(shaped(), "beartype.beartype")
+def check_shapes() -> None:
+    """Check what is imported from now on."""
+    install_import_hook(shaped(), "beartype.beartype")

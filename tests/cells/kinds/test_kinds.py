@@ -46,7 +46,8 @@ def test_a_new_kind_is_one_file(tmp_path: Path) -> None:
     lines = [line[4:] for line in block[1].splitlines() if line.startswith((">>>", "..."))]
     shutil.copytree(ROOT / "grulens", tmp_path / "grulens")
     for name in ("pyproject.toml", "CONTRIBUTING.md", "docs/house.py", "tests/kinds.py",
-                 "tests/conftest.py", "tests/cells/kinds/test_kinds.py"):  # fmt: skip
+                 "tests/conftest.py", "tests/shapes.py",
+                 "tests/cells/kinds/test_kinds.py"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     text = "\n".join(lines).replace("grulens.adapters", "grulens.cells.cell")
