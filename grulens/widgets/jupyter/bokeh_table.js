@@ -103,9 +103,10 @@ function tellFolded(view, shown) {
   view.more.title = folded.map(titleOf).join(", ");
 }
 
-// BokehJS' own view of a table knows its document, and that which of ours it is in: see `View.open`
-const sayings = new WeakMap();
-const sayOf = (view) => sayings.get(view.model.document);
+// BokehJS' own view of a table knows its document, and that which of ours it is in: see `View.open`.
+// Shared over the page: each view has a copy of this code, and the tables that of the first.
+const sayings = (globalThis[Symbol.for("grulens.sayings")] ??= new WeakMap());
+const sayOf = (view) => sayings.get(view.model.document) ?? ((text) => text); // none: it is gone
 
 const plain = document.createElement("template");
 function titleOf({ name }) {
