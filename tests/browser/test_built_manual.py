@@ -40,8 +40,8 @@ def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
             said = frame.locator("#grulens-main").inner_text()
             frame.locator("input[type=range]").nth(1).focus()
             page.keyboard.press("ArrowLeft")
-            moved = "(said) => document.getElementById('grulens-main').innerText !== said"
-            frame.wait_for_function(moved, arg=said)
+            differs = "(said) => document.getElementById('grulens-main').innerText !== said"
+            frame.wait_for_function(differs, arg=said)
         page.screenshot(path=str(Path(__file__).parent / "shots" / f"manual-{path.stem}.png"))
         assert not errors
         assert not [url for url in asked if url.startswith("http")]
