@@ -8,8 +8,9 @@ inputs are this layer's states, bit for bit, is the one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -31,6 +32,8 @@ from grulens.tables import html_table
 
 ROWS = 512
 """Inputs of an nn.Linear that are compared; that many equal by chance are none."""
+#: Where among what an nn.Linear reads the states of a layer begin.
+_Found: TypeAlias = dict[tuple[nn.Linear, str], list[int]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,22 +124,9 @@ def head_of(
     >>> head_of(Tagger(), torch.randn(1, 5, 3))
     Head('out' of 'rnn.l0', 2 classes, 4 units)
     """
-    # says by name why a model cannot be opened
-    if layers(model).observed:
-        # a cell is looked for in runs of which nothing is to be heard
-        with as_it_was(model):
-            record(model, call=call, inputs=arguments(args, kwargs, inputs))
-    with as_it_was(model), _Listening(model) as heard:
-        recording = record(model, call=call, inputs=arguments(args, kwargs, inputs))
+    heard, recording, found = _heard(model, call, arguments(args, kwargs, inputs))
     if layer is not None:
         check_layer(layer, list(recording), "did not run on this input; what ran is", model)
-    states = {name: _Known(layer_) for name, layer_ in recording.items()}
-    found = {
-        (linear_, name): starts
-        for name in recording
-        for linear_, inputs in heard.inputs.items()
-        if (starts := states[name].starts(inputs))
-    }
     wanted = layer or _last([name for name in recording if any(n == name for _, n in found)])
     linears = [linear_ for linear_, name in found if name == wanted]
     if not linears:
@@ -145,9 +135,57 @@ def head_of(
             f"{shown(layer or _last(list(recording)))} as they are; "
             "give head=..., an nn.Linear or a function from (..., unit) to (..., class)"
         )
-    linear_ = _one(linears, heard, recording, wanted)
-    taken, joined = found[linear_, wanted], dict[str, Tensor]()
+    return _head(_one(linears, heard, recording, wanted), wanted, heard, recording, found)
+
+
+def heads_of(model: nn.Module, call: str | None, given: Given) -> list[Head]:
+    """Every nn.Linear that reads states as they are, each as the readout of the last such layer.
+
+    Which of them answers is for the caller to see, by comparing; so those of a model with several
+    answers are all here.
+
+    Args:
+        model: the model; it runs once, and is afterwards as it was.
+        call: the model's method that is the run, or None.
+        given: its arguments, positional and named.
+    """
+    heard, recording, found = _heard(model, call, given)
+    made = []
+    for linear_ in {linear_: None for linear_, _ in found}:
+        wanted = _last([name for name in recording if (linear_, name) in found])
+        with suppress(ReadoutError):
+            made.append(_head(linear_, wanted, heard, recording, found))
+    return made
+
+
+def _heard(
+    model: nn.Module, call: str | None, given: Given
+) -> tuple[_Listening, Recording, _Found]:
+    """A run, what every nn.Linear was given in it, and where the states of which layer stand."""
+    # says by name why a model cannot be opened
+    if layers(model).observed:
+        # a cell is looked for in runs of which nothing is to be heard
+        with as_it_was(model):
+            record(model, call=call, inputs=given)
+    with as_it_was(model), _Listening(model) as heard:
+        recording = record(model, call=call, inputs=given)
+    heard.forget_inner(recording.output)
+    states = {name: _Known(layer_) for name, layer_ in recording.items()}
+    found = {
+        (linear_, name): starts
+        for name in recording
+        for linear_, inputs in heard.inputs.items()
+        if (starts := states[name].starts(inputs))
+    }
+    return heard, recording, found
+
+
+def _head(
+    linear_: nn.Linear, wanted: str, heard: _Listening, recording: Recording, found: _Found
+) -> Head:
+    """An nn.Linear as the readout of a layer whose states it reads."""
     weight = linear_.weight.detach().clone()  # training may go on: what was found stays
+    taken, joined = found[linear_, wanted], dict[str, Tensor]()
     for name in recording:
         for start in found.get((linear_, name), ()):
             units = recording[name].shape[2]
@@ -236,13 +274,10 @@ class _Listening(Uninterrupted):
     """What every nn.Linear was given and gave, in the order in which they last ran."""
 
     def __init__(self, model: nn.Module) -> None:
-        # a registered layer may be made of nn.Linear: they read states, but answer nobody
-        inner = {part for gru in look(model).opened.values() for part in gru.modules()}
         self.names = {
-            module: name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and module not in inner
+            module: name for name, module in model.named_modules() if isinstance(module, nn.Linear)
         }
+        self.inner = {part for gru in look(model).opened.values() for part in gru.modules()}
         self.inputs: dict[nn.Linear, list[Tensor]] = {}
         self.outputs: dict[nn.Linear, Tensor] = {}
         self._hooks: list[Any] = []
@@ -259,6 +294,15 @@ class _Listening(Uninterrupted):
     def end(self) -> None:
         for hook in self._hooks:
             hook.remove()
+
+    def forget_inner(self, output: Any) -> None:
+        """Leave out what registered layers are made of.
+
+        Such an nn.Linear reads states, but answers nobody, unless what it gave is in the output.
+        """
+        for module in [*self.inputs]:
+            if module in self.inner and not _within(self.outputs[module], output):
+                del self.inputs[module], self.outputs[module]
 
 
 class _Known:

@@ -26,7 +26,7 @@ from grulens.models.recorded import LayerRecording
 from grulens.models.recording import Recording
 from grulens.models.restore.standing import CHANGED
 from grulens.probing.edits.edit import Edit, scale, shift
-from grulens.probing.readout.head import head_of
+from grulens.probing.readout.head import heads_of
 from grulens.probing.readout.readout import Answer
 from grulens.widgets.session.described import Described, Read, Stacked, describe
 from grulens.widgets.session.session import Session
@@ -127,6 +127,7 @@ class _Reading:
         self._check_size(2 * held)
         self.x, self.stack = self._stacked(run)
         self.ids, self.table = self._input()
+        self._check_given()
 
     def running(self) -> Running:
         session = self.session
@@ -160,10 +161,11 @@ class _Reading:
                 f"layer {name} is a cell of the user's own, whose steps are known by their result "
                 "and not by weights"
             )
-        if len(layer.segments) > 1:
+        if len(layer.segments) > 1 and not self._goes_on(layer):
             raise RecordingError(
-                f"layer {name} was called {len(layer.segments)} times in the run, and what lies "
-                "between the calls is the model's own code"
+                f"layer {name} was called {len(layer.segments)} times in the run, and not each "
+                "time from the state that the call before left: what lies between the calls is "
+                "the model's own code"
             )
         if layer.h.dtype not in (torch.float32, torch.float64):
             raise RecordingError(f"layer {name} computes in {layer.h.dtype}")
@@ -173,6 +175,36 @@ class _Reading:
         )
         if not same or not bool(mask[self.row, : self.steps].all()):
             raise RecordingError("its layers run over steps of their own")
+
+    def _goes_on(self, layer: LayerRecording) -> bool:
+        """Whether each call of a layer began in the state that the one before left."""
+        given = layer.handing.given
+        return len(given) == len(layer.segments) - 1 and all(
+            bool(one.next[self.row]) for one in given
+        )
+
+    def _check_given(self) -> None:
+        """Raise unless a layer that is called again and again reads what the model was given.
+
+        Between its calls anything may happen, such as a word being chosen that is read next.
+        """
+        again = [name for name, layer in self.session.baseline.items() if len(layer.segments) > 1]
+        if not again or self.ids is not None:
+            return
+        args, kwargs = self.session.given
+        for value in (*args, *kwargs.values()):
+            if not isinstance(value, Tensor) or value.dim() not in (2, 3):
+                continue
+            rows = [value] if value.dim() == 2 else [*value[self.row : self.row + 1]]
+            rows += [value[:, self.row]] if value.dim() == 3 and self.row < value.shape[1] else []
+            for own in rows:
+                part = own[: self.steps].detach().cpu().double()
+                if part.shape == self.x.shape and torch.equal(part, self.x):
+                    return
+        raise RecordingError(
+            f"layer {again[0]} is called step by step, and what it reads is not the model's input "
+            "as it was given: it is made between the calls, by the model's own code"
+        )
 
     @staticmethod
     def _check_size(half: int) -> None:
@@ -261,10 +293,11 @@ class _Reading:
         why = message("it is no linear map of the layers' states")
         try:
             with session.studying():
-                head = head_of(session.model, call=session.call, inputs=session.given)
-            if head.states_only:
-                weights = {name: w.double().cpu() for name, w in head.over(plain).items()}
-                tries += _reads(weights, head.bias.double().cpu())
+                heads = heads_of(session.model, session.call, session.given)
+            for head in heads:
+                if head.states_only:
+                    weights = {name: w.double().cpu() for name, w in head.over(plain).items()}
+                    tries += _reads(weights, head.bias.double().cpu())
         except GrulensError:
             pass
         last = self._last_layers()

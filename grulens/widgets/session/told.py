@@ -108,6 +108,12 @@ def _notes(session: Session, run: Running) -> list[str]:
             "of the largest number."
         )
     )
+    stepped = [name for name, layer in session.baseline.items() if len(layer.segments) > 1]
+    loop = message(
+        "The model calls {layers} step by step. In the runs that were compared its code did "
+        "nothing to the states between two calls; whatever it would do there in others is not "
+        "made here."
+    )
     unspelled = say("Another input cannot be given here: {why}.", why=say(run.unspelled))
     batch = len(session.before.h)
     return [
@@ -119,6 +125,7 @@ def _notes(session: Session, run: Running) -> list[str]:
                     "weights that stand in this file. Nothing is fetched, and nothing is sent."
                 ),
                 say(exact, apart=f"{max(run.apart, 1e-7):.0e}") if run.dtype == "f4" else "",
+                say(loop, layers=", ".join(stepped)) if stepped else "",
                 unspelled if run.unspelled else "",
                 say("This is row {row} of {batch}.", row=session.row, batch=batch)
                 if batch > 1

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from grulens import Cell, record
-from grulens.adapters import StepAdapter, register
+from grulens.adapters import SequenceAdapter, StepAdapter, register
 from grulens.errors import LayerError, ReadoutError
-from grulens.probing.readout.head import head_of
+from grulens.probing.readout.head import head_of, heads_of
 
 
 class Reads(nn.Module):
@@ -166,3 +166,41 @@ def test_what_a_registered_gru_is_made_of_is_no_readout() -> None:
 
     register(Step, StepAdapter(cell))
     assert head_of(Loop(), X).name == "out"
+
+
+class OneClass(nn.Module):
+    """A layer written step by step that answers too, as a class from an article does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.u, self.out = nn.Linear(3, 12), nn.Linear(4, 12), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h, states = x.new_zeros(len(x), 4), []
+        for step in self.w(x).unbind(1):
+            (wr, wz, wn), (ur, uz, un) = step.chunk(3, 1), self.u(h).chunk(3, 1)
+            z = torch.sigmoid(wz + uz)
+            h = z * h + (1 - z) * torch.tanh(wn + torch.sigmoid(wr + ur) * un)
+            states.append(h)
+        return self.out(torch.stack(states, 1)), torch.stack(states, 1)
+
+
+def test_a_registered_class_may_answer_itself() -> None:
+    adapter = SequenceAdapter(
+        lambda m: Cell(m.w.weight, m.u.weight, m.w.bias, m.u.bias),
+        states=lambda m, out: out[1],
+        result=lambda m, h, h_n: (m.out(h), h),
+    )
+    register(OneClass, adapter)
+    try:
+        # `u` reads the same states, but answers nobody
+        assert head_of(OneClass(), X).name == "out"
+    finally:
+        register(OneClass, None)
+
+
+def test_all_that_read_the_states_are_there_to_be_compared() -> None:
+    model = Reads(lambda m, out, h: (m.out(out), m.more(out), out))
+    with pytest.raises(ReadoutError, match="this layer: 'out', 'more'"):
+        head_of(model, X)
+    assert [head.name for head in heads_of(model, None, ((X,), {}))] == ["out", "more"]

@@ -113,6 +113,17 @@ def test_a_readout_that_is_not_linear_leaves_the_states() -> None:
     assert bare.answered is not None  # its output is its states
 
 
+@pytest.mark.parametrize(
+    ("read", "classes"), [(None, 2), (lambda output: output[1].transpose(0, 1), 3)]
+)
+def test_of_several_answers_it_is_the_one_that_is_read(read: Any, classes: int) -> None:
+    model = Numbers(lambda m, out, _: (m.out(out), m.more(out), out))
+    model.more = nn.Linear(8, 3)
+    found = running(Session(model, torch.randn(6, 1, 2), readout=read))
+    assert found.answered is not None, found.unanswered
+    assert len(found.answered.read.bias) == classes
+
+
 class Taught(nn.Module):
     """A second layer that begins in what the first one ended in, through a layer of its own."""
 
@@ -124,6 +135,48 @@ class Taught(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.two(x, self.one(x)[1].tanh())[0]
         return out
+
+
+class Steps(nn.Module):
+    """Words through two cells, one after the other at each step."""
+
+    encode, decode, labels = Tagger.encode, Tagger.decode, WORDS
+
+    def __init__(self, kind: type[nn.RNNCellBase], fed: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.out, self.fed = nn.Embedding(5, 3), nn.Linear(4, 5), fed
+        self.low, self.high = kind(3, 3), kind(3, 4)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        low = high = None
+        x, said = self.table(ids[:, 0]), list[Tensor]()
+        for t in range(ids.shape[1]):
+            x = x if self.fed else self.table(ids[:, t])
+            low, high = (state := self.low(x, low)), self.high(self._h(state), high)
+            said.append(self.out(self._h(high)))
+            x = self.table(said[-1].argmax(1))
+        return torch.stack(said, 1)
+
+    @staticmethod
+    def _h(state: Any) -> Tensor:
+        h: Tensor = state[0] if isinstance(state, tuple) else state
+        return h
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTMCell, nn.RNNCell])
+def test_a_loop_over_the_steps_runs_where_it_hands_on_what_it_has(
+    kind: type[nn.RNNCellBase],
+) -> None:
+    session = Session(Steps(kind, fed=False), "the film was not bad")
+    session.add(clamp("low", "h", [1], value=0.3, at=slice(-2, None)))
+    found = running(session)
+    assert [layer["reads"] for layer in found.described.network["layers"]] == [[], ["low"]]
+    assert (found.given, found.edits[0]["steps"]) == ([0, 1, 2, 3, 4], [3, 4])
+    assert found.spelling is not None, found.unspelled
+    assert found.answered is not None, found.unanswered
+    with pytest.raises(RecordingError, match="low is called step by step, and what it reads is"):
+        running(Session(Steps(kind, fed=True), "the film was not bad"))
 
 
 class Loop(nn.Module):
