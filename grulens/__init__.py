@@ -28,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AblationToggles",
     "Cell",
+    "CellPage",
     "CellView",
     "CloseUp",
     "CompareView",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from grulens.widgets.lens import Lens
     from grulens.widgets.plot.plot import plot
     from grulens.widgets.session.session import Session
+    from grulens.widgets.units.cell_page import CellPage
     from grulens.widgets.units.cell_view import CellView
     from grulens.widgets.units.table import NeuronTable
 else:
@@ -83,6 +85,7 @@ else:
         [*__all__, "__version__"],
         {
             "AblationToggles": "grulens.widgets.edits.toggles",
+            "CellPage": "grulens.widgets.units.cell_page",
             "CellView": "grulens.widgets.units.cell_view",
             "CompareView": "grulens.widgets.comparison.compare_view",
             "GateSliders": "grulens.widgets.gates.sliders",

@@ -74,13 +74,27 @@ def language(name: Any = None) -> str:
     """
     global _set  # noqa: PLW0603  # one process speaks one language, in every thread
     if name is not None:
-        known = _known(name) if isinstance(name, str) else None
-        if known is None:
-            raise LanguageError(
-                f"the screens speak {' and '.join(map(repr, languages()))}; got {shown(name)}"
-            )
-        _set = known
+        _set = meant(name)
     return _set or _of_the_notebook()
+
+
+def chosen() -> str | None:
+    """The language that was set, or None."""
+    return _set
+
+
+def meant(name: Any) -> str:
+    """The language of a name such as "zh_CN".
+
+    Raises:
+        LanguageError: there is no catalogue of it.
+    """
+    known = _known(name) if isinstance(name, str) else None
+    if known is None:
+        raise LanguageError(
+            f"the screens speak {' and '.join(map(repr, languages()))}; got {shown(name)}"
+        )
+    return known
 
 
 def languages() -> list[str]:
@@ -105,13 +119,21 @@ def say_as(meaning: str, text: str, /, **values: object) -> str:
     return said.format(**values) if values else said
 
 
-def of_script(source: str) -> dict[str, str]:
+def of_script(source: str, name: str | None = None) -> dict[str, str]:
     """The messages in a script, each with how it is said where that is not as it is written.
+
+    Args:
+        source: the script.
+        name: in which language; None is the one that is spoken.
 
     >>> of_script('title = say("reset gate"); text = say("step {i}", { i });')
     {}
     """
-    return {text: said for text in IN_SCRIPT.findall(source) if (said := say(text)) != text}
+    catalogue = _catalogue(name or language())
+    return {
+        text: said for text in IN_SCRIPT.findall(source)
+        if (said := catalogue.gettext(text)) != text
+    }  # fmt: skip
 
 
 def english(text: str, /, **values: object) -> str:

@@ -739,6 +739,14 @@ def a_close_up(draw: Draw) -> None:
     assert "l0" in found._repr_html_()
 
 
+def a_cell_page(draw: Draw) -> None:
+    anything = draw(things())
+    option = draw(st.sampled_from(["units", "title", "about", "language", "layer", "tokens"]))
+    page = documented(lambda: grulens.CellPage(RNN, X, **{option: anything.value}), drawn=anything)
+    documented(lambda: grulens.CellPage(anything.value, X), drawn=anything)
+    assert page is None or "CellPage" in repr(page)
+
+
 def a_sweeps_use(draw: Draw) -> None:
     anything = draw(things(effect="effect"))
     documented(lambda: SWEEP.size(anything.value), drawn=anything)
@@ -1080,6 +1088,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
         ("Session", "Lens", "GateSliders", "NeuronTable", "AblationToggles", "CreditBars",
         "CellView", "CompareView", "GateMemory", "PhraseTree")},
     "Cell": a_cell,
+    "CellPage": a_cell_page,
     "CloseUp": a_close_up,
     "Comparison": a_comparison,
     "close_up": a_close_up,

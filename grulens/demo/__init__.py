@@ -1,7 +1,8 @@
-"""The bundled models: one that reads Python source, one that remembers three bits.
+"""The bundled models: one that reads Python source, one that remembers three bits, one a letter.
 
 They are here so that every page of grulens can show a real, trained GRU at once, without a download
-and without waiting. `load` gives the first; the second, `flip_flop`, trains in seconds.
+and without waiting. `load` gives the first; the second, `flip_flop`, trains in seconds; the third,
+`last_capital`, has two units, so that a person can follow every number of it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from grulens.demo import flip_flop
+from grulens.demo import flip_flop, last_capital
 from grulens.demo.character_model import CharacterModel
 from grulens.errors import DemoError
 
-__all__ = ["WEIGHTS", "CharacterModel", "Demo", "flip_flop", "load"]
+__all__ = ["WEIGHTS", "CharacterModel", "Demo", "flip_flop", "last_capital", "load"]
 
 WEIGHTS: Final = Path(__file__).with_name("characters.safetensors")
 

@@ -363,6 +363,15 @@ const grulensEngine = (() => {
     }
   }
 
+  // What is done with the numbers of the linear readout, by the name that the page is told.
+  function finished(how, values) {
+    if (how === "sigmoid") return Array.from(values, (value) => 1 / (1 + Math.exp(-value)));
+    if (how !== "softmax") return [...values];
+    const top = Math.max(...values), powers = Array.from(values, (value) => Math.exp(value - top));
+    const sum = powers.reduce((a, b) => a + b, 0);
+    return powers.map((power) => power / sum);
+  }
+
   /* Arrays of the page: base64 of little-endian float32 ("f4") or float16 ("f2"). */
   function unpacked(packed) {
     const arrays = {};
@@ -381,5 +390,5 @@ const grulensEngine = (() => {
     return sign * (power ? 2 ** (power - 15) * (1 + rest / 1024) : 2 ** -14 * (rest / 1024));
   }
 
-  return {Network, Program, unpacked, ACTIVATIONS: Object.keys(ACTIVATIONS)};
+  return {Network, Program, unpacked, finished, ACTIVATIONS: Object.keys(ACTIVATIONS)};
 })();

@@ -169,18 +169,12 @@
   const head = data.answer;
   const answers = () => (!head ? 0 : head.each ? steps() : 1);
   const linear = (made, t) => made.answer.subarray(t * head.read, (t + 1) * head.read);
-  function softmax(values) {
-    const top = Math.max(...values), powers = Array.from(values, (value) => Math.exp(value - top));
-    const sum = powers.reduce((a, b) => a + b, 0);
-    return powers.map((power) => power / sum);
-  }
-  const finish = {none: (values) => [...values], softmax, sigmoid: (values) => Array.from(values, (v) => 1 / (1 + Math.exp(-v)))};
   // the numbers of the answer, as the readout gives them
   function answer(made, t) {
-    const values = finish[head.finish](linear(made, t));
+    const values = grulensEngine.finished(head.finish, linear(made, t));
     return head.pick === null ? values : [values[head.pick]];
   }
-  const shown = (made, t) => (head.scale === "logits" ? softmax(answer(made, t)) : answer(made, t));
+  const shown = (made, t) => (head.scale === "logits" ? grulensEngine.finished("softmax", answer(made, t)) : answer(made, t));
   function moved(t) {
     const [was, now] = [answer(before, t), answer(after, t)];
     if (head.scale === "value")

@@ -10,6 +10,7 @@ import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from math import isfinite
 from pathlib import Path
@@ -32,18 +33,6 @@ from grulens.views.units.columns import about
 from grulens.words import language, message, of_script, say
 
 _HERE: Final = Path(__file__).parent
-_WORDS, _ENGINE, _DRAW, _TABLE, _CELL, _PAGE = (
-    (_HERE / name).read_text(encoding="utf-8")
-    for name in (
-        "words.js",
-        "engine.js",
-        "running_draw.js",
-        "running_table.js",
-        "running_cell.js",
-        "running.js",
-    )
-)
-_STYLE: Final = (_HERE / "running.css").read_text(encoding="utf-8")
 #: What stands in the page where its script was not let run.
 _STOPPED: Final = message(
     "This page is a network that runs by its own script, and the script has not run. A page on a "
@@ -55,7 +44,7 @@ _STOPPED: Final = message(
 def running_page(
     data: Mapping[str, Any], text_script: str, text_style: str, study: str = ""
 ) -> str:
-    """The page.
+    """The page of a lens.
 
     Args:
         data: all that running.js reads, JSON-ready.
@@ -68,13 +57,34 @@ def running_page(
     (False, False, True)
     """
     text = text_script.replace("export default { render };", "return { render };")
-    script = "\n".join(
-        (
-            _WORDS, _ENGINE, f"const grulensText = (() => {{\n{text}\n}})();", _DRAW, _TABLE, _CELL,
-            _PAGE,
-        )
+    scripts = (
+        source("words.js"), source("engine.js"), f"const grulensText = (() => {{\n{text}\n}})();",
+        source("running_draw.js"), source("running_table.js"), source("running_cell.js"),
+        source("running.js"),
     )  # fmt: skip
-    data = {**data, "words": of_script(script)}
+    end = f'<section class="study">{study}</section>' if study else ""
+    data = {**data, "words": of_script("\n".join(scripts))}
+    return whole_page(data, scripts, (text_style, source("running.css")), end)
+
+
+@cache
+def source(name: str) -> str:
+    """A script or a style sheet of this folder."""
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def whole_page(
+    data: Mapping[str, Any], scripts: Sequence[str], styles: Sequence[str], end: str = ""
+) -> str:
+    """A page of one script and its data, which fetches nothing and lets nothing else run.
+
+    Args:
+        data: what the script reads, JSON-ready, with a "title".
+        scripts: the parts of the script.
+        styles: the parts of the style sheet.
+        end: HTML that stands at the end, escaped by whoever made it.
+    """
+    script = "\n".join(scripts)
     hash_ = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{hash_}'; style-src 'unsafe-inline'; img-src data:"
@@ -82,12 +92,12 @@ def running_page(
     # a block of data ends at the first "</script", so there is no "<" in it
     block = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     stopped = escape(say(_STOPPED, hash=f"'sha256-{hash_}'"))
-    end = f'<section class="study">{study}</section>' if study else ""
+    style = "\n".join(styles)
     return (
         f'<!doctype html>\n<html lang="{language()}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(str(data['title']))}</title>\n<style>{text_style}\n{_STYLE}</style>\n"
+        f"<title>{escape(str(data['title']))}</title>\n<style>{style}</style>\n"
         f'</head>\n<body>\n<main id="grulens-main"><p>{stopped}</p></main>\n{end}\n'
         f'<script type="application/json" id="grulens-data">{block}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
