@@ -1,8 +1,8 @@
-"""The saved lenses that the manual shows: made anew in every build, by `lens.save` itself.
+"""The pages that run in the manual: made anew in every build, by `save` itself.
 
     python docs/live.py 07_forecasting   runs that notebook to its lens, and keeps its network
 
-Those of the bundled model need nothing. What a notebook trains takes minutes, so the trained
+Those of the bundled models need nothing. What a notebook trains takes minutes, so the trained
 network is kept (`lenses/`), with the lens as it stands there and the states at its last step: a
 build makes the model of it, compares these, and opens and saves a lens.
 """
@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grulens import Lens, clamp, record, scale, shift
-from grulens.demo import load
+from grulens import CellPage, Lens, clamp, record, scale, shift
+from grulens.demo import last_capital, load
 
 HERE: Final = Path(__file__).parent
 NOTEBOOKS: Final = HERE.parent / "notebooks"
@@ -66,6 +66,10 @@ def save_all(folder: Path) -> None:
         lens = kept(json.loads(path.read_text()))
         lens.save(folder / f"{path.stem}.html")
         lens.close()
+    reader = last_capital.load()
+    for name, language in (("cell", "en"), ("cell-zh", "zh")):
+        cell = CellPage(reader, "aBab?bAa?", about=last_capital.ABOUT, language=language)
+        cell.save(folder / f"{name}.html")
 
 
 def with_page(notebook: Any, stem: str, up: str) -> None:

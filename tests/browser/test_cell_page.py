@@ -19,8 +19,8 @@ pytestmark = pytest.mark.browser
 
 SIGNALS = """() => {
   const {before, after} = grulens.runs(), name = grulens.network.layers.at(-1).name;
-  return [before, after].map((run) =>
-    Object.fromEntries(Object.entries(run.layers[name].signals).map(([one, of]) => [one, [...of]])));
+  return [before, after].map((run) => Object.fromEntries(
+    Object.entries(run.layers[name].signals).map(([one, of]) => [one, [...of]])));
 }"""
 LEFT = "(u) => [...grulens.left(u)[0].entries()].sort((a, b) => a[0] - b[0])"
 WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

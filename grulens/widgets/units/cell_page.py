@@ -125,8 +125,9 @@ class CellPage:
 
     def _repr_html_(self) -> str:
         """The page in a frame that lets its script run and reach nothing outside of it."""
+        title = f"A GRU cell to step through: layer {self._what}"
         return (
-            f'<iframe class="stepped" sandbox="allow-scripts" title="{escape(repr(self))}" '
+            f'<iframe class="stepped" sandbox="allow-scripts" title="{escape(title)}" '
             'style="width:100%;height:940px;border:1px solid #8886;border-radius:4px;'
             f'resize:vertical" srcdoc="{escape(self.html)}"></iframe>'
         )
@@ -171,9 +172,7 @@ def _units(layer: LayerRecording, session: Session, units: Sequence[int] | None)
         raise PositionError(f"units is a list of unit numbers, got {shown(units)}")
     for unit in units:
         if not isinstance(unit, int) or isinstance(unit, bool) or not 0 <= unit < count:
-            raise PositionError(
-                f"layer {layer.name} has units 0 to {count - 1}, got {shown(unit)}"
-            )
+            raise PositionError(f"layer {layer.name} has units 0 to {count - 1}, got {shown(unit)}")
     found = sorted(set(units))
     if not 0 < len(found) <= UNITS:
         raise PositionError(f"a page shows 1 to {UNITS} units, got {len(found)}")
