@@ -160,7 +160,7 @@ def _symbols(run: Running) -> list[str] | None:
     return [*run.spelling.ids] if same and [*run.spelling.ids.values()] == [*range(size)] else None
 
 
-def _units(layer: LayerRecording, session: Session, units: Sequence[int] | None) -> list[int]:
+def _units(layer: LayerRecording, session: Session, units: Any) -> list[int]:
     """The units that are seen."""
     count = layer.cell.hidden_size
     if units is None:
