@@ -48,6 +48,22 @@ def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
         page.close()
 
 
+@pytest.mark.parametrize("name", ["cell.html", "zh/cell.html", "notebooks/02_how_a_gru_works.html"])
+def test_the_cell_of_the_manual_is_stepped_through(browser: Any, built: Path, name: str) -> None:
+    page = browser.new_page(viewport={"width": 1000, "height": 1200})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((built / name).as_uri())
+    held = page.locator("iframe.stepped")
+    held.scroll_into_view_if_needed()
+    frame = held.element_handle().content_frame()
+    frame.locator("button.on").click()
+    assert "B" in frame.locator('[aria-current="step"]').inner_text()
+    assert frame.locator("html").get_attribute("lang") == ("zh-CN" if "zh" in name else "en")
+    assert not errors
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_of_the_manual_scrolls_sideways(browser: Any, built: Path, scheme: str) -> None:
     page = browser.new_page(viewport={"width": 1000, "height": 900}, color_scheme=scheme)

@@ -49,11 +49,11 @@ def test_training_lowers_the_loss_and_leaves_the_random_numbers():
     state = torch.get_rng_state()
     losses = [
         float(torch.nn.functional.cross_entropy(
-            last_capital.train(steps=steps, time=10)(ids).flatten(0, 1), answers.flatten()
+            last_capital.train(steps=steps, batch=16, time=6)(ids).flatten(0, 1), answers.flatten()
         ).detach())
-        for steps in (0, 30)
+        for steps in (0, 20)
     ]  # fmt: skip
-    assert losses[1] < losses[0] - 0.2
+    assert losses[1] < losses[0] - 0.1
     assert torch.equal(torch.get_rng_state(), state)
 
 
