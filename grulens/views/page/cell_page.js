@@ -263,7 +263,7 @@
     tape.style.setProperty("--steps", before.steps);
     tape.style.setProperty("--z", accents.z);
     if (answers() > 1 || answers() && read_.has(before.steps - 1))
-      lines.push(line(say("answers"), null, all.map((k) => {
+      lines.push(line(say("its answer"), null, all.map((k) => {
         const there = read_.has(k) && (head.each || k === before.steps - 1);
         if (!there) return cell("", at(k));
         const place = head.each ? k : 0, [now] = told(after, place), [was] = told(before, place);
