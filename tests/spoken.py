@@ -26,6 +26,7 @@ from bokeh.models import (
 )  # fmt: skip
 from bokeh.models.widgets import Widget
 
+from grulens.widgets.corpus.context_list import ContextList
 from grulens.widgets.jupyter.bokeh_view import BokehView
 
 PLACE = re.compile(r"(\{[^{}]*\})")
@@ -87,6 +88,12 @@ def of_widget(widget: W.Widget) -> Iterator[tuple[str, str]]:
         if isinstance(said, str | dict) and name in widget.traits():
             for text in [said] if isinstance(said, str) else said.values():
                 yield f"{kind}.{name}", str(text)
+    if isinstance(widget, ContextList):
+        for line in widget.shown["lines"]:
+            parts = (line["name"], line["about"], line["closed"], *line.get("tips", ()))
+            yield from ((f"{kind}.line", part) for part in parts)
+        yield from ((f"{kind}.{name}", widget.shown[name]) for name in ("said", "under"))
+        yield f"{kind}.name", widget.name
     if isinstance(widget, BokehView):
         for root in widget.document.roots:
             for model in root.references():

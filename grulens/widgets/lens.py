@@ -214,7 +214,7 @@ class Lens(Paged):
 
     def _on_excerpt(self) -> None:
         excerpt = self.session.excerpt
-        self._part.value = "" if excerpt is None else quiet(excerpt.note)
+        self._part.value = "" if excerpt is None else quiet(excerpt.words(say))
         self._part.layout.display = None if excerpt is not None else "none"
 
     def _on_text(self, _: Any) -> None:

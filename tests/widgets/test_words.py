@@ -48,6 +48,27 @@ def of_study(name: str) -> Callable[[Session, Path], Any]:
     return make
 
 
+def of_corpus(*, model: bool = True) -> Callable[[Session, Path], Any]:
+    def make(session: Session, folder: Path) -> Any:
+        tagger = session.model.to(torch.bfloat16)
+        scan = corpus.scan(
+            tagger, ["abab" * 70, "dcba"], folder / "s", on=0.0, progress=False,
+            labels={"a": lambda ids: [i % 3 == 0 for i in range(len(ids))]},
+        )  # fmt: skip
+        screen = corpus.Corpus(scan if model else corpus.open_scan(scan.path))
+        screen.units = [1, 2]
+        if model:
+            screen.view.where.value = "a"
+            assert "half" in screen.view.contexts.shown["said"]
+            screen.open_place(screen.view.found.places[0])
+        screen.moments.find.click()
+        assert screen.wait(60.0)
+        assert "failed" not in screen.callbacks.box.value
+        return screen
+
+    return make
+
+
 def whole(session: Session, folder: Path) -> Lens:
     lens = Lens(session)
     lens.pick.value = True
@@ -61,6 +82,8 @@ def whole(session: Session, folder: Path) -> Lens:
 MADE: dict[str, Callable[[Session, Path], Any]] = {
     "lens": whole,
     "rows": lambda session, _: RowTable(session),
+    "corpus by itself": of_corpus(),
+    "corpus by itself, without the model": of_corpus(model=False),
     "compare two": lambda session, _: CompareView(session),
     **{name: of_study(name) for name in STUDIES},
 }

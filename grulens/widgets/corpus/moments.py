@@ -25,6 +25,7 @@ from grulens.views.figure.tokens import number, visible_name
 from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
 from grulens.widgets.corpus.places import inputs_of
 from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.plot.corpus import match_still
 from grulens.widgets.session.controls import button, row
 from grulens.widgets.session.screen import Screen
 from grulens.words import say, say_n
@@ -140,7 +141,7 @@ class Moments(W.VBox):
 
     def still(self) -> str:
         """What was found as HTML that needs no kernel and no network; "" where nothing was."""
-        return "" if self.found is None else self.found._repr_html_()
+        return "" if self.found is None else match_still(self.found)
 
     # what a change does
 
@@ -194,7 +195,7 @@ class Moments(W.VBox):
                 place,
                 scan.holds(one.place).numpy()[order],
                 inputs=inputs_of(scan, one.place),
-                closed=scan.lost(place),
+                closed=scan.lost(place, say),
             )
             for many, one, place in zip(found.together, found.contexts, found.places, strict=False)
         ]

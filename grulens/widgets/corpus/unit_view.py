@@ -158,7 +158,7 @@ class UnitView(W.VBox):
         if before is None or before[0] is not scan:
             called = different([visible_name(name, 40) for name in scan.labels])
             names = list(zip(called, scan.labels, strict=True))
-            lost = scan.lost(scan.parts[0].place_of(0)) if scan.parts else ""
+            lost = scan.lost(scan.parts[0].place_of(0), say) if scan.parts else ""
             kept = [(name, label) for name, label in names if not (lost and scan.cuts(label))]
             self.where.options = [(say("any step"), ANY), *kept]
             self.where.disabled = bool(scan.labels) and not kept
@@ -221,7 +221,8 @@ class UnitView(W.VBox):
         title = top_title(
             self._called(given[0], top.layer, top.unit), top.layer, top.end, top.where
         )
-        return drawn + contexts(
+        note = f"<div>{escape(top.words(say))}</div>" if top.note else ""
+        return drawn + note + contexts(
             names, lengths, [one.tokens for one in ones], values, signal="state", ends=ends,
             down=say("value"),
             title=say("{title}; colours from {low} to {high}", title=title,
@@ -329,16 +330,17 @@ class UnitView(W.VBox):
                 lines.append(
                     Line(
                         number(value, ".4f"), one, one.place, holds, band, window,
-                        inputs_of(scan, one.place), scan.lost(one.place),
+                        inputs_of(scan, one.place), scan.lost(one.place, say),
                     )
                 )  # fmt: skip
             self.found, self.drawn = top, (ones, ends)
-            self.contexts.show(lines, [labels[i] for i in tracks], ends, said=words)
+            said = say("; ").join(filter(None, [words, top.words(say)]))
+            self.contexts.show(lines, [labels[i] for i in tracks], ends, said=said)
 
         if not ones:
             show(say("the label holds nowhere in the corpus"))
             return
-        lost = [scan.lost(one.place) for one in ones]
+        lost = [scan.lost(one.place, say) for one in ones]
         numbers = scan.inputs(ones[0].place)
         if ones[0].tokens is None and numbers is None:
             self._scale.value = ""
@@ -353,7 +355,7 @@ class UnitView(W.VBox):
         if any(lost):
             self._scale.value = ""
             why = say("without colours: {why}", why=next(filter(None, lost)))
-            show("; ".join(filter(None, [lines, why])))
+            show(say("; ").join(filter(None, [lines, why])))
             return
         if lines:
             lines = say("{lines}; the strip under them: {measure}", lines=lines, measure=measure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,7 @@ def draw_top(found: Top, options: PlotOptions) -> Figure:
     if not found.contexts:
         raise GrulensError("there is no window to draw: the label holds nowhere in the corpus")
     title = top_title(called(found.unit), found.layer, found.end, found.where)
+    title += say(", ") + say("values to {near}", near=f"{found.near:g}") if found.note else ""
     low, high = (-1.0, 1.0) if max(map(abs, found.values)) <= 1 else _ends(found.contexts)
     lines = _Lines(found.contexts, [f"{value:.4f}" for value in found.values])
     shown: dict[str, Any] = {
@@ -137,35 +139,58 @@ def draw_match(found: Match, options: PlotOptions) -> Figure:
     """
     if not found.found:
         raise GrulensError("there is no place to draw: these units are nowhere on together so long")
-    title = say(
+    view = Contexts()
+    above, below = _match_titles(found)
+    lines, shown = _match_lines(found)
+    view.update(*lines.parts, **shown, title=below)
+    if not found.labels:
+        return view.root, lambda: match_still(found)
+    chart = Lifts()
+    chart.update(found.labels, _logs(found), array(found.share), array(found.chance), title=above)
+    both = column(chart.root, view.root, sizing_mode="stretch_width")
+    return both, lambda: match_still(found)
+
+
+def match_still(found: Match) -> str:
+    """What is drawn of a match as HTML that needs no kernel; a line where there is no place."""
+    above, below = _match_titles(found)
+    if not found.found:
+        return still.compose(f"<b>{escape(_match_title(found))}</b>")
+    lines, shown = _match_lines(found)
+    drawn = [still_contexts(*lines.parts, **shown, title=below)]
+    if found.labels:
+        share, chance = array(found.share), array(found.chance)
+        drawn.insert(0, still_lifts(found.labels, _logs(found), share, chance, title=above))
+    return still.compose(*drawn)
+
+
+def _match_title(found: Match) -> str:
+    """What was looked for, and how many places there are."""
+    return say(
         "{least} of {n} units of {layer} on for {length} steps: {places} places",
         least=found.at_least, n=len(found.units), layer=found.layer, length=found.length,
         places=f"{found.found:,}",
     )  # fmt: skip
-    chart, view = Lifts(), Contexts()
-    share, chance = array(found.share), array(found.chance)
-    with np.errstate(divide="ignore"):
-        logs = np.log2(array(found.lift))
-    places = say("the first {n} places", n=len(found.contexts))
-    lines = _Lines(found.contexts, [say("{n} on", n=many) for many in found.together])
-    shown: dict[str, Any] = {
-        "signal": "weight", "ends": (0.0, float(len(found.units))), "down": say("units on")
-    }  # fmt: skip
-    above = say("labels at {places}", places=title) if found.labels else ""
+
+
+def _match_titles(found: Match) -> tuple[str, str]:
+    """What stands over the labels, "" without any, and what over the places."""
+    title, places = _match_title(found), say("the first {n} places", n=len(found.contexts))
     if found.labels:
-        chart.update(found.labels, logs, share, chance, title=above)
-    below = places if found.labels else say("{places} of {all}", places=places, all=title)
-    view.update(*lines.parts, **shown, title=below)
+        return say("labels at {places}", places=title), places
+    return "", say("{places} of {all}", places=places, all=title)
 
-    def draw() -> str:
-        drawn = [still_contexts(*lines.parts, **shown, title=below)]
-        if found.labels:
-            drawn.insert(0, still_lifts(found.labels, logs, share, chance, title=above))
-        return still.compose(*drawn)
 
-    if not found.labels:
-        return view.root, draw
-    return column(chart.root, view.root, sizing_mode="stretch_width"), draw
+def _logs(found: Match) -> Any:
+    with np.errstate(divide="ignore"):
+        return np.log2(array(found.lift))
+
+
+def _match_lines(found: Match) -> tuple[_Lines, dict[str, Any]]:
+    """The places as lines, and how they are shown."""
+    lines = _Lines(found.contexts, [say("{n} on", n=many) for many in found.together])
+    ends = (0.0, float(len(found.units)))
+    return lines, {"signal": "weight", "ends": ends, "down": say("units on")}
 
 
 @dataclass(frozen=True)

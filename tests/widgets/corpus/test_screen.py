@@ -13,7 +13,7 @@ import torch
 from ipywidgets.widgets.widget import _instances
 from torch import nn
 
-from grulens import corpus, record
+from grulens import corpus, record, words
 from grulens.corpus import Corpus, Scan
 from grulens.errors import ScanError
 from grulens.views.figure.tokens import number
@@ -322,6 +322,25 @@ def test_numbers_are_drawn_as_lines_on_the_colours_of_the_unit(tmp_path: Path) -
     alone.units = [1]
     assert lines(alone)[0]["look"] == []
     assert "without colours: the model is not there" in alone.view.contexts.shown["said"]
+
+
+def test_half_precision_says_how_near_its_values_are(
+    model: Tagger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = corpus.scan(
+        model.to(torch.bfloat16), TEXTS, tmp_path / "s", labels=LABELS, on=0.0, progress=False
+    )
+    monkeypatch.setattr(words, "_set", "zh")
+    screen = Corpus(done)
+    screen.units = [2]
+    assert screen.view.contexts.shown["said"] == ""  # of known windows nothing ran again
+    screen.view.where.value = "<i>a"
+    assert error_of(screen) == ""
+    note = screen.view.found.words(words.say)
+    assert note.startswith("有窗口以半精度重新运行")
+    assert "0.03" in note
+    assert screen.view.contexts.shown["said"] == note
+    assert note in screen.still()
 
 
 def test_colours_end_where_the_unit_ends(screen: Corpus, scanned: Scan) -> None:

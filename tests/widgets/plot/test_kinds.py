@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,8 @@ def test_the_top_is_lines_of_tokens(scanned: Any) -> None:
     assert list(figure.yaxis[0].major_label_overrides.values()) == names
     assert figure.title.text == "unit 2 of 1.l0, high where one"
     assert all(name in still(view) for name in names)
+    (figure,) = figures(grulens.plot(replace(found, near=0.03)))
+    assert figure.title.text == "unit 2 of 1.l0, high where one, values to 0.03"
     with pytest.raises(GrulensError, match="the label holds nowhere"):
         grulens.plot(scanned.top(2, 3, where="none"))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
@@ -23,11 +23,24 @@ from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import ANCHOR, WINDOW, Part
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.replay import Stretch, differ, replay, run, ways
+from grulens.words import Say, english, message
 
 #: So many steps to either side of a place, unless another number is given.
 AROUND: Final = 256
 
-OTHERWISE: Final = "a run from the states that were kept gives others than the scan"
+#: Why it is the whole row, to be said later: a message, and what stands in it.
+Reason: TypeAlias = tuple[str, dict[str, str]]
+NONE: Final[Reason] = "", {}
+OTHERWISE: Final[Reason] = (
+    message("a run from the states that were kept gives others than the scan"), {}
+)  # fmt: skip
+ALL_OF_IT: Final[Reason] = (
+    message(
+        "a layer reads it from the end, was not scanned or was opened by its equation, or the "
+        "model took more than what stands at each step"
+    ),
+    {},
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +57,7 @@ class Excerpt:
         row: how many steps the whole row has.
         given: the model's arguments, (args, kwargs).
         states: the states in which a run of it begins; None where it begins as the row does.
-        why: why it is the whole row, where less was asked for; else "".
+        reason: why it is the whole row, where less was asked for.
     """
 
     scan: Path
@@ -54,7 +67,7 @@ class Excerpt:
     row: int
     given: tuple[tuple[Any, ...], dict[str, Any]]
     states: FirstStates | None = None
-    why: str = ""
+    reason: Reason = NONE
 
     def first(self) -> AbstractContextManager[Any]:
         """A block in which a run of the model begins where the row stood before these steps."""
@@ -66,23 +79,38 @@ class Excerpt:
         return slice(self.asked.start - self.place.start, self.asked.stop - self.place.start)
 
     @property
+    def why(self) -> str:
+        """Why it is the whole row, where less was asked for; else ""."""
+        text, values = self.reason
+        return english(text, **values)
+
+    @property
     def note(self) -> str:
         """Which part of the row it is, and where its run begins, in words."""
+        return self.words()
+
+    def words(self, say: Say = english) -> str:
+        """The note, as `say` says it."""
         place = self.place
-        where = f"part {place.part}, input {place.document}"
+        given = {"part": place.part, "input": place.document, "row": place.row}
+        where = say("part {part}, input {input}", **given)
         if place.batch_row or place.offset:
-            where += f", row {place.row}"
+            where = say("part {part}, input {input}, row {row}", **given)
         if place.stop - place.start == self.row:
-            return f"the whole row of {self.row:,} steps ({where})" + (
-                f": {self.why}" if self.why else ""
-            )
-        said = f"steps {place.start:,} to {place.stop - 1:,} of a row of {self.row:,} ({where})"
+            said = say("the whole row of {steps} steps ({where})", steps=f"{self.row:,}",
+                       where=where)  # fmt: skip
+            text, values = self.reason
+            return say("{said}: {why}", said=said, why=say(text, **values)) if text else said
+        first = f"{place.start:,}"
+        said = say("steps {first} to {last} of a row of {steps} ({where})", first=first,
+                   last=f"{place.stop - 1:,}", steps=f"{self.row:,}", where=where)  # fmt: skip
         if self.states is None:
-            return f"{said}; the row goes on after them"
-        return (
-            f"{said}; step 0 here is step {place.start:,}, and begins in the state that the scan "
-            "kept before it. What the model does beside its layers begins anew"
-        )
+            return say("{said}; the row goes on after them", said=said)
+        return say(
+            "{said}; step 0 here is step {first}, and begins in the state that the scan kept "
+            "before it. What the model does beside its layers begins anew",
+            said=said, first=first,
+        )  # fmt: skip
 
 
 def excerpt(
@@ -94,21 +122,18 @@ def excerpt(
     length = int(part.rows[row, 2])
     begin = max(0, place.start - around) // ANCHOR
     end = min(length, -(-(place.stop + around) // WINDOW) * WINDOW)
-    why = ""
+    why = NONE
     if begin or end < length:
         states, why = _states(model, part, manifest, row, begin)
         if not (cut and part.form(row).cut):
-            why = (
-                "a layer reads it from the end, was not scanned or was opened by its equation, or "
-                "the model took more than what stands at each step"
-            )
+            why = ALL_OF_IT
         stretch = Stretch(part, row, begin, end, after=True)
-        if not why and _runs_so(model, manifest, stretch, states):
+        if why is NONE and _runs_so(model, manifest, stretch, states):
             return Excerpt(
                 scan, place, around, replace(place, start=stretch.start, stop=end), length,
                 ways(model, part, row, stretch.read[None])[0], states,
             )  # fmt: skip
-        why = why or OTHERWISE
+        why = OTHERWISE if why is NONE else why
     again = replay(model, part, manifest, place, cut=False)
     steps = again.recording[manifest.layers[-1].name].h.shape[1]
     if steps != length:
@@ -121,10 +146,10 @@ def excerpt(
 
 def _states(
     model: nn.Module, part: Part, manifest: Manifest, row: int, anchor: int
-) -> tuple[FirstStates | None, str]:
+) -> tuple[FirstStates | None, Reason]:
     """The states that the scan kept before a step, by layer; or why no run can begin in them."""
     if not anchor:
-        return None, ""
+        return None, NONE
     kept: dict[str, torch.Tensor] = {}
     for number, layer in enumerate(manifest.layers):
         found = torch.from_numpy(part.anchor(number, row, anchor).astype("float32"))
@@ -133,12 +158,15 @@ def _states(
     for path, module in look(model).opened.items():
         if not isinstance(module, nn.RNNBase) or not takes_first_state(module):
             kind = type(module).__name__
-            return None, f"{path or 'the model'!r} is a {kind}, which is given no first state here"
+            return None, (
+                message("{layer} is a {kind}, which is given no first state here"),
+                {"layer": repr(path or "the model"), "kind": kind},
+            )
         levels = [f"{path}.l{i}".lstrip(".") for i in range(module.num_layers)]
         if not all(level in kept for level in levels):
-            return None, f"not every layer of {path!r} was scanned"
+            return None, (message("not every layer of {layer} was scanned"), {"layer": repr(path)})
         of[module] = torch.stack([kept[level] for level in levels], 1).unbind(0)
-    return FirstStates(of), ""
+    return FirstStates(of), NONE
 
 
 def _runs_so(

@@ -46,6 +46,7 @@ from grulens.errors import ScanError
 from grulens.probing.corpus.scan.given import IDS, KEPT, Form
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.statistics import Statistics
+from grulens.words import Say, english
 
 #: The version of the format; a part of another one is refused.
 FORMAT: Final = 1
@@ -309,16 +310,20 @@ class Part:
             )
         return found
 
-    def lost(self, row: int) -> str:
+    def lost(self, row: int, say: Say = english) -> str:
         """Why a row cannot be given to the model again, in words; "" where it can."""
         form = self.form(row)
         if not form.reads or (self.ids is None and self.inputs is None):
-            return (
-                f"the inputs of part {self.number} were no ids and not up to {KEPT} numbers at "
-                "each step of rows that can be told from steps, and are not kept"
-            )
+            return say(
+                "the inputs of part {part} were no ids and not up to {most} numbers at each step "
+                "of rows that can be told from steps, and are not kept",
+                part=self.number, most=KEPT,
+            )  # fmt: skip
         if form.lost:
-            return f"of what the model took in part {self.number} not all is kept ({form.lost})"
+            return say(
+                "of what the model took in part {part} not all is kept ({what})",
+                part=self.number, what=form.lost,
+            )  # fmt: skip
         return ""
 
     @cached_property

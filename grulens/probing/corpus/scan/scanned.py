@@ -33,6 +33,7 @@ from grulens.probing.corpus.scan.replay import Replay, replay, states_again
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top, top
 from grulens.tables import html_table
+from grulens.words import Say, english
 
 #: The folder in a scan that has its parts.
 PARTS: Final = "parts"
@@ -316,16 +317,16 @@ class Scan:
         cut = self._may_cut(model)
         return excerpt(self.path, model, part, self.manifest, place, around, cut)
 
-    def lost(self, place: Place) -> str:
-        """Why the row of a place cannot be run again, in words; "" where it can.
+    def lost(self, place: Place, say: Say = english) -> str:
+        """Why the row of a place cannot be run again, as `say` says it; "" where it can.
 
         Raises:
             ScanError: no such place.
         """
         part = self._part(place)
         if self.model is None:
-            return "the model is not there: open_scan(path, model)"
-        return part.lost(place.row)
+            return say("the model is not there: open_scan(path, model)")
+        return part.lost(place.row, say)
 
     def cuts(self, label: str) -> bool:
         """Whether a label holds at some steps of a window and not at others.

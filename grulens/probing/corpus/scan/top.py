@@ -25,6 +25,7 @@ from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.replay import NEAR
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import Say, english
 
 ENDS: Final = ("high", "low")
 #: So many windows are run again at a time, at most; so many are put in order at first.
@@ -62,11 +63,16 @@ class Top(Result):
     @property
     def note(self) -> str:
         """What a reader of values and order has to know, in words; "" if nothing."""
+        return self.words()
+
+    def words(self, say: Say = english) -> str:
+        """The note, as `say` says it."""
         if self.near <= NEAR:
             return ""
-        return (
+        return say(
             "windows ran again in half precision, which rounds otherwise beside other rows: values "
-            f"are those of the scan to {self.near:g}, and of windows so near either may come first"
+            "are those of the scan to {near}, and of windows so near either may come first",
+            near=f"{self.near:g}",
         )
 
     @property
