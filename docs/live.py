@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import tempfile
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -24,22 +24,46 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grulens import CellPage, Lens, clamp, record, scale, shift
+from grulens import Cell, CellPage, Lens, clamp, record, scale, shift
+from grulens.adapters import GRUStack
 from grulens.demo import last_capital, load
 
 HERE: Final = Path(__file__).parent
 NOTEBOOKS: Final = HERE.parent / "notebooks"
 KEPT: Final = HERE / "lenses"
-#: By notebook: its page, and the cell whose screen the page is in the manual, by how that begins.
+#: By notebook: its page, the cell whose screen the page is in the manual, by how that begins, and
+#: what is seen there, for who does not see it.
 SHOWN: Final = {
-    "01_tour": ("tour", "lens = Lens("),
-    "03_units_that_track_code": ("03_units_that_track_code", 'snippet = """'),
-    "06_sentiment": ("06_sentiment", "def now():"),
-    "07_forecasting": ("07_forecasting", "sliders = GateSliders("),
-}
+    "00_the_article_answered": (
+        "00_the_article_answered", "example = task(1, 36)",
+        "a GRU that says the last number written, its update gate held at 1 where one is",
+    ),
+    "01_tour": ("tour", "lens = Lens(", "unit 137 of a character model in and after a docstring"),
+    "03_units_that_track_code": (
+        "03_units_that_track_code", 'snippet = """',
+        "three units that follow text, brackets and indentation in Python code",
+    ),
+    "05_flip_flop_dynamics": (
+        "05_flip_flop_dynamics", "pulses = torch.zeros(",
+        "a memory of three bits, its update gate held at 0.9 from step 30 on",
+    ),
+    "06_sentiment": (
+        "06_sentiment", "def now():",
+        "a critic reads 'the film is not funny', its update gate held at 1 at the word not",
+    ),
+    "07_forecasting": (
+        "07_forecasting", "sliders = GateSliders(",
+        "a forecaster goes on without its thermometer, the update gate of six units held at 0.98",
+    ),
+    "08_your_own_gru": (
+        "08_your_own_gru", 'text = "Babc',
+        "a cell written by hand names the last capital letter, its update gate held from step 8 on",
+    ),
+}  # fmt: skip
 #: Of what a saved page holds, that which says what the network and the lens are.
 HELD: Final = (
-    "model", "network", "arrays", "given", "tokens", "answer", "edits", "shown", "recorded",
+    "model", "network", "arrays", "given", "tokens", "spelling", "answer", "edits", "shown",
+    "recorded",
 )  # fmt: skip
 EDITS: Final = {"set": (clamp, "value"), "scale": (scale, "by"), "before": (shift, "by")}
 TEXT: Final = '''def greet(name):
@@ -82,13 +106,19 @@ def with_page(notebook: Any, stem: str, up: str) -> None:
     """
     if stem not in SHOWN:
         return
-    name, begins = SHOWN[stem]
+    name, begins, seen = SHOWN[stem]
     (at,) = (i for i, cell in enumerate(notebook.cells) if cell.source.startswith(begins))
     cell = notebook.cells[at]
-    cell.outputs = [one for one in cell.outputs if one.output_type == "stream"]
-    title = escape(f"The lens of this notebook as a page that runs: {cell.source.splitlines()[0]}")
+    cell.outputs = [one for one in cell.outputs if not _is_of_a_screen(one)]
+    title = escape(f"The lens of this notebook as a page that runs: {seen}")
     frame = f'<iframe class="live" src="{up}live/{name}.html" title="{title}" height="760" loading="lazy"></iframe>'  # noqa: E501
     notebook.cells.insert(at + 1, nbformat.v4.new_markdown_cell(f"```{{raw}} html\n{frame}\n```"))
+
+
+def _is_of_a_screen(output: Any) -> bool:
+    """Whether an output is a screen, or the still picture that stands beside it."""
+    data = output.get("data")
+    return data is not None and ("text/html" not in data or "grulens-still" in data["text/html"])
 
 
 def constant(stem: str, name: str) -> str:
@@ -105,22 +135,18 @@ class Network(nn.Module):
 
     def __init__(self, held: dict[str, Any]) -> None:
         super().__init__()
-        arrays = {name: array(one) for name, one in held["arrays"].items()}
+        arrays = {None: None, **{name: array(one) for name, one in held["arrays"].items()}}
         network = held["network"]
-        (layer,) = network["layers"]
-        units, width = layer["units"], layer["width"]
-        table = network["input"]["table"]
+        (layer,), (read,) = network["layers"], network["head"]["reads"]
+        table, units = arrays[network["input"]["table"]], layer["units"]
         self.embedding = None
         if table is not None:
-            weights = arrays[table].reshape(-1, width)
-            self.embedding = nn.Embedding.from_pretrained(weights)
-        self.rnn = nn.GRU(width, units, batch_first=True)
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            there = getattr(self.rnn, f"{name}_l0")
-            there.data = arrays[layer[name]].reshape(there.shape)
-        (read,) = network["head"]["reads"]
+            self.embedding = nn.Embedding.from_pretrained(table.reshape(-1, layer["width"]))
+        matrices = [arrays[layer[f"weight_{part}"]].reshape(3 * units, -1) for part in ("ih", "hh")]
+        biases = [arrays[layer[f"bias_{part}"]] for part in ("ih", "hh")]
+        self.rnn = GRUStack(Cell(*matrices, *biases, reset_after=layer["reset_after"]))
         self.head = nn.Linear(units, network["head"]["classes"])
-        self.head.weight.data = arrays[read["weight"]].reshape(self.head.weight.shape)
+        self.head.weight.data = arrays[read["weight"]].reshape(-1, units)
         self.head.bias.data = arrays[network["head"]["bias"]]
         self.labels = held["answer"]["labels"]
 
@@ -145,11 +171,18 @@ def kept(held: dict[str, Any]) -> Lens:
     apart = (record(model, x)["rnn.l0"].h[0, -1] - torch.tensor(states)).abs().max()
     if apart > 1e-4:
         raise ValueError(f"{held['model']} makes other states than in its notebook: {apart:.0e}")
-    lens = Lens(model, x, tokens=held["tokens"], scale=held["answer"]["scale"])
+    spelt: dict[str, Any] = {}
+    if held["spelling"] is not None:
+        ids = held["spelling"]["ids"]
+        names = {number: name for name, number in ids.items()}
+        spelt["encode"] = lambda text: [ids[character] for character in text]
+        spelt["decode"] = lambda row: "".join(names[int(number)] for number in row)
+    lens = Lens(model, x, tokens=held["tokens"], scale=held["answer"]["scale"], **spelt)
     shown = held["shown"]
     session = lens.session
     lens.gates.signal, session.step = shown["signal"], shown["step"]
     session.units, session.times = shown["units"], shown["times"]
+    lens.gates.controls.mode.value = shown["mode"]
     for edit in held["edits"]:
         make, value = EDITS[edit["how"]]
         session.add(
@@ -170,7 +203,10 @@ def keep(stem: str) -> None:
     (at,) = (i for i, cell in enumerate(cells) if cell.source.startswith(begins))
     screen = cells[at].source.splitlines()[-1]
     with tempfile.TemporaryDirectory() as folder:
-        code = f"from grulens import Lens\nLens({screen}.session).save('page.html')"
+        code = f"""from grulens import Lens
+lens = Lens({screen}.session)
+lens.gates.controls.mode.value = getattr({screen}, "gates", {screen}).controls.mode.value
+lens.save("page.html")"""
         notebook.cells = [*cells[: at + 1], nbformat.v4.new_code_cell(code)]
         NotebookClient(notebook, timeout=None, resources={"metadata": {"path": folder}}).execute()
         page = Path(folder, "page.html").read_text(encoding="utf-8")
@@ -178,21 +214,9 @@ def keep(stem: str) -> None:
     if found is None:
         raise ValueError(f"the lens of {stem} does not run in a page")
     told = json.loads(found[1])
-    _only_what_is_read(told)
     KEPT.mkdir(exist_ok=True)
     made = json.dumps({name: told[name] for name in HELD}, ensure_ascii=False, indent=0)
     (KEPT / f"{stem}.json").write_text(made + "\n", encoding="utf-8")
-
-
-def _only_what_is_read(told: dict[str, Any]) -> None:
-    """Keep of an embedding the rows of this text; in its page no other can be typed."""
-    table = told["network"]["input"]["table"]
-    if table is None:
-        return
-    ids = sorted({*told["given"]})
-    rows = array(told["arrays"][table]).reshape(-1, told["network"]["input"]["size"])[ids]
-    told["arrays"][table] = {"dtype": "f4", "data": b64encode(rows.numpy().tobytes()).decode()}
-    told["given"] = [ids.index(i) for i in told["given"]]
 
 
 if __name__ == "__main__":

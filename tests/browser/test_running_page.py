@@ -183,7 +183,51 @@ def test_the_page_fits_a_narrow_screen(browser: Any, tmp_path: Path, scheme: str
         with opened(browser, path, width, scheme) as page:
             page.get_by_role("button", name="pin").click()
             assert page.evaluate("document.documentElement.scrollWidth") == width
+            # columns fold where they do not fit, but for the one that is sorted by
+            table, more = page.locator(".units"), page.locator(".more")
+            over = "(table) => table.scrollWidth - table.clientWidth"
+            assert table.evaluate(over) == 0
+            assert more.is_visible() == (width == 360)
+            if width == 360:
+                assert not page.get_by_role("button", name="last h").is_visible()
+                more.click()
+                assert table.evaluate(over) > 0
+                page.get_by_role("button", name="last h").click()
+                more.click()
+                assert table.evaluate(over) == 0
+                assert page.get_by_role("button", name="last h").is_visible()
             page.screenshot(path=str(SHOTS / f"running-page-{scheme}-{width}.png"), full_page=True)
+
+
+def test_a_page_opens_with_what_its_sliders_did_and_bars_begin_at_nought(
+    browser: Any, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    lens = Lens(nn.GRU(2, 4, batch_first=True), torch.randn(1, 6, 2), scale="value")
+    lens.session.units = range(4)
+    lens.gates.controls.mode.value = "set"
+    lens.gates.controls.sliders["z"].value = 0.75
+    path = lens.save(tmp_path / "lens.html")
+    before = lens.session.answer_before.values[-1]
+    lens.close()
+    with opened(browser, path) as page:
+        slider = page.get_by_label("z  update gate")
+        assert float(slider.input_value()) == 0.75
+        slider.focus()
+        slider.press("End")
+        assert page.locator(".edits li").all_inner_texts() == [
+            "update gate of all units set to 1\nremove"
+        ]
+        # both bars of a number end where they begin, or begin where they end: at nought
+        assert before.min() < 0 < before.max()
+        ends = page.evaluate("""() => [...document.querySelectorAll(".was")].map((bar) => {
+          const [one, all] = [bar, bar.parentNode].map((of) => of.getBoundingClientRect());
+          return [one.left, one.right].map((at) => Math.round(at - all.left));
+        })""")
+        noughts = {right if value < 0 else left for (left, right), value in zip(
+            ends, before.sort(descending=True).values.tolist(), strict=True)}  # fmt: skip
+        assert len(noughts) == 1
+        assert min(noughts) > 0
 
 
 @pytest.mark.parametrize("over", REACHES)

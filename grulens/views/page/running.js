@@ -23,7 +23,7 @@
   const ORDERS = {index: say("index"), activity: say("activity"), similarity: say("similarity")};
 
   const state = {
-    ...data.shown, mode: "scale", edits: data.edits, history: [], pins: data.pins, given: data.given,
+    ...data.shown, edits: data.edits, history: [], pins: data.pins, given: data.given,
     tokens: data.tokens, failed: "",
   };
   let keys = Math.max(0, ...data.edits.map((edit) => edit.key)) + 1;
@@ -206,8 +206,10 @@
 
   // the selection
 
-  const chosenUnits = () => (state.units.length ? [...state.units].sort((a, b) => a - b) : null);
-  const chosenSteps = () => (state.times.length ? [...state.times] : null);
+  // all of them are said as all of them: an edit of all is the same however they were chosen
+  const some = (list, count) => (list.length && list.length < count ? [...list].sort((a, b) => a - b) : null);
+  const chosenUnits = () => some(state.units, units());
+  const chosenSteps = () => some(state.times, steps());
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
   const how = (signal) => ({scale: "scale", set: "set", shift: signal.activated ? "before" : "add"})[state.mode];
   function held(signal) {
@@ -433,7 +435,7 @@
     soon();
   });
   const pin = button(`\u2605 ${say("pin")}`, say("show the chosen units as lines over the steps"), () => {
-    for (const unit of chosenUnits() ?? [lookedAt(values())])
+    for (const unit of state.units.length ? state.units : [lookedAt(values())])
       if (!state.pins.some((one) => one.layer === state.layer && one.unit === unit)) state.pins.push({layer: state.layer, unit, name: ""});
     draw();
   });
@@ -457,15 +459,19 @@
     at.textContent = !head.each ? say("The answer") : state.tokens ? say("The answer at step {step}, after {token}", where)
       : say("The answer at step {step}", where);
     said.textContent = slim.textContent = sentence(list);
-    const most = Math.max(1e-9, ...list.flatMap(({was, now}) => [Math.abs(was), Math.abs(now)]));
-    const share = head.scale === "value" ? (value) => Math.abs(value) / most : (value) => value;
+    // bars begin at 0, which stands where the lowest number leaves it; of shares at the left
+    const all = head.scale === "value" ? [0, ...list.flatMap(({was, now}) => [was, now])] : [0, 1];
+    const low = Math.min(...all), reach = Math.max(1e-9, Math.max(...all) - low), zero = -low / reach;
+    const at100 = (share) => `${100 * Math.max(0, Math.min(1, share))}%`;
     classes.replaceChildren(...list.map(({name, was, now}) => {
       const line = made("div", "class"), both = made("span", "both");
       for (const [kind, value] of [["was", was], ["now", now]]) {
         const one = made("span", kind);
-        one.style.width = `${100 * Math.min(1, share(value))}%`;
+        one.style.width = at100(Math.abs(value) / reach);
+        one.style.marginLeft = at100(zero + Math.min(0, value) / reach);
         both.append(one);
       }
+      both.style.setProperty("--zero", at100(zero));
       const numbers = head.scale === "value" ? `${number(was)} \u2192 ${number(now)}` : `${percent(was)} \u2192 ${percent(now)} %`;
       line.append(made("span", "label", name, {title: name}), both, made("span", "numbers", numbers));
       return line;

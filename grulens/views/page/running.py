@@ -147,7 +147,7 @@ def table(columns: Mapping[str, Any], signals: Sequence[Signal]) -> list[dict[st
             shown = [valid(str(value)) for value in shown]
         made.append(
             {"name": name, "title": kind.title, "meaning": kind.meaning, "format": kind.format,
-             "values": shown}
+             "fold": kind.fold, "values": shown}
         )  # fmt: skip
     return made
 

@@ -1,4 +1,5 @@
-/* The table of the units as it was when the page was saved: a click on a head sorts, on a row chooses. */
+/* The table of the units as it was when the page was saved: a click on a head sorts, on a row chooses.
+   Where there is little room the columns that say least fold away, but for the one that is sorted by. */
 "use strict";
 function grulensTable(columns, choose) {
   const minus = (text) => text.replace(/^-(?=[0.]*%?$)/, "").replace("-", "\u2212");
@@ -14,7 +15,7 @@ function grulensTable(columns, choose) {
     return minus(format.endsWith("%") ? `${(100 * value).toFixed(decimals)}%` : value.toFixed(decimals));
   }
 
-  const box = document.createElement("div"), table = document.createElement("table");
+  const whole = document.createElement("div"), box = document.createElement("div"), table = document.createElement("table");
   box.className = "units";
   box.tabIndex = 0;
   box.setAttribute("role", "region");
@@ -49,6 +50,7 @@ function grulensTable(columns, choose) {
         return way * (one < other ? -1 : one > other ? 1 : 0) || a.i - b.i;
       });
       body.replaceChildren(...rows.map(({row}) => row));
+      fit();
     });
     cell.scope = "col";
     cell.append(sort);
@@ -56,6 +58,47 @@ function grulensTable(columns, choose) {
     return cell;
   });
   body.replaceChildren(...rows.map(({row}) => row));
-  box.mark = (units) => rows.forEach(({row}) => row.setAttribute("aria-selected", String(units.includes(Number(row.dataset.unit)))));
-  return box;
+
+  const more = document.createElement("button");
+  more.type = "button";
+  more.className = "more";
+  let unfolded = false;
+  more.addEventListener("click", () => {
+    unfolded = !unfolded;
+    fit();
+  });
+  function hide(folded) {
+    for (const row of table.rows)
+      columns.forEach((column, i) => { row.cells[i].hidden = folded.has(column); });
+  }
+  function fit() {
+    if (!box.clientWidth) return; // nobody sees it
+    hide(new Set());
+    const widths = heads.map((head) => head.offsetWidth), folded = new Set();
+    let over = table.offsetWidth - box.clientWidth;
+    const least = columns.map((_, i) => i).filter((i) => columns[i].fold && columns[i].values !== by)
+      .sort((a, b) => columns[b].fold - columns[a].fold || b - a);
+    for (const i of least) {
+      if (over <= 0) break;
+      folded.add(columns[i]);
+      over -= widths[i];
+    }
+    const there = folded.size > 0;
+    if (unfolded) folded.clear();
+    hide(folded);
+    more.hidden = !there;
+    more.setAttribute("aria-expanded", String(unfolded));
+    more.textContent = unfolded ? `\u25be ${say("only the columns that fit")}`
+      : `\u25b8 ${folded.size === 1 ? say("1 more column") : say("{n} more columns", {n: folded.size})}`;
+    more.title = [...folded].map(({title}) => title).join(", ");
+  }
+  let width = -1;
+  new ResizeObserver(() => {
+    if (box.clientWidth === width) return;
+    width = box.clientWidth;
+    fit();
+  }).observe(box);
+  whole.append(box, more);
+  whole.mark = (units) => rows.forEach(({row}) => row.setAttribute("aria-selected", String(units.includes(Number(row.dataset.unit)))));
+  return whole;
 }

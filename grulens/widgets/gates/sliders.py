@@ -256,7 +256,7 @@ class GateSliders(Paged):
         """What a page of it shows first."""
         return {
             "signal": self.signal, "difference": self.difference, "order": self.order,
-            "colors": self.colors,
+            "colors": self.colors, "mode": self.controls.mode.value,
         }  # fmt: skip
 
     @tl.validate("signal")

@@ -64,6 +64,7 @@ def page_of(
     difference: bool = False,
     order: Order = "similarity",
     colors: str = REACHES[0],
+    mode: str = "scale",
     columns: Callable[[], Mapping[str, Any]] = dict,
     study: str = "",
     weights: bool = True,
@@ -76,6 +77,7 @@ def page_of(
         difference: whether edited − baseline is shown first.
         order: of the units.
         colors: what they reach over, one of `REACHES`; the still page has all that there can be.
+        mode: what the sliders do: "scale", "set" or "shift"; the still page has none.
         columns: gives the table of units, name to (unit,); an empty one is none.
         study: HTML that stands at the end, escaped by whoever made it.
         weights: whether the page may hold the model's weights; without them it cannot run.
@@ -87,7 +89,10 @@ def page_of(
     """
     why = ""
     if weights:
-        shown = {"signal": signal, "order": order, "colors": colors, "difference": difference}
+        shown = {
+            "signal": signal, "order": order, "colors": colors, "difference": difference,
+            "mode": mode,
+        }  # fmt: skip
         try:
             data = told(session, running(session), shown, columns())
         except GrulensError as error:

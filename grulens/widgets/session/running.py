@@ -141,12 +141,13 @@ class _Reading:
         on = {slot.key for slot in session.slots if slot.on}
         changes = _changes([edit for edit in edits if edit["key"] in on], self.stack, self.steps)
         self._agree(changes, answered, session.edited, "the edits that are on")
+        words, unspelled = self._spelled(answered)
+        words = self._only_what_is_read(words)
         read = None if answered is None else answered.read
         described = self._describe(read)
         self._check_size(described.size("f2"))
         dtype: Literal["f4", "f2"] = "f4" if described.size("f4") <= FULL else "f2"
         apart = self._apart(dtype, answered)
-        words, unspelled = self._spelled(answered)
         return Running(
             described, dtype,
             self.x.flatten().tolist() if self.ids is None else self.ids.tolist(),
@@ -503,6 +504,16 @@ class _Reading:
             if same
             else (None, message("another text gave another run in the model itself"))
         )
+
+    def _only_what_is_read(self, words: Spelling | None) -> Spelling | None:
+        """Leave out the rows of the table that neither this input nor a text can ask for."""
+        if self.ids is None or self.table is None:
+            return words
+        wanted = {*self.ids.tolist(), *(words.ids.values() if words else ())}
+        rows = {old: new for new, old in enumerate(sorted(wanted))}
+        self.table = self.table[sorted(wanted)]
+        self.ids = torch.tensor([rows[i] for i in self.ids.tolist()])
+        return words and replace(words, ids={name: rows[i] for name, i in words.ids.items()})
 
 
 def _reads(weights: dict[str, Tensor], bias: Tensor) -> list[Read]:

@@ -33,8 +33,8 @@ def told(
     Args:
         session: what it shows.
         run: the network, found in its runs.
-        shown: the signal, the order, what the colours reach over, and whether the difference is
-            shown.
+        shown: the signal, the order, what the colours reach over, whether the difference is shown,
+            and what the sliders do.
         columns: of the table of units, name to (unit,).
     """
     with session.lock:

@@ -245,6 +245,23 @@ def test_what_a_model_makes_of_another_text_must_be_what_the_page_makes() -> Non
     )  # fmt: skip
 
 
+def test_only_rows_of_a_table_that_can_be_asked_for_are_written() -> None:
+    bare = nn.Sequential(nn.Embedding(5, 3), nn.GRU(3, 4, batch_first=True))
+    found = running(Session(bare, torch.tensor([[4, 1, 4]])))
+    assert (found.given, found.spelling) == ([1, 0, 1], None)
+    whole = bare[0].weight.detach().double().numpy()
+    assert (found.described.arrays["table"] == whole[[1, 4]].ravel()).all()
+    # words that can be typed: all but one that no text gives
+    model = Tagger()
+    known = {word: 3 if word == "was" else i for i, word in enumerate(WORDS)}
+    encode = lambda text: [known[word] for word in text.split()]  # noqa: E731
+    typed = running(Session(model, "the film", encode=encode))
+    whole = model.table.weight.detach().double().numpy()
+    assert typed.spelling is not None
+    assert (typed.given, typed.spelling.ids) == ([0, 1], {"the": 0, "film": 1, "not": 2, "bad": 3})
+    assert (typed.described.arrays["table"] == whole[[0, 1, 3, 4]].ravel()).all()
+
+
 def test_a_model_that_has_changed_since_is_not_written() -> None:
     model = Tagger()
     session = Session(model, "the film was not bad")
