@@ -39,6 +39,10 @@ SHOWN: Final = {
         "a GRU that says the last number written, its update gate held at 1 where one is",
     ),
     "01_tour": ("tour", "lens = Lens(", "unit 137 of a character model in and after a docstring"),
+    "02_how_a_gru_works": (
+        "02_how_a_gru_works", "example = task(1, 36)",
+        "the update gate of a GRU that says the last number written",
+    ),
     "03_units_that_track_code": (
         "03_units_that_track_code", 'snippet = """',
         "three units that follow text, brackets and indentation in Python code",
