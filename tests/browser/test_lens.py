@@ -563,3 +563,9 @@ def test_the_table_fits_its_place_and_is_read_out(lens: Any) -> None:
     lens.until("print(session.units)", f"({highest},)")
     table.get_by_role("row", selected=True).get_by_role("gridcell").first.wait_for()
     table.get_by_role("status").filter(has_text=f"unit {highest}").wait_for()
+    # a chosen row is marked in the columns that come back, too
+    more.click()
+    until(page, lambda: heads.count() > fewer, "the other columns")
+    marked = table.locator(".slick-row").first.locator(".slick-cell.selected")
+    until(page, lambda: marked.count() == heads.count(), "the whole row marked")
+    more.click()

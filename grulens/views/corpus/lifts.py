@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from grulens.views.figure.canvas import frame, stretch
 from grulens.views.figure.palette import AGAINST, BEFORE, FOR
-from grulens.views.figure.tokens import plain, visible_name
+from grulens.views.figure.tokens import different, plain, visible_name
 from grulens.words import say, say_n
 
 Logs = Float[np.ndarray, " label"]
@@ -82,9 +82,10 @@ class Lifts:
         ['b', 'a']
         """
         order, said = rising(logs)
+        names = different([visible_name(labels[i]) for i in order])
         self.source.data = {
             "row": list(range(len(order))),
-            "label": [visible_name(labels[i]) for i in order],
+            "label": [visible_name(labels[i], 80) for i in order],
             "log": logs[order], "lift": 2.0 ** logs[order],
             "share": share[order], "chance": chance[order],
             "color": [FOR if logs[i] >= 0 else AGAINST for i in order],
@@ -93,8 +94,6 @@ class Lifts:
         root.height = 110 + 22 * max(1, len(order))
         root.y_range.update(start=max(1, len(order)) - 0.5, end=-0.5)
         root.yaxis.ticker = FixedTicker(ticks=list(range(len(order))))
-        root.yaxis.major_label_overrides = {
-            row: plain(visible_name(labels[i])) for row, i in enumerate(order)
-        }
+        root.yaxis.major_label_overrides = {row: plain(name) for row, name in enumerate(names)}
         stretch(root.x_range, np.append(logs[order], 0.0), None, None)
         root.title.text = plain(title + (f" · {said}" if said else ""))

@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import anywidget
@@ -25,6 +26,8 @@ from grulens.words import of_script, say
 
 #: So many labels have a bar under the text.
 TRACKS: Final = 3
+#: So much of a token is said where one points at it.
+LONG: Final = 200
 #: The opacity of the ground of a step beside those that are meant.
 BESIDE: Final = 0.62
 #: The signal whose values count something: none of it has no colour, all of it the state's.
@@ -99,6 +102,7 @@ class ContextList(anywidget.AnyWidget):
         *,
         signal: str = "state",
         said: str = "",
+        called: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Show other places.
 
@@ -108,18 +112,21 @@ class ContextList(anywidget.AnyWidget):
             ends: the values at the ends of the colours.
             signal: whose colours; a "weight" counts something, from 0 to the end of the colours.
             said: a sentence over them.
+            called: what labels are called, where that is not their name.
         """
+        names = {label: visible_name(label) for line in lines for label in line.context.labels}
+        names |= {label: visible_name(label) for label in tracks} | dict(called)
         self._places = tuple(line.place for line in lines)
         every = [one.inputs.ravel() for one in lines if one.inputs is not None]
         kept = np.concatenate([np.zeros(0), *every])
         kept = kept[np.isfinite(kept)]
         far = (float(kept.min()), float(kept.max())) if kept.size else (0.0, 1.0)
         many = max((one.inputs.shape[1] for one in lines if one.inputs is not None), default=0)
-        drawn = [_drawn(line, tracks, ends, signal, far) for line in lines]
+        drawn = [_drawn(line, tracks, names, ends, signal, far) for line in lines]
         barred = any(line["holds"] for line in drawn)
         self.shown = {
             "lines": drawn,
-            "tracks": [visible_name(label) for label in tracks] if barred else [],
+            "tracks": [names[label] for label in tracks] if barred else [],
             "under": say("lines") if drawn and drawn[0]["tokens"] is None else say("text"),
             "inputs": [
                 {"name": ", ".join(map(str, range(i, many, len(INPUTS)))), "color": color}
@@ -190,6 +197,7 @@ def _ink(ground: str) -> tuple[str, str]:
 def _drawn(
     line: Line,
     tracks: Sequence[str],
+    names: Mapping[str, str],
     ends: tuple[float, float],
     signal: str,
     far: tuple[float, float],
@@ -206,8 +214,8 @@ def _drawn(
         "name": line.name,
         "about": at,
         "labels": [
-            *(visible_name(label) for label in tracks if label in one.labels),
-            *(visible_name(label) for label in one.labels if label not in tracks),
+            *(names[label] for label in tracks if label in one.labels),
+            *(names[label] for label in one.labels if label not in tracks),
         ],
         "closed": line.closed,
         "holds": line.holds.T.tolist() if len(line.holds) else [],
@@ -228,13 +236,17 @@ def _drawn(
         }
     if one.tokens is None:
         return found | _curves(line, ends)
+    texts, wholes = (
+        [valid(visible_text(token, most)) for token in one.tokens] for most in (CUT * 3, LONG)
+    )
     return found | {
-        "tokens": [valid(visible_text(token, CUT * 3)) for token in one.tokens],
+        "tokens": texts,
         **(looks(values, inside, signal, ends) if known else NO_LOOKS),
         "tips": [
             say("step {numbers}", numbers=place.offset + step)
             + (f": {number(value, '.3f')}" if known else "")
-            for step, value in zip(steps, values.tolist(), strict=True)
+            + (f" · {whole}" if whole != text else "")  # it is cut where it stands
+            for step, value, text, whole in zip(steps, values.tolist(), texts, wholes, strict=True)
         ],
         "inside": inside,
     }

@@ -23,7 +23,7 @@ from grulens.probing.corpus.scan.scanned import Scan
 from grulens.views.corpus.lifts import Lifts
 from grulens.views.figure.tokens import number, visible_name
 from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
-from grulens.widgets.corpus.places import inputs_of
+from grulens.widgets.corpus.places import inputs_of, labels_called
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.plot.corpus import match_still
 from grulens.widgets.session.controls import button, row
@@ -209,5 +209,6 @@ class Moments(W.VBox):
                 "no such place in {all} steps: on is above {on}, which scan(on=) sets", **given
             )
         self.contexts.show(
-            lines, [found.labels[i] for i in order], (0.0, float(units)), signal="weight", said=said
-        )
+            lines, [found.labels[i] for i in order], (0.0, float(units)), signal="weight",
+            said=said, called=labels_called(scan),
+        )  # fmt: skip

@@ -14,6 +14,7 @@ from grulens.errors import ScanError
 from grulens.probing.corpus.scan.excerpt import AROUND
 from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan
+from grulens.views.figure.tokens import different, visible_name
 from grulens.widgets.session.session import Session
 from grulens.words import say
 
@@ -36,6 +37,12 @@ def inputs_of(scan: Scan, place: Place) -> Float[np.ndarray, "step number"] | No
     """What stood at each step of a place, where it was numbers and is kept."""
     found = scan.inputs(place)
     return None if found is None else found.float().numpy()
+
+
+def labels_called(scan: Scan) -> dict[str, str]:
+    """What each label is called on screen: a name may be long, and no two are called the same."""
+    said = different([visible_name(label, 40) for label in scan.labels])
+    return dict(zip(scan.labels, said, strict=True))
 
 
 def tell_again(session: Session) -> None:

@@ -23,11 +23,11 @@ from grulens.probing.corpus.scan.scanned import Scan
 from grulens.probing.corpus.scan.top import Top
 from grulens.views.corpus.histogram import Histogram, extent
 from grulens.views.figure.palette import COLORS
-from grulens.views.figure.tokens import different, number, visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.views.still.contexts import contexts
 from grulens.views.still.histogram import histogram
 from grulens.widgets.corpus.context_list import TRACKS, ContextList, Line
-from grulens.widgets.corpus.places import inputs_of
+from grulens.widgets.corpus.places import inputs_of, labels_called
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.plot.corpus import called, top_title
 from grulens.widgets.session.controls import choice, quiet, row
@@ -156,8 +156,7 @@ class UnitView(W.VBox):
         """
         before, self._given = self._given, None
         if before is None or before[0] is not scan:
-            called = different([visible_name(name, 40) for name in scan.labels])
-            names = list(zip(called, scan.labels, strict=True))
+            names = [(said, label) for label, said in labels_called(scan).items()]
             lost = scan.lost(scan.parts[0].place_of(0), say) if scan.parts else ""
             kept = [(name, label) for name, label in names if not (lost and scan.cuts(label))]
             self.where.options = [(say("any step"), ANY), *kept]
@@ -278,7 +277,7 @@ class UnitView(W.VBox):
         if asked.label:
             at = found.labels.index(asked.label)
             value, half = float(found.auc[at, unit]), float(found.half_width[at, unit])
-            name, many = visible_name(asked.label), int(found.positives[at])
+            name, many = labels_called(asked.scan)[asked.label], int(found.positives[at])
             auc = f"AUC {value:.3f} ± {half:.1g}"
             area = say("{auc} for {label}", auc=auc, label=name)
             if many == 0:
@@ -335,7 +334,9 @@ class UnitView(W.VBox):
                 )  # fmt: skip
             self.found, self.drawn = top, (ones, ends)
             said = say("; ").join(filter(None, [words, top.words(say)]))
-            self.contexts.show(lines, [labels[i] for i in tracks], ends, said=said)
+            self.contexts.show(
+                lines, [labels[i] for i in tracks], ends, said=said, called=labels_called(scan)
+            )
 
         if not ones:
             show(say("the label holds nowhere in the corpus"))

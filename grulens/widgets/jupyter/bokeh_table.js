@@ -7,7 +7,8 @@
 // - Roles and names, and keys: in the head ← → and Enter; in the rows ↑ ↓ from the first on.
 //
 // A column's tags: [fold, least width]; 0 never goes. Internal names used here: DataTableView's
-// _render_table, updateGrid, _after_resize, _after_layout, grid, data, wrapper_el.
+// _render_table, updateGrid, _after_resize, _after_layout, _in_selection_update, grid, data,
+// wrapper_el.
 
 const ARROW = 14; // px that the arrow of a sorted column takes beside its title
 const GROW = 1.3; // so much wider numbers stand before the rest goes to the bars of the state
@@ -72,8 +73,17 @@ function fit(view) {
   view.fitted = now;
   const shown = arrange(view.everyColumn, room, view.unfolded, sorted);
   view.grid.setColumns(shown);
+  markSelected(view);
   tellFolded(view, shown);
   nameHeads(view);
+}
+
+// SlickGrid marks a chosen row in the columns that stood there when it was chosen
+function markSelected(view) {
+  if (view._in_selection_update || !view.grid.getSelectionModel()) return;
+  view._in_selection_update = true; // nothing else is chosen
+  view.grid.setSelectedRows(view.grid.getSelectedRows());
+  view._in_selection_update = false;
 }
 
 function tellFolded(view, shown) {

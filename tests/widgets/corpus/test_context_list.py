@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from grulens.probing.corpus.scan.place import Context, Place
+from grulens.views.corpus.contexts import CUT
 from grulens.views.figure.palette import COLORS, LEVELS, PAGES, linear
 from grulens.widgets.corpus.context_list import ContextList, Line, looks
 
@@ -60,3 +61,12 @@ def test_what_has_no_value_has_no_ground() -> None:
                 [], (0.0, 1.0))  # fmt: skip
     line = listed.shown["lines"][0]
     assert (line["looks"], line["look"]) == ([], [])
+
+
+def test_a_token_that_is_cut_is_whole_where_one_points_at_it() -> None:
+    found, word = ContextList(), "antidisestablishmentarianism"
+    context = Context(Place(0, 0, 0, 0, 0, 2), (word, "a"), (), (0.5, 1.0))
+    found.show([Line("1", context, context.place, np.zeros((0, 2), bool))], [], (-1.0, 1.0))
+    (line,) = found.shown["lines"]
+    assert line["tokens"][0] == f"{word[: CUT * 3 - 1]}…"
+    assert line["tips"] == [f"step 0: 0.500 · {word}", "step 1: 1.000"]

@@ -397,6 +397,22 @@ def test_labels_that_are_called_alike_are_told_apart(model: Tagger, tmp_path: Pa
     assert "nan" not in done.stats()._repr_html_()
 
 
+def test_bars_of_labels_that_begin_alike_are_told_apart(model: Tagger, tmp_path: Path) -> None:
+    alike = {
+        f"{'a' * 60}{i}": lambda text, i=i: np.array([c == "ab"[i] for c in text]) for i in range(2)
+    }
+    done = corpus.scan(model, TEXTS, tmp_path / "s", labels=alike, on=0.0, progress=False)
+    screen = Corpus(done)
+    screen.units = [0]
+    screen.moments.find.click()
+    assert error_of(screen) == ""
+    for found in (screen.view.contexts.shown, screen.moments.contexts.shown):
+        assert len(set(found["tracks"])) == 2
+        assert len(set(found["lines"][0]["labels"])) == 2
+    bars = list(screen.moments.picture.document.roots[0].yaxis[0].major_label_overrides.values())
+    assert len(set(bars)) == len(bars) == 2
+
+
 def test_a_unit_is_named_and_pinned_and_both_stay_with_the_scan(screen: Corpus) -> None:
     assert "called" not in screen._table.source.data
     screen.units = [3]

@@ -161,7 +161,7 @@ def scan(
         check_client(client)
     rules = {} if labels is None else labels
     if not isinstance(rules, Mapping) or not all(
-        isinstance(name, str) and (callable(rule) or isinstance(rule, str | list | tuple))
+        isinstance(name, str) and name and (callable(rule) or isinstance(rule, str | list | tuple))
         for name, rule in rules.items()
     ):
         raise ScanError(

@@ -96,6 +96,7 @@ def test_a_probe_of_labels_that_are_arrays(tmp_path: Path) -> None:
         ({"t": [[1] * 5, [True] * 4]}, r"for each of its 5 steps, got int64 \(5,\)"),
         ({"t": "t"}, "label 't' is in column 't' of each input, and an input is no mapping"),
         ({"t": 3}, "labels must be functions by name, .* or lists with the bools of each part"),
+        ({"": lambda ids: ids > 1}, "labels must be functions by name"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path, labels: Any, words: str) -> None:
