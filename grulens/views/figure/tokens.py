@@ -91,6 +91,21 @@ def number(value: float, form: str = "g") -> str:
     return (shown.lstrip("-") if not shown.strip("-0.") else shown).replace("-", "−")
 
 
+def set_apart(tokens: Sequence[str]) -> bool:
+    """Whether tokens need room between them: words and numbers do, the letters of a text do not.
+
+    >>> set_apart(["the", "cat"]), set_apart(["the", " cat"]), set_apart([*"cat"])
+    (True, False, False)
+    >>> set_apart(["1", "10", "2"])
+    True
+    """
+    words = sum(len(token) > 1 for token in tokens)
+    if words and all(token.isdecimal() for token in tokens):  # 1 and 10 are not 110
+        return True
+    parted = any(token != token.strip() or not token for token in tokens)
+    return 2 * words > len(tokens) and not parted
+
+
 def several(word: str) -> str:
     """More than one of what a word names, in the language of the screens.
 

@@ -318,10 +318,11 @@
   function nameSteps() {
     const tokens = state.tokens ?? Array.from({length: steps()}, (_, t) => String(t));
     const long = tokens.filter((token) => [...token].length > 1).length;
+    const ids = long > 0 && tokens.every((token) => /^\d+$/.test(token)); // 1 and 10 are not 110
     const parted = tokens.some((token) => token !== token.trim() || !token);
     tell("tokens", {
       texts: tokens.map(seen), plain: tokens,
-      spaced: state.tokens === null || (2 * long > tokens.length && !parted),
+      spaced: state.tokens === null || ids || (2 * long > tokens.length && !parted),
       rtl: 2 * tokens.filter((token) => /[\p{Script=Hebrew}\p{Script=Arabic}]/u.test(token)).length > tokens.length,
     });
   }

@@ -34,9 +34,7 @@ function looking(element, line, step) {
 
 function tokens(line) {
   const box = made("span", "grulens-context-text");
-  // letters stand close, as in a text; words would run into each other
-  const words = line.tokens.filter((text) => text.length > 1).length;
-  box.classList.toggle("grulens-context-words", 2 * words > line.tokens.length);
+  box.classList.toggle("grulens-context-words", line.spaced);
   line.tokens.forEach((text, step) => {
     const token = made("span", line.inside[step] ? "" : "grulens-context-beside", text);
     token.title = line.tips[step];

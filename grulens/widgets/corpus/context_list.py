@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.views.corpus.contexts import CUT, inks
 from grulens.views.figure.palette import ACCENT, COLORS, INPUTS, PAGES, mixed, needs_white
-from grulens.views.figure.tokens import number, valid, visible_name, visible_text
+from grulens.views.figure.tokens import number, set_apart, valid, visible_name, visible_text
 from grulens.words import of_script, say
 
 #: So many labels have a bar under the text.
@@ -241,6 +241,7 @@ def _drawn(
     )
     return found | {
         "tokens": texts,
+        "spaced": set_apart(one.tokens),
         **(looks(values, inside, signal, ends) if known else NO_LOOKS),
         "tips": [
             say("step {numbers}", numbers=place.offset + step)

@@ -23,7 +23,7 @@ from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.canvas import Listener, Positions, tell
 from grulens.views.figure.palette import PALETTE, WHITE_INK
-from grulens.views.figure.tokens import number, valid, visible_text
+from grulens.views.figure.tokens import number, set_apart, valid, visible_text
 from grulens.words import of_script
 
 #: Of a longer token only so many characters are shown.
@@ -81,13 +81,10 @@ class TokenText(anywidget.AnyWidget):
         if given == self._named:
             return
         self._named = given
-        words = sum(len(token) > 1 for token in given)
-        parted = any(token != token.strip() or not token for token in given)
         self.tokens = {
             "texts": seen_tokens(given),
             "plain": [*given],
-            # letters stand close, as in a text; words would run into each other
-            "spaced": 2 * words > len(given) and not parted,
+            "spaced": set_apart(given),
             "rtl": 2 * sum(map(_is_rtl, given)) > len(given),
         }
 

@@ -68,5 +68,6 @@ def test_a_token_that_is_cut_is_whole_where_one_points_at_it() -> None:
     context = Context(Place(0, 0, 0, 0, 0, 2), (word, "a"), (), (0.5, 1.0))
     found.show([Line("1", context, context.place, np.zeros((0, 2), bool))], [], (-1.0, 1.0))
     (line,) = found.shown["lines"]
+    assert line["spaced"] is False
     assert line["tokens"][0] == f"{word[: CUT * 3 - 1]}…"
     assert line["tips"] == [f"step 0: 0.500 · {word}", "step 1: 1.000"]

@@ -34,7 +34,7 @@ def test_a_token_is_shown_as_itself_but_for_what_nobody_could_see(token: str, sh
     ("tokens", "spaced"),
     [
         (["the", "film", "a"], True), (list("the film"), False), (["the", " film"], False),
-        (["The", "##re", "is"], True), ([], False),
+        (["The", "##re", "is"], True), ([], False), (["1", "10", "1", "1"], True),
     ],
 )  # fmt: skip
 def test_words_are_set_apart_and_letters_are_not(tokens: list[str], spaced: bool) -> None:
