@@ -8,6 +8,7 @@ import io
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Picture", "about"]
 
 
-def about(value: float | Tensor, *bounds: float) -> str:
+def about(value: float | np.generic | Tensor, *bounds: float) -> str:
     """A number as it came out here, with the bounds that it must keep on every machine.
 
     A tutorial stores the line that this gives. Another machine or another seed gives another
@@ -24,8 +25,10 @@ def about(value: float | Tensor, *bounds: float) -> str:
     number leaves them, other bounds are printed.
 
     Args:
-        value: a number, or a tensor of one element.
-        bounds: some numbers, in any order. The nearest one on each side of the value is shown.
+        value: a number, or a tensor of one element. Whole numbers are shown as such, others with
+            three digits, or to the second place below 10.
+        bounds: some numbers, in any order. The nearest one on each side of the value is shown; a
+            bound that the value equals is on neither side.
 
     Raises:
         ValueError: the value is not a number (NaN): no bounds hold it.
@@ -34,19 +37,23 @@ def about(value: float | Tensor, *bounds: float) -> str:
     '≈ 0.93 (over 0.5)'
     >>> about(0.03, 0.1), about(12.34, 10, 20), about(1234.5)
     ('≈ 0.03 (under 0.1)', '≈ 12.3 (10 to 20)', '≈ 1234')
+    >>> about(11, 5), about(5, 5)
+    ('≈ 11 (over 5)', '≈ 5')
     """
-    number = float(value.detach() if isinstance(value, Tensor) else value)
+    given = value.item() if isinstance(value, Tensor | np.generic) else value
+    number = float(given)
     if math.isnan(number):
         raise ValueError("a number was expected, NaN came: no bounds hold it")
-    low = max((bound for bound in bounds if bound <= number), default=None)
+    low = max((bound for bound in bounds if bound < number), default=None)
     high = min((bound for bound in bounds if bound > number), default=None)
-    digits = 0 if abs(number) >= 100 else 1 if abs(number) >= 10 else 2
+    whole = isinstance(given, int) or abs(number) >= 100
+    digits = 0 if whole else 1 if abs(number) >= 10 else 2
     shown = f"≈ {number:.{digits}f}"
     if low is not None and high is not None:
         return f"{shown} ({low} to {high})"
     if low is not None:
         return f"{shown} (over {low})"
-    return f"{shown} (under {high})" if bounds else shown
+    return shown if high is None else f"{shown} (under {high})"
 
 
 class Picture:

@@ -6,6 +6,7 @@ import base64
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -22,18 +23,21 @@ def test_the_bounds_shown_hold_the_number_and_none_lies_nearer(
     number: float, bounds: list[float]
 ) -> None:
     said = about(number, *bounds).partition(" (")[2]
+    assert bool(said) == any(bound != number for bound in bounds)
+    low, high = -math.inf, math.inf
     if said.startswith("over"):
-        low, high = float(said[5:-1]), math.inf
+        low = float(said[5:-1])
     elif said.startswith("under"):
-        low, high = -math.inf, float(said[6:-1])
-    else:
+        high = float(said[6:-1])
+    elif said:
         low, high = (float(bound) for bound in said[:-1].split(" to "))
-    assert low <= number < high
-    assert not any(low < bound < high for bound in bounds)
+    assert low < number < high
+    assert not any(low < bound < high and bound != number for bound in bounds)
 
 
-def test_a_tensor_that_has_a_graph_is_a_number() -> None:
-    assert about(torch.ones((), requires_grad=True), 1) == "≈ 1.00 (over 1)"
+def test_a_tensor_that_has_a_graph_is_a_number_and_a_count_is_whole() -> None:
+    assert about(torch.ones((), requires_grad=True), 0) == "≈ 1.00 (over 0)"
+    assert about(torch.tensor(11), 5) == about(np.int64(11), 5) == "≈ 11 (over 5)"
 
 
 def test_nan_is_no_number_within_bounds() -> None:
