@@ -63,6 +63,10 @@ SHOWN: Final = {
         "08_your_own_gru", 'text = "Babc',
         "a cell written by hand names the last capital letter, its update gate held from step 8 on",
     ),
+    "10_what_units_encode": (
+        "10_what_units_encode", "again = tested_on.replay(",
+        "unit 137 of a character model in a comment in which it goes further than anywhere else",
+    ),
 }  # fmt: skip
 #: Of what a saved page holds, that which says what the network and the lens are.
 HELD: Final = (
@@ -75,6 +79,16 @@ TEXT: Final = '''def greet(name):
     print(name)
     return len(name)
 '''
+#: Two of the windows in which notebook 10 finds its unit 137 to go furthest; the second follows.
+FURTHEST: Final = """end(test_exr)
+
+#--------------------#
+# Small test program #
+#--------------------#
+
+def test():
+    import sys
+    recursive = """
 
 
 def save_all(folder: Path) -> None:
@@ -86,10 +100,18 @@ def save_all(folder: Path) -> None:
     lens.session.add(clamp("rnn.l0", "z", 137, value=1.0, at=slice(TEXT.index("hello"), None)))
     lens.save(folder / "held.html")
     lens.close()
-    lens = Lens(load().model, constant("03_units_that_track_code", "snippet"))
-    lens.session.units = [137, 115, 2]
-    lens.save(folder / "03_units_that_track_code.html")
-    lens.close()
+    for stem, text, units in (
+        (
+            "03_units_that_track_code",
+            constant("03_units_that_track_code", "snippet"),
+            [137, 115, 2],
+        ),
+        ("10_what_units_encode", FURTHEST, [137]),
+    ):
+        lens = Lens(load().model, text)
+        lens.session.units = units
+        lens.save(folder / f"{stem}.html")
+        lens.close()
     for path in sorted(KEPT.glob("*.json")):
         lens = kept(json.loads(path.read_text()))
         lens.save(folder / f"{path.stem}.html")

@@ -83,7 +83,15 @@ def test_the_live_pages_ask_for_nothing_from_outside(built: Path) -> None:
     trained = [path.stem for path in DOCS.glob("lenses/*.json")]
     assert len(trained) >= 5
     assert sorted(path.stem for path in saved) == sorted(
-        ["cell", "cell-zh", "held", "tour", "03_units_that_track_code", *trained]
+        [
+            "cell",
+            "cell-zh",
+            "held",
+            "tour",
+            "03_units_that_track_code",
+            "10_what_units_encode",
+            *trained,
+        ]
     )
     # whoever opens a page of the manual loads its lens
     assert max(path.stat().st_size for path in saved) < 2**21
