@@ -99,6 +99,12 @@ def test_the_live_pages_ask_for_nothing_from_outside(built: Path) -> None:
         assert not [link for link in Page(path).links if urlsplit(link).netloc]
 
 
+def test_a_page_that_runs_stands_in_place_of_its_screen_alone(built: Path) -> None:
+    page = (built / "notebooks" / "00_the_article_answered.html").read_text(encoding="utf-8")
+    drawn = page.index('alt="What the network says over 36 steps')
+    assert "grulens-still" not in page[drawn : page.index('src="../live/00_the_article', drawn)]
+
+
 def test_a_formula_that_cannot_be_drawn_is_named_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(
         f"import sys\nsys.path.insert(0, {str(DOCS)!r})\n"
