@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from grulens.models.restore.untouched import untouched
 from grulens.probing.corpus.scan.replay import nearness
 from grulens.probing.corpus.scan.sequences import Run
 
+#: A run whose states and output are so many numbers, 16 MB, may be held beside another one.
+HELD: Final = 1 << 22
+
 
 def ran(
     model: nn.Module, run: Run, layers: LayerNames, call: str | None, *, checked: bool = False
@@ -46,22 +49,40 @@ def ran(
     Raises:
         ScanError: it is to be seen, and it does not.
     """
+    few = run.few
     if is_lazy(model):  # its first run makes the weights, and they stay
-        _once(model, run.few, layers, call)
-    if checked:
-        _check_again(model, run.few, layers, call)
+        _once(model, few, layers, call)
+    if checked and (seen := _run_again(model, few, layers, call, few is run)) is not None:
+        return seen
     with untouched(model, random=False, also=_others(run), told=checked):
         return _once(model, run, layers, call)
 
 
-def _check_again(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> None:
-    """Raise where a model does something else the second time, or writes into its weights."""
-    with untouched(model, random=False, also=_others(run), told=False):
-        # a run that is held beside another would take twice the room: its states are enough
-        first = {name: layer.h for name, layer in _once(model, run, layers, call).items()}
+def _run_again(
+    model: nn.Module, run: Run, layers: LayerNames, call: str | None, kept: bool
+) -> Recording | None:
+    """Raise where a model does something else the second time, or writes into its weights.
+
+    Returns:
+        The first time, if it is to be kept and small enough to be held beside the second.
+    """
+    around = untouched(model, random=False, also=_others(run), told=False)
+    with around:
+        first = _once(model, run, layers, call)
+        states = {name: layer.h for name, layer in first.items()}
+        seen = first if kept and _numbers(first) <= HELD else None
+        del first
         before = weights(model)
-        _check_same(first, _once(model, run, layers, call))
+        _check_same(states, _once(model, run, layers, call))
         check_weights(model, before)
+        around.told = seen is not None
+    return seen
+
+
+def _numbers(recording: Recording) -> int:
+    """How many numbers the states and the output of a run have."""
+    given = [one for one in tree_leaves(recording.output) if isinstance(one, Tensor)]
+    return sum(one.numel() for one in (*(layer.h for layer in recording.values()), *given))
 
 
 def _once(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> Recording:
