@@ -6,8 +6,11 @@ is the same at steps of the same id, and not if they were turned round, nothing 
 the model is run again on an input that is another at one step. What the layer reads is compared,
 and of an observed loop its states: before the step where that is read they are the same to the last
 bit. So are tried the first step, the last and two neighbours between them, no more, since each
-takes a run: a loop that turns round others only is not seen. A layer that reads each step later
-than at its own place reads what was put before it, as in teacher forcing: by how much is told, too.
+takes a run: a loop that turns round others only is not seen. Where there are as many rows, one run
+may do for all: it is another at another step in each, and if each row of the layer begins to be
+another where its own should, and all else is as it was, then it goes forwards. A layer that reads
+each step later than at its own place reads what was put before it, as in teacher forcing: by how
+much is told, too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from grulens.errors import shown
@@ -59,7 +63,8 @@ class StepOrder:
         before: StepOrder | None = None,
     ) -> None:
         self._run, self._again, self._given = run, again, given
-        self._firsts: dict[tuple[Any, ...], dict[str, int]] = {}
+        self._firsts: dict[tuple[Any, ...], dict[str, int] | None] = {}
+        self._beside: dict[tuple[Any, ...], dict[str, list[int | None]]] = {}
         known = before._known if before else {}
         self._known: dict[tuple[Any, ...], Order] = {
             of: order for of, order in known.items() if order != "unknown"
@@ -132,6 +137,10 @@ class StepOrder:
             if len(told) == 1:
                 return told.pop()
         early, last = (steps - 1) // 3, steps - 1
+        if self._side_by_side(layer, sorted({last, early + 1, early, 0}, reverse=True), of):
+            return "forwards"
+        if self._reached(layer, early, of) is None:
+            return "unknown"
         if self._reached(layer, last, of) is None:  # padding, that no step reads
             last = (2 * steps - 1) // 3
         firsts = dict[int, int]()
@@ -147,20 +156,71 @@ class StepOrder:
             self._later[module_of(layer)] = firsts[early] - early
         return ways.pop() if len(ways) == 1 else "unknown"
 
-    def _reached(self, layer: LayerRecording, at: int, of: Sequence[Tensor] | None) -> int | None:
+    def follows(self, layer: LayerRecording, one: Tensor, steps: int) -> bool | None:
+        """Whether a layer reads neighbours of a tensor of the input at neighbours.
+
+        Args:
+            layer: a layer of the run.
+            one: the tensor.
+            steps: how many steps it has.
+
+        Returns:
+            Whether it does; None where no run of the model tells it.
+        """
+        early = (steps - 1) // 3
+        found = list[int]()
+        for at in (early, early + 1):
+            first = self._reached(layer, at, [one], steps)
+            if first is None:
+                told = self._firsts[_key(layer, at, [one], steps)] is not None
+                return False if told else None
+            found.append(first)
+        return abs(found[0] - found[1]) == 1
+
+    def _reached(
+        self, layer: LayerRecording, at: int, of: Sequence[Tensor] | None, many: int | None = None
+    ) -> int | None:
         """The first step at which a layer is another when the input is another at one step."""
-        batch, steps, _ = layer.shape
-        key = batch, steps, at, None if of is None else tuple(map(id, of))
+        batch, steps = layer.shape[0], many or layer.shape[1]
+        key = _key(layer, at, of, steps)
         if key not in self._firsts:
-            run = self._changed(batch, steps, at, of)
+            run = self._changed(lambda value: other_at(value, batch, steps, at), of)
             # the run itself can be large, and goes
-            self._firsts[key] = {} if run is None else _firsts(self._run, run)
-        return self._firsts[key].get(layer.name)
+            self._firsts[key] = None if run is None else _firsts(self._run, run)
+        return (self._firsts[key] or {}).get(layer.name)
+
+    def _side_by_side(
+        self, layer: LayerRecording, places: Sequence[int], of: Sequence[Tensor] | None
+    ) -> bool:
+        """Whether a run that is another at one of these steps in each of some rows says "forwards".
+
+        It tells that of rows that know nothing of each other, and is one run in place of several;
+        where it does not, nothing is known.
+        """
+        batch, steps, _ = layer.shape
+        if batch < len(places):
+            return False
+        longest = layer.mask.sum(1).argsort(descending=True, stable=True)[: len(places)].tolist()
+        if (key := (batch, steps, tuple(longest), _ids(of))) not in self._beside:
+            at = dict(zip(longest, places, strict=True))
+            run = self._changed(lambda value: _other_in(value, batch, steps, at), of)
+            self._beside[key] = {} if run is None else {
+                name: found for name, one in self._run.items()
+                if (found := _firsts_of_rows(one, run)) is not None
+            }  # fmt: skip
+        rows = self._beside[key].get(layer.name)
+        if rows is None:
+            return False
+        firsts = [first for row in longest if (first := rows[row]) is not None]
+        if len(firsts) < len(places):
+            return False
+        alone = all(first is None for row, first in enumerate(rows) if row not in longest)
+        return alone and _ways(dict(zip(places, firsts, strict=True)), steps) == {"forwards"}
 
     def _changed(
-        self, batch: int, steps: int, at: int, of: Sequence[Tensor] | None
+        self, change: Callable[[Tensor], Tensor | None], of: Sequence[Tensor] | None
     ) -> Recording | None:
-        """The run on an input that is another at one step; None where there is none."""
+        """The run on an input that is another somewhere; None where there is none."""
         changed = 0
 
         def other(value: Any) -> Any:
@@ -168,7 +228,7 @@ class StepOrder:
             if isinstance(value, Tensor):
                 made = None
                 if of is None or any(value is one for one in of):
-                    made = other_at(value, batch, steps, at)
+                    made = change(value)
                 changed += made is not None
                 return value if made is None else made
             if type(value) in (tuple, list):
@@ -185,6 +245,16 @@ class StepOrder:
                 return self._again(given)
         except Exception:  # whatever a user's model does with such an input: then nothing is known
             return None
+
+
+def _ids(of: Sequence[Tensor] | None) -> tuple[int, ...] | None:
+    return None if of is None else tuple(map(id, of))
+
+
+def _key(
+    layer: LayerRecording, at: int, of: Sequence[Tensor] | None, steps: int
+) -> tuple[Any, ...]:
+    return layer.shape[0], steps, at, _ids(of)
 
 
 def _ways(firsts: Mapping[int, int], steps: int) -> set[Order]:
@@ -220,24 +290,29 @@ def _ways(firsts: Mapping[int, int], steps: int) -> set[Order]:
 
 def _firsts(before: Recording, after: Recording) -> dict[str, int]:
     """The first step, by layer, at which a layer of the same shape is another in another run."""
-    found = {name: first_other(layer, after) for name, layer in before.items()}
-    return {name: first for name, first in found.items() if first is not None}
+    found = dict[str, int]()
+    for name, layer in before.items():
+        others = _others(layer, after)
+        if others is not None and bool(others.any()):
+            found[name] = int(others.any(0).nonzero()[0])
+    return found
 
 
-def first_other(layer: LayerRecording, after: Recording) -> int | None:
-    """The first step at which a layer is another in another run; None if it is at none.
+def _firsts_of_rows(layer: LayerRecording, after: Recording) -> list[int | None] | None:
+    """The same of each row of a layer; None where it has another shape in the other run."""
+    others = _others(layer, after)
+    if others is None:
+        return None
+    return [int(row.nonzero()[0]) if bool(row.any()) else None for row in others]
 
-    Args:
-        layer: the layer.
-        after: the other run.
-    """
+
+def _others(layer: LayerRecording, after: Recording) -> Bool[Tensor, "row step"] | None:
+    """At which steps a layer is another in another run; None where it has another shape there."""
     other = after.get(layer.name)
     if other is None or other.shape != layer.shape:
         return None
     was, now = (one.state if isinstance(one, ObservedLayer) else one.x for one in (layer, other))
-    same = torch.isclose(was, now, rtol=0, atol=0, equal_nan=True)
-    changed = (~same).any(2).any(0).nonzero()
-    return int(changed[0]) if len(changed) else None
+    return ~torch.isclose(was, now, rtol=0, atol=0, equal_nan=True).all(2)
 
 
 def by_rows(value: Tensor, batch: int, steps: int) -> Tensor | None:
@@ -319,4 +394,30 @@ def other_at(value: Tensor, batch: int, steps: int, at: int) -> Tensor | None:
         return None
     made = value.detach().clone()
     made.select(axis, at).add_(1)
+    return made
+
+
+def _other_in(value: Tensor, batch: int, steps: int, at: Mapping[int, int]) -> Tensor | None:
+    """A tensor that is another at one step in each of some rows; None where a row is not.
+
+    Args:
+        value: (batch, time, ...) or (time, batch, ...).
+        batch: rows.
+        steps: steps.
+        at: by row, which step.
+
+    >>> _other_in(torch.tensor([[3, 3, 5], [1, 2, 2]]), 2, 3, {0: 0, 1: 2})
+    tensor([[5, 3, 5],
+            [1, 2, 1]])
+    """
+    shape = tuple(value.shape[:2])
+    if shape not in ((batch, steps), (steps, batch)):
+        return None
+    axis = int(shape != (batch, steps))
+    made = value.detach().clone()
+    for row, step in at.items():
+        other = other_at(value.narrow(axis, row, 1), 1, steps, step)
+        if other is None:
+            return None
+        made.narrow(axis, row, 1).copy_(other)
     return made

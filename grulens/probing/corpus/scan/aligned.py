@@ -24,7 +24,7 @@ from grulens.probing.corpus.scan.anew import apart
 from grulens.probing.corpus.scan.padding import is_mask, named
 from grulens.probing.corpus.scan.replay import nearness
 from grulens.probing.corpus.scan.sequences import Run
-from grulens.probing.step_order import StepOrder, first_other, other_at
+from grulens.probing.step_order import StepOrder
 
 
 def way_round(run: Run) -> bool | None:
@@ -73,7 +73,7 @@ def check_places(
         way = order.order(layer, [read]) if layer.shape[1] > 1 else "forwards"
         if way == "late":
             _say_late(name, order.later(layer))
-        if way == "unknown" and (by := _gone_by(run, names, layer, read, again)):
+        if way == "unknown" and (by := _gone_by(run, names, layer, read, order)):
             warnings.warn(
                 f"layer {name!r} goes by argument {by!r}, step by step, and labels, words and "
                 f"contexts are of {known.by!r}: where {by!r} has a step for each of the layer's, "
@@ -104,37 +104,21 @@ def _say_late(name: str, by: int) -> None:
 
 
 def _gone_by(
-    run: Run, names: Sequence[str], layer: LayerRecording, read: Tensor,
-    again: Callable[[Run], Recording],
-) -> str:  # fmt: skip
+    run: Run, names: Sequence[str], layer: LayerRecording, read: Tensor, order: StepOrder
+) -> str:
     """The name of another argument that a layer goes by step by step; "" where there is none.
 
     It may have a step more than the layer, of which the first or the last is left out.
     """
     steps = layer.shape[1]
-    if _followed(run, layer, read, steps, again) is not False:
+    if order.follows(layer, read, steps) is not False:
         return ""
     for name, one in named(run.args, run.kwargs, names).items():
         if isinstance(one, Tensor) and one is not read and not is_mask(name, one) and one.dim() > 1:
             for many in (steps, steps + 1):
-                if _followed(run, layer, one, many, again):
+                if order.follows(layer, one, many):
                     return name
     return ""
-
-
-def _followed(
-    run: Run, layer: LayerRecording, one: Tensor, steps: int, again: Callable[[Run], Recording]
-) -> bool | None:
-    """Whether a layer reads neighbours of an argument at neighbours; None: nothing tells it."""
-    firsts = []
-    for at in (steps // 2, steps // 2 - 1):
-        other = other_at(one, len(layer.h), steps, at)
-        changed = None if other is None else _tried(run, partial(_put, one, other), again)
-        if changed is None:
-            return None
-        firsts.append(first_other(layer, changed))
-    here, before = firsts
-    return here is not None and before is not None and abs(here - before) == 1
 
 
 def _put(one: Tensor, other: Tensor, of: Any) -> Any:
@@ -144,9 +128,9 @@ def _put(one: Tensor, other: Tensor, of: Any) -> Any:
 def _check_rows(run: Run, read: Tensor, axis: int, recording: Recording,
                 again: Callable[[Run], Recording]) -> None:  # fmt: skip
     rows = read.shape[axis]
-    other = read.detach().clone()
-    other.select(axis, 0).copy_(read.select(axis, 0).flip(0))
-    changed = _tried(run, partial(_put, read, other), again)
+    if rows > 2 and _in_place(run, read, axis, recording, again):
+        return
+    changed = _tried(run, partial(_put, read, _backwards(read, axis, 0)), again)
     turned = _tried(run, lambda of: _flipped(of, rows), again)
     for name, layer in recording.items():
         for told in (_moved(layer.h, changed, name), _kept(layer.h, turned, name)):
@@ -156,6 +140,35 @@ def _check_rows(run: Run, read: Tensor, axis: int, recording: Recording,
                     "would stand beside other rows than they are of. A model that sorts its rows, "
                     "by length say, is scanned one row at a time"
                 )
+
+
+def _in_place(run: Run, read: Tensor, axis: int, recording: Recording,
+              again: Callable[[Run], Recording]) -> bool:  # fmt: skip
+    """Whether one run tells that all layers have their rows where the input has them.
+
+    Its rows are given from the last to the first, and what was the last is another, too: so it is
+    in the layers where that is the first of them alone, and the others are turned round. Rows that
+    know of each other, or are two, tell nothing so.
+    """
+    rows = read.shape[axis]
+    other = _backwards(read, axis, rows - 1)
+    turned = _tried(run, lambda of: _flipped(other if of is read else of, rows), again)
+    if turned is None:
+        return False
+    for name, layer in recording.items():
+        if name not in turned or turned[name].h.shape != layer.h.shape:
+            return False
+        far = apart(layer.h.flip(0), turned[name].h) > nearness(layer.h)
+        if not bool(far[0]) or bool(far[1:].any()):
+            return False
+    return True
+
+
+def _backwards(read: Tensor, axis: int, row: int) -> Tensor:
+    """What stands at each step, in one row from the last step to the first."""
+    other = read.detach().clone()
+    other.select(axis, row).copy_(read.select(axis, row).flip(0))
+    return other
 
 
 def _tried(

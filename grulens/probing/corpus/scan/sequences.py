@@ -33,6 +33,9 @@ from grulens.probing.corpus.scan.taken import are_ids, check_ids, rows_of, taken
 UNKNOWN: Final = "\N{REPLACEMENT CHARACTER}"
 #: So many ids of the first inputs are looked at, whether `decode` has a text for each.
 LOOKED_AT: Final = 1000
+#: So many rows are asked about a model, or twice as many that hold so few steps.
+FEW: Final = 4
+LITTLE: Final = 4096
 LabelRule: TypeAlias = Callable[[Any], Any]
 
 
@@ -92,16 +95,22 @@ class Run:
 
     @property
     def few(self) -> Run:
-        """Two rows of it, which say as much of the model as all; all of what is given as it is."""
-        if self.ready or self.read is None or len(self.documents) < 3 or self.read.shape[1] == 2:
+        """Some rows of it, which say as much of the model as all; all of what is given as it is.
+
+        Where all cost about as little as these, it is all of them: what they do is needed anyway.
+        """
+        if self.ready or self.read is None:
+            return self
+        many, steps = self.read.shape[:2]
+        if many <= FEW or steps == FEW or (many <= 2 * FEW and many * steps <= LITTLE):
             return self
         return replace(
             self,
-            args=tuple(one[:2] for one in self.args),
-            documents=self.documents[:2],
-            starts=self.starts[:2],
-            read=self.read[:2],
-            labels={name: held[:2] for name, held in self.labels.items()},
+            args=tuple(one[:FEW] for one in self.args),
+            documents=self.documents[:FEW],
+            starts=self.starts[:FEW],
+            read=self.read[:FEW],
+            labels={name: held[:FEW] for name, held in self.labels.items()},
         )
 
 
