@@ -44,7 +44,7 @@ from grulens.probing.corpus.making import sweep, unfinished
 from grulens.probing.corpus.numbers import as_number, whole
 from grulens.probing.corpus.scan.abreast import ROWS, room_of
 from grulens.probing.corpus.scan.aligned import check_places, way_round
-from grulens.probing.corpus.scan.anew import ran
+from grulens.probing.corpus.scan.anew import Seen, ran
 from grulens.probing.corpus.scan.compared import compare, compare_states, more_than
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
@@ -205,7 +205,7 @@ def scan(
     with evaluated(model):
         begun, run, further = _begun(every, reader)
         try:
-            few = run.few
+            given = few = run.few
             recording = ran(model, few, layers, call, checked=True)
             cut = first_steps(
                 few, recording, lambda other: ran(model, other, layers, call), known=False
@@ -223,7 +223,8 @@ def scan(
                 run = next(further)
             # how far states go may be another thing in each row
             if len(few.documents) < len(run.documents) and not _from_zero(recording):
-                recording = ran(model, run, layers, call)
+                given, recording = run, ran(model, run, layers, call)
+            seen = Seen.of(given, recording)
             # of what is given as it is all has run; of texts and ids rows and labels are known
             run, first_run = (few, first_run) if few.ready else (run, run)
             # of all inputs it is the same argument, whichever fits, the same way round
@@ -249,7 +250,11 @@ def scan(
                 del again
         with job.watched(bar=progress):
             others = told_by != manifest.rules
-            for _ in _done(client, model, chain(begun, every), folder, reader, manifest, others):
+            done = _done(
+                client, model, chain(begun, every), folder, reader, manifest, others,
+                {len(begun) - 1: seen},
+            )  # fmt: skip
+            for _ in done:
                 job.advance()
             job.total = job.done  # of an iterator, it is known only now
             _end(manifest, folder, job.done, told_by)
@@ -276,10 +281,12 @@ def _done(
     reader: Reader,
     manifest: Manifest,
     others: bool,
+    seen: Mapping[int, Seen | None],
 ) -> Iterator[str]:
     """Scan parts, here or on a cluster; gives the name of each when it is there.
 
-    `others` is whether labels are told by other functions than before.
+    `others` is whether labels are told by other functions than before; `seen` is the first run of a
+    part, where that has been made.
     """
     places = _places(folder.resolve() / PARTS, parts, reader, others)
     if client is not None:
@@ -287,7 +294,7 @@ def _done(
         return
     for place, part in places:
         if not place.exists():
-            scan_part(model, part, place, reader, manifest)
+            scan_part(model, part, place, reader, manifest, seen.get(int(place.name)))
         yield place.name
 
 

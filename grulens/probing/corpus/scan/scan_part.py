@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from grulens.errors import ScanError
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.corpus.scan.anew import check_weights, ran, weights
+from grulens.probing.corpus.scan.anew import Seen, check_weights, ran, weights
 from grulens.probing.corpus.scan.direction import DIRECTION, ENDS, SIGNAL, along, told
 from grulens.probing.corpus.scan.furthest import Furthest, places
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
@@ -37,6 +37,7 @@ def scan_part(
     place: Path,
     reader: Reader,
     manifest: Manifest,
+    seen: Seen | None = None,
 ) -> None:
     """Scan one part, and write it, unless it is there by now.
 
@@ -46,12 +47,13 @@ def scan_part(
         place: the folder to write.
         reader: how it is read.
         manifest: what the scan is made with.
+        seen: its first run, where that has been made.
 
     Raises:
         ScanError: it cannot be scanned, or not be written; it says which part it is.
     """
     try:
-        _scanned(model, part, reader, manifest, int(place.name)).write(place)
+        _scanned(model, part, reader, manifest, int(place.name), seen).write(place)
     except ScanError as error:
         raise ScanError(f"part {int(place.name)}: {error}") from error
     except Exception as error:
@@ -59,7 +61,9 @@ def scan_part(
         raise
 
 
-def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest, place: int) -> Writer:
+def _scanned(
+    model: nn.Module, part: Any, reader: Reader, manifest: Manifest, place: int, seen: Seen | None
+) -> Writer:
     """What is to be written of a part."""
     writer = Writer(len(manifest.layers), part.held if isinstance(part, Labelled) else None)
     tallies, combinations = _tallies(manifest)
@@ -68,7 +72,11 @@ def _scanned(model: nn.Module, part: Any, reader: Reader, manifest: Manifest, pl
     for at, given in enumerate(reader.runs(part)):
         # the very first run of a corpus has been seen before
         checked = before is not None and _doubled(at) and place + at > 0
-        _take(model, given, checked, reader, manifest, writer, tallies, combinations, furthest)
+        recording = None if seen is None or at else seen.on(given)
+        _take(
+            model, given, checked, recording, reader, manifest, writer, tallies, combinations,
+            furthest,
+        )  # fmt: skip
     if before is not None:
         check_weights(model, before)
     writer.names |= reader.names(writer.unnamed())
@@ -89,6 +97,7 @@ def _take(
     model: nn.Module,
     given: Run,
     checked: bool,
+    recording: Recording | None,
     reader: Reader,
     manifest: Manifest,
     writer: Writer,
@@ -98,7 +107,8 @@ def _take(
 ) -> None:
     """Add one run; all that it holds is given back before the next one."""
     names = [layer.name for layer in manifest.layers]
-    recording = ran(model, given, names, manifest.call, checked=checked)
+    if recording is None:
+        recording = ran(model, given, names, manifest.call, checked=checked)
     _one_shape(recording, names)
 
     def again(other: Run) -> Recording:
