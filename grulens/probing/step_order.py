@@ -7,10 +7,9 @@ the model is run again on an input that is another at one step. What the layer r
 and of an observed loop its states: before the step where that is read they are the same to the last
 bit. So are tried the first step, the last and two neighbours between them, no more, since each
 takes a run: a loop that turns round others only is not seen. Where there are as many rows, one run
-may do for all: it is another at another step in each, and if each row of the layer begins to be
-another where its own should, and all else is as it was, then it goes forwards. A layer that reads
-each step later than at its own place reads what was put before it, as in teacher forcing: by how
-much is told, too.
+may do for all: these steps are shared out among the rows, and where each row of the layer begins to
+be another as if it went forwards, it does. A layer that reads each step later than at its own place
+reads what was put before it, as in teacher forcing: by how much is told, too.
 """
 
 from __future__ import annotations
@@ -192,30 +191,26 @@ class StepOrder:
     def _side_by_side(
         self, layer: LayerRecording, places: Sequence[int], of: Sequence[Tensor] | None
     ) -> bool:
-        """Whether a run that is another at one of these steps in each of some rows says "forwards".
+        """Whether one run, in which each row is another at one of these steps, says "forwards".
 
-        It tells that of rows that know nothing of each other, and is one run in place of several;
-        where it does not, nothing is known.
+        It says so of rows that know nothing of each other, and is made in place of several; where
+        it does not, nothing is known.
         """
         batch, steps, _ = layer.shape
-        if batch < len(places):
+        lengths = layer.mask.sum(1).tolist()
+        at = [[place for place in places if place < length] or [0] for length in lengths]
+        at = [fit[row % len(fit)] for row, fit in enumerate(at)]
+        if set(at) != set(places):
             return False
-        longest = layer.mask.sum(1).argsort(descending=True, stable=True)[: len(places)].tolist()
-        if (key := (batch, steps, tuple(longest), _ids(of))) not in self._beside:
-            at = dict(zip(longest, places, strict=True))
+        if (key := (batch, steps, tuple(at), _ids(of))) not in self._beside:
             run = self._changed(lambda value: _other_in(value, batch, steps, at), of)
             self._beside[key] = {} if run is None else {
                 name: found for name, one in self._run.items()
                 if (found := _firsts_of_rows(one, run)) is not None
             }  # fmt: skip
-        rows = self._beside[key].get(layer.name)
-        if rows is None:
-            return False
-        firsts = [first for row in longest if (first := rows[row]) is not None]
-        if len(firsts) < len(places):
-            return False
-        alone = all(first is None for row, first in enumerate(rows) if row not in longest)
-        return alone and _ways(dict(zip(places, firsts, strict=True)), steps) == {"forwards"}
+        firsts = {*zip(at, self._beside[key].get(layer.name, ()), strict=False)}
+        told = {place: first for place, first in firsts if first is not None}
+        return len(told) == len(firsts) == len(places) and _ways(told, steps) == {"forwards"}
 
     def _changed(
         self, change: Callable[[Tensor], Tensor | None], of: Sequence[Tensor] | None
@@ -398,16 +393,16 @@ def other_at(value: Tensor, batch: int, steps: int, at: int) -> Tensor | None:
     return made
 
 
-def _other_in(value: Tensor, batch: int, steps: int, at: Mapping[int, int]) -> Tensor | None:
-    """A tensor that is another at one step in each of some rows; None where a row is not.
+def _other_in(value: Tensor, batch: int, steps: int, at: Sequence[int]) -> Tensor | None:
+    """A tensor that is another at one step in each of its rows; None where a row is not.
 
     Args:
         value: (batch, time, ...) or (time, batch, ...).
         batch: rows.
         steps: steps.
-        at: by row, which step.
+        at: which step of each row.
 
-    >>> _other_in(torch.tensor([[3, 3, 5], [1, 2, 2]]), 2, 3, {0: 0, 1: 2})
+    >>> _other_in(torch.tensor([[3, 3, 5], [1, 2, 2]]), 2, 3, [0, 2])
     tensor([[5, 3, 5],
             [1, 2, 1]])
     """
@@ -416,7 +411,7 @@ def _other_in(value: Tensor, batch: int, steps: int, at: Mapping[int, int]) -> T
         return None
     axis = int(shape != (batch, steps))
     made = value.detach().clone()
-    for row, step in at.items():
+    for row, step in enumerate(at):
         other = other_at(value.narrow(axis, row, 1), 1, steps, step)
         if other is None:
             return None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grulens import Lens, Session, record
+from grulens.models.recording import Recording
 from grulens.probing.step_order import StepOrder
 
 
@@ -270,3 +271,40 @@ def test_padding_that_no_step_reads_hides_no_order() -> None:
     run = record(model, x)
     order = StepOrder(run, lambda given: record(model, *given[0]), ((x,), {}))
     assert order.order(run["cell"]) == "forwards"
+
+
+@pytest.mark.parametrize(
+    ("order", "told", "runs"),
+    [
+        ("forwards", "forwards", 1),
+        ("over neighbours", "forwards", 1),
+        ("backwards", "backwards", 5),
+        ("with other rows", "forwards", 5),
+        ("the last row backwards", "unknown", 5),
+        ("over all at once", "unknown", 5),
+    ],
+)
+def test_rows_that_know_nothing_of_each_other_tell_the_order_in_one_run(
+    order: str, told: str, runs: int
+) -> None:
+    class Rows(Reads):
+        def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+            if self.order == "the last row backwards":
+                ids = torch.cat([ids[:-1], ids[-1:].flip(1)])
+            return super().forward(ids, mask)
+
+    torch.manual_seed(0)
+    model, given = Rows(order), ((torch.stack([IDS[0].roll(n) for n in range(5)]),), {})
+    if order == "with other rows":
+        model.embed.register_forward_hook(lambda _, args, x: x + x.mean(0))
+    made = list[object]()
+
+    def again(other: object) -> Recording:
+        made.append(other)
+        return record(model, inputs=other)  # type: ignore[arg-type]
+
+    run = record(model, inputs=given)
+    asked = StepOrder(run, again, given)
+    assert asked.order(run["cell"], [given[0][0]]) == told
+    assert len(made) <= runs
+    assert runs > 1 or len(made) == 1

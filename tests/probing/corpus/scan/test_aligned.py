@@ -90,6 +90,31 @@ class Rolls(Reads):
         return super().forward(ids.roll(1, 0)).roll(-1, 0)
 
 
+class Swaps(Reads):
+    """Has two of its rows in each other's place."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        order = [1, 0, *range(2, len(ids))]
+        return super().forward(ids[order])[order]
+
+
+class SortsBySize(Reads):
+    """Sorts its rows by what stands in them."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        order = ids.sum(1).argsort()
+        return super().forward(ids[order])[order.argsort()]
+
+
+class Centred(Reads):
+    """Takes from each row what all have at a step: its rows know of each other."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        out: Tensor = self.there(x - 0.5 * x.mean(0))[0]
+        return out
+
+
 class Both(Reads):
     """Two levels of two directions, of torch's own."""
 
@@ -167,6 +192,11 @@ def test_a_layer_that_reads_from_the_end_is_refused(parts: Any, tmp_path: Path) 
         (Turns, [IDS]),
         (Turns, [ONE]),
         (Rolls, [IDS]),
+        (Swaps, [IDS]),
+        (Swaps, [ONE]),
+        (SortsBySize, [IDS]),
+        (SortsBySize, [IDS[IDS.sum(1).argsort()]]),
+        (SortsBySize, [ONE]),
     ],
 )
 def test_a_model_that_has_its_rows_in_another_order_is_refused(
@@ -186,6 +216,7 @@ def test_a_model_that_has_its_rows_in_another_order_is_refused(
         (Causal, [IDS]),
         (Causal, ONE),
         (Both, [ONE]),
+        (Centred, [IDS]),
         (Packs, [(IDS, LENGTHS)]),
         (Sorts, [(row[None], torch.tensor([30])) for row in ONE]),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from grulens.corpus import Scan
 from grulens.corpus import scan as scanned
 from grulens.errors import ScanError
+from grulens.probing.corpus.scan import anew
 from grulens.probing.corpus.scan.anew import apart
 
 PARTS = [torch.randint(9, (n,), generator=torch.Generator().manual_seed(n)) for n in (30, 40, 50)]
@@ -193,3 +195,37 @@ def test_rows_of_which_one_alone_is_not_a_number_are_apart() -> None:
     one = torch.tensor([[[0.0]], [[torch.nan]], [[torch.nan]], [[torch.inf]]])
     two = torch.tensor([[[0.0]], [[torch.nan]], [[1.0]], [[1.0]]])
     assert apart(one, two).tolist() == [0, 0, torch.inf, torch.inf]
+
+
+class Queued(Reads):
+    """Says how many rows it was given, by what no run puts back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: SimpleQueue[int] = SimpleQueue()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        self.ran.put(len(ids))
+        return super().forward(ids)
+
+
+@pytest.mark.parametrize("batch", [torch.stack([part[:30] for part in PARTS]), PARTS[0]])
+def test_a_small_first_input_runs_twice_and_once_for_its_rows_and_is_the_same_to_the_last_bit(
+    batch: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Queued()
+    made = scan(model, [batch], tmp_path / "s")
+    assert model.ran.qsize() == (3 if batch.dim() > 1 else 2)
+    monkeypatch.setattr(anew, "HELD", 0)
+    other = scan(model, [batch], tmp_path / "t")
+    for name in ("high", "low"):
+        assert np.array_equal(made.parts[0].index(0, name), other.parts[0].index(0, name))
+
+
+def test_a_part_that_gives_something_else_the_second_time_is_what_it_gives_then(
+    tmp_path: Path,
+) -> None:
+    given = iter([PARTS[0], PARTS[0].flip(0)])
+    made = scan(Reads(), [lambda: next(given)], tmp_path / "s")
+    then = scan(Reads(), [PARTS[0].flip(0)], tmp_path / "t")
+    assert np.array_equal(made.parts[0].index(0, "high"), then.parts[0].index(0, "high"))
