@@ -198,8 +198,8 @@ class StepOrder:
         """
         batch, steps, _ = layer.shape
         lengths = layer.mask.sum(1).tolist()
-        at = [[place for place in places if place < length] or [0] for length in lengths]
-        at = [fit[row % len(fit)] for row, fit in enumerate(at)]
+        fitting = ([place for place in places if place < length] or [0] for length in lengths)
+        at = [fit[row % len(fit)] for row, fit in enumerate(fitting)]
         if set(at) != set(places):
             return False
         if (key := (batch, steps, tuple(at), _ids(of))) not in self._beside:
