@@ -26,6 +26,7 @@ copyright = "the grulens team, Apache-2.0"
 version = release = grulens.__version__
 
 extensions = [
+    "languages",
     "mathml",
     "myst_nb",
     "sphinx.ext.autodoc",

@@ -78,6 +78,22 @@ def test_every_how_to_page_can_be_reached_from_the_first(built: Path, pages: Any
         assert f"{guide.relative_to(DOCS).with_suffix('').as_posix()}.html" in first.links
 
 
+def test_chinese_pages_say_so_and_stand_in_a_tree_of_their_own(built: Path, pages: Any) -> None:
+    first = pages[built / "zh" / "index.html"]
+    for path in DOCS.glob("zh/**/*.md"):
+        name = path.relative_to(DOCS / "zh").with_suffix(".html").as_posix()
+        chinese, english = (built / "zh" / name).read_text(), (built / name).read_text()
+        assert '<html class="no-js" lang="zh-CN"' in chinese
+        assert '<html class="no-js" lang="en"' in english
+        assert name in first.links or name == "index.html"
+        up = "../" * (name.count("/") + 1)
+        assert f"{up}{name}" in pages[built / "zh" / name].links
+        assert f"{up[3:]}zh/{name}" in pages[built / name].links
+        (tree,) = re.findall(r'<div class="sidebar-tree">.*?</div>', chinese, re.DOTALL)
+        assert "从这里开始" in tree
+        assert "Look up" not in tree
+
+
 def test_the_live_pages_ask_for_nothing_from_outside(built: Path) -> None:
     saved = sorted(built.glob("live/*.html"))
     trained = [path.stem for path in DOCS.glob("lenses/*.json")]

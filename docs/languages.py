@@ -1,0 +1,72 @@
+"""Pages in Chinese among those in English: each says its language and leads to its twin.
+
+Twins have one name: zh/NAME is NAME in Chinese, notebooks/zh/NAME is notebooks/NAME. Beside a
+Chinese page stand the Chinese pages alone, in the order of zh/index.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sphinx import addnodes
+from sphinx.environment.adapters.toctree import TocTree
+
+FIRST: Final = "zh/index"
+NOTEBOOKS: Final = "notebooks/"
+
+
+def is_chinese(page: str) -> bool:
+    """Whether a page of this name is in Chinese.
+
+    >>> is_chinese("zh/start"), is_chinese("notebooks/zh/01_tour"), is_chinese("start")
+    (True, True, False)
+    """
+    return "zh" in page.split("/")[:-1]
+
+
+def twin(page: str) -> str:
+    """The name of the same page in the other language.
+
+    >>> twin("how-to/a"), twin("zh/how-to/a"), twin("notebooks/01"), twin("notebooks/zh/01")
+    ('zh/how-to/a', 'how-to/a', 'notebooks/zh/01', 'notebooks/01')
+    """
+    if is_chinese(page):
+        return page.replace("zh/", "", 1)
+    folder = NOTEBOOKS if page.startswith(NOTEBOOKS) else ""
+    return f"{folder}zh/{page.removeprefix(folder)}"
+
+
+def say_which(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Give a page its language, the tree beside it, and the link to its twin."""
+    if tree is None:
+        return
+    code, other, name = ("zh-CN", "en", "English") if is_chinese(page) else ("en", "zh-CN", "中文")
+    context["language"] = code
+    if is_chinese(page):
+        context["toctree"] = lambda **given: _chinese_tree(app, page, **given)
+    if twin(page) in app.env.found_docs:
+        there = f'href="{context["pathto"](twin(page))}" hreflang="{other}"'
+        context["metatags"] += f'<link rel="alternate" {there}>\n'
+        context["body"] = (
+            f'<p class="twin"><a {there} lang="{other}">{name}</a></p>\n{context["body"]}'
+        )
+
+
+def _chinese_tree(app: Any, page: str, **given: Any) -> str:
+    """The trees of the first Chinese page, as HTML, seen from a page."""
+    first = app.env.get_doctree(FIRST)
+    found = (
+        TocTree(app.env).resolve(page, app.builder, tree, **given)
+        for tree in first.findall(addnodes.toctree)
+    )
+    whole, *others = filter(None, found)
+    for tree in others:
+        whole += tree.children
+    html: str = app.builder.render_partial(whole)["fragment"]
+    return html
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Act before the theme makes its list of pages."""
+    app.connect("html-page-context", say_which, priority=400)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
