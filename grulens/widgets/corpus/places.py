@@ -16,7 +16,7 @@ from grulens.probing.corpus.scan.place import Place
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.views.figure.tokens import different, visible_name
 from grulens.widgets.session.session import Session
-from grulens.words import say
+from grulens.words import say, say_n
 
 #: A row may be as long as anybody likes, and is shown whole to who asks for that.
 WHOLE: Final = 10**9
@@ -37,6 +37,20 @@ def inputs_of(scan: Scan, place: Place) -> Float[np.ndarray, "step number"] | No
     """What stood at each step of a place, where it was numbers and is kept."""
     found = scan.inputs(place)
     return None if found is None else found.float().numpy()
+
+
+def size_of(scan: Scan) -> str:
+    """How much was scanned, and what of it is not there, in words."""
+    words = say_n("{n} part, {steps} steps", "{n} parts, {steps} steps", len(scan.parts),
+                  steps=f"{scan.steps:,}")  # fmt: skip
+    if not scan.whole:
+        words += " · " + say("the scan was stopped, or goes on: other parts are not there yet")
+    if gone := len(scan.missing):
+        words += " · " + say_n(
+            "{n} part cannot be read and is left out", "{n} parts cannot be read and are left out",
+            gone,
+        )  # fmt: skip
+    return words
 
 
 def labels_called(scan: Scan) -> dict[str, str]:

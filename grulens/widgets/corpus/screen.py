@@ -31,7 +31,7 @@ from grulens.views.still.lens import compose
 from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
 from grulens.widgets.corpus.moments import Moments
-from grulens.widgets.corpus.places import open_in, steps_around, tell_again
+from grulens.widgets.corpus.places import open_in, size_of, steps_around, tell_again
 from grulens.widgets.corpus.unit_view import UnitView
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.lens import Lens
@@ -377,14 +377,9 @@ class Corpus(Screen):
             lens.close()
 
     def _about(self) -> str:
-        model, steps = escape(self.scan.manifest.model), self.scan.steps
-        parts = len(self.scan.parts)
-        words = say_n("{n} part, {steps} steps", "{n} parts, {steps} steps", parts,
-                      steps=f"{steps:,}")  # fmt: skip
+        model, words = escape(self.scan.manifest.model), size_of(self.scan)
         if self.scan.model is None:
             words += " · " + say("without the model: no colours, and no place opens")
-        if gone := len(self.scan.missing):
-            words += " · " + say("{n} parts cannot be read and are left out", n=gone)
         return (
             f'<span class="grulens-title">{say("scan of {model}", model=model)}</span> '
             f'<span class="grulens-quiet">{words}</span>'

@@ -20,7 +20,7 @@ from grulens.probing.corpus.scan.scanned import open_scan
 from grulens.views.figure.tokens import different, visible_name
 from grulens.views.still.lens import compose
 from grulens.widgets.corpus.moments import Moments
-from grulens.widgets.corpus.places import open_in, steps_around, tell_again
+from grulens.widgets.corpus.places import open_in, size_of, steps_around, tell_again
 from grulens.widgets.corpus.unit_view import UnitView
 from grulens.widgets.session.controls import button, quiet, row
 from grulens.widgets.session.panel import Panel
@@ -122,8 +122,7 @@ class CorpusStudy(Panel):
             self._said.value = quiet(say("layer {layer} was not scanned", layer=session.layer))
         else:
             self.path.value = str(scan.path)
-            words = say("{parts} parts, {steps} steps", parts=len(scan.parts),
-                        steps=f"{scan.steps:,}")  # fmt: skip
+            words = size_of(scan)
             if session.unit is None and session.directions:
                 words = say("{parts}; choose units or a direction", parts=words)
             elif session.unit is None:

@@ -15,8 +15,9 @@ from torch import nn
 
 from grulens import corpus, record, words
 from grulens.corpus import Corpus, Scan
-from grulens.errors import ScanError
+from grulens.errors import ScanError, StoppedWarning
 from grulens.views.figure.tokens import number
+from grulens.widgets.corpus.study import CorpusStudy
 from tests.widgets.conftest import Tagger
 
 TEXTS = ["abcdab" * 40, "ddcc<b".replace("<", "a") * 30]
@@ -147,7 +148,8 @@ def test_where_no_unit_is_on_it_says_above_what_that_is(model: Tagger, tmp_path:
     screen = Corpus(done)
     screen.units = [0]
     screen.moments.find.click()
-    said = "no such place in 420 steps: on is above 0.999, which scan(on=) sets"
+    said = "1 of 1 units on for 5 steps: no such place in 420 steps: on is above 0.999, "
+    said += "which scan(on=) sets"
     assert error_of(screen) == ""
     assert screen.moments.contexts.shown["said"] == said
 
@@ -395,6 +397,32 @@ def test_labels_that_are_called_alike_are_told_apart(model: Tagger, tmp_path: Pa
     assert list(screen._table.source.data["found_by"]) == [""] * 6
     assert "nan" not in screen.still()
     assert "nan" not in done.stats()._repr_html_()
+
+
+def test_a_scan_that_was_stopped_says_that_parts_are_not_there(
+    model: Tagger, tmp_path: Path
+) -> None:
+    def stop() -> str:
+        raise KeyboardInterrupt
+
+    with pytest.warns(StoppedWarning):
+        done = corpus.scan(model, [*TEXTS, stop, "ab"], tmp_path / "s", on=0.0, progress=False)
+    said = "2 parts, 420 steps · the scan was stopped, or goes on: other parts are not there yet"
+    assert not done.whole
+    assert said in Corpus(corpus.open_scan(done.path))._title.value
+    study = CorpusStudy(model, "abcdab", scan=done)
+    assert said in study._said.value
+    whole = corpus.scan(model, [*TEXTS, "dc", "ab"], tmp_path / "s", on=0.0, progress=False)
+    assert whole.whole
+    assert "4 parts, 424 steps</span>" in Corpus(whole)._title.value
+    (tmp_path / "s/parts/000001").rename(tmp_path / "gone")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        rest = corpus.open_scan(done.path, model)
+    assert rest.whole
+    assert "1 part cannot be read and is left out" in Corpus(rest)._title.value
+    assert (
+        "1 part cannot be read and is left out" in CorpusStudy(model, "ab", scan=rest)._said.value
+    )
 
 
 def test_bars_of_labels_that_begin_alike_are_told_apart(model: Tagger, tmp_path: Path) -> None:

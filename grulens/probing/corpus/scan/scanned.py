@@ -47,6 +47,7 @@ class Scan:
         manifest: what it was made with.
         parts: its parts, in the order of the corpus, without those that hold no step.
         model: the model, for `replay`, or None.
+        whole: whether all of the corpus was scanned; False where that was stopped, or goes on.
         missing: the parts that cannot be read, or are not there while later ones are, and why; they
             are left out of all answers.
 
@@ -75,7 +76,9 @@ class Scan:
             )
         self.parts: tuple[Part, ...] = ()
         self.missing: dict[int, str] = {}
-        for number in range(max([self.manifest.parts, *(one + 1 for one in numbers_in(path))])):
+        there = max([0, *(one + 1 for one in numbers_in(path))])
+        self.whole = there <= self.manifest.parts
+        for number in range(max(self.manifest.parts, there)):
             part = Part(path / PARTS / f"{number:06d}")
             try:
                 part.check()
