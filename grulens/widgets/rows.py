@@ -6,6 +6,7 @@ row  text                                  answer  share  truth  right
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, Final
@@ -14,6 +15,7 @@ import ipywidgets as W
 import numpy as np
 from torch import nn
 
+from grulens import csv
 from grulens.errors import GrulensError, NoAnswerError
 from grulens.views.figure.tokens import visible_name, visible_text
 from grulens.views.units.table import ROW, UnitTable
@@ -28,6 +30,8 @@ from grulens.words import message, say
 CUT: Final = 240
 #: So many rows are seen at once.
 SEEN: Final = 8
+#: What columns are called in a file, where that is not their own name.
+IN_FILES: Final = {"value": "answer", "judged": "right"}
 ALL, WRONG, RIGHT = message("all"), message("only wrong"), message("only right")
 
 
@@ -65,7 +69,9 @@ class RowTable(Panel):
         self.answers: RowAnswers | None = None
         self._given = pick
         self.picked = session.row
+        self._held: dict[str, Any] = {}
         self._columns: dict[str, Any] = {}
+        self._rows = np.arange(0)
 
         # controls
         self.find = W.Text(
@@ -85,6 +91,7 @@ class RowTable(Panel):
         self._table = UnitTable(rows=SEEN)
         self._table.root.update(name=say("table of rows"), autosize_mode="force_fit")
         self.picture = BokehView(self._table.root, lock=session.lock, retire=False)
+        self.picture.offer(say("table as CSV"), lambda: (f"{self.about} rows", self.to_csv()))
         self.fill(row(self.find, self._label, self.show, self._count), self._why, self.picture)
         self.settles_with(self.picture)
 
@@ -111,6 +118,30 @@ class RowTable(Panel):
         self.picked = number
         with self.picture.batch():
             self._table.select((number,))
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The rows that are seen, in the order in which they are, as CSV.
+
+        Texts are whole, and no language's words stand in it but the model's own; a text that a
+        spreadsheet would run has an apostrophe before it. The column "run" says whether the answers
+        are of the "edited" run or of the "baseline"; "unedited" is what those were without edits.
+
+        Args:
+            path: a file to write it to as well, in UTF-8; one that is there is replaced.
+
+        Raises:
+            FileError: `path` is no name of a file.
+        """
+        session, rows = self.session, self._rows[self._table.ordered]
+        run = "baseline" if session.edited is session.baseline else "edited"
+        texts = {"text": row_texts(session, None)} if "text" in self._held else {}
+        named: dict[str, Any] = {"row": rows, "run": [run] * len(rows)}
+        for name, values in (self._held | texts).items():
+            seen = values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
+            if name == "judged":
+                seen = ["" if one is None else str(one) for one in seen]
+            named[IN_FILES.get(name, name)] = seen
+        return csv.written(csv.text_of(named), path)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Nothing is computed in the background: it is always there."""
@@ -144,7 +175,8 @@ class RowTable(Panel):
                 self.answers = row_answers(session.answers, session.edited, session.now)
         except NoAnswerError:
             why = say("There is no answer for each row of this layer, so rows have texts alone.")
-        self._columns = self._described(plain)
+        self._held = self._described(plain)
+        self._columns = {name: _shown(name, values) for name, values in self._held.items()}
         self._why.value = quiet(why)
         self._why.layout.display = None if why else "none"
         judged = self.answers is not None and self.answers.right is not None
@@ -161,7 +193,7 @@ class RowTable(Panel):
         """The columns by name, those that say most first."""
         session, found = self.session, self.answers
         columns: dict[str, Any] = {}
-        texts = row_texts(session)
+        texts = row_texts(session, CUT)
         if texts is not None:
             columns["text"] = texts
         else:
@@ -171,18 +203,16 @@ class RowTable(Panel):
         if found.is_number:
             columns["value"] = found.values
         else:
-            columns["answer"] = list(map(_named, found.names))
+            columns["answer"] = found.names
             columns["share" if found.is_share else "largest"] = found.values
         if plain is not None:
-            columns["unedited"] = list(map(_named, plain.names))
+            columns["unedited"] = plain.names
         if found.truths is not None:
-            columns["truth"] = list(map(_named, found.truths))
+            columns["truth"] = found.truths
         if found.off is not None:
             columns["off"] = found.off
         if found.right is not None:
-            columns["judged"] = [
-                "" if one is None else say("right") if one else say("wrong") for one in found.right
-            ]
+            columns["judged"] = found.right
         return columns
 
     def _on_filter(self) -> None:
@@ -195,6 +225,7 @@ class RowTable(Panel):
             name: values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
             for name, values in self._columns.items()
         }
+        self._rows = rows
         with self.picture.batch():
             self._table.root.height = ROW * (1 + min(max(len(rows), 1), SEEN))
             self._table.update(columns, units=rows, noun="row")
@@ -210,19 +241,31 @@ class RowTable(Panel):
         self._count.value = f'<span role="status">{escape(text)}</span>'
 
 
-def _named(name: str) -> str:
-    """The name of a class as a table shows it; nothing where there is none."""
-    return visible_name(name, 40) if name else ""
+def _shown(name: str, values: Any) -> Any:
+    """A column as the table shows it."""
+    if name == "text":
+        return [visible_text(text, CUT).replace("\N{OPEN BOX}", " ") for text in values]
+    if name == "judged":
+        return ["" if one is None else say("right") if one else say("wrong") for one in values]
+    # the name of a class; nothing where there is none
+    if name in ("answer", "unedited", "truth"):
+        return [visible_name(one, 40) if one else "" for one in values]
+    return values
 
 
-def row_texts(session: Session) -> list[str] | None:
-    """The text of each row, as far as it is shown; None where steps have no names."""
+def row_texts(session: Session, most: int | None) -> list[str] | None:
+    """The text of each row; None where steps have no names.
+
+    Args:
+        session: whose rows they are.
+        most: so many tokens are enough; None is all.
+    """
     names = session.token_rows
     if not names:
         return None
     mask = session.before.mask.cpu().numpy()
     return [
-        joined([token for token, there in zip(tokens[:CUT], held, strict=False) if there])
+        joined([token for token, there in zip(tokens[:most], held, strict=False) if there])
         for tokens, held in zip(names, mask, strict=True)
     ]
 
@@ -236,4 +279,4 @@ def joined(tokens: Sequence[str]) -> str:
     words = sum(len(token) > 1 for token in tokens)
     parted = any(token != token.strip() or not token for token in tokens)
     apart = 2 * words > len(tokens) and not parted
-    return visible_text((" " if apart else "").join(tokens), CUT).replace("\N{OPEN BOX}", " ")
+    return (" " if apart else "").join(tokens)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,3 +139,32 @@ def test_rows_may_be_picked_for_something_else() -> None:
     session.row = 1
     assert screen.picked == 2
     screen.close()
+
+
+def test_the_rows_that_are_seen_can_be_taken_away(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    long, truth = IDS.repeat(1, 200), ["=pos", None, "neg", "=pos"]
+    lens = Lens(Classifier(), long, truth=truth, labels=["=pos", "neg"])
+    rows, path = table(lens), tmp_path / "rows.csv"
+    assert rows.answers is not None
+    names, shares = rows.answers.names, rows.answers.values
+    rows.find.value = "1-3"
+    rows._table.sort("share", ascending=True)
+    head, *lines = csv.reader(io.StringIO(rows.to_csv(path), newline=""))
+    assert path.read_bytes().decode() == rows.to_csv()
+    assert head == ["row", "run", "text", "answer", "share", "truth", "right"]
+    guarded = {"=pos": "'=pos", None: ""}
+    assert lines == [
+        [
+            str(row), "baseline", " ".join(WORDS[i] for i in long[row]),
+            guarded.get(names[row], names[row]), str(shares[row]),
+            guarded.get(truth[row], truth[row]),
+            "" if truth[row] is None else str(truth[row] == names[row]),
+        ]
+        for row in sorted((1, 2, 3), key=lambda row: shares[row])
+    ]  # fmt: skip
+    lens.session.add(clamp("rnn.l0", "h", value=0.0))
+    head, first, *_ = csv.reader(io.StringIO(rows.to_csv(), newline=""))
+    assert (first[1], head[5]) == ("edited", "unedited")
+    assert "table as CSV" in rows.picture.offers
+    lens.close()
