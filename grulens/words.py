@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
@@ -47,6 +47,12 @@ CHOSEN: Final = "@jupyterlab/translation-extension/plugin.jupyterlab-settings"
 Say: TypeAlias = Callable[..., str]
 #: A message in JavaScript.
 IN_SCRIPT: Final = re.compile(r'\bsay\("([^"\\]+)"')
+#: Where a value stands in a message, and marks of its ends while it is put there.
+_PLACE: Final = re.compile(r"\{[^{}]*\}")
+_EDGE: Final = "\ue000"
+_HAN, _OTHER = "[\u4e00-\u9fff]", "[0-9A-Za-z%−]"
+_SPACE: Final = re.compile(f"(?<={_HAN}){_EDGE}+(?={_OTHER})|(?<={_OTHER}){_EDGE}+(?={_HAN})")
+_NO_SPACE: Final = re.compile(f"(?<={_HAN})(?:{_EDGE} | {_EDGE})(?={_HAN})")
 
 _set: str | None = None
 
@@ -105,18 +111,18 @@ def languages() -> list[str]:
 def say(text: str, /, **values: object) -> str:
     """A message in the language that is spoken, with these values in it."""
     said = _catalogue(language()).gettext(text) if text else ""
-    return said.format(**values) if values else said
+    return _filled(said, values) if values else said
 
 
 def say_n(one: str, many: str, n: int, /, **values: object) -> str:
     """A message that depends on a number, which stands in it as `{n}`."""
-    return _catalogue(language()).ngettext(one, many, n).format(n=n, **values)
+    return _filled(_catalogue(language()).ngettext(one, many, n), {"n": n, **values})
 
 
 def say_as(meaning: str, text: str, /, **values: object) -> str:
     """A message that is said in several ways; the meaning is English for whoever translates."""
     said = _catalogue(language()).pgettext(meaning, text)
-    return said.format(**values) if values else said
+    return _filled(said, values) if values else said
 
 
 def of_script(source: str, name: str | None = None) -> dict[str, str]:
@@ -144,6 +150,16 @@ def english(text: str, /, **values: object) -> str:
 def message(text: str) -> str:
     """A message that is said later, by `say`: itself."""
     return text
+
+
+def _filled(said: str, values: Mapping[str, object]) -> str:
+    """A message with its values in it; what meets Chinese has a space where it is none itself.
+
+    >>> _filled("{units}的 {signal}", {"units": "单元 3", "signal": "更新门"})
+    '单元 3 的更新门'
+    """
+    filled = _PLACE.sub(rf"{_EDGE}\g<0>{_EDGE}", said).format(**values)
+    return _NO_SPACE.sub("", _SPACE.sub(" ", filled)).replace(_EDGE, "")
 
 
 def _known(name: str) -> str | None:

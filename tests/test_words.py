@@ -202,6 +202,22 @@ def test_a_script_is_handed_what_it_says() -> None:
     assert words.of_script(source) == {"update gate": "更新门", "output gate": "输出门"}
 
 
+@pytest.mark.parametrize(
+    ("units", "signal", "text"),
+    [
+        ("单元 3", "更新门", "单元 3 的更新门设为 1"),
+        ("所有单元", "z", "所有单元的 z 设为 1"),
+        ("units", "（x）", "units 的（x）设为 1"),
+    ],
+)
+def test_what_meets_chinese_has_a_space_where_it_is_none_itself(
+    units: str, signal: str, text: str
+) -> None:
+    grulens.language("zh")
+    values = {"units": units, "signal": signal, "amount": 1}
+    assert say("{signal} of {units} set to {amount}", **values) == text
+
+
 def test_it_is_set_and_told() -> None:
     assert grulens.language("zh") == "zh" == grulens.language()
     assert say("update gate") == "更新门"

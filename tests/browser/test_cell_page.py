@@ -139,6 +139,12 @@ def test_the_page_is_worked_by_the_keyboard_alone(browser: Any, tmp_path: Path) 
         page.get_by_role("button", name="第 3 步（?）").press("Enter")
         assert "网络的回答：A（" in status.inner_text()
         assert page.evaluate("document.activeElement.dataset.step") == "3"
+        # a value beside Chinese has a space, unless it is Chinese
+        page.evaluate("say.words['{a} of {b}'] = '{b}的 {a}'")
+        of = [
+            page.evaluate("b => say('{a} of {b}', { a: '门', b })", b) for b in ("单元 3", "全部")
+        ]
+        assert of == ["单元 3 的门", "全部的门"]
 
 
 def test_it_is_seen_in_both_widths_themes_and_languages(browser: Any, tmp_path: Path) -> None:
