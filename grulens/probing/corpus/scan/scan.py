@@ -53,7 +53,8 @@ from grulens.probing.corpus.scan.scanned import PARTS, Scan, folder_of, numbers_
 from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, labelled
 from grulens.probing.corpus.scan.shorter import first_steps
 from grulens.probing.corpus.scan.spread import spread
-from grulens.probing.corpus.scan.table import grouped
+from grulens.probing.corpus.scan.table import ROWS as PART
+from grulens.probing.corpus.scan.table import asked_by_number, grouped
 from grulens.probing.corpus.scan.taken import are_ids, rows_of
 
 #: A state above this is on, unless another value is given.
@@ -97,8 +98,9 @@ def scan(
             tensor or a list of ids (step,), what the model itself takes (batch, step, ...), a tuple
             of several arguments, or a mapping; an empty text or tensor holds no step. The rows of a
             data frame are mappings, and those of one of its columns what stands there: 256 of them
-            are a part, or fewer that are long; a frame within a list of parts is one part. All
-            steps that the layers take count, padding too.
+            are a part, or fewer that are long; a frame within a list of parts is one part. So it is
+            with the items of a data set, which has a length and is asked by number, if they are
+            mappings. All steps that the layers take count, padding too.
             Each is some hundred thousand steps at best: small ones cost space, large ones memory.
             A part is known by its place in the sequence: of a corpus that has changed since, only
             the first part with a step is read again and compared (its ids, its labels, and what
@@ -197,11 +199,15 @@ def scan(
             f"parts is a {type(parts).__name__} of numbers, which are the ids of one input: give "
             "it as a part, [series]"
         )
-    every = labelled(_each(parts) if table is None else table, rules)
     if table is not None:
-        parts = [*grouped(every)]
-        every = iter(parts)
-    job: Job[Scan] = Job("scan", "part", length_hint(parts))
+        parts = [*grouped(labelled(table, rules))]
+    every, in_rows = asked_by_number(parts, _each(parts))
+    many = length_hint(parts)
+    if table is None:
+        every = labelled(every, rules)
+    if in_rows:  # which are made one after another: how many parts they are is known at the end
+        every, many = grouped(every), -(-many // PART)
+    job: Job[Scan] = Job("scan", "part", many)
     with evaluated(model):
         begun, run, further = _begun(every, reader)
         try:

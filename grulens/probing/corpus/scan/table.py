@@ -1,8 +1,13 @@
-"""The rows of a table as parts: each is an input, and small, so that many of them are one part."""
+"""The rows of a table as parts: each is an input, and small, so that many of them are one part.
+
+A data set that gives mappings is a table as well, whose rows are made one after another.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Final
 
 from numpy import ndarray
@@ -18,6 +23,25 @@ LONG: Final = 1 << 18
 
 class Rows(list[Any]):
     """Rows of a table that are one part: its inputs."""
+
+
+def asked_by_number(parts: Any, every: Iterator[Any]) -> tuple[Iterator[Any], bool]:
+    """What stands in a data set, and whether that is a table: mappings, asked for by their number.
+
+    In a list, a dict, an array, or what else is no data set of its own, parts stand.
+
+    Args:
+        parts: what may be a data set.
+        every: what it gives, one after another; the first is asked for.
+
+    >>> asked_by_number([{"text": "a"}], iter([{"text": "a"}]))[1]
+    False
+    """
+    asked = all(hasattr(type(parts), name) for name in ("__len__", "__getitem__"))
+    if not asked or isinstance(parts, Sequence | Mapping | ndarray | Tensor):
+        return every, False
+    first = [*islice(every, 1)]
+    return chain(first, every), bool(first) and isinstance(first[0], Mapping)
 
 
 def grouped(rows: Iterable[Any]) -> Iterator[Any]:
@@ -65,6 +89,8 @@ def _long(row: Any) -> int:
     """How many ids or characters a row holds at most; of a file it is not known, and many."""
     if isinstance(row, Mapping):
         return max(map(_long, row.values()), default=0)
-    if isinstance(row, str | Sequence) or (isinstance(row, ndarray | Tensor) and row.ndim):
+    if isinstance(row, ndarray | Tensor) and row.ndim:
+        return math.prod(row.shape[:2])  # of a batch, all its rows
+    if isinstance(row, str | Sequence):
         return len(row)
     return LONG if hasattr(row, "__fspath__") else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from grulens.errors import ScanError
 from grulens.probing.corpus.scan import scan as scanning
@@ -53,6 +55,51 @@ def test_the_rows_of_a_table_are_parts_as_lists_of_them_are(tmp_path: Path) -> N
     assert (made.ids(place) % 2 == 0).equal(torch.as_tensor(made.holds(place)[0]))
     ids = ROWS[12 * place.part + place.document]["ids"]
     assert made.ids(place).tolist() == ids[place.start : place.stop]
+
+
+class Asked(Dataset[dict[str, Any]]):
+    """Rows that are asked for by number, as those of a data set are; it says which were."""
+
+    def __init__(self, rows: list[dict[str, Any]] = ROWS) -> None:
+        self.rows, self.asked = rows, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        self.asked.append(number)
+        return self.rows[number]
+
+
+class Iterated(Asked):
+    """The same, which can be gone through as well."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(self.__getitem__, range(len(self)))
+
+
+@pytest.mark.parametrize("kind", [Asked, Iterated])
+def test_the_items_of_a_data_set_are_rows_of_a_table(kind: type[Asked], tmp_path: Path) -> None:
+    data = kind()
+    made = scan(data, tmp_path / "set")
+    assert data.asked == [*range(30)], "each once, in their order"
+    lists = scan([ROWS[:12], ROWS[12:24], ROWS[24:]], tmp_path / "lists")
+    assert len(made.parts) == 3
+    assert same(made, lists)
+    for one, other in zip(made.parts, lists.parts, strict=True):
+        assert np.array_equal(one.rows, other.rows)
+        assert np.array_equal(one.index(0, "high"), other.index(0, "high"))
+    evens = [np.array(row["even"]) for row in ROWS]
+    assert same(made, scan(kind(), tmp_path / "evens", labels={"even": evens}))
+    with pytest.raises(ScanError, match=r"label even ends before part 29"):
+        scan(kind(), tmp_path / "short", labels={"even": evens[:-1]})
+    with pytest.raises(ScanError, match=r"at least one part"):
+        scan(kind([]), tmp_path / "none")
+
+
+def test_the_rows_of_a_batch_count_as_what_a_part_holds() -> None:
+    batch = {"ids": torch.zeros(64, 2048, dtype=torch.int64)}
+    assert [len(part) for part in table.grouped([batch] * 5)] == [2, 2, 1]
 
 
 def test_long_rows_make_smaller_parts_and_files_are_parts(tmp_path: Path) -> None:
