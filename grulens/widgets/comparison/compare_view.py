@@ -9,6 +9,7 @@ beside [another row ▾]  row [3] [pick a row]      align by [step | token]     
 
 from __future__ import annotations
 
+import os
 from html import escape
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import numpy as np
 from bokeh.layouts import column
 from torch import nn
 
+from grulens import csv
 from grulens.errors import GrulensError, NoAnswerError, ReadoutError
 from grulens.probing.comparison.align import NONE
 from grulens.probing.comparison.compare import OTHER_WEIGHTS, Comparison, compare, place_names
@@ -100,7 +102,8 @@ class CompareView(Panel):
         self._sides: tuple[Side, Side] | None = None
         self._makes = Beside(session)
         self._typed: str | None = None
-        self._units = np.arange(1)
+        self._units, self._places = np.arange(1), np.arange(1)
+        self._columns: dict[str, Any] = {}
         self._filling = False
 
         # controls
@@ -145,6 +148,7 @@ class CompareView(Panel):
         self._table = UnitTable(rows=UNITS)
         self._table.root.name = say("table of units that differ")
         self.table = BokehView(self._table.root, lock=session.lock, retire=False)
+        self.table.offer(say("table as CSV"), lambda: (f"{self.about} compared", self.to_csv()))
         self._bars = ClassBars()
         self.answer = BokehView(self._bars.root, lock=session.lock, retire=False)
         self._below = W.HBox([_part(self.table), _part(self.answer)])
@@ -317,6 +321,35 @@ class CompareView(Panel):
             align="steps" if tokens is None else self.align.value,
         )  # fmt: skip
 
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The table of the units that differ, in the order in which it is seen, as CSV.
+
+        Numbers are exact: the mean size of a unit's difference, and its largest one, with its sign,
+        the step of either run at which that is, and the token of each there.
+
+        Args:
+            path: a file to write it to as well, in UTF-8; one that is there is replaced.
+
+        Raises:
+            GrulensError: there is no such table: the runs have no states to compare.
+            FileError: `path` is no name of a file.
+        """
+        found, rows = self.found, self._table.ordered
+        if found is None or found.refused or not len(found.steps) or self._sides is None:
+            raise GrulensError("there is no table of units: these runs are not compared by states")
+        named: dict[str, Any] = {self._seen.noun: self._units[rows]}
+        for word, side in zip(("run", "beside"), self._sides, strict=True):
+            named[word] = [side.name] * len(rows)
+        named["signal"] = [self.signal.value] * len(rows)
+        named |= {name: self._columns[name][rows] for name in ("apart", "most")}
+        places = self._places[rows]
+        for which, beside in ((1, ""), (0, "_beside")):
+            steps = found.alignment.numpy()[places, which]
+            named[f"step{beside}"] = steps
+            if found.tokens is not None:
+                named[f"token{beside}"] = [found.tokens[which][step] for step in steps]
+        return csv.written(csv.text_of(named), path)
+
     def _choose(self, units: Any) -> None:
         self.session.units = self._seen.units([int(unit) for unit in units])
 
@@ -403,17 +436,14 @@ class CompareView(Panel):
             across = say("step") if self.align.value == "steps" else say("place")
             if self._map.root.xaxis.axis_label != across:
                 self._map.root.xaxis.axis_label = across
-            at = sizes.argmax(1)
             paired = np.arange(values.shape[1]) if mask is None else np.flatnonzero(mask)
             units = self._units
-            self._table.update(
-                {
-                    "apart": sizes.mean(1)[units],
-                    "most": (both[1] - both[0])[np.arange(len(at)), at][units],
-                    "most_at": [visible_name(places[paired[at[unit]]], 20) for unit in units],
-                },
-                units=units, noun=seen.noun,
-            )  # fmt: skip
+            self._places = paired[sizes.argmax(1)[units]]
+            self._columns = {
+                "apart": sizes.mean(1)[units], "most": values[units, self._places],
+                "most_at": [visible_name(places[place], 20) for place in self._places],
+            }  # fmt: skip
+            self._table.update(self._columns, units=units, noun=seen.noun)
             self._table.root.height = ROW * (1 + min(len(units), UNITS))
         self._draw_unit()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,6 +215,31 @@ def test_numbers_are_drawn_as_lines_and_rows_are_picked() -> None:
     np.testing.assert_allclose(screen._lines.source.data["beside"], h[2, :, unit], rtol=1e-6)
     np.testing.assert_allclose(screen._lines.source.data["this"], h[0, :, unit], rtol=1e-6)
     screen.close()
+
+
+def test_the_units_that_differ_can_be_taken_away(screen: CompareView, tmp_path: Path) -> None:
+    screen.beside.value, screen.row.value = ROW, 1
+    assert screen.found is not None
+    assert screen._sides is not None
+    path = tmp_path / "compared.csv"
+    lines = [*csv.DictReader(io.StringIO(screen.to_csv(path), newline=""))]
+    assert path.read_bytes().decode() == screen.to_csv()
+    assert "table as CSV" in screen.table.offers
+    that, this = (one[:, :].detach() for one in screen.found.both("h"))
+    apart = (this - that).numpy()
+    assert [int(line["unit"]) for line in lines] == np.abs(apart).mean(0).argsort()[::-1].tolist()
+    for line in lines:
+        unit, pair = int(line["unit"]), np.abs(apart[:, int(line["unit"])]).argmax()
+        assert float(line["most"]) == pytest.approx(apart[pair, unit], abs=1e-6)
+        there = screen.found.steps[pair].tolist()
+        assert [int(line["step_beside"]), int(line["step"])] == there
+        words = [WORDS[IDS[1, there[0]]], WORDS[IDS[0, there[1]]]]
+        assert [line["token_beside"], line["token"]] == words
+        assert (line["run"], line["beside"]) == tuple(side.name for side in screen._sides)
+    screen.session.other = Session(Classifier(5), IDS)
+    screen.beside.value = MODEL
+    with pytest.raises(GrulensError, match="not compared by states"):
+        screen.to_csv()
 
 
 def test_it_is_a_study_of_a_lens_with_a_picture(screen: CompareView) -> None:
