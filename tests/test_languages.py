@@ -69,11 +69,15 @@ def test_the_chinese_readme_has_the_same_code_and_pictures() -> None:
     assert all((ROOT / link).exists() for link in links)
 
 
-def same_in_both(text: str) -> tuple[list[str], list[str], int]:
-    """What a page shares with its translation: its code, the names it tells of, its headings."""
+def same_in_both(text: str) -> dict[str, object]:
+    """What a page shares with its translation, by what it is."""
     blocks = [found[0] for found in FENCE.finditer(text)]
-    code = [block for block in blocks if not re.match(r"`+\{", block)]
-    return code, sorted(re.findall(r"<(grulens\.[\w.]+)>", text)), text.count("\n## ")
+    return {
+        "code": [block for block in blocks if not re.match(r"`+\{", block)],
+        "names": sorted(re.findall(r"<(grulens\.[\w.]+)>", text)),
+        "numbers": sorted(re.findall(r"\d+(?:\.\d+)+", text)),
+        "headings": text.count("\n## "),
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
