@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from grulens.views.corpus.contexts import LINES, Tokens, Values, inks
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import set_apart, visible_text
 from grulens.words import say
 
 _CELL: Final = 'style="text-align:left;padding:1px 8px;background:transparent"'
@@ -41,12 +41,16 @@ def contexts(
     ...                down="value", title="a")
     >>> "&lt;b&gt;" in one, "&lt;i&gt;" in one, "background:#3E0C29" in one
     (True, True, True)
+    >>> "</span> <span" in contexts(["a"], [2], [["the", "cat"]], np.ones((1, 2)), signal="weight",
+    ...                             ends=(0.0, 1.0), down="value")
+    True
     """
     grounds, colors = inks(values, signal, ends)
     body = ""
     for line, name in enumerate(names[:LINES]):
         texts = tokens[line]
-        shown = "".join(
+        between = " " if texts is not None and set_apart(texts) else ""
+        shown = between.join(
             f'<span style="background:{grounds[line][step]};color:{colors[line][step]}">'
             f"{'&nbsp;' if texts is None else escape(visible_text(texts[step]))}</span>"
             for step in range(lengths[line])

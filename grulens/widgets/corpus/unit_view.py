@@ -214,7 +214,9 @@ class UnitView(W.VBox):
         for line, one in enumerate(ones):
             values[line, : lengths[line]] = np.nan if one.values is None else one.values
         names = [
-            " · ".join([number(value, ".4f"), *one.labels[:2]])
+            " · ".join(
+                [number(value, ".4f"), *(visible_name(label, 40) for label in one.labels[:2])]
+            )
             for value, one in zip(top.values, ones, strict=True)
         ]
         title = top_title(

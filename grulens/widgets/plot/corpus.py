@@ -21,6 +21,7 @@ from grulens.probing.corpus.scan.top import Top
 from grulens.views.corpus.contexts import Contexts
 from grulens.views.corpus.fidelity_chart import FidelityChart
 from grulens.views.corpus.lifts import Lifts
+from grulens.views.figure.tokens import visible_name
 from grulens.views.still import lens as still
 from grulens.views.still.contexts import contexts as still_contexts
 from grulens.views.still.fidelity import fidelity
@@ -103,7 +104,8 @@ def called(unit: int | str) -> str:
 
 def top_title(unit: str, layer: str, end: str, where: str | None) -> str:
     """Of which unit windows are, at which end, and where: "unit 3 of rnn.l0, high where bold"."""
-    given = {"unit": unit, "layer": layer, "end": say(end)}
+    named = say("high") if end == "high" else say("low")
+    given = {"unit": unit, "layer": layer, "end": named}
     if where:
         return say("{unit} of {layer}, {end} where {label}", label=where, **given)
     return say("{unit} of {layer}, {end}", **given)
@@ -209,7 +211,8 @@ class _Lines:
         for line, one in enumerate(self.contexts):
             if one.values is not None:
                 values[line, : lengths[line]] = one.values
-            names.append(" · ".join([self.names[line], *one.labels[:2]]))
+            labels = (visible_name(label, 40) for label in one.labels[:2])
+            names.append(" · ".join([self.names[line], *labels]))
         return names, lengths, [one.tokens for one in self.contexts], values
 
 

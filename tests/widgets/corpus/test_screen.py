@@ -343,6 +343,7 @@ def test_half_precision_says_how_near_its_values_are(
     assert "0.03" in note
     assert screen.view.contexts.shown["said"] == note
     assert note in screen.still()
+    assert "的单元 2，&lt;i&gt;a 成立处，最高处" in screen.still()
 
 
 def test_colours_end_where_the_unit_ends(screen: Corpus, scanned: Scan) -> None:
