@@ -99,7 +99,11 @@ def heatmap(
     middle = f"{(ends[0] + ends[1]) / 2:g}"
     named = count <= NAMED_ROWS and all(isinstance(unit, str) for unit in units)
     room = "minmax(3.5em,max-content)" if named else "3.5em"
-    what = escape(say(down))
+    # the ends of rows that are not in the order of their numbers are no ends of an axis
+    mixed = (
+        down == "unit" and not named and bool((np.diff(np.asarray(units, dtype=object)) < 0).any())
+    )
+    what = escape(say("unit, sorted") if mixed else say(down))
     below = f'<span style="text-align:right">{what}</span>' if named else "<span></span>"
     beside = (
         row_names([str(unit) for unit in units])

@@ -11,7 +11,7 @@ from grulens.errors import ReadoutError, WeightsChangedError
 from grulens.models.restore.standing import Standing
 from grulens.probing.readout.head import Head, head_of
 from grulens.views.figure.tokens import visible_name
-from grulens.widgets.session.class_list import NO_CLASS, ClassList
+from grulens.widgets.session.class_list import NO_CLASS, ClassList, numbered
 from grulens.widgets.session.session import Session
 from grulens.words import message, say
 
@@ -83,5 +83,5 @@ class Directions(ClassList):
     def _names(self, classes: int) -> list[str]:
         labels = self.session.labels
         if labels is None or len(labels) != classes:
-            return [say("class {n}", n=i) for i in range(classes)]
+            return numbered(classes)
         return [visible_name(label) for label in labels]

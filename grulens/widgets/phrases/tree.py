@@ -27,6 +27,7 @@ from grulens.views.still.lens import compose
 from grulens.views.still.phrases import phrases
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.phrases.build import NONE, build_tree, step_read
+from grulens.widgets.session.class_list import numbered
 from grulens.widgets.session.controls import choice, row
 from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
@@ -237,7 +238,7 @@ class PhraseTree(Panel):
     def _name_classes(self, classes: int) -> None:
         labels = self.session.labels
         named = labels if labels is not None and len(labels) == classes else None
-        names = [visible_name(named[i]) if named else say("class {n}", n=i) for i in range(classes)]
+        names = list(map(visible_name, named)) if named else numbered(classes)
         if names == self._names:
             return
         self._names = names

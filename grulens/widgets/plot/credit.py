@@ -8,6 +8,7 @@ from grulens.probing.readout.head import Head
 from grulens.widgets.credit.figures import CreditFigure, LensFigure
 from grulens.widgets.plot.matrix import matrix
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws, position
+from grulens.widgets.session.class_list import numbered
 from grulens.words import say
 
 
@@ -39,7 +40,7 @@ def draw_logit_lens(found: LogitLens, options: PlotOptions) -> Figure:
         chosen = int(found.top(step, 1)[0][row, 0]) if klass is None else klass
         figure.update(
             found, row, step, chosen, tokens=tokens, probability=classes > 1,
-            names=lambda of: [say("class {n}", n=c) if classes > 1 else say("output") for c in of],
+            names=lambda of: numbered(classes, of),
         )  # fmt: skip
 
     figure.on_step(show)
@@ -54,7 +55,7 @@ def draw_head(found: Head, options: PlotOptions) -> Figure:
     if options.output is not None:
         classes = [position(options.output, len(classes), "class", f"readout {found.name!r}")]
     return matrix(
-        found.weight[classes], rows=[say("class {n}", n=c) for c in classes], down=say("class"),
+        found.weight[classes], rows=numbered(len(found.weight), classes), down=say("class"),
         across=say("unit"), measure=say("weight"),
         title=say("{name} of {layer}", name=found.name, layer=found.layer),
     )  # fmt: skip

@@ -106,7 +106,12 @@ def draw_decomposition(found: Decomposition, options: PlotOptions) -> Figure:
         klass = int(logits[steps[-1]].argmax()) if len(steps) else 0
         if options.output is not None:
             klass = position(options.output, logits.shape[-1], "class", "this decomposition")
-        values, measure = found.scores[:, row, :, klass], say("part of class {n}", n=klass)
+        values, measure = (
+            found.scores[:, row, :, klass],
+            say("part of the output")
+            if logits.shape[-1] == 1
+            else say("part of class {n}", n=klass),
+        )
     return over_time(
         array(values[:, steps]), _phrases(found.phrases, tokens), steps.tolist(), tokens,
         measure=measure, layer=found.layer, down=say("phrase"),

@@ -23,7 +23,7 @@ from grulens.probing.readout.readout import (
     read,
     rows,
 )
-from grulens.words import say
+from grulens.widgets.session.class_list import numbered
 
 Array = Float[np.ndarray, " klass"]
 
@@ -110,7 +110,7 @@ class Answers:
         labels = self._names(classes)
         if labels:
             return [str(labels[i]) for i in places]
-        return [say("output") if classes == 1 else say("class {n}", n=i) for i in places]
+        return numbered(classes, places)
 
     def top(
         self, before: Answer, now: Answer, step: int, most: int = 8

@@ -9,11 +9,27 @@ import ipywidgets as W
 from jaxtyping import Float
 from torch import Tensor
 
+from grulens.words import say
+
 #: More classes than this fit no list: the likeliest are offered.
 CLASSES: Final = 200
 OFFERED: Final = 50
 #: The value of the first choice, which is no class.
 NO_CLASS: Final = -1
+
+
+def numbered(classes: int, places: Iterable[int] | None = None) -> list[str]:
+    """What to call classes that have no names: the one number of a model that gives one, its output.
+
+    Args:
+        classes: how many there are.
+        places: which of them; None is all.
+
+    >>> numbered(2), numbered(1)
+    (['class 0', 'class 1'], ['output'])
+    """
+    chosen = range(classes) if places is None else places
+    return [say("output") if classes == 1 else say("class {n}", n=i) for i in chosen]
 
 
 class ClassList:
