@@ -1,4 +1,4 @@
-"""The formulas of docs/mathematics.md, written as they stand there, against what grulens computes."""
+"""The formulas of docs/mathematics.md, as they stand there, against what grulens computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grulens.credit import layerwise_relevance
 from grulens.phrases import contextual_decomposition
 
 UNITS, STEPS = 4, 6
-close = dict(atol=1e-12, rtol=1e-10)
+close = {"atol": 1e-12, "rtol": 1e-10}
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_layerwise_relevance(model: nn.Module, x: Tensor) -> None:
     (_, _, w_in), (_, _, w_hn) = model.rnn.weight_ih_l0.chunk(3), model.rnn.weight_hh_l0.chunk(3)
     (_, _, b_in), (_, _, b_hn) = model.rnn.bias_ih_l0.chunk(3), model.rnn.bias_hh_l0.chunk(3)
 
-    def D(s: Tensor) -> Tensor:
+    def denominator(s: Tensor) -> Tensor:
         return 1 / (s + eps * torch.where(s < 0, -one, one))
 
     R = model.head.weight[1] * layer.h[0, -1]
@@ -49,10 +49,10 @@ def test_layerwise_relevance(model: nn.Module, x: Tensor) -> None:
     for t in reversed(range(STEPS)):
         z, r, n, h, h_prev = (getattr(layer, s)[0, t] for s in ("z", "r", "n", "h", "h_prev"))
         s_n = w_in @ x[0, t] + b_in + r * (w_hn @ h_prev + b_hn)
-        g = D(s_n) * (1 - z) * n * D(h) * R
+        g = denominator(s_n) * (1 - z) * n * denominator(h) * R
         inputs[t] = x[0, t] * (w_in.T @ g)
         bias = bias + (b_in + r * b_hn) @ g
-        R = z * h_prev * D(h) * R + h_prev * (w_hn.T @ (r * g))
+        R = z * h_prev * denominator(h) * R + h_prev * (w_hn.T @ (r * g))
     found = layerwise_relevance(model, x, target=1, eps=eps)
     torch.testing.assert_close(found.inputs[0], inputs, **close)
     torch.testing.assert_close(found.initial[0], R, **close)
@@ -73,7 +73,7 @@ def test_contextual_decomposition(model: nn.Module, x: Tensor) -> None:
     c_n = b_in + r0 * b_hn
     n0 = tanh(c_n)
 
-    def S(f, u, c, s):  # type: ignore[no-untyped-def]
+    def shapley(f, u, c, s):  # type: ignore[no-untyped-def]
         return (f(c + u) - f(c) + f(s) - f(s - u)) / 2
 
     beta, betas = torch.zeros(UNITS).double(), []
@@ -82,10 +82,10 @@ def test_contextual_decomposition(model: nn.Module, x: Tensor) -> None:
         held = one if 1 <= t < 4 else 0 * one
         s_r, s_z = w_ir @ one + w_hr @ h + c_r, w_iz @ one + w_hz @ h + c_z
         s_n = w_in @ one + b_in + sigma(s_r) * (w_hn @ h + b_hn)
-        r = S(sigma, w_ir @ held + w_hr @ beta, c_r, s_r)
-        z = S(sigma, w_iz @ held + w_hz @ beta, c_z, s_z)
+        r = shapley(sigma, w_ir @ held + w_hr @ beta, c_r, s_r)
+        z = shapley(sigma, w_iz @ held + w_hz @ beta, c_z, s_z)
         p = (r + r0) * (w_hn @ beta) + r * b_hn
-        n = S(tanh, w_in @ held + p, c_n, s_n)
+        n = shapley(tanh, w_in @ held + p, c_n, s_n)
         beta = (1 - z0 - z) * n - z * n0 + (z0 + z) * beta
         betas.append(beta)
     found = contextual_decomposition(model, x, phrases=[slice(1, 4)])
@@ -103,10 +103,12 @@ def test_the_effect_is_the_integral_of_the_slope_and_the_estimate_its_beginning(
     def slope(a: float, width: float = 1e-3) -> float:
         """F'(a), by differences of eighth order."""
         weights = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
-        pairs = (w * (F(a + k * width) - F(a - k * width)) for k, w in weights.items())
+        pairs = (
+            w * (faded_in(a + k * width) - faded_in(a - k * width)) for k, w in weights.items()
+        )
         return sum(pairs) / width
 
-    def F(a: float) -> float:
+    def faded_in(a: float) -> float:
         faded = scale("rnn.l0", "h", unit, by=1 - a), shift("rnn.l0", "h", unit, by=a * value)
         with torch.no_grad(), editing(model, *faded):
             return float(model(x)[0, -1, 0])

@@ -83,6 +83,8 @@ def heatmap(
     >>> still = heatmap(np.zeros((2, 3)), signal=z, units=np.arange(2), layer="<rnn>")
     >>> "update gate z · &lt;rnn&gt;" in still, "data:image/png;base64," in still
     (True, True)
+    >>> "unit, sorted" in heatmap(np.zeros((2, 3)), signal=z, units=np.array([160, 67]))
+    True
     """
     count, time = values.shape
     ends = ends or raster.scale(signal, values)

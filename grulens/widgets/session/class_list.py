@@ -19,7 +19,7 @@ NO_CLASS: Final = -1
 
 
 def numbered(classes: int, places: Iterable[int] | None = None) -> list[str]:
-    """What to call classes that have no names: the one number of a model that gives one, its output.
+    """What to call classes that have no names; where there is one number, it is the output.
 
     Args:
         classes: how many there are.
