@@ -178,7 +178,7 @@ class GateControls:
             tooltip=does,
             disabled=cut or (kept and mode == "shift"),
             readout_format=".2f",
-            layout=W.Layout(width=f"min({320 + self._wide}px, calc(100% - 90px))"),
+            layout=W.Layout(width=f"min({320 + self._wide}px, calc(100% - 72px))"),
             style={"description_width": f"{self._wide}px", "handle_color": ACCENT[signal]},
         )
         slider.add_class(f"grulens-signal-{name}")
