@@ -41,6 +41,7 @@ html_theme = "furo"
 html_title = f"grulens {version}"
 html_static_path = ["_static"]
 html_css_files = ["manual.css"]
+html_js_files = ["theme.js"]
 html_extra_path: list[str] = []
 templates_path: list[str] = []
 

@@ -98,6 +98,7 @@ def save_all(folder: Path) -> None:
     lens.session.units = [137]
     lens.save(folder / "tour.html")
     lens.session.add(clamp("rnn.l0", "z", 137, value=1.0, at=slice(TEXT.index("hello"), None)))
+    lens.session.step = TEXT.index("print(") + 4
     lens.save(folder / "held.html")
     lens.close()
     for stem, text, units in (

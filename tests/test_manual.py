@@ -57,6 +57,18 @@ def test_every_link_inside_leads_somewhere(built: Path, pages: dict[Path, Page])
     assert dead == []
 
 
+def test_the_manual_cites_as_the_citation_file_does() -> None:
+    facts = dict(
+        re.findall(r"^([a-z-]+): \"?([^\"\n]+)", (DOCS.parent / "CITATION.cff").read_text(), re.M)
+    )
+    (author,) = re.findall(r'- name: "(.+)"', (DOCS.parent / "CITATION.cff").read_text())
+    said = dict(re.findall(r"^  (\w+) +=\s\{+([^}]+)\}", (DOCS / "cite.md").read_text(), re.M))
+    assert said == {
+        "author": author,
+        **{key: facts[key] for key in ("title", "version", "license")},
+    }
+
+
 def test_every_picture_says_what_it_shows(pages: dict[Path, Page]) -> None:
     assert {str(path): page.wordless for path, page in pages.items() if page.wordless} == {}
 

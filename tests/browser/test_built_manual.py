@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -61,6 +62,31 @@ def test_the_cell_of_the_manual_is_stepped_through(browser: Any, built: Path, na
     assert "B" in frame.locator('[aria-current="step"]').inner_text()
     assert frame.locator("html").get_attribute("lang") == ("zh-CN" if "zh" in name else "en")
     assert not errors
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [("z convention", "faq.html"), ("glossary", "glossary.html"), ("cite", "cite.html")],
+)
+def test_the_search_finds_the_right_page_first(
+    browser: Any, built: Path, asked: str, first: str
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{(built / 'search.html').as_uri()}?q={quote(asked)}")
+    link = page.locator("ul.search li a").first
+    link.wait_for()
+    assert str(link.get_attribute("href")).partition("#")[0].partition("?")[0] == first
+    page.close()
+
+
+def test_frames_have_the_theme_of_the_manual(browser: Any, built: Path) -> None:
+    page = browser.new_page(color_scheme="light")
+    page.goto((built / "cell.html").as_uri())
+    frame = page.locator("iframe.stepped").element_handle().content_frame()
+    for theme in ("dark", "light"):
+        page.evaluate("(theme) => { document.body.dataset.theme = theme; }", theme)
+        frame.wait_for_function("(t) => document.documentElement.dataset.theme === t", arg=theme)
     page.close()
 
 
