@@ -39,7 +39,7 @@ from grulens.views.readout.class_bars import ClassBars
 from grulens.words import message, say
 
 #: On screen, in words: what `measure` names.
-MEASURE: Final = {"bits": message("KL, bits"), "difference": message("after − before")}
+MEASURE: Final = {"bits": message("KL, bits"), "difference": message("change")}
 
 #: No divergence below this fills the chart: rounding errors must not look like an effect.
 FLOOR: Final = {"bits": 0.01, "difference": 1e-3}
@@ -109,7 +109,8 @@ class OutputChart:
 
         Args:
             divergence: (time,), how far the output moved at each step.
-            measure: "bits" (Kullback-Leibler divergence) or "difference" (after − before).
+            measure: "bits" (Kullback-Leibler divergence), or "difference" (after − before), which
+                the axis calls "change".
             mask: (time,), False where there is no step (padding): left blank.
 
         >>> chart = OutputChart()

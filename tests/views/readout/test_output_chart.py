@@ -18,7 +18,7 @@ def test_divergence_along_time() -> None:
     assert view.along.data["divergence"].tolist() == [0.0, 2.0, 0.5]
     assert view.along_time[0].yaxis.axis_label == "KL, bits"
     view.update(np.array([0.5, -0.25]), measure="difference")
-    assert view.along_time[0].yaxis.axis_label == "after − before"
+    assert view.along_time[0].yaxis.axis_label == "change"
     assert view.along_time[0].y_range.start < -0.25
 
 
