@@ -20,6 +20,7 @@ import live  # noqa: E402
 import nbformat  # noqa: E402
 
 import grulens  # noqa: E402
+from grulens import arguments  # noqa: E402
 
 project, author = "grulens", "the grulens team"
 copyright = "the grulens team, Apache-2.0"
@@ -53,7 +54,14 @@ nb_render_markdown_format = "myst"
 nb_mime_priority_overrides = [("html", "text/html", 0), ("html", "application/javascript", None)]
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 80
+# the names that the section "What functions take" spells out
+autodoc_type_aliases = {
+    name: name for name in vars(arguments) if name[0].isupper() and name != "Any"
+}
 autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False

@@ -80,6 +80,8 @@ def test_every_public_name_is_in_a_how_to_page_and_in_the_reference(pages: Any) 
     names = {f"{home.__name__}.{name}" for name, home in HOME.items()}
     assert told == names
     (api,) = (page for path, page in pages.items() if path.name == "api.html")
+    written = re.sub(r"<[^>]+>", "", api.path.read_text(encoding="utf-8"))
+    assert "units: UnitGroups" in written  # types by the names that the page spells out
     names |= {subject.__name__ for subject in SUBJECTS}
     assert {name for name in names if not {name, f"module-{name}"} & api.ids} == set()
 
