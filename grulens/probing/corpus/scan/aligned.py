@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from grulens.errors import ScanError
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.corpus.scan.anew import apart
+from grulens.probing.corpus.scan.anew import apart, rows_elsewhere
 from grulens.probing.corpus.scan.padding import is_mask, named
 from grulens.probing.corpus.scan.replay import nearness
 from grulens.probing.corpus.scan.sequences import Run
@@ -93,7 +93,7 @@ def check_places(
 
 
 def _say_late(name: str, by: int) -> None:
-    steps = "step" if by == 1 else f"{by} steps"
+    steps = "one step" if by == 1 else f"{by} steps"
     warnings.warn(
         f"layer {name!r} reads what stands at each step of the input {steps} later, after what the "
         "model puts before it, as in teacher forcing: labels, words and contexts stand at the "
@@ -135,11 +135,7 @@ def _check_rows(run: Run, read: Tensor, axis: int, recording: Recording,
     for name, layer in recording.items():
         for told in (_moved(layer.h, changed, name), _kept(layer.h, turned, name)):
             if told:
-                raise ScanError(
-                    f"layer {name!r} has the rows of the input in another order: labels and words "
-                    "would stand beside other rows than they are of. A model that sorts its rows, "
-                    "by length say, is scanned one row at a time"
-                )
+                raise rows_elsewhere(name)
 
 
 def _in_place(run: Run, read: Tensor, axis: int, recording: Recording,

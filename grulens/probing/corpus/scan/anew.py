@@ -113,6 +113,53 @@ def _run_again(
     return seen
 
 
+def check_alone(
+    model: nn.Module, run: Run, layers: LayerNames, call: str | None, recording: Recording
+) -> None:
+    """Raise where a row has other states by itself than beside those that the scan put there.
+
+    Args:
+        model: the model, in eval mode.
+        run: the run.
+        layers: the names of the layers.
+        call: the name of the method that is the run.
+        recording: what the layers did in it.
+
+    Raises:
+        ScanError: it has; it says which layer.
+    """
+    if not run.beside:
+        return
+    one = run.first_rows(1)
+    try:
+        with untouched(model, random=False, also=_others(one), told=False):
+            alone = _once(model, one, layers, call)
+    except Exception:  # whatever a user's model does with one row: then nothing is known
+        return
+    for name, layer in alone.items():
+        h = recording[name].h
+        if (len(run.documents), 1, h.shape[1]) != (len(h), *layer.h.shape[:2]):
+            continue
+        every, near = apart(h, layer.h.expand_as(h)), nearness(layer.h)
+        if (far := float(every[0])) > near:
+            if float(every.min()) <= near:
+                raise rows_elsewhere(name)
+            raise ScanError(
+                f"the states of a row depend on the rows that run beside it (layer {name!r}, "
+                f"{far:.2g} apart from those of the row by itself), and of texts and ids a scan "
+                "puts rows side by side as it likes: batch=1 runs each by itself"
+            )
+
+
+def rows_elsewhere(name: str) -> ScanError:
+    """What is said of a layer that has its rows in another order than the input."""
+    return ScanError(
+        f"layer {name!r} has the rows of the input in another order: labels and words would stand "
+        "beside other rows than they are of. A model that sorts its rows, by length say, is "
+        "scanned one row at a time"
+    )
+
+
 def _numbers(recording: Recording) -> int:
     """How many numbers the states and the output of a run have."""
     given = [one for one in tree_leaves(recording.output) if isinstance(one, Tensor)]

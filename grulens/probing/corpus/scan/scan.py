@@ -44,7 +44,7 @@ from grulens.probing.corpus.making import sweep, unfinished
 from grulens.probing.corpus.numbers import as_number, whole
 from grulens.probing.corpus.scan.abreast import ROWS, room_of
 from grulens.probing.corpus.scan.aligned import check_places, way_round
-from grulens.probing.corpus.scan.anew import Seen, ran
+from grulens.probing.corpus.scan.anew import Seen, check_alone, ran
 from grulens.probing.corpus.scan.compared import compare, compare_states, more_than
 from grulens.probing.corpus.scan.manifest import NAME, Manifest
 from grulens.probing.corpus.scan.part import Part
@@ -86,7 +86,8 @@ def scan(
     """Run a model over a corpus, in eval mode, and keep an index of what its units did.
 
     Each input finds the model as the scan did: what a run changes in it, in its input, or in what
-    its code and hooks name is put back. A model whose states hang on its last input is refused.
+    its code and hooks name is put back. A model whose states hang on its last input is refused, and
+    so is one in which those of a row hang on the rows that the scan puts beside it.
 
     Ctrl-C keeps the parts that are done; the same call goes on with the others. A part is written
     whole or not at all, so nothing is lost by a process that is killed.
@@ -213,6 +214,7 @@ def scan(
         try:
             given = few = run.few
             recording = ran(model, few, layers, call, checked=True)
+            check_alone(model, few, layers, call, recording)
             cut = first_steps(
                 few, recording, lambda other: ran(model, other, layers, call), known=False
             )

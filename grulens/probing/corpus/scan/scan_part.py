@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from grulens.errors import ScanError
 from grulens.models.recording import LayerRecording, Recording
-from grulens.probing.corpus.scan.anew import Seen, check_weights, ran, weights
+from grulens.probing.corpus.scan.anew import Seen, check_alone, check_weights, ran, weights
 from grulens.probing.corpus.scan.direction import DIRECTION, ENDS, SIGNAL, along, told
 from grulens.probing.corpus.scan.furthest import Furthest, places
 from grulens.probing.corpus.scan.manifest import Manifest, ScannedLayer, hash_of, weights_of
@@ -69,13 +69,16 @@ def _scanned(
     tallies, combinations = _tallies(manifest)
     furthest = _furthest(manifest)
     before = weights(model) if _doubled(place) else None
+    beside = before is None
     for at, given in enumerate(reader.runs(part)):
         # the very first run of a corpus has been seen before
         checked = before is not None and _doubled(at) and place + at > 0
         recording = None if seen is None or at else seen.on(given)
+        alone = given.beside and not beside and place + at > 0
+        beside = beside or given.beside
         _take(
-            model, given, checked, recording, reader, manifest, writer, tallies, combinations,
-            furthest,
+            model, given, checked, alone, recording, reader, manifest, writer, tallies,
+            combinations, furthest,
         )  # fmt: skip
     if before is not None:
         check_weights(model, before)
@@ -97,6 +100,7 @@ def _take(
     model: nn.Module,
     given: Run,
     checked: bool,
+    alone: bool,
     recording: Recording | None,
     reader: Reader,
     manifest: Manifest,
@@ -110,6 +114,8 @@ def _take(
     if recording is None:
         recording = ran(model, given, names, manifest.call, checked=checked)
     _one_shape(recording, names)
+    if alone:
+        check_alone(model, given, names, manifest.call, recording)
 
     def again(other: Run) -> Recording:
         return ran(model, other, names, manifest.call)

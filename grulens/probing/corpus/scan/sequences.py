@@ -104,13 +104,22 @@ class Run:
         many, steps = self.read.shape[:2]
         if many <= FEW or steps == FEW or (many <= 2 * FEW and many * steps <= LITTLE):
             return self
+        return self.first_rows(FEW)
+
+    @property
+    def beside(self) -> bool:
+        """Whether its rows were put side by side by the scan, and are several."""
+        return not self.ready and self.read is not None and len(self.documents) > 1
+
+    def first_rows(self, many: int) -> Run:
+        """The same with no more than its first rows, which the scan has put side by side."""
         return replace(
             self,
-            args=tuple(one[:FEW] for one in self.args),
-            documents=self.documents[:FEW],
-            starts=self.starts[:FEW],
-            read=self.read[:FEW],
-            labels={name: held[:FEW] for name, held in self.labels.items()},
+            args=tuple(one[:many] for one in self.args),
+            documents=self.documents[:many],
+            starts=self.starts[:many],
+            read=None if self.read is None else self.read[:many],
+            labels={name: held[:many] for name, held in self.labels.items()},
         )
 
 

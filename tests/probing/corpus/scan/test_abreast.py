@@ -62,10 +62,11 @@ def test_as_many_rows_run_as_there_is_room_for(tmp_path: Path) -> None:
     made = scan(model, PARTS, tmp_path / "s", labels=labels)
     assert (made.manifest.batch, made.manifest.room) == (64, 360)
     # four rows say what the model holds, whether it does the same again, and whether its rows are
-    # those of the input; of rows of 40 steps 8 have room, and of 90 steps 4
+    # those of the input, and one whether it is so alone; of rows of 40 steps 8 have room, of 90 4
     rows = [shape[0] for shape in taken(model)]
-    first, second, third, fourth = [8] * 3 + [4] * 2, [3] * 2, [8] * 4 + [4] * 2, [3]
-    assert rows == [4] * 3 + first + second + third + fourth
+    first, second = [8] * 3 + [4] * 2, [3] * 2 + [1]
+    third, fourth = [8] * 2 + [1] + [8] * 2 + [4] * 2, [3]
+    assert rows == [4, 4, 1, 4, *first, *second, *third, *fourth]
     asked = scan(model, PARTS, tmp_path / "t", labels=labels, batch=20)
     assert asked.manifest.room == 0
     torch.testing.assert_close(made.stats().mean, asked.stats().mean)

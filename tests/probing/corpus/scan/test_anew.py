@@ -125,6 +125,32 @@ def test_a_model_that_goes_on_where_an_input_ended_is_refused_though_the_first_d
     assert scan(Episodes(), [begun(0)] * 3, tmp_path / "t").steps == 93
 
 
+class Mixes(Reads):
+    """Takes from each row what stands in the rows beside it."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        out: Tensor = self.rnn(x - x.mean(0))[0]
+        return out
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [[PARTS[0], PARTS[0].flip(0)]],
+        [PARTS[0], [PARTS[0], PARTS[0].flip(0)]],
+        [[PARTS[2], PARTS[2][:45], PARTS[1], PARTS[0], PARTS[0].flip(0)]],  # its fourth run
+    ],
+)
+def test_a_model_that_mixes_rows_which_the_scan_puts_side_by_side_runs_them_alone_or_not_at_all(
+    parts: list[Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ScanError, match=r"the rows that run beside it .* batch=1 runs each by"):
+        scan(Mixes(), parts, tmp_path / "s")
+    assert scan(Mixes(), parts, tmp_path / "t", batch=1).steps > 0
+    assert scan(Mixes(), [torch.randint(9, (3, 40))], tmp_path / "u").steps == 120  # a batch
+
+
 @pytest.mark.filterwarnings("ignore::grulens.errors.WeightsMovedWarning")
 def test_a_model_that_writes_into_its_weights_is_refused_at_once(tmp_path: Path) -> None:
     class Cuts(Reads):
