@@ -169,7 +169,16 @@ def _numbers(recording: Recording) -> int:
 def _once(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> Recording:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NonFiniteWarning)  # the scan says it, as an error
-        return record(model, layers=layers, call=call, inputs=_copied(run))
+        try:
+            return record(model, layers=layers, call=call, inputs=_copied(run))
+        except Exception as error:
+            if len(run.args) > 1:
+                error.add_note(
+                    f"the scan gave the model the {len(run.args)} members of an input as arguments "
+                    "of its own; what is none, an answer say, is left out of the inputs: "
+                    "(x for x, answer in loader)"
+                )
+            raise
 
 
 def _copied(run: Run) -> Any:

@@ -366,6 +366,11 @@ class Reader:
             return ". This is one number: give the ids of an input together, [3, 1, 4] or a tensor"
         if isinstance(given, Mapping) and self.column is None:
             return ". Say which of its columns holds a text or ids, column=; or give tensors"
+        if isinstance(given, tuple) and any(isinstance(one, Tensor) for one in given):
+            return (
+                ". Each member of a tuple is an argument of the model, with rows and steps. Give "
+                "of a pair of input and answer the input alone: [x for x, answer in data]"
+            )
         if isinstance(given, Mapping | tuple):
             return ". Give tensors: torch.as_tensor(...) makes one of a list or an array"
         return ""
@@ -476,6 +481,8 @@ def _bools(said: Any, shape: tuple[int, ...], what: str) -> Bool[ndarray, " step
         held = np.zeros(())  # rows of several lengths are no array
     if held.shape == (1, *shape):  # of an input that has one row
         held = held[0]
+    if held.dtype == object and all(isinstance(one, bool | np.bool_) for one in held.flat):
+        held = held.astype(bool)
     if held.shape != shape or held.dtype != bool:
         raise ScanError(
             f"{what} must be a bool for each of its {shape[0]} steps, got {held.dtype} {held.shape}"

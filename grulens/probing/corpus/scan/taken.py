@@ -25,7 +25,8 @@ MOST: Final = 2**63 - 1
 def taken(given: Any) -> Any:
     """An input as torch takes it: an array, a column, or a list of whole numbers as a tensor.
 
-    What is none of these is given back as it is.
+    Of a tuple of one row of ids, as data sets give them, it is this row. What is none of these is
+    given back as it is.
 
     Raises:
         ScanError: it is an array of something that torch does not have; or a table.
@@ -33,6 +34,8 @@ def taken(given: Any) -> Any:
     >>> taken(np.arange(3)[::-1]), taken([np.int64(3), 4]), taken("a text")
     (tensor([2, 1, 0]), tensor([3, 4]), 'a text')
     """
+    if type(given) is tuple and len(given) == 1 and np.ndim(given[0]) == 1:
+        return taken(given[0])
     rows = rows_of(given)
     if rows is not None and not are_ids(rows):
         raise ScanError(

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from grulens.errors import ScanError
 from grulens.probing.corpus.scan import scan as scanning
-from grulens.probing.corpus.scan.scanned import Scan
+from grulens.probing.corpus.scan.scanned import Scan, open_scan
 
 
 class Reader(nn.Module):
@@ -43,6 +44,7 @@ SAME: dict[str, Any] = {
     "numbers of Python": IDS.tolist(),
     "a column": pd.Series(IDS),
     "in a list": [pd.Series(IDS)],
+    "a tuple of one, as data sets give it": (torch.from_numpy(IDS),),
 }
 
 
@@ -94,3 +96,38 @@ def test_a_batch_without_a_row_or_a_step_is_passed_over(
     assert [part.number for part in made.parts] == [1]
     with pytest.raises(ScanError, match="holds no input that has a step"):
         scan([none], tmp_path / "none")
+
+
+def test_an_answer_beside_an_input_is_said_to_be_no_argument(tmp_path: Path) -> None:
+    rows, answers = torch.from_numpy(IDS).view(5, 14), torch.ones(5, 3)
+    with pytest.raises(TypeError, match="were given") as raised:
+        scanning.scan(
+            nn.Sequential(Reader()).eval(),
+            DataLoader(TensorDataset(rows, answers), batch_size=5),
+            tmp_path,
+            progress=False,
+        )
+    assert any(
+        "the 2 members of an input as arguments of its own" in n for n in raised.value.__notes__
+    )
+    with pytest.raises(ScanError, match="Give of a pair of input and answer the input alone"):
+        scan(TensorDataset(rows, torch.ones(5)), tmp_path)
+
+
+def test_labels_may_be_bools_of_python(tmp_path: Path) -> None:
+    held = IDS % 2 == 0
+    for name, given in (("numpy", held), ("python", held.astype(object))):
+        scanning.scan(
+            Reader().eval(),
+            [torch.from_numpy(IDS)],
+            tmp_path / name,
+            labels={"even": [given]},
+            progress=False,
+        )
+    parts = [open_scan(tmp_path / name).stats().counts for name in ("numpy", "python")]
+    assert torch.equal(*parts)
+    with pytest.raises(ScanError, match="must be a bool for each of its 70 steps"):
+        scanning.scan(
+            Reader().eval(), [IDS], tmp_path / "other", labels={"even": [held.astype(object) * 1]},
+            progress=False,
+        )  # fmt: skip
