@@ -8,7 +8,7 @@ What follows from the row is made anew, a number a row is kept, and what is neit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +20,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 #: So many numbers a step, or a row, are kept at most.
 KEPT: Final = 16
+#: What the kind of numbers of an array of numpy begins with.
+NUMPY: Final = "numpy."
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Argument:
         value: of "read", the shape of what stands at one step; of "rows", a value a row; of "mask",
             both values, and how many first steps each row has, or None: all; of "is", the value; of
             "lost", what it was.
-        dtype: that of a tensor, or "" where it is none.
+        dtype: that of a tensor; "numpy." and that of an array of numpy; or "" where it is neither.
         turned: whether its steps come before its rows.
         bare: whether it has no axis of rows, but is one row.
     """
@@ -66,6 +68,9 @@ class Argument:
             made = [[inside if at < end else after for at in range(steps)] for end in ends]
         if not self.dtype:
             return made
+        if self.dtype.startswith(NUMPY):
+            made = np.asarray(made, self.dtype.removeprefix(NUMPY))
+            return made.T if self.turned else made
         made = torch.as_tensor(made).to(getattr(torch, self.dtype))
         if self.kind == "packed":
             return pack_padded_sequence(made, torch.tensor([steps] * many), batch_first=True)
@@ -223,6 +228,10 @@ def _argument(
     one: Any, read: Any, lengths: Sequence[int], steps: int, stepped: bool | None
 ) -> Argument:
     rows = len(lengths)
+    if isinstance(one, ndarray) and one.dtype.kind in "biu" and one.dtype.isnative:
+        found = _argument(torch.from_numpy(one.copy()), read, lengths, steps, stepped)
+        if found.kind in ("lengths", "rows", "mask"):
+            return replace(found, dtype=f"{NUMPY}{one.dtype}")
     if isinstance(one, PackedSequence):
         dtype = _named(one.data)
         if one is read:

@@ -63,6 +63,7 @@ MASK = torch.arange(90) < torch.tensor(LENGTHS)[:, None]
 FORMS = {
     "lengths": (Lengths, (IDS, torch.tensor(LENGTHS))),
     "a list of lengths": (Lengths, (IDS, LENGTHS)),
+    "lengths of numpy": (Lengths, (IDS, np.array(LENGTHS))),
     "named lengths": (Lengths, {"lengths": torch.tensor(LENGTHS), "ids": IDS}),
     "named": (Named, {"ids": IDS}),
     "a mask that stands first": (Named, {"mask": MASK, "ids": IDS}),
