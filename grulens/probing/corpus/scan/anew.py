@@ -172,11 +172,11 @@ def _once(model: nn.Module, run: Run, layers: LayerNames, call: str | None) -> R
         try:
             return record(model, layers=layers, call=call, inputs=_copied(run))
         except Exception as error:
-            if len(run.args) > 1:
+            if (many := len(run.args) + len(run.kwargs)) > 1:
                 error.add_note(
-                    f"the scan gave the model the {len(run.args)} members of an input as arguments "
-                    "of its own; what is none, an answer say, is left out of the inputs: "
-                    "(x for x, answer in loader)"
+                    f"the scan gave the model the {many} members of an input as arguments of its "
+                    "own; what is none, an answer say, is left out of the inputs: (x for x, answer "
+                    "in loader), or of mappings ({'x': one['x']} for one in loader)"
                 )
             raise
 

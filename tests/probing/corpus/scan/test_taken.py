@@ -107,9 +107,10 @@ def test_an_answer_beside_an_input_is_said_to_be_no_argument(tmp_path: Path) -> 
             tmp_path,
             progress=False,
         )
-    assert any(
-        "the 2 members of an input as arguments of its own" in n for n in raised.value.__notes__
-    )
+    assert any("the 2 members of an input as arguments" in note for note in raised.value.__notes__)
+    with pytest.raises(TypeError, match="unexpected") as raised:
+        scan([{"ids": rows, "labels": answers}], tmp_path)
+    assert any("the 2 members of an input as arguments" in note for note in raised.value.__notes__)
     with pytest.raises(ScanError, match="Give of a pair of input and answer the input alone"):
         scan(TensorDataset(rows, torch.ones(5)), tmp_path)
 
