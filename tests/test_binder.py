@@ -130,4 +130,7 @@ def test_the_notebooks_are_stored_as_they_are_shown() -> None:
         cells = notebook["cells"]
         assert len(cells) <= 25, path
         assert all(cell["metadata"] == {} for cell in cells), path
+        assert notebook["metadata"]["language_info"] == {"name": "python"}, path
+        # a widget that no kernel stands behind is an error on the page; its still picture is not
+        assert "vnd.jupyter.widget-view" not in json.dumps(cells), path
         assert all(c["outputs"] or c["execution_count"] for c in cells if c["cell_type"] == "code")
