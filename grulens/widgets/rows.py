@@ -17,7 +17,7 @@ from torch import nn
 
 from grulens import csv
 from grulens.errors import GrulensError, NoAnswerError
-from grulens.views.figure.tokens import visible_name, visible_text
+from grulens.views.figure.tokens import set_apart, visible_name, visible_text
 from grulens.views.units.table import ROW, UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import choice, quiet, row
@@ -273,10 +273,7 @@ def row_texts(session: Session, most: int | None) -> list[str] | None:
 def joined(tokens: Sequence[str]) -> str:
     """Tokens as one text: letters stand close, words apart.
 
-    >>> joined(["not", "bad"]), joined([*"ab"])
-    ('not bad', 'ab')
+    >>> joined(["not", "bad"]), joined([*"ab"]), joined(["1", "10", "2"])
+    ('not bad', 'ab', '1 10 2')
     """
-    words = sum(len(token) > 1 for token in tokens)
-    parted = any(token != token.strip() or not token for token in tokens)
-    apart = 2 * words > len(tokens) and not parted
-    return (" " if apart else "").join(tokens)
+    return (" " if set_apart(tokens) else "").join(tokens)
