@@ -19,13 +19,7 @@
 
   // elements and numbers
 
-  function made(tag, className = "", text = null, set = {}) {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    if (text !== null) element.textContent = text;
-    for (const [key, value] of Object.entries(set)) element.setAttribute(key, value);
-    return element;
-  }
+  const made = grulensMade;
   function button(text, act, set = {}) {
     const element = made("button", "", text, {type: "button", ...set});
     element.addEventListener("click", act);

@@ -9,8 +9,8 @@ from grulens import words
 from grulens.views.page.running import source, whole_page
 
 _SCRIPTS: Final = (
-    "words.js", "engine.js", "running_draw.js", "running_cell.js", "cell_drawing.js",
-    "cell_page.js",
+    "words.js", "elements.js", "engine.js", "running_draw.js", "running_cell.js",
+    "cell_drawing.js", "cell_page.js",
 )  # fmt: skip
 _STYLES: Final = ("running.css", "cell_page.css")
 

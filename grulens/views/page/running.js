@@ -31,13 +31,7 @@
 
   // elements
 
-  function made(name, className = "", text = null, set = {}) {
-    const element = document.createElement(name);
-    if (className) element.className = className;
-    if (text !== null) element.textContent = text;
-    for (const [key, value] of Object.entries(set)) element.setAttribute(key, value);
-    return element;
-  }
+  const made = grulensMade;
   function button(text, title, act) {
     const element = made("button", "", text, {type: "button", title});
     element.addEventListener("click", act);

@@ -58,7 +58,8 @@ def running_page(
     """
     text = text_script.replace("export default { render };", "return { render };")
     scripts = (
-        source("words.js"), source("engine.js"), f"const grulensText = (() => {{\n{text}\n}})();",
+        source("words.js"), source("elements.js"), source("engine.js"),
+        f"const grulensText = (() => {{\n{text}\n}})();",
         source("running_draw.js"), source("running_table.js"), source("running_cell.js"),
         source("running.js"),
     )  # fmt: skip

@@ -3,12 +3,6 @@
 "use strict";
 function grulensCell({parts, signals, before, colors, named, number}) {
   const SHOWN = 6;
-  const make = (name, className, text) => {
-    const element = document.createElement(name);
-    element.className = className;
-    element.textContent = text;
-    return element;
-  };
 
   // the largest parts by name, and the sum of all others
   function largest({inputs, units, biases, shift}) {
@@ -26,20 +20,20 @@ function grulensCell({parts, signals, before, colors, named, number}) {
   }
 
   function card(part) {
-    const signal = signals.find((one) => one.name === part.name), box = make("div", "sum", "");
-    const title = make("p", "", `${signal.title} `);
-    const mark = make("strong", "", number(part.signal));
+    const signal = signals.find((one) => one.name === part.name), box = grulensMade("div", "sum", "");
+    const title = grulensMade("p", "", `${signal.title} `);
+    const mark = grulensMade("strong", "", number(part.signal));
     title.style.setProperty("--accent", colors[signal.role].accent);
     const told = {value: number(part.value)};
-    title.append(mark, make("span", "quiet", (part.edited ? say(" from {value}, then an edit", told) : say(" from {value}", told))));
+    title.append(mark, grulensMade("span", "quiet", (part.edited ? say(" from {value}, then an edit", told) : say(" from {value}", told))));
     const list = largest(part), most = Math.max(1e-9, ...list.map(([, value]) => Math.abs(value)));
-    const rows = make("div", "parts", "");
+    const rows = grulensMade("div", "parts", "");
     for (const [name, value] of list) {
-      const track = make("span", "track", ""), bar = make("span", value < 0 ? "against" : "for", "");
+      const track = grulensMade("span", "track", ""), bar = grulensMade("span", value < 0 ? "against" : "for", "");
       bar.style.width = `${50 * Math.abs(value) / most}%`;
       bar.style[value < 0 ? "right" : "left"] = "50%";
       track.append(bar);
-      rows.append(make("span", "label", name), track, make("span", "numbers", number(value)));
+      rows.append(grulensMade("span", "label", name), track, grulensMade("span", "numbers", number(value)));
     }
     box.append(title, rows);
     return box;
@@ -64,7 +58,7 @@ function grulensCell({parts, signals, before, colors, named, number}) {
     return [before.edited.h ? say("h = {h}, after an edit, of a = {a}", of) : say("h = {h}, of a = {a}", of)];
   }
 
-  const cards = make("div", "sums", "");
+  const cards = grulensMade("div", "sums", "");
   cards.append(...parts.map(card));
-  return [cards, ...equations().map((line) => make("p", "equation", line))];
+  return [cards, ...equations().map((line) => grulensMade("p", "equation", line))];
 }
