@@ -33,6 +33,8 @@ FLAGS = [
 ]
 # Notebook 7 logs these by itself, the first whenever any ipywidget is shown
 KNOWN_ERRORS = ("reading 'schema'", "'filebrowser:open-path' not registered")
+# what Python writes under a cell where ipykernel has ended a subshell beside it
+DROPPED_TASK = "Task was destroyed but it is pending!"
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "docmanager-extension/plugin": {"autosave": False},
@@ -304,9 +306,19 @@ class Notebook:
         self.ready()
 
     def save(self) -> Any:
-        """Save, and return the notebook as it is on disk."""
+        """Save, and return the notebook as it is on disk, without what ipykernel says of its tasks.
+
+        Where the front end ends a subshell of the kernel, ipykernel drops a task that still waits,
+        and Python writes so to stderr: under the cell that runs then, whichever it is.
+        """
         self.command("docmanager:save")
-        return nbformat.read(self.server.root / self.path, as_version=4)
+        saved = nbformat.read(self.server.root / self.path, as_version=4)
+        for cell in saved.cells:
+            if cell.cell_type == "code":
+                cell.outputs = [
+                    one for one in cell.outputs if DROPPED_TASK not in one.get("text", "")
+                ]
+        return saved
 
     def cell(self, index: int) -> Any:
         """The locator of a cell."""
