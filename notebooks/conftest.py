@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-# each is the English notebook cell by cell, code and stored outputs: tests/test_languages.py; so
-# what holds of the one when it runs holds of the other
+# each is the English notebook cell by cell, but for words: tests/test_languages.py; so what holds
+# of the one when it runs holds of the other
 collect_ignore = ["zh"]
 
 # Binder gives 2 GB, and JupyterLab's server lives there too

@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from grulens.demo.shown import CHINESE
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -121,6 +123,13 @@ def test_repo2docker_takes_this_environment() -> None:
     assert "Building conda environment for python=3.11" in said
     assert '--file "binder/environment.yml"' in said
     assert "RUN ./binder/postBuild" in said
+    assert "fonts-wqy-microhei" in said
+
+
+def test_the_image_has_a_font_that_chinese_pictures_take() -> None:
+    (font,) = re.findall(r"^[^#].+$", (ROOT / "binder/apt.txt").read_text(), re.MULTILINE)
+    assert font == "fonts-wqy-microhei"
+    assert "WenQuanYi Micro Hei" in CHINESE
 
 
 def test_the_notebooks_are_stored_as_they_are_shown() -> None:

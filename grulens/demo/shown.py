@@ -6,15 +6,27 @@ import base64
 import html
 import io
 import math
-from typing import TYPE_CHECKING
+import re
+import warnings
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from torch import Tensor
+
+from grulens.words import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Picture", "about"]
+
+#: Fonts that have Chinese, by the names that matplotlib has for them; each system brings another.
+CHINESE: Final = (
+    "Microsoft YaHei", "SimHei", "PingFang SC", "PingFang HK", "Hiragino Sans GB", "STHeiti",
+    "Heiti TC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK SC", "Noto Sans CJK JP",
+    "Noto Sans SC", "Source Han Sans SC", "Droid Sans Fallback",
+)  # fmt: skip
+_CHINESE: Final = "[\u4e00-\u9fff]"
 
 
 def about(value: float | np.generic | Tensor, *bounds: float) -> str:
@@ -50,23 +62,32 @@ def about(value: float | np.generic | Tensor, *bounds: float) -> str:
     digits = 0 if whole else 1 if abs(number) >= 10 else 2
     shown = f"≈ {number:.{digits}f}"
     if low is not None and high is not None:
-        return f"{shown} ({low} to {high})"
+        return say("{number} ({low} to {high})", number=shown, low=low, high=high)
     if low is not None:
-        return f"{shown} (over {low})"
-    return shown if high is None else f"{shown} (under {high})"
+        return say("{number} (over {low})", number=shown, low=low)
+    return shown if high is None else say("{number} (under {high})", number=shown, high=high)
 
 
 class Picture:
     """A drawing with words for whoever cannot see it; a notebook shows it no wider than the page.
 
     Args:
-        figure: a matplotlib figure. It is drawn at once, at 110 dots per inch.
+        figure: a matplotlib figure. It is drawn at once, at 110 dots per inch; the Chinese in it,
+            in the first font of `CHINESE` that is there.
         words: what is to be seen in it: the picture's `alt` text, and its text without a page.
+
+    Warns:
+        UserWarning: these words are in Chinese, and none of those fonts is there; empty boxes stand
+            for the characters in the figure.
     """
 
     def __init__(self, figure: Figure, words: str) -> None:
         png = io.BytesIO()
-        figure.savefig(png, dpi=110)
+        with warnings.catch_warnings():
+            if re.search(_CHINESE, words):
+                warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+                _write_chinese(figure)
+            figure.savefig(png, dpi=110)
         self._data = base64.b64encode(png.getvalue()).decode()
         self._words = words
 
@@ -76,3 +97,23 @@ class Picture:
     def _repr_html_(self) -> str:
         source = f"data:image/png;base64,{self._data}"
         return f'<img alt="{html.escape(self._words)}" src="{source}" style="max-width:100%">'
+
+
+def _write_chinese(figure: Figure) -> None:
+    """Give the Chinese in a figure a font that has it."""
+    from matplotlib.font_manager import fontManager  # noqa: PLC0415  # only who draws has it
+    from matplotlib.text import Text  # noqa: PLC0415
+
+    figure.draw_without_rendering()  # labels of ticks are there when they are drawn
+    there = {font.name for font in fontManager.ttflist}
+    font = next((name for name in CHINESE if name in there), None)
+    if font is None:
+        warnings.warn(
+            "matplotlib finds no font with Chinese, and draws empty boxes; on Debian and Ubuntu "
+            "`apt-get install fonts-wqy-microhei` brings one",
+            stacklevel=3,
+        )
+        return
+    for text in figure.findobj(Text):
+        if re.search(_CHINESE, text.get_text()):
+            text.set_fontfamily(["DejaVu Sans", font])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+import grulens
+from grulens import words
+from grulens.demo import shown
 from grulens.demo.shown import Picture, about
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -52,3 +56,38 @@ def test_a_picture_has_its_words_and_no_markup_of_theirs() -> None:
     assert 'alt="a &quot;line&quot; &lt;b&gt;"' in page
     (data,) = re.findall('base64,([^"]+)', page)
     assert base64.b64decode(data).startswith(b"\x89PNG")
+
+
+def test_bounds_are_said_in_the_language_of_the_screens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_set", None)
+    grulens.language("zh")
+    said = about(0.926, 0.5), about(0.03, 0.1), about(12.34, 10, 20), about(5)
+    assert said == ("≈ 0.93（大于 0.5）", "≈ 0.03（小于 0.1）", "≈ 12.3（10 到 20）", "≈ 5")
+
+
+def in_chinese() -> Figure:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.bar(["隐状态", "gate"], [1, 2])
+    axes.set(xlabel="步", ylabel="error")
+    return figure
+
+
+def test_chinese_in_a_picture_has_a_font_or_one_line_says_that_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shown, "CHINESE", ("no such font",))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Picture(in_chinese(), "一张图")
+    assert [str(one.message)[:43] for one in told] == [
+        "matplotlib finds no font with Chinese, and "
+    ]
+    monkeypatch.setattr(shown, "CHINESE", ("no such font", "STIXGeneral"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Picture(figure := in_chinese(), "一张图")
+    fonts = {text.get_text(): text.get_fontfamily() for axes in figure.axes
+             for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels())}  # fmt: skip
+    assert fonts["步"] == fonts["隐状态"] == ["DejaVu Sans", "STIXGeneral"]
+    assert fonts["error"] == fonts["gate"] == ["sans-serif"]
