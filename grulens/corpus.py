@@ -6,9 +6,10 @@ furthest (`Top`), and where units are on together (`Match`), each place a `Place
 there a `Context`; a `Replay` is a place that ran again, an `Excerpt` one as an input
 that begins where the row stood, and `open_scan` opens a scan again.
 `probe` asks how well labels can be read off the states by linear probes, beside control tasks; the
-result is a `Probe`. `automaton` builds an automaton by questions (L*) or from clusters of hidden
-states, and compares it with the network on words that it was not built from; the result is an
-`Automaton`, and its `.dfa` a `DFA`.
+result is a `Probe`. `cka` says how alike the states of two scans are, layer by layer: a `CKA`.
+`automaton` builds an automaton by questions (L*) or from clusters of hidden states, and compares it
+with the network on words that it was not built from; the result is an `Automaton`, and its `.dfa` a
+`DFA`.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from grulens.probing.corpus.scan.scan import scan
 from grulens.probing.corpus.scan.scanned import Scan, open_scan
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top
+from grulens.probing.corpus.similarity.cka import CKA, cka
 
 __all__ = [  # noqa: RUF022 - as sorted() has it
-    "Agreement", "Automaton", "Context", "Corpus", "DFA", "Excerpt", "Match", "Place", "Probe",
-    "Replay", "Scan", "Statistics", "Top", "automaton", "open_scan", "probe", "scan",
+    "Agreement", "Automaton", "CKA", "Context", "Corpus", "DFA", "Excerpt", "Match", "Place",
+    "Probe", "Replay", "Scan", "Statistics", "Top", "automaton", "cka", "open_scan", "probe",
+    "scan",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -1026,6 +1026,20 @@ def a_probe(draw: Draw) -> None:
         assert len(repr(found)) < 300
 
 
+def a_cka(draw: Draw) -> None:
+    good: dict[str, dict[str, Any]] = {
+        "scan": {"scan": SCAN}, "other": {"scan": SCAN}, "layers": {"none": None, "rnn": ["rnn.l0"]},
+        "others": {"none": None, "rnn": ["rnn.l0"]}, "client": {"none": None},
+    }  # fmt: skip
+    chosen = draw(st.sampled_from([*good]))
+    thing = draw(things(**good[chosen]))
+    options = {"scan": SCAN, "other": SCAN, chosen: thing.value}
+    found = documented(lambda: grulens.corpus.cka(**options, progress=False), drawn=(chosen, thing))
+    if found is not None:
+        assert float(found.value) == pytest.approx(1, abs=1e-5)
+        assert "<script>alert" not in found._repr_html_()
+
+
 def a_corpus(draw: Draw) -> None:
     scan, layer = draw(things(scan=SCAN)), draw(things(none=None, rnn="rnn.l0"))
     screen = documented(lambda: grulens.corpus.Corpus(scan.value, layer.value), drawn=(scan, layer))
@@ -1043,6 +1057,7 @@ def a_corpus(draw: Draw) -> None:
 
 ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Agreement": an_agreement,
+    "CKA": a_cka,
     "Context": a_question,
     "Corpus": a_corpus,
     "Excerpt": a_place,
@@ -1054,6 +1069,7 @@ ATTEMPTS: dict[str, Callable[[Draw], None]] = {
     "Statistics": a_question,
     "Top": a_question,
     "open_scan": a_scan,
+    "cka": a_cka,
     "probe": a_probe,
     "scan": a_scan,
     "Automaton": a_plot,

@@ -18,6 +18,7 @@ from grulens.probing.corpus.scan.match import Match
 from grulens.probing.corpus.scan.place import Context
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top
+from grulens.probing.corpus.similarity.cka import CKA
 from grulens.views.corpus.contexts import Contexts
 from grulens.views.corpus.fidelity_chart import FidelityChart
 from grulens.views.corpus.lifts import Lifts
@@ -92,6 +93,17 @@ def draw_probe(found: Probe, options: PlotOptions) -> Figure:
         measure=say("weight × std"),
         title=say("probes of {layer}, {steps} steps tested", layer=found.layer,
                   steps=f"{found.steps:,}"),
+    )  # fmt: skip
+
+
+@draws(CKA)
+def draw_cka(found: CKA, options: PlotOptions) -> Figure:
+    """The CKA of each layer of a scan, a row, and each of another's, a column."""
+    columns = ", ".join(f"{place}: {name}" for place, name in enumerate(found.others))
+    return matrix(
+        found.value, rows=list(found.layers), down=say("layer"),
+        across=say("layer of the other scan, {columns}", columns=columns), measure="CKA",
+        title=say("{steps} steps", steps=f"{found.steps:,}"),
     )  # fmt: skip
 
 

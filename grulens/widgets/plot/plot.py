@@ -56,7 +56,7 @@ def plot(
     map of the area under the ROC curve, labels by units (the correlations of the units, where there
     are no labels); its top windows are lines of tokens; matches are the lift of each label, and the
     first places as lines of tokens on how many units are on; probes are a map of what each unit
-    adds to the score of each label.
+    adds to the score of each label; the CKA of two scans is a map of their layers.
 
     Args:
         found: what an analysis returned; or what a function decorated with `draws`

@@ -22,7 +22,7 @@ from grulens.errors import ScanError
 from grulens.probing.corpus.probes.control import coins
 from grulens.probing.corpus.probes.online_code import BINS, counted, length
 from grulens.probing.corpus.probes.ridge import Moments, Probes, Solved, least
-from grulens.probing.corpus.probes.rows import rerun
+from grulens.probing.corpus.rows import rerun
 from grulens.probing.corpus.scan.manifest import Manifest
 from grulens.probing.corpus.scan.part import Part
 
@@ -85,7 +85,7 @@ def visited(
     bins: list[Any] = [0 for _ in plans]
     inputs: dict[tuple[int, int], Any] = {}
     for ran in rerun(model, part, manifest, task.layer):
-        held = ran.labels[list(task.labels)]
+        held = ran.labels(part, len(manifest.labels))[list(task.labels)]
         if task.control is not None:
             if ran.read.ndim > 2 or not np.issubdtype(ran.read.dtype, np.integer):
                 raise ScanError(
@@ -96,7 +96,8 @@ def visited(
                 [held, coins(ran.read, task.tokens, task.rates, task.seed, task.labels)]
             )
         targets: Bool[ndarray, "step target"] = held.reshape(len(held), -1).T
-        states = ran.states.reshape(-1, ran.states.shape[-1])
+        states = ran.states[task.layer]
+        states = states.reshape(-1, states.shape[-1])
         found = Moments.of(states, targets)
         moments = found if moments is None else moments + found
         if not plans:
