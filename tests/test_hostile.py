@@ -1028,7 +1028,8 @@ def a_probe(draw: Draw) -> None:
 
 def a_cka(draw: Draw) -> None:
     good: dict[str, dict[str, Any]] = {
-        "scan": {"scan": SCAN}, "other": {"scan": SCAN}, "layers": {"none": None, "rnn": ["rnn.l0"]},
+        "scan": {"scan": SCAN}, "other": {"scan": SCAN},
+        "layers": {"none": None, "rnn": ["rnn.l0"]},
         "others": {"none": None, "rnn": ["rnn.l0"]}, "client": {"none": None},
     }  # fmt: skip
     chosen = draw(st.sampled_from([*good]))
