@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from grulens import Lens, ablate, clamp, close_up, record, scale, shift
 from grulens.demo import load
 from grulens.views.figure.raster import REACHES, reach
-from tests.browser.jupyter import until
+from tests.browser.jupyter import FRAMES, until
 from tests.browser.running import is_torchs
 
 pytestmark = pytest.mark.browser
@@ -251,3 +251,109 @@ def test_pins_colours_and_numbers_of_the_input_are_as_in_the_notebook(
             assert page.evaluate("grulens.span()") == pytest.approx(there, abs=1e-5)
         assert "3 numbers a step" in page.locator("canvas.fed").get_attribute("title")
         page.screenshot(path=str(SHOTS / "running-page-input.png"))
+
+
+class Large(nn.Module):
+    """States of many thousands, in float32, and logarithms of probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.RNN(2, 6, num_layers=2, nonlinearity="relu", batch_first=True)
+        self.out = nn.Linear(6, 3)
+        for weight in self.rnn.parameters():
+            weight.data = weight.data.abs() * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        said: Tensor = self.out(self.rnn(x)[0]).log_softmax(-1)
+        return said
+
+
+def test_states_of_any_size_and_logarithms_of_probabilities_run(
+    browser: Any, tmp_path: Path
+) -> None:
+    model, x = Large(), torch.randn(1, 14, 2)
+    lens = Lens(model, x, scale="logits")
+    assert lens.session.before.h.abs().max() > 1e4
+    lens.session.add(ablate("rnn.l0", 1, at=[3]))
+    path = lens.save(tmp_path / "lens.html")
+    lens.close()
+    with opened(browser, path) as page:
+        is_torchs(page, model, x, ablate("rnn.l0", 1, at=[3]), answers=14)
+
+
+class Regressor(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out = nn.GRU(2, 3, batch_first=True), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        said: Tensor = self.out(self.rnn(x)[0])[..., 0]
+        return said
+
+
+def test_what_one_hand_does_to_a_slider_is_one_undo(browser: Any, tmp_path: Path) -> None:
+    lens = Lens(Regressor(), torch.randn(1, 5, 2))
+    path = lens.save(tmp_path / "lens.html")
+    lens.close()
+    with opened(browser, path) as page:
+        slider, undos = page.get_by_label("z  update gate"), "grulens.state.history.length"
+        slider.focus()
+        for _ in range(9):
+            slider.press("ArrowLeft")
+        assert page.evaluate(undos) == 1
+        for end in (0.6, 0.9):
+            box = slider.bounding_box()
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            page.mouse.down()
+            page.mouse.move(box["x"] + end * box["width"], box["y"] + box["height"] / 2, steps=5)
+            page.mouse.up()
+        assert page.evaluate(undos) == 3
+        for _ in range(3):
+            page.get_by_role("button", name="undo").click()
+        edits = page.locator(".edits")
+        until(page, lambda: "none yet" in edits.inner_text(), "no edits")
+
+
+IN_SIGHT = """(i) => {
+  const box = document.querySelector(".grulens-text-body").getBoundingClientRect();
+  const one = document.querySelector(`[data-i="${i}"]`).getBoundingClientRect();
+  return one.top >= box.top && one.bottom <= box.bottom;
+}"""
+
+
+def test_a_long_text_stands_where_it_is_looked_at(browser: Any, tmp_path: Path) -> None:
+    lens = Lens(Regressor(), torch.randn(1, 4000, 2))
+    path = lens.save(tmp_path / "lens.html")
+    lens.close()
+    with opened(browser, path) as page:
+        until(page, lambda: page.evaluate(IN_SIGHT, 3999), "the last step in sight")
+        body, cursors = page.locator(".grulens-text-body"), page.locator(".grulens-cursor")
+        body.evaluate("(body) => { body.scrollTop = body.scrollHeight / 2 }")
+        there = """() => {
+          const box = document.querySelector(".grulens-text-body").getBoundingClientRect();
+          const one = document.elementFromPoint(box.left + 60, box.top + 80);
+          return one.closest("[data-i]")?.dataset.i;
+        }"""
+        def in_the_middle() -> int:
+            page.evaluate(FRAMES)
+            return int(page.evaluate(there) or -1)
+
+        middle = until(page, lambda: (i := in_the_middle()) == in_the_middle() > 0 and i, "rest")
+        page.locator(f"[data-i='{middle}']").click()
+        assert page.evaluate("grulens.state.times") == [middle]
+        assert page.evaluate(IN_SIGHT, middle)
+        # the keyboard's place is where the mouse was, and is marked once
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("grulens.state.times") == [middle + 1]
+        assert cursors.count() == 1
+        page.locator(f"[data-i='{middle - 2}']").click()
+        page.get_by_label("z  update gate").focus()
+        assert cursors.count() == 0
+        body.focus()
+        page.keyboard.press("Home")
+        until(page, lambda: page.evaluate(IN_SIGHT, 0), "the first step in sight")
+        page.keyboard.press("End")
+        until(page, lambda: page.evaluate(IN_SIGHT, 3999), "the last step in sight")
+        assert cursors.count() == 1

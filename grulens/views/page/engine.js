@@ -366,9 +366,10 @@ const grulensEngine = (() => {
   // What is done with the numbers of the linear readout, by the name that the page is told.
   function finished(how, values) {
     if (how === "sigmoid") return Array.from(values, (value) => 1 / (1 + Math.exp(-value)));
-    if (how !== "softmax") return [...values];
+    if (how === "none") return [...values];
     const top = Math.max(...values), powers = Array.from(values, (value) => Math.exp(value - top));
     const sum = powers.reduce((a, b) => a + b, 0);
+    if (how === "log_softmax") return Array.from(values, (value) => value - top - Math.log(sum));
     return powers.map((power) => power / sum);
   }
 

@@ -399,7 +399,8 @@
         value.textContent = number(Number(handle.value), 4);
         put(signal, Number(handle.value));
       });
-      handle.addEventListener("change", () => { dragging = null; });
+      // steps by keyboard are one change until the hand goes elsewhere, and so is each drag
+      for (const begins of ["pointerdown", "blur"]) handle.addEventListener(begins, () => { dragging = null; });
       const line = made("div", "slider");
       line.append(label, handle, value, reset);
       return {signal, handle, value, reset, line};
@@ -716,7 +717,8 @@
   // what a page made otherwise than the model is not shown as the model's
   const apart = Object.entries(data.recorded).map(([name, states]) => {
     const {signals: {h}, units: count} = before.layers[name], from = h.length - count;
-    return Math.max(...states.map((value, u) => Math.abs(value - h[from + u])));
+    const largest = Math.max(1, ...states.map(Math.abs));
+    return Math.max(...states.map((value, u) => Math.abs(value - h[from + u]))) / largest;
   });
   if (!(Math.max(...apart) <= data.tolerance)) {
     main.replaceChildren(made("p", "failed", say("This browser makes other numbers than the model did (apart by {n}): nothing is shown.", {n: number(Math.max(...apart), 2)}), {role: "alert"}));

@@ -23,7 +23,7 @@ from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
 from grulens.widgets.memory.map_view import MapView
-from grulens.widgets.memory.words import along, shares
+from grulens.widgets.memory.words import along, is_shared, shares
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.display_names import places
 from grulens.widgets.session.session import Session
@@ -61,6 +61,12 @@ class Result:
     initial: Float[np.ndarray, " query"]
     past: Any
     tokens: list[str] | None
+
+    @property
+    def signed(self) -> bool:
+        """Whether the weights are no shares: toward a direction, or with a gate out of 0 to 1."""
+        shared = is_shared(self.initial) and (self.values is None or is_shared(self.values))
+        return self.request.toward is not None or not shared
 
     def query(self, t: int) -> Float[np.ndarray, " key"]:
         """The weights of one state."""
@@ -114,7 +120,7 @@ class AttentionView(MapView[Request]):
         t = self._at(found.found.shape[1])
         return still_memory.attention(
             found.values, found.query(t), past=found.past, at=t, tokens=found.tokens,
-            signed=found.request.toward is not None, name=found.request.name,
+            signed=found.signed, name=found.request.name,
             layer=found.request.layer.name,
             caption="; ".join(filter(None, [self._words(found, t), found.found.note])),
         )  # fmt: skip
@@ -152,14 +158,14 @@ class AttentionView(MapView[Request]):
             )  # fmt: skip
         else:
             self._map.update(
-                found.values, past=found.past, signed=request.toward is not None,
+                found.values, past=found.past, signed=found.signed,
                 tokens=found.tokens, name=request.name, layer=request.layer.name,
             )  # fmt: skip
         self._note_that(note)
         self._show_query(found)
 
     def _show_query(self, found: Result) -> None:
-        signed, steps = found.request.toward is not None, found.found.shape[1]
+        signed, steps = found.signed, found.found.shape[1]
         t = self._at(steps)
         self._show_step(t, steps)
         self._bars.update(

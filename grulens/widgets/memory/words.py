@@ -19,6 +19,15 @@ SLACK = 1e-5
 FEW = 4
 
 
+def is_shared(weights: Float[np.ndarray, "*shape"]) -> bool:
+    """Whether weights can be shares: none is under 0 or over 1.
+
+    >>> is_shared(np.array([0.25, 0.5])), is_shared(np.array([2.0, -1]))
+    (True, False)
+    """
+    return bool(((weights > -SLACK) & (weights < 1 + SLACK)).all())
+
+
 def shares(
     weights: Float[np.ndarray, " key"],
     initial: float,
@@ -46,6 +55,13 @@ def shares(
     state, over = _state(tokens, at), say(over)
     if past[1] < past[0]:
         return say("Step {step} is padding in this row.", step=at)
+    if not is_shared(np.append(weights, initial)):
+        return say(
+            "An edit takes a gate out of 0 to 1: what {state} holds of earlier steps grows on the "
+            "way, the weights lie between {low} and {high}, and are no shares ({over}).",
+            state=state, low=_signed(float(weights.min())), high=_signed(float(weights.max())),
+            over=over,
+        )  # fmt: skip
     if initial > 0.5:
         return say("More than half of {state} is h_0: {share} ({over}).", state=state,
                    share=f"{initial:.1%}", over=over)  # fmt: skip

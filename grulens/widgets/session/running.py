@@ -43,6 +43,7 @@ TOLERANCE: Final = 1e-4
 FINISH: Final[dict[str, Callable[[Tensor], Tensor]]] = {
     "none": lambda values: values,
     "softmax": lambda values: values.softmax(-1),
+    "log_softmax": lambda values: values.log_softmax(-1),
     "sigmoid": torch.sigmoid,
 }
 
@@ -53,7 +54,7 @@ class Answered:
 
     Attributes:
         read: the linear readout.
-        finish: what is done with its numbers: "none", "softmax" or "sigmoid".
+        finish: what is done with its numbers: one of `FINISH`.
         pick: the class that is the answer, or None for all.
     """
 

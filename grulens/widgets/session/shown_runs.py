@@ -271,3 +271,11 @@ class ShownRuns(Comparison, EditList):
     @tl.observe("row")
     def _on_row(self, _: Any) -> None:
         self._effects.clear()
+
+    @tl.observe("row", "layer", "baseline")
+    def _stay_in_row(self, _: Any) -> None:
+        """Where the row shown ends before the step chosen, choose the last one that it read."""
+        layer = self.baseline[self.layer]
+        valid = layer.mask[self.row]
+        if self.step < len(valid) and not valid[self.step] and valid.any():
+            self.step = int(last_read(layer)[self.row])

@@ -128,12 +128,17 @@ function render({ model, el }) {
     });
   }
 
-  // the notebook must not scroll along
-  function show(i) {
+  // The notebook must not scroll along. Lines that were never in sight have guessed heights until
+  // they are scrolled to, so the place is looked at again.
+  let sought = null;
+  function show(i, frames = 10) {
+    sought = i;
     const box = body.getBoundingClientRect(), one = spans[i]?.getBoundingClientRect();
     if (!one) return;
     if (one.top < box.top + 4) body.scrollTop -= box.top + 4 - one.top;
     else if (one.bottom > box.bottom - 4) body.scrollTop += one.bottom - box.bottom + 4;
+    else return;
+    if (frames) requestAnimationFrame(() => { if (sought === i) show(i, frames - 1); });
   }
 
   function step() {
@@ -151,9 +156,13 @@ function render({ model, el }) {
     return one && body.contains(one) ? Number(one.dataset.i) : null;
   }
 
-  function go(to) {
+  function stand(at) {
     spans[cursor]?.classList.remove("grulens-cursor");
-    cursor = Math.max(0, Math.min(spans.length - 1, to));
+    cursor = at;
+  }
+
+  function go(to) {
+    stand(Math.max(0, Math.min(spans.length - 1, to)));
     const span = spans[cursor];
     if (!span) return;
     span.classList.toggle("grulens-cursor", body.matches(":focus-visible"));
@@ -190,10 +199,12 @@ function render({ model, el }) {
     const i = under(event);
     if (i === null || event.button) return;
     event.preventDefault();
+    stand(i);
+    anchor = i;
     body.focus({ preventScroll: true });
+    spans[i].classList.remove("grulens-cursor");
     body.setPointerCapture(event.pointerId);
     drag = [i, i];
-    [cursor, anchor] = [i, i];
     mark();
   });
   body.addEventListener("pointermove", (event) => {
@@ -216,7 +227,7 @@ function render({ model, el }) {
     if (!drag) return;
     const ends = drag;
     drag = null;
-    cursor = ends[1];
+    stand(ends[1]);
     if (event.type === "pointerup") choose(ends, event.shiftKey || event.ctrlKey || event.metaKey);
     else mark();
   };

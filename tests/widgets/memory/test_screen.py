@@ -48,6 +48,21 @@ def found(session: Session) -> GateAttention:
     return attention(session.now, rows=session.row)
 
 
+@pytest.mark.parametrize("by", [1.0, 3.0])
+def test_weights_that_are_no_shares_are_said_to_be_none(session: Session, by: float) -> None:
+    screen = GateMemory(session)
+    session.add(scale("rnn.l0", "z", by=by))
+    assert (session.now.z.max() > 1) == (by > 1)
+    weights, initial = found(session).at(session.step)
+    summed = screen.attention._bars.shares.data
+    np.testing.assert_allclose(
+        summed["value"], [weights.mean(2).sum(), initial.mean()], rtol=1e-4, atol=1e-6
+    )
+    assert summed["signed"] == [by > 1] * 2
+    assert ("no shares" in said(screen)) == (by > 1)
+    assert ("Half of" in said(screen)) == (by == 1)
+
+
 def test_the_map_is_the_mean_over_the_selected_units(session: Session) -> None:
     screen = GateMemory(session)
     np.testing.assert_allclose(shown(screen), found(session).map()[0], atol=0.01)

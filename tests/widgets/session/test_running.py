@@ -89,6 +89,7 @@ class Numbers(nn.Module):
         (lambda m, _, last: m.out(torch.cat([*last[0]], 1)), True, "none", None),
         (lambda m, out, _: m.out(out[-1]).softmax(-1), False, "softmax", None),
         (lambda m, out, _: m.out(out[-1]).softmax(-1)[:, 1:], False, "softmax", 1),
+        (lambda m, out, _: m.out(out[-1]).log_softmax(-1), False, "log_softmax", None),
         (lambda m, out, _: m.out(out[-1]).sigmoid()[:, :1], False, "sigmoid", 0),
     ],
 )

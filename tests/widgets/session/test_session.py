@@ -27,6 +27,19 @@ def test_numbers_are_named_by_labels(model: nn.Module) -> None:
     assert session.tokens == ["b", "c"]
 
 
+def test_a_shorter_row_is_shown_at_a_step_that_it_has() -> None:
+    rows = nn.utils.rnn.pack_sequence([torch.randn(6, 3), torch.randn(4, 3)])
+    session = Session(nn.GRU(3, 4, bidirectional=True), rows)
+    session.row = 1
+    assert session.step == 3
+    session.row, session.step, session.layer = 0, 5, "l0_reverse"
+    session.row = 1
+    assert session.step == 0  # what it read last
+    session.step = 2
+    session.row = 0
+    assert session.step == 2
+
+
 def test_edits_change_the_run_and_off_brings_the_baseline_back(session: Session) -> None:
     session.add(ablate("rnn.l0", 2))
     assert float(session.now.h[..., 2].abs().max()) == 0
