@@ -92,9 +92,9 @@ class Program:
                 self._after.setdefault(change.signal, _Affine(like)).then(change)
         for map_ in self._after.values():
             map_.settle()
-        where = touched.nonzero().flatten().tolist()
-        self.first: int = where[0] if where else steps
-        self.stop: int = where[-1] + 1 if where else steps
+        where = touched.nonzero()  # not as a list: torch 2.6 makes none inside torch.func.grad
+        self.first = int(where[0]) if len(where) else steps
+        self.stop = int(where[-1]) + 1 if len(where) else steps
 
     @staticmethod
     def after(program: Program | None, change: Change, steps: int, like: Tensor) -> Program:

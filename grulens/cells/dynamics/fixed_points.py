@@ -374,7 +374,9 @@ def _levenberg_marquardt(
     damping = torch.full((len(h), 1, 1), 1e-3, dtype=h.dtype, device=h.device)
     for left_over in range(STEPS - 1, -1, -1):
         slope = still.slope(h)
-        factors = torch.linalg.lu_factor(slope.mT @ slope + damping * eye)
+        # where the damping is too small to keep it from being singular the step is no number, and
+        # as one that leads no nearer it makes the damping grow
+        factors = torch.linalg.lu_factor_ex(slope.mT @ slope + damping * eye)[:2]
         step = -_solved(factors, slope, off)
         tried = h + step
         new = still.off(tried)

@@ -131,10 +131,10 @@ class _Step:
 def shapley(
     activate: Activation,
     beta: Float[Tensor, "*any"],
-    bias: Float[Tensor, ...],
-    of_bias: Float[Tensor, ...],
-    total: Float[Tensor, ...],
-    of_total: Float[Tensor, ...],
+    bias: Float[Tensor, " ..."],
+    of_bias: Float[Tensor, " ..."],
+    total: Float[Tensor, " ..."],
+    of_total: Float[Tensor, " ..."],
 ) -> Float[Tensor, "*any"]:
     """What `beta` adds to activate(beta + gamma + bias): its Shapley value, the bias coming first.
 

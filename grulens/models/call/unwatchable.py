@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch._C._functorch import TransformType, get_interpreter_stack
 

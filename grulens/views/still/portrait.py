@@ -48,7 +48,7 @@ def portrait(
     low, high = everything.min(0), everything.max(0)
     pixel = 1.2 * max((high - low) / (WIDTH, HEIGHT)) or 1.0
 
-    def at(place: Float[np.ndarray, 2]) -> tuple[float, float]:
+    def at(place: Float[np.ndarray, " 2"]) -> tuple[float, float]:
         x, y = (place - (low + high) / 2) / pixel
         return round(WIDTH / 2 + float(x), 1), round(HEIGHT / 2 - float(y), 1)
 

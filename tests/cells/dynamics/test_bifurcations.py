@@ -86,6 +86,15 @@ def test_every_direction_critical_is_one_point(units: int, count: int, dtype: to
     assert not found.stable.any()
 
 
+def test_a_slope_that_stays_singular_to_the_last_bit_ends_the_search_and_not_the_program() -> None:
+    much = 2.0**22  # the first damping, 1e-3, is less than the last bit of its square
+    weight = much * torch.ones(2, 2, dtype=DOUBLE) + torch.eye(2, dtype=DOUBLE)
+    place = torch.tensor([0.25, -0.25], dtype=DOUBLE)  # where n(h) - h has the slope much * ones
+    found = search(planted(weight, -weight @ place), place[None])
+    assert len(found) == 0
+    assert not found.converged.any()
+
+
 @pytest.mark.parametrize("tol", [1e-5, 1e-10, 1e-13])
 @pytest.mark.parametrize("count", [1, 60])
 @pytest.mark.parametrize("order", [2, 3])
