@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -19,7 +20,8 @@ from packaging.requirements import Requirement
 import grulens
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SAID = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, BUILT_WITH = SAID["project"], SAID["build-system"]["requires"]
 EXTRAS = PROJECT["optional-dependencies"]
 # what a package that can be imported is made of here
 KINDS = {".css", ".js", ".md", ".po", ".py", ".safetensors", ".typed"}
@@ -83,6 +85,44 @@ def test_the_sdist_builds_the_same_wheel(built, tmp_path: Path) -> None:
     assert not [n for n in names if "__pycache__" in n]
 
 
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/something"])
+def test_pypi_shows_a_readme_that_leads_to_no_file_beside_it(built, tmp_path, address) -> None:
+    with tarfile.open(built[0]) as file:
+        file.extractall(tmp_path, filter="data")
+    (inside,) = tmp_path.iterdir()
+    (inside / "PKG-INFO").unlink()  # hatchling would take the description from there
+    project = inside / "pyproject.toml"
+    line = re.compile(r'^repository = ".*"$', re.MULTILINE)
+    project.write_text(line.sub(f'repository = "{address}"', project.read_text(), count=1))
+    subprocess.run([sys.executable, "release/address.py"], cwd=inside, check=True)
+    (wheel,) = build(inside, tmp_path, 1)
+    with zipfile.ZipFile(wheel) as file:
+        name = f"grulens-{grulens.__version__}.dist-info/METADATA"
+        said = message_from_bytes(file.read(name))
+    assert said["Description-Content-Type"] == "text/markdown"
+    assert (said["Project-URL"] is not None) == bool(address)
+    shown = said.get_payload(decode=True).decode()
+    readme = (inside / "README.md").read_text()
+    code = re.compile(r"```.+?```|`.+?`", re.DOTALL)
+    target = re.compile(r"(!?)\[[^]]*\]\(([^)]+)\)")
+    assert code.findall(shown) == code.findall(readme)
+    wanted = []
+    for picture, path in target.findall(readme):
+        if path.startswith("https:"):
+            wanted.append((picture, path))
+        else:
+            assert (inside / path.partition("#")[0]).exists()
+            if address:
+                tag = f"v{grulens.__version__}"
+                raw = f"https://raw.githubusercontent.com/someone/something/{tag}"
+                wanted.append((picture, f"{raw if picture else f'{address}/blob/{tag}'}/{path}"))
+    assert target.findall(shown) == wanted
+    assert len(wanted) > 20 if address else "](" not in shown.replace("](https:", "")
+    if not address:  # the words of a link stay, of a picture nothing does
+        assert "CONTRIBUTING.md says how" in shown
+        assert shown.startswith("# grulens\n\n`torch.nn.GRU`")
+
+
 def test_the_version_is_one(built) -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     recipe = yaml.safe_load((ROOT / "release/conda/recipe.yaml").read_text(encoding="utf-8"))
@@ -105,10 +145,49 @@ def test_the_conda_recipe_asks_for_what_the_wheel_asks_for() -> None:
 
     assert said(wanted["run"]) == lines(PROJECT["dependencies"])
     assert said(wanted["run_constraints"]) == lines(EXTRAS["lab"])
+    assert said(wanted["host"]) - {"pip "} == lines(BUILT_WITH)
     assert f">={recipe['context']['python_min']}" == PROJECT["requires-python"]
     (script,) = recipe["build"]["python"]["entry_points"]
     name, _, target = script.partition(" = ")
     assert PROJECT["scripts"] == {name: target}
+
+
+def test_the_oldest_versions_are_the_lower_bounds() -> None:
+    command = [sys.executable, str(ROOT / "release/oldest.py")]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    pinned = dict(line.split("==") for line in lines)
+    assert len(pinned) == len(lines)
+    groups = (BUILT_WITH, PROJECT["dependencies"], *EXTRAS.values())
+    wanted = [Requirement(one) for group in groups for one in group]
+    for one in wanted:
+        if one.name != "grulens":
+            lowest = [s.version for s in one.specifier if s.operator in {">=", "=="}]
+            assert [pinned[one.name]] == lowest, one
+    assert set(pinned) == {one.name for one in wanted} - {"grulens"}
+    flow = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text(encoding="utf-8"))
+    runs = [step.get("run", "") for step in flow["jobs"]["oldest"]["steps"]]
+    install = runs.index("python release/oldest.py > oldest.txt") + 1
+    assert runs[install] == 'pip install -c oldest.txt -e ".[lab,test]"'
+    (tested,) = (run.split() for run in runs if run.startswith("pytest"))
+    folders = {
+        f"tests/{p.relative_to(ROOT / 'tests').parts[0]}" for p in ROOT.glob("tests/*/**/test_*.py")
+    }
+    assert {one for one in tested if one.startswith("tests/")} == folders - {"tests/browser"}
+
+
+@pytest.mark.parametrize("second", ['"numpy"', '"numpy<3"', '"numpy>=2.1"'])
+def test_what_has_no_lower_bound_or_two_is_refused(second: str) -> None:
+    oldest = runpy.run_path(str(ROOT / "release/oldest.py"))["oldest"]
+    text = """[build-system]
+requires = ["hatchling>=1"]
+[project]
+name = "p"
+dependencies = ["numpy>=2.0"]
+[project.optional-dependencies]
+"""
+    assert oldest(text + 'a = ["p[b]", "numpy>=2.0"]') == ["hatchling==1", "numpy==2.0"]
+    with pytest.raises(ValueError, match="expected one lower bound everywhere, not 'numpy"):
+        oldest(f"{text}a = [{second}]")
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
