@@ -29,6 +29,7 @@ version = release = grulens.__version__
 extensions = [
     "languages",
     "mathml",
+    "searching",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",

@@ -67,7 +67,15 @@ def test_the_cell_of_the_manual_is_stepped_through(browser: Any, built: Path, na
 
 @pytest.mark.parametrize(
     ("asked", "first"),
-    [("z convention", "glossary.html"), ("glossary", "glossary.html"), ("cite", "cite.html")],
+    [
+        ("z convention", "glossary.html"),
+        ("glossary", "glossary.html"),
+        ("cite", "cite.html"),
+        ("隐状态", "zh/glossary.html"),
+        ("更新门", "zh/glossary.html"),
+        ("多台机器", "zh/how-to/scan-on-a-cluster.html"),
+        ("读自然语言", "notebooks/zh/01_tour.html"),
+    ],
 )
 def test_the_search_finds_the_right_page_first(
     browser: Any, built: Path, asked: str, first: str
