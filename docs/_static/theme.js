@@ -1,4 +1,5 @@
-/* The pages in frames have the theme of the manual, which may be another than the system's. */
+/* The pages in frames have the theme of the manual, which may be another than the system's; a frame
+   is as high as its page, where this says so. */
 "use strict";
 (() => {
   const system = window.matchMedia("(prefers-color-scheme: dark)");
@@ -9,6 +10,11 @@
   const tell = (frame) => frame.contentWindow.postMessage({grulens: {dark: dark()}}, "*");
   const frames = () => document.querySelectorAll("iframe.live, iframe.stepped");
   const all = () => frames().forEach(tell);
+  window.addEventListener("message", ({source, data}) => {
+    const height = data?.grulens?.height;
+    const said = [...frames()].find((frame) => frame.contentWindow === source);
+    if (said && typeof height === "number") said.style.height = `${height}px`;
+  });
   document.addEventListener("DOMContentLoaded", () => {
     frames().forEach((frame) => frame.addEventListener("load", () => tell(frame)));
     new MutationObserver(all).observe(document.body, {attributeFilter: ["data-theme"]});

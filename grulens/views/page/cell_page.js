@@ -390,6 +390,12 @@
   window.addEventListener("message", ({source, data: told_}) => {
     if (source === window.parent && typeof told_?.grulens?.dark === "boolean") theme(told_.grulens.dark);
   });
+  // and whose frame may be made as high as this page is
+  if (window.parent !== window) {
+    new ResizeObserver(() => {
+      window.parent.postMessage({grulens: {height: page.offsetHeight}}, "*");
+    }).observe(page);
+  }
   speak(wished.find((one) => one && Object.hasOwn(words, one)) ?? "en");
   // for whoever asks the page from a console or a test
   window.grulens = {state, go, choose, hold, runs: () => ({before, after}), network, answer: (made_, t) => answer(made_, t), left};
