@@ -83,7 +83,8 @@ def copy_notebooks(app: Any) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         notebook = nbformat.read(path, 4)
         if _has_live_pages(app):
-            live.with_page(notebook, path.stem, "../" * (len(copy.relative_to(HERE).parts) - 1))
+            up = "../" * (len(copy.relative_to(HERE).parts) - 1)
+            live.with_page(notebook, path.stem, up, path.parent.name == "zh")
         nbformat.write(notebook, copy)
 
 

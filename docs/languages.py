@@ -1,18 +1,28 @@
 """Pages in Chinese among those in English: each says its language and leads to its twin.
 
 Twins have one name: zh/NAME is NAME in Chinese, notebooks/zh/NAME is notebooks/NAME. Beside a
-Chinese page stand the Chinese pages alone, in the order of zh/index.
+Chinese page stand the Chinese pages alone, in the order of zh/index; the words of the theme there
+are Chinese, too.
 """
 
 from __future__ import annotations
 
+import gettext
+from pathlib import Path
 from typing import Any, Final
 
+import sphinx
 from sphinx import addnodes
 from sphinx.environment.adapters.toctree import TocTree
 
 FIRST: Final = "zh/index"
 NOTEBOOKS: Final = "notebooks/"
+SPHINX: Final = gettext.translation("sphinx", Path(sphinx.__file__).parent / "locale", ["zh_CN"])
+#: Words of the theme that Sphinx has not.
+OF_THE_THEME: Final = {
+    "On this page": "本页内容", "Next": "下一页", "Previous": "上一页", "Home": "首页",
+    "Back to top": "回到顶部",
+}  # fmt: skip
 
 
 def is_chinese(page: str) -> bool:
@@ -43,6 +53,7 @@ def say_which(app: Any, page: str, template: str, context: dict[str, Any], tree:
     code, other, name = ("zh-CN", "en", "English") if is_chinese(page) else ("en", "zh-CN", "中文")
     context["language"] = code
     if is_chinese(page):
+        context["_"] = context["gettext"] = _in_chinese
         context["toctree"] = lambda **given: _chinese_tree(app, page, **given)
     if twin(page) in app.env.found_docs:
         there = f'href="{context["pathto"](twin(page))}" hreflang="{other}"'
@@ -50,6 +61,11 @@ def say_which(app: Any, page: str, template: str, context: dict[str, Any], tree:
         context["body"] = (
             f'<p class="twin"><a {there} lang="{other}">{name}</a></p>\n{context["body"]}'
         )
+
+
+def _in_chinese(text: str) -> str:
+    """A word of the theme."""
+    return OF_THE_THEME.get(text) or SPHINX.gettext(text)
 
 
 def _chinese_tree(app: Any, page: str, **given: Any) -> str:

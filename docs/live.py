@@ -1,4 +1,4 @@
-"""The pages that run in the manual: made anew in every build, by `save` itself.
+"""The pages that run in the manual: made anew in every build, by `save` itself, in each language.
 
     python docs/live.py 07_forecasting   runs that notebook to its lens, and keeps its network
 
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import grulens
 from grulens import Cell, CellPage, Lens, clamp, record, scale, shift
 from grulens.adapters import GRUStack
 from grulens.demo import last_capital, load
@@ -68,6 +69,13 @@ SHOWN: Final = {
         "unit 137 of a character model in a comment in which it goes further than anywhere else",
     ),
 }  # fmt: skip
+#: Those of them that a Chinese notebook has, and what is seen there; they lie in `zh/`.
+SHOWN_IN_CHINESE: Final = {
+    "00_the_article_answered": "一个报出最近写下的数的 GRU，其更新门在写入的一步固定为 1",
+    "01_tour": "字符模型的单元 137，从文档字符串里到文档字符串之后",
+    "02_how_a_gru_works": "一个报出最近写下的数的 GRU 的更新门",
+    "10_what_units_encode": "字符模型的单元 137，所读的注释是它走得最远的地方",
+}
 #: Of what a saved page holds, that which says what the network and the lens are.
 HELD: Final = (
     "model", "network", "arrays", "given", "tokens", "spelling", "answer", "edits", "shown",
@@ -92,8 +100,15 @@ def test():
 
 
 def save_all(folder: Path) -> None:
-    """Write the pages into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the pages into a folder, and those in Chinese into `zh/` in it."""
+    for language, there in (("zh", folder / "zh"), ("en", folder)):
+        there.mkdir(parents=True, exist_ok=True)
+        grulens.language(language)
+        save_in(language, there)
+
+
+def save_in(language: str, folder: Path) -> None:
+    """Write the pages that are shown in a language, which is the one spoken."""
     lens = Lens(load().model, TEXT)
     lens.session.units = [137]
     lens.save(folder / "tour.html")
@@ -109,27 +124,34 @@ def save_all(folder: Path) -> None:
         ),
         ("10_what_units_encode", FURTHEST, [137]),
     ):
+        if not is_shown(stem, language):
+            continue
         lens = Lens(load().model, text)
         lens.session.units = units
         lens.save(folder / f"{stem}.html")
         lens.close()
     for path in sorted(KEPT.glob("*.json")):
+        if not is_shown(path.stem, language):
+            continue
         lens = kept(json.loads(path.read_text()))
         lens.save(folder / f"{path.stem}.html")
         lens.close()
-    reader = last_capital.load()
-    for name, language in (("cell", "en"), ("cell-zh", "zh")):
-        cell = CellPage(reader, "aBab?bAa?", about=last_capital.ABOUT, language=language)
-        cell.save(folder / f"{name}.html")
+    CellPage(last_capital.load(), "aBab?bAa?", about=last_capital.ABOUT).save(folder / "cell.html")
 
 
-def with_page(notebook: Any, stem: str, up: str) -> None:
+def is_shown(stem: str, language: str) -> bool:
+    """Whether a notebook is there in a language, with its page."""
+    return language == "en" or stem in SHOWN_IN_CHINESE
+
+
+def with_page(notebook: Any, stem: str, up: str, in_chinese: bool) -> None:
     """Put the page in place of the picture of the screen that it is, in a notebook's copy.
 
     Args:
         notebook: the copy.
         stem: which notebook it is.
         up: from where the copy stands to the manual's first page, such as "../".
+        in_chinese: whether it is the Chinese one.
     """
     if stem not in SHOWN:
         return
@@ -137,8 +159,10 @@ def with_page(notebook: Any, stem: str, up: str) -> None:
     (at,) = (i for i, cell in enumerate(notebook.cells) if cell.source.startswith(begins))
     cell = notebook.cells[at]
     cell.outputs = [one for one in cell.outputs if not _is_of_a_screen(one)]
-    title = escape(f"The lens of this notebook as a page that runs: {seen}")
-    frame = f'<iframe class="live" src="{up}live/{name}.html" title="{title}" height="760" loading="lazy"></iframe>'  # noqa: E501
+    title = f"The lens of this notebook as a page that runs: {seen}"
+    if in_chinese:
+        name, title = f"zh/{name}", f"本笔记本的 Lens，可在网页中运行：{SHOWN_IN_CHINESE[stem]}"
+    frame = f'<iframe class="live" src="{up}live/{name}.html" title="{escape(title)}" height="760" loading="lazy"></iframe>'  # noqa: E501
     notebook.cells.insert(at + 1, nbformat.v4.new_markdown_cell(f"```{{raw}} html\n{frame}\n```"))
 
 

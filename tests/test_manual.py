@@ -104,28 +104,27 @@ def test_chinese_pages_say_so_and_stand_in_a_tree_of_their_own(built: Path, page
         assert f"{up}{name}" in pages[built / "zh" / name].links
         assert f"{up[3:]}zh/{name}" in pages[built / name].links
         (tree,) = re.findall(r'<div class="sidebar-tree">.*?</div>', chinese, re.DOTALL)
+        assert 'placeholder="搜索"' in chinese
+        assert 'placeholder="Search"' in english
         assert "从这里开始" in tree
         assert "Look up" not in tree
 
 
 def test_the_live_pages_ask_for_nothing_from_outside(built: Path) -> None:
-    saved = sorted(built.glob("live/*.html"))
+    saved = sorted(built.glob("live/**/*.html"))
     trained = [path.stem for path in DOCS.glob("lenses/*.json")]
     assert len(trained) >= 5
-    assert sorted(path.stem for path in saved) == sorted(
-        [
-            "cell",
-            "cell-zh",
-            "held",
-            "tour",
-            "03_units_that_track_code",
-            "10_what_units_encode",
-            *trained,
-        ]
+    both = ["cell", "held", "tour", "10_what_units_encode"]
+    chinese = [*both, "00_the_article_answered", "02_how_a_gru_works"]
+    assert sorted(
+        path.relative_to(built / "live").with_suffix("").as_posix() for path in saved
+    ) == (
+        sorted([*both, "03_units_that_track_code", *trained, *(f"zh/{name}" for name in chinese)])
     )
     # whoever opens a page of the manual loads its lens
     assert max(path.stat().st_size for path in saved) < 2**21
     for path in saved:
+        assert ('<html lang="zh' in path.read_text()) == (path.parent.name == "zh")
         assert not [link for link in Page(path).links if urlsplit(link).netloc]
 
 

@@ -28,8 +28,7 @@ def test_every_live_lens_of_the_manual_moves(browser: Any, built: Path) -> None:
         page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
         page.goto(path.as_uri())
         for live in page.locator("iframe.live").element_handles():
-            # the lens of a notebook is that of its translation, too
-            if (name := str(live.get_attribute("src")).rpartition("/")[2]) in moved:
+            if (name := str(live.get_attribute("src")).rpartition("live/")[2]) in moved:
                 continue
             moved.add(name)
             into_view(live)
@@ -62,7 +61,7 @@ def test_the_cell_of_the_manual_is_stepped_through(browser: Any, built: Path, na
     frame.locator("button.on").click()
     for width in (1280, 700, 1000):  # the frame is as high as the page in it
         page.set_viewport_size({"width": width, "height": 1200})
-        frame.wait_for_function(AS_HIGH)
+        until(page, lambda: frame.evaluate(AS_HIGH), "a frame as high as its page")
     assert "B" in frame.locator('[aria-current="step"]').inner_text()
     assert frame.locator("html").get_attribute("lang") == ("zh-CN" if "zh" in name else "en")
     assert not errors

@@ -386,16 +386,14 @@
   const theme = (isDark) => { page.dataset.theme = isDark ? "dark" : "light"; };
   theme(dark.matches);
   dark.addEventListener("change", () => theme(dark.matches));
-  // in a frame of a notebook, whose theme may be another than the system's
+  // in a frame: its theme may be another than the system's, and it may be made as high as this page
+  const sayHeight = () => window.parent.postMessage({grulens: {height: page.offsetHeight}}, "*");
   window.addEventListener("message", ({source, data: told_}) => {
-    if (source === window.parent && typeof told_?.grulens?.dark === "boolean") theme(told_.grulens.dark);
+    if (source !== window.parent || typeof told_?.grulens?.dark !== "boolean") return;
+    theme(told_.grulens.dark);
+    sayHeight();
   });
-  // and whose frame may be made as high as this page is
-  if (window.parent !== window) {
-    new ResizeObserver(() => {
-      window.parent.postMessage({grulens: {height: page.offsetHeight}}, "*");
-    }).observe(page);
-  }
+  if (window.parent !== window) new ResizeObserver(sayHeight).observe(page);
   speak(wished.find((one) => one && Object.hasOwn(words, one)) ?? "en");
   // for whoever asks the page from a console or a test
   window.grulens = {state, go, choose, hold, runs: () => ({before, after}), network, answer: (made_, t) => answer(made_, t), left};
