@@ -82,6 +82,10 @@ def copy_notebooks(app: Any) -> None:
         copy = to / path.relative_to(there)
         copy.parent.mkdir(parents=True, exist_ok=True)
         notebook = nbformat.read(path, 4)
+        for cell in notebook.cells:  # beside the manual they link into it
+            cell.source = cell.source.replace("](../docs/", "](../").replace(
+                "](../../docs/", "](../../"
+            )
         if _has_live_pages(app):
             up = "../" * (len(copy.relative_to(HERE).parts) - 1)
             live.with_page(notebook, path.stem, up, path.parent.name == "zh")

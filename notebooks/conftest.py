@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+from notebooks.solutions import solutions
 
 # each is the English notebook cell by cell, but for words: tests/test_languages.py; so what holds
 # of the one when it runs holds of the other
@@ -17,6 +21,22 @@ collect_ignore = ["zh"]
 MOST_MEMORY = 1200
 took: dict[str, tuple[float, int]] = {}
 begun: dict[str, float] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: Any) -> Iterator[None]:
+    """Put the solutions to a notebook's exercises behind its cells."""
+    report = yield
+    if isinstance(collector, IPyNbFile) and report.passed:
+        for number, cell in enumerate(solutions(collector.path), 1):
+            name = f"Solution {number}"
+            options = defaultdict(bool, check=True)
+            report.result.append(
+                IPyNbCell.from_parent(
+                    collector, name=name, cell_num=len(report.result), cell=cell, options=options
+                )
+            )
+    return report
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,7 +2,8 @@
 
 A notebook that draws random numbers takes all of them from one line, `SEED = 0`. This runs each
 notebook again with other seeds in that line, and holds what its cells print against what is stored:
-a line that comes out otherwise is a claim about the seed, not about networks. Pictures, and numbers
+a line that comes out otherwise is a claim about the seed, not about networks. The solutions to its
+exercises go on from its last cell, and are run with it. Pictures, and numbers
 after ≈, claim nothing (sanitize.cfg).
 
     python notebooks/other_seeds.py                           all of them, with seeds 1 and 2
@@ -22,6 +23,9 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+
+sys.path.insert(0, str(Path(__file__).parent))
+from solutions import solutions
 
 HERE = Path(__file__).parent
 SEED = re.compile(r"^SEED = \d+$", re.MULTILINE)
@@ -53,6 +57,7 @@ def find(name: str) -> Path:
 def report(path: Path, seeds: Sequence[int]) -> int:
     """Print what a notebook claims, each with yes or no for every seed; how many fail."""
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells += solutions(path)
     print(f"\n{path.stem}: seeds {', '.join(map(str, seeds))}", flush=True)
     source = "\n".join(cell.source for cell in code(notebook))
     lines = len(SEED.findall(source))
