@@ -8,7 +8,7 @@ whole, and 0 where no unit of one goes along with any of the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -28,12 +28,11 @@ from grulens.models.restore.mode import evaluated
 from grulens.probing.corpus.cluster import Workers, alone_with, check_client
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scanned import Scan
-from grulens.probing.corpus.similarity.products import Pair, Side, Sums, compared
+from grulens.probing.corpus.similarity.products import GROUPS, Pair, Side, Sums, compared
+from grulens.probing.corpus.similarity.same import SAME
 from grulens.results import Result, frame
 from grulens.tables import html_table
 
-#: Inputs that differ by less are the same, up to the rounding of float32.
-SAME: Final = 1e-6
 AGAIN: Final = "compared", "Ask again"
 
 
@@ -47,11 +46,13 @@ class CKA(Result):
         parts: the parts that were compared.
         steps: how many steps these have.
         value: (layer, other) the linear CKA of two layers, from 0 to 1; NaN where all units of one
-            of them never move.
+            of them never move, but for rounding.
         corrected: (layer, other) the same, less what a corpus of finite size adds to it: by values
             with a tenth of the inputs left out in turn (the jackknife). NaN of a single input.
         interval: (layer, other, 2) the 95% interval around `corrected`, by the same values: whole
-            inputs are what is drawn. NaN of a single input.
+            inputs are what is drawn. It takes them to be of one kind and many: of fewer than some
+            twenty, or where a few have most of the steps, it may be too narrow, and `corrected`
+            further off than `value`. NaN of a single input.
         chance: (layer, other) the CKA of the first's states with those that the second has half of
             the steps further on, among rows that ran together: in other rows, as far as there are
             any. What two layers have in common without reading the same stands here.
@@ -133,9 +134,10 @@ def cka(
         progress: whether to show a progress bar.
 
     Raises:
-        ScanError: a scan has no model, or no such layer; the scans are of other inputs, or were
-            cut into other rows; what a model took is not kept, or it does not do what it did;
-            Ctrl-C came before a part was compared; or the workers of `client` do not stay alive.
+        ScanError: a scan has no model, or its model has other weights now; it has no such layer;
+            the scans are of other inputs, or were cut into other rows; what a model took is not
+            kept, or it does not do what it did; Ctrl-C came before a part was compared; or the
+            workers of `client` do not stay alive.
 
     Warns:
         StoppedWarning: Ctrl-C came before all parts were compared.
@@ -187,11 +189,12 @@ def _pair(scan: Any, other: Any, layers: Any, others: Any) -> Pair:
     chosen = []
     for name, one, given in (("layers", scan, layers), ("others", other, others)):
         names = one.layers if given is None else given
-        if isinstance(names, str | Mapping) or not isinstance(names, Sequence) or not names:
+        plain = isinstance(names, Sequence) and not isinstance(names, str)
+        if not plain or not names or any(each is None for each in names):
             raise ScanError(
                 f"{name} must be names of layers, of {', '.join(one.layers)}; got {shown(names)}"
             )
-        numbers = tuple(one.manifest.layer(each) for each in names if each is not None)
+        numbers = tuple(one.manifest.layer(each) for each in names)
         if len({*numbers}) < len(names):
             raise ScanError(f"{name} must be each once, got {shown(names)}")
         chosen.append(numbers)
@@ -248,6 +251,12 @@ def _result(pair: Pair, parts: Sequence[int], sums: Sums, notes: list[str]) -> C
     if len(groups) > 1:
         left_out = np.stack([(every - one).cka(pair) for one in groups])
         corrected, interval = _jackknife(value, left_out)
+        if (np.isnan(corrected) & ~np.isnan(value)).any():
+            notes.append("a layer moves in a few inputs only, so nothing is known without them")
+        if sums.inputs < GROUPS:
+            notes.append(
+                f"there are {sums.inputs} inputs only, and of so few the interval may be too narrow"
+            )
     else:
         notes.append("there is one input only, so nothing is known of how far others would differ")
     if sums.alone > every.steps / 100:
@@ -259,7 +268,7 @@ def _result(pair: Pair, parts: Sequence[int], sums: Sums, notes: list[str]) -> C
         for name, size in zip(side.names, sizes, strict=True) if np.isnan(size)
     ]  # fmt: skip
     if never:
-        notes.append(f"the units of {', '.join(dict.fromkeys(never))} never move")
+        notes.append(f"the units of {', '.join(dict.fromkeys(never))} never move, but for rounding")
     if sums.apart > SAME:
         notes.append(
             f"the numbers that were read differ by up to {sums.apart:.2g} of their standard "

@@ -20,9 +20,10 @@ from torch import nn
 
 from grulens.errors import ScanError
 from grulens.probing.corpus.rows import Rows, rows_again, side_by_side
-from grulens.probing.corpus.scan.manifest import Manifest
+from grulens.probing.corpus.scan.manifest import Manifest, weights_of
 from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scanned import Scan
+from grulens.probing.corpus.similarity.same import apart, partners
 
 #: The inputs are dealt to so many groups, and each is left out once.
 GROUPS: Final = 10
@@ -30,8 +31,8 @@ GROUPS: Final = 10
 AT_ONCE: Final = 4096
 #: A layer whose variance is less than this, in its own scale, does not move: that is rounding.
 STILL: Final = 1e-9
-#: Numbers that were read may differ by so much of their standard deviation.
-NEAR: Final = 0.01
+#: A unit whose standard deviation is less than this, in its mean, only rounds to float32.
+ROUNDING: Final = 1.2e-7
 #: No float32 number but 0 is smaller.
 LEAST: Final = 1e-45
 
@@ -59,12 +60,20 @@ class Side:
         """What is compared of a scan."""
         if scan.model is None:
             raise ScanError(f"cka runs both models: open_scan({str(scan.path)!r}, model)")
+        if weights_of(scan.model) != scan.manifest.weights:
+            raise ScanError(
+                f"the model of {scan.path} has other weights now than when it was scanned. Two "
+                "checkpoints are two models: open_scan(path, model) each with its own"
+            )
         middle, scale = [], []
         for layer in layers:
             known = scan.stats(scan.layers[layer])
-            spread = float(known.std.square().mean().sqrt())
+            size = known.mean.abs()
+            moved = known.std.where(known.std > ROUNDING * size, 0)  # the rest is rounding
+            spread = float(moved.square().mean().sqrt())
+            one = next((s for s in (spread, float(size.max())) if s > LEAST), 1.0)
             middle.append(known.mean.numpy())
-            scale.append(np.full(len(known.mean), spread if spread > LEAST else 1.0))
+            scale.append(np.full(len(size), one))
         joined = (np.concatenate(one).astype(np.float32) for one in (middle, scale))
         return cls(scan.model, scan.manifest, layers, *joined)
 
@@ -182,6 +191,7 @@ class Sums:
         elsewhere: (unit, other): of the products of the first's units at all steps and the second's
             half of the steps further on, among rows that ran together.
         alone: the steps that ran by themselves, and so have no other one.
+        inputs: how many inputs there are.
         apart: how far the numbers that were read lie from each other, in their standard deviation.
         renamed: whether ids that are the same are called otherwise in the two scans.
     """
@@ -189,6 +199,7 @@ class Sums:
     groups: Mapping[int, Block]
     elsewhere: Float64[ndarray, "unit partner"]
     alone: int
+    inputs: int
     apart: float
     renamed: bool
 
@@ -198,7 +209,7 @@ class Sums:
             groups[number] = groups[number] + block if number in groups else block
         return Sums(
             groups, self.elsewhere + new.elsewhere, self.alone + new.alone,
-            max(self.apart, new.apart), self.renamed or new.renamed,
+            self.inputs + new.inputs, max(self.apart, new.apart), self.renamed or new.renamed,
         )  # fmt: skip
 
 
@@ -214,19 +225,20 @@ def compared(pair: Pair, parts: tuple[Part, Part]) -> Sums:
             did.
     """
     one, other = pair
-    rows = _partners(parts)
+    rows = partners(parts)
     scanned = [
         (part, side.manifest, each) for part, side, each in zip(parts, pair, rows, strict=True)
     ]
-    group_of = _groups(parts[0])
+    inputs = _inputs(parts[0])
+    group_of = [(parts[0].number + number) % GROUPS for number in inputs]
     slices = one.slices, other.slices
     groups: dict[int, Block] = {}
     elsewhere = np.zeros((len(one.middle), len(other.middle)))
-    alone, apart, renamed = 0, 0.0, False
+    alone, furthest, renamed = 0, 0.0, False
     for chosen in side_by_side(*scanned):
         ran = _ran(pair, parts, [[each[i] for i in chosen] for each in rows])
-        far, other_names = _apart(parts, ran)
-        apart, renamed = max(apart, far), renamed or other_names
+        far, other_names = apart(parts, ran)
+        furthest, renamed = max(furthest, far), renamed or other_names
         steps = ran[0].read.shape[1]
         alone += steps * len(chosen) == 1
         for number in sorted({group_of[i] for i in chosen}):
@@ -239,7 +251,7 @@ def compared(pair: Pair, parts: tuple[Part, Part]) -> Sums:
                 groups[number] = groups[number] + block if number in groups else block
                 there = (at + steps * len(chosen) // 2) % (steps * len(chosen))
                 elsewhere += values[0].T @ other.taken(ran[1], there)
-    return Sums(groups, elsewhere, alone, apart, renamed)
+    return Sums(groups, elsewhere, alone, len({*inputs}), furthest, renamed)
 
 
 def _ran(
@@ -258,59 +270,8 @@ def _ran(
     return first, second
 
 
-def _apart(parts: tuple[Part, Part], ran: tuple[Rows, Rows]) -> tuple[float, bool]:
-    """How far apart what was read lies, and whether equal ids are called otherwise.
-
-    Ids are the same where they are equal, or are called the same; numbers where they differ by
-    rounding, as those of a model in half precision do.
-
-    Raises:
-        ScanError: it is not the same.
-    """
-    one, other = (each.read for each in ran)
-    ids = all(np.issubdtype(each.dtype, np.integer) for each in (one, other))
-    if one.shape == other.shape and ids:
-        pairs = np.unique(np.stack([one.ravel(), other.ravel()], 1), axis=0).tolist()
-        names = [(parts[0].names.get(a), parts[1].names.get(b)) for a, b in pairs]
-        alike = all(a == b is not None for a, b in names)
-        if alike or all(a == b for a, b in pairs):
-            return 0.0, not alike and any(None not in both and both[0] != both[1] for both in names)
-    elif one.shape == other.shape:
-        far = float(np.abs(one.astype(np.float64) - other).max())
-        spread = float(one.std(dtype=np.float64))
-        if far <= NEAR * spread or far == 0:
-            return far / spread if far else 0.0, False
-    document = int(parts[0].rows[ran[0].rows[0], 0])
-    raise ScanError(
-        f"the scans are of other inputs: what was read in part {parts[0].number}, around input "
-        f"{document} of it, is not the same. CKA compares the states of the same inputs"
-    )
-
-
-def _partners(parts: tuple[Part, Part]) -> tuple[list[int], list[int]]:
-    """The rows of a part of one scan, and the same rows of the other's.
-
-    Raises:
-        ScanError: they are cut into other rows.
-    """
-    known = [
-        {(*part.rows[row, :3].tolist(), part.batch_row(row)): row for row in range(len(part.rows))}
-        for part in parts
-    ]
-    one, other = known
-    if one.keys() != other.keys():
-        document, offset, steps, row = min(one.keys() ^ other.keys())
-        has = "first" if (document, offset, steps, row) in one else "second"
-        raise ScanError(
-            f"the scans were cut into other rows, or are of other inputs: only the {has} has a row "
-            f"of {steps} steps that begins at step {offset} of input {document} of part "
-            f"{parts[0].number}. Scan the same parts with the same steps="
-        )
-    return [*one.values()], [other[key] for key in one]
-
-
-def _groups(part: Part) -> list[int]:
-    """The group of each row: all rows of an input are in one."""
+def _inputs(part: Part) -> list[int]:
+    """The number of the input of each row, among those of the part."""
     inputs = [(int(part.rows[row, 0]), part.batch_row(row)) for row in range(len(part.rows))]
     number = {one: place for place, one in enumerate(sorted({*inputs}))}
-    return [(part.number + number[one]) % GROUPS for one in inputs]
+    return [number[one] for one in inputs]

@@ -198,11 +198,11 @@ def test_ids_may_be_others_of_the_same_texts(tmp_path: Path) -> None:
         )  # fmt: skip
 
     first = scan_by(one, "abcdef", "abcdef", "1")
-    assert ask(first, scan_by(other, "fedcba", "fedcba", "2")).note == ""
+    assert "otherwise" not in ask(first, scan_by(other, "fedcba", "fedcba", "2")).note
     with pytest.raises(ScanError, match="of other inputs"):
         ask(first, scan_by(other, "fedcba", "fedcbA", "3"))
     found = ask(first, scan_by(other, "abcdef", "ABCDEF", "4"))
-    assert found.note == "ids that are the same are called otherwise in the two scans"
+    assert "ids that are the same are called otherwise in the two scans" in found.note
     assert ask(first, scan_by(other, "abcdef", "abcdef", "5")).value.equal(found.value)
 
 
@@ -225,7 +225,61 @@ def test_a_layer_that_never_moves_has_none(tmp_path: Path) -> None:
     parts = inputs(3)
     found = ask(scanned(still, parts, tmp_path / "0"), scanned(Reader(8), parts, tmp_path / "1"))
     assert found.value.isnan().all()
-    assert found.note == "the units of 'rnn.l0' never move"
+    assert found.note == "the units of 'rnn.l0' never move, but for rounding"
+
+
+def test_a_layer_that_only_rounds_has_none(tmp_path: Path) -> None:
+    """tanh of 9 is 1 in float32, less one rounding or none."""
+    full = Reader(4, kind=nn.RNN)
+    with torch.no_grad():
+        full.rnn.weight_hh_l0.zero_()
+        full.rnn.weight_ih_l0.mul_(0.1)
+        full.rnn.bias_ih_l0.fill_(9)
+    parts = inputs(3)
+    one = scanned(full, parts, tmp_path / "0")
+    assert bool((one.stats().std > 0).any())
+    found = ask(one, scanned(Reader(8), parts, tmp_path / "1"))
+    assert found.value.isnan().all()
+    assert "but for rounding" in found.note
+
+
+def test_each_number_of_a_step_must_be_the_same(tmp_path: Path) -> None:
+    """One that is large, as the time of day, hides no other."""
+    one, other = (nn.GRU(3, size, batch_first=True) for size in (4, 6))
+    time = 100 * torch.arange(60.0).expand(4, 60)[..., None]
+    parts, others = ([torch.cat([torch.randn(4, 60, 2), time], -1)] * 2 for _ in range(2))
+    first = scanned(one, parts, tmp_path / "1")
+    with pytest.raises(ScanError, match="of other inputs"):
+        ask(first, scanned(other, others, tmp_path / "2"))
+
+
+def test_a_model_in_half_precision_may_read_large_and_constant_numbers(tmp_path: Path) -> None:
+    one, other = (nn.GRU(3, size, batch_first=True) for size in (4, 6))
+    parts = [torch.randn(4, 60, 3) for _ in range(3)]
+    for part in parts:
+        part[0, 0, 0], part[..., 2] = 7.77, 0.1
+    exact = scanned(one, parts, tmp_path / "1")
+    found = ask(exact, scanned(other.bfloat16(), [p.bfloat16() for p in parts], tmp_path / "2"))
+    assert "differ by up to 0.01" in found.note
+
+
+def test_of_few_inputs_it_says_that_the_interval_may_be_too_narrow(tmp_path: Path) -> None:
+    for many, few in ((9, True), (10, False)):
+        parts = [torch.randint(6, (many, 40))]
+        pair = [scanned(Reader(n), parts, tmp_path / f"{many}-{n}") for n in (4, 8)]
+        assert ("of so few the interval may be too narrow" in ask(*pair).note) is few
+
+
+def test_a_layer_that_moves_in_one_input_has_no_interval(tmp_path: Path) -> None:
+    def model(units: int) -> nn.GRU:
+        return nn.GRU(3, units, batch_first=True, bias=False)
+
+    parts = [torch.zeros(12, 40, 3)]
+    parts[0][0] = torch.randn(40, 3)
+    found = ask(*(scanned(model(n), parts, tmp_path / str(n)) for n in (4, 6)))
+    assert 0 < float(found.value) < 1
+    assert found.interval.isnan().all()
+    assert "moves in a few inputs only" in found.note
 
 
 def test_of_one_input_no_interval_is_known(tmp_path: Path) -> None:
@@ -253,6 +307,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         ask(one, model)
     with pytest.raises(ScanError, match=r"others must be names of layers, of rnn\.l0"):
         ask(one, one, others="rnn.l0")
+    with pytest.raises(ScanError, match=r"must be names of layers, of rnn\.l0; got \[None\]"):
+        ask(one, one, layers=[None])
     with pytest.raises(ScanError, match="each once"):
         ask(one, one, layers=["rnn.l0", "rnn.l0"])
     with pytest.raises(ScanError, match="was not scanned"):
@@ -301,8 +357,18 @@ def test_a_model_that_changed_is_refused(tmp_path: Path) -> None:
     pair = [scanned(m, parts, tmp_path / str(i)) for i, m in enumerate(models)]
     with torch.no_grad():
         models[1].rnn.weight_hh_l0.mul_(1.5)
-    with pytest.raises(ScanError, match="does not run as it did in the scan"):
+    with pytest.raises(ScanError, match="has other weights now than when it was scanned"):
         ask(*pair)
+
+
+def test_two_checkpoints_in_one_module_are_refused(tmp_path: Path) -> None:
+    """Both scans would run the later one, and be the same."""
+    parts, model = inputs(2), Reader(8)
+    first = scanned(model, parts, tmp_path / "0")
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.add_(1e-4)  # no state is seen to differ
+    with pytest.raises(ScanError, match=f"the model of {tmp_path / '0'} has other weights now"):
+        ask(first, scanned(model, parts, tmp_path / "1"))
 
 
 def test_it_is_a_table_a_figure_and_a_file(tmp_path: Path) -> None:
