@@ -52,7 +52,7 @@ def test_before_and_after_an_edit(run: Recording) -> None:
     plain = record(model, x)
     edited = record(model, x, edits=[shift("rnn.l0", "z", 2, by=3.0, at=3)])
     change = compare(plain, edited).difference("z")
-    assert not change[:3].any()
+    assert change[:3].abs().max() < 1e-6  # the processor may round a step alone otherwise
     assert change[3].argmax() == 2
 
 

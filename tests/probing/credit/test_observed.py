@@ -44,7 +44,7 @@ def test_it_is_that_of_the_same_gru() -> None:
         assert torch.allclose(found.bias, wanted.bias, atol=1e-12)
         assert (found.layer, wanted.layer, found.initial.shape) == ("x", "l0", (3, 0))
         own = ask(known, x, input_of="input", **given, **more)
-        assert torch.equal(own.inputs, wanted.inputs)
+        assert torch.allclose(own.inputs, wanted.inputs, atol=1e-12)
         assert own.layer == "input"
 
 
