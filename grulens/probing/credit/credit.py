@@ -15,6 +15,7 @@ from torch import Tensor
 
 from grulens.arguments import Frame
 from grulens.results import Result, frame, row_of
+from grulens.words import message
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,11 +68,11 @@ class Credit(Result):
         {'inputs': 2.0, 'h_0': 0.0, 'bias': 0.5, 'gap': 0.5}
         """
         return {
-            "inputs": float(self.inputs[row].double().sum()),
+            message("inputs"): float(self.inputs[row].double().sum()),
             "h_0": float(self.initial[row].double().sum()),
-            "bias": float(self.bias[row]),
+            message("bias"): float(self.bias[row]),
             **{name: float(share[row]) for name, share in self.others.items()},
-            "gap": float(self.gap[row]),
+            message("gap"): float(self.gap[row]),
         }
 
     def to_frame(self, row: int = 0) -> Frame:

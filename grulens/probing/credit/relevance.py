@@ -21,6 +21,7 @@ from grulens.models.call.invocation import arguments
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.stack import Call, LayerCall, Stack
 from grulens.probing.credit.target import ClassScore, stack_and_head
+from grulens.words import message
 
 METHOD = "layer-wise relevance"
 LARGEST = 1e30
@@ -92,7 +93,7 @@ def layerwise_relevance(
         back.run()
     return Credit(
         METHOD, stack.layer, score.value, torch.cat(back.inputs[::-1], 1), back.initial,
-        back.bias + score.bias, {"absorbed": back.absorbed},
+        back.bias + score.bias, {message("absorbed"): back.absorbed},
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from grulens.models.call.invocation import arguments
 from grulens.probing.credit.credit import Credit
 from grulens.probing.credit.target import stack_and_head
 from grulens.probing.phrases.split import PhraseScore
+from grulens.words import message
 
 
 def contextual_credit(
@@ -63,5 +64,6 @@ def contextual_credit(
     return Credit(
         "contextual decomposition", stack.layer, score.value, each.mT[..., None],
         score.value.new_zeros(batch, 1), bias,
-        {"interactions": together - each.sum(0), "biases and h_0": score.value - bias - together},
+        {message("interactions"): together - each.sum(0),
+         message("biases and h_0"): score.value - bias - together},
     )  # fmt: skip

@@ -126,4 +126,6 @@ class CreditView(View):
                 say("; of the model with the edits") if of_readout
                 else say("; of the model without the edits")
             )  # fmt: skip
-        return f"{what}: {score} = {' + '.join(parts)}{edits}"
+        return say(
+            "{what}: {quantity}", what=what, quantity=f"{score} = {' + '.join(parts)}{edits}"
+        )
