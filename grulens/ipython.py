@@ -20,14 +20,14 @@ from IPython.core.error import UsageError
 from torch import nn
 
 from grulens.errors import GrulensError
-from grulens.magics import VIEWS, GrulensMagics, lookup, models_in
+from grulens.magics import NAMES, VIEWS, GrulensMagics, lookup, models_in
 from grulens.models.adapters.register import BUILT_IN
 from grulens.models.call.invocation import methods
 from grulens.models.layers import layers
 from grulens.tables import html_table
 
 COMMANDS = ("%grulens", "%%grulens")
-OPTIONS = ("--layer", "--tokens", "--call", "--view", "--as")
+OPTIONS = ("--layer", *(f"--{name}" for name in NAMES), "--call", "--view", "--as")
 _loaded: dict[int, Callable[[], None]] = {}
 
 
@@ -77,7 +77,7 @@ def complete(line: str, namespace: Mapping[str, Any]) -> list[str]:
             found = VIEWS
         case "--layer":
             found = _layer_names(given[:1], namespace)
-        case "--tokens":
+        case option if option[2:] in NAMES:
             found = names
         case "--call":
             found = _methods(given[:1], namespace)

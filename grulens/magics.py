@@ -38,6 +38,8 @@ VIEWS = {
     "phrases": ("grulens.widgets.phrases.tree", "PhraseTree"),
     "corpus": ("grulens.widgets.corpus.study", "CorpusStudy"),
 }
+#: Options of the line whose values are names in the notebook; screens take them as arguments.
+NAMES = ("tokens", "labels", "readout", "truth")
 
 
 class Models(dict[str, Layers]):
@@ -145,6 +147,8 @@ class GrulensMagics(Magics):
     )
     @argument("--layer", help="the layer to begin with; the first one that runs if left out")
     @argument("--tokens", help="a name: what to call each step (a text, or a list of texts)")
+    @argument("--labels", help="a name: what the classes of the answer are called")
+    @argument("--readout", help="a name: the function from the model's output to the answer")
     @argument("--truth", help="a name: what each row's answer should be, one class a row")
     @argument("--call", help="the model's method that is the run: generate; the model if left out")
     @argument("--view", choices=tuple(VIEWS), default="lens", help="the screen; lens if left out")
@@ -248,16 +252,17 @@ class GrulensMagics(Magics):
         from importlib import import_module  # noqa: PLC0415 - the widgets only when asked for
 
         module, kind = VIEWS[options.view]
-        tokens = lookup(options.tokens, self.shell.user_ns) if options.tokens else None
+        named = {
+            option: lookup(text, self.shell.user_ns)
+            for option in NAMES if (text := getattr(options, option))
+        }  # fmt: skip
         names = import_module("grulens.widgets.session.names")
-        truth = lookup(options.truth, self.shell.user_ns) if options.truth else None
         written = [options.model, *options.inputs, *names.expressions(cell)]
         make = getattr(import_module(module), kind)
         with names.called(self.shell.user_ns, written):
             screen = make(
-                model, tokens=tokens, layer=options.layer, call=options.call, truth=truth,
-                inputs=(tuple(args), kwargs),
-            )  # fmt: skip
+                model, layer=options.layer, call=options.call, inputs=(tuple(args), kwargs), **named
+            )
         if options.name:
             self.shell.user_ns[options.name] = screen
         # shown here, not returned: IPython would keep every one of them in Out

@@ -24,6 +24,10 @@ from grulens.phrases import PhraseTree
 from grulens.widgets.studies import STUDIES
 from tests.widgets.observed_cells import made
 
+OPTIONS = [
+    "--layer", "--tokens", "--labels", "--readout", "--truth", "--call", "--view", "--as",
+]  # fmt: skip
+
 
 @pytest.fixture
 def shell() -> Iterator[InteractiveShell]:
@@ -190,6 +194,19 @@ def test_inputs_are_paths_and_tokens_a_name(loaded: InteractiveShell) -> None:
     assert loaded.user_ns["screen"].session.tokens == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_labels_readout_and_truth_are_names(loaded: InteractiveShell, view: str) -> None:
+    loaded.user_ns |= {
+        "words": ["yes", "no"], "right": ["no"], "last": lambda output: output[0][:, -1, :2],
+    }  # fmt: skip
+    line = f"%grulens model x --view {view} --labels words --readout last --truth right --as screen"
+    run(loaded, line)
+    session = loaded.user_ns["screen"].session
+    assert session.labels == ["yes", "no"]
+    assert session.answer_before.values.shape == (1, 2)
+    assert session.truth == ["no"]
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -218,6 +235,8 @@ def test_inputs_are_paths_and_tokens_a_name(loaded: InteractiveShell) -> None:
         ("%grulens model, x", "'model,' has a comma"),
         ("%grulens model x --truth x", "truth must have one item a row"),
         ("%grulens model x --truth nowhere", "'nowhere'"),
+        ("%grulens model x --labels nowhere", "'nowhere'"),
+        ("%grulens model x --readout nowhere", "'nowhere'"),
         ("%grulens model x --shout", "unrecognized arguments: --shout"),
         ("%grulens model x[9][9]", "IndexError"),
         ("%grulens model x --view all", "invalid choice: 'all'"),
@@ -328,11 +347,13 @@ def completions(shell: InteractiveShell, line: str) -> list[str]:
         ("%grulens model x --layer ", ["l0", "l1"]),
         ("%grulens reader x --layer rnn.", ["rnn.l0"]),
         ("%grulens --layer rnn", []),
-        ("%grulens model x --", ["--layer", "--tokens", "--call", "--view", "--as"]),
+        ("%grulens model x --", OPTIONS),
         ("%grulens reader x --call for", ["forward"]),
         ("%grulens --call forward ", ["model"]),
         ("%grulens model x --to", ["--tokens"]),
         ("%grulens model x --tokens wo", ["words"]),
+        ("%grulens model x --labels wo", ["words"]),
+        ("%grulens model --readout words x --truth wo", ["words"]),
         ("%grulens model wo", ["words"]),
         ("x = 1\n%grulens mo", ["model"]),
     ],
@@ -357,7 +378,7 @@ def test_completion_elsewhere_is_ipythons_own(loaded: InteractiveShell) -> None:
 
 def test_help_names_every_option(loaded: InteractiveShell) -> None:
     text = loaded.magics_manager.magics["line"]["grulens"].__doc__
-    for word in ("--layer", "--tokens", "--view", "--as", *VIEWS):
+    for word in (*OPTIONS, *VIEWS):
         assert word in text
 
 

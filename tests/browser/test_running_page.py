@@ -336,6 +336,7 @@ def test_a_long_text_stands_where_it_is_looked_at(browser: Any, tmp_path: Path) 
           const one = document.elementFromPoint(box.left + 60, box.top + 80);
           return one.closest("[data-i]")?.dataset.i;
         }"""
+
         def in_the_middle() -> int:
             page.evaluate(FRAMES)
             return int(page.evaluate(there) or -1)
