@@ -9,12 +9,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from babel.messages.pofile import read_po
 
 import grulens
 from grulens import words
 from grulens.cells.signal import NAMED
 from grulens.errors import LanguageError
+from grulens.probing.credit.credit import Credit
 from grulens.words import say, say_as, say_n
 from tests import spoken
 
@@ -216,6 +218,20 @@ def test_what_meets_chinese_has_a_space_where_it_is_none_itself(
     grulens.language("zh")
     values = {"units": units, "signal": signal, "amount": 1}
     assert say("{signal} of {units} set to {amount}", **values) == text
+
+
+def test_the_parts_of_sums_are_words_on_a_screen() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.GRU(2, 3, batch_first=True)
+    run = grulens.record(model, torch.ones(1, 4, 2), edits=[grulens.shift("l0", "r", by=1.0)])
+    close = grulens.close_up(run, "l0", step=2, unit=1)
+    parts = {name for name in close.parts("r") if not name[-1].isdigit()}
+    one = torch.ones(1)
+    shared = Credit("m", "l0", one, torch.ones(1, 2, 1), torch.ones(1, 3), one, {"absorbed": one})
+    parts |= {*shared.ledger()} - {"h_0"}
+    assert len(parts) > 5
+    grulens.language("zh")
+    assert not [part for part in parts if say(part) == part]
 
 
 def test_it_is_set_and_told() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from grulens import csv
 from grulens.errors import GrulensError, NoAnswerError
 from grulens.views.figure.tokens import set_apart, visible_name, visible_text
-from grulens.views.units.table import ROW, UnitTable
+from grulens.views.units.table import UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.session.controls import choice, quiet, row
 from grulens.widgets.session.panel import Panel
@@ -227,7 +227,6 @@ class RowTable(Panel):
         }
         self._rows = rows
         with self.picture.batch():
-            self._table.root.height = ROW * (1 + min(max(len(rows), 1), SEEN))
             self._table.update(columns, units=rows, noun="row")
             self._table.filter(text=self.find.value)
             self._table.select((self.picked,))

@@ -44,6 +44,11 @@ class InputLines:
             self.root.line("step", f"x{i}", source=self.source, line_color=color, line_width=1.5)
             for i, color in enumerate(INPUTS)
         ]
+        # a line of one step cannot be seen
+        self._points = [
+            self.root.scatter("step", f"x{i}", source=self.source, color=color, size=6)
+            for i, color in enumerate(INPUTS)
+        ]
         self._legend = legend([])
         self.root.add_layout(self._legend, "above")
         self._hover = HoverTool(renderers=[self._lines[0]], mode="vline")
@@ -77,6 +82,8 @@ class InputLines:
         blank = np.full(rows.shape[1], np.nan)
         data = {f"x{i}": rows[i] if i < count else blank for i in range(MOST)}
         set_data(self.source, {"step": np.array(span.firsts()), **data})
+        for points in self._points:
+            points.visible = time == 1
         several = count > 1  # one line needs no name
         self._legend.items = [
             LegendItem(label=str(i), renderers=[self._lines[i]])

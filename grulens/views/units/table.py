@@ -50,7 +50,7 @@ class UnitTable:
     """Numbers about every unit, a bar chart of its state in the row, sortable and selectable.
 
     Args:
-        rows: so many are seen at once, none of them by half.
+        rows: so many are seen at once at most, none of them by half.
         live: whether a person may choose rows.
 
     Attributes:
@@ -69,6 +69,7 @@ class UnitTable:
         self._noun = "unit"
         self._large: list[str] = []
         self.units: Positions = ()
+        self._most = rows
         self.source = ColumnDataSource({"unit": np.arange(0)})
         self.filter_model = IndexFilter(indices=None)
         self.root = DataTable(
@@ -129,6 +130,7 @@ class UnitTable:
             self._signals, self._noun, self.root.columns = tuple(signals), noun, []
         same = np.array_equal(units, self._units)
         self._units = np.asarray(units)
+        self.root.height = ROW * (1 + min(max(len(self._units), 1), self._most))
         if not same:
             # positions of other rows: the browser would carry them over
             self._point(())

@@ -209,6 +209,11 @@ class PhraseTree(Panel):
             text = say("No phrases: there is no answer that they could be for.")
         elif self._why:
             text = escape(self._why)
+        else:
+            text = say(
+                "Joins neighbouring tokens into phrases, one pair after another, and says what "
+                "each phrase adds to the answer; it can be stopped."
+            )
         # what cannot be built is said, and no button of it is left
         closed = bool(needs_gru(self.session, message("phrases")))
         for part in (self.target, self.against, self.build, *self._choice):

@@ -13,10 +13,12 @@ from grulens.views.figure.tokens import visible_name
 from grulens.views.still.close_up import close_up as drawn
 from grulens.views.still.lens import compose
 from grulens.views.units.cell_drawing import CellDrawing, Shown, digits, with_numbers
-from grulens.words import say
+from grulens.words import message, say
 
 #: So many parts of a sum have a bar of their own.
 MOST: Final = 12
+#: What the parts of a sum are called that have no number.
+_PARTS: Final = (message("bias b_ih"), message("bias b_hh"), message("shift of an edit"))
 
 
 class CloseUpFigure:

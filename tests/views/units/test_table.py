@@ -6,7 +6,7 @@ from bokeh.models.widgets import HTMLTemplateFormatter, StringFormatter
 
 from grulens.cells import kinds
 from grulens.views.units.columns import BARS, bars
-from grulens.views.units.table import UnitTable
+from grulens.views.units.table import ROW, UnitTable
 
 Z = kinds.GRU.signals[1]
 
@@ -206,3 +206,13 @@ def test_what_says_least_folds_away_first_and_the_unit_never() -> None:
     folds = {column.field: column.tags[0] for column in view.root.columns}
     assert folds["unit"] == folds["effect"] == 0
     assert folds["mean_z"] < folds["bars"] < folds["z_low"] < folds["auc_<b>"]
+
+
+def test_a_table_is_as_high_as_its_rows_up_to_a_limit() -> None:
+    table = UnitTable(rows=5)
+    heights = []
+    for count in (2, 5, 40, 2):
+        table.update({"mean_h": np.zeros(count)}, units=np.arange(count))
+        heights.append(table.root.height)
+    assert heights[0] == heights[3] < heights[1] == heights[2]
+    assert heights[1] - heights[0] == 3 * ROW

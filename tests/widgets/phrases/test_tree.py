@@ -45,6 +45,11 @@ def same(screen: PhraseTree, **asked: Any) -> None:
     assert (screen.tree.groups, screen.tree.target) == (want.groups, want.target)
 
 
+def test_before_it_is_built_it_says_what_it_does(screen: PhraseTree) -> None:
+    assert "Joins neighbouring tokens into phrases" in screen._built.value
+    assert "Joins" not in built(screen)._built.value
+
+
 def test_it_builds_what_agglomerate_gives(screen: PhraseTree, session: Session) -> None:
     assert screen._shown.layout.display == "none"
     likeliest = int(session.answer_before.values[5].argmax())
@@ -179,7 +184,7 @@ def test_a_tree_of_what_is_no_longer_asked_goes(
     held.go_on.release(1000)
     assert screen.wait(10.0)
     assert screen.tree is None
-    assert screen._built.value.endswith('grulens-quiet"></span>')
+    assert "Joins neighbouring tokens" in screen._built.value
 
 
 def test_each_row_has_its_own(model: nn.Module) -> None:
