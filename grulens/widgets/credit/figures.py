@@ -26,8 +26,6 @@ from grulens.words import message, say
 #: Units that have a bar of their own; the others share one.
 UNITS: Final = 12
 CLASSES: Final = len(LINES)
-#: What the parts of a ledger are called, but for h_0.
-_PARTS: Final = (message("inputs"), message("bias"), message("absorbed"), message("gap"))
 Names = Callable[[Sequence[int]], list[str]]
 Tokens = Sequence[str] | None
 #: What is read of a class, and after which step.
