@@ -147,11 +147,17 @@ def test_the_chinese_readme_has_the_same_code_and_pictures() -> None:
     assert all((ROOT / link).exists() for link in links)
 
 
+def plain_code(block: str) -> str:
+    """A block as it is; Python that goes on with a notebook has its words, and is without them."""
+    found = re.fullmatch(r"```python\n((?!>>> ).*)```", block, re.DOTALL)
+    return without_words(found[1])[0] if found else block
+
+
 def same_in_both(text: str) -> dict[str, object]:
     """What a page shares with its translation, by what it is."""
     blocks = [found[0] for found in FENCE.finditer(text)]
     return {
-        "code": [block for block in blocks if not re.match(r"`+\{", block)],
+        "code": [plain_code(block) for block in blocks if not re.match(r"`+\{", block)],
         "names": sorted(re.findall(r"<(grulens\.[\w.]+)>", text)),
         "numbers": sorted(re.findall(r"\d+(?:\.\d+)+", text)),
         "headings": text.count("\n## "),
