@@ -43,7 +43,7 @@ ALL_OF_IT: Final[Reason] = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Excerpt:
     """Some steps of a row of a corpus, as the model takes them.
 
@@ -68,6 +68,9 @@ class Excerpt:
     given: tuple[tuple[Any, ...], dict[str, Any]]
     states: FirstStates | None = None
     reason: Reason = NONE
+
+    def __repr__(self) -> str:
+        return f"Excerpt({self.place}, of a row of {self.row:,})"
 
     def first(self) -> AbstractContextManager[Any]:
         """A block in which a run of the model begins where the row stood before these steps."""

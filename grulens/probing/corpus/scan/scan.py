@@ -158,7 +158,12 @@ def scan(
             take; or `decode` gives no text for an id.
     """
     folder = folder_of(out)
-    _check_folder(folder)
+    try:
+        _check_folder(folder)
+    except OSError as error:  # its name is too long, say
+        raise ScanError(
+            f"{shown(str(folder))} cannot be read: {error.strerror or error}"
+        ) from error
     look(model)
     if client is not None:
         check_client(client)

@@ -525,7 +525,8 @@ class Scan:
 
     def __repr__(self) -> str:
         parts = f"{len(self.parts)} part{'' if len(self.parts) == 1 else 's'}"
-        return f"Scan({parts}, {self.steps:,} steps, {', '.join(self.layers)})"
+        steps = f"{self.steps:,} step{'' if self.steps == 1 else 's'}"
+        return f"Scan({parts}, {steps}, {', '.join(self.layers)})"
 
     def _repr_html_(self) -> str:
         head = ("layer", "kind", "unit", "counted", "labels")

@@ -337,11 +337,11 @@ class Reader:
         kwargs: dict[str, Any] = {}
         if isinstance(given, Mapping):
             args, kwargs = (), dict(given)
-        every = {
-            name: one
-            for name, one in named(args, kwargs, self.arguments).items()
-            if isinstance(one, PackedSequence) or (isinstance(one, Tensor) and one.dim() > 1)
-        }
+        every = _with_steps(named(args, kwargs, self.arguments))
+        if not every and (several or kwargs):
+            args = tuple(_as_tensor(one) for one in args)
+            kwargs = {name: _as_tensor(one) for name, one in kwargs.items()}
+            every = _with_steps(named(args, kwargs, self.arguments))
         if not every:
             raise ScanError(
                 f"input {number} is {shown(given)}; a scan takes a text, a path, a tensor of ids "
@@ -471,6 +471,21 @@ class Reader:
                 whole[at, :length] = _bools(row, (length,), what)
             found[name] = whole
         return found
+
+
+def _with_steps(every: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some arguments that have rows and steps."""
+    return {
+        name: one for name, one in every.items()
+        if isinstance(one, PackedSequence) or (isinstance(one, Tensor) and one.dim() > 1)
+    }  # fmt: skip
+
+
+def _as_tensor(one: Any) -> Any:
+    """An array of numbers that has rows and steps as a tensor; all else as it is."""
+    return (
+        taken(one) if isinstance(one, ndarray) and one.ndim > 1 and one.dtype.kind in "iuf" else one
+    )
 
 
 def _bools(said: Any, shape: tuple[int, ...], what: str) -> Bool[ndarray, " step"]:

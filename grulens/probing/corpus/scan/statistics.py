@@ -25,6 +25,7 @@ from torch import Tensor
 
 from grulens.arguments import Number
 from grulens.errors import ScanError, shown
+from grulens.probing.corpus.numbers import as_number
 from grulens.probing.corpus.scan.codes import Code
 from grulens.results import Result, frame
 from grulens.tables import html_table
@@ -123,10 +124,11 @@ class Statistics(Result):
         Raises:
             ScanError: `q` is no number from 0 to 1.
         """
-        if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
+        share = as_number(q)
+        if share is None or not 0 <= share <= 1:
             raise ScanError(f"a quantile is asked for by a number from 0 to 1, got {shown(q)}")
         below = self.counts[0].cumsum(1)
-        rank = max(1.0, np.ceil(q * self.steps))
+        rank = max(1.0, np.ceil(share * self.steps))
         at = (below < rank).sum(1)
         return torch.stack([self.edges[at], self.edges[at + 1]])
 

@@ -99,6 +99,8 @@ def test_the_beginning_of_a_row_needs_no_state(tmp_path: Path) -> None:
     found = done.excerpt(first, 64)
     assert (found.place.start, found.place.stop, found.states) == (0, 128, None)
     assert "the row goes on after them" in found.note
+    assert len(repr(found)) < 200
+    assert "start=0, stop=128" in repr(found)
 
 
 @pytest.mark.parametrize(

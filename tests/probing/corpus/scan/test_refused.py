@@ -39,6 +39,11 @@ def test_a_folder_of_something_else_stays_as_it_is(name: str, tmp_path: Path) ->
     assert [one for one in (tmp_path / "s").rglob("*") if one.is_file()] == [file]
 
 
+def test_a_name_that_is_too_long_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="cannot be read: File name too long"):
+        scan(tmp_path / ("x" * 300))
+
+
 def test_what_a_system_or_a_killed_scan_left_is_no_other_folder(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     for name in (".DS_Store", ".scan.json~here-1~99~0a1b2c3d"):

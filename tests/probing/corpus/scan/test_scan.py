@@ -120,6 +120,8 @@ def test_statistics_are_those_of_all_states(case: Any) -> None:
         low, high = stats.quantile(q).numpy()
         assert (low - 1e-5 <= exact).all()
         assert (exact <= high + 1e-5).all()
+    for given in (np.float32(0.5), np.float64(0.5), torch.tensor(0.5)):
+        assert torch.equal(stats.quantile(given), stats.quantile(0.5))
     for place, name in enumerate(made.labels):
         truth = np.concatenate([labels[name] for labels in held.values()])
         assert int(stats.positives[place]) == truth.sum()
@@ -972,6 +974,7 @@ def test_questions_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         (lambda: made.match([0, 1], at_least=3), "at_least must be a whole number from 1 to 2"),
         (lambda: made.stats(signal="z"), "counted by scan"),
         (lambda: made.stats().quantile(2), "from 0 to 1"),
+        (lambda: made.stats().quantile(True), "from 0 to 1"),
         (lambda: open_scan(tmp_path), "holds no scan"),
     ):
         with pytest.raises(ScanError, match=words):

@@ -132,3 +132,19 @@ def test_labels_may_be_bools_of_python(tmp_path: Path) -> None:
             Reader().eval(), [IDS], tmp_path / "other", labels={"even": [held.astype(object) * 1]},
             progress=False,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("lengths", [np.array([35, 35]), [35, 35], torch.tensor([35, 35])])
+def test_arrays_of_named_arguments_are_what_they_hold(lengths: Any, tmp_path: Path) -> None:
+    ids = IDS.reshape(2, 35)
+    named = scan([{"ids": ids, "lengths": lengths}, (ids, lengths)], tmp_path / "s")
+    plain = scan([torch.from_numpy(ids)] * 2, tmp_path / "t")
+    assert named.steps == plain.steps == 140
+    assert torch.equal(named.stats().mean, plain.stats().mean)
+    assert torch.equal(named.stats().positives, plain.stats().positives)
+    first = named.top(0, 1).places[0]
+    assert named.context(first).tokens == plain.context(plain.top(0, 1).places[0]).tokens
+
+
+def test_one_step_is_no_steps(tmp_path: Path) -> None:
+    assert repr(scan([IDS[:1]], tmp_path / "s")) == "Scan(1 part, 1 step, rnn.l0)"
