@@ -183,6 +183,17 @@ def test_a_mask_is_dragged_between_its_bounds(open_notebook: Any) -> None:
     ).wait_for()
 
 
+def test_a_long_name_of_a_gate_is_read_whole(open_notebook: Any) -> None:
+    page = lens_on(open_notebook, "conv").page
+    name = page.locator(".grulens-area-hand .widget-slider:visible .widget-label", has_text="takes")
+    name.wait_for()
+    assert "candidate at 1" in name.inner_text()
+    # its beginning and its end, in no more than two lines
+    assert name.evaluate("e => [e.scrollWidth - e.clientWidth, e.scrollHeight]") in (
+        [0, 14], [0, 28],
+    )  # fmt: skip
+
+
 def test_a_study_that_it_has_not_says_so_where_it_would_stand(open_notebook: Any) -> None:
     notebook = lens_on(open_notebook, "decay")
     for study, text in (
