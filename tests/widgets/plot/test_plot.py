@@ -207,7 +207,7 @@ def test_a_result_from_outside_is_drawn_by_what_is_registered(
 ) -> None:
     monkeypatch.setattr(registry, "_DRAWS", dict(registry._DRAWS))
     with pytest.raises(
-        GrulensError, match=r"plot shows an Automaton, CloseUp, Comp.* or \w+; got Numbers\(\)"
+        GrulensError, match=r"plot shows an Automaton, CKA, CloseUp, Comp.* or \w+; got Numbers\(\)"
     ):
         grulens.plot(Numbers())
     asked = []
