@@ -34,6 +34,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
+    "stills",
 ]
 exclude_patterns = ["built", "**/.ipynb_checkpoints", "notebooks/sanitize.cfg"]
 # `name` in a docstring is a link where there is such a name, and code where there is none
