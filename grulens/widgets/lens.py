@@ -2,10 +2,11 @@
 
 CharacterModel   layer [rnn.l0 ▾] ▸ 1 not opened  row [0] [pick a row]  192 units × 80 steps
 input [def f(x): …                                                              ] [run]
-── gates ─────────────────────────────────────────────────────────────────────────
+── text, sliders, answer ─────────────────────────────────────────────────────────
+look into [nothing] [cell] [compare] [memory] [motion] [credit] [phrases] [corpus]
+── the map of a signal ───────────────────────────────────────────────────────────
 ── edits ─────────────────────────────────────────────────────────────────────────
 ── units ─────────────────────────────────────────────────────────────────────────
-look into [nothing] [cell] [compare] [memory] [motion] [credit] [phrases] [corpus]
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from grulens.widgets.session.page import Paged, page_of
 from grulens.widgets.session.parts import Parts
 from grulens.widgets.session.picture import found
 from grulens.widgets.session.session import Session
-from grulens.widgets.studies import Studies
+from grulens.widgets.studies import NONE, Studies
 from grulens.widgets.units.table import NeuronTable
 from grulens.words import say
 
@@ -119,7 +120,7 @@ class Lens(Paged):
         self.toggles = AblationToggles(session)
         self.table = NeuronTable(session)
         self.studies = Studies(session)
-        bar = self.gates.extend(self.toggles)
+        bar = self.gates.extend(self.toggles, self.studies)
         self.parts = Parts({**self.gates.areas, "units": self.table}, self.callbacks)
         parts: list[W.Widget] = [
             row(self._title, self.layer, self._closed, self.row, self.pick, self._about,
@@ -130,7 +131,7 @@ class Lens(Paged):
             asked = W.HBox([self.text, self.run])
             asked.add_class("grulens-asked")
             parts.append(asked)
-        self.fill(*parts[:1], bar, *parts[1:], self.gates, self.table, self.studies)
+        self.fill(*parts[:1], bar, *parts[1:], self.gates, self.table)
         for part in (self.gates, self.toggles, self.table, self.studies):
             part.join()
 
@@ -138,6 +139,7 @@ class Lens(Paged):
             self.settles_with(view)
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
         self.follow(self._on_excerpt, "excerpt")
+        self.studies.observe(self.callbacks.guard(lambda _: self._on_study()), "shown")
         self.follow(lambda: setattr(self.text, "value", valid(session.text)), "text")
         self._on_run()
         self._on_excerpt()
@@ -211,6 +213,10 @@ class Lens(Paged):
         self._rows.layout.display = None if opened else "none"
         if self.rows is not None:
             (self.rows.wake if opened else self.rows.sleep)()
+
+    def _on_study(self) -> None:
+        desk = self.gates.desk
+        (desk.remove_class if self.studies.shown == NONE else desk.add_class)("grulens-studying")
 
     def _on_excerpt(self) -> None:
         excerpt = self.session.excerpt

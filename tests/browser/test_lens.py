@@ -200,6 +200,40 @@ def test_a_text_is_walked_over_and_searched_by_keyboard(lens: Any) -> None:
     assert lens.flavour in ("lab", "notebook")
 
 
+#: Where the parts of a lens stand, counted from its text.
+PLACES = """() => {
+  const box = (name) => document.querySelector(`.grulens-area-${name}`).getBoundingClientRect();
+  const { x, y } = box("words");
+  return Object.fromEntries(["hand", "answer", "studies", "map"].map((name) => {
+    const one = box(name);
+    return [name, { x: one.x - x, y: one.y - y, end: one.bottom - y }];
+  }));
+}"""
+
+
+@pytest.mark.parametrize(("width", "beside"), [(1800, True), (1000, False)])
+def test_a_study_stands_where_the_map_stood(lens: Any, width: int, beside: bool) -> None:
+    """What was above and beside the map stays there; the map moves down, and comes back."""
+    page = lens.page
+    page.set_viewport_size({"width": width, "height": 1000})
+    settled(picture(lens))
+    before = page.evaluate(PLACES)
+    page.get_by_role("button", name="memory", exact=True).click()
+    study = page.get_by_role("figure", name="weights by query and key: mean weight · rnn.l0")
+    study.wait_for()
+    settled(study)
+    now = page.evaluate(PLACES)
+    assert now["studies"]["y"] == pytest.approx(before["studies"]["y"], abs=2)
+    assert now["map"]["y"] >= now["studies"]["end"] > before["map"]["y"] + 300
+    for name in ("hand", "answer"):
+        assert now[name]["y"] == pytest.approx(before[name]["y"], abs=20)
+    assert beside == (now["answer"]["x"] > 300 and now["answer"]["y"] > now["studies"]["y"])
+    lens.screenshot(f"lens-memory-{width}", of=lens.cell(0))
+    page.get_by_role("button", name="nothing", exact=True).click()
+    study.wait_for(state="hidden")
+    until(page, lambda: page.evaluate(PLACES)["map"]["y"] < before["map"]["y"] + 2, "the map")
+
+
 def test_where_it_is_narrow_a_bar_with_slider_and_answer_stays_in_sight(lens: Any) -> None:
     page = lens.page
     lens.kernel("lens.gates.controls.sliders['z'].value = 0.5")

@@ -208,15 +208,22 @@ class GateSliders(Paged):
         self._on_run()
         self._on_selection()
 
-    def extend(self, panel: Panel) -> W.HBox:
-        """Be a part of a larger screen: with another one beside the controls, without the bar.
+    def extend(self, edits: Panel, studies: Panel) -> W.HBox:
+        """Be a part of a larger screen: with others beside the controls, without the bar.
+
+        Args:
+            edits: what stands under the answer.
+            studies: what stands in the map's place, and moves it down.
 
         Returns:
             The bar, which stays in sight while the screen that holds it does.
         """
         self.children = tuple(child for child in self.children if child is not self.bar)
-        self.areas["edits"] = _area("edits", panel)
-        self.desk.children = tuple(self.areas.values())
+        self.areas["edits"] = _area("edits", edits)
+        seen = self.areas | {"studies": _area("studies", studies)}
+        # in the order in which Tab goes through them
+        order = ("text", "sliders", "answer", "studies", "map", "edits")
+        self.desk.children = tuple(seen[name] for name in order)
         return self.bar
 
     def still(self) -> str:
