@@ -72,11 +72,11 @@ def test_the_sdist_builds_the_same_wheel(built, tmp_path: Path) -> None:
     with tarfile.open(sdist) as file:
         file.extractall(tmp_path, filter="data")
     (inside,) = tmp_path.iterdir()
+    names = {p.relative_to(inside).as_posix() for p in inside.rglob("*") if p.is_file()}
     (again,) = build(inside, tmp_path, 1)
     assert (
         hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(wheel.read_bytes()).digest()
     )
-    names = {p.relative_to(inside).as_posix() for p in inside.rglob("*") if p.is_file()}
     assert {"CITATION.cff", "LICENSE", "README.zh.md", "constraints.txt", "PKG-INFO"} <= names
     assert {"tests/test_release.py", "docs/conf.py", "binder/postBuild", "check"} <= names
     for name in names - {"PKG-INFO"}:
