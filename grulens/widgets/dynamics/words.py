@@ -23,7 +23,10 @@ def progress(found: FixedPoints | None, percent: int | None) -> str:
         found: what it found, None before the first.
         percent: how much of it is done, None where none runs.
     """
-    text = ""
+    text = say(
+        "Looks, from states of this run, for states that a step leaves where they are; it can be "
+        "stopped."
+    )
     if percent is not None:
         text = say("searching, {percent} %", percent=percent)
     elif found is not None:

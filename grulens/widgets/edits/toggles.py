@@ -9,13 +9,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import ipywidgets as W
 import traitlets as tl
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from grulens.errors import WeightsChangedError
 from grulens.probing.edits.edit import ablate
@@ -135,17 +137,22 @@ class AblationToggles(Paged):
     def _on_run(self) -> None:
         text = ""
         if not self.session.unread:
-            moved = self.session.moved
-            amount = f"<b>{self._amount(float(moved.mean()))}</b>"
-            text = (
-                say("output moved by {amount} a step, {most} at most", amount=amount,
-                    most=f"{float(moved.max()):.3g}")
-                if len(moved) > 1
-                else say("output moved by {amount}", amount=amount)
-            )  # fmt: skip
-            text = f'<span role="status">{text}</span>'
+            text = f'<span role="status">{self._said(self.session.moved)}</span>'
         self._moved.value = text
         self._effects.later(self.lines)
+
+    def _said(self, moved: Float[Tensor, " time"]) -> str:
+        """How far the output moved, in words."""
+        if lost := int((~moved.isfinite()).sum()):
+            return say(
+                "how far the output moved is not known: at {lost} of {steps} steps it is infinite "
+                "or no number (NaN)", lost=lost, steps=len(moved),
+            )  # fmt: skip
+        amount = f"<b>{self._amount(float(moved.mean()))}</b>"
+        if len(moved) == 1:
+            return say("output moved by {amount}", amount=amount)
+        return say("output moved by {amount} a step, {most} at most", amount=amount,
+                   most=f"{float(moved.max()):.3g}")  # fmt: skip
 
     def _show_effects(self, lines: Sequence[Line]) -> None:
         for line, slot in zip(lines, self.session.slots, strict=False):
@@ -162,6 +169,8 @@ class AblationToggles(Paged):
             return ""
 
     def _amount(self, moved: float) -> str:
+        if not math.isfinite(moved):
+            return say("not known")
         value = self.session.answer_before.scale == "value"
         return f"{moved:.3g}" if value else say("{n} bits", n=f"{moved:.3g}")
 

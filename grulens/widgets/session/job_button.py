@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
@@ -15,6 +17,8 @@ from grulens.words import message, say
 T = TypeVar("T")
 
 STOP: Final = message("stop")
+#: From so many seconds on what is left is told in minutes.
+MINUTES: Final = 90
 
 
 class JobButton(Generic[T]):
@@ -32,7 +36,7 @@ class JobButton(Generic[T]):
     Attributes:
         job: the present job; a new one for each request.
         button: begins the work, and stops it.
-        bar: how much of it is done; seen while it runs.
+        bar: how much of it is done, and how long the rest takes; seen while it runs.
     """
 
     def __init__(
@@ -52,13 +56,27 @@ class JobButton(Generic[T]):
         self.button = button(
             say(text), tip, panel.callbacks.guard(self._on_click, source=self, clears=False)
         )
-        self.bar = W.IntProgress(layout=W.Layout(width="140px", display="none"))
+        self.bar = W.IntProgress(
+            style={"description_width": "auto"}, layout=W.Layout(width="240px", display="none")
+        )
+        self._began = 0.0
         self._worker = panel.callbacks.background(self._run, source=self, stop=self.stop)
 
     @property
     def percent(self) -> int:
         """How much is done, in tenths, unlike the bar: a screen reader says every change."""
         return self.job.done * 10 // max(1, self.job.total) * 10
+
+    @property
+    def left(self) -> str:
+        """How long the rest takes if it goes on as it went; "" before a piece is done."""
+        done, total = self.job.done, self.job.total
+        if not 0 < done < total:
+            return ""
+        seconds = math.ceil((time.monotonic() - self._began) / done * (total - done))
+        if seconds < MINUTES:
+            return say("about {n} s left", n=seconds)
+        return say("about {n} min left", n=math.ceil(seconds / 60))
 
     def begin(self) -> None:
         """Stop what runs, forget what was found, and begin anew."""
@@ -88,6 +106,7 @@ class JobButton(Generic[T]):
         self.button.description = say(STOP if running else self._text)
         self.button.icon = "stop" if running else ""
         self.bar.max, self.bar.value = max(1, self.job.total), self.job.done
+        self.bar.description = self.left if running else ""
         self.bar.layout.display = None if running else "none"
         self._show_panel()
 
@@ -102,6 +121,7 @@ class JobButton(Generic[T]):
             self.begin()
 
     def _run(self, job: Job[T]) -> None:
+        self._began = time.monotonic()
         try:
             with job.watched():
                 job.check()

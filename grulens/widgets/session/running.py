@@ -291,6 +291,8 @@ class _Reading:
         if session.unread:
             return None, message("no answer was read from the model's output")
         said = session.answer_before.values.double().cpu()
+        if not said.isfinite().all():
+            return None, message("it is infinite or no number (NaN) at some step")
         tries: list[Read] = []
         why = message("it is no linear map of the layers' states")
         try:

@@ -442,3 +442,25 @@ def test_an_answer_without_time_has_no_step(classes: int, tmp_path: Path) -> Non
         assert "<code>output</code>" in still
         assert '"label",["output"]' in page
     lens.close()
+
+
+class Ratio(nn.Module):
+    """Each unit in parts of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(2, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.rnn(x)[0]
+        return h / h[..., :1]
+
+
+def test_an_output_that_is_no_number_has_not_moved_by_so_much() -> None:
+    lens = Lens(Ratio(), torch.ones(1, 5, 2), scale="value")
+    assert "output moved by" in lens.toggles._moved.value
+    lens.session.add(ablate("rnn.l0", 0, at=slice(3, None)))
+    said = lens.toggles._moved.value
+    assert "not known: at 2 of 5 steps" in said
+    assert lens.toggles._effects.wait(20.0)
+    assert lens.toggles.lines[0].effect.value == "not known"

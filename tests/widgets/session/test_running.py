@@ -114,6 +114,14 @@ def test_a_readout_that_is_not_linear_leaves_the_states() -> None:
     assert bare.answered is not None  # its output is its states
 
 
+def test_an_answer_that_is_no_number_is_told_to_be_none() -> None:
+    found = running(
+        Session(Numbers(lambda m, out, _: m.out(out).mean(0) / 0), torch.randn(6, 1, 2))
+    )
+    assert found.answered is None
+    assert found.unanswered == "it is infinite or no number (NaN) at some step"
+
+
 @pytest.mark.parametrize(
     ("read", "classes"), [(None, 2), (lambda output: output[1].transpose(0, 1), 3)]
 )
