@@ -372,13 +372,9 @@
 
   begin();
   // what a page made otherwise than the model is not shown as the model's
-  const apart = Object.entries(data.recorded).map(([one, states]) => {
-    const {signals: {h}, units} = before.layers[one], from = h.length - units;
-    const largest = Math.max(1, ...states.map(Math.abs));
-    return Math.max(...states.map((value, u) => Math.abs(value - h[from + u]))) / largest;
-  });
-  if (!(Math.max(...apart) <= data.tolerance)) {
-    main.replaceChildren(made("p", "failed", `This browser makes other numbers than the model did (apart by ${number(Math.max(...apart), 6)}): nothing is shown.`, {role: "alert"}));
+  const apart = grulensEngine.apart(before, data.recorded);
+  if (!(apart <= data.tolerance)) {
+    main.replaceChildren(made("p", "failed", `This browser makes other numbers than the model did (apart by ${number(apart, 6)}): nothing is shown.`, {role: "alert"}));
     return;
   }
   const wished = [data.cell.language, ...navigator.languages.map((one) => one.split("-")[0])];

@@ -391,5 +391,15 @@ const grulensEngine = (() => {
     return sign * (power ? 2 ** (power - 15) * (1 + rest / 1024) : 2 ** -14 * (rest / 1024));
   }
 
-  return {Network, Program, unpacked, finished, ACTIVATIONS: Object.keys(ACTIVATIONS)};
+  // How far the last states of a run are from those that the model had, by layer, in parts of the
+  // largest; NaN where one is no number.
+  function apart(run, recorded) {
+    return Math.max(...Object.entries(recorded).map(([name, states]) => {
+      const {signals: {h}, units} = run.layers[name], from = h.length - units;
+      const largest = Math.max(1, ...states.map(Math.abs));
+      return Math.max(...states.map((value, u) => Math.abs(value - h[from + u]))) / largest;
+    }));
+  }
+
+  return {Network, Program, unpacked, finished, apart, ACTIVATIONS: Object.keys(ACTIVATIONS)};
 })();

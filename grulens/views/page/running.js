@@ -715,13 +715,9 @@
   notes.append(made("summary", "quiet", say("This page runs the network by itself.")), ...data.notes.map((note) => made("p", "", note)));
   begin();
   // what a page made otherwise than the model is not shown as the model's
-  const apart = Object.entries(data.recorded).map(([name, states]) => {
-    const {signals: {h}, units: count} = before.layers[name], from = h.length - count;
-    const largest = Math.max(1, ...states.map(Math.abs));
-    return Math.max(...states.map((value, u) => Math.abs(value - h[from + u]))) / largest;
-  });
-  if (!(Math.max(...apart) <= data.tolerance)) {
-    main.replaceChildren(made("p", "failed", say("This browser makes other numbers than the model did (apart by {n}): nothing is shown.", {n: number(Math.max(...apart), 2)}), {role: "alert"}));
+  const apart = grulensEngine.apart(before, data.recorded);
+  if (!(apart <= data.tolerance)) {
+    main.replaceChildren(made("p", "failed", say("This browser makes other numbers than the model did (apart by {n}): nothing is shown.", {n: number(apart, 2)}), {role: "alert"}));
     return;
   }
   main.replaceChildren(bar, ...data.warnings.map((warning) => made("p", "note", warning)), notes, ...(head ? [slim] : []), desk, cell, ...(table ? [units_] : []));
