@@ -209,8 +209,7 @@ class Probe(Result):
             columns[4:4] = [_three(self.control_accuracy), _three(self.selectivity)]
             head.append("bits of the control")
             columns.append(_three(self.control_bits))
-        said = f"{self!r}: {self.note}" if self.note else repr(self)
-        return html_table(head, list(zip(*columns, strict=True)), said)
+        return html_table(head, list(zip(*columns, strict=True)), repr(self), self.note)
 
 
 def probe(

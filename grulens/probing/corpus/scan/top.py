@@ -107,7 +107,7 @@ class Top(Result):
              one.text, ", ".join(one.labels))
             for value, one, p in zip(self.values, self.contexts, self.places, strict=True)
         ]  # fmt: skip
-        return html_table(head, rows, f"{self!r}: {self.note}" if self.note else repr(self))
+        return html_table(head, rows, repr(self), self.note)
 
 
 def top(

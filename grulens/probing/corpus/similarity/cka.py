@@ -99,7 +99,7 @@ class CKA(Result):
              f"{self.chance[i, j]:.3f}")
             for i, one in enumerate(self.layers) for j, other in enumerate(self.others)
         ]  # fmt: skip
-        return html_table(head, rows, f"{self!r}: {self.note}" if self.note else repr(self))
+        return html_table(head, rows, repr(self), self.note)
 
 
 def cka(
