@@ -197,6 +197,7 @@ class GateSliders(Paged):
         self._strip.on_times(lambda times: setattr(session, "times", times))
         self.text.on_times(self.callbacks.guard(self._on_words))
         self._output.on_step(lambda step: setattr(session, "step", step))
+        self.follow(self._draw_input, "baseline", "layer", "row")
         self.follow(self._on_run, "edited", "baseline", "layer", "row")
         self.follow(self._on_space, "space", "layer", "baseline")
         self.follow(self._on_selection, "units", "times")
@@ -205,6 +206,7 @@ class GateSliders(Paged):
         self.follow(self.pin.show, "pins", "units", "layer", "space")
         self.follow(self._on_pins, "pins")
         self.follow(self.controls.sync, "units", "times", "layer", "row", "baseline")
+        self._draw_input()
         self._on_run()
         self._on_selection()
 
@@ -308,7 +310,6 @@ class GateSliders(Paged):
     def _on_run(self) -> None:
         with self._batch():
             self._offer()
-            self._draw_input()
             self._draw()
             self._draw_output()
 
@@ -446,17 +447,16 @@ class GateSliders(Paged):
         self._strip.update(values[unit], signal=self._shown, mask=mask, name=name, ends=ends)
 
     def _draw_input(self) -> None:
-        """The numbers that the layer reads, where they are few and no tokens."""
+        """The numbers that the layer reads, where they are few and no tokens; edits change none."""
         session = self.session
-        self._input.root.visible = False
         # what an observed cell reads, only its module knows
-        if session.tokens is not None or isinstance(session.before, ObservedLayer):
-            return
-        x = session.before.x
-        if x.shape[2] <= MOST:
-            read = x[session.row].detach().float().cpu().numpy().T
-            self._input.update(read, mask=self._mask())
-            self._input.root.visible = True
+        unknown = session.tokens is not None or isinstance(session.before, ObservedLayer)
+        shown = not unknown and session.before.x.shape[2] <= MOST
+        with self._batch():
+            if shown:
+                read = session.before.x[session.row].detach().float().cpu().numpy().T
+                self._input.update(read, mask=self._mask())
+            self._input.root.visible = shown
 
     def _draw_output(self) -> None:
         session = self.session

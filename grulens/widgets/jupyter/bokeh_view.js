@@ -184,11 +184,17 @@ function redrawTables(doc, events) {
   }
   if (!changed.size) return;
   for (const model of doc.all_models) {
-    if (/^Data(Table|Cube)$/.test(model.type) && changed.has(model.source.id)) {
+    if (isTable(model) && changed.has(model.source.id)) {
       model.view.change.emit();
     }
   }
 }
+
+const isTable = (model) => /^Data(Table|Cube)$/.test(model.type);
+
+// What else the page has to paint goes first. A page that nobody sees paints nothing.
+const pause = () => document.hidden ? undefined
+  : new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 
 // What a figure or table is: its name and title; else what its axes are; else that it is one.
 function nameOf(model, say) {
@@ -372,6 +378,8 @@ class View {
 
   async apply(message, buffers) {
     await this.loaded(message.parts);
+    // rows of a table take longer than a picture, and a person looks at the picture
+    if ([...(this.doc?.all_models ?? [])].some(isTable)) await pause();
     if (this.gone || !this.doc) return;
     const patch = JSON.parse(message.content);
     this.patched = performance.now();
