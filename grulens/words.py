@@ -18,8 +18,9 @@ the same way, by a `say` of its own that looks into what Python hands to it: `of
 
 The catalogues of a language are the `.po` files in `locale/LANGUAGE/`, `views.po` for what stands
 in `views/` and so on, sorted by file; what two floors say stands in the one of the lower floor.
-They are read when the language is first spoken; a new folder is a new language. Errors, docstrings,
-names of layers and signals, and code stay English. What is in no catalogue is found by
+They are read when the language is first spoken; a new folder is a new language. An error on a
+screen has a title that says what it is about; its own words, docstrings, names of layers and
+signals, and code stay English. What is in no catalogue is found by
 tests/test_words.py, what is shown past them by tests/widgets/test_words.py.
 """
 

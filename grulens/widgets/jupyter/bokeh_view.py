@@ -38,7 +38,7 @@ from bokeh.protocol import Protocol
 from grulens.errors import FileError, GrulensError, shown
 from grulens.views.figure.tokens import valid
 from grulens.widgets.jupyter.bokeh_js import PARTS, VIEW_CSS, VIEW_JS, gzipped, parts
-from grulens.widgets.jupyter.callbacks import guarded
+from grulens.widgets.jupyter.callbacks import guarded, title_of
 from grulens.widgets.jupyter.rerun import RERUN, forget
 from grulens.widgets.jupyter.still import Still
 from grulens.words import of_script
@@ -293,8 +293,7 @@ class BokehView(anywidget.AnyWidget):
     def show_error(self, error: Exception) -> None:
         """Show an error in every view, its name first and the traceback one click away."""
         trace = valid("".join(traceback.format_exception(error)))
-        title = valid(f"{type(error).__name__}: {error}")
-        self._error = {"kind": "error", "title": title, "traceback": trace}
+        self._error = {"kind": "error", "title": title_of(error), "traceback": trace}
         self.send(self._error)
 
     def clear_error(self) -> None:

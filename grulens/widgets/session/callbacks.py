@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import ipywidgets as W
 
 from grulens.views.figure.tokens import valid
-from grulens.widgets.jupyter.callbacks import guarded
+from grulens.widgets.jupyter.callbacks import guarded, title_of
 from grulens.widgets.session.latest import Latest
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Callbacks:
 
     def show(self, error: BaseException, source: object = None) -> None:
         """Show an error of a source."""
-        title = escape(valid(f"{type(error).__name__}: {error}"))
+        title = escape(title_of(error))
         trace = escape(valid("".join(traceback.format_exception(error))))
         self._errors[source] = (
             f'<details class="grulens-failed" role="alert"><summary>{title}</summary>'
