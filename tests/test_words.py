@@ -14,6 +14,7 @@ from babel.messages.pofile import read_po
 
 import grulens
 from grulens import words
+from grulens.cells.kinds import LSTM
 from grulens.cells.signal import NAMED
 from grulens.errors import LanguageError
 from grulens.probing.credit.credit import Credit
@@ -232,6 +233,16 @@ def test_the_parts_of_sums_are_words_on_a_screen() -> None:
     assert len(parts) > 5
     grulens.language("zh")
     assert not [part for part in parts if say(part) == part]
+
+
+def test_what_an_lstm_writes_is_its_cell_state_and_no_hidden_state() -> None:
+    candidates = {
+        kind.kind: next(one for one in kind.signals if one.role == "candidate")
+        for kind in (grulens.Cell, LSTM)
+    }
+    assert [one.title for one in candidates.values()] == ["candidate n", "candidate cell state g"]
+    grulens.language("zh")
+    assert [one.called for one in candidates.values()] == ["候选隐状态 n", "候选细胞状态 g"]
 
 
 def test_it_is_set_and_told() -> None:

@@ -290,7 +290,11 @@ class Signals(ReadOut):
             names[symbol] = (name, words, role)
 
         step = self.steps[-1]
-        z, n = ("f", "g") if has_output else ("z", "n")
+        z, n, new = "z", "n", "candidate"
+        takes = message("takes the candidate at 1")
+        if has_output:
+            z, n, new = "f", "g", "candidate cell state"
+            takes = message("takes the candidate cell state at 1")
         if form.gate is not None and form.candidate is not None:
             gates = form.gate.symbols or form.candidate.symbols
             bounded = [s for s in gates if is_gate(step.leaves[s])]
@@ -298,9 +302,7 @@ class Signals(ReadOut):
             own = [s for s in bounded or gates if self._depends(step.leaves[s], step)]
             main = (own or bounded or gates)[0]
             keeps = form.gate.equals(Polynomial.of(main))
-            share = (
-                message("keeps the state at 1") if keeps else message("takes the candidate at 1")
-            )
+            share = message("keeps the state at 1") if keeps else takes
             if not keeps and not (1 - form.gate).equals(Polynomial.of(main)):
                 share = message("stands in the share that is kept")
             word = message("update gate")
@@ -311,7 +313,7 @@ class Signals(ReadOut):
             if form.gate.symbols:
                 give(main, z, f"{word} ({share})", "keep" if keeps else "write")
             if len(form.candidate.symbols) == 1:
-                give(form.candidate.symbols[0], n, "candidate", "candidate")
+                give(form.candidate.symbols[0], n, new, "candidate")
             for symbol in form.decay.symbols:
                 give(
                     symbol,
@@ -334,7 +336,7 @@ class Signals(ReadOut):
                 if is_gate(step.leaves[first]):
                     words = "constant share" if self._is_constant(first) else "input gate"
                     give(first, "i", words, "write")
-                    give(second, "g", "candidate", "candidate")
+                    give(second, "g", new, "candidate")
         for symbol in (*form.keep.symbols, *form.write.symbols):
             role: Role = "keep" if symbol in form.keep.symbols else "write"
             otherwise = "m" if self._is_mask(symbol) else "b"
