@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent))
 
+import languages  # noqa: E402
 import live  # noqa: E402
 import nbformat  # noqa: E402
 
@@ -42,7 +43,8 @@ default_role = "py:obj"
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"grulens {version}"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(languages.IN_SCRIPTS)]
+html_additional_pages = {languages.SEARCH: "search.html"}
 html_css_files = ["manual.css"]
 html_js_files = ["theme.js"]
 html_extra_path: list[str] = []

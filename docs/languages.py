@@ -2,12 +2,14 @@
 
 Twins have one name: zh/NAME is NAME in Chinese, notebooks/zh/NAME is notebooks/NAME. Beside a
 Chinese page stand the Chinese pages alone, in the order of zh/index; the words of the theme there
-are Chinese, too.
+are Chinese, too. What is typed there is searched on search-zh, which is Sphinx's page with
+Sphinx's own Chinese words.
 """
 
 from __future__ import annotations
 
 import gettext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +18,12 @@ from sphinx import addnodes
 from sphinx.environment.adapters.toctree import TocTree
 
 FIRST: Final = "zh/index"
+SEARCH: Final = "search-zh"  # its links are right only beside Sphinx's own search.html
 NOTEBOOKS: Final = "notebooks/"
-SPHINX: Final = gettext.translation("sphinx", Path(sphinx.__file__).parent / "locale", ["zh_CN"])
+LOCALE: Final = Path(sphinx.__file__).parent / "locale"
+SPHINX: Final = gettext.translation("sphinx", LOCALE, ["zh_CN"])
+#: The same for what the search writes into its page.
+IN_SCRIPTS: Final = LOCALE / "zh_CN" / "LC_MESSAGES" / "sphinx.js"
 #: Words of the theme that Sphinx has not.
 OF_THE_THEME: Final = {
     "On this page": "本页内容", "Next": "下一页", "Previous": "上一页", "Home": "首页",
@@ -31,7 +37,7 @@ def is_chinese(page: str) -> bool:
     >>> is_chinese("zh/start"), is_chinese("notebooks/zh/01_tour"), is_chinese("start")
     (True, True, False)
     """
-    return "zh" in page.split("/")[:-1]
+    return page == SEARCH or "zh" in page.split("/")[:-1]
 
 
 def twin(page: str) -> str:
@@ -48,13 +54,16 @@ def twin(page: str) -> str:
 
 def say_which(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
     """Give a page its language, the tree beside it, and the link to its twin."""
-    if tree is None:
+    if tree is None and page != SEARCH:
         return
     code, other, name = ("zh-CN", "en", "English") if is_chinese(page) else ("en", "zh-CN", "中文")
     context["language"] = code
     if is_chinese(page):
         context["_"] = context["gettext"] = _in_chinese
         context["toctree"] = lambda **given: _chinese_tree(app, page, **given)
+        context["pathto"] = _to_chinese_search(context["pathto"])
+    if page == SEARCH:
+        app.add_js_file(IN_SCRIPTS.name)
     if twin(page) in app.env.found_docs:
         there = f'href="{context["pathto"](twin(page))}" hreflang="{other}"'
         context["metatags"] += f'<link rel="alternate" {there}>\n'
@@ -66,6 +75,11 @@ def say_which(app: Any, page: str, template: str, context: dict[str, Any], tree:
 def _in_chinese(text: str) -> str:
     """A word of the theme."""
     return OF_THE_THEME.get(text) or SPHINX.gettext(text)
+
+
+def _to_chinese_search(pathto: Callable[..., str]) -> Callable[..., str]:
+    """The way from a page to another; to the search it leads to the Chinese one."""
+    return lambda name, *given: pathto(SEARCH if name == "search" else name, *given)
 
 
 def _chinese_tree(app: Any, page: str, **given: Any) -> str:

@@ -71,10 +71,10 @@ SHOWN: Final = {
 }  # fmt: skip
 #: Those of them that a Chinese notebook has, and what is seen there; they lie in `zh/`.
 SHOWN_IN_CHINESE: Final = {
-    "00_the_article_answered": "一个报出最近写下的数的 GRU，其更新门在写入的一步固定为 1",
+    "00_the_article_answered": "GRU 要报出最近写下的数；在写入的那一步，更新门固定为 1",
     "01_tour": "字符模型的单元 137，从文档字符串里到文档字符串之后",
-    "02_how_a_gru_works": "一个报出最近写下的数的 GRU 的更新门",
-    "10_what_units_encode": "字符模型的单元 137，所读的注释是它走得最远的地方",
+    "02_how_a_gru_works": "GRU 的更新门，这个 GRU 要报出最近写下的数",
+    "10_what_units_encode": "字符模型的单元 137，读的是它取值最高的那段注释",
 }
 #: Of what a saved page holds, that which says what the network and the lens are.
 HELD: Final = (

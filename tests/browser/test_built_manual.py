@@ -91,6 +91,30 @@ def test_the_search_finds_the_right_page_first(
     page.close()
 
 
+@pytest.mark.parametrize(
+    ("begin", "title", "said"),
+    [
+        ("zh/how-to/where-it-works.html", "搜索结果", "搜索完成"),
+        ("how-to/where-it-works.html", "Search Results", "Search finished"),
+    ],
+)
+def test_the_search_speaks_as_the_page_from_which_it_is_asked(
+    browser: Any, built: Path, begin: str, title: str, said: str
+) -> None:
+    page = browser.new_page()
+    page.goto((built / begin).as_uri())
+    box = page.locator("input.sidebar-search")
+    box.fill("GRU")
+    box.press("Enter")
+    found = page.locator("#search-results")
+    found.get_by_text(said).wait_for()
+    assert title in found.inner_text()
+    assert page.locator("html").get_attribute("lang") == ("zh-CN" if "zh" in begin else "en")
+    found.locator("ul.search li a").first.click()
+    page.locator("article h1").first.wait_for()
+    page.close()
+
+
 def test_frames_have_the_theme_of_the_manual(browser: Any, built: Path) -> None:
     page = browser.new_page(color_scheme="light")
     page.goto((built / "cell.html").as_uri())
