@@ -4,7 +4,8 @@ They stand in the manual, a page a notebook (docs/solutions), each block of code
 printed below it. The check runs them behind the notebook, in its kernel, so nothing is trained
 twice; `other_seeds.py` runs them with other seeds.
 
-    python notebooks/solutions.py 05_flip_flop_dynamics   run it, and write down what is printed
+    python notebooks/solutions.py 05_flip_flop_dynamics      run it, and write down what is printed
+    python notebooks/solutions.py zh/05_flip_flop_dynamics   the same for the Chinese page
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ BLOCK: Final = re.compile(
 )
 
 
+def page_of(notebook: Path) -> Path:
+    """The page of a notebook: of one in zh/ the Chinese page."""
+    return PAGES[notebook.parent.name == "zh"] / f"{notebook.stem}.md"
+
+
 def solutions(notebook: Path) -> list[Any]:
     """The cells of a notebook's page, with what they printed; none if it has no page."""
-    page = PAGES[0] / f"{notebook.stem}.md"
+    page = page_of(notebook)
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     cells = []
     for code, printed in BLOCK.findall(text):
@@ -38,15 +44,20 @@ def solutions(notebook: Path) -> list[Any]:
 
 
 def write(notebook: Path) -> None:
-    """Run a notebook and its solutions, and write what these print into their pages."""
-    whole = nbformat.read(notebook, as_version=4)
-    cells = solutions(notebook)
+    """Run a notebook and its solutions, and write what these print into their page.
+
+    The Chinese page of a notebook that is in English alone goes on from that one, in Chinese.
+    """
+    cells, page = solutions(notebook), page_of(notebook)
+    if notebook.exists():
+        whole = nbformat.read(notebook, as_version=4)
+    else:
+        whole = nbformat.read(HERE / notebook.name, as_version=4)
+        whole.cells.append(nbformat.v4.new_code_cell('import grulens\ngrulens.language("zh")'))
     whole.cells += cells
     NotebookClient(whole, timeout=None, resources={"metadata": {"path": str(HERE)}}).execute()
     said = ["".join(out.get("text", "") for out in cell.outputs) for cell in cells]
-    for page in (folder / f"{notebook.stem}.md" for folder in PAGES):
-        if page.exists():
-            page.write_text(_told(page.read_text(encoding="utf-8"), said), encoding="utf-8")
+    page.write_text(_told(page.read_text(encoding="utf-8"), said), encoding="utf-8")
 
 
 def _told(text: str, said: list[str]) -> str:

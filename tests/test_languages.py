@@ -1,10 +1,10 @@
 """What is there in Chinese as well does the same as in English: only the words differ.
 
-The Chinese notebooks are not run by the check. Their code is that of the English ones, which are
-run, but for words: a comment, and a text that is in Chinese, the same wherever it stands for the
-same; and the line that has grulens speak Chinese. So their stored outputs have the same numbers. No
-code of them asks in which folder it stands. With the manual's pages in Chinese the code is the same
-to the letter.
+The Chinese notebooks and solutions are not run by the check. Their code is that of the English
+ones, which are run, but for words: a comment, and a text that is in Chinese, the same wherever it
+stands for the same; and the line that has grulens speak Chinese. So what they have printed has the
+same numbers, and is Chinese. No code of them asks in which folder it stands. With the manual's
+other pages in Chinese the code is the same to the letter.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from docs import languages
+from notebooks import solutions
 
 ROOT = Path(__file__).parents[1]
 CHINESE = sorted(path.name for path in ROOT.glob("notebooks/zh/*.ipynb"))
@@ -82,6 +83,23 @@ def without_words(code: str) -> tuple[str, Words]:
     return ast.dump(tree), words
 
 
+def check_words(words: Words, in_chinese: Words) -> None:
+    """A text that is another one in Chinese is Chinese."""
+    for text, other in zip(words.plain, in_chinese.plain, strict=True):
+        assert other == text or HAN.search(other), other
+    for text, other in zip(words.woven, in_chinese.woven, strict=True):
+        assert other == text or HAN.search(other) or not re.search("[A-Za-z]", text), other
+
+
+def check_printed(english: str, chinese: str) -> None:
+    """What was printed has the same numbers, and is Chinese."""
+    numbers = [sorted(NUMBER.findall(ABOUT.sub("", said))) for said in (english, chinese)]
+    assert numbers[1] == numbers[0]
+    # what is the same in both is no sentence: a name, a result's own line, a table of numbers
+    for line in {*english.splitlines()} & {*chinese.splitlines()}:
+        assert not re.search(r"[a-z]{2,} [a-z]{2,} [a-z]{2,}", line) or "Error: " in line, line
+
+
 def printed(cell: dict[str, Any]) -> str:
     return "".join(
         "".join(out["text"]) for out in cell["outputs"] if out["output_type"] == "stream"
@@ -105,12 +123,10 @@ def test_a_chinese_notebook_runs_the_same_code(name: str) -> None:
             (code, words), (same, in_chinese) = without_words(before), without_words(after)
             assert same == code
             for text, other in zip(words.plain, in_chinese.plain, strict=True):
-                assert other == text or HAN.search(other), other
                 # a text may be a key: it is one text in the whole notebook
                 assert said.setdefault(text, other) == other, text
                 assert meant.setdefault(other, text) == text, other
-            for text, other in zip(words.woven, in_chinese.woven, strict=True):
-                assert other == text or HAN.search(other) or not re.search("[A-Za-z]", text), other
+            check_words(words, in_chinese)
             assert not re.search(r"\bPath\b|\bopen\(|\bos\b|__file__|\.\./", before)
         else:
             assert HAN.search(after), after
@@ -127,11 +143,7 @@ def test_a_chinese_notebook_stores_the_same_numbers_in_chinese(name: str) -> Non
         kinds = [[sorted(out["data"]) for out in cell["outputs"] if "data" in out]
                  for cell in (ours, theirs)]  # fmt: skip
         assert kinds[1] == kinds[0]
-        numbers = [sorted(NUMBER.findall(ABOUT.sub("", printed(cell)))) for cell in (ours, theirs)]
-        assert numbers[1] == numbers[0]
-        # what is the same in both is no sentence: a name, a result's own line, a table of numbers
-        for line in {*printed(ours).splitlines()} & {*printed(theirs).splitlines()}:
-            assert not re.search(r"[a-z]{2,} [a-z]{2,} [a-z]{2,}", line) or "Error: " in line, line
+        check_printed(printed(ours), printed(theirs))
         for out in theirs["outputs"]:
             for page in "".join(out.get("data", {}).get("text/html", "")).split("<img alt=")[1:]:
                 assert HAN.search(page.partition(" src=")[0]), page[:80]
@@ -147,17 +159,11 @@ def test_the_chinese_readme_has_the_same_code_and_pictures() -> None:
     assert all((ROOT / link).exists() for link in links)
 
 
-def plain_code(block: str) -> str:
-    """A block as it is; Python that goes on with a notebook has its words, and is without them."""
-    found = re.fullmatch(r"```python\n((?!>>> ).*)```", block, re.DOTALL)
-    return without_words(found[1])[0] if found else block
-
-
 def same_in_both(text: str) -> dict[str, object]:
     """What a page shares with its translation, by what it is."""
     blocks = [found[0] for found in FENCE.finditer(text)]
     return {
-        "code": [plain_code(block) for block in blocks if not re.match(r"`+\{", block)],
+        "code": [block for block in blocks if not re.match(r"`+\{", block)],
         "names": sorted(re.findall(r"<(grulens\.[\w.]+)>", text)),
         "numbers": sorted(re.findall(r"\d+(?:\.\d+)+", text)),
         "headings": text.count("\n## "),
@@ -168,6 +174,14 @@ def same_in_both(text: str) -> dict[str, object]:
 def test_a_chinese_page_of_the_manual_has_the_same_code_and_names(page: Path) -> None:
     english, chinese = ((folder / page).read_text() for folder in (DOCS, DOCS / "zh"))
     assert re.search(r"[\u4e00-\u9fff]", chinese)
+    if page.parent.name == "solutions":
+        blocks = [solutions.BLOCK.findall(text) for text in (english, chinese)]
+        for (ours, said), (theirs, in_chinese) in zip(*blocks, strict=True):
+            (code, words), (same, other_words) = without_words(ours), without_words(theirs)
+            assert same == code
+            check_words(words, other_words)
+            check_printed(said, in_chinese)
+        english, chinese = (solutions.BLOCK.sub("", text) for text in (english, chinese))
     assert same_in_both(chinese) == same_in_both(english)
 
 

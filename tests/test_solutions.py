@@ -33,11 +33,16 @@ def test_every_exercise_has_a_solution_and_the_way_there(notebook: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "page", sorted(solutions.PAGES[0].glob("*.md")), ids=lambda path: path.stem
+    "page",
+    [page for folder in solutions.PAGES for page in sorted(folder.glob("*.md"))],
+    ids=lambda path: path.relative_to(ROOT / "docs").as_posix(),
 )
 def test_all_code_of_a_page_is_run_and_what_it_prints_is_kept(page: Path) -> None:
     text = page.read_text()
-    cells = solutions.solutions(ROOT / "notebooks" / f"{page.stem}.ipynb")
+    language = "zh" if "zh" in page.parts else ""
+    notebook = ROOT / "notebooks" / language / f"{page.stem}.ipynb"
+    assert solutions.page_of(notebook) == page
+    cells = solutions.solutions(notebook)
     assert len(cells) == text.count("```python\n") == text.count("```text\n") > 0
     said = [cell.outputs[0].text for cell in cells]
     assert solutions._told(text, said) == text
