@@ -240,7 +240,7 @@ def test_what_an_lstm_writes_is_its_cell_state_and_no_hidden_state() -> None:
         kind.kind: next(one for one in kind.signals if one.role == "candidate")
         for kind in (grulens.Cell, LSTM)
     }
-    assert [one.title for one in candidates.values()] == ["candidate n", "candidate cell state g"]
+    assert [one.title for one in candidates.values()] == ["candidate n", "cell candidate g"]
     grulens.language("zh")
     assert [one.called for one in candidates.values()] == ["候选隐状态 n", "候选细胞状态 g"]
 

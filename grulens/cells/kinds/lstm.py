@@ -50,7 +50,7 @@ class LSTM(RecurrentCell):
     signals: ClassVar[tuple[Signal, ...]] = (
         Signal("i", "input gate", 0.0, 1.0, "write"),
         Signal("f", "forget gate", 0.0, 1.0, "keep"),
-        Signal("g", "candidate cell state", -1.0, 1.0, "candidate"),
+        Signal("g", "cell candidate", -1.0, 1.0, "candidate"),
         Signal("o", "output gate", 0.0, 1.0, "read"),
         Signal("c", "cell state", -torch.inf, torch.inf, "memory", activated=False),
         Signal("h", "state", -1.0, 1.0, "state", activated=False),

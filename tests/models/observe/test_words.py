@@ -260,8 +260,8 @@ def test_a_gate_that_lets_the_candidate_in_is_an_lstms_input_gate() -> None:
 
     layer = record(Coupled(), torch.randn(2, 6, INPUT))["cell"]
     assert layer.cell.equation == "c = (1 - i) c_prev + i g; h = o tanh(c)"
-    assert layer.cell.signal("i").words == "input gate (takes the candidate cell state at 1)"
-    assert layer.cell.signal("g").words == "candidate cell state"
+    assert layer.cell.signal("i").words == "input gate (takes the cell candidate at 1)"
+    assert layer.cell.signal("g").words == "cell candidate"
 
 
 def test_a_value_that_begins_an_expression_has_not_the_name_of_the_whole() -> None:

@@ -193,7 +193,7 @@ class Gated(nn.Module):
 
 def test_a_name_that_means_another_thing_elsewhere_means_its_own_here(tmp_path: Path) -> None:
     """Words, colours and ranges are those of the layer's cell, not of an LSTM that shares names."""
-    assert [LSTM.signals[i].words for i in (2, 4)] == ["candidate cell state", "cell state"]
+    assert [LSTM.signals[i].words for i in (2, 4)] == ["cell candidate", "cell state"]
     register(
         Gated,
         SequenceAdapter(

@@ -293,8 +293,8 @@ class Signals(ReadOut):
         z, n, new = "z", "n", "candidate"
         takes = message("takes the candidate at 1")
         if has_output:
-            z, n, new = "f", "g", "candidate cell state"
-            takes = message("takes the candidate cell state at 1")
+            z, n, new = "f", "g", "cell candidate"
+            takes = message("takes the cell candidate at 1")
         if form.gate is not None and form.candidate is not None:
             gates = form.gate.symbols or form.candidate.symbols
             bounded = [s for s in gates if is_gate(step.leaves[s])]
