@@ -126,6 +126,7 @@ class OutputChart:
         # of what nothing differs a scale would say that something might
         moved = np.nan_to_num(divergence).any()
         self._time.yaxis.ticker = self._scale if moved else self._none
+        self._scale.desired_num_ticks = 3 if measure == "difference" else 2  # 0 and either side
         fit(self.x_range, self._length)
         self._time.yaxis.axis_label = say(MEASURE[measure])
         lowest = -floor if measure == "difference" else 0.0
@@ -200,7 +201,6 @@ class OutputChart:
         )  # fmt: skip
         whole_steps(root.xaxis)
         self._scale, self._none = root.yaxis[0].ticker, FixedTicker(ticks=[])
-        self._scale.desired_num_ticks = 2
         root.yaxis.formatter = BasicTickFormatter(power_limit_low=-5)  # 0.0005, and no 5.000e-4
         bars = root.vbar(
             x="middle", top="divergence", width="width", source=self.along,
