@@ -43,6 +43,7 @@ from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.readout.output_chart import OutputChart
 from grulens.widgets.gates.answer_line import answer_line
 from grulens.widgets.gates.controls import GateControls
+from grulens.widgets.gates.out_of_range import out_of_range
 from grulens.widgets.gates.pin_control import PinControl
 from grulens.widgets.gates.selected import selected
 from grulens.widgets.jupyter.bokeh_view import BokehView
@@ -128,6 +129,7 @@ class GateSliders(Paged):
         self.space = SpaceControl(session, self.callbacks)
         self.controls = GateControls(session, self.callbacks)
         self._hint = W.HTML(f'<span class="grulens-quiet">{say(_HINT)}</span>')
+        self._out = W.HTML()
         self._line = W.HTML()
         self.bar = W.HBox([self._line])
         self.bar.add_class("grulens-bar")
@@ -173,6 +175,7 @@ class GateSliders(Paged):
                 "hand",
                 row(self._chosen, self._clear, self.pin.pin, self.pin.name),
                 self.controls.box,
+                self._out,
             ),
             "answer": _area("answer", self.answer),
             "map": _area(
@@ -300,6 +303,7 @@ class GateSliders(Paged):
     def _on_view(self, _: Any) -> None:
         if hasattr(self, "picture"):
             self.callbacks.guard(self._draw)()
+            self._remark()
 
     def _on_words(self, times: tuple[int, ...]) -> None:
         session = self.session
@@ -312,6 +316,7 @@ class GateSliders(Paged):
             self._offer()
             self._draw()
             self._draw_output()
+        self._remark()
 
     def _on_selection(self) -> None:
         session = self.session
@@ -376,6 +381,12 @@ class GateSliders(Paged):
         said = answer_line(self.session)
         self._line.value = f'<span role="status">{escape(said)}</span>'
         self.bar.layout.display = None if used else "none"
+
+    def _remark(self) -> None:
+        """What the colours cannot show."""
+        said = out_of_range(self.session, cut=self.colors == REACHES[0])
+        self._out.value = f'<span class="grulens-quiet" role="status">{said}</span>'
+        self._out.layout.display = None if said else "none"
 
     def _mark_words(self) -> None:
         session = self.session
