@@ -67,6 +67,15 @@ class Span:
         return self.block == other.block and self.start <= other.start and other.stop <= self.stop
 
 
+def own_steps(mask: Bool[np.ndarray, " time"]) -> int:
+    """How many steps to show of a row: up to where only padding is left.
+
+    >>> own_steps(np.array([True, True, False])), own_steps(np.array([False, True]))
+    (2, 2)
+    """
+    return int(mask.nonzero()[0][-1]) + 1 if mask.any() else len(mask)
+
+
 def visible(length: int, low: float | int, high: float | int, limit: int) -> Span:
     """The span of the cells between two axis positions, in blocks: at most `limit` of them.
 

@@ -9,6 +9,7 @@ from typing import Final
 from grulens.probing.credit.credit import Credit
 from grulens.views.credit.waterfall import number
 from grulens.views.figure.canvas import Positions
+from grulens.views.figure.raster import own_steps
 from grulens.widgets.credit.figures import CreditFigure
 from grulens.widgets.credit.methods import METHODS
 from grulens.widgets.credit.target import Target
@@ -49,9 +50,14 @@ class CreditView(View):
 
     @property
     def steps(self) -> int:
-        """How many steps can be chosen: those of the output."""
-        session = self.session
-        return session.now.shape[1] if session.unread else len(session.answer_now.values)
+        """How many steps can be chosen: those of the output, without the row's padding."""
+        mask = self.session.now.mask[self.session.row].cpu().numpy()
+        return own_steps(mask) if self._answers in (0, len(mask)) else self._answers
+
+    @property
+    def _answers(self) -> int:
+        """At how many steps the output answers; 0 where it cannot be read."""
+        return 0 if self.session.unread else len(self.session.answer_now.values)
 
     def select(self) -> None:
         """Outline the session's selected steps; they are none of another layer than that shown."""
@@ -84,7 +90,7 @@ class CreditView(View):
                 tokens=session.tokens_of(layer, request.row) if stepwise else None,
                 mask=mask if stepwise else None, title=f"{say(found.method)} · {found.layer}",
             )  # fmt: skip
-            over_time = self.steps == found.inputs.shape[1]
+            over_time = self._answers == found.inputs.shape[1]
             self.figure.bars.mark(request.step if over_time else None)
             self.select()
             if found.layer not in session.baseline:
@@ -116,8 +122,8 @@ class CreditView(View):
         if scale == "probability" and not of_readout:
             scale = "logits"  # the readout's own, before a softmax
         alone, at_step = QUANTITY[scale]
-        what = say(at_step if self.steps > 1 else alone, name=self.target.name(request.klass),
-                   **({"step": request.step} if self.steps > 1 else {}))  # fmt: skip
+        what = say(at_step if self._answers > 1 else alone, name=self.target.name(request.klass),
+                   **({"step": request.step} if self._answers > 1 else {}))  # fmt: skip
         score = number(float(found.score[request.row]))
         parts = [f"{say(part)} {number(v)}" for part, v in found.ledger(request.row).items()]
         edits = ""

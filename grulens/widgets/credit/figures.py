@@ -64,6 +64,9 @@ class CreditFigure:
     ) -> None:
         """Show a row of a credit; arguments as `TokenBars.update`."""
         values, parts = _array(found.tokens[row]), found.ledger(row)
+        if mask is not None:
+            own = raster.own_steps(mask)
+            values, mask, tokens = values[:own], mask[:own], tokens and tokens[:own]
         self.bars.update(values, tokens=tokens, mask=mask, title=title)
         parts = {say(part): value for part, value in parts.items()}
         self.ledger.update(list(parts), np.array(list(parts.values())), whole=say("score"))
@@ -131,13 +134,16 @@ class LensFigure:
         quantity, word = ("probability", "logit") if probability else ("value", "value")
         of, of_after = OF[word]
         word = say(word)
-        values = _array((found.probability if probability else found.logits)[row])
+        mask = found.mask[row].cpu().numpy()
+        own = raster.own_steps(mask)
+        mask, tokens = mask[:own], tokens and tokens[:own]
+        values = _array((found.probability if probability else found.logits)[row, :own])
         shown = likeliest(values[step], klass)
-        mask, called = found.mask[row].cpu().numpy(), names(shown)
+        called = names(shown)
         lines, title = values[:, shown].T, say("logit lens · {layer}", layer=found.layer)
         self.lines.update(lines, called, quantity=quantity, tokens=tokens, mask=mask, title=title)
         self.lines.select(step)
-        logits = _array(found.logits[row, :, klass])
+        logits = _array(found.logits[row, :own, klass])
         ends = raster.symmetric(logits[mask], FLOOR)
         self.strip.update(
             logits, signal="difference", tokens=tokens, mask=mask, name=word,

@@ -10,6 +10,7 @@ from grulens.models.restore.standing import Standing
 from grulens.probing.credit.logit_lens import LogitLens, logit_lens
 from grulens.probing.readout.head import Head, head_of
 from grulens.views.credit.waterfall import number
+from grulens.views.figure.raster import own_steps
 from grulens.views.figure.tokens import visible_name
 from grulens.widgets.credit.figures import LensFigure
 from grulens.widgets.credit.target import Target
@@ -37,8 +38,8 @@ class LogitLensView(View):
 
     @property
     def steps(self) -> int:
-        """How many steps can be chosen: those of the layer."""
-        return self.session.now.shape[1]
+        """How many steps can be chosen: the row's own of the layer."""
+        return own_steps(self.session.now.mask[self.session.row].cpu().numpy())
 
     def show(self, request: Request, wanted: Callable[[], bool]) -> tuple[str, str]:
         """Read the states with the readout, and draw that; see `View.show`.

@@ -35,7 +35,7 @@ from grulens.models.observed import ObservedLayer
 from grulens.probing.edits.positions import words
 from grulens.probing.units.order import ORDERS, order_units
 from grulens.results import frame
-from grulens.views.figure.raster import REACHES, reach
+from grulens.views.figure.raster import REACHES, own_steps, reach
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.input_lines import MOST, InputLines
 from grulens.views.gates.pinned_lines import PinnedLines
@@ -448,9 +448,8 @@ class GateSliders(Paged):
         if tokens is not None:
             shown = self._shown
             what = say("edited − baseline") if isinstance(shown, str) else shown.called
-            one, there = values[unit], int(mask.sum())
-            if mask[:there].all():  # a shorter row ends where it ends
-                tokens, one, mask = tokens[:there], one[:there], mask[:there]
+            there = own_steps(mask)
+            tokens, one, mask = tokens[:there], values[unit, :there], mask[:there]
             self.text.name(tokens)
             self.text.paint(one, signal=self._shown, mask=mask, ends=ends,
                             name=f"{name} · {what}")  # fmt: skip

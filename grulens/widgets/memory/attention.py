@@ -19,6 +19,7 @@ from torch import Tensor
 from grulens.models.recording import LayerRecording
 from grulens.probing.edits import positions
 from grulens.probing.memory.attention import GateAttention, attention
+from grulens.views.figure.raster import own_steps
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
@@ -53,7 +54,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was found: the map unless it is too large, and the share of h_0."""
+    """What was found for the row's own steps: the map unless it is too large, the share of h_0."""
 
     request: Request
     found: GateAttention
@@ -73,7 +74,8 @@ class Result:
         if self.values is not None:
             row: np.ndarray = self.values[t]
             return row
-        return _array(self.found.query(t, self.request.toward, units=self.request.units or None)[0])
+        found = self.found.query(t, self.request.toward, units=self.request.units or None)
+        return _array(found[0])[: len(self.past)]
 
 
 class AttentionView(MapView[Request]):
@@ -117,7 +119,7 @@ class AttentionView(MapView[Request]):
         found = self._result
         if found is None:
             return ""
-        t = self._at(found.found.shape[1])
+        t = self._at(len(found.past))
         return still_memory.attention(
             found.values, found.query(t), past=found.past, at=t, tokens=found.tokens,
             signed=found.signed, name=found.request.name,
@@ -138,16 +140,19 @@ class AttentionView(MapView[Request]):
             small = found.shape[1] <= LONGEST
             values = _array(found.map(**given)[0]) if small else None
             initial, past = _array(found.initial(**given)[0]), found.past[0].numpy()
+        steps = own_steps(past[:, 0] <= past[:, 1])
+        values = None if values is None else values[:steps, :steps]
         with self.picture.batch():
             if request is not self._request:
                 return  # something newer is on its way
             names = self.session.tokens
-            tokens = names if names is not None and len(names) == found.shape[1] else None
-            self._result = Result(request, found, values, initial, past, tokens)
+            fits = names is not None and len(names) == found.shape[1]
+            tokens = names[:steps] if names is not None and fits else None
+            self._result = Result(request, found, values, initial[:steps], past[:steps], tokens)
             self._draw(self._result)
 
     def _draw(self, found: Result) -> None:
-        request, steps = found.request, found.found.shape[1]
+        request, steps = found.request, len(found.past)
         said = found.found.note
         note = " ".join(filter(None, [said and f"{said[0].upper()}{said[1:]}.", request.note]))
         self._map.root.visible = found.values is not None
@@ -165,7 +170,7 @@ class AttentionView(MapView[Request]):
         self._show_query(found)
 
     def _show_query(self, found: Result) -> None:
-        signed, steps = found.signed, found.found.shape[1]
+        signed, steps = found.signed, len(found.past)
         t = self._at(steps)
         self._show_step(t, steps)
         self._bars.update(

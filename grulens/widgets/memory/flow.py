@@ -20,6 +20,7 @@ from torch import Tensor
 
 from grulens.models.observed import ObservedLayer
 from grulens.probing.memory.flow import GradientFlow, gradient_flow
+from grulens.views.figure.raster import own_steps
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.gain_line import GainLine
 from grulens.views.memory.path_lines import PathLines
@@ -39,7 +40,7 @@ EDITED: Final = message("An edit changes this layer: this is the run without edi
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """What was found for one row: the map unless it costs too much, and how to get a line of it."""
+    """What was found for one row's own steps: the map unless it costs too much, and its lines."""
 
     found: GradientFlow
     row: int
@@ -52,7 +53,7 @@ class Flow:
     def query(self, t: int) -> tuple[Float[np.ndarray, " key"], float]:
         """The gains of one state, and that of h_0."""
         gains, initial = self.found.at(t, toward=self.toward)
-        return gains[self.row].numpy(), float(initial[self.row])
+        return gains[self.row, : len(self.past)].numpy(), float(initial[self.row])
 
 
 def followed(
@@ -68,7 +69,8 @@ def followed(
         name: what the gains along `toward` are called.
         note: a sentence that stands with them.
     """
-    steps, units = found.shape[1], found.state_size
+    steps, units, past = found.shape[1], found.state_size, found.past[row].numpy()
+    own = own_steps(past[:, 0] <= past[:, 1])
     each = 6.0 * units**2 * steps  # of one direction, for one state
     if toward is None:
         name = say("gain, all directions")
@@ -80,10 +82,10 @@ def followed(
     count = units if toward is None else len(toward.reshape(-1, toward.shape[-1]))
     values = None
     if each * count * steps / 2 <= MOST:
-        values = found.map(toward=toward)[row].float().numpy()
+        values = found.map(toward=toward)[row, :own, :own].float().numpy()
     else:
         note += " " + say("No map of {steps} steps: it would take too long.", steps=steps)
-    return Flow(found, row, toward, values, found.past[row].numpy(), name, note.strip())
+    return Flow(found, row, toward, values, past[:own], name, note.strip())
 
 
 class FlowFigure:
@@ -115,7 +117,7 @@ class FlowFigure:
         if len(ways) == 1:
             return
         self.paths.update(
-            {name: sizes[flow.row].numpy() for name, sizes in ways.items()},
+            {name: sizes[flow.row, : len(flow.past)].numpy() for name, sizes in ways.items()},
             mask=flow.past[:, 0] <= flow.past[:, 1],
             title=say("ways into the next state · {layer}", layer=layer),
         )
@@ -174,7 +176,7 @@ class FlowView(MapView[object]):
         flow = self._flow
         if flow is None:
             return ""
-        return still_of(flow, self._at(flow.found.shape[1]), self._tokens(flow))
+        return still_of(flow, self._at(len(flow.past)), self._tokens(flow))
 
     def nothing(self) -> None:
         """Forget what was shown."""
@@ -206,11 +208,12 @@ class FlowView(MapView[object]):
             self._show_query(flow)
 
     def _show_query(self, flow: Flow) -> None:
-        steps = flow.found.shape[1]
+        steps = len(flow.past)
         t = self._at(steps)
         self._show_step(t, steps)
         self._say(self._figure.select(flow, t, self._tokens(flow)))
 
     def _tokens(self, flow: Flow) -> list[str] | None:
         # of the layer that the map is of: another may be shown by the time it is made
-        return self.session.tokens_of(flow.found.layer, flow.row)
+        tokens = self.session.tokens_of(flow.found.layer, flow.row)
+        return tokens and tokens[: len(flow.past)]

@@ -10,6 +10,7 @@ from grulens.errors import PositionError
 from grulens.probing.memory.attention import GateAttention
 from grulens.probing.memory.flow import GradientFlow
 from grulens.probing.memory.timescales import Timescales
+from grulens.views.figure.raster import own_steps
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
@@ -29,6 +30,9 @@ def draw_attention(found: GateAttention, options: PlotOptions) -> Figure:
     values = found.map(toward)[row].double().cpu().numpy()
     initial = found.initial(toward)[row].double().cpu().numpy()
     past, signed = found.past[row].numpy(), toward is not None
+    own = own_steps(past[:, 0] <= past[:, 1])
+    values, initial, past = values[:own, :own], initial[:own], past[:own]
+    tokens = tokens and tokens[:own]
     named: dict[str, Any] = {
         "signed": signed, "tokens": tokens, "name": say("toward") if signed else say("mean weight"),
     }  # fmt: skip
@@ -70,6 +74,7 @@ def draw_flow(found: GradientFlow, options: PlotOptions) -> Figure:
         raise PositionError(f"row {row} was not followed: gradient_flow(..., rows={row}) does")
     tokens = options.tokens_of(steps)
     flow = followed(found, row, options.toward, say("gain toward"))
+    tokens = tokens and tokens[: len(flow.past)]
     figure = FlowFigure()
     figure.update(flow, tokens)
     figure.map.on_query(lambda t: figure.select(flow, t, tokens))

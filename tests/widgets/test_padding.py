@@ -1,0 +1,119 @@
+"""A row that is shorter than its batch ends where it ends: on screens, in lists, in figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grulens import plot
+from grulens.credit import CreditBars, logit_lens
+from grulens.memory import GateMemory, attention, gradient_flow
+from grulens.models.record import record
+from grulens.views.figure.raster import own_steps
+from grulens.widgets.jupyter.bokeh_view import BokehView
+from grulens.widgets.session.session import Session
+
+NAMES = ["<pad>", "a", "b", "c", "d", "e"]
+IDS = torch.tensor([[1, 2, 3, 4, 5, 1], [2, 3, 4, 0, 0, 0]])
+LENGTHS = torch.tensor([6, 3])
+
+
+class Tagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(6, 3), nn.GRU(3, 4, batch_first=True)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.embed(ids), lengths, batch_first=True, enforce_sorted=False
+        )
+        states = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+        answer: Tensor = self.out(states)
+        return answer
+
+
+def named(ids: Tensor) -> list[str]:
+    return [NAMES[i] for i in ids]
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Tagger().eval()
+
+
+@pytest.fixture
+def session(model: nn.Module) -> Session:
+    return Session(model, IDS, LENGTHS, decode=named, labels=["no", "yes"])
+
+
+def shown_by(root: Any) -> str:
+    """All that the sources and titles under a figure hold."""
+    return " ".join(str(one.properties_with_values()) for one in root.references())
+
+
+def steps_in(root: Any) -> int:
+    """How long the longest column of steps is."""
+    data = [getattr(one, "data", {}) for one in root.references()]
+    return max(len(one[name]) for one in data for name in ("step", "key", "token") if name in one)
+
+
+def test_a_row_is_as_long_as_its_last_step() -> None:
+    assert own_steps(np.array([True, True, False, False])) == 2
+    assert own_steps(np.array([False, True, True, False])) == 3, "padding before it stays"
+    assert own_steps(np.array([False, False])) == 2
+
+
+@pytest.mark.parametrize("view", ["attention", "gradient"])
+def test_the_memory_is_of_the_row_s_own_steps(session: Session, view: str) -> None:
+    screen = GateMemory(session)
+    screen.view = view
+    assert screen.wait(20.0)
+    one = getattr(screen, view)
+    assert one.step.max == 5
+    assert "&lt;pad" not in screen.still()
+    session.row = 1
+    assert screen.wait(20.0)
+    assert one.step.max == one.step.value == 2
+    root = one.picture.document.roots[0]
+    assert "<pad>" not in shown_by(root)
+    assert steps_in(root) == 3
+    assert "&lt;pad" not in screen.still()
+    session.row = 0
+    assert screen.wait(20.0)
+    assert one.step.max == 5
+    screen.close()
+
+
+@pytest.mark.parametrize("view", ["credit", "logit lens"])
+def test_credit_is_of_the_row_s_own_steps(session: Session, view: str) -> None:
+    session.row = 1
+    screen = CreditBars(session)
+    screen.view = view
+    assert screen.wait(20.0)
+    assert screen.step.max == screen.step.value == 2
+    root = screen.views[view].figure.root
+    assert "<pad>" not in shown_by(root)
+    assert steps_in(root) == 3
+    assert "&lt;pad" not in screen.still()
+    session.row = 0
+    assert screen.wait(20.0)
+    assert screen.step.max == 5
+    assert steps_in(root) == 6
+    screen.close()
+
+
+def test_plots_are_of_the_row_s_own_steps(model: nn.Module) -> None:
+    run = record(model, IDS, LENGTHS)
+    tokens = named(IDS[1])
+    lens = logit_lens(model, IDS, LENGTHS, layer="rnn.l0")
+    for found in (attention(run), gradient_flow(run), lens):
+        view = plot(found, row=1, tokens=tokens)
+        assert isinstance(view, BokehView)
+        assert "<pad>" not in shown_by(view.document.roots[0])
+        assert steps_in(view.document.roots[0]) == 3
