@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 from grulens.errors import StoppedWarning
-from grulens.words import Say, english, say
+from grulens.words import Say, english, plural, say
 
 T = TypeVar("T")
 
@@ -170,7 +170,7 @@ def stopped(done: int, total: int, noun: str, say: Say = english) -> str:
     """
     if done == total:
         return ""
-    nouns = f"{noun}{'' if (total or done) == 1 else 's'}"
+    nouns = plural(noun, total or done)
     if not total:
         return say("stopped after {done} {nouns}", done=f"{done:,}", nouns=nouns)
     return say("stopped after {done} of {total} {nouns}", done=f"{done:,}", total=f"{total:,}",

@@ -9,7 +9,8 @@ shown:
     say_as("verb", "set")                           a word that has two meanings: which one is meant
     message("multiply the gate")                    a constant: itself here, `say(constant)` later
 
-What results and errors say as well as screens is English unless it is given `say=say`.
+What results and errors say as well as screens is English unless it is given `say=say`; what they
+count, `so_many(3, "step")` says.
 
 The first argument is always the message itself, in quotes, so that a test can find it; a whole
 sentence is one message, since other languages have another order of words. Without a catalogue that
@@ -146,6 +147,24 @@ def of_script(source: str, name: str | None = None) -> dict[str, str]:
 def english(text: str, /, **values: object) -> str:
     """A message as it is written: for those who take a `say` and are not asked for a screen."""
     return text.format(**values) if values else text
+
+
+def so_many(number: int, noun: str) -> str:
+    """So many of something, as results and errors say it in English; on screens `say_n` does.
+
+    >>> so_many(1, "step"), so_many(0, "step"), so_many(1200, "class")
+    ('1 step', '0 steps', '1,200 classes')
+    """
+    return f"{number:,} {plural(noun, number)}"
+
+
+def plural(noun: str, number: int) -> str:
+    """An English noun behind a number.
+
+    >>> plural("unit", 1), plural("unit", 2)
+    ('unit', 'units')
+    """
+    return noun if number == 1 else f"{noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def message(text: str) -> str:

@@ -309,3 +309,14 @@ def test_what_was_chosen_in_jupyterlab_counts_more(
 def test_catalogues_are_in_the_package() -> None:
     assert re.search(r'packages = \["grulens"\]', (HOUSE.parent / "pyproject.toml").read_text())
     assert not re.search(r"\.po|locale", (HOUSE.parent / ".gitignore").read_text())
+
+
+def test_what_is_counted_in_english_is_counted_in_one_place() -> None:
+    by_hand = re.compile(r"""(?<!\w)(['"])e?s\1(?= if | \*|\})|else (['"])e?s\2""")
+    assert [
+        f"{path.relative_to(HOUSE)}: {line.strip()}"
+        for path in FILES
+        if path.name != "words.py"
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if by_hand.search(line)
+    ] == []

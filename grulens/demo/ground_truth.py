@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from grulens.errors import DemoError
+from grulens.words import so_many
 
 # f-strings, and t-strings from Python 3.14, are several tokens from Python 3.12 on and one before:
 # the whole literal counts as string in either case, its replacement fields too
@@ -57,7 +58,7 @@ class GroundTruth:
         return either
 
     def __repr__(self) -> str:
-        return f"GroundTruth({len(self.depth)} characters)"
+        return f"GroundTruth({so_many(len(self.depth), 'character')})"
 
 
 def ground_truth(source: str) -> GroundTruth:

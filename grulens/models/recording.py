@@ -14,6 +14,7 @@ from grulens.models.layers import check_layer
 from grulens.models.recorded import LayerRecording
 from grulens.models.saved import SavedRun
 from grulens.tables import html_table
+from grulens.words import so_many
 
 __all__ = ["NOT_SAVED", "NOT_SEEN", "LayerRecording", "Recording"]
 
@@ -143,11 +144,11 @@ class Recording(Mapping[str, LayerRecording]):
         return cls(layers, run.output[0] if run.output else NOT_SAVED, closed=run.closed)
 
     def __repr__(self) -> str:
-        edits = f", {len(self.edits)} edits" if self.edits else ""
+        edits = f", {so_many(len(self.edits), 'edit')}" if self.edits else ""
         return f"Recording({', '.join(self)}{edits})"
 
     def _repr_html_(self) -> str:
         head = ("layer", "batch", "time", "unit", "calls")
         rows = [(layer.name, *layer.shape, len(layer.calls)) for layer in self.values()]
-        edits = f", {len(self.edits)} edits" if self.edits else ""
+        edits = f", {so_many(len(self.edits), 'edit')}" if self.edits else ""
         return html_table(head, rows, f"Recording{edits}")

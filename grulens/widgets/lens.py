@@ -35,7 +35,7 @@ from grulens.widgets.session.picture import found
 from grulens.widgets.session.session import Session
 from grulens.widgets.studies import NONE, Studies
 from grulens.widgets.units.table import NeuronTable
-from grulens.words import say
+from grulens.words import say, say_n
 
 
 class Lens(Paged):
@@ -195,7 +195,10 @@ class Lens(Paged):
         apart = f"max |{equation} − h|" if isinstance(session.now.cell, RecurrentCell) else equation
         self._form.value = _form(session)
         self._form.layout.display = None if self._form.value else "none"
-        size = say("{units} units × {steps} steps", units=units, steps=session.steps)
+        size = (
+            f"{say_n('{n} unit', '{n} units', units)} × "
+            f"{say_n('{n} step', '{n} steps', session.steps)}"
+        )
         exact = say("{apart}: how exactly the gates explain the states", apart=apart)
         off = say("residual {residual}", residual=f"{residual:.0e}")
         took = say("last run {ms} ms", ms=f"{session.seconds * 1e3:.0f}")

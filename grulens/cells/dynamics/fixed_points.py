@@ -29,6 +29,7 @@ from grulens.durations import steps
 from grulens.errors import CellError, shown
 from grulens.job import Job, stopped, tell
 from grulens.results import Result, frame
+from grulens.words import so_many
 
 STEPS = 200
 """Levenberg-Marquardt steps a start is given; ten are usual."""
@@ -157,10 +158,10 @@ class FixedPoints(Result):
 
     def __repr__(self) -> str:
         share = float(self.converged.double().mean()) if len(self.converged) else 0.0
-        said = f"{len(self)} points, {int(self.stable.sum())} stable"
+        said = f"{so_many(len(self), 'point')}, {int(self.stable.sum())} stable"
         marginal = self.stability.count("marginal")
         said += f", {marginal} marginal" if marginal else ""
-        said += f", from {len(self.converged)} starts, {share:.0%} converged"
+        said += f", from {so_many(len(self.converged), 'start')}, {share:.0%} converged"
         return f"FixedPoints({said}{', ' * bool(self.note)}{self.note})"
 
     def _repr_html_(self) -> str:

@@ -49,14 +49,14 @@ class Lyapunov(Result):
 
     def __repr__(self) -> str:
         first, width = float(self.exponents[0]), float(self.band[0])
-        said = f"{len(self.exponents)} exponents, largest {first:.4f} ± {width:.4f} a step"
+        said = f"{len(self.exponents)} exponents, largest {first:z.4f} ± {width:.4f} a step"
         return f"Lyapunov({said}{'; ' * bool(self.note)}{self.note})"
 
     def _repr_html_(self) -> str:
         from grulens.tables import html_table  # noqa: PLC0415 - only for display
 
         rows = [
-            (i, f"{value:.4f}", f"{band:.4f}")
+            (i, f"{value:z.4f}", f"{band:.4f}")
             for i, (value, band) in enumerate(zip(self.exponents[:10], self.band[:10], strict=True))
         ]
         return html_table(("exponent", "a step", "band"), rows, repr(self))

@@ -15,6 +15,7 @@ from grulens.cells.weights.arrays import GRUWeights, rzn, tensor
 from grulens.cells.weights.onnx_activations import activations
 from grulens.cells.weights.onnx_graph import Scope, name_of, nodes_of
 from grulens.errors import CellError, ConventionError, MissingPackageError, shown
+from grulens.words import so_many
 
 if TYPE_CHECKING:
     import onnx
@@ -141,12 +142,14 @@ def _check_shapes(
         if tuple(array.shape) != expected[which]:
             raise CellError(
                 f"{which} of the GRU node {name} has shape {tuple(array.shape)}; expected "
-                f"(direction, {words[which]}), with {directions} direction(s) and {units} units "
+                f"(direction, {words[which]}), with {so_many(directions, 'direction')} and "
+                f"{so_many(units, 'unit')} "
                 f"{expected[which]}"
             )
     if hidden_size not in (None, units):
         raise CellError(
-            f"the GRU node {name} says hidden_size {hidden_size}; its R is of {units} units"
+            f"the GRU node {name} says hidden_size {hidden_size}; its R is of "
+            + so_many(units, "unit")
         )
 
 

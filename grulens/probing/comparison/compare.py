@@ -51,6 +51,7 @@ from grulens.probing.readout.readout import (
 )
 from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
+from grulens.words import so_many
 
 #: So many units stand in the table of a result.
 MOST = 8
@@ -205,7 +206,8 @@ class Comparison(Result):
         names = dict.fromkeys(self.layers)
         alone = sum(map(len, self.alone))
         more = f", {alone} alone" if alone else ""
-        return f"Comparison({' and '.join(map(repr, names))}, {len(self.steps)} steps{more})"
+        steps = so_many(len(self.steps), "step")
+        return f"Comparison({' and '.join(map(repr, names))}, {steps}{more})"
 
     def _repr_html_(self) -> str:
         said = "; ".join(filter(None, [repr(self), self.refused, self.note]))
@@ -355,7 +357,8 @@ def _named(
         steps = side.shape[1]
         if len(given) not in (steps, len(at)):
             raise GrulensError(
-                f"{len(given)} tokens of {word} were given; its row has {len(at)} steps"
+                f"{so_many(len(given), 'token')} of {word} for its row of "
+                + so_many(len(at), "step")
                 + (f" of {steps}" if steps != len(at) else "")
             )
         names = [""] * steps
@@ -370,8 +373,8 @@ def _refused(a: LayerRecording, b: LayerRecording) -> str:
     units, names = (a.shape[2], b.shape[2]), [[s.name for s in one.cell.signals] for one in (a, b)]
     if units[0] != units[1]:
         return (
-            f"layer {a.name!r} has {units[0]} units in a, and {b.name!r} has {units[1]} in b: no "
-            "unit of one is a unit of the other. Their answers can be compared"
+            f"layer {a.name!r} has {so_many(units[0], 'unit')} in a, and {b.name!r} has "
+            f"{units[1]} in b: no unit of one is a unit of the other. Their answers can be compared"
         )
     if names[0] != names[1]:
         return (

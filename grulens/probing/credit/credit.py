@@ -101,6 +101,6 @@ class Credit(Result):
             for row in range(min(len(self.score), 8))
         ]
         head = ("row", "score", *(self.ledger(0) if rows else ()))
-        shown = [tuple(f"{v:.4g}" if isinstance(v, float) else v for v in row) for row in rows]
+        shown = [tuple(f"{v:z.4g}" if isinstance(v, float) else v for v in row) for row in rows]
         note = f" ({self.note})" if self.note else ""
         return html_table(head, shown, f"{self.method} to {self.layer}{note}")

@@ -130,7 +130,7 @@ class LogitLens(Result):
         rows = []
         for step in steps:
             classes, logits = (found[0].tolist() for found in self.top(step, 3))
-            rows.append((step, *(f"{c}: {v:.3g}" for c, v in zip(classes, logits, strict=True))))
+            rows.append((step, *(f"{c}: {v:z.3g}" for c, v in zip(classes, logits, strict=True))))
         places = ("likeliest", "second", "third")[: self.logits.shape[2]]
         head = ("step", *(places if len(places) > 1 else ("class: value",)))
         return html_table(head, rows, f"{self.head} of {self.layer}, row 0, the steps read last")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from grulens.errors import PositionError, shown
-from grulens.words import Say, english, message
+from grulens.words import Say, english, message, so_many
 
 Index = int | slice | tuple[int, ...] | tuple[bool, ...] | None
 #: How positions are said, by what they are of.
@@ -95,13 +95,13 @@ def check(index: Index, size: int, what: str, where: str) -> None:
     if _is_mask(index):
         if len(index) != size:
             raise PositionError(
-                f"a bool mask of {len(index)} {what}s does not fit {where}, which has {size}"
+                f"a bool mask of {so_many(len(index), what)} does not fit {where}, which has {size}"
             )
         return
     for item in (index,) if isinstance(index, int) else index:
         if not -size <= item < size:
             raise PositionError(
-                f"{what} {item} is out of range for {where}, which has {size} {what}s "
+                f"{what} {item} is out of range for {where}, which has {so_many(size, what)} "
                 f"(0 to {size - 1}, or -{size} to -1 from the end)"
             )
 

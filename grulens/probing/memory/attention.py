@@ -21,6 +21,7 @@ from grulens.probing.layer import layer_of, mix_of
 from grulens.probing.memory.trajectory_attention import TrajectoryAttention, trajectory_attentions
 from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
+from grulens.words import so_many
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -251,5 +252,5 @@ def _note(layer: LayerRecording, rows: Tensor, parts: int) -> str:
     said = layer.handing.words(rows)
     if not said or parts == 1:
         return said
-    begun = f"{parts - 1} time" + "s" * (parts > 2)
+    begun = so_many(parts - 1, "time")
     return f"{said}; the weights begin anew {begun}" + ", in all rows" * (int(rows.sum()) > 1)

@@ -21,6 +21,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.edits import positions
 from grulens.probing.layer import kept_of, layer_of
 from grulens.results import Result, frame
+from grulens.words import so_many
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,8 +104,8 @@ class Timescales(Result):
         return frame(columns, index="unit")
 
     def __repr__(self) -> str:
-        units = f"{len(self)} unit{'' if len(self) == 1 else 's'}"
-        return f"Timescales({self.layer!r}, {units}, {self.steps} steps)"
+        size = f"{so_many(len(self), 'unit')}, {so_many(self.steps, 'step')}"
+        return f"Timescales({self.layer!r}, {size})"
 
     def _repr_html_(self) -> str:
         from grulens.tables import html_table  # noqa: PLC0415 - only for display

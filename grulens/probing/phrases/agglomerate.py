@@ -34,6 +34,7 @@ from grulens.probing.phrases.split import PhraseScore
 from grulens.probing.readout.head import Head
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,12 +118,13 @@ class Hierarchy(Result):
             if isinstance(self.target, int)
             else f"class {self.target[0]} against {self.target[1]}"
         )
-        end = self.note or f"{len(self.merges)} merges"
-        return f"Hierarchy({self.layer!r}, {target}, {len(self.tokens)} tokens, {end})"
+        end = self.note or so_many(len(self.merges), "merge")
+        tokens = so_many(len(self.tokens), "token")
+        return f"Hierarchy({self.layer!r}, {target}, {tokens}, {end})"
 
     def _repr_html_(self) -> str:
         rows = [
-            (g.order, f"{g.first} to {g.stop - 1}", f"{g.score:.4g}", f"{g.interaction:.4g}")
+            (g.order, f"{g.first} to {g.stop - 1}", f"{g.score:z.4g}", f"{g.interaction:z.4g}")
             for g in self.merges[:12]
         ]
         return html_table(("merge", "steps", "score", "together"), rows, repr(self))

@@ -27,6 +27,7 @@ from grulens.probing.phrases.split import indices, masks, split
 from grulens.probing.readout.head import Head, head_for
 from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
+from grulens.words import so_many
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,10 +126,9 @@ class Decomposition(Result):
 
     def __repr__(self) -> str:
         count, batch, time, unit = self.beta.shape
-        what = "phrase" if count == 1 else "phrases"
         return (
-            f"Decomposition({self.layer!r}, {count} {what}, batch {batch}, time {time}, "
-            f"unit {unit})"
+            f"Decomposition({self.layer!r}, {so_many(count, 'phrase')}, batch {batch}, "
+            f"time {time}, unit {unit})"
         )
 
     def _repr_html_(self) -> str:

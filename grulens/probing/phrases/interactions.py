@@ -35,6 +35,7 @@ from grulens.probing.edits.positions import Index
 from grulens.probing.phrases.split import PhraseScore, indices, masks
 from grulens.results import Result, frame, row_of
 from grulens.tables import html_table
+from grulens.words import so_many
 
 PAIRS = ("adjacent", "all")
 AT_ONCE = 64
@@ -101,7 +102,8 @@ class Interactions(Result):
 
     def __repr__(self) -> str:
         return (
-            f"Interactions({self.layer!r}, {len(self.phrases)} phrases, {len(self.pairs)} pairs, "
+            f"Interactions({self.layer!r}, {so_many(len(self.phrases), 'phrase')}, "
+            f"{so_many(len(self.pairs), 'pair')}, "
             f"batch {self.scores.shape[1]}{', ' * bool(self.note)}{self.note})"
         )
 
@@ -111,7 +113,7 @@ class Interactions(Result):
         order = sizes.argsort(descending=True)[:12].tolist() if self.values.numel() else []
         words = [positions.words(phrase, "step") for phrase in self.phrases]
         rows = [
-            (words[a], words[b], f"{float(self.values[place, 0]):.4g}")
+            (words[a], words[b], f"{float(self.values[place, 0]):z.4g}")
             for place in order
             for a, b in [self.pairs[place]]
         ]

@@ -29,6 +29,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.models.restore.interrupts import Uninterrupted
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 ROWS = 512
 """Inputs of an nn.Linear that are compared; that many equal by chance are none."""
@@ -77,7 +78,8 @@ class Head(Result):
     def __repr__(self) -> str:
         classes, units = self.weight.shape
         beside = f", beside {', '.join(self.joined)}" if self.joined else ""
-        return f"Head({self.name!r} of {self.layer!r}, {classes} classes, {units} units{beside})"
+        size = f"{so_many(classes, 'class')}, {so_many(units, 'unit')}"
+        return f"Head({self.name!r} of {self.layer!r}, {size}{beside})"
 
     def _repr_html_(self) -> str:
         classes, units = self.weight.shape
@@ -259,7 +261,8 @@ def fitted(head: nn.Linear, layer: str, run: Recording) -> Head:
             return Head("head", layer, weight, bias, weights, True)
     both = sum(run[name].shape[2] for name in directions)
     raise ReadoutError(
-        f"head reads {head.in_features} numbers; layer {layer!r} has {run[layer].shape[2]} units"
+        f"head reads {so_many(head.in_features, 'number')}; layer {layer!r} has "
+        + so_many(run[layer].shape[2], "unit")
         + (f", both directions {both}" if len(directions) > 1 else "")
     )
 

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from grulens.errors import NoAnswerError, ReadoutError, shown
 from grulens.probing.readout.suggestion import fits, parts, suggestions
+from grulens.words import so_many
 
 Readout = Callable[[Any], Tensor]
 Scale = Literal["logits", "probability", "value"]
@@ -168,7 +169,7 @@ def _no_answer(output: Any, batch: int, came: str) -> NoAnswerError:
     lines = suggestions(output, batch)
     message = (
         f"an answer is (batch, time, class), (batch, class), (batch, time) or (batch,) for the "
-        f"{batch} row{'' if batch == 1 else 's'} of this layer, and {came}"
+        f"{so_many(batch, 'row')} of this layer, and {came}"
     )
     if len(lines) == 1:
         message += f"; this would show it: {lines[0]}"

@@ -162,10 +162,10 @@ class CloseUp(Result):
         for name, pre in zip(self.blocks, self.pre.tolist(), strict=True):
             parts = list(self.parts(name).items())
             shown_, rest = parts[:MOST], parts[MOST:]
-            words = [f"{part} {value:+.3g}" for part, value in shown_]
+            words = [f"{part} {value:+z.3g}" for part, value in shown_]
             if rest:
-                words.append(f"the other {len(rest)} {sum(value for _, value in rest):+.3g}")
-            rows.append((name, f"{self.values[name]:.4g}", f"{pre:.4g}", ", ".join(words)))
+                words.append(f"the other {len(rest)} {sum(value for _, value in rest):+z.3g}")
+            rows.append((name, f"{self.values[name]:z.4g}", f"{pre:z.4g}", ", ".join(words)))
         note = f"; {self.note}" if self.note else ""
         return html_table(("signal", "value", "sum", "parts"), rows, f"{self!r}{note}")
 

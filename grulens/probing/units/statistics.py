@@ -17,6 +17,7 @@ from grulens.cells.space import Fold
 from grulens.models.recording import LayerRecording
 from grulens.probing.layer import keeping, keeps_a_share, kept_of, last_read
 from grulens.results import frame
+from grulens.words import so_many
 
 LOW, HIGH = 0.1, 0.9
 
@@ -63,7 +64,7 @@ class Neurons:
         return frame(self.columns(), index="unit")
 
     def __repr__(self) -> str:
-        return f"Neurons({len(self)} units)"
+        return f"Neurons({so_many(len(self), 'unit')})"
 
     def _repr_html_(self) -> str:
         from grulens.tables import html_table  # noqa: PLC0415 - only for display

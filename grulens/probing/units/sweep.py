@@ -39,6 +39,7 @@ from grulens.probing.units.gradient import Estimates, kinds_of, rank_correlation
 from grulens.probing.units.grid import Grid
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 METHODS = ("exact", "gradient")
 Method = Literal["exact", "gradient"]
@@ -170,8 +171,8 @@ class Sweep(Result):
         return "; ".join(note for note in notes if note)
 
     def __repr__(self) -> str:
-        parts = [repr(self.layer), _count(len(self.units), "unit")]
-        parts += [] if self.times is None else [_count(len(self.times), "time")]
+        parts = [repr(self.layer), so_many(len(self.units), "unit")]
+        parts += [] if self.times is None else [so_many(len(self.times), "time")]
         parts += [f"readout {tuple(self.baseline.shape)}"]
         parts += [self.note] if self.note else []
         return f"Sweep({', '.join(parts)})"
@@ -186,8 +187,8 @@ class Sweep(Result):
             means = (sizes[path][place].nanmean() for path in PATHS)
             rows.append((name, *(f"{float(mean):.3g}" for mean in means)))
         caption = f"mean |effect| on the readout, {self.layer}: the {len(top)} largest of "
-        caption += _count(len(self.units), "unit")
-        caption += "" if self.times is None else f", over {_count(len(self.times), 'time')}"
+        caption += so_many(len(self.units), "unit")
+        caption += "" if self.times is None else f", over {so_many(len(self.times), 'time')}"
         return html_table(
             ("unit", *PATHS), rows, caption + (f" ({self.note})" if self.note else "")
         )
@@ -364,7 +365,3 @@ def _result(experiment: Experiment, grid: Grid, found: Found, **more: Any) -> Sw
         done=torch.tensor([run in found for run in runs], dtype=torch.bool).reshape(grid.shape),
         **more,
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

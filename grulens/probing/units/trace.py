@@ -33,6 +33,7 @@ from grulens.probing.units.experiment import floating
 from grulens.probing.units.sweep import run_sweep
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 MEMORY = 512 * 2**20
 
@@ -88,9 +89,8 @@ class Trace(Result):
         return frame(columns | {"share": self.share.cpu().double().flatten().numpy()})
 
     def __repr__(self) -> str:
-        blocks, times = len(self.units), len(self.times)
-        parts = [repr(self.layer), f"{blocks} block{'s' * (blocks != 1)}"]
-        parts += [f"{times} step{'s' * (times != 1)}"]
+        parts = [repr(self.layer), so_many(len(self.units), "block")]
+        parts += [so_many(len(self.times), "step")]
         parts += [self.note] if self.note else []
         return f"Trace({', '.join(parts)})"
 

@@ -38,11 +38,11 @@ _NUMBER_JS: Final = "return parts.data.number[tick] ?? ''"
 def number(value: float) -> str:
     """A part as it is shown: three digits, a gap of rounding as what it is.
 
-    >>> number(-0.5), number(1234.5), number(3e-9), number(float("nan"))
-    ('−0.5', '1.23e+03', '3e-09', 'NaN')
+    >>> number(-0.5), number(1234.5), number(3e-9), number(-0.0), number(float("nan"))
+    ('−0.5', '1.23e+03', '3e-09', '0', 'NaN')
     """
     return (
-        f"{value:.3g}".replace("-", "−", 1) if value < 0 else f"{value:.3g}".replace("nan", "NaN")
+        f"{value:.3g}".replace("-", "−", 1) if value < 0 else f"{value:z.3g}".replace("nan", "NaN")
     )
 
 

@@ -87,8 +87,7 @@ def number(value: float, form: str = "g") -> str:
     >>> number(-0.5, ".2f"), number(1e-05), number(-0.0001, ".2f")
     ('−0.50', '1e−05', '0.00')
     """
-    shown = f"{value:{form}}"
-    return (shown.lstrip("-") if not shown.strip("-0.") else shown).replace("-", "−")
+    return f"{value:z{form}}".replace("-", "−")
 
 
 def set_apart(tokens: Sequence[str]) -> bool:

@@ -656,8 +656,9 @@
     modes.show();
     signalChoice.show();
     differenceBox.setAttribute("aria-pressed", String(state.difference));
-    about.textContent = say("{units} units × {steps} steps · last run {ms} ms",
-      {units: units(), steps: steps(), ms: Math.max(1, Math.round(spent))});
+    const size = [units() === 1 ? say("1 unit") : say("{n} units", {n: units()}),
+      steps() === 1 ? say("1 step") : say("{n} steps", {n: steps()})];
+    about.textContent = `${size.join(" × ")} · ${say("last run {ms} ms", {ms: Math.max(1, Math.round(spent))})}`;
     showSliders();
     showAnswer();
     showEdits();

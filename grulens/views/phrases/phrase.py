@@ -46,10 +46,10 @@ class Phrase(Protocol):
 def number(value: float) -> str:
     """A score as it is shown.
 
-    >>> number(-0.4), number(float("nan"))
-    ('−0.40', 'NaN')
+    >>> number(-0.4), number(-0.0), number(float("nan"))
+    ('−0.40', '0.00', 'NaN')
     """
-    text = f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    text = f"{value:z.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
     return text.replace("-", "−").replace("nan", "NaN")
 
 

@@ -66,7 +66,7 @@ def effects(
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+    return f"{value:z.3g}".replace("-", "−")
 
 
 def _bar(share: float, color: str) -> str:

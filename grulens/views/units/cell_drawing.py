@@ -65,7 +65,7 @@ def digits(value: float, signed: bool = False) -> str:
     >>> digits(-0.12345), digits(2.0, signed=True), digits(float("nan"))
     ('−0.123', '+2', 'NaN')
     """
-    text = f"{value:+.3g}" if signed else f"{value:.3g}"
+    text = f"{value:+z.3g}" if signed else f"{value:z.3g}"
     return text.replace("-", "−").replace("nan", "NaN")
 
 

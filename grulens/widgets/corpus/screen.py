@@ -40,7 +40,7 @@ from grulens.widgets.session.screen import Screen
 from grulens.widgets.session.selection import Positions
 from grulens.widgets.session.session import Session
 from grulens.widgets.units.filter import UnitFilter
-from grulens.words import language, say, say_n
+from grulens.words import language, say, say_n, so_many
 
 #: What is chosen in the lens and on the screen alike.
 LINKED: Final = ("units", "unit", "layer")
@@ -412,5 +412,5 @@ class Corpus(Screen):
     def __repr__(self) -> str:
         if self.comm is None:
             return f"{type(self).__name__}(closed)"
-        name, steps = self.scan.manifest.model, self.scan.steps
-        return f"{type(self).__name__}({name}, {self.layer}, {steps:,} steps)"
+        name, steps = self.scan.manifest.model, so_many(self.scan.steps, "step")
+        return f"{type(self).__name__}({name}, {self.layer}, {steps})"

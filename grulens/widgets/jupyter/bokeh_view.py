@@ -41,7 +41,7 @@ from grulens.widgets.jupyter.bokeh_js import PARTS, VIEW_CSS, VIEW_JS, gzipped, 
 from grulens.widgets.jupyter.callbacks import guarded, title_of
 from grulens.widgets.jupyter.rerun import RERUN, forget
 from grulens.widgets.jupyter.still import Still
-from grulens.words import of_script
+from grulens.words import of_script, so_many
 
 WIDGET_VIEW: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -351,4 +351,4 @@ class BokehView(anywidget.AnyWidget):
         if self._text is not None:
             return self._text()
         count = len(self.document.roots or self._roots)
-        return f"BokehView({count} root{'s' if count != 1 else ''})"
+        return f"BokehView({so_many(count, 'root')})"

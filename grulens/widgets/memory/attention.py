@@ -28,7 +28,7 @@ from grulens.widgets.memory.words import along, is_shared, shares
 from grulens.widgets.session.callbacks import Callbacks
 from grulens.widgets.session.display_names import places
 from grulens.widgets.session.session import Session
-from grulens.words import message, say
+from grulens.words import message, say, say_n
 
 #: Longer runs have no map: it would hold the square of this many numbers.
 LONGEST: Final = 4096
@@ -184,7 +184,7 @@ class AttentionView(MapView[Request]):
         units = found.request.units
         over = (
             positions.words(units, "unit", say) if units
-            else say("all {n} units", n=found.found.shape[2])
+            else say_n("all {n} unit", "all {n} units", found.found.shape[2])
         )  # fmt: skip
         where = places(found.request.layer.cell, units)
         over += say(", ") + where if where else ""

@@ -234,4 +234,4 @@ def _token(tokens: Sequence[object] | None, at: int) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.3g}".replace("-", "−")
+    return f"{value:+z.3g}".replace("-", "−")

@@ -33,7 +33,7 @@ from grulens.widgets.session.job_button import JobButton
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.session import Session
 from grulens.widgets.session.unavailable import needs_gru, no_head
-from grulens.words import message, say
+from grulens.words import message, say, say_n
 
 
 class PhraseTree(Panel):
@@ -202,7 +202,7 @@ class PhraseTree(Panel):
             note = stopped(len(tree.merges), merges, "merge", say)
             part = say(", ") + note if note else ""
             edits = say(", of the model without the edits") if self.session.on else ""
-            text = say("{n} tokens", n=len(tree.tokens)) + part + edits
+            text = say_n("{n} token", "{n} tokens", len(tree.tokens)) + part + edits
         elif none := needs_gru(self.session, message("phrases")):
             text = escape(none)
         elif self.session.unread:

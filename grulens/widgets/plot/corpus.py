@@ -22,7 +22,7 @@ from grulens.probing.corpus.similarity.cka import CKA
 from grulens.views.corpus.contexts import Contexts
 from grulens.views.corpus.fidelity_chart import FidelityChart
 from grulens.views.corpus.lifts import Lifts
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.views.still import lens as still
 from grulens.views.still.contexts import contexts as still_contexts
 from grulens.views.still.fidelity import fidelity
@@ -30,7 +30,7 @@ from grulens.views.still.lifts import lifts as still_lifts
 from grulens.widgets.plot.matrix import matrix
 from grulens.widgets.plot.registry import Figure, PlotOptions, draws
 from grulens.widgets.plot.units import array
-from grulens.words import say
+from grulens.words import say, say_n
 
 
 @draws(Automaton)
@@ -135,7 +135,7 @@ def draw_top(found: Top, options: PlotOptions) -> Figure:
     title = top_title(called(found.unit), found.layer, found.end, found.where)
     title += say(", ") + say("values to {near}", near=f"{found.near:g}") if found.note else ""
     low, high = (-1.0, 1.0) if max(map(abs, found.values)) <= 1 else _ends(found.contexts)
-    lines = _Lines(found.contexts, [f"{value:.4f}" for value in found.values])
+    lines = _Lines(found.contexts, [number(value, ".4f") for value in found.values])
     shown: dict[str, Any] = {
         "signal": "state", "ends": (low, high), "down": say("value"), "title": title
     }  # fmt: skip
@@ -181,15 +181,16 @@ def match_still(found: Match) -> str:
 def _match_title(found: Match) -> str:
     """What was looked for, and how many places there are."""
     return say(
-        "{least} of {n} units of {layer} on for {length} steps: {places} places",
+        "{least} of {n} units of {layer} on for {length} steps: {places}",
         least=found.at_least, n=len(found.units), layer=found.layer, length=found.length,
-        places=f"{found.found:,}",
+        places=say_n("{many} place", "{many} places", found.found, many=f"{found.found:,}"),
     )  # fmt: skip
 
 
 def _match_titles(found: Match) -> tuple[str, str]:
     """What stands over the labels, "" without any, and what over the places."""
-    title, places = _match_title(found), say("the first {n} places", n=len(found.contexts))
+    title, many = _match_title(found), len(found.contexts)
+    places = say_n("the first place", "the first {n} places", many)
     if found.labels:
         return say("labels at {places}", places=title), places
     return "", say("{places} of {all}", places=places, all=title)

@@ -78,7 +78,7 @@ def draw_interactions(found: Interactions, options: PlotOptions) -> Figure:
     def draw() -> str:
         strongest = np.argsort(-np.abs(np.where(done, values, 0.0)), kind="stable")[:FEW]
         rows = [
-            (words[found.pairs[i][0]], words[found.pairs[i][1]], f"{values[i]:.4g}")
+            (words[found.pairs[i][0]], words[found.pairs[i][1]], f"{values[i]:z.4g}")
             for i in strongest.tolist()
             if done[i]
         ]

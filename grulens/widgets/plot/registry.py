@@ -22,6 +22,7 @@ from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.corpus.automata.dfa import DFA
 from grulens.probing.edits import positions
 from grulens.widgets.session.tokens import texts
+from grulens.words import so_many
 
 Figure = tuple[Model, Callable[[], str]]
 """A Bokeh figure, and what draws its present state as HTML that needs no kernel."""
@@ -51,7 +52,7 @@ class PlotOptions:
         """
         if self.tokens is not None and len(self.tokens) != steps:
             raise GrulensError(
-                f"{len(self.tokens)} tokens were given; this layer has {steps} steps"
+                f"{so_many(len(self.tokens), 'token')} for a layer of {so_many(steps, 'step')}"
             )
         return self.tokens
 
@@ -146,4 +147,5 @@ def position(value: Any, size: int, word: str, where: str) -> int:
 def check_enough(tokens: Sequence[object] | None, steps: int) -> None:
     """Raise GrulensError where there are fewer tokens than steps."""
     if tokens is not None and len(tokens) < steps:
-        raise GrulensError(f"{len(tokens)} tokens were given; what is shown has {steps} steps")
+        given, there = so_many(len(tokens), "token"), so_many(steps, "step")
+        raise GrulensError(f"{given} for a figure of {there}")

@@ -24,6 +24,7 @@ from grulens.probing.readout.readout import (
     rows,
 )
 from grulens.widgets.session.class_list import numbered
+from grulens.words import so_many
 
 Array = Float[np.ndarray, " klass"]
 
@@ -66,10 +67,9 @@ class Answers:
         except ReadoutError:
             return
         if len(self.labels) != classes:
-            given = len(self.labels)
             raise ReadoutError(
-                f"{given} label{' was' if given == 1 else 's were'} given, and the readout has "
-                f"{classes} class{'' if classes == 1 else 'es'}; labels has one name a class "
+                f"{so_many(len(self.labels), 'label')} for a readout of "
+                f"{so_many(classes, 'class')}; labels has one name a class "
                 f"(readout=... and scale=... say what the classes are, tokens=... names steps), "
                 f"got {shown(self.labels, 100)}"
             )

@@ -19,6 +19,7 @@ from grulens.errors import GrulensError, shown
 from grulens.models.recorded import LayerRecording
 from grulens.models.recording import Recording
 from grulens.widgets.session.answers import Answers
+from grulens.words import so_many
 
 Truth = list[Any] | None
 
@@ -115,7 +116,7 @@ def row_answers(
         numbers = values[:, 0].double().numpy()
         named = None if truth is None else ["" if one is None else str(one) for one in truth]
         return RowAnswers(
-            [f"{n:.4g}" for n in numbers], numbers, False, named, is_number=True,
+            [f"{n:z.4g}" for n in numbers], numbers, False, named, is_number=True,
             off=None if truth is None else _off(numbers, truth),
         )  # fmt: skip
     shares = values.softmax(-1) if first.scale == "logits" else values
@@ -137,7 +138,8 @@ def row_answers(
 def check_truth(truth: Truth, batch: int) -> None:
     """Raise GrulensError unless there is one item for each row."""
     if truth is not None and len(truth) != batch:
-        raise GrulensError(f"truth has {len(truth)} items, and this run has {batch} rows")
+        items, rows = so_many(len(truth), "item"), so_many(batch, "row")
+        raise GrulensError(f"truth has {items}, and this run has {rows}")
 
 
 def _last(layer: LayerRecording) -> Tensor:

@@ -21,6 +21,7 @@ from grulens.models.observed import ObservedLayer
 from grulens.models.recording import LayerRecording, Recording
 from grulens.probing.step_order import StepOrder, by_rows, is_read, module_of
 from grulens.views.figure.tokens import valid
+from grulens.words import so_many
 
 Tokens = str | Sequence[str] | Sequence[Sequence[str]] | None
 TokensBy = Tokens | Mapping[str, Tokens]
@@ -181,11 +182,13 @@ def token_rows(tokens: Tokens, batch: int, steps: int) -> Rows:
     nested = _nested(given)
     rows = [texts(row) for row in given] if nested else [texts(given)]
     if nested and len(rows) != batch:
-        raise GrulensError(f"tokens for {len(rows)} rows were given; this run has {batch} rows")
+        many, there = so_many(len(rows), "row"), so_many(batch, "row")
+        raise GrulensError(f"tokens of {many} for a run of {there}")
     for row in rows:
         # rows of a padded batch end before the longest one
         if len(row) > steps or (not nested and len(row) != steps):
-            raise GrulensError(f"{len(row)} tokens were given; this run has {steps} steps")
+            many, there = so_many(len(row), "token"), so_many(steps, "step")
+            raise GrulensError(f"{many} for a run of {there}")
     padded = [row + [""] * (steps - len(row)) for row in rows]
     return padded if nested else padded * batch
 

@@ -105,7 +105,8 @@ class CellPage:
             "input": ACCENT["x"], "symbols": _symbols(run),
         }  # fmt: skip
         self.html = cell_page(data, cell)
-        self._what = f"{session.layer!r}, {len(seen)} units, {session.steps} steps"
+        size = f"{words.so_many(len(seen), 'unit')}, {words.so_many(session.steps, 'step')}"
+        self._what = f"{session.layer!r}, {size}"
 
     def save(self, path: str | Path) -> Path:
         """Write the page to a file.

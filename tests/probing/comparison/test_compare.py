@@ -166,7 +166,7 @@ def test_what_cannot_be_meant_is_refused(run: Recording) -> None:
         compare(run, run, align="words")  # type: ignore[arg-type]
     with pytest.raises(GrulensError, match="needs tokens"):
         compare(run, run, align="tokens")
-    with pytest.raises(GrulensError, match="5 tokens of b were given; its row has 6 steps"):
+    with pytest.raises(GrulensError, match="5 tokens of b for its row of 6 steps"):
         compare(run, run, tokens=("abcdef", "abcde"))
     with pytest.raises(ReadoutError, match="scale must be one of"):
         compare(run, run, scale="bits")  # type: ignore[arg-type]

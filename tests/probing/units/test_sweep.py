@@ -719,7 +719,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "layer": ({"layer": "l7"}, LayerError, "layer 'l7' is not in this model; it has l0"),
     "unit": ({"units": [4]}, PositionError, "unit 4 is out of range for layer 'l0', which has 4"),
     "group": ({"units": [(0, 9)]}, PositionError, "unit 9 is out of range for layer 'l0'"),
-    "mask": ({"units": [True]}, PositionError, "a bool mask of 1 units does not fit layer 'l0'"),
+    "mask": ({"units": [True]}, PositionError, "a bool mask of 1 unit does not fit layer 'l0'"),
     "time": ({"times": 5}, PositionError, "time 5 is out of range for this run of layer 'l0'"),
     "no time": ({"times": []}, PositionError, r"times=\[\] names no time"),
     "method": ({"method": "guess"}, EditError, "method must be one of exact, gradient"),

@@ -256,7 +256,7 @@ def test_a_tree_is_plotted(session: Session) -> None:
     assert boxes.title.text == "phrases for class 1 against 0 · rnn.l1"
     assert strip.name == "tokens, coloured by what each contributes alone"
     assert "<svg" in str(view._repr_mimebundle_())
-    with pytest.raises(GrulensError, match="3 tokens were given; what is shown has 6 steps"):
+    with pytest.raises(GrulensError, match="3 tokens for a figure of 6 steps"):
         grulens.plot(tree, tokens="abc")
     with pytest.raises(ReadoutError, match="a tree of phrases is of one class"):
         grulens.plot(tree, output=1)

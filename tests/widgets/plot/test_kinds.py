@@ -21,6 +21,7 @@ from grulens.memory import gradient_flow
 from grulens.phrases import contextual_decomposition, interactions
 from grulens.results import Result
 from grulens.views.dynamics.phase_figure import STABLE, UNSTABLE
+from grulens.views.figure.tokens import number
 from grulens.widgets.memory import flow as memory_flow
 from grulens.widgets.plot import registry
 from tests.cells.dynamics.test_fixed_points import switches
@@ -131,7 +132,7 @@ def test_the_top_is_lines_of_tokens(scanned: Any) -> None:
     (figure,) = figures(view)
     data = figure.renderers[0].data_source.data
     assert data["token"] == [token for one in found.contexts for token in one.tokens]
-    names = [f"{value:.4f} · one" for value in found.values]
+    names = [f"{number(value, '.4f')} · one" for value in found.values]
     assert list(figure.yaxis[0].major_label_overrides.values()) == names
     assert figure.title.text == "unit 2 of 1.l0, high where one"
     assert all(name in still(view) for name in names)
@@ -179,7 +180,8 @@ def test_matches_are_the_lift_of_labels_and_lines_of_tokens(scanned: Any, tmp_pa
     bare = grulens.corpus.scan(scanned.model, [torch.arange(90) % 3], tmp_path / "t", on=-1,
                                progress=False).match([0])  # fmt: skip
     (lines,) = figures(grulens.plot(bare))
-    assert lines.title.text.startswith("the first 1 places of 1 of 1 units of 1.l0 on for 5 steps")
+    title = "the first place of 1 of 1 units of 1.l0 on for 5 steps: 1 place"
+    assert lines.title.text.startswith(title)
 
 
 def test_what_has_no_figure_says_what_to_show_instead(model: Tagger) -> None:
@@ -312,7 +314,7 @@ def test_gradient_flow_is_a_map_and_the_state_that_is_tapped(
         figures(toward)[1].renderers[0].data_source.data["gain"],
         found.at(5, toward=some)[0][1],
     )
-    with pytest.raises(GrulensError, match="2 tokens were given; this layer has 6 steps"):
+    with pytest.raises(GrulensError, match="2 tokens for a layer of 6 steps"):
         grulens.plot(found, tokens="ab")
     part = gradient_flow(grulens.record(model, X), rows=0)
     with pytest.raises(PositionError, match=r"row 1 was not followed: gradient_flow\(\.\.\., rows"):
@@ -354,7 +356,7 @@ def test_interactions_are_bars_of_pairs(model: Tagger) -> None:
     (named, _) = figures(grulens.plot(found, tokens=["ab", "not", "<b>", "c", " ", "e"]))
     data = next(r.data_source.data for r in named.renderers if "credit" in r.data_source.data)
     assert data["token"] == ["ab + not <b>", "ab + ␣e", "not <b> + ␣e"]
-    with pytest.raises(GrulensError, match="2 tokens were given; what is shown has 6 steps"):
+    with pytest.raises(GrulensError, match="2 tokens for a figure of 6 steps"):
         grulens.plot(found, tokens="ab")
     alone = interactions(model, X, target=1, phrases=[0], progress=False)
     with pytest.raises(GrulensError, match="no pair to draw"):

@@ -62,7 +62,7 @@ def test_of_several_numbers_the_mean_size_or_the_one_asked_for(rnn: nn.GRU) -> N
     want = found.effect[:, 1, 2].double().numpy()
     np.testing.assert_allclose(sorted(bars(one)["effect"]), sorted(want))
     by_time = sweep(rnn, X, layer="l0", units=[0], times=[1, 4], progress=False)
-    with pytest.raises(GrulensError, match="2 tokens were given; what is shown has 5 steps"):
+    with pytest.raises(GrulensError, match="2 tokens for a figure of 5 steps"):
         grulens.plot(by_time, tokens="ab")
     for output in (2, (0, 5), (0, 0, 0), 1.5, True):
         with pytest.raises(ReadoutError, match=r"names no number of a readout of shape \(2, 5\)"):
@@ -107,7 +107,7 @@ def test_a_trace_of_one_block_is_a_line_and_of_several_a_picture(rnn: nn.GRU) ->
     np.testing.assert_allclose(shown, one.share.mean(2)[0], rtol=1e-5)
     row = grulens.plot(one, output=1).document.roots[0].children[0]
     np.testing.assert_allclose(row.renderers[0].data_source.data["value"], one.share[0, :, 1])
-    with pytest.raises(GrulensError, match="2 tokens were given; what is shown has 6 steps"):
+    with pytest.raises(GrulensError, match="2 tokens for a figure of 6 steps"):
         grulens.plot(one, tokens="ab")
     several = trace_patch(rnn, X, X.flip(1), "l0", last, block=2, progress=False)
     drawn = picture(grulens.plot(several))
@@ -167,7 +167,7 @@ def test_attention_toward_a_direction_has_two_signs(rnn: nn.GRU) -> None:
     values = low + drawn["image"][0] / 252 * (high - low)
     want = found.map(toward)[0].numpy()
     np.testing.assert_allclose(values[at], want[at], atol=(high - low) / 252)
-    with pytest.raises(GrulensError, match="2 tokens were given; this layer has 6 steps"):
+    with pytest.raises(GrulensError, match="2 tokens for a layer of 6 steps"):
         grulens.plot(found, tokens="ab")
     with pytest.raises(PositionError, match="row 2 is out of range for this attention"):
         grulens.plot(found, row=2)

@@ -180,9 +180,9 @@ def test_tokens_for_all_are_shown_where_they_fit() -> None:
     assert by_layer(of_two("ABCDEFG"))["dec.l1"] == "ABCDEFG"
     assert by_layer(of_two([list("abcde")]))["dec.l0"] is None  # not padded to the longer layer
     for tokens, layer, message in (
-        ("ab", "enc.l0", "2 tokens were given; this run has 5 steps"),
-        ("ab", "dec.l1", "2 tokens were given; this run has 7 steps"),
-        ({"enc": "ab"}, None, "tokens of 'enc': 2 tokens were given; this run has 5 steps"),
+        ("ab", "enc.l0", "2 tokens for a run of 5 steps"),
+        ("ab", "dec.l1", "2 tokens for a run of 7 steps"),
+        ({"enc": "ab"}, None, "tokens of 'enc': 2 tokens for a run of 5 steps"),
     ):
         with pytest.raises(GrulensError, match=message):
             of_two(tokens, layer=layer)

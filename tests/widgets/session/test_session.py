@@ -234,8 +234,8 @@ def test_the_code_makes_the_same_run(session: Session, model: nn.Module) -> None
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        ("ab", "2 tokens were given; this run has 6 steps"),
-        ([["a"], ["b"], ["c"]], "tokens for 3 rows were given; this run has 1 rows"),
+        ("ab", "2 tokens for a run of 6 steps"),
+        ([["a"], ["b"], ["c"]], "tokens of 3 rows for a run of 1 row"),
     ],
 )
 def test_tokens_must_fit(model: nn.Module, tokens: object, message: str) -> None:
@@ -292,9 +292,9 @@ class Classes(nn.Module):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["neg"], r"1 label was given, and the readout has 3 classes.*got \['neg'\]"),
-        (list("abcd"), "4 labels were given, and the readout has 3 classes"),
-        ([], "0 labels were given"),
+        (["neg"], r"1 label for a readout of 3 classes.*got \['neg'\]"),
+        (list("abcd"), "4 labels for a readout of 3 classes"),
+        ([], "0 labels for"),
         ("abc", "labels must be a list with one name a class, got 'abc'"),
     ],
 )
@@ -345,7 +345,7 @@ def test_labels_are_held_against_every_input() -> None:
         labels=list("abcde"),
     )  # fmt: skip
     before = session.baseline
-    with pytest.raises(ReadoutError, match="5 labels were given, and the readout has 6 classes"):
+    with pytest.raises(ReadoutError, match="5 labels for a readout of 6 classes"):
         session.set_input(torch.ones(1, 6, 3))
     assert session.baseline is before
 

@@ -19,6 +19,7 @@ from grulens.models.instrument.undisturbed import as_it_was
 from grulens.models.restore.mode import in_eval
 from grulens.probing.corpus.automata.answers import Layout, check_sign, given_scores, layout_of
 from grulens.probing.corpus.automata.words import Symbol, Word, is_text, written
+from grulens.words import so_many
 
 #: Words in one run, at most; and steps of all of them together.
 ROWS, STEPS = 512, 2**16
@@ -209,7 +210,8 @@ class Acceptor:
         scores = scores.double().cpu()
         if len(scores) != rows or not bool(torch.isfinite(scores).all()):
             raise ReadoutError(
-                f"{rows} words need {rows} finite answers; the output gave {shown(scores, 80)}"
+                f"{so_many(rows, 'word')} must have as many finite answers; the "
+                f"output gave {shown(scores, 80)}"
             )
         return scores
 

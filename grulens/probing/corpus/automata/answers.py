@@ -17,6 +17,7 @@ from torch import Tensor
 
 from grulens.errors import ReadoutError, shown
 from grulens.probing.readout.readout import first_tensor
+from grulens.words import so_many
 
 LINE = "accepts=lambda output: output[:, -1, 1] > 0.5"
 
@@ -115,8 +116,8 @@ def given_scores(accepts: Callable[[Any], Any], output: Any, rows: int) -> Tenso
     if not fits:
         came = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else shown(found)
         raise ReadoutError(
-            f"accepts must give, for {rows} words, {rows} truth values, or numbers of which those "
-            f"above 0 accept, ({rows},); it gave {came}"
+            f"accepts must give, for {so_many(rows, 'word')}, {so_many(rows, 'truth value')}, or "
+            f"numbers of which those above 0 accept, ({rows},); it gave {came}"
         )
     scores: Tensor = found.detach().reshape(-1)
     return scores.float() - 0.5 if scores.dtype is torch.bool else scores

@@ -50,6 +50,7 @@ from grulens.probing.corpus.automata.words import (
 from grulens.probing.corpus.numbers import as_number, as_whole
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 METHODS: Final = ("lstar", "clusters")
 
@@ -163,7 +164,7 @@ class Automaton(Result):
         if why := self.why_not:
             return f"Automaton({self.method!r}, no automaton of this network: {shown_short(why)})"
         worst, dfa = self.worst, self.dfa
-        states = f"{len(dfa)} state{'' if len(dfa) == 1 else 's'}"
+        states = so_many(len(dfa), "state")
         least = "" if worst is None else f", fidelity {worst.share:.3f} or more"
         return f"Automaton({self.method!r}, {states}{least} up to length {max(self.lengths)})"
 

@@ -21,6 +21,7 @@ from grulens.errors import AutomatonError, FileError, shown
 from grulens.probing.corpus.automata.words import Symbol, Word, read_word, symbols_of, written
 from grulens.results import frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 #: The version of the file format; a file of another one is refused.
 FORMAT = 1
@@ -286,7 +287,7 @@ class DFA:
             raise FileError(f"{place} holds no DFA: {error}") from error
 
     def __repr__(self) -> str:
-        states = f"{len(self)} state{'' if len(self) == 1 else 's'}"
+        states = so_many(len(self), "state")
         alphabet = written(tuple(range(len(self.alphabet))), self.alphabet)
         return f"DFA({states}, alphabet {shown(alphabet, 60)})"
 

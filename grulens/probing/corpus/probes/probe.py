@@ -32,6 +32,7 @@ from grulens.probing.corpus.scan.part import Part
 from grulens.probing.corpus.scan.scanned import Scan
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 #: One part of so many tests, and one chooses the strength.
 EVERY: Final = 5
@@ -193,8 +194,8 @@ class Probe(Result):
 
     def __repr__(self) -> str:
         control = f", control by {self.control}" if self.control else ""
-        labels = f"{len(self.labels)} label{'' if len(self.labels) == 1 else 's'}"
-        return f"Probe({self.layer!r}, {labels}, {self.steps:,} steps tested{control})"
+        labels, steps = so_many(len(self.labels), "label"), so_many(self.steps, "step")
+        return f"Probe({self.layer!r}, {labels}, {steps} tested{control})"
 
     def _repr_html_(self) -> str:
         head = ["label", "accuracy", "95%", "always the same", "bits a step", "without states"]

@@ -23,6 +23,7 @@ from grulens.models.recorded import LayerRecording
 from grulens.probing.corpus.making import beside, unwritten
 from grulens.probing.corpus.scan.direction import SIGNAL, Direction, followed
 from grulens.probing.corpus.scan.part import FORMAT, ROUNDING, own_sum
+from grulens.words import so_many
 
 NAME: Final = "scan.json"
 #: The functions of a cell that bound its signals.
@@ -79,8 +80,8 @@ class ScannedLayer:
         return cls(layer.name, cell.kind, cell.hidden_size, tuple(cell.states), named)
 
     def __str__(self) -> str:
-        counted = ", ".join(one.name for one in self.signals)
-        return f"{self.name}: {self.kind}, {self.units} units, {counted} counted"
+        signals = ", ".join(one.name for one in self.signals)
+        return f"{self.name}: {self.kind}, {so_many(self.units, 'unit')}, {signals} counted"
 
     def row(self, unit: Any) -> int:
         """The place of a unit, or of a direction by its name, among both: units come first.

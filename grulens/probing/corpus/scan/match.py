@@ -32,6 +32,7 @@ from grulens.probing.corpus.scan.part import WINDOW, Part, unpacked
 from grulens.probing.corpus.scan.place import Context, Place
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 #: So many places are kept with what stands around them, so many steps to either side, and so many
 #: steps in all at most.
@@ -96,8 +97,8 @@ class Match(Result):
 
     def __repr__(self) -> str:
         return (
-            f"Match({self.layer!r}, {self.at_least} of {len(self.units)} units for "
-            f"{self.length} steps, {self.found:,} places)"
+            f"Match({self.layer!r}, {self.at_least} of {so_many(len(self.units), 'unit')} for "
+            f"{so_many(self.length, 'step')}, {so_many(self.found, 'place')})"
         )
 
     def _repr_html_(self) -> str:

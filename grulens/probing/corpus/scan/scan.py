@@ -56,6 +56,7 @@ from grulens.probing.corpus.scan.spread import spread
 from grulens.probing.corpus.scan.table import ROWS as PART
 from grulens.probing.corpus.scan.table import asked_by_number, grouped
 from grulens.probing.corpus.scan.taken import are_ids, rows_of
+from grulens.words import so_many
 
 #: A state above this is on, unless another value is given.
 ON: Final = 0.3
@@ -379,8 +380,9 @@ def _end(manifest: Manifest, folder: Path, many: int, rules: str) -> None:
     there = max([*numbers_in(folder), -1]) + 1
     if there > many:
         warnings.warn(
-            f"{folder} holds {there} parts, and the corpus has {many} now: those that were scanned "
-            "before are in every answer, too. Scan into another folder, if they should not be",
+            f"{folder} holds {so_many(there, 'part')}, and the corpus has {many} now: those "
+            "that were scanned before are in every answer, too. Scan into another folder, if they "
+            "should not be",
             stacklevel=3,
         )
     if (manifest.parts, manifest.rules) != (max(many, there), rules):

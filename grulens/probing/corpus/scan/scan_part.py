@@ -29,6 +29,7 @@ from grulens.probing.corpus.scan.sequences import Labelled, Reader, Run, one_nam
 from grulens.probing.corpus.scan.shorter import first_steps
 from grulens.probing.corpus.scan.tally import Combinations, Steps, Tally, compiled
 from grulens.probing.corpus.scan.writer import Writer
+from grulens.words import so_many
 
 
 def scan_part(
@@ -128,8 +129,9 @@ def _take(
     ):
         off = "" if run.read is None else one_off(mask.shape[1], run.read.shape[1])
         raise ScanError(
-            f"layer {names[0]!r} has {mask.shape[0]} rows of {mask.shape[1]} steps for ids of "
-            f"{len(run.documents)} rows: a scan needs a layer that takes a step "
+            f"layer {names[0]!r} has {so_many(mask.shape[0], 'row')} of "
+            f"{so_many(mask.shape[1], 'step')} for ids of "
+            f"{so_many(len(run.documents), 'row')}: a scan needs a layer that takes a step "
             f"for each of the input{_turned(run, mask) or off}"
         )
     if run.padded:

@@ -33,7 +33,7 @@ from grulens.probing.corpus.scan.replay import Replay, replay, states_again
 from grulens.probing.corpus.scan.statistics import Statistics
 from grulens.probing.corpus.scan.top import Top, top
 from grulens.tables import html_table
-from grulens.words import Say, english
+from grulens.words import Say, english, so_many
 
 #: The folder in a scan that has its parts.
 PARTS: Final = "parts"
@@ -524,8 +524,7 @@ class Scan:
             raise ScanError(f"{self.path} has no part yet that is whole: scan again")
 
     def __repr__(self) -> str:
-        parts = f"{len(self.parts)} part{'' if len(self.parts) == 1 else 's'}"
-        steps = f"{self.steps:,} step{'' if self.steps == 1 else 's'}"
+        parts, steps = so_many(len(self.parts), "part"), so_many(self.steps, "step")
         return f"Scan({parts}, {steps}, {', '.join(self.layers)})"
 
     def _repr_html_(self) -> str:

@@ -29,6 +29,7 @@ from grulens.probing.corpus.numbers import as_number
 from grulens.probing.corpus.scan.codes import Code
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -219,10 +220,9 @@ class Statistics(Result):
 
     def __repr__(self) -> str:
         units = len(self.mean)
-        labels = f", {len(self.labels)} labels" if self.labels else ""
-        return (
-            f"Statistics({self.layer!r}, {self.signal}, {self.steps:,} steps, unit {units}{labels})"
-        )
+        labels = f", {so_many(len(self.labels), 'label')}" if self.labels else ""
+        steps = so_many(self.steps, "step")
+        return f"Statistics({self.layer!r}, {self.signal}, {steps}, unit {units}{labels})"
 
     def _repr_html_(self) -> str:
         head = ("label", "steps", "highest AUC", "unit", "lowest AUC", "unit")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from grulens.errors import ScanError, shown
 from grulens.probing.corpus.numbers import as_whole
+from grulens.words import so_many
 
 #: The largest id that torch has.
 MOST: Final = 2**63 - 1
@@ -39,9 +40,9 @@ def taken(given: Any) -> Any:
     rows = rows_of(given)
     if rows is not None and not are_ids(rows):
         raise ScanError(
-            f"a {type(given).__name__} of {len(rows)} rows stands among the inputs of a part: its "
-            "rows are inputs themselves, so give it as a part of its own, parts=[frame, ...], or "
-            "as all parts"
+            f"a {type(given).__name__} of {so_many(len(rows), 'row')} stands among the inputs of a "
+            "part: its rows are inputs themselves, so give it as a part of its own, "
+            "parts=[frame, ...], or as all parts"
         )
     given = given if rows is None else rows
     if are_ids(given):

@@ -25,7 +25,7 @@ from grulens.probing.corpus.scan.place import Context, Place
 from grulens.probing.corpus.scan.replay import NEAR
 from grulens.results import Result, frame
 from grulens.tables import html_table
-from grulens.words import Say, english
+from grulens.words import Say, english, so_many
 
 ENDS: Final = ("high", "low")
 #: So many windows are run again at a time, at most; so many are put in order at first.
@@ -97,12 +97,13 @@ class Top(Result):
         where = f" where {self.where}" if self.where else ""
         near = f", values to {self.near:g}" if self.note else ""
         what = f"unit {self.unit}" if isinstance(self.unit, int) else f"direction {self.unit!r}"
-        return f"Top({self.layer!r}, {what}, {len(self.places)} windows, {self.end}{where}{near})"
+        windows = so_many(len(self.places), "window")
+        return f"Top({self.layer!r}, {what}, {windows}, {self.end}{where}{near})"
 
     def _repr_html_(self) -> str:
         head = ("value", "part", "input", "row", "steps", "text", "labels")
         rows = [
-            (f"{value:.4f}", p.part, p.document, p.batch_row,
+            (f"{value:z.4f}", p.part, p.document, p.batch_row,
              f"{p.offset + p.start}–{p.offset + p.stop - 1}",
              one.text, ", ".join(one.labels))
             for value, one, p in zip(self.values, self.contexts, self.places, strict=True)

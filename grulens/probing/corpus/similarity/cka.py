@@ -32,6 +32,7 @@ from grulens.probing.corpus.similarity.products import GROUPS, Pair, Side, Sums,
 from grulens.probing.corpus.similarity.same import SAME
 from grulens.results import Result, frame
 from grulens.tables import html_table
+from grulens.words import so_many
 
 AGAIN: Final = "compared", "Ask again"
 
@@ -89,7 +90,7 @@ class CKA(Result):
         pairs = f"{len(self.layers)} x {len(self.others)} layers"
         if len(self.layers) == len(self.others) == 1:
             pairs = f"{self.layers[0]!r}, {self.others[0]!r}, {float(self.value[0, 0]):.3f}"
-        return f"CKA({pairs}, {self.steps:,} steps)"
+        return f"CKA({pairs}, {so_many(self.steps, 'step')})"
 
     def _repr_html_(self) -> str:
         head = ("layer", "other", "CKA", "corrected", "95%", "by chance")

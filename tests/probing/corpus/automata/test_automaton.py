@@ -319,7 +319,7 @@ class Gives(nn.Module):
         ),
         (lambda ids: torch.zeros(len(ids), 2, 2), r"is \(1, 2, 2\) and \(1, 2, 2\)"),
         (lambda ids: ids, "holds no floating tensor"),
-        (lambda ids: torch.full(ids.shape, torch.nan), "1 words need 1 finite answers"),
+        (lambda ids: torch.full(ids.shape, torch.nan), "1 word must have as many finite answers"),
     ],
 )
 def test_an_output_that_does_not_say_what_is_accepted_is_refused(make: Any, words: str) -> None:
@@ -332,7 +332,7 @@ def test_an_output_that_does_not_say_what_is_accepted_is_refused(make: Any, word
     [
         (
             lambda out: out,
-            r"accepts must give, for 1 words, 1 truth values, .* torch.float32 \(1, 4, 1\)",
+            r"accepts must give, for 1 word, 1 truth value, .* torch.float32 \(1, 4, 1\)",
         ),
         (lambda out: None, "it gave None"),
         (lambda out: out[:, -1, 0].long(), r"it gave torch.int64 \(1,\)"),

@@ -89,7 +89,7 @@ def test_options_that_mean_nothing_are_refused(
 def test_a_model_that_takes_steps_first_is_told_how(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Embedding(5, 3), nn.GRU(3, 4)).eval()
     ids = torch.randint(5, (1, 5))
-    with pytest.raises(ScanError, match=r"5 rows of 1 steps .* takes steps first, .* \(ids,\)"):
+    with pytest.raises(ScanError, match=r"5 rows of 1 step .* takes steps first, .* \(ids,\)"):
         scan(tmp_path / "s", [ids], model)
     assert scan(tmp_path / "t", [(ids,)], model).steps == 5
 

@@ -75,7 +75,7 @@ def test_a_batch_of_numpy_is_one_of_torch(kind: str, tmp_path: Path) -> None:
         (np.ma.masked_equal(IDS, 3), "has masked values"),
         (np.array([2**63], object), r"an id is 9223372036854775808; torch has ids up to"),
         ([[np.int64(3), 2**63]], r"an id is 9223372036854775808; torch has ids up to"),
-        ([pd.DataFrame({"ids": [[1]]})], "DataFrame of 1 rows stands among .*as a part"),
+        ([pd.DataFrame({"ids": [[1]]})], "DataFrame of 1 row stands among .*as a part"),
         (np.int64(3), "input 0 is .*3.*give the ids of an input together"),
         ((3, 4), r"input 0 is \(3, 4\); .*Give tensors: torch.as_tensor"),
         ({"ids": IDS.tolist()}, "Say which of its columns holds a text or ids, column="),
