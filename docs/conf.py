@@ -31,6 +31,7 @@ extensions = [
     "languages",
     "mathml",
     "searching",
+    "signatures",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
@@ -64,7 +65,9 @@ python_use_unqualified_type_names = True
 maximum_signature_line_length = 80
 # the names that the section "What functions take" spells out
 autodoc_type_aliases = {
-    name: name for name in vars(arguments) if name[0].isupper() and name != "Any"
+    name: name
+    for name, it in vars(arguments).items()
+    if name[0].isupper() and getattr(it, "__name__", "") != name  # not what it only imports
 }
 autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True

@@ -256,7 +256,8 @@ def keep(stem: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         code = f"""from grulens import Lens
 lens = Lens({screen}.session)
-lens.gates.controls.mode.value = getattr({screen}, "gates", {screen}).controls.mode.value
+gates = getattr({screen}, "gates", {screen})
+lens.gates.signal, lens.gates.controls.mode.value = gates.signal, gates.controls.mode.value
 lens.save("page.html")"""
         notebook.cells = [*cells[: at + 1], nbformat.v4.new_code_cell(code)]
         NotebookClient(notebook, timeout=None, resources={"metadata": {"path": folder}}).execute()

@@ -1,6 +1,7 @@
 """`{still}`: lines of code, and below them the picture that they make, made in every build.
 
-The last line gives what is drawn; its picture is that of a saved notebook, which needs no script.
+The last line gives what is drawn; its picture is that of a saved notebook, which needs no script,
+and in the language of its page.
 The blocks of a page are run one after the other, as cells are.
 """
 
@@ -11,7 +12,10 @@ from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from languages import is_chinese
 from sphinx.errors import ExtensionError
+
+import grulens
 
 
 class Still(Directive):
@@ -22,9 +26,14 @@ class Still(Directive):
     def run(self) -> list[nodes.Node]:
         """The code and its picture."""
         code = "\n".join(self.content)
-        names = self.state.document.settings.env.temp_data.setdefault("stills", {})
+        env = self.state.document.settings.env
+        names = env.temp_data.setdefault("stills", {})
         block = nodes.literal_block(code, code, language="python")
-        return [block, nodes.raw("", drawn(code, names), format="html")]
+        grulens.language("zh" if is_chinese(env.docname) else "en")
+        try:
+            return [block, nodes.raw("", drawn(code, names), format="html")]
+        finally:
+            grulens.language("en")
 
 
 def drawn(code: str, names: dict[str, Any]) -> str:

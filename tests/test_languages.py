@@ -163,7 +163,7 @@ def same_in_both(text: str) -> dict[str, object]:
     """What a page shares with its translation, by what it is."""
     blocks = [found[0] for found in FENCE.finditer(text)]
     return {
-        "code": [block for block in blocks if not re.match(r"`+\{", block)],
+        "code": [block for block in blocks if not re.match(r"`+\{(?!still)", block)],
         "names": sorted(re.findall(r"<(grulens\.[\w.]+)>", text)),
         "numbers": sorted(re.findall(r"\d+(?:\.\d+)+", text)),
         "headings": text.count("\n## "),

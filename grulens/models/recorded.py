@@ -52,8 +52,8 @@ class LayerRecording:
     (torch.Size([2, 5, 4]), True, True)
     """
 
+    # by the class of its segments, what a layer is that is none of this class itself
     kinds: ClassVar[dict[type, type[LayerRecording]]] = {}
-    """By the class of its segments, what a layer is that is none of this class itself."""
 
     def __init__(self, name: str, segments: Sequence[Segment | ObservedSegment]) -> None:
         self.name = name

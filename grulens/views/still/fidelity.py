@@ -39,7 +39,7 @@ def fidelity(lengths: Sequence[int], lines: Lines, *, threshold: float, title: s
                 else ""
             )
             shown = f'<span style="{bar}"></span> {share:.3f}' if bar else "–"
-            cells += f'<td style="text-align:left">{shown}</td>'
+            cells += f'<td style="text-align:left;white-space:nowrap">{shown}</td>'
         body += f"<tr><th>{length}</th>{cells}</tr>"
     asked = say(
         "the share of words on which network and automaton agree; {share} was asked for",

@@ -259,6 +259,21 @@ def bars(
     return [row.tobytes().decode("ascii") for row in letters]
 
 
+def bar_paths(letters: str) -> tuple[str, str, int]:
+    """Letters of `bars` as paths of SVG: the bars up, those down, and how high their picture is.
+
+    >>> bar_paths("A]y!")
+    ('M1.5 28v0M2.5 28v-28', 'M0.5 28v28', 56)
+    """
+    up = down = ""
+    for place, letter in enumerate(letters):
+        height = ord(letter) - _ZERO
+        if height >= -_LEVELS:  # not a blank, and not "!"
+            bar = f"M{place + 0.5} {_LEVELS}v{-height}"
+            up, down = (up + bar, down) if height >= 0 else (up, down + bar)
+    return up, down, 2 * _LEVELS
+
+
 def column_of(values: Any) -> Any:
     """Numbers as 4-byte numbers, anything else as texts."""
     array = np.asarray(values)

@@ -28,6 +28,7 @@ from grulens.probing.units.sweep import PATHS
 from grulens.views.figure.tokens import visible_text
 from grulens.views.still.lens import compose
 from grulens.views.still.sweep import effects
+from grulens.views.still.units import units as still_units
 from grulens.views.units.columns import about
 from grulens.views.units.table import UnitTable
 from grulens.widgets.jupyter.bokeh_view import BokehView
@@ -186,11 +187,19 @@ class NeuronTable(Paged):
         self.space.hide()
 
     def still(self) -> str:
-        """The strongest units, if measured, as HTML that needs no kernel and no network."""
+        """The strongest units, if measured, else the first rows, as HTML that needs no kernel."""
         found, note = self._effects, self._measuring.job.said
-        if not found:
-            return super().still()
         seen = self._seen
+        if not found:
+            return compose(
+                still_units(
+                    self._table.source.data,
+                    self._table.ordered,
+                    signals=self.session.now.cell.signals,
+                    noun=seen.noun,
+                    title=f"{say('table of units')} · {seen.layer}",
+                )
+            )
         title = say(
             "effect of switching a {noun} off · {layer}", noun=say(seen.noun), layer=seen.layer
         )

@@ -11,6 +11,7 @@ from PIL import Image
 from grulens.cells import kinds
 from grulens.views.figure.palette import COLORS
 from grulens.views.still import lens as still
+from grulens.views.still.units import MOST, units
 
 H = kinds.GRU.signals[-1]
 
@@ -82,3 +83,21 @@ def test_rows_with_names_are_named_one_by_one_as_long_as_there_is_room(
     assert "&lt;label 0&gt;" in text
     assert "<label" not in text
     assert ">label<" in text
+
+
+def test_the_first_units_of_a_table_stand_in_its_order_with_what_has_room() -> None:
+    count = MOST + 3
+    data = {
+        "unit": np.arange(count),
+        "called": [HOSTILE] * count,
+        **{f"z_{end}": np.full(count, 0.25) for end in ("low", "high")},
+        **{f"{HOSTILE}{i}": np.zeros(count) for i in range(20)},
+        "bars": ["A]y!"] * count,
+    }
+    html = units(data, np.arange(count)[::-1], signals=kinds.GRU.signals, title=HOSTILE)
+    assert "<img" not in html
+    rows = [int(row) for row in re.findall(r"<tr[^>]*><td[^>]*>(\d+)<", html)]
+    assert rows == list(range(count))[: -MOST - 1 : -1]
+    assert "and 3 more" in html
+    assert html.count("25%") == 2 * MOST
+    assert 2 < html.count("<th ") < 10

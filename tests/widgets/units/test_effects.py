@@ -1,5 +1,6 @@
 """The button of the table: what it measures is what a sweep finds, and it lets go when told to."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 
@@ -76,6 +77,14 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     made = Held(monkeypatch)
     yield made
     made.free()
+
+
+def test_until_then_its_still_has_the_first_rows_as_they_are_sorted(table: NeuronTable) -> None:
+    table.sort("half_life")
+    lives = table.columns()["half_life"]
+    rows = [int(row) for row in re.findall(r"<tr[^>]*><td[^>]*>(\d+)<", table.still())]
+    assert rows == np.argsort(-lives, kind="stable")[:12].tolist()
+    assert "half-life" not in measured(table).still()
 
 
 def test_it_measures_what_a_sweep_gives(table: NeuronTable, session: Session) -> None:

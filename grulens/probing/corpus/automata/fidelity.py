@@ -18,18 +18,19 @@ from grulens.probing.corpus.automata.acceptor import Acceptor
 from grulens.probing.corpus.automata.dfa import DFA
 from grulens.probing.corpus.automata.sampling import KINDS, Sampler
 from grulens.probing.corpus.automata.words import Word
+from grulens.words import message
 
 #: Of a normal distribution, 95% lie within so many standard deviations.
 Z = 1.959963984540054
 #: By so many symbols words of one length may be shorter.
 BAND = 5
 WORDS = {
-    "uniform": "drawn evenly",
-    "accepted": "that it accepts",
-    "rejected": "that it rejects",
-    "near": "near accepted ones",
-    "network accepts": "that the network accepts",
-    "network rejects": "that the network rejects",
+    "uniform": message("drawn evenly"),
+    "accepted": message("that it accepts"),
+    "rejected": message("that it rejects"),
+    "near": message("near accepted ones"),
+    "network accepts": message("that the network accepts"),
+    "network rejects": message("that the network rejects"),
 }
 """The kinds of words, and what they are: four that are drawn, and all of those by the answers."""
 
