@@ -12,6 +12,7 @@ from bokeh.layouts import column
 
 from grulens.errors import GrulensError
 from grulens.probing.corpus.automata.automaton import Automaton
+from grulens.probing.corpus.automata.dfa import DFA
 from grulens.probing.corpus.automata.fidelity import WORDS
 from grulens.probing.corpus.probes.probe import Probe
 from grulens.probing.corpus.scan.match import Match
@@ -24,6 +25,7 @@ from grulens.views.corpus.fidelity_chart import FidelityChart
 from grulens.views.corpus.lifts import Lifts
 from grulens.views.figure.tokens import number, visible_name
 from grulens.views.still import lens as still
+from grulens.views.still.automaton import MOST, automaton
 from grulens.views.still.contexts import contexts as still_contexts
 from grulens.views.still.fidelity import fidelity
 from grulens.views.still.lifts import lifts as still_lifts
@@ -36,6 +38,8 @@ from grulens.words import say, say_n
 @draws(Automaton)
 def draw_automaton(found: Automaton, options: PlotOptions) -> Figure:
     """How often it answers as the network does, by length and kind of words.
+
+    Where nothing but a picture is shown, a small automaton stands above, state by state.
 
     Raises:
         GrulensError: its fidelity was not measured.
@@ -55,7 +59,16 @@ def draw_automaton(found: Automaton, options: PlotOptions) -> Figure:
     chart = FidelityChart()
     chart.update(found.lengths, lines, threshold=found.threshold, title=title)
     drawn = fidelity(found.lengths, lines, threshold=found.threshold, title=title)
-    return chart.root, lambda: still.compose(drawn)
+    states = "" if found.why_not else _states(found.dfa)
+    return chart.root, lambda: still.compose(states, drawn)
+
+
+def _states(dfa: DFA) -> str:
+    """A small automaton as a picture; none of a large one."""
+    if len(dfa) > MOST:
+        return ""
+    names = [str(symbol) for symbol in dfa.alphabet]
+    return automaton(dfa.transitions, dfa.accepting, dfa.start, names, title=repr(dfa))
 
 
 @draws(Statistics)

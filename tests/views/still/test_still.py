@@ -11,6 +11,7 @@ from PIL import Image
 from grulens.cells import kinds
 from grulens.views.figure.palette import COLORS
 from grulens.views.still import lens as still
+from grulens.views.still.automaton import automaton
 from grulens.views.still.units import MOST, units
 
 H = kinds.GRU.signals[-1]
@@ -101,3 +102,16 @@ def test_the_first_units_of_a_table_stand_in_its_order_with_what_has_room() -> N
     assert "and 3 more" in html
     assert html.count("25%") == 2 * MOST
     assert 2 < html.count("<th ") < 10
+
+
+def test_an_automaton_has_an_arrow_for_each_pair_of_states_with_all_its_symbols() -> None:
+    table, ends = [[1, 1, 0], [2, 0, 1], [2, 2, 2]], [True, False, True]
+    html = automaton(table, ends, 1, ["a", HOSTILE[:8], "c"], title=HOSTILE)
+    assert "<img" not in html
+    assert html.count("<circle") == 3 + 2
+    assert html.count("marker-end") == 2 + 3 + 1
+    assert ">a, &lt;/b&gt;&lt;img<" in html
+    assert ">→1<" in html
+    inside = {float(y) for y in re.findall(r'<text x="[^"]+" y="([^"]+)"', html)}
+    (high,) = re.findall(r'height="(\d+)" viewBox', html)
+    assert 0 < min(inside) < max(inside) < float(high)

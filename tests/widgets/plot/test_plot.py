@@ -9,7 +9,9 @@ from bokeh.events import Tap
 from torch import nn
 
 import grulens
-from grulens import ablate, sweep, trace_patch
+from grulens import ablate, plot, sweep, trace_patch
+from grulens.corpus import automaton
+from grulens.demo import last_capital
 from grulens.errors import (
     EditError,
     GrulensError,
@@ -231,3 +233,17 @@ def test_a_result_from_outside_is_drawn_by_what_is_registered(
     for wrong in (3, "Numbers", object):
         with pytest.raises(GrulensError, match="draws takes the class of a result, got"):
             registry.draws(wrong)
+
+
+def test_an_automaton_of_the_network_is_drawn_and_a_guess_is_not() -> None:
+    def asks_b(answers: torch.Tensor) -> torch.Tensor:
+        return answers[:, -1].argmax(-1) == 2
+
+    model = last_capital.load()
+    given: dict[str, Any] = {"accepts": asks_b, "lengths": (8,), "progress": False}
+    found = automaton(model, "aAB?", **given)
+    guess = automaton(model, "aAB?", method="clusters", clusters=1, **given)
+    assert (found.why_not, bool(guess.why_not)) == ("", True)
+    drawn, not_drawn = (plot(one)._repr_mimebundle_()[0]["text/html"] for one in (found, guess))
+    assert drawn.count("<circle") == len(found.dfa) + sum(found.dfa.accepting)
+    assert "<circle" not in not_drawn
