@@ -62,6 +62,11 @@ def say_which(app: Any, page: str, template: str, context: dict[str, Any], tree:
         context["_"] = context["gettext"] = _in_chinese
         context["toctree"] = lambda **given: _chinese_tree(app, page, **given)
         context["pathto"] = _to_chinese_search(context["pathto"])
+    for beside, there in zip(
+        ("prev", "next"), app.builder.relations.get(page, ())[1:], strict=False
+    ):
+        if there is not None and is_chinese(there) != is_chinese(page):
+            context[beside] = None
     if page == SEARCH:
         app.add_js_file(IN_SCRIPTS.name)
     if twin(page) in app.env.found_docs:

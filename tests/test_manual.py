@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -108,6 +109,9 @@ def test_chinese_pages_say_so_and_stand_in_a_tree_of_their_own(built: Path, page
         assert 'placeholder="Search"' in english
         assert "从这里开始" in tree
         assert "Look up" not in tree
+        beside = re.findall(r'<link rel="(?:prev|next)"[^>]*href="([^"]+)"', chinese)
+        where = [Path(os.path.normpath(Path("zh", name).parent / to)) for to in beside]
+        assert all("zh" in path.parts for path in where)
 
 
 def test_the_live_pages_ask_for_nothing_from_outside(built: Path) -> None:
