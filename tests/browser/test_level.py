@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser.jupyter import PANEL
+
 pytestmark = pytest.mark.browser
 
 SETUP = """
@@ -124,7 +126,7 @@ def test_a_closed_lens_leaves_the_page(open_notebook: Any) -> None:
     assert notebook.kernel(KERNEL).split()[1:] == ["0", "0", "0"]
 
 
-def test_after_a_restart_a_slider_says_that_the_kernel_is_gone(open_notebook: Any) -> None:
+def test_after_a_restart_the_lens_says_once_that_the_kernel_is_gone(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP, CELL + "lens", fresh=True)
     notebook.run_all()
     page = notebook.page
@@ -136,10 +138,10 @@ def test_after_a_restart_a_slider_says_that_the_kernel_is_gone(open_notebook: An
     notebook.until("print(len(lens.session.slots))", "1")
     assert said.count() == 0
     notebook.restart()
-    slider.focus()
-    page.keyboard.press("ArrowLeft")
     said.wait_for()
     assert said.count() == 1
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
     page.get_by_role("button", name="ablate selection").click()
     assert said.count() == 1
     # what ipywidgets' own button raises when it finds no kernel
@@ -159,3 +161,29 @@ def test_half_a_surrogate_pair_is_shown_as_a_replacement(open_notebook: Any) -> 
     texts = f"""{SHARED}.scope.Bokeh.documents.flatMap((doc) => [...doc.all_models])
       .flatMap((model) => [...(model.data?.token ?? [])])"""
     assert {"a", "\ufffd", "\U0001f600", "b\ufffd", "<i>"} <= set(page.evaluate(texts))
+
+
+WAYS = {
+    "dies": "void kernel.requestExecute({ code: 'import os; os._exit(1)' })",
+    "is shut down": "await context.shutdown()",
+    "is another": "await context.changeKernel({ name: 'python3' })",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_lens_whose_kernel_goes_says_so_in_its_language(open_notebook: Any, way: str) -> None:
+    notebook = open_notebook(SETUP + "grulens.language('zh')", CELL + "lens", fresh=True)
+    notebook.run_all()
+    page = notebook.page
+    page.wait_for_function(DRAWN, arg=1)
+    said = page.get_by_role("alert").filter(has_text="内核已断开")
+    assert said.count() == 0
+    page.evaluate(f"""async () => {{
+      const context = {PANEL}.context.sessionContext, {{ kernel }} = context.session;
+      {WAYS[way]};
+    }}""")
+    said.wait_for()
+    assert said.count() == 1
+    assert said.locator("xpath=..").evaluate("panel => panel.firstElementChild.className") == (
+        "grulens-gone"
+    )

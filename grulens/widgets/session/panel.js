@@ -2,6 +2,8 @@
 // kernel is still there. ipywidgets' own sliders and buttons would do nothing, and say nothing.
 
 const AFTER = 300; // ms without another key or touch
+// what JupyterLab and Notebook 7 call a kernel that forgets its widgets
+const GONE = ["restarting", "autorestarting", "dead"];
 
 // false when the kernel is gone
 function reaches(model) {
@@ -13,7 +15,10 @@ function reaches(model) {
   }
 }
 
-function tellGone(panel, model) {
+// only the outermost panel says it
+function tellGone(el, model) {
+  const panel = el.closest(".grulens-panel");
+  if (!panel || panel.parentElement?.closest(".grulens-panel")) return;
   const say = (text) => model.get("words")?.[text] ?? text;
   if (panel.querySelector(":scope > .grulens-gone")) return;
   const box = document.createElement("div");
@@ -21,6 +26,20 @@ function tellGone(panel, model) {
   box.setAttribute("role", "alert");
   box.textContent = say("The kernel is gone: run the cell again.");
   panel.prepend(box);
+}
+
+// a restart and the death of a kernel are told, and a kernel that is shut down or changed is disposed
+function followKernel(el, model, signal) {
+  const kernel = model.widget_manager?.kernel;
+  if (!kernel?.statusChanged) return;
+  const changed = (_, status) => GONE.includes(status) && tellGone(el, model);
+  const disposed = () => tellGone(el, model);
+  kernel.statusChanged.connect(changed);
+  kernel.disposed.connect(disposed);
+  signal.addEventListener("abort", () => {
+    kernel.statusChanged.disconnect(changed);
+    kernel.disposed.disconnect(disposed);
+  });
 }
 
 // the handle of a slider has no name of its own: a screen reader would say a number, and not whose
@@ -51,6 +70,7 @@ function render({ model, el }) {
   const ended = new AbortController();
   // an element is in its panel one frame after it is made
   requestAnimationFrame(() => named(el, ended.signal));
+  followKernel(el, model, ended.signal);
   let asking;
   const acted = (event) => {
     // a figure says so itself, and a panel within a panel leaves it to the outer one
@@ -59,7 +79,7 @@ function render({ model, el }) {
     if (event.target.closest(".grulens-bokeh, .grulens-copy") || event.key === "Tab") return;
     clearTimeout(asking);
     // after what the person did, which must not wait for this on its way
-    asking = setTimeout(() => reaches(model) || tellGone(panel, model), AFTER);
+    asking = setTimeout(() => reaches(model) || tellGone(el, model), AFTER);
   };
   for (const kind of ["pointerdown", "keydown"])
     window.addEventListener(kind, acted, { capture: true, signal: ended.signal });
