@@ -36,7 +36,9 @@ _VALUES_JS = """
 const percent = bars.data.percent[0];
 const number = (v) => {
   if (v == null || isNaN(v)) return "NaN";
-  if (!percent) return Math.abs(v) >= 1000 ? v.toPrecision(2) : v.toFixed(2);
+  const size = Math.abs(v);
+  if (!percent && size >= 1000) return v.toPrecision(2);
+  if (!percent) return size >= 0.0995 || !size ? v.toFixed(2) : String(Number(v.toPrecision(2)));
   return v > 0 && v < 0.0005 ? "<0.1" : v < 0.0995 ? (100 * v).toFixed(1) : (100 * v).toFixed(0);
 };
 if (bars.data.label[tick] == null) return "";
