@@ -156,6 +156,31 @@ def test_space_is_folded_and_what_is_chosen_goes_along(open_notebook: Any) -> No
     assert page.locator(".grulens-failed:visible").count() == 0
 
 
+# of the sliders seen: whether no name is cut, how long the shortest is, and what the panel cuts off
+NARROW = """() => {
+  const seen = (all) => [...document.querySelectorAll(all)].filter((el) => el.offsetParent);
+  const panel = seen(".grulens-panel")[0], right = panel?.getBoundingClientRect().right;
+  const sliders = seen(".grulens-panel .widget-slider");
+  const names = sliders.map((el) => el.querySelector(".widget-label"));
+  return [
+    names.length > 3 && names.every((el) => el.scrollWidth <= el.clientWidth),
+    Math.min(...sliders.map((el) => el.querySelector(".slider-container").offsetWidth)) >= 120,
+    sliders.filter((el) => el.getBoundingClientRect().right > right + 1).length,
+  ];
+}"""
+
+
+@pytest.mark.parametrize("flavour", ["notebook"])
+def test_where_it_is_narrow_no_name_is_cut_and_no_slider_is_short(open_notebook: Any) -> None:
+    notebook = lens_on(open_notebook, "conv")
+    page = notebook.page
+    notebook.kernel("lens.gates.controls.sliders['z'].value = 0.5")  # into the bar
+    for width in (460, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.locator(".grulens-bar .widget-slider:visible").first.wait_for()
+        until(page, lambda: page.evaluate(NARROW) == [True, True, 0], "names, lengths, what is cut")
+
+
 @pytest.mark.parametrize("flavour", ["lab"])
 def test_a_mask_is_dragged_between_its_bounds(open_notebook: Any) -> None:
     notebook = lens_on(open_notebook, "masked")
