@@ -15,11 +15,11 @@ def out_of_range(session: Session, *, cut: bool = True) -> str:
         cut: whether the colours end where a gate ends.
 
     >>> import torch
-    >>> from grulens.probing.edits.edit import scale
+    >>> from grulens.probing.edits.edit import clamp
     >>> session = Session(torch.nn.GRU(3, 2, batch_first=True), torch.ones(1, 4, 3))
     >>> out_of_range(session)
     ''
-    >>> session.add(scale("l0", "z", by=1e6))
+    >>> session.add(clamp("l0", "z", value=2.0))
     >>> out_of_range(session)
     'z is out of 0 to 1 at 4 steps, where no gate goes by itself; its colours end there.'
     """

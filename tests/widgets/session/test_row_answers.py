@@ -67,7 +67,7 @@ def test_a_session_takes_a_truth_that_fits_and_no_other() -> None:
     session = Session(Echo(), X, labels=["left", "right"], truth=["left", 1])
     assert session.truth == ["left", 1]
     for wrong, said in (
-        ([0], "truth has 1 items, and this run has 2 rows"),
+        ([0], "truth has 1 item, and this run has 2 rows"),
         ([0, 2], "truth of row 1, 2, is no class: there are 2, 0 to 1; None where"),
         ([0, "up"], "truth of row 1, 'up', is no class: 'left', 'right'"),
         ([0, 0.5], "truth of row 1, 0.5, is no class"),

@@ -862,7 +862,7 @@ def test_labels_of_ids_and_of_numbers(tmp_path: Path) -> None:
     assert torch.equal(swapped.stats().counts, made.stats().counts)
     with pytest.raises(ScanError, match=r"an input is \(2, 70\) and its layers had 2 rows of 35"):
         scan(Halved(), [ids[:140].view(2, 70)], tmp_path / "v")
-    with pytest.raises(ScanError, match="rows of 35 steps for ids of"):
+    with pytest.raises(ScanError, match="1 row of 35 steps for ids of"):
         scan(Halved(), [ids[:70]], tmp_path / "w")
 
 
