@@ -255,6 +255,7 @@ def test_where_it_is_narrow_a_bar_with_slider_and_answer_stays_in_sight(lens: An
     assert hand["x"] > text["x"] + text["width"] - 1, "the sliders stand beside the text"
 
 
+@pytest.mark.parametrize("flavour", ["notebook"])
 def test_an_error_shows_and_the_lens_lives_on(lens: Any) -> None:
     lens.kernel("session.add(grulens.ablate('rnn.l0', 3))")
     lens.kernel("handle = model.rnn.register_forward_hook(lambda *_: 1 / 0)")
@@ -269,6 +270,7 @@ def test_an_error_shows_and_the_lens_lives_on(lens: Any) -> None:
     alert.wait_for(state="detached")
 
 
+@pytest.mark.parametrize("flavour", ["lab"])
 def test_an_edit_that_reaches_past_a_shorter_text_waits_for_a_longer_one(lens: Any) -> None:
     lens.kernel("session.add(grulens.ablate('rnn.l0', 3, at=[40, 41]))")
     box = lens.page.locator(".grulens-panel textarea").first
@@ -297,6 +299,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.parametrize("flavour", ["notebook"])
 def test_training_goes_on_under_an_open_lens(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP, TRAINED)
     notebook.run_cell(0)
@@ -354,6 +357,7 @@ lens
 """
 
 
+@pytest.mark.parametrize("flavour", ["lab"])
 def test_a_word_model_is_typed_into_and_can_be_looked_at_in_eval(open_notebook: Any) -> None:
     notebook = open_notebook(WORDS)
     notebook.run_all()
@@ -416,6 +420,7 @@ def test_what_must_be_known_is_seen_in_both_themes(open_notebook: Any, theme: st
     assert width[0] <= width[1] + 1, "nothing sticks out at the side"
 
 
+@pytest.mark.parametrize("flavour", ["lab"])
 def test_the_code_makes_the_same_numbers_in_a_new_cell(lens: Any) -> None:
     lens.kernel(
         "x = encode(lens.text.value); session.units = (137,); session.times = range(20, 30);"
@@ -477,6 +482,7 @@ def test_figures_and_table_have_names(lens: Any) -> None:
     lens.page.get_by_role("figure", name=name, exact=True).wait_for()
 
 
+@pytest.mark.parametrize("flavour", ["notebook"])
 def test_a_hostile_token_is_text(open_notebook: Any) -> None:
     hostile = "<img src=x onerror=window.hacked=1>"
     notebook = open_notebook(

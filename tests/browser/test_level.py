@@ -117,6 +117,7 @@ def test_a_cell_that_runs_again_and_again(open_notebook: Any, end: str) -> None:
     assert widgets.split()[1:] == ["1", "0", "1" if end == "lens" else "0"]
 
 
+@pytest.mark.parametrize("flavour", ["lab"])
 def test_a_closed_lens_leaves_the_page(open_notebook: Any) -> None:
     notebook = open_notebook(SETUP, CELL + "lens")
     notebook.run_all()
@@ -151,6 +152,7 @@ def test_after_a_restart_the_lens_says_once_that_the_kernel_is_gone(open_noteboo
     assert said.count() == 0
 
 
+@pytest.mark.parametrize("flavour", ["notebook"])
 def test_half_a_surrogate_pair_is_shown_as_a_replacement(open_notebook: Any) -> None:
     tokens = "['a', '\\ud83d', '\\ud83d\\ude00', 'b\\udc80', '<i>', 'c']"
     cell = CELL.replace("torch.randn(1, 6, 3))", f"torch.randn(1, 6, 3), tokens={tokens})")
