@@ -49,7 +49,7 @@ from grulens.views.figure.canvas import (
 from grulens.views.figure.choosing import Ends, on_choosing
 from grulens.views.figure.marks import Marks, outlines
 from grulens.views.figure.palette import COLORS, LEVELS, PALETTE
-from grulens.views.figure.tokens import plain, several, visible_text
+from grulens.views.figure.tokens import number, plain, several, visible_text
 from grulens.words import say
 
 HEIGHT: Final = 340
@@ -179,7 +179,7 @@ class Heatmap:
             self.mapper.palette = PALETTE[signal]
             self.bar_mapper.palette = COLORS[signal]
         self.bar_mapper.update(low=self._ends[0], high=self._ends[1])
-        low, high = (f"{end:g}".replace("-", "−") for end in self._ends)
+        low, high = map(number, self._ends)
         # any name may be too long for a low figure
         title = say("{low} to {high}", low=low, high=high)
         if name is None:

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import COLORS, PALETTE, WHITE_INK, BySignal
-from grulens.views.figure.tokens import plain, visible_name
+from grulens.views.figure.tokens import number, plain, visible_name
 from grulens.views.gates.heatmap import Heatmap
 from grulens.views.gates.token_strip import TokenStrip
 from grulens.views.page import scripts as page_scripts
@@ -243,7 +243,7 @@ def _store(
             name = signal.called
             words = say("{what}, {run}", what=name, run=say(run))
             words += f" · {layer}" if layer else ""
-            least, most = (f"{end:g}".replace("-", "−") for end in ends)
+            least, most = map(number, ends)
             reach = say("{low} to {high}", low=least, high=most)
             entry = {
                 "key": f"{run} {signal.name}",

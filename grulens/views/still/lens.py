@@ -27,7 +27,7 @@ from grulens.views.figure.palette import (
     PALETTE,
     WHITE_INK,
 )
-from grulens.views.figure.tokens import several, visible_name, visible_text
+from grulens.views.figure.tokens import number, several, visible_name, visible_text
 from grulens.words import say
 
 #: More tokens than this are counted, not shown.
@@ -97,7 +97,7 @@ def heatmap(
     scale_picture = np.arange(LEVELS - 1, -1, -1, dtype=np.uint8)[:, None]
     height = min(320, max(60, 16 * count))
     style = f"width:100%;height:{height}px;image-rendering:pixelated;display:block;margin:0"
-    low, high = (f"{end:g}".replace("-", "−") for end in ends)
+    low, high = map(number, ends)
     middle = f"{(ends[0] + ends[1]) / 2:g}"
     named = count <= NAMED_ROWS and all(isinstance(unit, str) for unit in units)
     room = "minmax(3.5em,max-content)" if named else "3.5em"

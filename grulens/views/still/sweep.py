@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from grulens.views.figure.palette import DIRECT, RECURRENT
+from grulens.views.figure.tokens import number
 from grulens.views.units.sweep_chart import falling
 from grulens.words import say
 
@@ -47,9 +48,10 @@ def effects(
     widest = float(np.abs(ends).max(initial=0.0)) or 1.0
     rows = "".join(
         f'<tr style="background:transparent"><td {_CELL}>{escape(str(units[i]))}</td>'
-        f"<td {_CELL}>{_number(effect[i])}</td>"
-        f"<td {_CELL}>{_number(direct[i])}</td><td {_CELL}>{_bar(direct[i] / widest, DIRECT)}</td>"
-        f"<td {_CELL}>{_number(recurrent[i])}</td>"
+        f"<td {_CELL}>{number(effect[i], '.3g')}</td>"
+        f"<td {_CELL}>{number(direct[i], '.3g')}</td>"
+        f"<td {_CELL}>{_bar(direct[i] / widest, DIRECT)}</td>"
+        f"<td {_CELL}>{number(recurrent[i], '.3g')}</td>"
         f"<td {_CELL}>{_bar(recurrent[i] / widest, RECURRENT)}</td></tr>"
         for i in top
     )
@@ -63,10 +65,6 @@ def effects(
         f'<tr style="background:transparent">{head}</tr>{rows}</table>'
         + (f"<div>{escape(left)}</div>" if left else "")
     )
-
-
-def _number(value: float) -> str:
-    return f"{value:z.3g}".replace("-", "−")
 
 
 def _bar(share: float, color: str) -> str:

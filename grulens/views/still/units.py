@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from grulens.cells.signal import Signal
 from grulens.views.figure.palette import ACCENT, COLORS
+from grulens.views.figure.tokens import number
 from grulens.views.units.columns import ANY, Column, about, bar_paths, is_large
 from grulens.words import say
 
@@ -96,11 +97,9 @@ def _written(values: Any, row: int, form: str) -> str:
     if isnan(value):
         return "–"
     if form == ANY or is_large(values):
-        shown = f"{value:.3g}"
-    else:
-        decimals = len(form.removesuffix("%").partition(".")[2])
-        shown = f"{value:z.{decimals}{'%' if form.endswith('%') else 'f'}}"
-    return shown.replace("-", "−")
+        return number(value, ".3g")
+    decimals = len(form.removesuffix("%").partition(".")[2])
+    return number(value, f".{decimals}{'%' if form.endswith('%') else 'f'}")
 
 
 def _drawn(letters: str) -> str:
