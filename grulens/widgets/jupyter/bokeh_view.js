@@ -24,6 +24,7 @@ const page = (globalThis[Symbol.for("grulens.bokehjs")] ??= {
 const PATIENCE = 5000; // ms until a second view asks its own kernel for BokehJS
 const SETTLED = 1500; // ms without a change
 const IN_FLIGHT = 10000; // ms until a patch without an answer is taken for lost
+const UNSEEN = 100; // ms without a paint until a page is taken for one that nobody sees
 
 // ---- BokehJS, from Python, once per page
 
@@ -192,9 +193,12 @@ function redrawTables(doc, events) {
 
 const isTable = (model) => /^Data(Table|Cube)$/.test(model.type);
 
-// What else the page has to paint goes first. A page that nobody sees paints nothing.
-const pause = () => document.hidden ? undefined
-  : new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+// What else the page has to paint goes first. A page that nobody sees paints nothing, and neither
+// does a frame out of sight, which does not know that it is.
+const pause = () => document.hidden ? undefined : new Promise((resolve) => {
+  requestAnimationFrame(() => setTimeout(resolve));
+  setTimeout(resolve, UNSEEN);
+});
 
 // What a figure or table is: its name and title; else what its axes are; else that it is one.
 function nameOf(model, say) {
