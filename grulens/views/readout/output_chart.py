@@ -201,6 +201,8 @@ class OutputChart:
         )  # fmt: skip
         whole_steps(root.xaxis)
         self._scale, self._none = root.yaxis[0].ticker, FixedTicker(ticks=[])
+        # from 2 on to 5 is too far: of changes from −4 to 4 the 0 alone would have a number
+        self._scale.mantissas = [1, 2, 3, 5]
         root.yaxis.formatter = BasicTickFormatter(power_limit_low=-5)  # 0.0005, and no 5.000e-4
         bars = root.vbar(
             x="middle", top="divergence", width="width", source=self.along,

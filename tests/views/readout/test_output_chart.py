@@ -1,5 +1,7 @@
 """The chart shows how far the output moved, and what it was before and is after."""
 
+import math
+
 import numpy as np
 import pytest
 from bokeh.events import Tap
@@ -20,6 +22,24 @@ def test_divergence_along_time() -> None:
     view.update(np.array([0.5, -0.25]), measure="difference")
     assert view.along_time[0].yaxis.axis_label == "change"
     assert view.along_time[0].y_range.start < -0.25
+
+
+def between_numbers(view: OutputChart) -> float:
+    """How far the numbers along time stand apart, as AdaptiveTicker of BokehJS 3.9 finds it."""
+    axis, scale = view.along_time[0].y_range, view.along_time[0].yaxis[0].ticker
+    reach, base = axis.end - axis.start, scale.base
+    size = base ** math.floor(math.log(reach / scale.desired_num_ticks, base))
+    ends = scale.mantissas[-1] / base, scale.mantissas[0] * base
+    steps = [one * size for one in (*scale.mantissas, *ends)]
+    return min(steps, key=lambda step: abs(scale.desired_num_ticks - reach / step))
+
+
+def test_a_change_to_both_sides_has_a_number_at_each() -> None:
+    view = OutputChart()
+    for most in np.geomspace(0.01, 10, 400):
+        view.update(np.array([most, -most]), measure="difference")
+        each = int(view.along_time[0].y_range.end // between_numbers(view))
+        assert each == 1, most
 
 
 def test_padding_is_left_blank() -> None:
