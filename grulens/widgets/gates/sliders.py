@@ -384,7 +384,8 @@ class GateSliders(Paged):
 
     def _remark(self) -> None:
         """What the colours cannot show."""
-        said = out_of_range(self.session, cut=self.colors == REACHES[0])
+        cut = self.colors == REACHES[0] and not self.difference
+        said = out_of_range(self.session, cut=cut)
         self._out.value = f'<span class="grulens-quiet" role="status">{said}</span>'
         self._out.layout.display = None if said else "none"
 

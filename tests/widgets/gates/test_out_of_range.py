@@ -59,5 +59,9 @@ def test_the_screen_says_it_for_as_long_as_it_is_so() -> None:
     assert screen._out.layout.display is None
     screen.colors = "all it is"  # then they go as far as it does
     assert " where no gate goes by itself.<" in screen._out.value
+    screen.colors, screen.difference = "all it can be", True  # nor has a difference such ends
+    assert " where no gate goes by itself.<" in screen._out.value
+    screen.difference = False
+    assert "; its colours end there." in screen._out.value
     screen.session.undo()
     assert screen._out.layout.display == "none"
