@@ -14,6 +14,7 @@ from grulens.cells.cell import RecurrentCell
 from grulens.cells.dynamics.jacobian import check_cell, dense, fit, slope
 from grulens.errors import CellError, shown
 from grulens.results import Result, frame
+from grulens.words import so_many
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +50,8 @@ class Lyapunov(Result):
 
     def __repr__(self) -> str:
         first, width = float(self.exponents[0]), float(self.band[0])
-        said = f"{len(self.exponents)} exponents, largest {first:z.4f} ± {width:.4f} a step"
+        many = so_many(len(self.exponents), "exponent")
+        said = f"{many}, largest {first:z.4f} ± {width:.4f} a step"
         return f"Lyapunov({said}{'; ' * bool(self.note)}{self.note})"
 
     def _repr_html_(self) -> str:

@@ -98,7 +98,7 @@ def heatmap(
     height = min(320, max(60, 16 * count))
     style = f"width:100%;height:{height}px;image-rendering:pixelated;display:block;margin:0"
     low, high = map(number, ends)
-    middle = f"{(ends[0] + ends[1]) / 2:g}"
+    middle = number((ends[0] + ends[1]) / 2)
     named = count <= NAMED_ROWS and all(isinstance(unit, str) for unit in units)
     room = "minmax(3.5em,max-content)" if named else "3.5em"
     # the ends of rows that are not in the order of their numbers are no ends of an axis

@@ -221,6 +221,7 @@ def test_lyapunov_of_a_singular_jacobian_is_minus_infinity_and_its_band_a_number
     assert torch.equal(none.band, torch.zeros(2).double())
     assert repr(none).startswith("Lyapunov(2 exponents, largest -inf ± 0.0000 a step; 2 of 2")
     assert "nan" not in repr(none) + none._repr_html_()
+    assert repr(lyapunov(forgets([0.0]), x)).startswith("Lyapunov(1 exponent, largest")
 
 
 def test_lyapunov_turned_singular_is_no_logarithm_of_rounding() -> None:

@@ -68,6 +68,11 @@ def test_it_has_a_bound() -> None:
     assert "and 2200 more steps" in html
 
 
+def test_every_number_of_a_colour_bar_has_the_minus_of_figures() -> None:
+    bar = still.heatmap(np.zeros((1, 2)), signal=H, units=np.arange(1), ends=(-0.75, 0.25))
+    assert all(f">{end}<" in bar for end in ("0.25", "−0.25", "−0.75"))
+
+
 def test_no_edits_are_said() -> None:
     assert still.edits([]) == "<div>no edits</div>"
 
