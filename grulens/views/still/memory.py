@@ -13,6 +13,7 @@ from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, BEFORE, BLANK_CODE
 from grulens.views.memory.attention_map import past_of
+from grulens.views.memory.past import has_past
 from grulens.views.memory.query_bars import FULL
 from grulens.views.still import lens as still
 from grulens.words import message, say
@@ -90,7 +91,7 @@ def attention(
         parts.append(
             still.tokens(
                 query[part], signal=signal, tokens=tokens[part],
-                mask=(past[:, 0] <= past[:, 1])[part],
+                mask=has_past(past[part]),
                 name=title,
                 ends=(low, high) if signed else (0.0, min(high, FULL)),
             )

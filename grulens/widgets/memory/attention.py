@@ -19,8 +19,8 @@ from torch import Tensor
 from grulens.models.recording import LayerRecording
 from grulens.probing.edits import positions
 from grulens.probing.memory.attention import GateAttention, attention
-from grulens.views.figure.raster import own_steps
 from grulens.views.memory.attention_map import AttentionMap
+from grulens.views.memory.past import has_past, own_past
 from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
 from grulens.widgets.memory.map_view import MapView
@@ -139,8 +139,8 @@ class AttentionView(MapView[Request]):
             given: dict[str, Any] = {"toward": request.toward, "units": request.units or None}
             small = found.shape[1] <= LONGEST
             values = _array(found.map(**given)[0]) if small else None
-            initial, past = _array(found.initial(**given)[0]), found.past[0].numpy()
-        steps = own_steps(past[:, 0] <= past[:, 1])
+            initial, past = _array(found.initial(**given)[0]), own_past(found.past[0].numpy())
+        steps = len(past)
         values = None if values is None else values[:steps, :steps]
         with self.picture.batch():
             if request is not self._request:
@@ -148,7 +148,7 @@ class AttentionView(MapView[Request]):
             names = self.session.tokens
             fits = names is not None and len(names) == found.shape[1]
             tokens = names[:steps] if names is not None and fits else None
-            self._result = Result(request, found, values, initial[:steps], past[:steps], tokens)
+            self._result = Result(request, found, values, initial[:steps], past, tokens)
             self._draw(self._result)
 
     def _draw(self, found: Result) -> None:
@@ -175,7 +175,7 @@ class AttentionView(MapView[Request]):
         self._show_step(t, steps)
         self._bars.update(
             found.query(t), float(found.initial[t]), query=t, signed=signed, tokens=found.tokens,
-            mask=found.past[:, 0] <= found.past[:, 1], name=found.request.name,
+            mask=has_past(found.past), name=found.request.name,
         )  # fmt: skip
         self._say(self._words(found, t))
 

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from grulens.models.observed import ObservedLayer
 from grulens.probing.memory.flow import GradientFlow, gradient_flow
-from grulens.views.figure.raster import own_steps
 from grulens.views.memory.attention_map import AttentionMap
 from grulens.views.memory.gain_line import GainLine
+from grulens.views.memory.past import has_past, own_past
 from grulens.views.memory.path_lines import PathLines
 from grulens.views.still import memory as still_memory
 from grulens.widgets.memory.map_view import MapView
@@ -69,8 +69,8 @@ def followed(
         name: what the gains along `toward` are called.
         note: a sentence that stands with them.
     """
-    steps, units, past = found.shape[1], found.state_size, found.past[row].numpy()
-    own = own_steps(past[:, 0] <= past[:, 1])
+    steps, units, past = found.shape[1], found.state_size, own_past(found.past[row].numpy())
+    own = len(past)
     each = 6.0 * units**2 * steps  # of one direction, for one state
     if toward is None:
         name = say("gain, all directions")
@@ -85,7 +85,7 @@ def followed(
         values = found.map(toward=toward)[row, :own, :own].float().numpy()
     else:
         note += " " + say("No map of {steps} steps: it would take too long.", steps=steps)
-    return Flow(found, row, toward, values, past[:own], name, note.strip())
+    return Flow(found, row, toward, values, past, name, note.strip())
 
 
 class FlowFigure:
@@ -118,7 +118,7 @@ class FlowFigure:
             return
         self.paths.update(
             {name: sizes[flow.row, : len(flow.past)].numpy() for name, sizes in ways.items()},
-            mask=flow.past[:, 0] <= flow.past[:, 1],
+            mask=has_past(flow.past),
             title=say("ways into the next state · {layer}", layer=layer),
         )
 

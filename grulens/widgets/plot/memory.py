@@ -10,8 +10,8 @@ from grulens.errors import PositionError
 from grulens.probing.memory.attention import GateAttention
 from grulens.probing.memory.flow import GradientFlow
 from grulens.probing.memory.timescales import Timescales
-from grulens.views.figure.raster import own_steps
 from grulens.views.memory.attention_map import AttentionMap
+from grulens.views.memory.past import has_past, own_past
 from grulens.views.memory.query_bars import QueryBars
 from grulens.views.still import memory as still_memory
 from grulens.widgets.memory.flow import FlowFigure, followed, still_of
@@ -29,9 +29,9 @@ def draw_attention(found: GateAttention, options: PlotOptions) -> Figure:
     tokens, toward = options.tokens_of(steps), options.toward
     values = found.map(toward)[row].double().cpu().numpy()
     initial = found.initial(toward)[row].double().cpu().numpy()
-    past, signed = found.past[row].numpy(), toward is not None
-    own = own_steps(past[:, 0] <= past[:, 1])
-    values, initial, past = values[:own, :own], initial[:own], past[:own]
+    past, signed = own_past(found.past[row].numpy()), toward is not None
+    own = len(past)
+    values, initial = values[:own, :own], initial[:own]
     tokens = tokens and tokens[:own]
     named: dict[str, Any] = {
         "signed": signed, "tokens": tokens, "name": say("toward") if signed else say("mean weight"),
@@ -42,8 +42,9 @@ def draw_attention(found: GateAttention, options: PlotOptions) -> Figure:
 
     def show(query: int) -> None:
         view.select(query)
-        mask = past[:, 0] <= past[:, 1]
-        bars.update(values[query], float(initial[query]), query=query, mask=mask, **named)
+        bars.update(
+            values[query], float(initial[query]), query=query, mask=has_past(past), **named
+        )  # fmt: skip
 
     for part in (view, bars):
         part.on_query(show)
