@@ -16,7 +16,6 @@ from bokeh.models import ColumnDataSource, HoverTool
 from bokeh.models.annotations import LegendItem
 from jaxtyping import Bool, Float
 
-from grulens.views.credit.waterfall import number
 from grulens.views.figure import raster
 from grulens.views.figure.canvas import (
     ROOMY,
@@ -29,7 +28,7 @@ from grulens.views.figure.canvas import (
     zooming,
 )
 from grulens.views.figure.marks import StepMark
-from grulens.views.figure.tokens import plain, visible_name, visible_text
+from grulens.views.figure.tokens import number, plain, visible_name, visible_text
 from grulens.words import say
 
 #: Okabe and Ito's colours (2008), and a dash each, so that print in grey tells them apart too.
@@ -159,7 +158,7 @@ class LensLines:
 
     def _said(self, at: Sequence[float]) -> str:
         pairs = zip(self._called, at, strict=True)
-        return " · ".join(f"{name} {number(v)}" for name, v in pairs if np.isfinite(v))
+        return " · ".join(f"{name} {number(v, '.3g')}" for name, v in pairs if np.isfinite(v))
 
     def _reduced(
         self, line: Float[np.ndarray, " time"], span: raster.Span

@@ -27,23 +27,12 @@ from jaxtyping import Float
 from grulens.views.credit.bars import color
 from grulens.views.figure.canvas import fit, frame, stretch
 from grulens.views.figure.palette import BEFORE, DIRECT
-from grulens.views.figure.tokens import plain
+from grulens.views.figure.tokens import number, plain
 from grulens.words import say
 
 ROW: Final = 19
 _LABEL_JS: Final = "return parts.data.label[tick] ?? ''"
 _NUMBER_JS: Final = "return parts.data.number[tick] ?? ''"
-
-
-def number(value: float) -> str:
-    """A part as it is shown: three digits, a gap of rounding as what it is.
-
-    >>> number(-0.5), number(1234.5), number(3e-9), number(-0.0), number(float("nan"))
-    ('−0.5', '1.23e+03', '3e-09', '0', 'NaN')
-    """
-    return (
-        f"{value:.3g}".replace("-", "−", 1) if value < 0 else f"{value:z.3g}".replace("nan", "NaN")
-    )
 
 
 class Waterfall:
@@ -88,7 +77,7 @@ class Waterfall:
         self.source.data = {
             "label": [*labels, whole],
             "value": np.array(shown),
-            "number": [number(value) for value in shown],
+            "number": [number(value, ".3g") for value in shown],
             "row": np.arange(len(shown)),
             "begin": begin,
             "end": np.append(ends, total),

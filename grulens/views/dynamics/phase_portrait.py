@@ -33,7 +33,7 @@ from grulens.views.dynamics.phase_figure import (
     mark_of,
 )
 from grulens.views.figure.palette import COLORS
-from grulens.views.figure.tokens import plain, visible_name, visible_text
+from grulens.views.figure.tokens import number, plain, visible_name, visible_text
 from grulens.words import message, say
 
 #: More dots than this nobody can tell apart, nor more lines.
@@ -254,7 +254,7 @@ class PhasePlot:
             if colors == "time":  # whole steps, or rows
                 ticks = np.unique(ticks.round())
             bar.ticker.ticks = ticks.tolist()
-            bar.major_label_overrides = {tick: f"{tick:.3g}" for tick in ticks.tolist()}
+            bar.major_label_overrides = {tick: number(tick, ".3g") for tick in ticks.tolist()}
             return
         count = min(len(colors), len(CLASSES))
         words = [visible_name(name, 12) for name in colors[:count]]

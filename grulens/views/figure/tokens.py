@@ -81,13 +81,15 @@ def different(names: Sequence[str]) -> list[str]:
     return found
 
 
-def number(value: float, form: str = "g") -> str:
+def number(value: float, form: str = "g", sign: str = "-") -> str:
     """A number as Python formats it, its minus as long as a plus, as figures have it.
 
-    >>> number(-0.5, ".2f"), number(1e-05), number(-0.0001, ".2f")
-    ('−0.50', '1e−05', '0.00')
+    >>> number(-0.5, ".2f"), number(1e-05), number(-0.0001, ".2f"), number(float("nan"))
+    ('−0.50', '1e−05', '0.00', 'NaN')
+    >>> number(2.0, sign="+")
+    '+2'
     """
-    return f"{value:z{form}}".replace("-", "−")
+    return f"{value:{sign}z{form}}".replace("-", "−").replace("nan", "NaN")
 
 
 def set_apart(tokens: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from grulens.views.figure.palette import LEVELS, WHITE_INK
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import number, visible_text
 from grulens.words import say
 
 
@@ -43,14 +43,13 @@ class Phrase(Protocol):
         """How many groups lie over each other in it."""
 
 
-def number(value: float) -> str:
+def as_score(value: float) -> str:
     """A score as it is shown.
 
-    >>> number(-0.4), number(-0.0), number(float("nan"))
-    ('−0.40', '0.00', 'NaN')
+    >>> as_score(-0.4), as_score(-0.0), as_score(0.012), as_score(float("nan"))
+    ('−0.40', '0.00', '0.012', 'NaN')
     """
-    text = f"{value:z.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
-    return text.replace("-", "−").replace("nan", "NaN")
+    return number(value, ".2f" if abs(value) >= 0.1 or value == 0 else ".2g")
 
 
 def ink(score: float, ends: tuple[float, float]) -> str:
@@ -87,7 +86,7 @@ def describe(text: str, group: Phrase, target: str) -> str:
     >>> describe("not good", Group(0, 2, -0.9, -1.4, (0, 1), 1, 1), "+")
     'not good adds −0.90 to +; −1.40 of it only as its two parts are together'
     """
-    score, together = number(group.score), number(group.interaction)
+    score, together = as_score(group.score), as_score(group.interaction)
     if not group.order:
         return say("{phrase} adds {score} to {answer}", phrase=text, score=score, answer=target)
     return say(

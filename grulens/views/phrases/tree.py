@@ -33,9 +33,9 @@ from grulens.views.figure import raster
 from grulens.views.figure.canvas import Listener, fit, frame, steps, tell, whole_steps
 from grulens.views.figure.marks import Marks
 from grulens.views.figure.palette import COLORS
-from grulens.views.figure.tokens import plain
+from grulens.views.figure.tokens import number, plain
 from grulens.views.gates.token_strip import TokenStrip
-from grulens.views.phrases.phrase import Phrase, ink, number, words
+from grulens.views.phrases.phrase import Phrase, as_score, ink, words
 from grulens.words import say
 
 #: A level is drawn this high in pixels while there is room, and no figure is higher than MOST.
@@ -108,7 +108,7 @@ class PhraseBoxes:
         every = np.array([group.score for group in groups] or [0.0])
         ends = raster.symmetric(every, 1e-9)
         self.mapper.update(low=ends[0], high=ends[1])
-        low, high = (f"{end:g}".replace("-", "−") for end in ends)
+        low, high = map(number, ends)
         self.bar.title = say("score, {low} to {high}", low=low, high=high)
         self.figure.title.text = plain(title)
         fit(self.x_range, len(scores))
@@ -204,7 +204,7 @@ class PhraseBoxes:
             span = say("{low} to {high}", low=group.first, high=group.stop - 1)
             for part in (self._groups[place] for place in group.parts):
                 sides = (part.first - 0.5, part.stop - 0.5, part.height, group.height)
-                about = (group.score, text, number(group.score), number(group.interaction),
+                about = (group.score, text, as_score(group.score), as_score(group.interaction),
                          span, group.order)  # fmt: skip
                 for field, value in zip(painted, (*sides, *about), strict=True):
                     painted[field].append(value)
@@ -214,7 +214,7 @@ class PhraseBoxes:
             room = (group.stop - group.first) * WIDTH / max(1, count)
             if room >= NUMBER and level >= 13:
                 place = (group.first + group.stop - 1) / 2, group.height - 0.5
-                told = (*place, number(group.score), ink(group.score, ends))
+                told = (*place, as_score(group.score), ink(group.score, ends))
                 for field, value in zip(numbers, told, strict=True):
                     numbers[field].append(value)
         self.source.data, self.outlines.data, self.numbers.data = painted, outlines, numbers

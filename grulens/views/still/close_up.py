@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from grulens.views.figure.palette import ACCENT
+from grulens.views.figure.tokens import number
 from grulens.views.still.credit import parts as ledger
-from grulens.views.units.cell_drawing import Shown, digits, with_numbers
+from grulens.views.units.cell_drawing import Shown, with_numbers
 from grulens.words import say
 
 
@@ -33,14 +34,15 @@ def close_up(
     True
     """
     before = {f"{state}_prev": value for state, value in shown.before.items()}
-    lines = [f"{name} = {digits(value)}" for name, value in before.items()]
+    lines = [f"{name} = {number(value, '.3g')}" for name, value in before.items()]
     if shown.equation:
         numbers = with_numbers(shown.equation, {**shown.values, **before})
         lines.append(f"h = {shown.equation} = {numbers}")
     edited = say(" (as an edit left it)")
     head = "".join(
         f'<span style="margin-right:16px"><span style="color:{ACCENT[signal]}">■</span> '
-        f"{escape(signal.said)} <b>{escape(signal.name)}</b> {digits(shown.values[signal.name])}"
+        f"{escape(signal.said)} <b>{escape(signal.name)}</b> "
+        f"{number(shown.values[signal.name], '.3g')}"
         f"{escape(edited) if signal.name in shown.edited else ''}</span>"
         for signal in shown.signals
     )

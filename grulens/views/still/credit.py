@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float
 
 from grulens.views.credit.bars import FLOOR, color
 from grulens.views.credit.logit_lens import LINES
-from grulens.views.credit.waterfall import number
 from grulens.views.figure import raster
 from grulens.views.figure.palette import DIRECT
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.views.still.lens import tokens as coloured
 from grulens.words import say
 
@@ -121,8 +120,8 @@ def lines(
             'fill="#E69F00" fill-opacity="0.3"/>'
         )
     label = escape(
-        say("{quantity}: {low} to {high}, {n} steps", quantity=say(quantity), low=number(low),
-            high=number(high), n=count),
+        say("{quantity}: {low} to {high}, {n} steps", quantity=say(quantity),
+            low=number(low, ".3g"), high=number(high, ".3g"), n=count),
         quote=True,
     )  # fmt: skip
     return (
@@ -157,7 +156,7 @@ def _points(line: Float[np.ndarray, " time"], across: float, low: float, size: f
 def _part(label: str, value: float, left: float, width: float, ink: str) -> str:
     return (
         f'<tr style="background:transparent"><td {_CELL}>{escape(label)}</td>'
-        f"<td {_CELL}>{number(value)}</td><td {_CELL}>"
+        f"<td {_CELL}>{number(value, '.3g')}</td><td {_CELL}>"
         '<div style="width:240px;height:10px" aria-hidden="true"><div style="'
         f"margin-left:{100 * left:.1f}%;width:{100 * width:.1f}%;height:10px;background:{ink}"
         '"></div></div></td></tr>'

@@ -7,7 +7,7 @@ from typing import Final
 
 from grulens.views.corpus.histogram import Counts, Edges, Shares, shares
 from grulens.views.figure.palette import AFTER, BEFORE
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.words import say
 
 WIDE: Final = 480
@@ -46,7 +46,7 @@ def histogram(
         f'<b>{escape(title)}</b> {legend}<br><svg role="img" aria-label="{escape(title)}" '
         f'width="{WIDE}" height="{HIGH}" style="max-width:100%">{drawn}</svg>'
         f'<div style="display:flex;justify-content:space-between;max-width:{WIDE}px">'
-        + "".join(f"<span>{end:.3g}</span>".replace("-", "−") for end in (shown[0], shown[-1]))
+        + "".join(f"<span>{number(end, '.3g')}</span>" for end in (shown[0], shown[-1]))
         + "</div>"
     )
 

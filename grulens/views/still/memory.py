@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from grulens.cells.signal import Signal
 from grulens.views.figure import raster
 from grulens.views.figure.palette import ACCENT, BEFORE, BLANK_CODE
+from grulens.views.figure.tokens import number
 from grulens.views.memory.attention_map import past_of
 from grulens.views.memory.past import has_past
 from grulens.views.memory.query_bars import FULL
@@ -72,14 +73,14 @@ def attention(
         )
         after, across = escape(say("after step")), escape(say("written at step"))
         span = say(
-            "colours from {low} to {high}", low=f"{low if signed else 0:g}", high=f"{high:g}"
+            "colours from {low} to {high}", low=number(low if signed else 0), high=number(high)
         )
         parts.append(
             f'<div style="{_BOX}">{still.ticks("0", after, str(count - 1), "right")}'
             f'<img alt="{alt}" style="{style}" src="{still.uri(drawn, signal)}">'
             '<span></span><span style="display:flex;justify-content:space-between">'
             f"<span>0</span><span>{across}</span><span>{count - 1}</span></span></div>"
-            f"<div>{escape(span)}</div>".replace(" -", " −")
+            f"<div>{escape(span)}</div>"
         )
     if tokens is not None:
         low, high = raster.symmetric(query, 1e-9)

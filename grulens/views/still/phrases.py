@@ -10,7 +10,7 @@ import numpy as np
 
 from grulens.views.figure import raster
 from grulens.views.figure.palette import COLORS, LEVELS
-from grulens.views.phrases.phrase import Phrase, number, words
+from grulens.views.phrases.phrase import Phrase, as_score, words
 from grulens.views.phrases.tree import LEVEL, MOST
 from grulens.views.still import lens as still
 from grulens.words import say
@@ -68,8 +68,8 @@ def phrases(
     order = sorted(merges, key=lambda group: -abs(np.nan_to_num(group.interaction)))[:TOP]
     rows = "".join(
         f'<tr style="background:transparent"><td {_CELL}><code>{escape(words(tokens, group))}'
-        f"</code></td><td {_CELL}>{group.order}</td><td {_CELL}>{number(group.score)}</td>"
-        f"<td {_CELL}>{number(group.interaction)}</td></tr>"
+        f"</code></td><td {_CELL}>{group.order}</td><td {_CELL}>{as_score(group.score)}</td>"
+        f"<td {_CELL}>{as_score(group.interaction)}</td></tr>"
         for group in order
     )
     titles = say("phrase"), say("merge"), say("score"), say("together")

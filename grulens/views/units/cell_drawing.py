@@ -19,6 +19,7 @@ from bokeh.models import ColumnDataSource, Range1d, Text
 from grulens.cells.signal import Signal
 from grulens.views.figure.canvas import frame, set_data
 from grulens.views.figure.palette import ACCENT, AGAINST, FOR
+from grulens.views.figure.tokens import number
 from grulens.words import message, say, say_n
 
 #: Pixels of a row of the drawing.
@@ -59,16 +60,6 @@ class Shown(NamedTuple):
     token: str = ""
 
 
-def digits(value: float, signed: bool = False) -> str:
-    """A number of a cell in three digits.
-
-    >>> digits(-0.12345), digits(2.0, signed=True), digits(float("nan"))
-    ('−0.123', '+2', 'NaN')
-    """
-    text = f"{value:+z.3g}" if signed else f"{value:z.3g}"
-    return text.replace("-", "−").replace("nan", "NaN")
-
-
 def with_numbers(equation: str, values: Mapping[str, float]) -> str:
     """An equation with numbers in place of its names; products get their dots.
 
@@ -76,15 +67,15 @@ def with_numbers(equation: str, values: Mapping[str, float]) -> str:
     '(1 − 0.25) · 0.5 + 0.25 · (−2)'
     """
 
-    def number(match: re.Match[str]) -> str:
+    def filled(match: re.Match[str]) -> str:
         name = match[0]
         if name not in values:
             return name
-        shown = digits(values[name])
+        shown = number(values[name], ".3g")
         return f"({shown})" if shown.startswith("−") else shown
 
     dotted = re.sub(r"(?<=[\w)]) (?=[\w(])", " · ", equation)
-    return re.sub(r"[A-Za-z_]\w*", number, dotted)
+    return re.sub(r"[A-Za-z_]\w*", filled, dotted)
 
 
 class CellDrawing:
@@ -217,26 +208,26 @@ def _source(name: str, shown: Shown) -> str:
         said = say_n("{n} input", "{n} inputs", shown.inputs)
         return f"{shown.token}\n{said}" if shown.token else said
     state = name.removesuffix("_prev")
-    said = digits(shown.before[state])
+    said = number(shown.before[state], ".3g")
     return f"{said}\n{say_n('of {n} unit', 'of {n} units', shown.units)}" if state == "h" else said
 
 
 def _sum(name: str, shown: Shown) -> str:
     parts = shown.totals[name]
-    said = [f"{say(part)} {digits(value, signed=True)}" for part, value in parts.items()]
-    pre, value = sum(parts.values()), shown.values[name]
+    said = [f"{say(part)} {number(value, '.3g', '+')}" for part, value in parts.items()]
+    pre, value = (number(one, ".3g") for one in (sum(parts.values()), shown.values[name]))
     lines = ["   ".join(said[:2]), "   ".join(said[2:])]
     if name in shown.edited:
-        lines.append(say("sum {sum}; an edit left {value}", sum=digits(pre), value=digits(value)))
+        lines.append(say("sum {sum}; an edit left {value}", sum=pre, value=value))
     elif shown.signals and next(s for s in shown.signals if s.name == name).activated:
-        lines.append(f"{say('sum {sum}', sum=digits(pre))}  →  {digits(value)}")
+        lines.append(f"{say('sum {sum}', sum=pre)}  →  {value}")
     else:
-        lines.append(say("sum {sum}", sum=digits(pre)))
+        lines.append(say("sum {sum}", sum=pre))
     return "\n".join(lines)
 
 
 def _result(name: str, shown: Shown) -> str:
-    said = digits(shown.values[name])
+    said = number(shown.values[name], ".3g")
     return f"{said}\n{say('as an edit left it')}" if name in shown.edited else said
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from grulens.probing.credit.credit import Credit
-from grulens.views.credit.waterfall import number
 from grulens.views.figure.canvas import Positions
 from grulens.views.figure.raster import own_steps
+from grulens.views.figure.tokens import number
 from grulens.widgets.credit.figures import CreditFigure
 from grulens.widgets.credit.methods import METHODS
 from grulens.widgets.credit.target import Target
@@ -124,8 +124,8 @@ class CreditView(View):
         alone, at_step = QUANTITY[scale]
         what = say(at_step if self._answers > 1 else alone, name=self.target.name(request.klass),
                    **({"step": request.step} if self._answers > 1 else {}))  # fmt: skip
-        score = number(float(found.score[request.row]))
-        parts = [f"{say(part)} {number(v)}" for part, v in found.ledger(request.row).items()]
+        score = number(float(found.score[request.row]), ".3g")
+        parts = [f"{say(part)} {number(v, '.3g')}" for part, v in found.ledger(request.row).items()]
         edits = ""
         if session.on:
             edits = (

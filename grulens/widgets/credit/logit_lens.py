@@ -9,9 +9,8 @@ from typing import Any, Final
 from grulens.models.restore.standing import Standing
 from grulens.probing.credit.logit_lens import LogitLens, logit_lens
 from grulens.probing.readout.head import Head, head_of
-from grulens.views.credit.waterfall import number
 from grulens.views.figure.raster import own_steps
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.widgets.credit.figures import LensFigure
 from grulens.widgets.credit.target import Target
 from grulens.widgets.credit.view import Overtaken, Request, View
@@ -67,13 +66,13 @@ class LogitLensView(View):
                 else say("; {head} reads other features too, left out here", head=lens.head)
             )  # fmt: skip
             if probability:
-                value = number(float(lens.probability[request.row, request.step, best]))
+                value = number(float(lens.probability[request.row, request.step, best]), ".3g")
                 text = say(
                     "after step {step} the likeliest is “{name}”, probability {value}",
                     step=request.step, name=visible_name(names([best])[0]), value=value,
                 )  # fmt: skip
             else:
-                value = number(float(lens.logits[request.row, request.step, klass]))
+                value = number(float(lens.logits[request.row, request.step, klass]), ".3g")
                 name = say("output")
                 if classes != 1:
                     name = say("“{name}”", name=visible_name(names([klass])[0]))

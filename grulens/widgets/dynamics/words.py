@@ -10,6 +10,7 @@ from torch import Tensor
 from grulens.cells.dynamics.fixed_points import FixedPoints
 from grulens.cells.dynamics.lyapunov import Lyapunov
 from grulens.durations import steps
+from grulens.views.figure.tokens import number
 from grulens.words import message, say, say_n
 
 #: Steps of a trajectory that a person starts.
@@ -110,7 +111,7 @@ def parting(found: Lyapunov) -> str:
                 "neighbouring trajectories are one from there on."
             )
         )
-    text = say("largest exponent {exponent} ± {band} a step: ", exponent=f"{largest:.3g}",
+    text = say("largest exponent {exponent} ± {band} a step: ", exponent=number(largest, ".3g"),
                band=f"{band:.1g}")  # fmt: skip
     also = ""
     if gone:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from grulens.durations import steps
 from grulens.probing.memory.timescales import Timescales
-from grulens.views.figure.tokens import visible_text
+from grulens.views.figure.tokens import number, visible_text
 from grulens.words import message, say
 
 #: Half of a state is half within what float32 can add up.
@@ -59,8 +59,8 @@ def shares(
         return say(
             "An edit takes a gate out of 0 to 1: what {state} holds of earlier steps grows on the "
             "way, the weights lie between {low} and {high}, and are no shares ({over}).",
-            state=state, low=_signed(float(weights.min())), high=_signed(float(weights.max())),
-            over=over,
+            state=state, low=number(weights.min(), ".3g", "+"),
+            high=number(weights.max(), ".3g", "+"), over=over,
         )  # fmt: skip
     if initial > 0.5:
         return say("More than half of {state} is h_0: {share} ({over}).", state=state,
@@ -103,7 +103,7 @@ def along(
     parts = [
         say(
             "{amount} from step {step}{token}",
-            amount=_signed(float(adds[place])),
+            amount=number(adds[place], ".3g", "+"),
             step=place,
             token=_token(tokens, place),
         )
@@ -111,11 +111,13 @@ def along(
         if adds[place]
     ]
     parts.append(
-        say("{amount} from h_0", amount=_signed(initial)) if initial else say("nothing from h_0")
+        say("{amount} from h_0", amount=number(initial, ".3g", "+"))
+        if initial
+        else say("nothing from h_0")
     )
     return say(
         "{state} lies {amount} {name} ({over}): {parts}.", state=_begun(tokens, at),
-        amount=_signed(total), name=name, over=say(over), parts=say(", ").join(parts),
+        amount=number(total, ".3g", "+"), name=name, over=say(over), parts=say(", ").join(parts),
     )  # fmt: skip
 
 
@@ -231,7 +233,3 @@ def _begun(tokens: Sequence[object] | None, at: int) -> str:
 
 def _token(tokens: Sequence[object] | None, at: int) -> str:
     return "" if tokens is None else say(" ({token})", token=visible_text(tokens[at]))
-
-
-def _signed(value: float) -> str:
-    return f"{value:+z.3g}".replace("-", "−")

@@ -21,7 +21,7 @@ from grulens.probing.credit.target import FINAL
 from grulens.probing.phrases.agglomerate import Hierarchy
 from grulens.probing.phrases.merging import Group
 from grulens.views.figure.tokens import visible_name
-from grulens.views.phrases.phrase import Phrase, describe, number, words
+from grulens.views.phrases.phrase import Phrase, as_score, describe, words
 from grulens.views.phrases.tree import PhraseBoxes
 from grulens.views.still.lens import compose
 from grulens.views.still.phrases import phrases
@@ -188,7 +188,7 @@ class PhraseTree(Panel):
         merges = [group for group in groups if group.order]
         # nothing to see yet needs no place
         self._shown.layout.display = None if merges else "none"
-        listed = [(f"{g.order}: {self._words(g)}  {number(g.score)}", g.order) for g in merges]
+        listed = [(f"{g.order}: {self._words(g)}  {as_score(g.score)}", g.order) for g in merges]
         self._set(self.phrase, [(say("none"), 0), *listed], 0)
         self._show_built()
         self._on_times()

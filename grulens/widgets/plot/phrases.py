@@ -14,7 +14,7 @@ from grulens.probing.phrases.decomposition import Decomposition
 from grulens.probing.phrases.interactions import Interactions
 from grulens.tables import html_table
 from grulens.views.credit.bars import TokenBars
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.views.phrases.tree import PhraseBoxes
 from grulens.views.still import lens as still
 from grulens.views.still import phrases as still_phrases
@@ -78,7 +78,7 @@ def draw_interactions(found: Interactions, options: PlotOptions) -> Figure:
     def draw() -> str:
         strongest = np.argsort(-np.abs(np.where(done, values, 0.0)), kind="stable")[:FEW]
         rows = [
-            (words[found.pairs[i][0]], words[found.pairs[i][1]], f"{values[i]:z.4g}")
+            (words[found.pairs[i][0]], words[found.pairs[i][1]], number(values[i], ".4g"))
             for i in strongest.tolist()
             if done[i]
         ]

@@ -9,10 +9,10 @@ from bokeh.layouts import column
 
 from grulens.probing.units.close_up import CloseUp
 from grulens.views.credit.waterfall import Waterfall
-from grulens.views.figure.tokens import visible_name
+from grulens.views.figure.tokens import number, visible_name
 from grulens.views.still.close_up import close_up as drawn
 from grulens.views.still.lens import compose
-from grulens.views.units.cell_drawing import CellDrawing, Shown, digits, with_numbers
+from grulens.views.units.cell_drawing import CellDrawing, Shown, with_numbers
 from grulens.words import message, say
 
 #: So many parts of a sum have a bar of their own.
@@ -85,7 +85,7 @@ def equation(found: CloseUp) -> str:
         return ""
     before = {f"{state}_prev": value for state, value in found.before.items()}
     numbers = with_numbers(found.equation, {**found.values, **before})
-    h = digits(found.values["h"])
+    h = number(found.values["h"], ".3g")
     said = f"h = {found.equation} = {numbers}"
     if "h" in found.edited:
         return say("{equation}; h is {h} (as an edit left it)", equation=said, h=h)

@@ -9,7 +9,7 @@ import pytest
 from bokeh.events import DoubleTap, Tap
 
 from grulens.probing.phrases.merging import Group, merging
-from grulens.views.phrases.phrase import ink, number, words
+from grulens.views.phrases.phrase import as_score, ink, words
 from grulens.views.phrases.tree import MOST, PhraseBoxes
 from grulens.views.still.phrases import phrases
 
@@ -107,7 +107,7 @@ def test_words_are_cut_and_every_character_is_seen() -> None:
     assert words([" a", " b", " c"], group) == "␣a␣b␣c"
     assert len(words(["w" * 500] * 3, group)) == 60
     assert words(None, Group(3, 4, 0.0)) == "step 3"
-    assert [number(v) for v in (1.5, -0.0123, 0.0)] == ["1.50", "−0.012", "0.00"]
+    assert [as_score(v) for v in (1.5, -0.0123, 0.0)] == ["1.50", "−0.012", "0.00"]
 
 
 def test_ink_is_read_on_its_ground() -> None:

@@ -24,7 +24,7 @@ from grulens.credit import (
 from grulens.errors import GrulensError, PositionError
 from grulens.phrases import PhraseTree
 from grulens.probing.credit.credit import Credit
-from grulens.views.credit.waterfall import number
+from grulens.views.figure.tokens import number
 from grulens.widgets.credit import credit_view
 from grulens.widgets.credit.methods import METHODS, Method
 from grulens.widgets.credit.screen import LENS
@@ -456,7 +456,7 @@ def test_a_regressor_has_values_and_no_probabilities(outputs: int) -> None:
     output = model(*session.args)[0, session.step].detach()
     klass = int(output.argmax())
     name = "output" if outputs == 1 else f"“class {klass}”"
-    value = number(float(output[klass]))
+    value = number(float(output[klass]), ".3g")
     assert f"after step {session.step} the value of {name} is {value}" in bars._status.value
     figure = bars._lens.figure
     assert figure.lines.root.yaxis.axis_label == "value"

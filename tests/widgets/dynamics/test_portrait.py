@@ -13,6 +13,7 @@ from torch import nn
 from grulens import Session, clamp
 from grulens.dynamics import PhasePortrait, find_fixed_points, lyapunov
 from grulens.errors import RecordingError
+from grulens.views.figure.tokens import number
 from grulens.widgets.dynamics import search as module
 from tests.cells.dynamics.test_fixed_points import switches
 
@@ -210,7 +211,7 @@ def test_exponents_along_the_run(session: Session) -> None:
     layer = session.before
     want = lyapunov(layer.cell, layer.x[0])
     np.testing.assert_allclose(panel._exponents.source.data["value"], want.exponents.numpy())
-    assert f"largest exponent {float(want.exponents[0]):.3g}" in panel._parting.value
+    assert f"largest exponent {number(float(want.exponents[0]), '.3g')}" in panel._parting.value
     assert panel._exponents.root.visible
     session.layer = "rnn.l1"
     assert panel._parting.value == ""
