@@ -195,7 +195,7 @@ class PhaseFigure:
         fields = [
             (say("fixed point"), "@point, @kind"),
             (say("slowest mode"), "@slowest"),
-            (say("a step moves it by"), "@residual{0.0e+0}"),
+            (say("a step moves it by"), "@residual"),
         ]
         self.root.add_tools(HoverTool(renderers=[drawn], tooltips=fields))
         return drawn

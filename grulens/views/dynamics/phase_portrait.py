@@ -152,7 +152,7 @@ class PhasePlot:
             "ways": [str(n) if n else "" for n in ways],
             "point": list(range(len(ways))),
             "kind": [kind_of(kind) for kind in kinds],
-            "residual": residual,
+            "residual": [number(moved, ".2g") for moved in residual.tolist()],
             "slowest": [steps(value, message("for ever")) for value in slowest.tolist()],
         }
         self.layers.slow.data = {"x": some[:, 0], "y": some[:, 1]}

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from grulens.views.figure import raster
 from grulens.views.figure.canvas import fit, frame, log_ticks, steps, whole_steps
 from grulens.views.figure.palette import BEFORE, RECURRENT
-from grulens.views.figure.tokens import plain
+from grulens.views.figure.tokens import number, plain
 from grulens.words import message, say
 
 #: What is less is not told apart from nothing.
@@ -33,12 +33,12 @@ class GainLine:
 
     Attributes:
         root: the Bokeh figure.
-        source: key and gain of each point.
+        source: key and gain of each point, and the gain as a text.
     """
 
     def __init__(self, *, x_range: Any = None) -> None:
         self.x_range: Any = x_range or steps()
-        self.source = ColumnDataSource({"key": [], "gain": []})
+        self.source = ColumnDataSource({"key": [], "gain": [], "number": []})
         self.root = frame(
             height=170, x_range=self.x_range, y_range=Range1d(start=FLOOR, end=2),
             y_axis_type="log", x_axis_label=say("state after step"), y_axis_label=say("gain"),
@@ -51,7 +51,7 @@ class GainLine:
         )
         line = self.root.line("key", "gain", source=self.source, line_color=RECURRENT, line_width=2)
         self.root.scatter("key", "gain", source=self.source, size=4, color=RECURRENT)
-        fields = [(say("step"), "@key"), (say("gain"), "@gain{0.0e+0}")]
+        fields = [(say("step"), "@key"), (say("gain"), "@number")]
         self.root.add_tools(HoverTool(renderers=[line], mode="vline", tooltips=fields))
 
     def update(
@@ -70,13 +70,17 @@ class GainLine:
 
         >>> line = GainLine()
         >>> line.update(np.array([0.5, 1.0, 0.0]), mask=np.array([True, True, False]))
-        >>> line.source.data["gain"].tolist()
-        [0.5, 1.0]
+        >>> line.source.data["gain"].tolist(), line.source.data["number"]
+        ([0.5, 1.0], ['0.5', '1'])
         """
         fit(self.x_range, len(values))
         keys = np.flatnonzero(mask)
         keys = keys[:: -(-len(keys) // POINTS) or 1]
-        self.source.data = {"key": keys, "gain": np.maximum(values[keys], FLOOR)}
+        self.source.data = {
+            "key": keys,
+            "gain": np.maximum(values[keys], FLOOR),
+            "number": [number(gain, ".2g") for gain in values[keys].tolist()],
+        }
         most = float(values[keys].max(initial=1.0))
         least = max(FLOOR, float(values[keys].min(initial=1.0)))
         self.root.y_range.update(start=least / 2, end=2 * most)

@@ -97,13 +97,15 @@ def test_colours_are_those_of_the_signal_or_of_the_classes() -> None:
 def test_stable_and_unstable_points_differ_in_more_than_colour() -> None:
     made = plot(walk())
     places = np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]])
-    given: Any = {"residual": np.zeros(3), "slowest": np.array([3.0, 4.0, np.inf])}
+    given: Any = {"residual": np.array([0.0, 5e-16, 0.25]),
+                  "slowest": np.array([3.0, 4.0, np.inf])}  # fmt: skip
     made.points(places, np.array([0, 2, 0]), kinds=KINDS, **given)
     fixed = made.layers.fixed.data
     assert fixed["ways"] == ["", "2", ""]
     assert fixed["kind"] == KINDS
     assert fixed["shape"] == ["circle", "circle", "diamond"]
     assert len(set(fixed["fill"])) == 3
+    assert fixed["residual"] == ["0", "5e−16", "0.25"]
     assert fixed["slowest"] == ["3 steps", "4 steps", "for ever"]
     assert "diamond: marginal" in str(made._figure.entries["fixed"].label)
     assert made._figure.entries["fixed"].visible

@@ -210,5 +210,6 @@ def test_an_axis_of_powers_of_ten_names_few_numbers_and_what_is_drawn_at_its_flo
     line.update(np.array([1e-9, 1.0]), mask=np.array([True, True]), title="gain")
     assert line.root.title.text == "gain · what is less than 1e-06 is drawn there"
     assert line.source.data["gain"].tolist() == [1e-6, 1.0]
+    assert line.source.data["number"] == ["1e−09", "1"], "the mouse reads what it is"
     line.update(np.array([1e-5, 1.0]), mask=np.array([True, True]), title="gain")
     assert line.root.title.text == "gain"
