@@ -44,6 +44,7 @@ default_role = "py:obj"
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"grulens {version}"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static", str(languages.IN_SCRIPTS)]
 html_additional_pages = {languages.SEARCH: "search.html"}
 html_css_files = ["manual.css"]

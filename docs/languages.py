@@ -84,7 +84,11 @@ def _in_chinese(text: str) -> str:
 
 def _to_chinese_search(pathto: Callable[..., str]) -> Callable[..., str]:
     """The way from a page to another; to the search it leads to the Chinese one."""
-    return lambda name, *given: pathto(SEARCH if name == "search" else name, *given)
+
+    def to(name: str, *given: Any, **named: Any) -> str:
+        return pathto(SEARCH if name == "search" else name, *given, **named)
+
+    return to
 
 
 def _chinese_tree(app: Any, page: str, **given: Any) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from grulens.views.figure.palette import ACCENT
 from tests.public import HOME, SUBJECTS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -56,6 +57,15 @@ def test_every_link_inside_leads_somewhere(built: Path, pages: dict[Path, Page])
             if not to.exists() or (parts.fragment and there and parts.fragment not in there.ids):
                 dead.append(f"{path.relative_to(built)}: {link}")
     assert dead == []
+
+
+def test_every_page_has_the_icon_which_has_the_colours_of_signals(built: Path, pages: Any) -> None:
+    for path, page in pages.items():
+        icon = Path(os.path.relpath(built / "_static" / "icon.svg", path.parent)).as_posix()
+        assert icon in [link.partition("?")[0] for link in page.links], path
+    colors = re.findall(r'="(#\w+)"', (built / "_static" / "icon.svg").read_text())
+    assert colors
+    assert set(colors) <= set(ACCENT.values())
 
 
 def test_the_manual_cites_as_the_citation_file_does() -> None:
