@@ -46,6 +46,19 @@ def spot(notebook: Any, x: float, y: float) -> tuple[float, float]:
     return now
 
 
+# whether the plane is seen whole, how wide it is, how much longer a unit is down than across
+SEEN = """name => {
+  const docs = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents;
+  const mine = (model) => model.name?.startsWith(name);
+  const doc = docs.find((doc) => [...doc.all_models].some(mine));
+  const view = doc.views_manager.find_one([...doc.all_models].find(mine));
+  const { x_scale, y_scale, bbox } = view.frame, box = view.el.getBoundingClientRect();
+  const unit = (scale) => Math.abs(scale.compute(1) - scale.compute(0));
+  const { right } = document.querySelector(".grulens-panel").getBoundingClientRect();
+  return [box.right <= right + 1, bbox.width, Math.round(20 * unit(y_scale) / unit(x_scale)) / 20];
+}"""
+
+
 def where(notebook: Any, x: float, y: float) -> tuple[float, float]:
     """Where on the page a point of the plane lies at this moment."""
     left, top = notebook.page.evaluate(
@@ -105,3 +118,20 @@ def test_a_point_is_chosen_with_the_keyboard_alone(open_notebook: Any) -> None:
     choice.focus()
     notebook.page.keyboard.press("ArrowDown")
     notebook.until("print(panel.point.value)", "0")
+
+
+@pytest.mark.parametrize("flavour", ["notebook"])
+def test_the_plane_is_seen_whole_where_it_is_narrow(open_notebook: Any) -> None:
+    notebook = open_notebook(SETUP, "panel")
+    notebook.run_all()
+    page = notebook.page
+    widths = []
+    for room in (420, 360, 1100):
+        page.set_viewport_size({"width": room, "height": 900})
+        canvas = page.locator(".grulens-panel canvas:visible").first
+        canvas.wait_for()
+        settled(canvas)
+        whole, width, longer = page.evaluate(SEEN, FIGURE)
+        assert (whole, longer) == (True, 1.0), f"{room} pixels: {width}"
+        widths.append(width)
+    assert 100 < widths[1] < widths[0] < widths[2] == 440

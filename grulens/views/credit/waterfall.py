@@ -107,6 +107,7 @@ class Waterfall:
         numbers.update(ticker=FixedTicker(ticks=[]), formatter=shown)
         root.add_layout(numbers, "right")
         root.xgrid.visible = True
+        root.xaxis.ticker.desired_num_ticks = 4  # they stand apart where it is narrow
         root.add_layout(Span(location=0, dimension="height", line_color=BEFORE, line_width=1))
         bars = root.hbar(
             y="row", left="begin", right="end", height=0.72, source=self.source, color="color",

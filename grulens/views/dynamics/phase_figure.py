@@ -140,7 +140,7 @@ class PhaseFigure:
             x_range=Range1d(start=-1, end=1), y_range=Range1d(start=-1, end=1),
             name=say("states, and where the network stands still"),
         )  # fmt: skip
-        self.root.height = None
+        self.root.width = self.root.height = None
         self._draw()
         if colors:
             self.root.add_layout(self.bar, "right")

@@ -104,7 +104,10 @@ class PhasePortrait(Panel):
             description=say("slow points"),
             options=[(say(name), below) for name, below in SLOW.items()], **_AUTO,
         )  # fmt: skip
-        self.point = W.Dropdown(description=say("point"), options=[(say("none"), None)], **_AUTO)
+        # by itself, ipywidgets chooses nothing where the value of the first is None
+        self.point = W.Dropdown(
+            description=say("point"), options=[(say("none"), None)], index=0, **_AUTO
+        )
         self.measure = button(
             say("exponents"),
             say("whether neighbouring trajectories part or come together, along this run"),
@@ -129,6 +132,7 @@ class PhasePortrait(Panel):
         self.modes = BokehView(*aside_figures, lock=session.lock, retire=False)
         # as wide as their figures, so that they can stand beside each other
         self.picture.layout.width, self.modes.layout.width = "590px", "235px"
+        self.picture.layout.max_width = "100%"
         self._words = W.HTML(layout=W.Layout(flex="1 1 200px", width="auto"))
         # beside the plane, under each other; under it, beside each other
         aside = row(self.modes, self._words, self._parting)

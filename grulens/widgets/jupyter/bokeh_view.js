@@ -284,6 +284,19 @@ function followZoom(view) {
   }, { signal: view.ended.signal });
 }
 
+// Where there is no room for a plot of a fixed size, it is smaller, and its axes alike.
+function fitFixed(view) {
+  const room = view.host.clientWidth;
+  for (const { model, el, frame } of room ? plots(view) : []) {
+    if (!model.frame_width) continue;
+    if (!view.full.has(model)) view.full.set(model, [model.frame_width, model.frame_height]);
+    const [wide, high] = view.full.get(model);
+    const width = Math.round(Math.min(wide, room - (el.offsetWidth - frame.bbox.width)));
+    if (width < 1 || width === model.frame_width) continue;
+    model.setv({ frame_width: width, frame_height: Math.round(high * width / wide) }, { sync: false });
+  }
+}
+
 // While the window, or a panel beside, changes the width of the page, BokehJS 3.9 asks for the room
 // of a plot's tools before the plot is laid out anew: they hide, and the edge of the last width
 // stays. So it is painted once more when the width has settled.
@@ -295,6 +308,7 @@ function followWidth(view) {
     if (!before || !width || before === width) return;
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => {
+      fitFixed(view);
       frame = requestAnimationFrame(() => {
         for (const plot of plots(view)) {
           plot.canvas.resize();
@@ -324,6 +338,7 @@ class View {
     letTabLeaveTables(this);
     followZoom(this);
     followWidth(this);
+    this.full = new WeakMap(); // plot of a fixed size -> its full width and height
     this.gone = false;
     this.turn = Promise.resolve(); // messages are handled in order, though loading takes time
     this.outbox = new Outbox((events) => this.sendPatch(events));
@@ -376,6 +391,7 @@ class View {
     this.doc.on_change(this.changed, true);
     this.views = await this.bokeh.embed.add_document_standalone(this.doc, this.host);
     if (this.gone) return this.dispose();
+    fitFixed(this);
     nameParts(this.doc, this.say);
     showSaving(this);
   }

@@ -64,6 +64,10 @@ def test_the_states_lie_where_they_are(panel: PhasePortrait) -> None:
     assert torch.allclose(where, panel.session.now.h[at[0], at[1]].double(), atol=1e-6)
 
 
+def test_no_point_is_chosen_at_first_and_that_is_said(panel: PhasePortrait) -> None:
+    assert panel.point.options[panel.point.index] == ("none", None)
+
+
 def test_the_search_finds_what_there_is(panel: PhasePortrait) -> None:
     found(panel)
     assert "fixed points, 4 stable</b>, from 480 starts (100% arrived)" in panel._status.value
