@@ -25,8 +25,8 @@ from grulens.words import message, say, say_n
 #: Pixels of a row of the drawing.
 ROW: Final = 92
 #: Where the boxes lie, in hundredths of the width.
-SOURCE: Final = (0.5, 17.0)
-BLOCK: Final = (26.0, 70.0)
+SOURCE: Final = (0.5, 19.5)
+BLOCK: Final = (26.0, 71.5)
 RESULT: Final = (78.0, 99.5)
 #: The thickest line of a sum, in pixels.
 THICK: Final = 7.0
@@ -143,6 +143,7 @@ class CellDrawing:
         root = frame(
             height=ROW, x_range=Range1d(start=0, end=100), y_range=Range1d(start=1, end=0),
             title="", name=say("the cell"), min_border_left=2, min_border_right=2,
+            frame_align=False,
         )  # fmt: skip
         root.axis.visible = False
         root.outline_line_color = None
@@ -274,7 +275,7 @@ def _read(
     for state in shown.before:
         if state == "h" and "h_prev" not in reads:
             continue
-        lane, left = rows - 0.5 + 0.06 * (1 + (state == "h")), (SOURCE[1] + BLOCK[0]) / 2 - 3
+        lane, left = rows - 0.5 + 0.06 * (1 + (state == "h")), SOURCE[1] + 1.5
         right = (BLOCK[1] + RESULT[0]) / 2
         found.append({
             "xs": [SOURCE[1], left, left, right, right, RESULT[0]],
