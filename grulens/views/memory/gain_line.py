@@ -81,8 +81,9 @@ class GainLine:
             "gain": np.maximum(values[keys], FLOOR),
             "number": [number(gain, ".2g") for gain in values[keys].tolist()],
         }
-        most = float(values[keys].max(initial=1.0))
-        least = max(FLOOR, float(values[keys].min(initial=1.0)))
+        finite = values[keys][np.isfinite(values[keys])]
+        most = float(finite.max(initial=1.0))
+        least = max(FLOOR, float(finite.min(initial=1.0)))
         self.root.y_range.update(start=least / 2, end=2 * most)
         log_ticks(self.root.yaxis, least / 2, 2 * most)
         if (values[keys] < FLOOR).any():

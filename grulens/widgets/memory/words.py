@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,17 +16,18 @@ from grulens.words import message, say
 
 #: Half of a state is half within what float32 can add up.
 SLACK = 1e-5
+NO_NUMBERS: Final = message("What {state} holds of earlier steps is infinite or no number (NaN).")
 #: So many units are told one by one.
 FEW = 4
 
 
 def is_shared(weights: Float[np.ndarray, "*shape"]) -> bool:
-    """Whether weights can be shares: none is under 0 or over 1.
+    """Whether weights can be shares: none is under 0 or over 1. NaN says nothing of the others.
 
-    >>> is_shared(np.array([0.25, 0.5])), is_shared(np.array([2.0, -1]))
+    >>> is_shared(np.array([0.25, np.nan])), is_shared(np.array([2.0, -1]))
     (True, False)
     """
-    return bool(((weights > -SLACK) & (weights < 1 + SLACK)).all())
+    return not ((weights <= -SLACK) | (weights >= 1 + SLACK)).any()
 
 
 def shares(
@@ -55,6 +57,8 @@ def shares(
     state, over = _state(tokens, at), say(over)
     if past[1] < past[0]:
         return say("Step {step} is padding in this row.", step=at)
+    if not np.isfinite(np.append(weights, initial)).all():
+        return say(NO_NUMBERS, state=state)
     if not is_shared(np.append(weights, initial)):
         return say(
             "An edit takes a gate out of 0 to 1: what {state} holds of earlier steps grows on the "
@@ -99,6 +103,8 @@ def along(
     if past[1] < past[0]:
         return say("Step {step} is padding in this row.", step=at)
     total = float(adds.sum(dtype=np.float64)) + initial
+    if not math.isfinite(total):
+        return say(NO_NUMBERS, state=_state(tokens, at))
     strongest = dict.fromkeys((int(adds.argmax()), int(adds.argmin())))
     parts = [
         say(
@@ -149,6 +155,8 @@ made 2 steps before or earlier; h_0 by 0.'
     keys = np.arange(past[0], past[1] + 1)
     # a reverse layer reads from the far end of its past towards the query
     back = gains[keys if past[0] == at else keys[::-1]]
+    if not np.isfinite(back).all():
+        return say(NO_NUMBERS, state=_state(tokens, at))
     if len(back) == 1:
         if not by:
             return say("{state} has nothing before it but h_0, felt not known how much.",

@@ -63,6 +63,28 @@ def test_weights_that_are_no_shares_are_said_to_be_none(session: Session, by: fl
     assert ("Half of" in said(screen)) == (by == 1)
 
 
+@pytest.mark.filterwarnings("ignore::grulens.errors.NonFiniteWarning")
+@pytest.mark.parametrize("view", ["attention", "gradient"])
+def test_what_is_no_number_is_said_to_be_none_and_the_steps_before_it_have_theirs(
+    view: str,
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 6, 3)
+    x[0, 3, 0] = torch.nan
+    screen = GateMemory(nn.GRU(3, 4, batch_first=True), x)
+    screen.view = view
+    assert screen.wait(20.0)
+    one = getattr(screen, view)
+    assert "the state after step 5 holds of earlier steps is infinite or no number" in (
+        one._status.value
+    )
+    assert not screen.callbacks.box.value
+    screen.session.step = 2
+    assert "state after step 2" in one._status.value
+    assert "number (NaN)" not in one._status.value
+    assert view == "gradient" or not one._result.signed
+
+
 def test_the_map_is_the_mean_over_the_selected_units(session: Session) -> None:
     screen = GateMemory(session)
     np.testing.assert_allclose(shown(screen), found(session).map()[0], atol=0.01)
