@@ -108,6 +108,29 @@ def test_credit_is_of_the_row_s_own_steps(session: Session, view: str) -> None:
     screen.close()
 
 
+class Twice(Tagger):
+    """Reads the first half and then the second: a row may end in both."""
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        halves = zip(ids.split(3, 1), lengths.unbind(1), strict=True)
+        return torch.cat([super(Twice, self).forward(*half) for half in halves], 1)
+
+
+def test_padding_between_a_row_s_steps_is_no_step_either() -> None:
+    lengths = torch.tensor([[3, 3], [1, 3]])
+    session = Session(Twice().eval(), IDS, lengths, decode=named, labels=["no", "yes"])
+    session.row, session.step = 1, 1
+    assert session.now.mask[1].tolist() == [True, False, False, True, True, True]
+    screen = CreditBars(session)
+    screen.view = "logit lens"
+    assert screen.wait(20.0)
+    assert "Step 1 is padding in this row." in screen.still()
+    session.step = 3
+    assert screen.wait(20.0)
+    assert "after step 3 the likeliest is" in screen.still()
+    screen.close()
+
+
 def test_plots_are_of_the_row_s_own_steps(model: nn.Module) -> None:
     run = record(model, IDS, LENGTHS)
     tokens = named(IDS[1])

@@ -65,6 +65,8 @@ class LogitLensView(View):
                 "" if lens.states_only
                 else say("; {head} reads other features too, left out here", head=lens.head)
             )  # fmt: skip
+            if not lens.mask[request.row, request.step]:
+                return say("Step {step} is padding in this row.", step=request.step), say(HINT)
             if probability:
                 value = number(float(lens.probability[request.row, request.step, best]), ".3g")
                 text = say(
