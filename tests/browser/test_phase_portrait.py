@@ -46,30 +46,30 @@ def spot(notebook: Any, x: float, y: float) -> tuple[float, float]:
     return now
 
 
-# whether the plane is seen whole, how wide it is, how much longer a unit is down than across
-SEEN = """name => {
+# the plane's view, by the beginning of its name
+VIEW = """
   const docs = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents;
   const mine = (model) => model.name?.startsWith(name);
   const doc = docs.find((doc) => [...doc.all_models].some(mine));
   const view = doc.views_manager.find_one([...doc.all_models].find(mine));
-  const { x_scale, y_scale, bbox } = view.frame, box = view.el.getBoundingClientRect();
+  const box = view.el.getBoundingClientRect();
+"""
+# whether the plane is seen whole, how wide it is, how much longer a unit is down than across
+SEEN = f"""name => {{ {VIEW}
+  const {{ x_scale, y_scale, bbox }} = view.frame;
   const unit = (scale) => Math.abs(scale.compute(1) - scale.compute(0));
-  const { right } = document.querySelector(".grulens-panel").getBoundingClientRect();
+  const {{ right }} = document.querySelector(".grulens-panel").getBoundingClientRect();
   return [box.right <= right + 1, bbox.width, Math.round(20 * unit(y_scale) / unit(x_scale)) / 20];
-}"""
+}}"""
 
 
 def where(notebook: Any, x: float, y: float) -> tuple[float, float]:
     """Where on the page a point of the plane lies at this moment."""
     left, top = notebook.page.evaluate(
-        """([name, x, y]) => {
-          const docs = globalThis[Symbol.for("grulens.bokehjs")].scope.Bokeh.documents;
-          const mine = (model) => model.name?.startsWith(name);
-          const doc = docs.find((doc) => [...doc.all_models].some(mine));
-          const view = doc.views_manager.find_one([...doc.all_models].find(mine));
-          const box = view.el.getBoundingClientRect(), { x_scale, y_scale } = view.frame;
+        f"""([name, x, y]) => {{ {VIEW}
+          const {{ x_scale, y_scale }} = view.frame;
           return [box.left + x_scale.compute(x), box.top + y_scale.compute(y)];
-        }""",
+        }}""",
         [FIGURE, x, y],
     )
     return left, top
@@ -126,8 +126,10 @@ def test_the_plane_is_seen_whole_where_it_is_narrow(open_notebook: Any) -> None:
     notebook.run_all()
     page = notebook.page
     widths = []
-    for room in (420, 360, 1100):
+    for room, meanwhile in ((420, ""), (360, ""), (1100, ""), (420, "none"), (1100, "none")):
+        notebook.kernel(f"panel.layout.display = {meanwhile!r}")
         page.set_viewport_size({"width": room, "height": 900})
+        notebook.kernel("panel.layout.display = ''")
         canvas = page.locator(".grulens-panel canvas:visible").first
         canvas.wait_for()
         settled(canvas)
@@ -135,3 +137,4 @@ def test_the_plane_is_seen_whole_where_it_is_narrow(open_notebook: Any) -> None:
         assert (whole, longer) == (True, 1.0), f"{room} pixels: {width}"
         widths.append(width)
     assert 100 < widths[1] < widths[0] < widths[2] == 440
+    assert widths[3:] == [widths[0], 440], "a width that it was given while it was hidden"

@@ -303,9 +303,8 @@ function fitFixed(view) {
 function followWidth(view) {
   let width, frame;
   const observer = new ResizeObserver(([{ contentRect }]) => {
-    const before = width;
+    if (!contentRect.width || width === contentRect.width) return; // hidden, or as it was seen last
     width = contentRect.width;
-    if (!before || !width || before === width) return;
     cancelAnimationFrame(frame);
     frame = requestAnimationFrame(() => {
       fitFixed(view);
