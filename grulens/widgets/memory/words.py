@@ -57,9 +57,10 @@ def shares(
     state, over = _state(tokens, at), say(over)
     if past[1] < past[0]:
         return say("Step {step} is padding in this row.", step=at)
-    if not np.isfinite(np.append(weights, initial)).all():
+    every = np.append(weights, initial)
+    if not np.isfinite(every).all():
         return say(NO_NUMBERS, state=state)
-    if not is_shared(np.append(weights, initial)):
+    if not is_shared(every):
         return say(
             "An edit takes a gate out of 0 to 1: what {state} holds of earlier steps grows on the "
             "way, the weights lie between {low} and {high}, and are no shares ({over}).",

@@ -15,12 +15,16 @@ function reaches(model) {
   }
 }
 
-// only the outermost panel says it
-function tellGone(el, model) {
+// its panel, unless that leaves it to another one around it
+function outermost(el) {
   const panel = el.closest(".grulens-panel");
-  if (!panel || panel.parentElement?.closest(".grulens-panel")) return;
+  return panel?.parentElement?.closest(".grulens-panel") ? null : panel;
+}
+
+function tellGone(el, model) {
+  const panel = outermost(el);
+  if (!panel || panel.querySelector(":scope > .grulens-gone")) return;
   const say = (text) => model.get("words")?.[text] ?? text;
-  if (panel.querySelector(":scope > .grulens-gone")) return;
   const box = document.createElement("div");
   box.className = "grulens-gone";
   box.setAttribute("role", "alert");
@@ -73,9 +77,8 @@ function render({ model, el }) {
   followKernel(el, model, ended.signal);
   let asking;
   const acted = (event) => {
-    // a figure says so itself, and a panel within a panel leaves it to the outer one
-    const panel = el.closest(".grulens-panel");
-    if (!panel?.contains(event.target) || panel.parentElement?.closest(".grulens-panel")) return;
+    if (!outermost(el)?.contains(event.target)) return;
+    // a figure says so itself
     if (event.target.closest(".grulens-bokeh, .grulens-copy") || event.key === "Tab") return;
     clearTimeout(asking);
     // after what the person did, which must not wait for this on its way
