@@ -31,8 +31,13 @@ FLAGS = [
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ]
-# Notebook 7 logs these by itself, the first whenever any ipywidget is shown
-KNOWN_ERRORS = ("reading 'schema'", "'filebrowser:open-path' not registered")
+# Notebook 7 logs the first two by itself, the first whenever any ipywidget is shown. The third is
+# anywidget's, of a script that took it more than two seconds to load: see heard.js.
+KNOWN_ERRORS = (
+    "reading 'schema'",
+    "'filebrowser:open-path' not registered",
+    "[anywidget] Failed to initialize model.",
+)
 # what Python writes under a cell where ipykernel has ended a subshell beside it
 DROPPED_TASK = "Task was destroyed but it is pending!"
 SETTINGS = {

@@ -472,6 +472,29 @@ def test_two_displays_are_equal_and_rerunning_leaves_nothing(open_notebook: Any)
     assert notebook.page.evaluate(documents) == shown == 6
 
 
+def test_a_page_that_takes_long_to_load_the_scripts_shows_all_the_same(open_notebook: Any) -> None:
+    notebook = open_notebook(SETUP, fresh=True)
+    page = notebook.page
+    # anywidget gives up at once, and not after two seconds
+    page.evaluate("""() => {
+      const timeout = AbortSignal.timeout.bind(AbortSignal);
+      AbortSignal.timeout = (ms) => timeout(ms === 2000 ? 0 : ms);
+    }""")
+    gave_up: list[str] = []
+    page.on("pageerror", lambda error: gave_up.append(str(error)))
+    notebook.run_all()
+    page.locator(".grulens-panel canvas:visible").first.wait_for()
+    page.locator(".grulens-text [data-i]").first.wait_for()
+    page.locator(".slick-row").first.wait_for()
+    assert any("Failed to initialize" in error for error in gave_up)
+    before = settled(picture(notebook))
+    notebook.kernel("session.units = (137,); lens.gates.controls.sliders['z'].value = 0.5")
+    changed(notebook, before)
+    # what a script was told, and what only its state says
+    page.get_by_role("button", name="copy as code").click()
+    page.get_by_text("copied", exact=True).wait_for()
+
+
 def test_figures_and_table_have_names(lens: Any) -> None:
     name = "units by steps: state h · rnn.l0"
     lens.page.get_by_role("figure", name=name, exact=True).wait_for()

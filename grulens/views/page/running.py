@@ -52,11 +52,11 @@ def running_page(
         text_style: its styles.
         study: HTML that stands at the end, escaped by whoever made it.
 
-    >>> html = running_page({"title": "a </script><b>"}, "export default { render };", "")
+    >>> html = running_page({"title": "a </script><b>"}, "export default heard({ render });", "")
     >>> "</script><b>" in html, "http:" in html, "default-src 'none'" in html
     (False, False, True)
     """
-    text = text_script.replace("export default { render };", "return { render };")
+    text = text_script.replace("export default heard({ render });", "return { render };")
     scripts = (
         source("words.js"), source("elements.js"), source("engine.js"),
         f"const grulensText = (() => {{\n{text}\n}})();",

@@ -188,4 +188,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default heard({ render });

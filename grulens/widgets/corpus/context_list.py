@@ -22,6 +22,7 @@ from grulens.probing.corpus.scan.place import Context, Place
 from grulens.views.corpus.contexts import CUT, inks
 from grulens.views.figure.palette import ACCENT, COLORS, INPUTS, PAGES, mixed, needs_white
 from grulens.views.figure.tokens import number, set_apart, valid, visible_name, visible_text
+from grulens.widgets.jupyter.script import script
 from grulens.words import of_script, say
 
 #: So many labels have a bar under the text.
@@ -78,7 +79,7 @@ class ContextList(anywidget.AnyWidget):
     (['<b>', '␣'], [[True], [False]])
     """
 
-    _esm = Path(__file__).with_name("context_list.js").read_text(encoding="utf-8")
+    _esm = script(Path(__file__).with_name("context_list.js"))
     _css = Path(__file__).with_name("context_list.css").read_text(encoding="utf-8")
 
     name = tl.Unicode("contexts").tag(sync=True)

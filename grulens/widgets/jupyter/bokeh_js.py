@@ -15,6 +15,8 @@ import bokeh
 from bokeh.document import Document
 from bokeh.models import Plot
 
+from grulens.widgets.jupyter.script import script
+
 PARTS: Final = {
     "bokeh": "bokeh.min.js",
     "widgets": "bokeh-widgets.min.js",
@@ -24,10 +26,9 @@ PARTS: Final = {
 
 _HERE = Path(__file__).parent
 
-#: What the page runs for a view. An anywidget takes one module: what the view uses comes first.
-VIEW_JS: Final = "\n".join(
-    (_HERE / f"bokeh_{name}.js").read_text(encoding="utf-8")
-    for name in ("theme", "table", "save", "view")
+#: What the page runs for a view.
+VIEW_JS: Final = script(
+    *(_HERE / f"bokeh_{name}.js" for name in ("theme", "table", "save", "view"))
 )
 VIEW_CSS: Final = (_HERE / "bokeh_view.css").read_text(encoding="utf-8")
 

@@ -479,4 +479,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default heard({ render });

@@ -53,4 +53,4 @@ function render({ model, el }) {
   el.appendChild(said);
 }
 
-export default { render };
+export default heard({ render });

@@ -8,6 +8,7 @@ from typing import Any
 import anywidget
 import traitlets as tl
 
+from grulens.widgets.jupyter.script import script
 from grulens.words import of_script
 
 
@@ -21,7 +22,7 @@ class CopyCode(anywidget.AnyWidget):
     '1 + 1'
     """
 
-    _esm = Path(__file__).with_name("copy_code.js").read_text(encoding="utf-8")
+    _esm = script(Path(__file__).with_name("copy_code.js"))
 
     code = tl.Unicode().tag(sync=True)
     words = tl.Dict().tag(sync=True)

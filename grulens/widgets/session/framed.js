@@ -32,4 +32,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default heard({ render });

@@ -18,6 +18,7 @@ from grulens.probing.units.order import Order, order_units
 from grulens.views.figure.raster import REACHES
 from grulens.views.page.page import page
 from grulens.views.page.running import running_page
+from grulens.widgets.jupyter.script import script
 from grulens.widgets.session.panel import Panel
 from grulens.widgets.session.picture import page_arrays
 from grulens.widgets.session.running import running
@@ -39,7 +40,7 @@ class Framed(anywidget.AnyWidget):
     '<p>four units</p>'
     """
 
-    _esm = Path(__file__).with_name("framed.js").read_text(encoding="utf-8")
+    _esm = script(Path(__file__).with_name("framed.js"))
 
     html = tl.Unicode().tag(sync=True)
     about = tl.Unicode().tag(sync=True)

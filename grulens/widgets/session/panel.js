@@ -117,4 +117,4 @@ function initialize({ model }) {
   });
 }
 
-export default { initialize, render };
+export default heard({ initialize, render });

@@ -14,6 +14,7 @@ import traitlets as tl
 from grulens.views.figure.palette import ACCENT
 from grulens.widgets.jupyter.bokeh_view import BokehView
 from grulens.widgets.jupyter.rerun import RERUN, forget
+from grulens.widgets.jupyter.script import script
 from grulens.widgets.jupyter.still import Still, publish
 from grulens.widgets.session.after_cells import AFTER_CELLS
 from grulens.widgets.session.busy import BusyMark, BusyMarks
@@ -27,7 +28,7 @@ SIGNALS: Final = 9
 class Style(anywidget.AnyWidget):
     """Nothing to see: the style sheet of the panels, and what knows when the kernel is gone."""
 
-    _esm = Path(__file__).with_name("panel.js").read_text(encoding="utf-8")
+    _esm = script(Path(__file__).with_name("panel.js"))
     _css = Path(__file__).with_name("panel.css").read_text(encoding="utf-8") + "".join(
         f".grulens-{role}-{place} button:nth-of-type({place}) {{ --grulens-accent: {color}; }}\n"
         for role, color in ACCENT.items()

@@ -316,4 +316,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default heard({ render });

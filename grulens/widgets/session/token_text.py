@@ -24,6 +24,7 @@ from grulens.views.figure import raster
 from grulens.views.figure.canvas import Listener, Positions, tell
 from grulens.views.figure.palette import PALETTE, WHITE_INK
 from grulens.views.figure.tokens import number, set_apart, valid, visible_text
+from grulens.widgets.jupyter.script import HEARD
 from grulens.words import of_script
 
 #: Of a longer token only so many characters are shown.
@@ -52,7 +53,7 @@ class TokenText(anywidget.AnyWidget):
     #: The script and its styles, which a saved page has as well.
     script: Final = Path(__file__).with_name("token_text.js").read_text(encoding="utf-8")
     style: Final = Path(__file__).with_name("token_text.css").read_text(encoding="utf-8")
-    _esm, _css = script, style
+    _esm, _css = f"{HEARD}\n{script}", style
 
     tokens = tl.Dict({"texts": [], "plain": [], "spaced": False, "rtl": False}).tag(sync=True)
     painted = tl.Dict().tag(sync=True)

@@ -67,4 +67,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default heard({ render });

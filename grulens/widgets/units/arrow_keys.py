@@ -9,6 +9,7 @@ from typing import Any
 import anywidget
 import traitlets as tl
 
+from grulens.widgets.jupyter.script import script
 from grulens.words import of_script
 
 
@@ -24,7 +25,7 @@ class ArrowKeys(anywidget.AnyWidget):
     1 0
     """
 
-    _esm = Path(__file__).with_name("arrow_keys.js").read_text(encoding="utf-8")
+    _esm = script(Path(__file__).with_name("arrow_keys.js"))
     _css = Path(__file__).with_name("arrow_keys.css").read_text(encoding="utf-8")
 
     label = tl.Unicode().tag(sync=True)
