@@ -18,6 +18,7 @@ import pytest
 from tests.browser.jupyter import Notebook, Server, chromium, notebook_of, serve
 
 _passed = pytest.StashKey[bool]()
+_opened = pytest.StashKey[list[Notebook]]()
 _names = (f"t{i}.ipynb" for i in itertools.count())
 
 
@@ -54,9 +55,15 @@ def kept(server: Server, browser: Any) -> Iterator[dict[str, Notebook]]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember whether a test has passed: what a failed one leaves, no other test gets."""
+    """Remember whether a test has passed: what a failed one leaves, no other test gets.
+
+    What its notebooks show and said goes with the report of its failure.
+    """
     report = yield
     item.stash[_passed] = report.passed
+    if report.when == "call" and report.failed:
+        for notebook in item.stash.get(_opened, []):
+            report.sections.append((f"{notebook.flavour}: {notebook.path}", notebook.told()))
     return report
 
 
@@ -77,6 +84,7 @@ def open_notebook(
     path, or after another one.
     """
     opened: list[Notebook] = []
+    request.node.stash[_opened] = opened
 
     def open_(*cells: str, path: str | None = None, fresh: bool = False) -> Notebook:
         keep = not (path or fresh or opened)

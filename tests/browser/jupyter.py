@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -229,7 +230,8 @@ class Notebook:
     Attributes:
         keep: whether another test may write its own cells over it.
         page: playwright's page.
-        errors: what the page raised, without what is known of Notebook 7.
+        errors: what the page raised, without what is known of Notebook 7 and anywidget.
+        said: the last that the page raised, known or not, or wrote to its console as an error.
         outside: the requests that left this machine, or tried to.
     """
 
@@ -248,13 +250,20 @@ class Notebook:
         self.page = browser.new_page(viewport=VIEWPORT)
         self.page.set_default_timeout(1000 * PATIENCE)
         self.errors: list[str] = []
+        self.said: deque[str] = deque(maxlen=20)
         self.outside: list[str] = []
         self.page.on("pageerror", self._failed)
+        self.page.on("console", self._wrote)
         self.page.on("request", self._requested)
         self._themed = False
         self.load()
 
+    def _wrote(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.said.append(message.text)
+
     def _failed(self, error: Any) -> None:
+        self.said.append(str(error))
         if not any(known in str(error) for known in KNOWN_ERRORS):
             self.errors.append(str(error))
 
@@ -368,6 +377,22 @@ class Notebook:
         self._themed = True
         self.command("apputils:change-theme", theme=title)
         self.page.wait_for_function(f"document.body.dataset.jpThemeName === {title!r}")
+
+    def told(self) -> str:
+        """What a person would look at after a failure: cells, outputs, the kernel, the console."""
+        look = f"""() => {{
+          const {{ content, context }} = {PANEL};
+          const cells = context.model.toJSON().cells.map(({{ source, outputs }}) => [source, ...(
+            outputs ?? []).map(one => one.text ?? one.traceback ?? Object.keys(one.data ?? {{}}))]);
+          const {{ kernel }} = context.sessionContext.session;
+          const seen = content.node.innerText;
+          return JSON.stringify({{ cells, kernel: kernel.status, seen }}, null, 1);
+        }}"""
+        try:
+            seen = self.page.evaluate(look)
+        except Exception as error:  # a page that is gone has nothing to say, and its test failed
+            seen = repr(error)
+        return "\n".join([seen, *self.said])[-8000:]
 
     def screenshot(self, name: str, of: Any = None) -> bytes:
         """A picture of the page, or of a locator in it; kept in tests/browser/shots."""
