@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from grulens import plot
-from grulens.credit import CreditBars, logit_lens
+from grulens.credit import (
+    CreditBars,
+    contextual_credit,
+    input_x_gradient,
+    layerwise_relevance,
+    logit_lens,
+)
 from grulens.memory import GateMemory, attention, gradient_flow
 from grulens.models.record import record
 from grulens.views.figure.raster import own_steps
@@ -135,8 +141,38 @@ def test_plots_are_of_the_row_s_own_steps(model: nn.Module) -> None:
     run = record(model, IDS, LENGTHS)
     tokens = named(IDS[1])
     lens = logit_lens(model, IDS, LENGTHS, layer="rnn.l0")
-    for found in (attention(run), gradient_flow(run), lens):
+    given = model, IDS, LENGTHS
+    credits = [method(*given, target=1) for method in (input_x_gradient, layerwise_relevance)]
+    alone = contextual_credit(*given, target=1)
+    for found in (attention(run), gradient_flow(run), lens, *credits, alone):
         view = plot(found, row=1, tokens=tokens)
         assert isinstance(view, BokehView)
         assert "<pad>" not in shown_by(view.document.roots[0])
         assert steps_in(view.document.roots[0]) == 3
+
+
+def test_credit_to_an_argument_hides_nothing(model: nn.Module) -> None:
+    class Floats(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(
+                x, lengths, batch_first=True, enforce_sorted=False
+            )
+            states = nn.utils.rnn.pad_packed_sequence(model.rnn(packed)[0], batch_first=True)[0]
+            answer: Tensor = model.out(states)
+            return answer
+
+    x = torch.randn(2, 6, 3)
+    of_layer = input_x_gradient(Floats(), x, LENGTHS, target=1)
+    of_argument = input_x_gradient(Floats(), x, LENGTHS, target=1, input_of="x")
+    assert of_layer.mask is not None
+    assert of_layer.mask.sum(1).tolist() == [6, 3]
+    # what is padding of an argument, only the model knows
+    assert of_argument.mask is None
+    for found, shown in ((of_layer, 3), (of_argument, 6)):
+        view = plot(found, row=1)
+        assert isinstance(view, BokehView)
+        assert steps_in(view.document.roots[0]) == shown

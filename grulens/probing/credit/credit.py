@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from grulens.arguments import Frame
@@ -34,6 +34,8 @@ class Credit(Result):
         bias: the part of the score that does not depend on the input (batch,).
         others: further shares by name, (batch,) each.
         note: what a reader of the numbers has to know, in words; "" if nothing.
+        mask: (batch, time), False on padding; None of credit to an argument of the model, of which
+            only the model knows what is padding.
     """
 
     method: str
@@ -44,6 +46,7 @@ class Credit(Result):
     bias: Float[Tensor, " batch"]
     others: dict[str, Tensor] = field(default_factory=dict)
     note: str = ""
+    mask: Bool[Tensor, "batch time"] | None = None
 
     @property
     def tokens(self) -> Float[Tensor, "batch time"]:

@@ -223,4 +223,5 @@ def _credit(
     method: str, score: Score, shares: Sequence[Tensor], bias: Tensor, note: str = ""
 ) -> Credit:
     inputs, initial = (share.detach() for share in shares)
-    return Credit(method, score.layer, score.value, inputs, initial, bias, note=note)
+    mask = score.mask if score.input is None else None
+    return Credit(method, score.layer, score.value, inputs, initial, bias, note=note, mask=mask)

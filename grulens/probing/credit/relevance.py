@@ -93,7 +93,7 @@ def layerwise_relevance(
         back.run()
     return Credit(
         METHOD, stack.layer, score.value, torch.cat(back.inputs[::-1], 1), back.initial,
-        back.bias + score.bias, {message("absorbed"): back.absorbed},
+        back.bias + score.bias, {message("absorbed"): back.absorbed}, mask=stack.mask,
     )  # fmt: skip
 
 

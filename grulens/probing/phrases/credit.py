@@ -66,4 +66,5 @@ def contextual_credit(
         score.value.new_zeros(batch, 1), bias,
         {message("interactions"): together - each.sum(0),
          message("biases and h_0"): score.value - bias - together},
+        mask=stack.mask,
     )  # fmt: skip

@@ -22,7 +22,7 @@ function hear(model) {
   real.comm.on_msg((message) => above._handle_comm_msg.call(real, message));
   // a message with nothing in it: only one that is deaf fails at it
   const told = real._handle_comm_msg({ content: { data: {} } });
-  told.catch(() => real.comm.send({ method: "request_state" }));
+  told.catch(() => real.comm?.send({ method: "request_state" }));
 }
 
 // A script is given a part of its model; the events of Backbone hand over the whole.

@@ -19,7 +19,10 @@ def draw_credit(found: Credit, options: PlotOptions) -> Figure:
     row, tokens = options.row_of(batch, "this credit"), options.tokens_of(steps)
     figure = CreditFigure()
     note = f" ({found.note})" if found.note else ""
-    figure.update(found, row, tokens=tokens, title=f"{say(found.method)} · {found.layer}{note}")
+    figure.update(
+        found, row, tokens=tokens, title=f"{say(found.method)} · {found.layer}{note}",
+        mask=None if found.mask is None else found.mask[row].cpu().numpy(),
+    )  # fmt: skip
     figure.bars.on_times(figure.bars.select)
     return figure.root, figure.still
 
