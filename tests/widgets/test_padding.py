@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import grulens
 from grulens import plot
 from grulens.credit import (
     CreditBars,
@@ -135,6 +136,46 @@ def test_padding_between_a_row_s_steps_is_no_step_either() -> None:
     assert screen.wait(20.0)
     assert "after step 3 the likeliest is" in screen.still()
     screen.close()
+
+
+class Translator(Tagger):
+    """Only the encoder's rows are packed, and the decoder takes as many steps as that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.embed(ids), lengths, batch_first=True, enforce_sorted=False
+        )
+        answer: Tensor = self.out(self.decoder(self.embed(ids.flip(1)), self.rnn(packed)[1])[0])
+        return answer
+
+
+@pytest.mark.parametrize("layer", ["rnn.l0", "decoder.l0"])
+def test_a_decoder_s_answer_goes_on_where_its_encoder_ends(layer: str) -> None:
+    torch.manual_seed(0)
+    lens = grulens.Lens(Translator().eval(), IDS, LENGTHS, labels=["no", "yes"])
+    session = lens.session
+    session.layer, session.row = layer, 1
+    session.add(grulens.scale("rnn.l0", "z", by=0.5))
+    assert session.answered.tolist() == [True] * 6
+    assert len(session.moved) == 6
+    assert float(session.moved[3:].max()) > 0
+    (drawn,) = [
+        one.data["divergence"]
+        for one in lens.gates.picture.document.models
+        if "divergence" in getattr(one, "data", {})
+    ]
+    assert np.isfinite(drawn).all()
+    alone = session.effect(session.slots[0].edit)
+    assert alone == pytest.approx(float(session.moved.mean()))
+    # what is padding in every layer is no answer
+    session = Session(Tagger().eval(), IDS, LENGTHS, labels=["no", "yes"])
+    session.row = 1
+    assert session.answered.tolist() == [True] * 3 + [False] * 3
+    lens.close()
 
 
 def test_plots_are_of_the_row_s_own_steps(model: nn.Module) -> None:

@@ -46,6 +46,7 @@ def page(
     layer: str = "",
     columns: Mapping[str, Any] | None = None,
     divergence: Float[np.ndarray, " answer"] | None = None,
+    answered: Bool[np.ndarray, " answer"] | None = None,
     measure: str = "bits",
     labels: Sequence[Sequence[object]] = (),
     before: Float[np.ndarray, "answer top"] | None = None,
@@ -75,6 +76,7 @@ def page(
         layer: named in the titles.
         columns: for the table, name to (unit,) as UnitTable takes them.
         divergence: (time,), how far the output moved; None leaves the chart away.
+        answered: False where the output has no step (padding); None is nowhere.
         measure: "bits" or "difference".
         labels: (time, top), the names of each step's top classes.
         before: (time, top), their readout in the unedited run.
@@ -148,15 +150,13 @@ def page(
     if step is None:
         step = time - 1 if mask is None else int(np.flatnonzero(mask)[-1])
     if divergence is not None:
-        chart.update(divergence, measure=measure, mask=mask if len(divergence) == time else None)
+        chart.update(divergence, measure=measure, mask=answered)
         outputs = [*chart.roots]
     if before is not None and after is not None and len(labels):
         chart.show_step(step, labels[step], before[step], after[step], quantity=quantity)
         outputs = [*chart.roots]
     elif values is not None:
-        chart.update_values(
-            *values, mask=mask if len(values[0]) == time else None, quantity=quantity
-        )
+        chart.update_values(*values, mask=answered, quantity=quantity)
         outputs = [*chart.roots]
     top = before.shape[1] if before is not None else 0
     answers = _answers(labels, before, after)

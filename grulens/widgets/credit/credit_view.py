@@ -51,8 +51,9 @@ class CreditView(View):
     @property
     def steps(self) -> int:
         """How many steps can be chosen: those of the output, without the row's padding."""
-        mask = self.session.now.mask[self.session.row].cpu().numpy()
-        return own_steps(mask) if self._answers in (0, len(mask)) else self._answers
+        session = self.session
+        own = session.answered if self._answers else session.now.mask[session.row].cpu()
+        return own_steps(own.numpy())
 
     @property
     def _answers(self) -> int:

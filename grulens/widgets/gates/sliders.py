@@ -482,10 +482,12 @@ class GateSliders(Paged):
         before, now = session.answer_before, session.answer_now
         with self._batch():
             measure = "difference" if before.scale == "value" else "bits"
-            mask = self._mask() if len(before.values) == session.before.shape[1] else None
-            self._output.update(session.divergence.numpy(), measure=measure, mask=mask)
+            own = session.answered.numpy()
+            self._output.update(session.divergence.numpy(), measure=measure, mask=own)
             if before.values.shape[1] == 1:
-                self._output.update_values(before.values[:, 0].numpy(), now.values[:, 0].numpy())
+                self._output.update_values(
+                    before.values[:, 0].numpy(), now.values[:, 0].numpy(), mask=own
+                )
             self._show_step()
         bars = self._output.roots[1].visible and self._output.classes.root.visible
         (self.desk.remove_class if bars else self.desk.add_class)("grulens-no-classes")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import traitlets as tl
+from jaxtyping import Bool
 from torch import Tensor
 
 from grulens.errors import NoAnswerError, PositionError, shown
@@ -95,10 +97,24 @@ class Comparison(Selection):
         """How far the output has moved at each valid step, without its sign (time,)."""
         return self.valid(self.divergence)
 
+    @property
+    def answered(self) -> Bool[Tensor, " time"]:
+        """Which steps of the output are the row's own.
+
+        Padding is what is so in every layer of as many steps: a decoder goes on where the encoder
+        before it has padding.
+        """
+        batch, count = self.before.shape[0], len(self.answer_before.values)
+        masks = [
+            layer.mask[self.row].cpu()
+            for layer in self.baseline.values()
+            if layer.mask.shape == (batch, count)
+        ]
+        return torch.stack(masks).any(0) if masks else torch.ones(count, dtype=torch.bool)
+
     def valid(self, change: Tensor) -> Tensor:
-        """A change of the output at the valid steps of the row shown, without its sign."""
-        mask = self.before.mask[self.row].cpu()
-        return change.abs()[mask] if len(change) == len(mask) else change.abs()
+        """A change of the output at the row's own steps, without its sign."""
+        return change.abs()[self.answered]
 
     def top(self, step: int, most: int = 8) -> tuple[list[str], Array, Array]:
         """The classes that count most at a step of the output, in either run.

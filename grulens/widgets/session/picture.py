@@ -104,6 +104,7 @@ def _output(session: Session) -> dict[str, Any]:
     tops = [] if one else [session.top(step) for step in range(len(before.values))]
     return {
         "divergence": session.divergence.numpy(),
+        "answered": session.answered.numpy(),
         "measure": "difference" if value else "bits",
         "labels": [names for names, _, _ in tops],
         "before": None if one else np.stack([was for _, was, _ in tops]),

@@ -47,7 +47,7 @@ def measure_effects(session: Session, job: Job[Columns]) -> None:
         job.check()
         layer, row, given = session.before, session.row, session.given
         batch, steps, units = layer.shape
-        scale, mask = session.answer_before.scale, layer.mask[row].cpu()
+        scale, own = session.answer_before.scale, session.answered
         seen = Seen(session)
         shown = range(units) if seen.fold is None else range(seen.fold.count)
         groups = None if seen.fold is None else [list(seen.units([one])) for one in shown]
@@ -57,8 +57,7 @@ def measure_effects(session: Session, job: Job[Columns]) -> None:
         return session.answers.read(output, row, batch, steps).values
 
     def moved(after: Tensor) -> float:
-        change = divergence(before, Answer(after, scale)).abs()
-        return float((change[mask] if len(change) == len(mask) else change).mean())
+        return float(divergence(before, Answer(after, scale)).abs()[own].mean())
 
     found = {name: np.full(len(shown), np.nan, np.float32) for name in PATHS}
     with session.studying():
