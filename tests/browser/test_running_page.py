@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from grulens import Lens, ablate, clamp, close_up, record, scale, shift
 from grulens.demo import load
 from grulens.views.figure.raster import REACHES, reach
+from grulens.widgets.gates.out_of_range import out_of_range
 from tests.browser.jupyter import FRAMES, until
 from tests.browser.running import is_torchs
 
@@ -291,6 +292,28 @@ class Regressor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         said: Tensor = self.out(self.rnn(x)[0])[..., 0]
         return said
+
+
+def test_a_gate_beyond_its_range_is_remarked_as_in_the_notebook(
+    browser: Any, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model, x = nn.GRU(3, 5, batch_first=True), torch.randn(1, 40, 3)
+    lens = Lens(model, x)
+    path = lens.save(tmp_path / "lens.html")
+    lens.session.add(scale("l0", "z", by=2.0))
+    told, plain = (out_of_range(lens.session, cut=cut) for cut in (True, False))
+    assert "z is out of 0 to 1 at " in told
+    lens.close()
+    with opened(browser, path) as page:
+        assert not page.get_by_text("out of 0 to 1").is_visible()
+        page.locator("#slider-z").fill("2")
+        page.get_by_text(told, exact=True).wait_for()
+        page.screenshot(path=str(SHOTS / "running-page-out-of-range.png"))
+        page.get_by_label("Colours over").select_option(REACHES[2])
+        page.get_by_text(plain, exact=True).wait_for()
+        page.get_by_role("button", name="undo").click()
+        page.get_by_text("out of 0 to 1").wait_for(state="hidden")
 
 
 def test_what_one_hand_does_to_a_slider_is_one_undo(browser: Any, tmp_path: Path) -> None:

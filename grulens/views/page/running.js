@@ -437,7 +437,23 @@
   });
   const acts = made("div", "row");
   acts.append(ablate, pin, undo);
-  areas.hand.append(chosen, modeRow, sliders, acts);
+  // gates that an edit takes to where no gate goes by itself
+  const beyond = made("p", "quiet", null, {role: "status"});
+  function showBeyond() {
+    const edited = new Set(acting().filter((edit) => edit.layer === state.layer).map((edit) => edit.signal));
+    const cut = state.colors === Object.keys(data.reaches)[0] && !state.difference;
+    const remarks = layer().signals.filter(({gate, name}) => gate && edited.has(name)).flatMap(({name, gate: [low, high]}) => {
+      const values = after.layers[state.layer].signals[name], count = units();
+      const out = Array.from({length: steps()}, (_, t) => values.subarray(t * count, (t + 1) * count).some((value) => value < low || value > high));
+      const n = out.filter(Boolean).length;
+      const text = n === 1 ? say("{gate} is out of 0 to 1 at 1 step, where no gate goes by itself", {gate: name})
+        : say("{gate} is out of 0 to 1 at {n} steps, where no gate goes by itself", {gate: name, n});
+      return n ? [cut ? say("{text}; its colours end there.", {text}) : say("{sentence}.", {sentence: text})] : [];
+    });
+    beyond.textContent = remarks.join(" ");
+    beyond.hidden = !remarks.length;
+  }
+  areas.hand.append(chosen, modeRow, sliders, beyond, acts);
 
   // the answer
   const said = made("p", "said", null, {role: "status"});
@@ -660,6 +676,7 @@
       steps() === 1 ? say("1 step") : say("{n} steps", {n: steps()})];
     about.textContent = `${size.join(" × ")} · ${say("last run {ms} ms", {ms: Math.max(1, Math.round(spent))})}`;
     showSliders();
+    showBeyond();
     showAnswer();
     showEdits();
     drawMap();

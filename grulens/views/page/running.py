@@ -166,5 +166,6 @@ def signal_of(signal: Signal, *, state: bool, span: tuple[float, float]) -> dict
         "name": signal.name, "words": signal.said, "title": signal.called, "role": signal.role,
         "activated": signal.activated, "state": state, "range": [*span],
         "ends": None if ends is None else [*ends],
+        "gate": [signal.low, signal.high] if signal.is_gate else None,
         "fromZero": signal.low >= 0 and not is_diverging(signal), "diverging": is_diverging(signal),
     }  # fmt: skip

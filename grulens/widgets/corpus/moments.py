@@ -209,8 +209,8 @@ class Moments(W.VBox):
                 "no such place in {all} steps: on is above {on}, which scan(on=) sets", **given
             )
         said = say(
-            "{least} of {n} units on for {length} steps: {said}", least=found.at_least, n=units,
-            length=found.length, said=said,
+            "{least} of {n} units on for {long}: {said}", least=found.at_least, n=units,
+            long=say_n("{n} step", "{n} steps", found.length), said=said,
         )  # fmt: skip
         self.contexts.show(
             lines, [found.labels[i] for i in order], (0.0, float(units)), signal="weight",

@@ -194,8 +194,9 @@ def match_still(found: Match) -> str:
 def _match_title(found: Match) -> str:
     """What was looked for, and how many places there are."""
     return say(
-        "{least} of {n} units of {layer} on for {length} steps: {places}",
-        least=found.at_least, n=len(found.units), layer=found.layer, length=found.length,
+        "{least} of {n} units of {layer} on for {long}: {places}",
+        least=found.at_least, n=len(found.units), layer=found.layer,
+        long=say_n("{n} step", "{n} steps", found.length),
         places=say_n("{many} place", "{many} places", found.found, many=f"{found.found:,}"),
     )  # fmt: skip
 
