@@ -68,13 +68,26 @@ def spot(notebook: Any, x: float, y: float) -> tuple[float, float]:
 
 
 def canvases(locator: Any) -> list[str]:
-    """What is painted in the figures of one view, whatever fraction of a pixel they stand on."""
+    """What is seen of the figures of one view, whatever fraction of a pixel they stand on.
+
+    On paper: at its edges a canvas lets less through with each time that it is painted, white on
+    white, and how often that is depends on the machine.
+    """
     painted: list[str] = locator.evaluate(
         """(host) => {
           const found = [];
+          const seen = (canvas) => {
+            const paper = document.createElement("canvas");
+            [paper.width, paper.height] = [canvas.width, canvas.height];
+            const ink = paper.getContext("2d");
+            ink.fillStyle = "white";
+            ink.fillRect(0, 0, canvas.width, canvas.height);
+            ink.drawImage(canvas, 0, 0);
+            return paper.toDataURL();
+          };
           const walk = (root) => {
             for (const el of root.querySelectorAll("*")) {
-              if (el instanceof HTMLCanvasElement) found.push(el.toDataURL());
+              if (el instanceof HTMLCanvasElement && el.width && el.height) found.push(seen(el));
               if (el.shadowRoot) walk(el.shadowRoot);
             }
           };

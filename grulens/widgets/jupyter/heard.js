@@ -32,5 +32,6 @@ function behind(model) {
   model.on("change:grulens_heard", changed);
   model.set("grulens_heard", true);
   model.off("change:grulens_heard", changed);
+  found?.unset?.("grulens_heard", { silent: true });
   return found;
 }
